@@ -1,0 +1,251 @@
+// Package registry is the replicated truth of a mesh: nodes, clients, policy,
+// leases, sessions, slices. Apply(State, Command) is pure and deterministic:
+// no clock, no randomness, no I/O; time is a count of ticks that the arbiter
+// commits. Safety lives here (one owner per slice epoch, no lease given twice,
+// nothing granted to the revoked); who tries what and when is node/session's.
+//
+// The package owns the state, its commands and their codecs. It does not own
+// the log (consensus), and it never sees a traffic key.
+package registry
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Tick is elapsed time in seconds since the mesh was founded, as committed by
+// its arbiters. It only grows, and stands still while no arbiter runs.
+type Tick uint64
+
+// Roles is a set of what a node may be or is.
+type Roles uint8
+
+// The roles of a node. Egress is not among them: it is a field of a session.
+const (
+	RoleVoter Roles = 1 << iota
+	RoleGateway
+	RoleAgent
+	RoleWitness
+)
+
+// EgressKind is how replies find their way back to a lease.
+type EgressKind string
+
+// The kinds of egress.
+const (
+	EgressRouted     EgressKind = "routed"
+	EgressMasquerade EgressKind = "masquerade"
+	EgressLocal      EgressKind = "local"
+)
+
+// Overload is what happens to a session that no agent has room for.
+type Overload string
+
+// The answers to overload (patent, Timing Model: "handle the additional load
+// or deny the connection based on configuration settings").
+const (
+	OverloadAbsorb Overload = "absorb"
+	OverloadDeny   Overload = "deny"
+)
+
+// Mode is how a session's runs are spread over its slices.
+type Mode string
+
+// The slicing modes.
+const (
+	ModeAuto    Mode = "auto"
+	ModeBurst   Mode = "burst"
+	ModePacket  Mode = "packet"
+	ModeFlowlet Mode = "flowlet"
+	ModePin     Mode = "pin"
+)
+
+// SessionID names one session; 16 random bytes chosen by the arbiter.
+type SessionID [16]byte
+
+// CommandID makes a command idempotent; 16 random bytes chosen by its proposer.
+type CommandID [16]byte
+
+// RequestID is a client's name for one request to open a session; asking
+// again with it finds the same session.
+type RequestID [16]byte
+
+// State is the whole registry. It is a value owned by one goroutine; readers
+// elsewhere get a Clone.
+type State struct {
+	Cluster  Cluster                      `json:"cluster"`
+	Tick     Tick                         `json:"tick"`
+	Index    uint64                       `json:"index"` // raft index of the last command applied
+	Term     uint64                       `json:"term"`  // raft term of that command
+	Nodes    map[identity.NodeID]*Node    `json:"nodes"`
+	Indexes  map[identity.Index]IndexHold `json:"indexes"`
+	Tokens   map[string]*Token            `json:"tokens"`
+	Clients  map[string]*Client           `json:"clients"`
+	Policy   Policy                       `json:"policy"`
+	Parts    []Part                       `json:"parts"`
+	Leases   map[netip.Addr]*Lease        `json:"leases"`
+	Sessions map[SessionID]*Session       `json:"sessions"`
+	Requests map[RequestID]SessionID      `json:"requests"`
+	Secrets  map[string]Sealed            `json:"secrets"`
+	Wraps    map[string][]byte            `json:"wraps"` // NodeID or "recovery" → wrapped data key
+	DataKey  uint64                       `json:"data_key"`
+	Applied  []AppliedCommand             `json:"applied"` // newest last, at most MaxApplied
+}
+
+// Cluster is what init decides for the life of the mesh.
+type Cluster struct {
+	ID          identity.ClusterID `json:"id"`
+	Incarnation uint64             `json:"incarnation"` // raised by restore and recover
+	CA          []byte             `json:"ca"`          // certificate, DER
+	Pool        []netip.Prefix     `json:"pool"`
+	Egress      EgressKind         `json:"egress"`
+}
+
+// Node is a host that has joined. May is what its token allowed, Is what the
+// arbiter has it do.
+type Node struct {
+	ID       identity.NodeID    `json:"id"`
+	Key      identity.PublicKey `json:"key"`
+	WrapKey  []byte             `json:"wrap_key"` // HPKE public key (X-Wing) for the data key
+	Name     string             `json:"name"`
+	Index    identity.Index     `json:"index"`
+	May      Roles              `json:"may"`
+	Is       Roles              `json:"is"`
+	Outer    netip.AddrPort     `json:"outer"`    // where clients and nodes reach it, UDP and TCP
+	Inside   netip.Addr         `json:"inside"`   // its own address on the inside network
+	Capacity uint32             `json:"capacity"` // thousandths of a CPU offered
+	Mbit     uint32             `json:"mbit"`     // calibrated sealing capacity, Mbit/s
+	Drained  bool               `json:"drained"`
+	Removed  bool               `json:"removed"` // key refused from now on
+	Joined   Tick               `json:"joined"`
+}
+
+// IndexHold keeps an index from being given again while an SA could still
+// carry it (I13).
+type IndexHold struct {
+	Node identity.NodeID `json:"node"`
+	Free Tick            `json:"free"` // 0 while held; else when it may be given again
+}
+
+// Token admits nodes. The secret is never stored, only a key to check proofs with.
+type Token struct {
+	ID      string                                 `json:"id"`
+	Verify  []byte                                 `json:"verify"` // HMAC key derived from the secret
+	May     Roles                                  `json:"may"`
+	Uses    int                                    `json:"uses"` // left
+	Expires Tick                                   `json:"expires"`
+	Burned  map[identity.NodeID]identity.PublicKey `json:"burned"` // so that a retry succeeds
+	Revoked bool                                   `json:"revoked"`
+}
+
+// Client is somebody who may open sessions.
+type Client struct {
+	Name        string             `json:"name"`
+	PasswordKey identity.PublicKey `json:"password_key"` // argon2id-derived, see node/auth
+	Group       string             `json:"group"`
+	Bandwidth   uint64             `json:"bandwidth"` // bit/s wanted by default; 0: the policy's
+	Prefixes    []netip.Prefix     `json:"prefixes"`  // routes pushed; empty: the policy's
+	Revoked     bool               `json:"revoked"`
+	Created     Tick               `json:"created"`
+}
+
+// Policy is the current version of what the mesh allows.
+type Policy struct {
+	Version   uint64         `json:"version"`
+	Headless  uint64         `json:"headless"`  // seconds data runs without word from an arbiter
+	Overload  Overload       `json:"overload"`  // absorb or deny
+	Bandwidth uint64         `json:"bandwidth"` // bit/s assumed when nothing is said
+	Slices    int            `json:"slices"`    // most slices of one session; 0: MaxSlices
+	Mode      Mode           `json:"mode"`
+	Prefixes  []netip.Prefix `json:"prefixes"` // routes pushed to clients
+}
+
+// Part is one part of the pool with its own moving inside address. The
+// sessions leased from it share its egress.
+type Part struct {
+	Prefix netip.Prefix    `json:"prefix"`
+	Inside netip.Addr      `json:"inside"` // moving address; zero: routes are made by hand
+	Egress identity.NodeID `json:"egress"`
+	Second identity.NodeID `json:"second"`
+	Epoch  uint64          `json:"epoch"` // grows with every change of egress
+}
+
+// Lease is an inner address given to a client.
+type Lease struct {
+	Client  string    `json:"client"`
+	Session SessionID `json:"session"` // zero when none is open
+	Free    Tick      `json:"free"`    // 0 while held; else when it may go to another client
+}
+
+// SessionState is where a session stands.
+type SessionState string
+
+// The states of a session.
+const (
+	SessionActive SessionState = "active"
+	SessionEnded  SessionState = "ended"
+)
+
+// Session is an admitted client.
+type Session struct {
+	ID         SessionID          `json:"id"`
+	Client     string             `json:"client"`
+	Request    RequestID          `json:"request"`
+	Key        identity.PublicKey `json:"key"`      // pk_S
+	Identity   []byte             `json:"identity"` // SHA-256 of the authenticated identity
+	Hello      []byte             `json:"hello"`    // SHA-256 of M1
+	Leases     []netip.Addr       `json:"leases"`   // inner addresses, at most one per family
+	Egress     identity.NodeID    `json:"egress"`
+	Second     identity.NodeID    `json:"second"`
+	EgressKind EgressKind         `json:"egress_kind"`
+	Mode       Mode               `json:"mode"`
+	Bandwidth  uint64             `json:"bandwidth"` // bit/s
+	Policy     uint64             `json:"policy"`    // version it was admitted under
+	Slices     []Slice            `json:"slices"`    // current epoch of each, by Number
+	Retiring   []Slice            `json:"retiring"`  // older epochs that still open packets
+	State      SessionState       `json:"state"`
+	Reason     string             `json:"reason"`
+	Opened     Tick               `json:"opened"`
+	Ended      Tick               `json:"ended"`
+	Bytes      uint64             `json:"bytes"` // both ways, as last reported
+}
+
+// SliceState is where one epoch of a slice stands.
+type SliceState string
+
+// The states of a slice epoch.
+const (
+	SliceGranted SliceState = "granted" // committed, keys not yet proven
+	SliceUp      SliceState = "up"      // first valid ESP seen
+	SliceVoid    SliceState = "void"    // refused, condemned or dead; waits for the next epoch
+)
+
+// Slice is one agent's share of a session at one epoch. Exactly one agent owns
+// (session, number, epoch): I3.
+type Slice struct {
+	Number uint8           `json:"number"`
+	Epoch  uint32          `json:"epoch"`
+	Class  uint8           `json:"class"` // traffic class; 0 is all traffic
+	Suite  uint16          `json:"suite"`
+	Agent  identity.NodeID `json:"agent"`
+	Boot   identity.BootID `json:"boot"`
+	SPI    uint32          `json:"spi"`
+	Weight uint32          `json:"weight"`
+	State  SliceState      `json:"state"`
+	Index  uint64          `json:"index"` // raft index that committed it
+	Term   uint64          `json:"term"`
+	Since  Tick            `json:"since"` // tick of the last change of state
+}
+
+// Sealed is a secret under the data key (crypto/vault); the registry cannot read it.
+type Sealed struct {
+	Generation uint64 `json:"generation"` // of the data key
+	Box        []byte `json:"box"`
+}
+
+// AppliedCommand remembers a command's outcome, for deduplication.
+type AppliedCommand struct {
+	ID     CommandID `json:"id"`
+	Result Result    `json:"result"`
+}

@@ -1,0 +1,14 @@
+package link
+
+// Limits of a train. The kernel takes at most 64 segments before 6.9, and
+// 49 segments of 1,436 bytes (70 KB) give EMSGSIZE, so both bounds count.
+const (
+	// MaxTrain is the largest number of bytes in one train.
+	MaxTrain = 65000
+	// MaxSegments is the largest number of datagrams in one train.
+	MaxSegments = 64
+	// BufferBytes is the socket buffer asked for in each direction. Beyond
+	// this, queueing time starts to defeat the failure detector (8 MB at
+	// 1 Gbit/s is 64 ms).
+	BufferBytes = 8 << 20
+)

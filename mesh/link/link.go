@@ -1,0 +1,49 @@
+// Package link moves trains of UDP datagrams: up to 64 KB of equal-sized
+// datagrams to or from one peer in one system call, by UDP_SEGMENT and UDP_GRO
+// where the kernel has them. It owns sockets, their buffers and the kernel's
+// loss counter. It does not look into a datagram and keeps no state per peer.
+//
+// linktest holds the in-memory twin: the same interface over a simulated
+// network with a seed.
+package link
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// ErrClosed is returned by a Socket after Close.
+var ErrClosed = errors.New("link: socket closed")
+
+// Path is both ends of a datagram's way as this host sees them.
+type Path struct {
+	// Local is this host's address; zero lets the kernel choose when sending.
+	Local netip.Addr
+	// Remote is the peer. An IPv4 peer is always a plain IPv4 address.
+	Remote netip.AddrPort
+}
+
+// Train describes the datagrams one Receive put into its buffer.
+type Train struct {
+	Path Path
+	// Len is the number of bytes; Segment the size of each datagram but the
+	// last, which may be shorter. A single datagram has Segment == Len.
+	Len, Segment int
+}
+
+// Socket is one UDP socket. Receive belongs to one goroutine at a time; Send
+// and Close are safe for concurrent use.
+type Socket interface {
+	// Receive blocks until a train arrives. b should hold MaxTrain bytes.
+	Receive(b []byte) (Train, error)
+	// Send sends b as datagrams of segment bytes, the last one may be
+	// shorter. It falls back to single datagrams where the kernel or the
+	// path refuses a train.
+	Send(b []byte, segment int, path Path) error
+	// LocalAddr is the address the socket is bound to.
+	LocalAddr() netip.AddrPort
+	// Lost is how many datagrams the kernel dropped because the receive
+	// buffer was full (SO_RXQ_OVFL).
+	Lost() uint64
+	Close() error
+}

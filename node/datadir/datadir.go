@@ -1,0 +1,221 @@
+// Package datadir is a node's memory across restarts: its key, its
+// certificate, the mesh it belongs to, the members it last knew. It owns the
+// files and their modes. It never holds a traffic key (I1), and it decides
+// nothing.
+package datadir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// Errors of a Dir. Each is wrapped with the path and the next command.
+var (
+	ErrNoState = errors.New("datadir: no node state")
+	ErrState   = errors.New("datadir: state exists already")
+	ErrLocked  = errors.New("datadir: in use by another process")
+	ErrDamaged = errors.New("datadir: damaged file")
+)
+
+// Names of the files in a data directory.
+const (
+	fileNode     = "node.json"
+	fileKeys     = "node.key"
+	fileCert     = "node.crt"
+	fileMembers  = "members.json"
+	fileFounding = "founding.json"
+	fileLock     = "lock"
+	// RaftDir holds the log of a voter or standby.
+	RaftDir = "raft"
+	// SocketName is the operator's local socket.
+	SocketName = "meshcrypt.sock"
+	// HostFile holds the host's own settings while they are changed.
+	HostFile = "host.json"
+)
+
+// Dir is an opened and locked data directory.
+type Dir struct {
+	path string
+	lock *os.File
+}
+
+// Node is what init or join decided, once.
+type Node struct {
+	Cluster  identity.ClusterID `json:"cluster"`
+	CA       []byte             `json:"ca"` // certificate, DER
+	Name     string             `json:"name"`
+	Index    identity.Index     `json:"index"`
+	Listen   netip.AddrPort     `json:"listen"`
+	Outer    netip.AddrPort     `json:"outer"`
+	InsideIf string             `json:"inside_if"`
+	Inside   netip.Addr         `json:"inside"`
+	Capacity uint32             `json:"capacity"` // thousandths of a CPU, 0: all
+	TUN      string             `json:"tun"`
+	Founder  bool               `json:"founder"`
+}
+
+// Keys are the node's private halves: what makes it this node.
+type Keys struct {
+	Identity []byte `json:"identity"` // seed
+	Wrap     []byte `json:"wrap"`     // vault recipient, seed form
+}
+
+// Members is what the node last heard of the mesh; a hint to find it again.
+type Members struct {
+	Nodes     []protocol.NodeRow `json:"nodes"`
+	GossipKey []byte             `json:"gossip_key"`
+	Fence     protocol.Fence     `json:"fence"`
+}
+
+// Founding is the first command of a mesh, kept until it is committed.
+type Founding struct {
+	Found  registry.Found        `json:"found"`
+	Tokens []registry.Token      `json:"tokens"`
+	ID     [2]registry.CommandID `json:"id"`
+}
+
+// Open creates the directory if needed and locks it for this process.
+func Open(path string) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("datadir: %w (choose another with --data-dir)", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, fileLock), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("datadir: %w (choose another with --data-dir)", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("%w: %s (stop that daemon, or choose another with --data-dir)", ErrLocked, path)
+	}
+	return &Dir{path: path, lock: lock}, nil
+}
+
+// Close releases the lock.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+// Path joins a name to the directory.
+func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
+
+// HasNode reports whether the directory belongs to a node already.
+func (d *Dir) HasNode() bool {
+	_, err := os.Stat(d.Path(fileNode))
+	return err == nil
+}
+
+// Node reads what init or join decided; ErrNoState if neither ran.
+func (d *Dir) Node() (n Node, err error) { return n, d.read(fileNode, &n) }
+
+// Keys reads the private keys.
+func (d *Dir) Keys() (k Keys, err error) { return k, d.read(fileKeys, &k) }
+
+// Members reads the last known members; none is not an error.
+func (d *Dir) Members() (m Members, err error) {
+	if err := d.read(fileMembers, &m); err != nil && !errors.Is(err, ErrNoState) {
+		return m, err
+	}
+	return m, nil
+}
+
+// Founding reads the first command, if it still waits to be committed.
+func (d *Dir) Founding() (f Founding, ok bool, err error) {
+	err = d.read(fileFounding, &f)
+	if errors.Is(err, ErrNoState) {
+		return f, false, nil
+	}
+	return f, err == nil, err
+}
+
+// Certificate reads the node's certificate, DER.
+func (d *Dir) Certificate() ([]byte, error) {
+	raw, err := os.ReadFile(d.Path(fileCert))
+	if err != nil {
+		return nil, fmt.Errorf("datadir: %w", err)
+	}
+	return raw, nil
+}
+
+// Save functions replace a file whole or not at all.
+
+// SaveKeys writes the private keys, mode 0600.
+func (d *Dir) SaveKeys(k Keys) error { return d.write(fileKeys, k) }
+
+// SaveNode writes what init or join decided; from then on HasNode.
+func (d *Dir) SaveNode(n Node) error { return d.write(fileNode, n) }
+
+// SaveMembers writes the last known members.
+func (d *Dir) SaveMembers(m Members) error { return d.write(fileMembers, m) }
+
+// SaveFounding writes the first command of a new mesh.
+func (d *Dir) SaveFounding(f Founding) error { return d.write(fileFounding, f) }
+
+// ForgetFounding removes the first command once it is committed.
+func (d *Dir) ForgetFounding() error { return os.Remove(d.Path(fileFounding)) }
+
+// SaveCertificate writes the node's certificate, DER.
+func (d *Dir) SaveCertificate(der []byte) error { return d.replace(fileCert, der) }
+
+// Forget removes everything that makes this a member: after leave.
+func (d *Dir) Forget() error {
+	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, RaftDir} {
+		if err := os.RemoveAll(d.Path(name)); err != nil {
+			return fmt.Errorf("datadir: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Dir) read(name string, into any) error {
+	raw, err := os.ReadFile(d.Path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is missing (run meshcrypt init, or meshcrypt join <peer>)", ErrNoState, d.Path(name))
+	}
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, d.Path(name), err)
+	}
+	return nil
+}
+
+func (d *Dir) write(name string, value any) error {
+	raw, err := json.MarshalIndent(value, "", " ")
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	return d.replace(name, raw)
+}
+
+// replace writes beside the file, syncs, renames: a crash leaves the old or
+// the new content, never half of one.
+func (d *Dir) replace(name string, raw []byte) error {
+	next := d.Path(name + ".new")
+	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(next, d.Path(name))
+	}
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package protocol
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// Client is a message of a client connection (ALPN "meshcrypt/1"); exactly one field is
+// set. The first four steps are M1, M2 and M3 of MKA/1; the rest keeps the
+// session going.
+type Client struct {
+	Hello   *Hello      `json:"hello,omitempty"`   // C→L, M1
+	Auth    *Auth       `json:"auth,omitempty"`    // C→L, M2
+	Welcome *Welcome    `json:"welcome,omitempty"` // L→C, M3
+	Refused *Refused    `json:"refused,omitempty"` // L→C, instead of Welcome
+	Offer   *SliceOffer `json:"offer,omitempty"`   // L→C, a slice granted later
+	Drop    *SliceRef   `json:"drop,omitempty"`    // L→C, stop using this epoch
+	Update  *Update     `json:"update,omitempty"`  // L→C, what was pushed changed
+	Alive   *Alive      `json:"alive,omitempty"`   // both ways, word from the other end
+	Up      *SliceRef   `json:"up,omitempty"`      // C→L, the slice carries traffic
+	Silent  *SliceRef   `json:"silent,omitempty"`  // C→L, the slice is condemned
+	Bye     *Bye        `json:"bye,omitempty"`     // both ways, the session is over
+}
+
+// Hello carries M1 and the proof that the sender holds the session key.
+type Hello struct {
+	Hello     []byte `json:"hello"` // mka.Hello, marshalled
+	Signature []byte `json:"signature"`
+}
+
+// Methods of Auth.
+const (
+	MethodPassword = "password"
+	MethodResume   = "resume"
+)
+
+// Auth is the client's authentication, bound to the TLS exporter.
+type Auth struct {
+	Method  string             `json:"method"`
+	User    string             `json:"user,omitempty"`
+	Session registry.SessionID `json:"session,omitzero"` // of a resumption
+	Held    []SliceRef         `json:"held,omitempty"`   // slices the resuming client still has up
+	Proof   []byte             `json:"proof"`
+}
+
+// Welcome is M3: the session and its slices.
+type Welcome struct {
+	Session  registry.SessionID `json:"session"`
+	Leases   []netip.Addr       `json:"leases"`
+	Mode     registry.Mode      `json:"mode"`
+	Slices   []SliceOffer       `json:"slices"`
+	Update   Update             `json:"update"`
+	Headless uint64             `json:"headless"` // seconds without word from an arbiter
+}
+
+// Update is what an arbiter pushes to a client and may change later.
+type Update struct {
+	Gateways []netip.AddrPort `json:"gateways"`
+	Prefixes []netip.Prefix   `json:"prefixes"`
+}
+
+// SliceOffer is a slice granted to an agent, with what the client needs for
+// its Accept.
+type SliceOffer struct {
+	Grant  []byte `json:"grant"`  // mka.SignedGrant
+	Prekey []byte `json:"prekey"` // mka.SignedPrekey
+	Share  []byte `json:"share"`  // r_A, 32 bytes
+	Spare  bool   `json:"spare,omitempty"`
+}
+
+// SliceRef names one epoch of a slice. Session is left out where the
+// connection belongs to one session.
+type SliceRef struct {
+	Session registry.SessionID `json:"session,omitzero"`
+	Number  uint8              `json:"number"`
+	Epoch   uint32             `json:"epoch"`
+	Reason  string             `json:"reason,omitempty"`
+}
+
+// Codes of Refused; they map to the exit codes of the command line.
+const (
+	RefusedVersion  = "version"  // no common version or suite
+	RefusedAuth     = "auth"     // who are you
+	RefusedPolicy   = "policy"   // known, but not allowed
+	RefusedCapacity = "capacity" // no agent has room
+	RefusedRetry    = "retry"    // no arbiter right now, or the outcome is unknown
+	RefusedSession  = "session"  // the session to resume is over
+)
+
+// Refused tells a client why it gets no session.
+type Refused struct {
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
+}
+
+// Alive says that the sender is there; from an arbiter it resets headless.
+type Alive struct {
+	Bytes uint64 `json:"bytes,omitempty"` // C→L: moved so far, both ways
+}
+
+// Bye ends the session.
+type Bye struct {
+	Reason string `json:"reason"`
+	Bytes  uint64 `json:"bytes,omitempty"`
+}

@@ -1,0 +1,178 @@
+package protocol
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Node is a message of the stream between a node and the arbiter (ALPN
+// "mc-stream/1"); exactly one field is set.
+type Node struct {
+	Hello     *NodeHello `json:"hello,omitempty"`     // N→L, first
+	Prekeys   *Prekeys   `json:"prekeys,omitempty"`   // N→L, P0
+	Load      *Load      `json:"load,omitempty"`      // N→L
+	Ack       *SliceAck  `json:"ack,omitempty"`       // N→L, answer to Grant
+	Up        *SliceRef  `json:"up,omitempty"`        // N→L, first valid ESP seen
+	Gone      *SliceRef  `json:"gone,omitempty"`      // N→L, the agent freed the slice
+	Silent    *Silent    `json:"silent,omitempty"`    // N→L, a node does not answer probes
+	TakeOver  *TakeOver  `json:"takeover,omitempty"`  // N→L, a second has taken a part
+	Violation *Violation `json:"violation,omitempty"` // N→L, bad packets were dropped
+	Usage     *Usage     `json:"usage,omitempty"`     // N→L, bytes moved per session
+	Leave     *Leave     `json:"leave,omitempty"`     // N→L, the node wants to leave
+
+	Redirect *Redirect `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
+	Fence    *Fence    `json:"fence,omitempty"`    // L→N, first
+	View     *View     `json:"view,omitempty"`     // L→N, full once, then changes
+	Grant    *Grant    `json:"grant,omitempty"`    // L→N, a slice for this agent
+	Revoke   *Revoke   `json:"revoke,omitempty"`   // L→N, free a slice
+	Standby  *Standby  `json:"standby,omitempty"`  // L→N, keep a copy of the log
+	Alive    *Alive    `json:"alive,omitempty"`    // L→N, word from the arbiter
+	Left     *Leave    `json:"left,omitempty"`     // L→N, the node is no longer a member
+}
+
+// NodeHello opens a stream.
+type NodeHello struct {
+	Boot     identity.BootID `json:"boot"`
+	Version  string          `json:"version"`
+	Outer    netip.AddrPort  `json:"outer"`
+	Inside   netip.Addr      `json:"inside"`
+	Capacity uint32          `json:"capacity"` // thousandths of a CPU
+	Mbit     uint32          `json:"mbit"`
+	Held     []SliceRef      `json:"held"` // slices with living keys in this process
+	Standby  bool            `json:"standby"`
+}
+
+// Prekeys adds single-use prekeys to the arbiter's pool for this boot.
+type Prekeys struct {
+	Keys [][]byte `json:"keys"` // mka.SignedPrekey
+}
+
+// Load is own CPU plus foreign use over the capacity, 0..1.
+type Load struct {
+	Used float64 `json:"used"`
+}
+
+// SliceAck is an agent's accept or refusal of a grant.
+type SliceAck struct {
+	Slice  SliceRef `json:"slice"`
+	Ok     bool     `json:"ok"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// Silent reports a node that stopped answering the sender's probes, or answers again.
+type Silent struct {
+	Node   identity.NodeID `json:"node"`
+	Silent bool            `json:"silent"`
+}
+
+// TakeOver reports that the sender holds the part's inside address.
+type TakeOver struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Epoch  uint64       `json:"epoch"` // the part's epoch it acted on
+}
+
+// Violation is a rate-limited flag for bad packets (patent: "a security
+// violation flag set for the server to see").
+type Violation struct {
+	Reason string     `json:"reason"`
+	Source netip.Addr `json:"source"`
+	Count  uint64     `json:"count"`
+}
+
+// Usage is bytes moved since the slice began, both ways.
+type Usage struct {
+	Slices []SliceUsage `json:"slices"`
+}
+
+// SliceUsage is the bytes of one slice at its agent.
+type SliceUsage struct {
+	Slice SliceRef `json:"slice"`
+	In    uint64   `json:"in"`
+	Out   uint64   `json:"out"`
+}
+
+// Leave asks for, or confirms, the removal of the node.
+type Leave struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// Redirect names the arbiter as the sender knows it; zero when it knows none.
+type Redirect struct {
+	Node  identity.NodeID `json:"node"`
+	Outer netip.AddrPort  `json:"outer"`
+}
+
+// Fence orders arbiters: a node obeys the highest it has seen.
+type Fence struct {
+	Incarnation uint64 `json:"incarnation"`
+	Term        uint64 `json:"term"`
+}
+
+// View is what a node needs to know to forward: rows to add or replace and
+// keys to drop. A full view replaces everything.
+type View struct {
+	Full      bool                 `json:"full"`
+	Nodes     []NodeRow            `json:"nodes,omitempty"`
+	Parts     []registry.Part      `json:"parts,omitempty"`
+	Routes    []RouteRow           `json:"routes,omitempty"`
+	Unroutes  []registry.SessionID `json:"unroutes,omitempty"`
+	Slices    []SliceRef           `json:"slices,omitempty"` // with Full: all this node is to hold
+	Pool      []netip.Prefix       `json:"pool,omitempty"`
+	Egress    registry.EgressKind  `json:"egress,omitempty"`
+	Policy    *registry.Policy     `json:"policy,omitempty"`
+	ProbeKey  []byte               `json:"probe_key,omitempty"` // authenticates node probes of this term
+	Arbiter   identity.NodeID      `json:"arbiter,omitzero"`
+	GossipKey []byte               `json:"gossip_key,omitempty"`
+}
+
+// NodeRow is one member as the arbiter knows it.
+type NodeRow struct {
+	ID      identity.NodeID    `json:"id"`
+	Key     identity.PublicKey `json:"key"`
+	Name    string             `json:"name"`
+	Index   identity.Index     `json:"index"`
+	Outer   netip.AddrPort     `json:"outer"`
+	Inside  netip.Addr         `json:"inside"`
+	May     registry.Roles     `json:"may"`
+	Is      registry.Roles     `json:"is"`
+	Voter   bool               `json:"voter"`
+	Up      bool               `json:"up"` // its stream is open
+	Removed bool               `json:"removed,omitempty"`
+}
+
+// RouteRow is how packets for a session's leases leave an egress.
+type RouteRow struct {
+	Session registry.SessionID `json:"session"`
+	Leases  []netip.Addr       `json:"leases"`
+	Mode    registry.Mode      `json:"mode"`
+	Slices  []RouteSlice       `json:"slices"`
+}
+
+// RouteSlice is one slice that is up.
+type RouteSlice struct {
+	Number uint8          `json:"number"`
+	Epoch  uint32         `json:"epoch"`
+	Agent  identity.Index `json:"agent"`
+	SPI    uint32         `json:"spi"`
+	Weight uint32         `json:"weight"`
+}
+
+// Grant gives an agent a slice.
+type Grant struct {
+	Grant []byte `json:"grant"` // mka.SignedGrant
+	Share []byte `json:"share"` // r_A
+}
+
+// Revoke takes a slice back: after Linger seconds of receive-only.
+type Revoke struct {
+	Slice  SliceRef `json:"slice"`
+	Linger uint32   `json:"linger"`
+}
+
+// Standby asks a node to run Raft with an empty log; the leader then adds it.
+// Voters are the keys its Raft port has to admit.
+type Standby struct {
+	Voters []identity.NodeID `json:"voters"`
+}
