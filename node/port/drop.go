@@ -1,0 +1,66 @@
+package port
+
+import "sync/atomic"
+
+// Reason says why a connection was closed without having been handed on.
+type Reason uint8
+
+// The reasons. Zero means none.
+const (
+	ReasonLimited   Reason = iota + 1 // its source opened too many
+	ReasonBusy                        // MaxHandshakes are under way
+	ReasonFull                        // MaxConnections are held
+	ReasonSlow                        // no whole hello within HelloTimeout
+	ReasonOversize                    // no whole hello within MaxHello bytes
+	ReasonMalformed                   // not a ClientHello, or hung up inside it
+	ReasonVersion                     // does not offer TLS 1.3
+	ReasonALPN                        // no ALPN, more than one, or one without a route
+	ReasonLoop                        // relayed to us, but its ALPN does not end here
+	ReasonHandshake                   // the TLS handshake failed
+	ReasonBacklog                     // its Listener did not keep up
+	ReasonClosing                     // the port is closing
+	reasonEnd
+)
+
+var reasonNames = [reasonEnd]string{
+	ReasonLimited: "limited", ReasonBusy: "busy", ReasonFull: "full", ReasonSlow: "slow",
+	ReasonOversize: "oversize", ReasonMalformed: "malformed", ReasonVersion: "version",
+	ReasonALPN: "alpn", ReasonLoop: "loop", ReasonHandshake: "handshake",
+	ReasonBacklog: "backlog", ReasonClosing: "closing",
+}
+
+// String is the reason's name in metrics and logs.
+func (r Reason) String() string {
+	if r == 0 || r >= reasonEnd {
+		return "none"
+	}
+	return reasonNames[r]
+}
+
+// Stats counts connections since the port opened. While no handshake is under
+// way, Accepted = Handled + Relayed + the sum of Dropped (I8).
+type Stats struct {
+	Accepted, Handled, Relayed uint64
+	Dropped                    map[Reason]uint64 // only reasons that occurred
+}
+
+type counts struct {
+	accepted, handled, relayed atomic.Uint64
+	dropped                    [reasonEnd]atomic.Uint64
+}
+
+// Stats returns the counters.
+func (p *Port) Stats() Stats {
+	s := Stats{
+		Accepted: p.counts.accepted.Load(),
+		Handled:  p.counts.handled.Load(),
+		Relayed:  p.counts.relayed.Load(),
+		Dropped:  make(map[Reason]uint64),
+	}
+	for r := range reasonEnd {
+		if n := p.counts.dropped[r].Load(); n > 0 {
+			s.Dropped[r] = n
+		}
+	}
+	return s
+}

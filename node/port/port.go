@@ -1,0 +1,155 @@
+// Package port is the one TCP port of a node, split by ALPN. It owns the
+// listener, the reading of each ClientHello, the limits on strangers, and the
+// relay stream that carries an unopened client connection to the arbiter.
+//
+// It does not own certificates (crypto/pki makes each tls.Config), does not
+// know who the arbiter is, and takes no part in any protocol behind a
+// handshake.
+//
+// The way of a connection, in file order of serve.go: admit, read the hello
+// without consuming it, find the route of its one ALPN, then either relay it
+// as it came or finish TLS with that ALPN's own configuration. Whatever fails
+// is closed without a byte of answer and counted under a named Reason.
+package port
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// ErrClosed is returned by a Listener after its or the port's Close.
+var ErrClosed = fmt.Errorf("port: closed: %w", net.ErrClosed)
+
+// Port accepts connections and hands each to the route of its ALPN.
+type Port struct {
+	listener net.Listener
+	log      *slog.Logger
+	routes   routes
+	counts   counts
+	slots    chan struct{} // one token per handshake under way
+	done     chan struct{} // closed by Close
+	running  sync.WaitGroup
+
+	mu      sync.Mutex // protects what follows
+	closed  bool
+	live    map[net.Conn]struct{}
+	sources sources
+}
+
+// Listen opens the TCP port and starts to accept. Connections are closed
+// until routes are registered.
+func Listen(addr netip.AddrPort, log *slog.Logger) (*Port, error) {
+	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	l, err := config.Listen(context.Background(), "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("port: %w", err)
+	}
+	return serve(l, log), nil
+}
+
+func serve(l net.Listener, log *slog.Logger) *Port {
+	p := &Port{
+		listener: l,
+		log:      log,
+		slots:    make(chan struct{}, MaxHandshakes),
+		done:     make(chan struct{}),
+		live:     make(map[net.Conn]struct{}),
+	}
+	p.running.Add(1)
+	go p.accept()
+	return p
+}
+
+// Addr is the address the port listens on.
+func (p *Port) Addr() netip.AddrPort { return addrPort(p.listener.Addr()) }
+
+// Close stops accepting, closes every connection the port still holds and
+// waits until no goroutine of its own is left. Connections already handed out
+// by a Listener belong to whoever accepted them.
+func (p *Port) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	close(p.done)
+	for conn := range p.live {
+		conn.Close()
+	}
+	p.mu.Unlock()
+	err := p.listener.Close()
+	p.running.Wait()
+	return err
+}
+
+func (p *Port) accept() {
+	defer p.running.Done()
+	for {
+		conn, err := p.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			p.log.Warn("port cannot accept", "error", err)
+			if !p.pause(acceptRetry) {
+				return
+			}
+		default:
+			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), false) })
+		}
+	}
+}
+
+// pause waits d, or returns false when the port closes first.
+func (p *Port) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.done:
+		return false
+	}
+}
+
+// hold enters a connection among the living; it returns why not, or zero.
+func (p *Port) hold(conn net.Conn, remote netip.Addr) Reason {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return ReasonClosing
+	case len(p.live) >= MaxConnections:
+		return ReasonFull
+	case !p.sources.take(remote, time.Now()):
+		return ReasonLimited
+	}
+	p.live[conn] = struct{}{}
+	return 0
+}
+
+func (p *Port) release(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.live, conn)
+}
+
+// addrPort gives an IPv4 peer as a plain IPv4 address and an IPv6 peer without
+// its zone, and the zero value for an address that is no IP, as of a pipe.
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

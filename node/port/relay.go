@@ -1,0 +1,128 @@
+package port
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// ErrRelayFrame says that a relay stream did not start with a valid frame.
+var ErrRelayFrame = errors.New("port: malformed relay frame")
+
+// A relay stream is a connection between nodes (ALPN mc-relay/1) that carries
+// one client connection: first a frame that names the client, because limits
+// and audit at the arbiter need to know who it is, then its bytes, both ways.
+//
+//	version 1 | length 1 | address length 1 (4 or 16) | address | port 2 | protocol
+//
+// length counts what follows it; the protocol is the rest. Numbers are big
+// endian.
+const relayVersion = 1
+
+// RelayHeader is that frame: whose connection follows, and the protocol its
+// hello asks for.
+type RelayHeader struct {
+	Client netip.AddrPort
+	ALPN   string
+}
+
+// Marshal returns the frame. It fails on what ParseRelayHeader would refuse.
+func (h RelayHeader) Marshal() ([]byte, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	address := h.Client.Addr().AsSlice()
+	frame := []byte{relayVersion, byte(1 + len(address) + 2 + len(h.ALPN)), byte(len(address))}
+	frame = append(frame, address...)
+	frame = append(frame, byte(h.Client.Port()>>8), byte(h.Client.Port()))
+	return append(frame, h.ALPN...), nil
+}
+
+func (h RelayHeader) check() error {
+	a := h.Client.Addr()
+	switch {
+	case !a.IsValid() || a.Is4In6() || a.Zone() != "":
+		return fmt.Errorf("%w: client address %q", ErrRelayFrame, a)
+	case !Relayed(h.ALPN):
+		return fmt.Errorf("%w: protocol %q is not relayed", ErrRelayFrame, h.ALPN)
+	}
+	return nil
+}
+
+// ParseRelayHeader reads one whole frame.
+func ParseRelayHeader(frame []byte) (RelayHeader, error) {
+	if len(frame) < 3 || len(frame) > MaxRelayFrame || frame[0] != relayVersion || int(frame[1]) != len(frame)-2 {
+		return RelayHeader{}, fmt.Errorf("%w: %d bytes", ErrRelayFrame, len(frame))
+	}
+	size, rest := int(frame[2]), frame[3:]
+	if len(rest) < size+2 {
+		return RelayHeader{}, fmt.Errorf("%w: cut short", ErrRelayFrame)
+	}
+	address, ok := netip.AddrFromSlice(rest[:size])
+	if !ok {
+		return RelayHeader{}, fmt.Errorf("%w: address of %d bytes", ErrRelayFrame, size)
+	}
+	number := uint16(rest[size])<<8 | uint16(rest[size+1])
+	h := RelayHeader{Client: netip.AddrPortFrom(address, number), ALPN: string(rest[size+2:])}
+	return h, h.check()
+}
+
+// DialRelay opens a relay stream to the arbiter and names the client whose
+// connection it is to carry. ctx bounds the opening only. A node that is not
+// the arbiter has no route for mc-relay/1, so reaching it fails here, before
+// any byte of the client is spent.
+func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, h RelayHeader) (*tls.Conn, error) {
+	frame, err := h.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "tcp", arbiter.String())
+	if err != nil {
+		return nil, fmt.Errorf("port: relay: %w", err)
+	}
+	conn := tls.Client(raw, config)
+	if err := openRelay(ctx, conn, frame); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("port: relay to %s: %w", arbiter, err)
+	}
+	return conn, nil
+}
+
+func openRelay(ctx context.Context, conn *tls.Conn, frame []byte) error {
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	if got := conn.ConnectionState().NegotiatedProtocol; got != ALPNRelay {
+		return fmt.Errorf("%w: peer speaks %q", ErrRelayFrame, got)
+	}
+	_, err := conn.Write(frame)
+	return err
+}
+
+// AcceptRelay reads the frame at the start of a relay stream. What follows on
+// conn is the client's connection, ready for Port.Serve.
+func AcceptRelay(conn net.Conn) (RelayHeader, error) {
+	conn.SetReadDeadline(time.Now().Add(RelayFrameTimeout))
+	var buf [MaxRelayFrame]byte
+	if _, err := io.ReadFull(conn, buf[:2]); err != nil {
+		return RelayHeader{}, fmt.Errorf("%w: %w", ErrRelayFrame, err)
+	}
+	size := 2 + int(buf[1])
+	if size > MaxRelayFrame {
+		return RelayHeader{}, fmt.Errorf("%w: %d bytes, limit %d", ErrRelayFrame, size, MaxRelayFrame)
+	}
+	if _, err := io.ReadFull(conn, buf[2:size]); err != nil {
+		return RelayHeader{}, fmt.Errorf("%w: %w", ErrRelayFrame, err)
+	}
+	h, err := ParseRelayHeader(buf[:size])
+	if err != nil {
+		return RelayHeader{}, err
+	}
+	return h, conn.SetReadDeadline(time.Time{})
+}

@@ -1,0 +1,251 @@
+package port
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestRelayEndToEnd(t *testing.T) {
+	ca := newAuthority(t)
+	nodes := ca.config(ALPNRelay)
+	nodes.ClientAuth = tls.RequireAndVerifyClientCert
+	gateway, arbiter := listenTCP(t), listenTCP(t)
+	seen := make(chan netip.AddrPort, 1)
+	arbiter.Handle(ALPNRelay, nodes, func(conn *tls.Conn, _ netip.AddrPort) {
+		defer conn.Close()
+		h, err := AcceptRelay(conn)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		arbiter.Serve(conn, h.Client)
+	})
+	arbiter.Handle(ALPNClient, ca.config(ALPNClient), func(conn *tls.Conn, remote netip.AddrPort) {
+		seen <- remote
+		echo(conn, remote)
+	})
+	gateway.Relay([]string{ALPNClient}, func(conn net.Conn, remote netip.AddrPort, alpn string) {
+		defer conn.Close()
+		up, err := DialRelay(t.Context(), arbiter.Addr(), nodes, RelayHeader{Client: remote, ALPN: alpn})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		Splice(t.Context(), conn, up)
+	})
+
+	conn, err := tls.Dial("tcp", gateway.Addr().String(), ca.config(ALPNClient))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEcho(t, conn, "unopened by the gateway")
+	if got, want := <-seen, addrPort(conn.LocalAddr()); got != want {
+		t.Errorf("arbiter saw %v, want the client's %v", got, want)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(conn); err != nil || len(rest) != 0 {
+		t.Errorf("after our end: %q, %v; want the other end passed back", rest, err)
+	}
+	conn.Close()
+	gateway.Close()
+	arbiter.Close()
+	wantBalance(t, gateway.Stats())
+	if s := arbiter.Stats(); s.Accepted != 2 || s.Handled != 2 {
+		t.Errorf("arbiter: %+v", s)
+	}
+}
+
+func TestDialRelayToFollowerFails(t *testing.T) {
+	ca := newAuthority(t)
+	follower := listenTCP(t)
+	h := RelayHeader{Client: stranger, ALPN: ALPNClient}
+	if conn, err := DialRelay(t.Context(), follower.Addr(), ca.config(ALPNRelay), h); err == nil {
+		conn.Close()
+		t.Error("a node without a route for the relay took a stream")
+	}
+}
+
+func TestServeRefusesSecondRelay(t *testing.T) {
+	for _, alpn := range []string{ALPNClient, ALPNRaft} {
+		t.Run(alpn, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, ca := newTestPort(t), newAuthority(t)
+				p.Relay([]string{ALPNClient}, func(net.Conn, netip.AddrPort, string) { t.Error("relayed twice") })
+				p.Handle(ALPNRaft, ca.config(ALPNRaft), func(*tls.Conn, netip.AddrPort) { t.Error("raft over a relay") })
+				ours, theirs := net.Pipe()
+				go tls.Client(ours, ca.config(alpn)).Handshake()
+				p.Serve(theirs, stranger)
+				wantDropped(t, p, ours, ReasonLoop)
+			})
+		})
+	}
+}
+
+func TestRelayHeader(t *testing.T) {
+	for _, text := range []string{"192.0.2.1:1", "[2001:db8::1]:65535"} {
+		h := RelayHeader{Client: netip.MustParseAddrPort(text), ALPN: ALPNRenew}
+		frame, err := h.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParseRelayHeader(frame); err != nil || got != h {
+			t.Errorf("%v: %v, %v", h, got, err)
+		}
+	}
+	for name, h := range map[string]RelayHeader{
+		"no address": {ALPN: ALPNClient},
+		"mapped":     {Client: netip.MustParseAddrPort("[::ffff:192.0.2.1]:1"), ALPN: ALPNClient},
+		"zone":       {Client: netip.MustParseAddrPort("[fe80::1%eth0]:1"), ALPN: ALPNClient},
+		"raft":       {Client: stranger, ALPN: ALPNRaft},
+	} {
+		if _, err := h.Marshal(); !errors.Is(err, ErrRelayFrame) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAcceptRelayLimits(t *testing.T) { // I10
+	long := append([]byte{relayVersion, MaxRelayFrame - 1}, make([]byte, MaxRelayFrame-1)...)
+	for name, send := range map[string][]byte{"too long": long, "version": {9, 1, 0}, "short": {relayVersion, 1, 4}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				defer ours.Close()
+				defer theirs.Close()
+				go ours.Write(send)
+				if _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) {
+					t.Errorf("%v", err)
+				}
+				theirs.Close()
+			})
+		})
+	}
+	t.Run("silent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			start := time.Now()
+			if _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) {
+				t.Errorf("%v", err)
+			}
+			if waited := time.Since(start); waited != RelayFrameTimeout {
+				t.Errorf("waited %v", waited)
+			}
+		})
+	})
+}
+
+func FuzzRelayHeader(f *testing.F) {
+	for _, client := range []string{"192.0.2.1:6484", "[2001:db8::1]:443"} {
+		frame, err := RelayHeader{Client: netip.MustParseAddrPort(client), ALPN: ALPNClient}.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(frame)
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		h, err := ParseRelayHeader(frame)
+		if err != nil {
+			return
+		}
+		if again, err := h.Marshal(); err != nil || !bytes.Equal(again, frame) {
+			t.Errorf("%x parsed as %+v, marshals to %x, %v", frame, h, again, err)
+		}
+	})
+}
+
+func FuzzReadHello(f *testing.F) {
+	f.Add([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1, 0})
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		ours, theirs := net.Pipe()
+		go func() { ours.Write(sent); ours.Close() }()
+		h, why := readHello(theirs)
+		if why == 0 && !bytes.HasPrefix(sent, h.raw) {
+			t.Errorf("captured %x of %x", h.raw, sent)
+		}
+		theirs.Close()
+	})
+}
+
+// TestSpliceHalfClose: one side says all it has and ends; the other's answer
+// still arrives, then both are closed.
+func TestSpliceHalfClose(t *testing.T) {
+	client, left := tcpPair(t)
+	server, right := tcpPair(t)
+	ended := make(chan struct{})
+	go func() { Splice(t.Context(), left, right); close(ended) }()
+	io.WriteString(client, "question")
+	client.CloseWrite()
+	if got, err := io.ReadAll(server); err != nil || string(got) != "question" {
+		t.Fatalf("server read %q, %v", got, err)
+	}
+	io.WriteString(server, "answer")
+	server.Close()
+	if got, err := io.ReadAll(client); err != nil || string(got) != "answer" {
+		t.Fatalf("client read %q, %v", got, err)
+	}
+	<-ended
+}
+
+func TestSpliceEndsWithContext(t *testing.T) {
+	client, left := tcpPair(t)
+	_, right := tcpPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { Splice(ctx, left, right); close(ended) }()
+	cancel()
+	<-ended
+	if _, err := client.Read(make([]byte, 1)); err == nil {
+		t.Error("the client's connection outlived the splice")
+	}
+}
+
+// TestSpliceLinger: after one end, a silent other direction is given up.
+func TestSpliceLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, left := net.Pipe()
+		server, right := net.Pipe()
+		defer server.Close()
+		start := time.Now()
+		go client.Close()
+		Splice(t.Context(), &halfPipe{left}, &halfPipe{right})
+		if waited := time.Since(start); waited != HalfCloseLinger {
+			t.Errorf("ended after %v, want %v", waited, HalfCloseLinger)
+		}
+	})
+}
+
+// halfPipe pretends that a pipe can be closed for writing alone.
+type halfPipe struct{ net.Conn }
+
+func (*halfPipe) CloseWrite() error { return nil }
+
+func tcpPair(t *testing.T) (near, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialed, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialed.Close(); accepted.Close() })
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+}
