@@ -1,0 +1,25 @@
+package slicing
+
+// The limits of this package (I10).
+const (
+	// MaxSlices is how many slices one Set may hold; a Picker never looks
+	// beyond it.
+	MaxSlices = 64
+
+	// DefaultQuantum is the bytes of one visit to a slice when a Set names
+	// none: one full super-packet, so a run is sealed whole and a burst of
+	// small packets stays together.
+	DefaultQuantum = 64 << 10
+
+	// MaxQuantum bounds a visit, and with it the error of every share.
+	MaxQuantum = 1 << 20
+
+	// MaxRun is the most bytes of one run that are accounted; a super-packet
+	// has fewer than 64 KiB.
+	MaxRun = 1 << 20
+
+	// MaxLead is how many quanta a slice may be ahead of its share because
+	// of flows that can't be sprayed. What goes beyond is forgiven: otherwise
+	// an hour of one UDP flow would keep all TCP off its slice for an hour.
+	MaxLead = 16
+)

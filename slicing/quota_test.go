@@ -1,0 +1,105 @@
+package slicing
+
+import (
+	"errors"
+	"math"
+	"testing"
+)
+
+const mbit = 1_000_000
+
+func capacities(mbits ...uint64) (agents []Capacity) {
+	for _, m := range mbits {
+		agents = append(agents, Capacity{Free: m * mbit})
+	}
+	return agents
+}
+
+func TestNeedIsTheFewestThatCarry(t *testing.T) {
+	agents := capacities(100, 400, 0, 200)
+	for _, c := range []struct {
+		wanted uint64
+		limit  int
+		n      int
+		ok     bool
+	}{
+		{0, 8, 1, true}, {1, 8, 1, true}, {400, 8, 1, true}, {401, 8, 2, true}, {600, 8, 2, true},
+		{700, 8, 3, true}, {701, 8, 3, false}, {700, 2, 2, false}, {1, 0, 0, false}, {1, -1, 0, false},
+	} {
+		if n, ok := Need(c.wanted*mbit, agents, c.limit); n != c.n || ok != c.ok {
+			t.Errorf("Need(%d Mbit/s, limit %d) = %d, %v, want %d, %v", c.wanted, c.limit, n, ok, c.n, c.ok)
+		}
+	}
+	huge := []Capacity{{math.MaxUint64}, {math.MaxUint64}}
+	if n, ok := Need(math.MaxUint64, huge, 8); n != 1 || !ok {
+		t.Errorf("Need of everything = %d, %v", n, ok)
+	}
+	if n, ok := Need(5, nil, 8); n != 0 || ok {
+		t.Errorf("Need of nobody = %d, %v", n, ok)
+	}
+}
+
+func TestNeedIsMinimalAgainstEverySubset(t *testing.T) {
+	agents := capacities(10, 70, 30, 50, 20)
+	for wanted := uint64(1); wanted <= 190; wanted++ {
+		fewest := len(agents) + 1
+		for subset := range 1 << len(agents) {
+			var sum uint64
+			size := 0
+			for i, a := range agents {
+				if subset>>i&1 == 1 {
+					sum, size = sum+a.Free, size+1
+				}
+			}
+			if sum >= wanted*mbit && size < fewest {
+				fewest = size
+			}
+		}
+		n, ok := Need(wanted*mbit, agents, 8)
+		if ok != (fewest <= len(agents)) || (ok && n != fewest) {
+			t.Fatalf("Need(%d) = %d, %v, want %d", wanted, n, ok, fewest)
+		}
+	}
+}
+
+func TestNeedEqualBoundsEveryShare(t *testing.T) {
+	agents := capacities(100, 400, 100, 100)
+	for _, c := range []struct {
+		wanted uint64
+		n      int
+		ok     bool
+	}{{400, 1, true}, {401, 4, false}, {399, 1, true}} {
+		if n, ok := NeedEqual(c.wanted*mbit, agents, 8); n != c.n || ok != c.ok {
+			t.Errorf("NeedEqual(%d) = %d, %v, want %d, %v", c.wanted, n, ok, c.n, c.ok)
+		}
+	}
+	if n, ok := NeedEqual(300*mbit, capacities(100, 100, 100), 8); n != 3 || !ok {
+		t.Errorf("NeedEqual = %d, %v, want 3, true", n, ok)
+	}
+}
+
+func TestWeightByFree(t *testing.T) {
+	for free, want := range map[uint64]uint32{0: 1, 999_999: 1, 3_700 * mbit: 3_700, math.MaxUint64: 1 << 31} {
+		if got := WeightByFree(Capacity{free}); got != want {
+			t.Errorf("WeightByFree(%d) = %d, want %d", free, got, want)
+		}
+	}
+}
+
+func TestParseMode(t *testing.T) {
+	for word, want := range map[string]Mode{"": Burst, "auto": Burst, "burst": Burst, "pin": Pin, "packet": Packet} {
+		if got, err := ParseMode(word); err != nil || got != want {
+			t.Errorf("ParseMode(%q) = %v, %v", word, got, err)
+		}
+	}
+	for _, word := range []string{"flowlet", "Burst", "rr"} {
+		if _, err := ParseMode(word); !errors.Is(err, ErrMode) {
+			t.Errorf("ParseMode(%q) = %v, want ErrMode", word, err)
+		}
+	}
+	for _, m := range []Mode{Burst, Pin, Packet} {
+		if got, err := ParseMode(m.String()); err != nil || got != m {
+			t.Errorf("ParseMode(%v.String()) = %v, %v", m, got, err)
+		}
+	}
+}
