@@ -11,4 +11,9 @@ const (
 	// this, queueing time starts to defeat the failure detector (8 MB at
 	// 1 Gbit/s is 64 ms).
 	BufferBytes = 8 << 20
+	// MaxSockets is the largest number of sockets Listen opens on one port.
+	MaxSockets = 256
+	// sendRetries bounds how often one Send repeats a call that reported an
+	// earlier datagram's ICMP error or an interrupted wait.
+	sendRetries = 8
 )
