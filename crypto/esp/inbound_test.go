@@ -202,6 +202,24 @@ func TestOpenConcurrently(t *testing.T) {
 	}
 }
 
+// I5: both copies pass the first check before either is entered; the second
+// check decides.
+func TestCopiesThatPassTogetherAreEnteredOnce(t *testing.T) {
+	out, in := testPair(t)
+	frame := sealFrame(out, pattern(50), NextIPv4, 7)
+	for range 2 {
+		if counter, err := in.precheck(frame); counter != 7 || err != nil {
+			t.Fatalf("precheck = %d, %v", counter, err)
+		}
+	}
+	if advanced, err := in.accept(7, 50); !advanced || err != nil {
+		t.Fatalf("first copy: %v, %v", advanced, err)
+	}
+	if advanced, err := in.accept(7, 50); advanced || err != ErrReplay || in.bytes != 50 {
+		t.Fatalf("second copy: %v, %v, %d bytes", advanced, err, in.bytes)
+	}
+}
+
 func TestInboundLimits(t *testing.T) {
 	l := Limits{SoftPackets: 3, HardPackets: 6, SoftBytes: 100, HardBytes: 200}
 	k := testKey(t)
