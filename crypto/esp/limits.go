@@ -32,8 +32,7 @@ const (
 	scratchSlots = 4
 )
 
-// DefaultLimits are those of design and reference: 2^28 packets or 256 GiB
-// soft, 2^30 packets or 1.5 TiB hard.
+// DefaultLimits are 2^28 packets or 256 GiB soft, 2^30 packets or 1.5 TiB hard.
 func DefaultLimits() Limits {
 	return Limits{
 		SoftPackets: 1 << 28, HardPackets: 1 << 30,

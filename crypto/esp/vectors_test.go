@@ -35,7 +35,7 @@ func readVectors(t testing.TB, file string) []vector {
 
 func (v vector) bytes(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := hex.DecodeString(strings.TrimSuffix(v[name], "="))
+	b, err := hex.DecodeString(v[name])
 	if err != nil {
 		t.Fatalf("%s: %s: %v", v["name"], name, err)
 	}
