@@ -91,6 +91,10 @@ type State struct {
 	Wraps    map[string][]byte            `json:"wraps"` // NodeID or "recovery" → wrapped data key
 	DataKey  uint64                       `json:"data_key"`
 	Applied  []AppliedCommand             `json:"applied"` // newest last, at most MaxApplied
+
+	// HeadlessFloor is the last tick at which a node that knows only a replaced
+	// policy may still run headless; holds never end before it (I13).
+	HeadlessFloor Tick `json:"headless_floor"`
 }
 
 // Cluster is what init decides for the life of the mesh.
@@ -119,6 +123,12 @@ type Node struct {
 	Drained  bool               `json:"drained"`
 	Removed  bool               `json:"removed"` // key refused from now on
 	Joined   Tick               `json:"joined"`
+
+	RemovedAt Tick              `json:"removed_at"`
+	Boot      identity.BootID   `json:"boot"`       // the process that may hold slices
+	PastBoots []identity.BootID `json:"past_boots"` // superseded, newest last, at most MaxPastBoots
+	Spent     []uint32          `json:"spent"`      // SPIs granted in this boot, newest last
+	SpentKept int               `json:"spent_kept"` // how many were left when Spent was last trimmed
 }
 
 // IndexHold keeps an index from being given again while an SA could still
@@ -169,6 +179,7 @@ type Part struct {
 	Egress identity.NodeID `json:"egress"`
 	Second identity.NodeID `json:"second"`
 	Epoch  uint64          `json:"epoch"` // grows with every change of egress
+	Next   netip.Addr      `json:"next"`  // where the search for a free lease goes on
 }
 
 // Lease is an inner address given to a client.
@@ -232,6 +243,7 @@ type Slice struct {
 	Boot   identity.BootID `json:"boot"`
 	SPI    uint32          `json:"spi"`
 	Weight uint32          `json:"weight"`
+	Spare  bool            `json:"spare"` // keyed and probed, carries traffic only while no other slice does
 	State  SliceState      `json:"state"`
 	Index  uint64          `json:"index"` // raft index that committed it
 	Term   uint64          `json:"term"`
