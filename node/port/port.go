@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -50,9 +51,21 @@ func Listen(addr netip.AddrPort, log *slog.Logger) (*Port, error) {
 	}}
 	l, err := config.Listen(context.Background(), "tcp", addr.String())
 	if err != nil {
-		return nil, fmt.Errorf("port: %w", err)
+		return nil, explain(addr, err)
 	}
 	return serve(l, log), nil
+}
+
+// explain says what to do about a port that cannot be opened.
+func explain(addr netip.AddrPort, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("port: TCP port %v is taken by another program; "+
+			"find it with `ss -ltpn` or choose another port: %w", addr, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("port: %v is not an address of this host; see `ip address`: %w", addr.Addr(), err)
+	}
+	return fmt.Errorf("port: listen on %v: %w", addr, err)
 }
 
 func serve(l net.Listener, log *slog.Logger) *Port {

@@ -2,7 +2,6 @@ package port
 
 import (
 	"crypto/tls"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -70,7 +69,7 @@ func (p *Port) Relay(alpns []string, f func(conn net.Conn, remote netip.AddrPort
 
 func (r *routes) handle(alpn string, config *tls.Config, serve func(*tls.Conn, netip.AddrPort) Reason) func() {
 	if config.MinVersion != tls.VersionTLS13 || !slices.Equal(config.NextProtos, []string{alpn}) {
-		panic(fmt.Sprintf("port: the configuration of %s must be for TLS 1.3 and that protocol alone", alpn))
+		panic("port: the configuration of " + alpn + " must be for TLS 1.3 and that protocol alone")
 	}
 	h := &handler{alpn: alpn, config: config, serve: serve}
 	r.change(alpn, func(e *route) { e.handler = h })
