@@ -1,0 +1,198 @@
+package mka
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Agent is an agent's side of one slice: it waits for the client's Accept and
+// later offers rekeys.
+type Agent struct {
+	grant Grant
+	hash  [hashSize]byte // of the grant
+
+	waiting *offer // nil while nothing is offered
+	first   answer // to the slice's own Accept
+	latest  answer // to the last rekey's Accept
+
+	// Set by every agreement.
+	up         bool
+	current    link
+	spiA, spiC uint32
+
+	offered  uint32 // number of the last offer
+	assembly assembly
+}
+
+// NewAgent starts an agent's side from the grant and share that the arbiter
+// sent and the agent's own prekey, which it claims. key is the agent's
+// identity, floor the highest fence it has heard. Errors: those of ParseGrant;
+// ErrFence; ErrMismatch for a grant of another agent, boot or SPI; ErrSuite;
+// ErrPrekey.
+func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share Share, secret *PrekeySecret,
+	key identity.Key, floor Fence) (*Agent, error) {
+	g, err := ParseGrant(sg, arbiter)
+	if err != nil {
+		return nil, err
+	}
+	if g.Fence().Less(floor) {
+		return nil, fmt.Errorf("%w: %v is below %v", ErrFence, g.Fence(), floor)
+	}
+	if g.AgentKey != key.Public() {
+		return nil, fmt.Errorf("%w: grant of agent %s", ErrMismatch, g.Agent.Short())
+	}
+	if err := g.names(secret.public); err != nil {
+		return nil, err
+	}
+	if err := built(g.Suite); err != nil {
+		return nil, err
+	}
+	a := &Agent{grant: g, hash: hashGrant(sg)}
+	defer clear(share[:])
+	a.waiting, err = newOffer(0, secret, sliceTranscript(a.hash, secret.signed), share[:])
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// names checks that a prekey is the one the grant speaks of.
+func (g Grant) names(p Prekey) error {
+	if p.SPI != g.SPI {
+		return fmt.Errorf("%w: prekey of SPI %#08x, grant of %#08x", ErrMismatch, p.SPI, g.SPI)
+	}
+	return g.binds(p)
+}
+
+// binds checks that a prekey is of the granted agent and process.
+func (g Grant) binds(p Prekey) error {
+	switch {
+	case p.AgentKey != g.AgentKey:
+		return fmt.Errorf("%w: prekey of agent %s, grant of %s", ErrMismatch, p.Agent.Short(), g.Agent.Short())
+	case p.Boot != g.Boot:
+		return fmt.Errorf("%w: prekey of boot %v, grant of %v", ErrMismatch, p.Boot, g.Boot)
+	}
+	return nil
+}
+
+// Grant is what the arbiter stated.
+func (a *Agent) Grant() Grant { return a.grant }
+
+// Accept takes the client's datagram and returns the Confirm to send back and,
+// the first time, the keys. The identical datagram again gets the same Confirm
+// and nil keys. Errors, in the order of the checks: ErrMalformed, ErrVersion,
+// ErrSPI, ErrMismatch (another SPI_A), ErrKnock, ErrSignature, ErrPrekey,
+// ErrEncapsulation.
+func (a *Agent) Accept(datagram []byte) (confirm []byte, keys *Keys, err error) {
+	m, err := parseAccept(datagram)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m.spiA != a.grant.SPI {
+		return nil, nil, fmt.Errorf("%w: accept for SPI %#08x", ErrMismatch, m.spiA)
+	}
+	if a.up {
+		confirm, err = a.first.replay(m)
+		return confirm, nil, err
+	}
+	out, o, err := a.agree(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.first = o.answered(m, marshalConfirm(m.spiC, out.mac))
+	return bytes.Clone(a.first.confirm), out.forAgent(m.spiA, m.spiC), nil
+}
+
+// agree ends the waiting offer with an Accept, or leaves the machine as it was.
+func (a *Agent) agree(m accept) (outcome, *offer, error) {
+	o := a.waiting
+	out, err := o.accept(m, a.grant.SessionKey, a.grant.Suite)
+	if err != nil {
+		return outcome{}, nil, err
+	}
+	a.waiting, a.up = nil, true
+	a.current, a.spiA, a.spiC = out.next, m.spiA, m.spiC
+	return out, o, nil
+}
+
+// answered wipes the offer but for what recognises its Accept.
+func (o *offer) answered(m accept, confirm []byte) answer {
+	o.early.wipe()
+	return answer{o.number, early{knock: o.early.knock}, sha256.Sum256(m.raw), confirm}
+}
+
+// Offer begins a rekey and returns control-message bodies of at most MaxPart
+// bytes; send them again until AcceptPart gives keys. A new Offer replaces one
+// still waiting, whose prekey is lost. The reader is not used: next holds all
+// of the offer's randomness. Errors: ErrOrder before the first agreement,
+// ErrMismatch, ErrSPI, ErrPrekey.
+func (a *Agent) Offer(_ io.Reader, next *PrekeySecret, signed SignedPrekey) (parts [][]byte, err error) {
+	if !a.up {
+		return nil, fmt.Errorf("%w: rekey before the first agreement", ErrOrder)
+	}
+	if !bytes.Equal(signed, next.signed) {
+		return nil, fmt.Errorf("%w: prekey and its secret", ErrMismatch)
+	}
+	if err := a.grant.follows(next.public, a.spiA); err != nil {
+		return nil, err
+	}
+	number := a.offered + 1
+	t := rekeyTranscript(a.hash, a.current, number, signed)
+	o, err := newOffer(number, next, t, a.current.secret[:])
+	if err != nil {
+		return nil, err
+	}
+	if a.waiting != nil {
+		a.waiting.secret.Expire()
+		a.waiting.early.wipe()
+	}
+	a.waiting, a.offered = o, number
+	return splitParts(number, marshalRekeyOffer(a.current.number, signed)), nil
+}
+
+// AcceptPart takes one part of a rekey's answer. Keys come with the last part;
+// the same answer again gets the same confirm and nil keys, an incomplete one
+// neither. Errors: those of Accept; ErrOrder for a rekey that is not on offer.
+func (a *Agent) AcceptPart(body []byte) (confirm []byte, keys *Keys, err error) {
+	p, err := parsePart(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	waits := a.waiting != nil && p.number == a.waiting.number
+	repeats := a.latest.confirm != nil && p.number == a.latest.number
+	if !a.up || (!waits && !repeats) {
+		return nil, nil, fmt.Errorf("%w: rekey %d is not on offer", ErrOrder, p.number)
+	}
+	message, err := a.assembly.add(p)
+	if err != nil || message == nil {
+		return nil, nil, err
+	}
+	m, err := parseAccept(message)
+	if err != nil {
+		return nil, nil, err
+	}
+	if repeats {
+		confirm, err = a.latest.replay(m)
+		return confirm, nil, err
+	}
+	return a.acceptRekey(m)
+}
+
+func (a *Agent) acceptRekey(m accept) (confirm []byte, keys *Keys, err error) {
+	if m.spiA != a.waiting.secret.SPI() {
+		return nil, nil, fmt.Errorf("%w: accept for SPI %#08x", ErrMismatch, m.spiA)
+	}
+	if m.spiC == a.spiC {
+		return nil, nil, fmt.Errorf("%w: client keeps %#08x", ErrSPI, m.spiC)
+	}
+	out, o, err := a.agree(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.latest = o.answered(m, marshalRekeyConfirm(o.number, out.mac))
+	return bytes.Clone(a.latest.confirm), out.forAgent(m.spiA, m.spiC), nil
+}
