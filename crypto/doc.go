@@ -24,7 +24,7 @@
 //	node key (identity) ─ is ▶ NodeID ─ signs ▶ prekeys of one boot (mka)
 //	arbiter's key ─ signs ▶ slice grants (mka)
 //	client credential ─ admits ▶ session key pk_S, fresh for each session ─ signs ▶ accepts (mka)
-//	share r_A (arbiter) + KEM secret (client, agent) + transcript ▶ traffic keys of one SA pair (esp)
+//	share r_A (arbiter) + KEM secret (client, agent) + transcript ▶ traffic keys of an SA pair (esp)
 //	                                                             └▶ rekey secret ▶ next SA pair
 //
 // A key signs or seals for one purpose, under a label of its own. Traffic keys
