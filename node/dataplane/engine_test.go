@@ -1,0 +1,427 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// fakeSocket records what is sent. Receive is fed by a channel.
+type fakeSocket struct {
+	trains chan fakeTrain
+	sent   [][]byte
+	sizes  []int
+	fault  error
+	closed chan struct{}
+}
+
+type fakeTrain struct {
+	b       []byte
+	segment int
+	from    netip.AddrPort
+}
+
+func newFakeSocket() *fakeSocket {
+	return &fakeSocket{trains: make(chan fakeTrain), closed: make(chan struct{})}
+}
+
+func (f *fakeSocket) Receive(b []byte) (link.Train, error) {
+	if f.fault != nil {
+		return link.Train{}, f.fault
+	}
+	select {
+	case t := <-f.trains:
+		n := copy(b, t.b)
+		return link.Train{Path: link.Path{Remote: t.from}, Len: n, Segment: t.segment}, nil
+	case <-f.closed:
+		return link.Train{}, link.ErrClosed
+	}
+}
+
+func (f *fakeSocket) Send(b []byte, segment int, _ link.Path) error {
+	f.sent = append(f.sent, append([]byte(nil), b...))
+	f.sizes = append(f.sizes, segment)
+	return f.fault
+}
+
+func (f *fakeSocket) LocalAddr() netip.AddrPort { return netip.AddrPort{} }
+func (f *fakeSocket) Lost() uint64              { return 3 }
+func (f *fakeSocket) Close() error {
+	select {
+	case <-f.closed:
+	default:
+		close(f.closed)
+	}
+	return nil
+}
+
+// testPair is a client's pair on a fake socket, and the agent's half of it.
+func testPair(t testing.TB) (*Pair, *fakeSocket, *esp.Outbound) {
+	k, err := esp.NewKey(esp.AES256GCM, make([]byte, 36))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k2, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := esp.NewOutbound(esp.MakeSPI(2, 1), k, esp.DefaultLimits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := esp.NewInbound(700, k2, esp.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := esp.NewOutbound(700, k2, esp.DefaultLimits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newFakeSocket()
+	p := &Pair{Out: out, In: in, Socket: s, Leases: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
+	p.SetPath(link.Path{Remote: addrPort("192.0.2.1:6484")})
+	return p, s, far
+}
+
+func clientTable(p *Pair) *Table {
+	return &Table{
+		In: map[uint32]*Pair{700: p}, DataPort: 6484,
+		Nodes:   map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},
+		Default: &Route{Slices: []RouteSlice{{Pair: p}}, Set: &slicing.Set{Weights: []uint32{1}}},
+	}
+}
+
+func testEngine(t testing.TB, c Config) *Engine {
+	c.Device = tuntest.New(1)
+	if c.Clock == nil {
+		c.Clock = func() int64 { return 1 }
+	}
+	e, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// outboundWorker is a worker without its goroutine.
+func outboundWorker(e *Engine) *outbound {
+	return newOutbound(e, new(ledger), 0, e.queues[0]).(*outbound)
+}
+
+func inboundWorker(e *Engine, s link.Socket) *inbound {
+	return newInbound(e, new(ledger), s, e.queues[0]).(*inbound)
+}
+
+func carry(o *outbound, s Segment, size int) {
+	h, p := s.Super(size)
+	o.carry(h, o.buffer[headroom:headroom+copy(o.buffer[headroom:], p)])
+}
+
+func TestTrainsKeepTheLinkLimits(t *testing.T) {
+	p, s, _ := testPair(t)
+	e := testEngine(t, Config{})
+	e.Publish(clientTable(p))
+	for _, size := range []int{100, 1, 1360, 20000, 65000} {
+		carry(outboundWorker(e), NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(65000)), size)
+	}
+	for i, b := range s.sent {
+		n := (len(b) + s.sizes[i] - 1) / s.sizes[i]
+		if len(b) > link.MaxTrain || n > link.MaxSegments {
+			t.Fatalf("train of %d bytes, %d datagrams", len(b), n)
+		}
+	}
+	if len(s.sent) < 65000/64 {
+		t.Errorf("only %d trains", len(s.sent))
+	}
+	before := len(s.sent)
+	o := outboundWorker(e)
+	carry(o, NewUDP("10.1.0.2:1", "10.9.0.1:2", Pattern(64990)), 0)
+	if got := o.ledger.stats(); got.Dropped[DropTooBig] != 1 || got.Balance() != 0 || len(s.sent) != before {
+		t.Errorf("a packet above a train: %+v", got)
+	}
+}
+
+func TestOutboundReasons(t *testing.T) {
+	p, s, _ := testPair(t)
+	good := func() Segment { return NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)) }
+	noPath := *clientTable(&Pair{Out: p.Out, Socket: s, Leases: p.Leases})
+	noSlice := *clientTable(p)
+	noSlice.Default = &Route{Slices: noSlice.Default.Slices, Set: &slicing.Set{Weights: []uint32{0}}}
+	handOn := *clientTable(p)
+	handOn.Default = &Route{Slices: []RouteSlice{{SPI: 9}}, Set: &slicing.Set{Weights: []uint32{1}}}
+	stopped, _, _ := testPair(t)
+	stopped.Out.Stop()
+	foreign := good()
+	foreign.Src = addrPort("10.1.0.3:1")
+	loop := NewUDP("10.1.0.2:1", "192.0.2.1:6484", Pattern(100))
+	cases := []struct {
+		want  Reason
+		table *Table
+		s     Segment
+	}{
+		{DropNoRoute, &Table{}, good()},
+		{DropNoRoute, nil, good()},
+		{DropNoSlice, &noSlice, good()},
+		{DropNoPath, &noPath, good()},
+		{DropNoPath, &handOn, good()},
+		{DropSource, clientTable(p), foreign},
+		{DropLoop, clientTable(p), loop},
+		{DropExhausted, clientTable(stopped), good()},
+	}
+	for _, c := range cases {
+		e := testEngine(t, Config{})
+		e.Publish(c.table)
+		o := outboundWorker(e)
+		carry(o, c.s, 0)
+		if got := o.ledger.stats(); got.Dropped[c.want] != 1 || got.Balance() != 0 {
+			t.Errorf("%v: %+v", c.want, got)
+		}
+	}
+	s.fault = errors.New("no buffer")
+	e := testEngine(t, Config{})
+	e.Publish(clientTable(p))
+	o := outboundWorker(e)
+	carry(o, good(), 0)
+	if got := o.ledger.stats(); got.Dropped[DropSend] != 1 {
+		t.Errorf("send: %+v", got)
+	}
+}
+
+// seal makes an ESP datagram as the far end would.
+func seal(t testing.TB, out *esp.Outbound, payload []byte, next byte) []byte {
+	counter, err := out.Reserve(1, len(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, esp.SealedLen(len(payload)))
+	copy(frame[esp.PayloadOffset:], payload)
+	return out.Seal(frame, len(payload), next, counter)
+}
+
+func TestInboundReasons(t *testing.T) {
+	p, s, far := testPair(t)
+	mine := NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(100)).Bytes()
+	other := NewTCP("10.9.0.1:2", "10.1.0.3:1", 1, Pattern(100)).Bytes()
+	loop := NewUDP("192.0.2.1:6484", "10.1.0.2:1", Pattern(100)).Bytes()
+	good := seal(t, far, mine, nextIPv4)
+	forged := seal(t, far, mine, nextIPv4)
+	forged[30] ^= 1
+	table := clientTable(p)
+	table.In[701] = &Pair{}
+	early := append([]byte(nil), good...)
+	early[3]++
+	unknown := append([]byte(nil), good...)
+	unknown[3] = 0
+	cases := []struct {
+		want Reason
+		d    []byte
+	}{
+		{DropReplay, append([]byte(nil), good...)}, // the good one was opened before
+		{DropAuth, forged},
+		{DropDestination, seal(t, far, other, nextIPv4)},
+		{DropNextHeader, seal(t, far, mine, nextIPv6)},
+		{DropShort, seal(t, far, mine[:10], nextIPv4)},
+		{DropMalformed, seal(t, far, mine[:100], nextIPv4)},
+		{DropLoop, seal(t, far, loop, nextIPv4)},
+		{DropEarly, early},
+		{DropUnknownSPI, unknown},
+		{DropShort, []byte{0xff}},
+		{DropShort, good[:20]},
+		{DropMalformed, []byte{0, 0, 0, 0, 1}},
+		{DropType, Marker{Type: MarkerAccept}.Append(nil, nil)},
+		{DropType, Marker{Type: 99}.Append(nil, nil)},
+	}
+	var raised [reasonCount]int
+	e := testEngine(t, Config{Violation: func(r Reason, _ *Pair, _ link.Path) { raised[r]++ }})
+	e.Publish(table)
+	w := inboundWorker(e, s)
+	feed(w, good)
+	if got := w.ledger.stats(); got.Delivered[PortTUN] != 1 {
+		t.Fatalf("good packet: %+v", got)
+	}
+	for _, c := range cases {
+		before := w.ledger.stats().Dropped[c.want]
+		feed(w, c.d)
+		if got := w.ledger.stats(); got.Dropped[c.want] != before+1 || got.Balance() != 0 {
+			t.Errorf("%v: %+v", c.want, got)
+		}
+	}
+	feed(w, append([]byte(nil), forged...))
+	if raised[DropAuth] != 1 || raised[DropReplay] != 0 {
+		t.Errorf("violations %v: want auth once, replay never", raised)
+	}
+}
+
+// feed gives an inbound worker one datagram.
+func feed(w *inbound, d []byte) {
+	w.table, w.now = w.engine.table.Load(), w.engine.config.Clock()
+	w.ledger.take(PortOuter, 1)
+	w.train(append([]byte(nil), d...), len(d))
+}
+
+// FuzzInbound: whatever comes from outside, nothing panics and every datagram
+// is accounted for (I8, I11).
+func FuzzInbound(f *testing.F) {
+	p, s, far := testPair(f)
+	f.Add(seal(f, far, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(100)).Bytes(), nextIPv4), 140)
+	f.Add(Marker{Type: MarkerConfirm, SPI: 700}.Append(nil, []byte("mac")), 15)
+	f.Add([]byte{0, 0, 2, 0xbc, 0, 0, 0, 1}, 4)
+	e := testEngine(f, Config{})
+	e.Publish(clientTable(p))
+	node := testEngine(f, Config{})
+	node.Publish(&Table{Own: 2, In: map[uint32]*Pair{esp.MakeSPI(2, 1): p}, DataPort: 6484})
+	f.Fuzz(func(t *testing.T, b []byte, segment int) {
+		if segment <= 0 || len(b) == 0 || len(b) > link.MaxTrain {
+			return
+		}
+		for _, e := range []*Engine{e, node} {
+			e.config.Device.(*tuntest.Device).TakeAll()
+			in, on := inboundWorker(e, s), newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+			n := (len(b) + segment - 1) / segment
+			in.table, on.table = e.table.Load(), e.table.Load()
+			in.ledger.take(PortOuter, n)
+			in.train(append([]byte(nil), b...), segment)
+			on.ledger.take(PortInside, n)
+			on.train(append([]byte(nil), b...), segment)
+			if in.ledger.stats().Balance() != 0 || on.ledger.stats().Balance() != 0 {
+				t.Fatal("I8 broken")
+			}
+		}
+	})
+}
+
+func TestMarkerRoundTrip(t *testing.T) {
+	m := Marker{Type: MarkerHandOn, Hops: 1, SPI: 0x12345678}
+	b := m.Append(nil, []byte("body"))
+	if got, ok := ParseMarker(b); !ok || got != m || len(b) != MarkerLen+4 {
+		t.Errorf("%+v %v", got, ok)
+	}
+}
+
+// FuzzMarker: what parses is written back byte by byte the same.
+func FuzzMarker(f *testing.F) {
+	f.Add(Marker{Type: MarkerAccept, SPI: 7}.Append(nil, []byte("body")))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, ok := ParseMarker(b)
+		if ok && string(m.Append(nil, b[MarkerLen:])) != string(b) {
+			t.Fatal("round trip changed the datagram")
+		}
+	})
+}
+
+func TestStallStopsEverythingUntilResumed(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1)
+	var gap time.Duration
+	p, s, far := testPair(t)
+	e := testEngine(t, Config{Clock: now.Load, Stalled: func(g time.Duration) { gap = g }})
+	e.Publish(clientTable(p))
+	o := outboundWorker(e)
+	good := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100))
+	step := func(d time.Duration) { now.Add(int64(d)) }
+	step(time.Hour)
+	carry(o, good, 0) // nobody ticks: the rule is off
+	e.Tick()
+	step(StallLimit)
+	carry(o, good, 0) // at the limit
+	e.Tick()
+	step(StallLimit + 1)
+	carry(o, good, 0)
+	e.Tick()
+	carry(o, good, 0)
+	if got := o.ledger.stats(); got.Dropped[DropStalled] != 2 || got.Delivered[PortOuter] != 2 {
+		t.Errorf("outbound: %+v", got)
+	}
+	if gap != StallLimit+1 {
+		t.Errorf("heard of a gap of %v", gap)
+	}
+	w := inboundWorker(e, s)
+	packet := seal(t, far, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(9)).Bytes(), nextIPv4)
+	go func() { s.trains <- fakeTrain{packet, len(packet), addrPort("192.0.2.1:6484")} }()
+	if err := w.step(); err != nil || w.ledger.stats().Dropped[DropStalled] != 1 {
+		t.Errorf("inbound: %v, %+v", err, w.ledger.stats())
+	}
+	e.Resume()
+	carry(o, good, 0)
+	if got := o.ledger.stats(); got.Delivered[PortOuter] != 3 {
+		t.Errorf("resumed: %+v", got)
+	}
+}
+
+func TestFaultyWorkerGivesUp(t *testing.T) {
+	faults := make(chan error, 1)
+	s := newFakeSocket()
+	s.fault = errors.New("broken")
+	e := testEngine(t, Config{Outer: []link.Socket{s}, Fault: func(err error) { faults <- err }})
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-faults; err != s.fault {
+		t.Errorf("fault %v", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Stats().Lost; got != 3 {
+		t.Errorf("%d lost by a socket that is gone, want 3", got)
+	}
+}
+
+func TestLifecycleAndLimits(t *testing.T) {
+	if _, err := New(Config{}); !errors.Is(err, ErrConfig) {
+		t.Errorf("New without a device: %v", err)
+	}
+	e := testEngine(t, Config{})
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); !errors.Is(err, ErrClosed) {
+		t.Errorf("second Start: %v", err)
+	}
+	for i := 1; i < MaxWorkers; i++ {
+		if err := e.begin(nil, idleWorker(e)); err != nil {
+			t.Fatalf("worker %d: %v", i, err)
+		}
+	}
+	if err := e.Attach(newFakeSocket()); !errors.Is(err, ErrFull) {
+		t.Errorf("beyond MaxWorkers: %v", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Attach(newFakeSocket()); !errors.Is(err, ErrClosed) {
+		t.Errorf("Attach after Close: %v", err)
+	}
+	if len(e.workers) != 0 {
+		t.Errorf("%d workers after Close", len(e.workers))
+	}
+}
+
+// idleWorker waits at the engine's queue like any other worker.
+func idleWorker(e *Engine) func(*ledger) worker {
+	return func(*ledger) worker { return readOnly{e} }
+}
+
+type readOnly struct{ engine *Engine }
+
+func (r readOnly) step() error {
+	_, err := r.engine.queues[0].Read(make([]byte, 1))
+	return err
+}
+
+func TestReasonsHaveNames(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Reasons() {
+		if seen[r.String()] || r.String() == "" || r.String() == "unknown" {
+			t.Errorf("reason %d is named %q", r, r)
+		}
+		seen[r.String()] = true
+	}
+}

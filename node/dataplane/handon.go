@@ -1,0 +1,257 @@
+package dataplane
+
+import (
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+)
+
+// handOn is the worker of one inside socket: what another node hands on is
+// sealed here if the SPI is this node's own (downwards, this node is agent),
+// or goes to the TUN (upwards, this node is egress). It is admitted as
+// strictly as from the wire, and never handed on again. All fields are the
+// worker's own.
+type handOn struct {
+	engine *Engine
+	ledger *ledger
+	socket link.Socket
+	buffer []byte
+	inner  inner
+	merge  coalescer
+	batch  batch
+	report violations
+
+	// Of the present train.
+	table *Table
+	path  link.Path
+	now   int64
+}
+
+func newHandOn(e *Engine, l *ledger, s link.Socket, q tun.Queue) worker {
+	return &handOn{
+		engine: e, ledger: l, socket: s, buffer: make([]byte, link.MaxTrain+1024),
+		merge:  newCoalescer(l, q, e.config.USO),
+		batch:  batch{ledger: l, slab: make([]byte, slabBytes)},
+		report: violations{tell: e.config.Violation},
+	}
+}
+
+// step receives one train and handles each datagram of it.
+func (w *handOn) step() error {
+	t, err := w.socket.Receive(w.buffer)
+	if err != nil {
+		return err
+	}
+	w.table, w.path, w.now = w.engine.table.Load(), t.Path, w.engine.config.Clock()
+	n := (t.Len + t.Segment - 1) / t.Segment
+	w.ledger.take(PortInside, n)
+	if w.engine.stall.check(w.now) {
+		w.ledger.drop(DropStalled, n)
+		return nil
+	}
+	if w.table == nil || !w.table.Peers[t.Path.Remote.Addr()] {
+		w.ledger.drop(DropPeer, n)
+		w.report.raise(DropPeer, nil, w.path, w.now)
+		return nil
+	}
+	w.train(w.buffer[:t.Len], t.Segment)
+	return nil
+}
+
+func (w *handOn) train(b []byte, segment int) {
+	for len(b) > 0 {
+		n := min(segment, len(b))
+		if reason := w.datagram(b[:n:n]); reason != Pass {
+			w.ledger.drop(reason, 1)
+			w.report.raise(reason, nil, w.path, w.now)
+		}
+		b = b[n:]
+	}
+	w.batch.flush()
+	w.merge.flush()
+}
+
+// datagram sorts by the marker's type.
+func (w *handOn) datagram(d []byte) Reason {
+	m, ok := ParseMarker(d)
+	if !ok {
+		return DropMalformed
+	}
+	switch m.Type {
+	case MarkerHandOn:
+		return w.admit(m, d[MarkerLen:])
+	case MarkerProbe, MarkerProbeReply, MarkerPathTest:
+		if w.engine.config.Marked == nil {
+			return DropType
+		}
+		w.engine.config.Marked(w.socket, w.path, m, d)
+		w.ledger.consume(PortControl, 1)
+		return Pass
+	}
+	return DropType
+}
+
+// admit judges a packet that was handed on.
+func (w *handOn) admit(m Marker, packet []byte) Reason {
+	in := &w.inner
+	if m.Hops != 1 {
+		return DropHops
+	}
+	if reason := in.parse(packet); reason != Pass {
+		return reason
+	}
+	if w.table.loops(in) {
+		return DropLoop
+	}
+	packet = packet[:in.total]
+	if esp.Index(m.SPI) == w.table.Own {
+		return w.down(m.SPI, packet)
+	}
+	return w.up(m.SPI, packet)
+}
+
+// down seals for the client: the destination is the session's lease.
+func (w *handOn) down(spi uint32, packet []byte) Reason {
+	p := w.table.In[spi]
+	if p == nil {
+		return DropUnknownSPI
+	}
+	if reason := p.admitOut(&w.inner); reason != Pass {
+		return reason
+	}
+	path := p.path.Load()
+	switch {
+	case p.Out == nil:
+		return DropEarly
+	case path == nil || p.Socket == nil:
+		return DropNoPath
+	case esp.SealedLen(len(packet)) > link.MaxTrain:
+		return DropTooBig
+	}
+	w.merge.flush()
+	w.ledger.decide(1)
+	p.lastSent.Store(w.now)
+	w.batch.add(p, path, packet, w.inner.next())
+	return Pass
+}
+
+// up delivers as egress: the source is a lease whose route has this very SA.
+func (w *handOn) up(spi uint32, packet []byte) Reason {
+	route := w.table.Routes[w.inner.src]
+	if route == nil || !route.carries(spi) {
+		return DropSource
+	}
+	w.batch.flush()
+	w.ledger.decide(1)
+	w.merge.add(packet, &w.inner)
+	return Pass
+}
+
+// batch is packets of one pair on the way to become one sealed train. It
+// points into the worker's receive buffer until it is flushed.
+type batch struct {
+	ledger  *ledger
+	slab    []byte
+	pair    *Pair
+	path    *link.Path
+	packets [link.MaxSegments][]byte
+	nexts   [link.MaxSegments]byte
+	count   int
+	segment int // sealed size of each but the last
+	bytes   int
+	short   bool // the last one is shorter, so nothing may follow
+}
+
+// add takes one packet, after sending what it cannot travel with.
+func (b *batch) add(p *Pair, path *link.Path, packet []byte, next byte) {
+	size := esp.SealedLen(len(packet))
+	if b.count > 0 && (p != b.pair || path != b.path || b.short || size > b.segment ||
+		b.count == len(b.packets) || (b.count+1)*b.segment > link.MaxTrain) {
+		b.flush()
+	}
+	if b.count == 0 {
+		b.pair, b.path, b.segment, b.short = p, path, size, false
+	}
+	b.packets[b.count], b.nexts[b.count] = packet, next
+	b.count++
+	b.bytes += len(packet)
+	b.short = size < b.segment
+}
+
+// flush seals and sends the batch.
+func (b *batch) flush() {
+	n := b.count
+	if n == 0 {
+		return
+	}
+	reason := b.send(n)
+	if reason != Pass {
+		b.ledger.fail(reason, n)
+	} else {
+		b.ledger.deliver(PortOuter, n)
+		b.pair.out.add(n, b.bytes)
+	}
+	b.count, b.bytes, b.pair = 0, 0, nil
+}
+
+func (b *batch) send(n int) Reason {
+	counter, err := b.pair.Out.Reserve(n, b.bytes)
+	if err != nil {
+		return DropExhausted
+	}
+	used := 0
+	for i, packet := range b.packets[:n] {
+		frame := b.slab[used:]
+		copy(frame[esp.PayloadOffset:], packet)
+		used += len(b.pair.Out.Seal(frame, len(packet), b.nexts[i], counter+uint64(i)))
+	}
+	if err := b.pair.Socket.Send(b.slab[:used], b.segment, *b.path); err != nil {
+		return DropSend
+	}
+	return Pass
+}
+
+// onward is opened packets on the way to their session's egress, one train at
+// a time. It is owned by its worker; the slab is made when first needed.
+type onward struct {
+	ledger  *ledger
+	to      *Onward
+	slab    []byte
+	used    int
+	count   int
+	segment int
+	short   bool
+}
+
+// add takes one packet, after sending what it cannot travel with.
+func (o *onward) add(to *Onward, spi uint32, packet []byte) {
+	size := MarkerLen + len(packet)
+	if o.count > 0 && (to != o.to || o.short || size > o.segment ||
+		o.count == link.MaxSegments || o.used+size > link.MaxTrain) {
+		o.flush()
+	}
+	if o.slab == nil {
+		o.slab = make([]byte, MarkerLen+link.MaxTrain+tun.MaxPacket)
+	}
+	if o.count == 0 {
+		o.to, o.segment = to, size
+	}
+	Marker{Type: MarkerHandOn, Hops: 1, SPI: spi}.Encode(o.slab[o.used:])
+	copy(o.slab[o.used+MarkerLen:], packet)
+	o.used += size
+	o.count++
+	o.short = size < o.segment
+}
+
+// flush sends the train.
+func (o *onward) flush() {
+	if o.count == 0 {
+		return
+	}
+	if err := o.to.Socket.Send(o.slab[:o.used], o.segment, o.to.Path); err != nil {
+		o.ledger.fail(DropSend, o.count)
+	} else {
+		o.ledger.deliver(PortInside, o.count)
+	}
+	o.used, o.count, o.to = 0, 0, nil
+}

@@ -1,0 +1,129 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+)
+
+// Protocol numbers and header sizes of inner packets.
+const (
+	protoTCP = 6
+	protoUDP = 17
+
+	ipv4HeaderLen = 20
+	ipv6HeaderLen = 40
+	tcpHeaderLen  = 20
+	udpHeaderLen  = 8
+
+	nextIPv4  = 4
+	nextIPv6  = 41
+	nextDummy = 59
+)
+
+// inner is what the engine knows of an inner packet.
+type inner struct {
+	src, dst     netip.Addr
+	sport, dport uint16
+	total        int // length by its own header
+	header       int // bytes before the transport header
+	proto        uint8
+	v6           bool
+	fragment     bool // of a datagram; its ports are not known
+}
+
+// parse reads the headers of the packet at the start of b.
+func (in *inner) parse(b []byte) Reason {
+	if len(b) < ipv4HeaderLen {
+		return DropShort
+	}
+	var reason Reason
+	switch b[0] >> 4 {
+	case 4:
+		reason = in.parseIPv4(b)
+	case 6:
+		reason = in.parseIPv6(b)
+	default:
+		return DropMalformed
+	}
+	if reason == Pass {
+		in.parsePorts(b[:in.total])
+	}
+	return reason
+}
+
+func (in *inner) parseIPv4(b []byte) Reason {
+	in.v6 = false
+	in.header = int(b[0]&0xf) * 4
+	in.total = int(binary.BigEndian.Uint16(b[2:]))
+	if in.header < ipv4HeaderLen || in.total < in.header || in.total > len(b) {
+		return DropMalformed
+	}
+	in.fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0
+	in.proto = b[9]
+	in.src = netip.AddrFrom4([4]byte(b[12:16]))
+	in.dst = netip.AddrFrom4([4]byte(b[16:20]))
+	return Pass
+}
+
+func (in *inner) parseIPv6(b []byte) Reason {
+	if len(b) < ipv6HeaderLen {
+		return DropShort
+	}
+	in.v6 = true
+	in.header = ipv6HeaderLen
+	in.total = ipv6HeaderLen + int(binary.BigEndian.Uint16(b[4:]))
+	if in.total > len(b) {
+		return DropMalformed
+	}
+	in.fragment = false // a fragment has an extension header, so no ports either
+	in.proto = b[6]
+	in.src = netip.AddrFrom16([16]byte(b[8:24]))
+	in.dst = netip.AddrFrom16([16]byte(b[24:40]))
+	return Pass
+}
+
+func (in *inner) parsePorts(b []byte) {
+	in.sport, in.dport = 0, 0
+	if in.fragment || in.proto != protoTCP && in.proto != protoUDP || len(b) < in.header+4 {
+		return
+	}
+	in.sport = binary.BigEndian.Uint16(b[in.header:])
+	in.dport = binary.BigEndian.Uint16(b[in.header+2:])
+}
+
+// next is the ESP next header of the packet in tunnel mode.
+func (in *inner) next() byte {
+	if in.v6 {
+		return nextIPv6
+	}
+	return nextIPv4
+}
+
+// flow hashes addresses, protocol and ports, so that all packets of one flow
+// give one number. It serves to spread flows, not to resist an attacker.
+func (in *inner) flow(b []byte) uint64 {
+	at, end := 12, 20
+	if in.v6 {
+		at, end = 8, 40
+	}
+	h := uint64(in.proto)<<32 | uint64(in.sport)<<16 | uint64(in.dport)
+	for ; at < end; at += 8 {
+		h = mix(h ^ binary.BigEndian.Uint64(b[at:]))
+	}
+	return mix(h)
+}
+
+func mix(h uint64) uint64 {
+	hi, lo := bits.Mul64(h^0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
+	return hi ^ lo
+}
+
+// pseudo sums the addresses and protocol of a pseudo header; the length of the
+// transport segment is added by the caller.
+func (in *inner) pseudo(b []byte) uint64 {
+	if in.v6 {
+		return sum(b[8:40], word(uint16(in.proto)))
+	}
+	return sum(b[12:20], word(uint16(in.proto)))
+}

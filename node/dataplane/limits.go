@@ -1,0 +1,29 @@
+package dataplane
+
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+)
+
+const (
+	// slabBytes holds one outgoing train and the sealed form of its last frame.
+	slabBytes = link.MaxTrain + 4096
+	// MaxControl is the largest control message inside an SA, so that its
+	// datagram passes every path of 1,280 bytes.
+	MaxControl = 1200
+	// MaxCoalesced is the largest number of inner packets in one written
+	// super-packet; the kernel's own limit for UDP is the same.
+	MaxCoalesced = 64
+	// MaxFaults is how many errors in a row a worker takes from its socket or
+	// queue before it gives up and reports the last one.
+	MaxFaults = 64
+	// MaxWorkers bounds the queues and sockets one engine serves at a time.
+	MaxWorkers = 1024
+	// StallLimit is the longest gap between two ticks after which nothing is
+	// opened or sealed until the owner has confirmed its slices.
+	StallLimit = 300 * time.Millisecond
+	// ViolationInterval is the least time between two reports of the same
+	// reason by one worker.
+	ViolationInterval = time.Second
+)

@@ -1,0 +1,52 @@
+package dataplane
+
+import "encoding/binary"
+
+// MarkerLen is the length of the header of every datagram on the data port
+// that is not ESP.
+const MarkerLen = 12
+
+// MarkerType says what follows a Marker.
+type MarkerType uint8
+
+// The types of marked datagrams.
+const (
+	MarkerHandOn MarkerType = iota + 1
+	MarkerAccept
+	MarkerConfirm
+	MarkerProbe
+	MarkerProbeReply
+	MarkerPathTest
+)
+
+// Marker is that header: the non-ESP marker of RFC 3948 (four zero bytes), a
+// type, the hops taken, two zero bytes and the SPI the datagram is about.
+type Marker struct {
+	Type MarkerType
+	Hops uint8
+	SPI  uint32
+}
+
+// ParseMarker reads the header at the start of a datagram. It reports false
+// for ESP, for anything too short and where a zero byte is not zero.
+func ParseMarker(datagram []byte) (m Marker, ok bool) {
+	if len(datagram) < MarkerLen || binary.BigEndian.Uint32(datagram) != 0 {
+		return Marker{}, false
+	}
+	m = Marker{MarkerType(datagram[4]), datagram[5], binary.BigEndian.Uint32(datagram[8:])}
+	return m, binary.BigEndian.Uint16(datagram[6:]) == 0
+}
+
+// Encode writes the header to the first MarkerLen bytes of b.
+func (m Marker) Encode(b []byte) {
+	binary.BigEndian.PutUint32(b, 0)
+	b[4], b[5], b[6], b[7] = byte(m.Type), m.Hops, 0, 0
+	binary.BigEndian.PutUint32(b[8:], m.SPI)
+}
+
+// Append appends the header and body to b.
+func (m Marker) Append(b, body []byte) []byte {
+	var header [MarkerLen]byte
+	m.Encode(header[:])
+	return append(append(b, header[:]...), body...)
+}

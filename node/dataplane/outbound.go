@@ -1,0 +1,219 @@
+package dataplane
+
+import (
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// The functions of this file stand in the order in which a packet meets them:
+// step reads the TUN, carry routes and slices, then sealRun or handOnRun cut
+// the run into trains and send them.
+
+// headroom is where packets start in a worker's buffer: the TUN's own header
+// ends there, and an ESP or hand-on header fits before it, so that a packet
+// which needs no cutting is sealed where it was read.
+const headroom = esp.PayloadOffset
+
+// outbound is the worker of one TUN queue. All its fields are its own.
+type outbound struct {
+	engine *Engine
+	ledger *ledger
+	number int // of the queue
+	queue  tun.Queue
+	buffer []byte // headroom and one super-packet, room for a trailer behind
+	slab   []byte // one train
+	run    run
+	picker slicing.Picker // for a route without a Spread
+}
+
+func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
+	return &outbound{
+		engine: e, ledger: l, number: number, queue: q,
+		buffer: make([]byte, headroom+tun.MaxPacket+esp.MaxOverhead),
+		slab:   make([]byte, slabBytes),
+	}
+}
+
+// step reads one super-packet and carries it.
+func (o *outbound) step() error {
+	from := headroom - tun.HeaderLen
+	n, err := o.queue.Read(o.buffer[from : headroom+tun.MaxPacket])
+	if err != nil {
+		return err
+	}
+	if n <= tun.HeaderLen {
+		return nil
+	}
+	o.carry(tun.Decode(o.buffer[from:]), o.buffer[headroom:from+n])
+	return nil
+}
+
+// carry finds the run's way and sends it.
+func (o *outbound) carry(h tun.VnetHeader, packet []byte) {
+	r := &o.run
+	if reason := r.load(h, packet); reason != Pass {
+		o.ledger.take(PortTUN, 1)
+		o.ledger.drop(reason, 1)
+		return
+	}
+	o.ledger.take(PortTUN, r.left())
+	now := o.engine.config.Clock()
+	table := o.engine.table.Load()
+	slice, reason := o.slice(table, packet)
+	switch {
+	case o.engine.stall.check(now):
+		reason = DropStalled
+	case reason == Pass && table.loops(&r.inner):
+		reason = DropLoop
+	case reason == Pass && slice.Pair != nil:
+		reason = o.sealRun(slice.Pair, now)
+	case reason == Pass:
+		reason = o.handOnRun(slice)
+	}
+	if reason != Pass {
+		o.ledger.drop(reason, r.left())
+	}
+}
+
+// slice chooses the way: the route of the destination, then one of its slices.
+func (o *outbound) slice(t *Table, packet []byte) (*RouteSlice, Reason) {
+	r := &o.run
+	route := t.route(&r.inner)
+	if route == nil {
+		return nil, DropNoRoute
+	}
+	if route.Set == nil {
+		return nil, DropNoSlice
+	}
+	picker := &o.picker
+	if s := route.Spread; s != nil && o.number < len(s.pickers) {
+		picker = &s.pickers[o.number]
+	}
+	i, ok := picker.Pick(route.Set, slicing.Run{
+		Bytes: r.total, Flow: r.flow(packet), Sprayable: r.proto == protoTCP,
+	})
+	if !ok || i >= len(route.Slices) {
+		return nil, DropNoSlice
+	}
+	return &route.Slices[i], Pass
+}
+
+// sealRun seals what is left of the run under one SA and sends it. A reason
+// counts for the packets not yet cut.
+func (o *outbound) sealRun(p *Pair, now int64) Reason {
+	r := &o.run
+	if reason := p.admitOut(&r.inner); reason != Pass {
+		return reason
+	}
+	path := p.path.Load()
+	if path == nil || p.Socket == nil {
+		return DropNoPath
+	}
+	if p.Out == nil {
+		return DropNoSlice
+	}
+	p.lastSent.Store(now)
+	for r.left() > 0 {
+		if reason := o.sealTrain(p, *path); reason != Pass {
+			return reason
+		}
+	}
+	return Pass
+}
+
+// sealTrain cuts, seals and sends one train of equal datagrams.
+func (o *outbound) sealTrain(p *Pair, path link.Path) Reason {
+	r := &o.run
+	length := r.length()
+	segment := esp.SealedLen(length)
+	n := min(r.left(), link.MaxSegments, link.MaxTrain/segment)
+	if n == 0 {
+		return DropTooBig
+	}
+	bytes := r.bytes(n)
+	counter, err := p.Out.Reserve(n, bytes)
+	if err != nil {
+		return DropExhausted
+	}
+	o.ledger.decide(n)
+	train := o.sealInto(p, counter, n)
+	p.out.add(n, bytes)
+	o.send(p.Socket, train, segment, path, PortOuter, n)
+	return Pass
+}
+
+// sealInto fills the slab with n sealed packets. A packet that goes as it is
+// stays where it was read.
+func (o *outbound) sealInto(p *Pair, counter uint64, n int) []byte {
+	r := &o.run
+	next := r.next()
+	if r.single {
+		r.index++
+		return p.Out.Seal(o.buffer, r.total, next, counter)
+	}
+	used := 0
+	for i := range n {
+		frame := o.slab[used:]
+		length := r.cut(frame[esp.PayloadOffset:])
+		used += len(p.Out.Seal(frame, length, next, counter+uint64(i)))
+	}
+	return o.slab[:used]
+}
+
+// handOnRun sends what is left of the run in clear to the agent of a slice,
+// over the inside network.
+func (o *outbound) handOnRun(s *RouteSlice) Reason {
+	r := &o.run
+	socket := o.engine.inside(o.number)
+	if socket == nil || !s.HandOn.Remote.IsValid() {
+		return DropNoPath
+	}
+	marker := Marker{Type: MarkerHandOn, Hops: 1, SPI: s.SPI}
+	for r.left() > 0 {
+		segment := MarkerLen + r.length()
+		n := min(r.left(), link.MaxSegments, link.MaxTrain/segment)
+		if n == 0 {
+			return DropTooBig
+		}
+		o.ledger.decide(n)
+		o.send(socket, o.markInto(marker, n), segment, s.HandOn, PortInside, n)
+	}
+	return Pass
+}
+
+// markInto fills the slab with n packets behind hand-on headers.
+func (o *outbound) markInto(m Marker, n int) []byte {
+	r := &o.run
+	if r.single {
+		r.index++
+		frame := o.buffer[headroom-MarkerLen : headroom+r.total]
+		m.Encode(frame)
+		return frame
+	}
+	used := 0
+	for range n {
+		m.Encode(o.slab[used:])
+		used += MarkerLen
+		used += r.cut(o.slab[used:])
+	}
+	return o.slab[:used]
+}
+
+// send sends one train and counts its packets.
+func (o *outbound) send(s link.Socket, b []byte, segment int, path link.Path, port Port, n int) {
+	if err := s.Send(b, segment, path); err != nil {
+		o.ledger.fail(DropSend, n)
+		return
+	}
+	o.ledger.deliver(port, n)
+}
+
+// inside gives worker n an inside socket.
+func (e *Engine) inside(n int) link.Socket {
+	if len(e.config.Inside) == 0 {
+		return nil
+	}
+	return e.config.Inside[n%len(e.config.Inside)]
+}

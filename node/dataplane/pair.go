@@ -1,0 +1,148 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+)
+
+// Errors of SendControl.
+var (
+	ErrNoPath  = errors.New("dataplane: the peer's address is not known yet")
+	ErrTooLong = errors.New("dataplane: control message exceeds limit")
+)
+
+// Pair is one slice at this end: the SA in, the SA out and the way to the
+// peer. The exported fields are set before the pair is in a table and stay.
+type Pair struct {
+	// In opens what the peer sealed. Nil: granted, but its Accept has not
+	// come, so packets are early.
+	In *esp.Inbound
+	// Out seals for the peer.
+	Out *esp.Outbound
+	// Leases is the session's inner addresses.
+	Leases []netip.Addr
+	// Agent says that this end is the agent: the lease is at the far end, and
+	// the path follows the peer.
+	Agent bool
+	// Socket sends to the peer.
+	Socket link.Socket
+	// Control takes authenticated control messages. It must not block, and
+	// must not keep the payload.
+	Control func(payload []byte)
+
+	path      atomic.Pointer[link.Path]
+	onward    atomic.Pointer[Onward]
+	lastHeard atomic.Int64
+	lastSent  atomic.Int64
+	in, out   flow
+}
+
+// Onward is where an agent hands opened packets on to instead of its own TUN:
+// the session's egress.
+type Onward struct {
+	Path   link.Path
+	Socket link.Socket
+}
+
+// flow counts one direction of a pair.
+type flow struct{ packets, bytes atomic.Uint64 }
+
+func (f *flow) add(packets, bytes int) {
+	f.packets.Add(uint64(packets))
+	f.bytes.Add(uint64(bytes))
+}
+
+// PairCounters are inner packets and their bytes.
+type PairCounters struct{ PacketsIn, BytesIn, PacketsOut, BytesOut uint64 }
+
+// Counters returns what the pair carried so far.
+func (p *Pair) Counters() PairCounters {
+	return PairCounters{
+		p.in.packets.Load(), p.in.bytes.Load(), p.out.packets.Load(), p.out.bytes.Load(),
+	}
+}
+
+// Path is where packets for the peer go; false when nothing is known.
+func (p *Pair) Path() (link.Path, bool) {
+	if path := p.path.Load(); path != nil {
+		return *path, true
+	}
+	return link.Path{}, false
+}
+
+// SetPath sets the way to the peer: the gateway in use at a client, a first
+// guess at an agent.
+func (p *Pair) SetPath(path link.Path) { p.path.Store(&path) }
+
+// SetOnward makes opened packets go to the session's egress; nil to the TUN.
+func (p *Pair) SetOnward(o *Onward) { p.onward.Store(o) }
+
+// LastHeard is the clock's value when the last authenticated packet came.
+func (p *Pair) LastHeard() int64 { return p.lastHeard.Load() }
+
+// LastSent is the clock's value when the last inner packet went out.
+func (p *Pair) LastSent() int64 { return p.lastSent.Load() }
+
+// SendControl seals a control message as a dummy packet (RFC 4303 2.6) and
+// sends it to the peer. It is safe for concurrent use.
+func (p *Pair) SendControl(payload []byte) error {
+	if len(payload) > MaxControl {
+		return ErrTooLong
+	}
+	path := p.path.Load()
+	if path == nil {
+		return ErrNoPath
+	}
+	counter, err := p.Out.Reserve(1, len(payload))
+	if err != nil {
+		return err
+	}
+	frame := make([]byte, esp.SealedLen(len(payload)))
+	copy(frame[esp.PayloadOffset:], payload)
+	frame = p.Out.Seal(frame, len(payload), nextDummy, counter)
+	return p.Socket.Send(frame, len(frame), *path)
+}
+
+// follow makes the path that of the packet which moved the window's right edge.
+func (p *Pair) follow(path *link.Path) {
+	if old := p.path.Load(); p.Agent && (old == nil || *old != *path) {
+		p.SetPath(*path)
+	}
+}
+
+// leased reports whether the address is one of the session's own.
+func (p *Pair) leased(a netip.Addr) bool {
+	for _, l := range p.Leases {
+		if l == a {
+			return true
+		}
+	}
+	return false
+}
+
+// admitIn judges an opened packet: at an agent its source is the session's
+// lease (I7), at a client its destination.
+func (p *Pair) admitIn(in *inner) Reason {
+	if p.Agent && !p.leased(in.src) {
+		return DropSource
+	}
+	if !p.Agent && !p.leased(in.dst) {
+		return DropDestination
+	}
+	return Pass
+}
+
+// admitOut judges a packet before it is sealed, the mirror of admitIn.
+func (p *Pair) admitOut(in *inner) Reason {
+	if p.Agent && !p.leased(in.dst) {
+		return DropDestination
+	}
+	if !p.Agent && !p.leased(in.src) {
+		return DropSource
+	}
+	return Pass
+}

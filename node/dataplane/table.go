@@ -1,0 +1,85 @@
+package dataplane
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// Table is all the engine knows of where packets go. The owner builds a new
+// one for every change and hands it over by Publish; nothing in a published
+// table changes any more, save the atomics inside its pairs.
+type Table struct {
+	// Own is this node's index; 0 on a client, which looks up every SPI.
+	Own identity.Index
+	// In is the SA pairs by the SPI of packets that arrive.
+	In map[uint32]*Pair
+	// Routes is, on a node, the way to each client by its leases.
+	Routes map[netip.Addr]*Route
+	// Default carries what no route does: on a client, everything.
+	Default *Route
+	// Peers is the inside addresses of nodes, which may hand on.
+	Peers map[netip.Addr]bool
+	// Nodes is the outer addresses of all nodes, for the loop check and for
+	// probes.
+	Nodes map[netip.Addr]bool
+	// DataPort is the port of outer datagrams, for the loop check.
+	DataPort uint16
+}
+
+// Route is the slices of one session and how packets spread over them.
+type Route struct {
+	Slices []RouteSlice
+	Set    *slicing.Set
+	// Spread remembers what each slice was given. Keep it when a route of the
+	// same session is built anew; nil on a table with one route only.
+	Spread *Spread
+}
+
+// RouteSlice is one way to the client. With a Pair this node seals itself;
+// otherwise the packets are handed on to the agent at HandOn.
+type RouteSlice struct {
+	Pair   *Pair
+	HandOn link.Path
+	// SPI names the agent's inbound SA: the agent knows the pair by it, and
+	// packets it hands on upwards carry it.
+	SPI uint32
+}
+
+// Spread holds one session's Picker for each worker that reads the TUN.
+type Spread struct{ pickers []slicing.Picker }
+
+// NewSpread makes the state of a new session for a device of so many queues.
+func NewSpread(queues int) *Spread { return &Spread{make([]slicing.Picker, queues)} }
+
+// route finds the way to a packet's destination.
+func (t *Table) route(in *inner) *Route {
+	if t == nil {
+		return nil
+	}
+	if r := t.Routes[in.dst]; r != nil {
+		return r
+	}
+	return t.Default
+}
+
+// carries reports whether an SPI is one of the route's slices.
+func (r *Route) carries(spi uint32) bool {
+	for i := range r.Slices {
+		if r.Slices[i].SPI == spi {
+			return true
+		}
+	}
+	return false
+}
+
+// loops reports whether the packet is tunnel traffic of this very mesh, to or
+// from a node's data port.
+func (t *Table) loops(in *inner) bool {
+	if in.proto != protoUDP || in.dport != t.DataPort && in.sport != t.DataPort {
+		return false
+	}
+	return in.dport == t.DataPort && t.Nodes[in.dst] || in.sport == t.DataPort && t.Nodes[in.src]
+}

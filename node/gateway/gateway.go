@@ -1,0 +1,226 @@
+// Package gateway forwards clients' outer packets by header alone: the node
+// index in the SPI says where to, a row made by the client's first packet says
+// the way back. Trains go through unsplit. It has no keys and no durable
+// state; any node is gateway for any session at any time.
+//
+// It owns its rows and its inside ports. It does not own the outer sockets,
+// which the packet engine receives on, nor the node list, which is published
+// to it.
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+)
+
+// ErrConfig is returned by New.
+var ErrConfig = errors.New("gateway: incomplete configuration")
+
+// Config is what a gateway is made of.
+type Config struct {
+	// OpenPort opens one inside port: a socket of its own, any port.
+	OpenPort func() (link.Socket, error)
+	// Clock is a monotonic clock in nanoseconds; a coarse one will do.
+	Clock func() int64
+	// MaxRows and MaxPorts lower the limits of the same name; 0 keeps them.
+	MaxRows, MaxPorts int
+}
+
+// Gateway forwards. All methods are safe for concurrent use.
+type Gateway struct {
+	config   Config
+	nodes    atomic.Pointer[Nodes]
+	table    *table
+	counters counters
+	group    sync.WaitGroup
+
+	mu     sync.Mutex // protects make, closed and what make refers to
+	make   making
+	closed bool
+}
+
+var _ dataplane.Forwarder = (*Gateway)(nil)
+
+// New makes a gateway that forwards nothing before Publish.
+func New(c Config) (*Gateway, error) {
+	if c.OpenPort == nil || c.Clock == nil {
+		return nil, fmt.Errorf("%w: ports and a clock are needed", ErrConfig)
+	}
+	c.MaxRows = limit(c.MaxRows, MaxRows)
+	c.MaxPorts = limit(c.MaxPorts, MaxPorts)
+	g := &Gateway{config: c, table: newTable()}
+	g.make = making{lanes: map[identity.Index]*lane{}}
+	g.make.buckets = map[netip.Prefix]*bucket{}
+	return g, nil
+}
+
+func limit(asked, most int) int {
+	if asked <= 0 {
+		return most
+	}
+	return min(asked, most)
+}
+
+// Publish makes n the node list of every packet that is taken up from now on.
+func (g *Gateway) Publish(n *Nodes) { g.nodes.Store(n) }
+
+// Forward implements dataplane.Forwarder: a client's train goes to the node
+// of its SPI.
+func (g *Gateway) Forward(b []byte, t link.Train, from link.Socket) {
+	n := uint64((t.Len + t.Segment - 1) / t.Segment)
+	g.counters.received.Add(n)
+	if reason := g.forward(b[:t.Len], t, from); reason != Pass {
+		g.counters.dropped[reason].Add(n)
+		return
+	}
+	g.counters.forwarded.Add(n)
+	g.counters.bytes.Add(uint64(t.Len))
+}
+
+func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
+	nodes := g.nodes.Load()
+	if nodes == nil {
+		return DropUnknownIndex
+	}
+	if nodes.hosts[t.Path.Remote.Addr()] {
+		return DropFromNode
+	}
+	ix, ok := destination(b, t.Segment)
+	if !ok {
+		return DropImplausible
+	}
+	node := nodes.node(ix)
+	switch {
+	case node == nil:
+		return DropUnknownIndex
+	case !node.Alive:
+		return DropDead
+	}
+	now := g.config.Clock()
+	k := key{client: t.Path.Remote, local: t.Path.Local, node: ix}
+	r := g.table.find(&k)
+	if r == nil {
+		var reason Reason
+		if r, reason = g.create(k, from, now); reason != Pass {
+			return reason
+		}
+	}
+	r.seen.Store(now)
+	if err := r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer}); err != nil {
+		return DropSend
+	}
+	return Pass
+}
+
+// destination reads the node index of a plausible client packet.
+func destination(b []byte, segment int) (identity.Index, bool) {
+	if len(b) < minESP {
+		return 0, false
+	}
+	if spi := binary.BigEndian.Uint32(b); spi != 0 {
+		return esp.Index(spi), segment >= minESP
+	}
+	m, ok := dataplane.ParseMarker(b)
+	ok = ok && m.Type == dataplane.MarkerAccept && segment >= minAccept && segment <= maxAccept
+	return esp.Index(m.SPI), ok
+}
+
+// serve receives what nodes answer at one port.
+func (g *Gateway) serve(p *port) {
+	defer g.group.Done()
+	buffer := make([]byte, link.MaxTrain+1024)
+	for faults := 0; faults < MaxFaults; faults++ {
+		t, err := p.socket.Receive(buffer)
+		switch {
+		case errors.Is(err, link.ErrClosed):
+			return
+		case err != nil:
+			continue
+		}
+		faults = -1
+		g.answer(p, buffer[:t.Len], t)
+	}
+}
+
+func (g *Gateway) answer(p *port, b []byte, t link.Train) {
+	n := uint64((t.Len + t.Segment - 1) / t.Segment)
+	g.counters.received.Add(n)
+	if reason := g.back(p, b, t); reason != Pass {
+		g.counters.dropped[reason].Add(n)
+		return
+	}
+	g.counters.answered.Add(n)
+	g.counters.bytes.Add(uint64(t.Len))
+}
+
+// back sends a node's train to the client of its row.
+func (g *Gateway) back(p *port, b []byte, t link.Train) Reason {
+	nodes := g.nodes.Load()
+	ix, ok := nodes.byOuter[t.Path.Remote]
+	if !ok {
+		return DropStranger
+	}
+	if !answers(b, t.Segment) {
+		return DropImplausible
+	}
+	r := p.row(ix)
+	if r == nil {
+		return DropNoRow
+	}
+	if !r.confirmed.Load() {
+		r.confirmed.Store(true)
+	}
+	if err := r.outer.Send(b, t.Segment, link.Path{Local: r.local, Remote: r.client}); err != nil {
+		return DropSend
+	}
+	return Pass
+}
+
+// answers reports whether a train is what nodes send to clients.
+func answers(b []byte, segment int) bool {
+	if m, ok := dataplane.ParseMarker(b); ok {
+		return m.Type == dataplane.MarkerConfirm
+	}
+	return segment >= minESP && binary.BigEndian.Uint32(b) != 0
+}
+
+// Stats returns the counts so far and what there is now.
+func (g *Gateway) Stats() Stats {
+	s := g.counters.stats()
+	g.table.each(func(r *row) {
+		s.Rows++
+		if r.confirmed.Load() {
+			s.Confirmed++
+		}
+	})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.Ports = len(g.make.ports)
+	for _, p := range g.make.ports {
+		s.Lost += p.socket.Lost()
+	}
+	return s
+}
+
+// Close closes the inside ports and waits for their receivers.
+func (g *Gateway) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	ports := g.make.ports
+	g.mu.Unlock()
+	var err error
+	for _, p := range ports {
+		err = errors.Join(err, p.socket.Close())
+	}
+	g.group.Wait()
+	return err
+}

@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+)
+
+// key names a row: one client port, seen at one of this host's addresses,
+// speaking to one node.
+type key struct {
+	client netip.AddrPort
+	local  netip.Addr
+	node   identity.Index
+}
+
+// row is the way back to a client.
+type row struct {
+	key
+	port  *port       // the node answers here
+	outer link.Socket // the client is answered from here
+
+	seen      atomic.Int64 // clock of the client's last packet
+	confirmed atomic.Bool  // the node has answered
+	gone      bool         // protected by Gateway.mu
+}
+
+// table is all rows, for the packet path: reads take a read lock on one shard
+// of many, writes happen when a row is made or goes.
+type table struct{ shards [shards]shard }
+
+type shard struct {
+	mu   sync.RWMutex // protects rows
+	rows map[key]*row
+	_    [32]byte // keeps neighbours' locks off this cache line
+}
+
+func newTable() *table {
+	t := new(table)
+	for i := range t.shards {
+		t.shards[i].rows = map[key]*row{}
+	}
+	return t
+}
+
+func (t *table) shard(k *key) *shard {
+	a := k.client.Addr().As16()
+	h := binary.BigEndian.Uint64(a[:]) ^ binary.BigEndian.Uint64(a[8:])
+	h ^= uint64(k.client.Port())<<32 ^ uint64(k.node)<<48
+	hi, lo := bits.Mul64(h^0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
+	return &t.shards[(hi^lo)%shards]
+}
+
+func (t *table) find(k *key) *row {
+	s := t.shard(k)
+	s.mu.RLock()
+	r := s.rows[*k]
+	s.mu.RUnlock()
+	return r
+}
+
+func (t *table) put(r *row) {
+	s := t.shard(&r.key)
+	s.mu.Lock()
+	s.rows[r.key] = r
+	s.mu.Unlock()
+}
+
+func (t *table) remove(r *row) {
+	s := t.shard(&r.key)
+	s.mu.Lock()
+	delete(s.rows, r.key)
+	s.mu.Unlock()
+}
+
+// each calls visit for every row there was, without a lock held.
+func (t *table) each(visit func(*row)) {
+	var all []*row
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		all = all[:0]
+		for _, r := range s.rows {
+			all = append(all, r)
+		}
+		s.mu.RUnlock()
+		for _, r := range all {
+			visit(r)
+		}
+	}
+}
+
+// port is one inside port with at most one row of each node.
+type port struct {
+	number int
+	socket link.Socket
+
+	mu   sync.RWMutex // protects rows
+	rows map[identity.Index]*row
+}
+
+func (p *port) row(ix identity.Index) *row {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.rows[ix]
+}
+
+func (p *port) put(r *row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rows[r.node] = r
+}
+
+func (p *port) remove(r *row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.rows, r.node)
+}
