@@ -73,6 +73,7 @@ type UpdateNode struct {
 	Inside   netip.Addr      `json:"inside"`
 	Capacity uint32          `json:"capacity"`
 	Mbit     uint32          `json:"mbit"`
+	Boot     identity.BootID `json:"boot"` // slices granted to another boot are void; zero: not told
 }
 
 // RemoveNode refuses the node's key from now on and holds its index (I13).
@@ -185,6 +186,14 @@ type ErrorCode string
 type Error struct {
 	Code   ErrorCode
 	Detail string
+}
+
+// Err is nil when the command took effect, else an *Error.
+func (r Result) Err() error {
+	if r.Code == "" {
+		return nil
+	}
+	return &Error{Code: r.Code, Detail: r.Detail}
 }
 
 // Error gives the code and its detail.

@@ -1,0 +1,83 @@
+package registry
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// ReasonRevoked is why the sessions of a revoked client ended.
+const ReasonRevoked = "revoked"
+
+func (c *PutClient) apply(s *State, _ entry) (Result, *Error) {
+	if err := c.check(); err != nil {
+		return Result{}, err
+	}
+	known, exists := s.Clients[c.Client.Name]
+	switch {
+	case !exists && c.Replace:
+		return Result{}, ErrNotFound.with("client %s", c.Client.Name)
+	case !exists && len(s.Clients) >= MaxClients:
+		return Result{}, ErrExhausted.with("%d clients", MaxClients)
+	case exists && c.Replace && known.Revoked: // an edit never readmits
+		return Result{}, ErrRevoked.with("client %s", c.Client.Name)
+	case exists && !c.Replace && !known.Revoked:
+		return Result{}, ErrExists.with("client %s", c.Client.Name)
+	}
+	client := c.Client
+	client.Prefixes = slices.Clone(client.Prefixes)
+	client.Revoked, client.Created = false, s.Tick
+	if exists && c.Replace {
+		client.Created = known.Created
+	}
+	s.Clients[client.Name] = &client
+	return Result{}, nil
+}
+
+func (c *PutClient) check() *Error {
+	switch {
+	case !validName(c.Client.Name):
+		return ErrInvalid.with("client name %q", c.Client.Name)
+	case c.Client.Group != "" && !validName(c.Client.Group):
+		return ErrInvalid.with("group name %q", c.Client.Group)
+	}
+	return checkPrefixes(c.Client.Prefixes)
+}
+
+func checkPrefixes(prefixes []netip.Prefix) *Error {
+	if len(prefixes) > MaxPrefixes {
+		return ErrInvalid.with("%d prefixes, at most %d", len(prefixes), MaxPrefixes)
+	}
+	for _, p := range prefixes {
+		if !p.IsValid() || p != p.Masked() {
+			return ErrInvalid.with("prefix %s", p)
+		}
+	}
+	return nil
+}
+
+func (c *RevokeClient) apply(s *State, _ entry) (Result, *Error) {
+	client, ok := s.Clients[c.Name]
+	if !ok {
+		return Result{}, ErrNotFound.with("client %q", c.Name)
+	}
+	client.Revoked = true
+	for _, ses := range s.Sessions {
+		if ses.Client == c.Name && ses.State == SessionActive {
+			s.endSession(ses, ReasonRevoked, ses.Bytes)
+		}
+	}
+	s.disownLeases(c.Name)
+	return Result{}, nil
+}
+
+// admitted finds a client that is not revoked.
+func (s *State) admitted(name string) *Error {
+	client, ok := s.Clients[name]
+	if !ok {
+		return ErrNotFound.with("client %q", name)
+	}
+	if client.Revoked {
+		return ErrRevoked.with("client %s", name)
+	}
+	return nil
+}

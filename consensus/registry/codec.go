@@ -1,0 +1,79 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// CommandVersion is the newest version of the command codec this build reads.
+// A build that adds a command or changes one's meaning raises it.
+const CommandVersion = 1
+
+const commandMagic = "mcrc"
+
+// Why a log entry is no command of ours.
+var (
+	// ErrNewer is a well-formed command that only a newer build knows. A replica
+	// that skipped it would no longer hold the same state as the others.
+	ErrNewer = errors.New("registry: command of a newer version")
+	// ErrMalformed is an entry that no version would take for a command.
+	ErrMalformed = errors.New("registry: malformed command")
+)
+
+// EncodeCommand writes a command as it stands in the log: magic, version, JSON.
+func EncodeCommand(c Command) ([]byte, error) {
+	if c.ID == (CommandID{}) {
+		return nil, fmt.Errorf("%w: no id", ErrMalformed)
+	}
+	if _, err := c.only(); err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrMalformed, err.Detail)
+	}
+	body, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	raw := append([]byte(commandMagic), CommandVersion)
+	raw = append(raw, body...)
+	if len(raw) > MaxCommand {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrMalformed, len(raw), MaxCommand)
+	}
+	return raw, nil
+}
+
+// DecodeCommand reads a log entry. Unknown fields are ignored. Every error
+// matches ErrUnknown; ErrNewer or ErrMalformed says which kind it is.
+func DecodeCommand(raw []byte) (Command, error) {
+	const header = len(commandMagic) + 1
+	if len(raw) < header || len(raw) > MaxCommand || string(raw[:len(commandMagic)]) != commandMagic || raw[header-1] == 0 {
+		return Command{}, fmt.Errorf("%w: %w: %d bytes without our mark", ErrUnknown, ErrMalformed, len(raw))
+	}
+	if v := raw[header-1]; v > CommandVersion {
+		return Command{}, fmt.Errorf("%w: %w: version %d, known is %d", ErrUnknown, ErrNewer, v, CommandVersion)
+	}
+	var c Command
+	if err := json.Unmarshal(raw[header:], &c); err != nil {
+		return Command{}, fmt.Errorf("%w: %w: %w", ErrUnknown, ErrMalformed, err)
+	}
+	switch set := len(c.changes()); {
+	case set == 0:
+		return Command{}, unknownChange(raw[header:])
+	case set > 1 || c.ID == (CommandID{}):
+		return Command{}, fmt.Errorf("%w: %w: %d changes, id %s", ErrUnknown, ErrMalformed, set, c.ID)
+	}
+	return c, nil
+}
+
+// unknownChange tells a command that this build does not know from an empty one.
+func unknownChange(body []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return fmt.Errorf("%w: %w: %w", ErrUnknown, ErrMalformed, err)
+	}
+	for name, value := range fields {
+		if name != "id" && len(value) > 0 && value[0] == '{' {
+			return fmt.Errorf("%w: %w: change %q", ErrUnknown, ErrNewer, clip(name))
+		}
+	}
+	return fmt.Errorf("%w: %w: no change", ErrUnknown, ErrMalformed)
+}

@@ -1,0 +1,48 @@
+package registry
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// String returns 32 hexadecimal digits.
+func (id SessionID) String() string { return hex.EncodeToString(id[:]) }
+
+// Short returns the first 8 digits, for tables and logs.
+func (id SessionID) Short() string { return id.String()[:8] }
+
+// MarshalText makes a SessionID a JSON string and map key.
+func (id SessionID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads the 32 digits of String.
+func (id *SessionID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
+// String returns 32 hexadecimal digits.
+func (id CommandID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText makes a CommandID a JSON string.
+func (id CommandID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads the 32 digits of String.
+func (id *CommandID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
+// String returns 32 hexadecimal digits.
+func (id RequestID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText makes a RequestID a JSON string and map key.
+func (id RequestID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads the 32 digits of String.
+func (id *RequestID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
+func unmarshalHex(dst, text []byte) error {
+	if hex.DecodedLen(len(text)) != len(dst) || len(text)%2 != 0 {
+		return fmt.Errorf("%w: %d characters, want %d", identity.ErrMalformed, len(text), hex.EncodedLen(len(dst)))
+	}
+	if _, err := hex.Decode(dst, text); err != nil {
+		return fmt.Errorf("%w: %w", identity.ErrMalformed, err)
+	}
+	return nil
+}

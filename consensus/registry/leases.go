@@ -1,0 +1,136 @@
+package registry
+
+import "net/netip"
+
+// span is the range of addresses of a part that clients may get.
+type span struct {
+	low, high netip.Addr
+	skip      netip.Addr // the part's inside address, if it lies within
+}
+
+func (r span) contains(a netip.Addr) bool {
+	return r.low.BitLen() == a.BitLen() && !a.Less(r.low) && !r.high.Less(a) && a != r.skip
+}
+
+// leasable is the part without its first and last address, the pool's last and
+// the pool's reserved first ones. It may be empty: low beyond high.
+func (s *State) leasable(p *Part) span {
+	r := span{low: p.Prefix.Addr().Next(), high: lastAddress(p.Prefix).Prev(), skip: p.Inside}
+	for _, pool := range s.Cluster.Pool {
+		if !pool.Contains(p.Prefix.Addr()) {
+			continue
+		}
+		first := pool.Addr()
+		for range ReservedLeases {
+			first = first.Next()
+		}
+		if r.low.Less(first) {
+			r.low = first
+		}
+	}
+	return r
+}
+
+// lastAddress is the address with every host bit set: broadcast in IPv4.
+func lastAddress(p netip.Prefix) netip.Addr {
+	raw := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(raw)*8; bit++ {
+		raw[bit/8] |= 0x80 >> (bit % 8)
+	}
+	a, _ := netip.AddrFromSlice(raw)
+	return a
+}
+
+// chooseLease finds an address of the part for the client: the one it had, else
+// one nobody had, else the lowest whose hold is over (I13).
+func (s *State) chooseLease(p *Part, client string) (netip.Addr, bool) {
+	r := s.leasable(p)
+	own := func(a netip.Addr, l *Lease) bool { return r.contains(a) && l.Client == client && l.idle() }
+	if a, ok := s.lowestLease(own); ok {
+		return a, true
+	}
+	if a, ok := s.freshAddress(r, p.Next); ok {
+		p.Next = a.Next()
+		return a, true
+	}
+	return s.lowestLease(func(a netip.Addr, l *Lease) bool {
+		return r.contains(a) && l.idle() && l.Free <= s.Tick
+	})
+}
+
+func (l *Lease) idle() bool { return l.Session == (SessionID{}) }
+
+// lowestLease is the lowest known address that fits.
+func (s *State) lowestLease(fits func(netip.Addr, *Lease) bool) (lowest netip.Addr, ok bool) {
+	for a, l := range s.Leases {
+		if fits(a, l) && (!ok || a.Less(lowest)) {
+			lowest, ok = a, true
+		}
+	}
+	return lowest, ok
+}
+
+// freshAddress is the first address from next on, round the span, that was never
+// leased. Every address passed over is a known lease or the skipped one, so the
+// walk is no longer than those are many.
+func (s *State) freshAddress(r span, next netip.Addr) (netip.Addr, bool) {
+	if r.high.Less(r.low) || len(s.Leases) >= MaxLeases {
+		return netip.Addr{}, false
+	}
+	a := next
+	for range len(s.Leases) + 3 {
+		if !next.IsValid() || a.BitLen() != r.low.BitLen() || a.Less(r.low) || r.high.Less(a) {
+			a, next = r.low, r.low
+		}
+		if s.Leases[a] == nil && a != r.skip {
+			return a, true
+		}
+		a = a.Next()
+	}
+	return netip.Addr{}, false
+}
+
+// holdUntil is when an address or index given up now may go to somebody else:
+// when the last node that might still run an SA for it has stopped (I13).
+func (s *State) holdUntil() Tick {
+	return max(s.Tick+Tick(s.Policy.Headless), s.HeadlessFloor) + HoldMargin
+}
+
+func (s *State) takeLease(a netip.Addr, client string, id SessionID) {
+	s.Leases[a] = &Lease{Client: client, Session: id}
+}
+
+// releaseLeases starts the hold of a session's addresses.
+func (s *State) releaseLeases(ses *Session) {
+	for _, a := range ses.Leases {
+		if l := s.Leases[a]; l != nil && l.Session == ses.ID {
+			l.Session, l.Free = SessionID{}, s.holdUntil()
+		}
+	}
+}
+
+// disownLeases keeps a revoked name's addresses from whoever gets the name next:
+// its old SAs may still run headless.
+func (s *State) disownLeases(client string) {
+	for _, l := range s.Leases {
+		if l.Client == client && l.idle() {
+			l.Client = ""
+		}
+	}
+}
+
+// SessionByLease finds the active session that holds an inner address.
+func (s *State) SessionByLease(a netip.Addr) (*Session, bool) {
+	l, ok := s.Leases[a]
+	if !ok || l.idle() {
+		return nil, false
+	}
+	ses, ok := s.Sessions[l.Session]
+	return ses, ok
+}
+
+// LastLease is the lowest address the client could have back at once; its part
+// is the one to open the client's next session in.
+func (s *State) LastLease(client string) (netip.Addr, bool) {
+	return s.lowestLease(func(_ netip.Addr, l *Lease) bool { return l.Client == client && l.idle() })
+}

@@ -1,0 +1,491 @@
+package registry
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// model is the registry as one would explain it: it remembers everything that
+// ever happened and decides each question from the whole history. It shares no
+// code with Apply.
+type model struct {
+	tick     int
+	headless []int // most headless seconds in force during each tick, by tick
+	policy   int   // headless now
+	stop     []int // last tick at which a node that heard its last word by then may run
+	revoked  map[string]bool
+	nodes    map[identity.NodeID]*modelNode
+	holders  []modelHolder // of indexes, in order of time
+	sessions map[SessionID]*modelSession
+	leases   []*modelSession // every session ever, in order of time
+	owners   map[sliceEpoch]Slice
+	prekeys  map[prekey]bool
+}
+
+type modelNode struct {
+	index         int
+	agent, active bool
+	removed       bool
+	boot          identity.BootID
+	boots         []identity.BootID
+}
+
+// modelHolder is one holding of an index; until is when the last SA of it may
+// stop, -1 while it is held.
+type modelHolder struct{ index, until int }
+
+type modelSession struct {
+	id       SessionID
+	client   string
+	lease    netip.Addr
+	ended    bool
+	until    int // when the last node that missed its end may stop
+	disowned bool
+	epochs   map[uint8]uint32
+}
+
+type sliceEpoch struct {
+	session SessionID
+	number  uint8
+	epoch   uint32
+}
+
+type prekey struct {
+	agent identity.NodeID
+	boot  identity.BootID
+	spi   uint32
+}
+
+func newModel(headless int) *model {
+	return &model{
+		policy: headless, headless: []int{headless}, stop: []int{headless},
+		revoked: map[string]bool{}, nodes: map[identity.NodeID]*modelNode{}, sessions: map[SessionID]*modelSession{},
+		owners: map[sliceEpoch]Slice{}, prekeys: map[prekey]bool{},
+	}
+}
+
+func (m *model) setPolicy(headless int) {
+	m.policy = headless
+	m.headless[m.tick] = max(m.headless[m.tick], headless)
+	m.restop()
+}
+
+func (m *model) advance(seconds int) {
+	for range seconds {
+		m.tick++
+		m.headless = append(m.headless, m.policy)
+		m.stop = append(m.stop, 0)
+		m.restop()
+	}
+}
+
+func (m *model) restop() {
+	m.stop[m.tick] = m.tick + m.headless[m.tick]
+	if m.tick > 0 {
+		m.stop[m.tick] = max(m.stop[m.tick], m.stop[m.tick-1])
+	}
+}
+
+// end is noted with what may outlive it: whoever has not heard of it goes on by
+// a word, and a policy, from before.
+func (m *model) end(ses *modelSession) { ses.ended, ses.until = true, m.stop[m.tick] }
+
+// free is I13: nothing still runs, plus a minute.
+func (m *model) free(until int) bool { return until >= 0 && m.tick >= until+60 }
+
+func (m *model) mayHave(a netip.Addr, client string) bool {
+	for _, ses := range m.leases {
+		own := ses.client == client && !ses.disowned
+		if ses.lease == a && !(ses.ended && (own || m.free(ses.until))) {
+			return false
+		}
+	}
+	return true
+}
+
+// had is whether the client was the last to have the address.
+func (m *model) had(a netip.Addr, client string) bool {
+	for _, ses := range slices.Backward(m.leases) {
+		if ses.lease == a {
+			return ses.client == client && !ses.disowned && ses.ended
+		}
+	}
+	return false
+}
+
+func (m *model) lowestIndex() int {
+	for i := 1; ; i++ {
+		taken := func(h modelHolder) bool { return h.index == i && !m.free(h.until) }
+		if !slices.ContainsFunc(m.holders, taken) {
+			return i
+		}
+	}
+}
+
+func (m *model) grantable(sl Slice) bool {
+	n := m.nodes[sl.Agent]
+	if n == nil || n.removed || !n.agent || !n.active || sl.Weight == 0 {
+		return false
+	}
+	if slices.Contains(n.boots, sl.Boot) && sl.Boot != n.boot {
+		return false
+	}
+	return int(sl.SPI>>20) == n.index && !m.prekeys[prekey{sl.Agent, sl.Boot, sl.SPI}]
+}
+
+func (m *model) granted(t *testing.T, id SessionID, sl Slice) {
+	t.Helper()
+	at := sliceEpoch{id, sl.Number, sl.Epoch}
+	if old, owned := m.owners[at]; owned { // I3
+		t.Fatalf("%+v has two owners: %+v and %+v", at, old, sl)
+	}
+	m.owners[at] = sl
+	m.prekeys[prekey{sl.Agent, sl.Boot, sl.SPI}] = true
+	m.sessions[id].epochs[sl.Number] = sl.Epoch
+	m.boot(sl.Agent, sl.Boot)
+}
+
+func (m *model) boot(id identity.NodeID, boot identity.BootID) {
+	n := m.nodes[id]
+	n.boot = boot
+	if !slices.Contains(n.boots, boot) {
+		n.boots = append(n.boots, boot)
+	}
+}
+
+// run is one random history, applied to a registry and told to the model.
+type run struct {
+	*testing.T
+	rnd     *rand.Rand
+	m       *model
+	s       *State
+	index   uint64
+	term    uint64
+	next    int // fresh numbers for sessions, requests, nodes
+	boots   int
+	pool    []netip.Addr // what clients may get
+	part    netip.Prefix
+	refused int
+	done    int
+}
+
+func newRun(t *testing.T, seed uint64) *run {
+	r := &run{T: t, rnd: rand.New(rand.NewPCG(seed, 1)), m: newModel(30), s: New(), term: 1, next: 1}
+	r.part = prefix("10.9.0.0/27")
+	for a := netip.MustParseAddr("10.9.0.16"); a.As4()[3] < 31; a = a.Next() {
+		r.pool = append(r.pool, a)
+	}
+	c := founding()
+	c.Cluster.Pool, c.Parts, c.Policy.Headless = []netip.Prefix{r.part}, []Part{{Prefix: r.part}}, 30
+	r.apply(Command{Found: c}, true)
+	r.m.nodes[node(0)] = &modelNode{index: 1, agent: true, active: true}
+	r.m.holders = append(r.m.holders, modelHolder{1, -1})
+	r.apply(Command{CreateToken: &CreateToken{Token: Token{
+		ID: "tok", Verify: []byte("v"), May: anyRoles, Uses: MaxUses, Expires: MaxTokenLife}}}, true)
+	for _, name := range clientNames {
+		r.apply(Command{PutClient: &PutClient{Client: Client{Name: name}}}, true)
+	}
+	return r
+}
+
+var clientNames = []string{"a", "b", "c", "d", "e", "f"}
+
+// apply expects the command to take effect exactly if the model says so.
+func (r *run) apply(c Command, want bool) Result {
+	r.Helper()
+	if r.index++; r.rnd.IntN(50) == 0 {
+		r.term++
+	}
+	binary.BigEndian.PutUint64(c.ID[:], r.index)
+	result := Apply(r.s, r.index, r.term, c)
+	if got := result.Code == ""; got != want {
+		r.Fatalf("entry %d: %v, the model says %v", r.index, result.Err(), want)
+	}
+	if again := Apply(r.s, r.index+1, r.term, c); again != result {
+		r.Fatalf("entry %d: repeated it answers %+v, before %+v", r.index, again, result)
+	}
+	if result.Index != r.index || result.Term != r.term {
+		r.Fatalf("entry %d: result %+v", r.index, result)
+	}
+	if r.done++; !want {
+		r.refused++
+	}
+	return result
+}
+
+func (r *run) step() {
+	switch p := r.rnd.IntN(100); {
+	case p < 22:
+		r.open()
+	case p < 52:
+		r.grant()
+	case p < 64:
+		r.mark()
+	case p < 74:
+		r.endSession()
+	case p < 88:
+		r.advance()
+	case p < 91:
+		r.join()
+	case p < 93:
+		r.remove()
+	case p < 95:
+		r.roles()
+	case p < 97:
+		r.revoke()
+	case p < 98:
+		r.setPolicy()
+	default:
+		r.reboot()
+	}
+}
+
+func (r *run) anyNode() identity.NodeID {
+	known := []identity.NodeID{node(100_000)}
+	for n := range r.next + 1 {
+		if r.m.nodes[node(n)] != nil {
+			known = append(known, node(n))
+		}
+	}
+	return known[r.rnd.IntN(len(known))]
+}
+
+func (r *run) anySession() SessionID {
+	if len(r.m.leases) == 0 {
+		return session(1 << 30)
+	}
+	recent := r.m.leases[max(0, len(r.m.leases)-20):]
+	return recent[r.rnd.IntN(len(recent))].id
+}
+
+// anySlice is mostly grantable: a random agent, now and then with a wrong detail.
+func (r *run) anySlice(number uint8) Slice {
+	id := r.anyNode()
+	sl := Slice{Number: number, Suite: 1, Agent: id, Weight: 1, Boot: boot(1_000_000)}
+	if n := r.m.nodes[id]; n != nil {
+		if len(n.boots) > 0 {
+			sl.Boot = n.boot
+		}
+		sl.SPI = uint32(n.index)<<20 | uint32(r.rnd.IntN(1<<11))
+		if len(n.boots) > 1 && r.rnd.IntN(8) == 0 {
+			sl.Boot = n.boots[len(n.boots)-2]
+		}
+	}
+	switch r.rnd.IntN(40) {
+	case 0:
+		sl.Weight = 0
+	case 1:
+		sl.SPI ^= 1 << 20
+	}
+	return sl
+}
+
+func (r *run) open() {
+	client := clientNames[r.rnd.IntN(len(clientNames))]
+	r.next++
+	id := session(r.next)
+	var wanted []Slice
+	ok := !r.m.revoked[client]
+	for i := range 1 + r.rnd.IntN(3) {
+		sl := r.anySlice(uint8(i))
+		same := func(o Slice) bool { return o.Agent == sl.Agent && (o.SPI == sl.SPI || o.Boot != sl.Boot) }
+		ok = ok && r.m.grantable(sl) && !slices.ContainsFunc(wanted, same)
+		wanted = append(wanted, sl)
+	}
+	free := func(a netip.Addr) bool { return r.m.mayHave(a, client) }
+	ok = ok && slices.ContainsFunc(r.pool, free)
+	r.apply(Command{OpenSession: &OpenSession{Part: r.part, Slices: wanted, Session: Session{
+		ID: id, Client: client, Request: request(r.next), Key: key(r.next), Identity: hash, Hello: hash}}}, ok)
+	if !ok {
+		return
+	}
+	lease := r.s.Sessions[id].Leases[0]
+	if !slices.Contains(r.pool, lease) || !free(lease) { // I13
+		r.Fatalf("entry %d: client %s was given %s", r.index, client, lease)
+	}
+	had := func(a netip.Addr) bool { return r.m.had(a, client) }
+	if own := slices.IndexFunc(r.pool, had); own >= 0 && r.pool[own] != lease {
+		r.Fatalf("entry %d: client %s was given %s, had %s", r.index, client, lease, r.pool[own])
+	}
+	r.m.sessions[id] = &modelSession{id: id, client: client, lease: lease, epochs: map[uint8]uint32{}}
+	r.m.leases = append(r.m.leases, r.m.sessions[id])
+	for _, sl := range wanted {
+		sl.Epoch = 1
+		r.m.granted(r.T, id, sl)
+	}
+	r.checkGrants(id)
+}
+
+func (r *run) grant() {
+	id := r.anySession()
+	ses := r.m.sessions[id]
+	sl := r.anySlice(uint8(r.rnd.IntN(4)))
+	ok := ses != nil && !ses.ended && r.m.grantable(sl)
+	if ses != nil {
+		sl.Epoch = ses.epochs[sl.Number] + 1
+	}
+	if r.rnd.IntN(6) == 0 {
+		sl.Epoch += uint32(r.rnd.IntN(3)) - 1
+	}
+	ok = ok && sl.Epoch == ses.epochs[sl.Number]+1
+	retire := r.rnd.IntN(2) == 0 && ses != nil && len(r.s.Sessions[id].Retiring) < MaxRetiring
+	r.apply(Command{GrantSlice: &GrantSlice{Session: id, Slice: sl, Retire: retire}}, ok)
+	if ok {
+		r.m.granted(r.T, id, sl)
+		r.checkGrants(id)
+	}
+}
+
+// checkGrants is I6 and I3 seen from the state: each slice is what one commit
+// made it, and nobody but its owner stands in it.
+func (r *run) checkGrants(id SessionID) {
+	ses := r.s.Sessions[id]
+	fresh := 0
+	for _, sl := range slices.Concat(ses.Slices, ses.Retiring) {
+		owner := r.m.owners[sliceEpoch{id, sl.Number, sl.Epoch}]
+		if owner.Agent != sl.Agent || owner.SPI != sl.SPI || owner.Boot != sl.Boot {
+			r.Fatalf("entry %d: slice %+v, its owner %+v", r.index, sl, owner)
+		}
+		if sl.Index == 0 || sl.Index > r.index || sl.Term > r.term {
+			r.Fatalf("entry %d: slice of commit %d/%d", r.index, sl.Term, sl.Index)
+		}
+		if sl.Index == r.index && sl.Term == r.term {
+			fresh++
+		}
+	}
+	if fresh == 0 {
+		r.Fatalf("entry %d: no slice carries this commit: %+v", r.index, ses.Slices)
+	}
+}
+
+func (r *run) mark() {
+	id := r.anySession()
+	ses := r.s.Sessions[id]
+	if ses == nil || ses.State != SessionActive {
+		r.apply(mark(-2, 1, SliceUp), false)
+		return
+	}
+	all := slices.Concat(ses.Slices, ses.Retiring)
+	sl := all[r.rnd.IntN(len(all))]
+	state := []SliceState{SliceUp, SliceVoid}[r.rnd.IntN(2)]
+	ok := sl.State != SliceVoid || state == SliceVoid
+	r.apply(Command{MarkSlice: &MarkSlice{Session: id, Number: sl.Number, Epoch: sl.Epoch, State: state}}, ok)
+}
+
+func (r *run) endSession() {
+	id := r.anySession()
+	ses := r.m.sessions[id]
+	ok := ses != nil && !ses.ended
+	r.apply(Command{EndSession: &EndSession{Session: id, Reason: "x"}}, ok)
+	if ok {
+		r.m.end(ses)
+	}
+}
+
+func (r *run) advance() {
+	seconds := 1 + r.rnd.IntN(30)
+	r.apply(Command{AdvanceTick: &AdvanceTick{Elapsed: uint64(seconds)}}, true)
+	r.m.advance(seconds)
+}
+
+func (r *run) join() {
+	r.next++
+	id, index := node(r.next), r.m.lowestIndex()
+	r.apply(Command{JoinNode: &JoinNode{Token: "tok", Node: Node{Key: key(r.next)}}}, true)
+	if got := int(r.s.Nodes[id].Index); got != index { // I13
+		r.Fatalf("entry %d: index %d, the lowest free is %d", r.index, got, index)
+	}
+	r.m.nodes[id] = &modelNode{index: index}
+	r.m.holders = append(r.m.holders, modelHolder{index, -1})
+	r.setRoles(id, true, true)
+}
+
+func (r *run) setRoles(id identity.NodeID, agent, active bool) {
+	is := RoleGateway
+	if agent {
+		is |= RoleAgent
+	}
+	n := r.m.nodes[id]
+	ok := n != nil && !n.removed
+	r.apply(Command{SetRoles: &SetRoles{ID: id, Is: is, Drained: !active}}, ok)
+	if ok {
+		n.agent, n.active = agent, active
+	}
+}
+
+func (r *run) roles() { r.setRoles(r.anyNode(), r.rnd.IntN(8) > 0, r.rnd.IntN(8) > 0) }
+
+func (r *run) remove() {
+	id := r.anyNode()
+	n := r.m.nodes[id]
+	ok := n != nil && !n.removed
+	r.apply(Command{RemoveNode: &RemoveNode{ID: id}}, ok)
+	if !ok {
+		return
+	}
+	n.removed = true
+	for i := range r.m.holders {
+		if h := &r.m.holders[i]; h.index == n.index && h.until < 0 {
+			h.until = r.m.stop[r.m.tick]
+		}
+	}
+	for _, ses := range r.s.ActiveSessions() {
+		for _, sl := range slices.Concat(ses.Slices, ses.Retiring) {
+			if sl.Agent == id && sl.State != SliceVoid {
+				r.Fatalf("entry %d: a removed node owns %+v", r.index, sl)
+			}
+		}
+	}
+}
+
+func (r *run) revoke() {
+	name := clientNames[r.rnd.IntN(len(clientNames))]
+	r.apply(Command{RevokeClient: &RevokeClient{Name: name}}, true)
+	for _, ses := range r.m.leases {
+		if ses.client == name {
+			ses.disowned = true
+			if !ses.ended {
+				r.m.end(ses)
+			}
+		}
+	}
+	r.apply(Command{PutClient: &PutClient{Client: Client{Name: name}}}, true) // somebody new of that name
+}
+
+func (r *run) setPolicy() {
+	headless := 5 + r.rnd.IntN(90)
+	r.apply(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: uint64(headless)}}}, true)
+	r.m.setPolicy(headless)
+}
+
+func (r *run) reboot() {
+	id := r.anyNode()
+	n := r.m.nodes[id]
+	r.boots++
+	ok := n != nil && !n.removed
+	r.apply(Command{UpdateNode: &UpdateNode{ID: id, Boot: boot(r.boots)}}, ok)
+	if ok {
+		r.m.boot(id, boot(r.boots))
+	}
+}
+
+// I3, I6, I13 against the model, over random histories. A second replica that is
+// stopped and restored from snapshots now and then holds the same state.
+func TestAgainstModel(t *testing.T) {
+	const seeds, steps = 6, 1200
+	for seed := range uint64(seeds) {
+		r := newRun(t, seed)
+		for range steps {
+			r.step()
+		}
+		if t.Failed() || r.refused < steps/20 || r.refused > r.done*3/4 || len(r.m.leases) < steps/60 {
+			t.Fatalf("seed %d: %d of %d refused, %d sessions: not a fair history",
+				seed, r.refused, r.done, len(r.m.leases))
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// allRoles is every role a node may be given.
+const allRoles = RoleVoter | RoleGateway | RoleAgent | RoleWitness
+
+// joined is the node as the registry takes it in: only what the joiner may say.
+func (n Node) joined() *Node {
+	id := n.Key.ID()
+	name := n.Name
+	if name == "" {
+		name = id.Short()
+	}
+	return &Node{
+		ID: id, Key: n.Key, WrapKey: slices.Clone(n.WrapKey), Name: name, May: n.May,
+		Outer: n.Outer, Inside: n.Inside, Capacity: n.Capacity, Mbit: n.Mbit,
+	}
+}
+
+func (n *Node) check() *Error {
+	switch {
+	case n.Key == (identity.PublicKey{}):
+		return ErrInvalid.with("no node key")
+	case !validName(n.Name):
+		return ErrInvalid.with("node name %q", n.Name)
+	case len(n.WrapKey) > MaxBlob:
+		return ErrInvalid.with("wrap key of %d bytes", len(n.WrapKey))
+	case n.May == 0 || n.May&^allRoles != 0:
+		return ErrInvalid.with("roles %#x", uint8(n.May))
+	}
+	return nil
+}
+
+func (c *JoinNode) apply(s *State, _ entry) (Result, *Error) {
+	n := c.Node.joined()
+	known, member := s.Nodes[n.ID]
+	if member && known.Removed {
+		return Result{}, ErrRevoked.with("node %s was removed", n.ID.Short())
+	}
+	t, ok := s.Tokens[c.Token]
+	if !ok || t.Revoked {
+		return Result{}, ErrToken.with("token is unknown or revoked")
+	}
+	if _, burned := t.Burned[n.ID]; burned && member {
+		return Result{Node: n.ID}, nil // a retry: the token was burned for this key
+	}
+	if t.Uses <= 0 || s.Tick >= t.Expires {
+		return Result{}, ErrToken.with("token is used up or expired")
+	}
+	if member {
+		return Result{}, ErrExists.with("node %s has joined before", n.ID.Short())
+	}
+	if n.May == 0 {
+		n.May = t.May
+	}
+	if n.May&^t.May != 0 {
+		return Result{}, ErrToken.with("token does not name the roles asked for")
+	}
+	if err := n.check(); err != nil {
+		return Result{}, err
+	}
+	index, ok := s.freeIndex()
+	if !ok {
+		return Result{}, ErrExhausted.with("no free node index")
+	}
+	n.Index, n.Joined, n.Name = index, s.Tick, s.uniqueName(n.Name)
+	t.burn(n)
+	s.Nodes[n.ID] = n
+	s.Indexes[index] = IndexHold{Node: n.ID}
+	return Result{Node: n.ID}, nil
+}
+
+// freeIndex is the lowest index that no node has and no SA could still carry (I13).
+func (s *State) freeIndex() (identity.Index, bool) {
+	for i := identity.Index(1); i <= identity.MaxIndex; i++ {
+		hold, held := s.Indexes[i]
+		if !held || hold.Free != 0 && hold.Free <= s.Tick {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// uniqueName appends a number to a name that a living node has: two hosts that
+// call themselves the same must both be able to join.
+func (s *State) uniqueName(name string) string {
+	taken := make(map[string]bool, len(s.Nodes))
+	for _, n := range s.Nodes {
+		taken[n.Name] = taken[n.Name] || !n.Removed
+	}
+	unique := name
+	for i := 2; taken[unique]; i++ {
+		suffix := fmt.Sprintf("-%d", i)
+		unique = name[:min(len(name), MaxName-len(suffix))] + suffix
+	}
+	return unique
+}
+
+// member finds a node that is not removed.
+func (s *State) member(id identity.NodeID) (*Node, *Error) {
+	n, ok := s.Nodes[id]
+	if !ok {
+		return nil, ErrNotFound.with("node %s", id.Short())
+	}
+	if n.Removed {
+		return nil, ErrRevoked.with("node %s was removed", id.Short())
+	}
+	return n, nil
+}
+
+func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
+	n, err := s.member(c.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	if c.Boot != (identity.BootID{}) && slices.Contains(n.PastBoots, c.Boot) {
+		return Result{}, ErrStale.with("boot %s of node %s", c.Boot, n.ID.Short())
+	}
+	n.Outer, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Inside, c.Capacity, c.Mbit
+	if c.Boot != (identity.BootID{}) {
+		s.enterBoot(n, c.Boot)
+	}
+	return Result{}, nil
+}
+
+// enterBoot makes boot the node's one process: what another process of it held
+// is void, for its keys died with it (I2).
+func (s *State) enterBoot(n *Node, boot identity.BootID) {
+	if n.Boot == boot {
+		return
+	}
+	if n.Boot != (identity.BootID{}) {
+		n.PastBoots = append(n.PastBoots, n.Boot)
+		n.PastBoots = n.PastBoots[max(0, len(n.PastBoots)-MaxPastBoots):]
+	}
+	n.Boot, n.Spent, n.SpentKept = boot, nil, 0
+	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID && sl.Boot != boot })
+}
+
+func (c *SetRoles) apply(s *State, _ entry) (Result, *Error) {
+	n, err := s.member(c.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	if c.Is&^n.May != 0 {
+		return Result{}, ErrInvalid.with("node %s may not be %#x", n.ID.Short(), uint8(c.Is&^n.May))
+	}
+	n.Is, n.Drained = c.Is, c.Drained
+	return Result{}, nil
+}
+
+func (c *RemoveNode) apply(s *State, _ entry) (Result, *Error) {
+	n, err := s.member(c.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	s.forgetOldestRemoved()
+	n.Removed, n.RemovedAt, n.Is = true, s.Tick, 0
+	n.Spent, n.SpentKept = nil, 0
+	s.Indexes[n.Index] = IndexHold{Node: n.ID, Free: s.holdUntil()}
+	delete(s.Wraps, n.ID.String())
+	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID })
+	s.withdrawEgress(n.ID)
+	return Result{}, nil
+}
+
+// forgetOldestRemoved keeps the memory of removed nodes bounded. A forgotten key
+// is still not listed, so nothing it holds counts.
+func (s *State) forgetOldestRemoved() {
+	var oldest *Node
+	count := 0
+	for _, n := range s.Nodes {
+		if !n.Removed {
+			continue
+		}
+		count++
+		if oldest == nil || n.RemovedAt < oldest.RemovedAt ||
+			n.RemovedAt == oldest.RemovedAt && bytes.Compare(n.ID[:], oldest.ID[:]) < 0 {
+			oldest = n
+		}
+	}
+	if count >= MaxRemoved {
+		delete(s.Nodes, oldest.ID)
+	}
+}
+
+// NodeByIndex finds the member with that index.
+func (s *State) NodeByIndex(ix identity.Index) (*Node, bool) {
+	hold, ok := s.Indexes[ix]
+	if !ok || hold.Free != 0 {
+		return nil, false
+	}
+	n, ok := s.Nodes[hold.Node]
+	return n, ok && !n.Removed
+}
+
+// Members returns the nodes that are not removed, by index.
+func (s *State) Members() []*Node {
+	var members []*Node
+	for _, n := range s.Nodes {
+		if !n.Removed {
+			members = append(members, n)
+		}
+	}
+	slices.SortFunc(members, func(a, b *Node) int { return int(a.Index) - int(b.Index) })
+	return members
+}
+
+// PathTestAddress is the reserved address of a pool that nodes test their
+// plaintext path with; no client ever gets it.
+func PathTestAddress(pool netip.Prefix) netip.Addr { return pool.Masked().Addr().Next() }

@@ -1,0 +1,74 @@
+package registry
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+func (c *MovePart) apply(s *State, _ entry) (Result, *Error) {
+	i := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Prefix == c.Prefix })
+	if i < 0 {
+		return Result{}, ErrNotFound.with("part %s", c.Prefix)
+	}
+	if p := s.Parts[i]; p.Epoch != c.Epoch {
+		return Result{}, ErrStale.with("part %s is at epoch %d, not %d", p.Prefix, p.Epoch, c.Epoch)
+	}
+	if err := s.checkEgress(c.Egress); err != nil {
+		return Result{}, err
+	}
+	if !c.Second.IsZero() {
+		if c.Second == c.Egress {
+			return Result{}, ErrInvalid.with("egress and second are the same node")
+		}
+		if err := s.checkEgress(c.Second); err != nil {
+			return Result{}, err
+		}
+	}
+	s.setEgress(&s.Parts[i], c.Egress, c.Second)
+	return Result{}, nil
+}
+
+func (s *State) checkEgress(id identity.NodeID) *Error {
+	n, err := s.member(id)
+	if err != nil {
+		return err
+	}
+	if n.Drained {
+		return ErrStale.with("node %s is drained", id.Short())
+	}
+	return nil
+}
+
+// setEgress moves the part and every active session leased from it.
+func (s *State) setEgress(p *Part, egress, second identity.NodeID) {
+	p.Egress, p.Second = egress, second
+	p.Epoch++
+	for _, ses := range s.Sessions {
+		if ses.State == SessionActive && slices.ContainsFunc(ses.Leases, p.Prefix.Contains) {
+			ses.Egress, ses.Second = egress, second
+		}
+	}
+}
+
+// withdrawEgress takes a removed node out of every part; its second follows.
+func (s *State) withdrawEgress(id identity.NodeID) {
+	for i := range s.Parts {
+		switch p := &s.Parts[i]; id {
+		case p.Egress:
+			s.setEgress(p, p.Second, identity.NodeID{})
+		case p.Second:
+			s.setEgress(p, p.Egress, identity.NodeID{})
+		}
+	}
+}
+
+// PartOf finds the part that an inner address is leased from.
+func (s *State) PartOf(a netip.Addr) (Part, bool) {
+	i := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Prefix.Contains(a) })
+	if i < 0 {
+		return Part{}, false
+	}
+	return s.Parts[i], true
+}

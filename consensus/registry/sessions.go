@@ -1,0 +1,189 @@
+package registry
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"net/netip"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// apply admits a session. The result names the session that the request found,
+// which is an older one when the request was made before.
+func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
+	if err := s.admitted(c.Session.Client); err != nil {
+		return Result{}, err
+	}
+	if id, ok := s.Requests[c.Session.Request]; ok {
+		return c.again(s.Sessions[id])
+	}
+	if err := c.check(s); err != nil {
+		return Result{}, err
+	}
+	part := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Prefix == c.Part })
+	if part < 0 {
+		return Result{}, ErrNotFound.with("part %s", c.Part)
+	}
+	granted, err := s.checkSlices(c.Slices, at)
+	if err != nil {
+		return Result{}, err
+	}
+	yields, ok := s.roomForSession()
+	if !ok {
+		return Result{}, ErrExhausted.with("%d sessions", MaxSessions)
+	}
+	lease, ok := s.chooseLease(&s.Parts[part], c.Session.Client)
+	if !ok {
+		return Result{}, ErrExhausted.with("no free lease in part %s", c.Part)
+	}
+	if yields != nil {
+		s.dropSession(yields)
+	}
+	for _, sl := range granted {
+		s.spend(sl)
+	}
+	ses := c.admit(s, s.Parts[part], lease)
+	ses.Slices = granted
+	s.Sessions[ses.ID] = ses
+	s.Requests[ses.Request] = ses.ID
+	s.takeLease(lease, ses.Client, ses.ID)
+	return Result{Session: ses.ID}, nil
+}
+
+// again answers a request that was made before.
+func (c *OpenSession) again(ses *Session) (Result, *Error) {
+	switch {
+	case ses.Client != c.Session.Client:
+		return Result{}, ErrInvalid.with("the request id is another client's")
+	case ses.State != SessionActive:
+		return Result{}, ErrEnded.with("session %s", ses.ID.Short())
+	}
+	return Result{Session: ses.ID}, nil
+}
+
+func (c *OpenSession) check(s *State) *Error {
+	ses := c.Session
+	switch {
+	case ses.ID == (SessionID{}) || ses.Request == (RequestID{}):
+		return ErrInvalid.with("no session or request id")
+	case s.Sessions[ses.ID] != nil:
+		return ErrExists.with("session %s", ses.ID.Short())
+	case len(ses.Identity) != sha256.Size:
+		return ErrInvalid.with("identity hash of %d bytes", len(ses.Identity))
+	case ses.Mode != "" && !ses.Mode.valid():
+		return ErrInvalid.with("mode %q", ses.Mode)
+	}
+	return checkSessionKey(ses.Key, ses.Hello)
+}
+
+func checkSessionKey(key identity.PublicKey, hello []byte) *Error {
+	if key == (identity.PublicKey{}) {
+		return ErrInvalid.with("no session key")
+	}
+	if len(hello) != sha256.Size {
+		return ErrInvalid.with("hello hash of %d bytes", len(hello))
+	}
+	return nil
+}
+
+// admit is the session without its slices.
+func (c *OpenSession) admit(s *State, p Part, lease netip.Addr) *Session {
+	ses := c.Session
+	return &Session{
+		ID: ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
+		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
+		Leases: []netip.Addr{lease}, Egress: p.Egress, Second: p.Second, EgressKind: s.Cluster.Egress,
+		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
+		State: SessionActive, Opened: s.Tick,
+	}
+}
+
+// roomForSession reports whether one more session fits; when there are
+// MaxSessions, the oldest ended one has to yield.
+func (s *State) roomForSession() (yields *Session, ok bool) {
+	if len(s.Sessions) < MaxSessions {
+		return nil, true
+	}
+	for _, ses := range s.Sessions {
+		if ses.State == SessionEnded && (yields == nil || ses.endedBefore(yields)) {
+			yields = ses
+		}
+	}
+	return yields, yields != nil
+}
+
+func (ses *Session) endedBefore(o *Session) bool {
+	if ses.Ended != o.Ended {
+		return ses.Ended < o.Ended
+	}
+	return bytes.Compare(ses.ID[:], o.ID[:]) < 0
+}
+
+// active finds a session that is not over, of a client that may have one.
+func (s *State) active(id SessionID) (*Session, *Error) {
+	ses, ok := s.Sessions[id]
+	if !ok {
+		return nil, ErrNotFound.with("session %s", id.Short())
+	}
+	if ses.State != SessionActive {
+		return nil, ErrEnded.with("session %s", id.Short())
+	}
+	return ses, nil
+}
+
+func (c *ResumeKey) apply(s *State, _ entry) (Result, *Error) {
+	ses, err := s.active(c.Session)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := s.admitted(ses.Client); err != nil {
+		return Result{}, err
+	}
+	if err := checkSessionKey(c.Key, c.Hello); err != nil {
+		return Result{}, err
+	}
+	if c.Request == (RequestID{}) {
+		return Result{}, ErrInvalid.with("no request id")
+	}
+	if other, ok := s.Requests[c.Request]; ok && other != ses.ID {
+		return Result{}, ErrExists.with("the request id is another session's")
+	}
+	// The client has moved on to the new request: one per session is enough.
+	delete(s.Requests, ses.Request)
+	s.Requests[c.Request] = ses.ID
+	ses.Request, ses.Key, ses.Hello = c.Request, c.Key, slices.Clone(c.Hello)
+	return Result{Session: ses.ID}, nil
+}
+
+func (c *EndSession) apply(s *State, _ entry) (Result, *Error) {
+	ses, err := s.active(c.Session)
+	if err != nil {
+		return Result{}, err
+	}
+	s.endSession(ses, c.Reason, c.Bytes)
+	return Result{Session: ses.ID}, nil
+}
+
+func (s *State) endSession(ses *Session, reason string, bytes uint64) {
+	ses.State, ses.Reason, ses.Ended = SessionEnded, clip(reason), s.Tick
+	ses.Bytes = max(ses.Bytes, bytes)
+	ses.Retiring = nil
+	for i := range ses.Slices {
+		ses.Slices[i].mark(SliceVoid, s.Tick)
+	}
+	s.releaseLeases(ses)
+}
+
+// ActiveSessions returns the sessions that are not over, by ID.
+func (s *State) ActiveSessions() []*Session {
+	var active []*Session
+	for _, ses := range s.Sessions {
+		if ses.State == SessionActive {
+			active = append(active, ses)
+		}
+	}
+	slices.SortFunc(active, func(a, b *Session) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return active
+}

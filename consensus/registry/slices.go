@@ -1,0 +1,203 @@
+package registry
+
+import (
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// indexShift is where an SPI carries its node's index.
+const indexShift = 20
+
+// maxSlices is how many slices a session may have now.
+func (s *State) maxSlices() int {
+	if s.Policy.Slices > 0 {
+		return s.Policy.Slices
+	}
+	return MaxSlices
+}
+
+// checkSlices prepares the first epoch of every slice of a new session.
+func (s *State) checkSlices(wanted []Slice, at entry) ([]Slice, *Error) {
+	if len(wanted) == 0 || len(wanted) > s.maxSlices() {
+		return nil, ErrInvalid.with("%d slices, want 1 to %d", len(wanted), s.maxSlices())
+	}
+	granted := make([]Slice, 0, len(wanted))
+	for _, sl := range wanted {
+		if sl.Epoch > 1 {
+			return nil, ErrStale.with("slice %d starts at epoch %d", sl.Number, sl.Epoch)
+		}
+		clash := func(g Slice) bool { return g.Number == sl.Number }
+		if slices.ContainsFunc(granted, clash) {
+			return nil, ErrInvalid.with("slice %d is named twice", sl.Number)
+		}
+		reuse := func(g Slice) bool { return g.Agent == sl.Agent && (g.SPI == sl.SPI || g.Boot != sl.Boot) }
+		if slices.ContainsFunc(granted, reuse) {
+			return nil, ErrPrekey.with("SPI %#x is named twice, or its agent at two boots", sl.SPI)
+		}
+		if err := s.checkGrant(sl); err != nil {
+			return nil, err
+		}
+		sl.Epoch = 1
+		granted = append(granted, sl.granted(s.Tick, at))
+	}
+	slices.SortFunc(granted, func(a, b Slice) int { return int(a.Number) - int(b.Number) })
+	return granted, nil
+}
+
+// granted is the slice as this commit makes it (I6).
+func (sl Slice) granted(now Tick, at entry) Slice {
+	sl.State, sl.Since = SliceGranted, now
+	sl.Index, sl.Term = at.index, at.term
+	return sl
+}
+
+// checkGrant rechecks that the agent may own a slice by this prekey.
+func (s *State) checkGrant(sl Slice) *Error {
+	n, err := s.member(sl.Agent)
+	if err != nil {
+		return err
+	}
+	switch {
+	case n.Is&RoleAgent == 0 || n.Drained:
+		return ErrStale.with("node %s is not an active agent", n.ID.Short())
+	case sl.Weight == 0 || sl.Suite == 0 || sl.Boot == (identity.BootID{}):
+		return ErrInvalid.with("slice %d without weight, suite or boot", sl.Number)
+	case identity.Index(sl.SPI>>indexShift) != n.Index:
+		return ErrPrekey.with("SPI %#x is not of node %s", sl.SPI, n.ID.Short())
+	case slices.Contains(n.PastBoots, sl.Boot):
+		return ErrStale.with("boot %s of node %s", sl.Boot, n.ID.Short())
+	case n.Boot == sl.Boot && slices.Contains(n.Spent, sl.SPI):
+		return ErrPrekey.with("SPI %#x was granted before", sl.SPI)
+	}
+	return nil
+}
+
+// spend remembers the slice's SPI as granted. A boot not seen before supersedes
+// the agent's present one.
+func (s *State) spend(sl Slice) {
+	n := s.Nodes[sl.Agent]
+	s.enterBoot(n, sl.Boot)
+	n.Spent = append(n.Spent, sl.SPI)
+	if len(n.Spent) >= n.SpentKept+2*MaxSpent {
+		s.trimSpent(n)
+	}
+}
+
+// trimSpent keeps the SPIs that living slices use and the newest MaxSpent, which
+// is as many prekeys as an agent may have on offer: whatever an arbiter could
+// still grant is known.
+func (s *State) trimSpent(n *Node) {
+	living := make(map[uint32]bool)
+	for _, ses := range s.Sessions {
+		for _, sl := range slices.Concat(ses.Slices, ses.Retiring) {
+			if sl.Agent == n.ID && sl.State != SliceVoid {
+				living[sl.SPI] = true
+			}
+		}
+	}
+	old := len(n.Spent) - MaxSpent
+	kept := make([]uint32, 0, MaxSpent)
+	for i, spi := range n.Spent {
+		if i >= old || living[spi] {
+			kept = append(kept, spi)
+		}
+	}
+	n.Spent, n.SpentKept = kept, len(kept)
+}
+
+// apply gives one slice epoch to one agent: the only place where a slice changes
+// its owner (I3).
+func (c *GrantSlice) apply(s *State, at entry) (Result, *Error) {
+	ses, err := s.active(c.Session)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := s.admitted(ses.Client); err != nil {
+		return Result{}, err
+	}
+	i := slices.IndexFunc(ses.Slices, func(sl Slice) bool { return sl.Number == c.Slice.Number })
+	if err := c.checkEpoch(s, ses, i); err != nil {
+		return Result{}, err
+	}
+	if err := s.checkGrant(c.Slice); err != nil {
+		return Result{}, err
+	}
+	s.spend(c.Slice)
+	granted := c.Slice.granted(s.Tick, at)
+	if i < 0 {
+		ses.insert(granted)
+		return Result{Session: ses.ID}, nil
+	}
+	if old := ses.Slices[i]; c.Retire && old.State != SliceVoid {
+		ses.Retiring = append(ses.Retiring, old)
+	}
+	ses.Slices[i] = granted
+	return Result{Session: ses.ID}, nil
+}
+
+func (c *GrantSlice) checkEpoch(s *State, ses *Session, i int) *Error {
+	present := uint32(0)
+	if i >= 0 {
+		present = ses.Slices[i].Epoch
+	}
+	switch {
+	case c.Slice.Epoch != present+1 || c.Slice.Epoch == 0:
+		return ErrStale.with("slice %d is at epoch %d, not before %d", c.Slice.Number, present, c.Slice.Epoch)
+	case i < 0 && len(ses.Slices) >= s.maxSlices():
+		return ErrExhausted.with("%d slices", s.maxSlices())
+	case c.Retire && len(ses.Retiring) >= MaxRetiring:
+		return ErrExhausted.with("%d retiring slices", MaxRetiring)
+	}
+	return nil
+}
+
+// insert keeps the slices ordered by number.
+func (ses *Session) insert(sl Slice) {
+	at, _ := slices.BinarySearchFunc(ses.Slices, sl, func(a, b Slice) int { return int(a.Number) - int(b.Number) })
+	ses.Slices = slices.Insert(ses.Slices, at, sl)
+}
+
+func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
+	ses, err := s.active(c.Session)
+	if err != nil {
+		return Result{}, err
+	}
+	if c.State != SliceUp && c.State != SliceVoid {
+		return Result{}, ErrInvalid.with("a slice is marked up or void, not %q", c.State)
+	}
+	this := func(sl Slice) bool { return sl.Number == c.Number && sl.Epoch == c.Epoch }
+	if i := slices.IndexFunc(ses.Slices, this); i >= 0 {
+		if ses.Slices[i].State == SliceVoid && c.State == SliceUp {
+			return Result{}, ErrStale.with("slice %d epoch %d is void", c.Number, c.Epoch)
+		}
+		ses.Slices[i].mark(c.State, s.Tick)
+		return Result{Session: ses.ID}, nil
+	}
+	i := slices.IndexFunc(ses.Retiring, this)
+	if i < 0 {
+		return Result{}, ErrStale.with("slice %d has no epoch %d", c.Number, c.Epoch)
+	}
+	if c.State == SliceVoid {
+		ses.Retiring = slices.Delete(ses.Retiring, i, i+1)
+	}
+	return Result{Session: ses.ID}, nil
+}
+
+func (sl *Slice) mark(state SliceState, now Tick) {
+	if sl.State != state {
+		sl.State, sl.Since = state, now
+	}
+}
+
+// voidSlices voids every slice epoch that is lost and forgets retiring ones.
+func (s *State) voidSlices(lost func(Slice) bool) {
+	for _, ses := range s.Sessions {
+		for i := range ses.Slices {
+			if lost(ses.Slices[i]) {
+				ses.Slices[i].mark(SliceVoid, s.Tick)
+			}
+		}
+		ses.Retiring = slices.DeleteFunc(ses.Retiring, lost)
+	}
+}
