@@ -1,0 +1,93 @@
+package host
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// An address on the TUN interface dies with the process; one on a LAN
+// interface would be answered for after the process was killed.
+
+func single(a netip.Addr) *netlink.Addr {
+	return &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, a.BitLen()))}
+}
+
+func addAddress(link netlink.Link, a netip.Addr) error {
+	addr := single(a)
+	if a.Is6() {
+		addr.Flags = unix.IFA_F_NODAD // nobody on a TUN could object
+	}
+	if err := netlink.AddrReplace(link, addr); err != nil {
+		return failed(err, "see `ip address`", "put %v on %s", a, link.Attrs().Name)
+	}
+	return nil
+}
+
+func deleteAddress(link netlink.Link, a netip.Addr) error {
+	err := netlink.AddrDel(link, single(a))
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return failed(err, "see `ip address`", "take %v from %s", a, link.Attrs().Name)
+	}
+	return nil
+}
+
+// Overlap is a prefix that leads into the tunnel although part of it is also
+// on a network this host is attached to.
+type Overlap struct {
+	Prefix, Local netip.Prefix
+	Device        string
+}
+
+// overlaps compares prefixes with the networks of all devices but the TUN.
+// The default routes overlap with everything and mean to.
+func overlaps(prefixes []netip.Prefix, tun string) ([]Overlap, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, failed(err, "see `ip link`", "list the devices")
+	}
+	var found []Overlap
+	for _, link := range links {
+		attrs := link.Attrs()
+		if attrs.Name == tun || attrs.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return nil, failed(err, "see `ip address`", "list the addresses of %s", attrs.Name)
+		}
+		for _, a := range addrs {
+			found = append(found, overlapsOf(prefixes, localNetwork(a), attrs.Name)...)
+		}
+	}
+	return found, nil
+}
+
+// localNetwork is the network a peer address stands for, else the address's own.
+func localNetwork(a netlink.Addr) netip.Prefix {
+	n := a.IPNet
+	if a.Peer != nil {
+		n = a.Peer
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), ones).Masked()
+}
+
+func overlapsOf(prefixes []netip.Prefix, local netip.Prefix, dev string) (found []Overlap) {
+	if !local.IsValid() || local.Addr().IsLinkLocalUnicast() {
+		return nil
+	}
+	for _, p := range prefixes {
+		if p.Bits() > 0 && p.Overlaps(local) {
+			found = append(found, Overlap{Prefix: p, Local: local, Device: dev})
+		}
+	}
+	return found
+}

@@ -1,0 +1,27 @@
+package host
+
+import "time"
+
+const (
+	// MaxPool is the largest number of prefixes in a node's pool.
+	MaxPool = 16
+	// MaxLeases is the largest number of addresses of one client.
+	MaxLeases = 16
+	// MaxPrefixes is the largest number of prefixes pushed to one client.
+	MaxPrefixes = 1024
+	// MaxHeld is the largest number of inside addresses a node holds.
+	MaxHeld = 64
+	// maxNameLen is the length of an interface name, IFNAMSIZ less its zero.
+	maxNameLen = 15
+	// maxJournal bounds the state file.
+	maxJournal = 1 << 20
+	// maxSettings bounds the sysctls of one state file: every interface of a
+	// large host twice.
+	maxSettings = 1 << 13
+)
+
+// announceWaits are the pauses before the second and later announcements of
+// an address: neighbours ignore a change within a second of the last one.
+func announceWaits() []time.Duration {
+	return []time.Duration{300 * time.Millisecond, 1200 * time.Millisecond}
+}
