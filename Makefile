@@ -1,0 +1,57 @@
+# `make` builds, `make help` lists the targets. CI runs `make test`.
+GO          ?= go
+FUZZTIME    ?= 10s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test verify race fuzz e2e bench generate lint fmt tidy clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## compile bin/meshcrypt
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/meshcrypt ./cmd/meshcrypt
+
+demo: build ## a mesh, a client, a kill -9 and a verdict, on this machine, without root
+	./bin/meshcrypt demo
+
+test: ## all tests, with the minutes of each part
+	@.ci/test
+
+verify: fmt lint tidy generate race ## everything a change must pass before it is merged
+	@git diff --exit-code --stat || { echo 'make verify: the steps above changed files; commit or undo them'; exit 1; }
+	@echo 'make verify: passed'
+
+race: ## all tests under the race detector
+	$(GO) test -race ./...
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@set -eu; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime '$(FUZZTIME)' "$$package"; \
+		done; \
+	done
+
+e2e: build ## real processes in namespaces of their own
+	$(GO) test -tags e2e -count=1 -v ./e2e/...
+
+bench: ## benchmarks of all packages
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+generate: ## rebuild generated files
+	$(GO) generate ./...
+
+lint: ## vet and staticcheck
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fmt: ## fail on files that gofmt would change
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on: $$files"; exit 1; }
+
+tidy: ## fail when go.mod is not what the imports ask for
+	$(GO) mod tidy -diff
+
+clean: ## remove what build made
+	rm -rf bin
