@@ -181,7 +181,8 @@ func (j *journal) change(settings []setting) error {
 	return writeAll(todo)
 }
 
-// restore puts everything back, last change first. What someone else has changed since stays; what has gone is forgotten. Values are
+// restore puts everything back, last change first. What someone else has
+// changed since stays; what has gone is forgotten. Values are
 // compared before the first write, since one write can change other settings.
 func (j *journal) restore() error {
 	current := map[string]string{}
