@@ -215,3 +215,14 @@ func FuzzVerifyNode(f *testing.F) {
 		_, _ = LearnArbiter([][]byte{m.arbiter[0], der}, m.Hash(), founded())
 	})
 }
+
+// A CA signs for its own cluster alone, even where leaf and caller agree on
+// another.
+func TestVerifyNodeOfAnotherClusterByOurCA(t *testing.T) {
+	m, there := newMesh(t, "a"), clusterOf("b")
+	chain := forge(t, m, func(c *x509.Certificate) {
+		c.ExtraExtensions[0] = nameExtension(Name{there, []string{RoleAgent}, m.key.ID()}.String())
+	})
+	_, err := VerifyNode(chain, m.Certificate(), there, founded())
+	wantError(t, "CA of another cluster", err, ErrCluster)
+}
