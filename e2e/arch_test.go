@@ -61,7 +61,7 @@ func and(fs ...func(string) bool) func(string) bool {
 var projectPackage = in("cmd", "node", "mesh", "consensus", "crypto", "slicing", "e2e")
 
 // twins are the in-memory stand-ins that tests of any package may use.
-var twins = in("mesh/link/linktest", "mesh/meshtest", "node/tun/tuntest", "node/host/hosttest")
+var twins = in("mesh/link/linktest", "mesh/meshtest", "node/tun/tuntest")
 
 func TestArrows(t *testing.T) {
 	for _, p := range packages(t) {

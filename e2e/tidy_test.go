@@ -59,10 +59,10 @@ var banned = []struct {
 	{"fmt.Printf", library, "return it, or write to the io.Writer you were given"},
 	{"fmt.Println", library, "return it, or write to the io.Writer you were given"},
 	{"os.Exit", func(s source) bool { return !under(s.dir(), "cmd", "e2e") && !s.test() }, "return the error; only main exits"},
-	{"t.Skip", anywhere, "a test that may not run proves nothing; make its means, or put it behind the tag e2e"},
-	{"t.Skipf", anywhere, "a test that may not run proves nothing; make its means, or put it behind the tag e2e"},
-	{"t.SkipNow", anywhere, "a test that may not run proves nothing; make its means, or put it behind the tag e2e"},
-	{"testing.Short", anywhere, "make the test short"},
+	{"t.Skip", anywhere, "means the test makes itself, or the tag e2e: a test that may not run proves nothing"},
+	{"t.Skipf", anywhere, "means the test makes itself, or the tag e2e: a test that may not run proves nothing"},
+	{"t.SkipNow", anywhere, "means the test makes itself, or the tag e2e: a test that may not run proves nothing"},
+	{"testing.Short", anywhere, "one length for everybody, a short one"},
 }
 
 func anywhere(source) bool  { return true }

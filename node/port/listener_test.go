@@ -1,6 +1,7 @@
 package port
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -20,7 +21,7 @@ func TestListenerServesHTTP(t *testing.T) {
 	go server.Serve(p.Listener(ALPNOperator, ca.config(ALPNOperator)))
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialTLS: func(string, string) (net.Conn, error) {
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			return tls.Dial("tcp", p.Addr().String(), ca.config(ALPNOperator))
 		},
 	}}

@@ -117,3 +117,7 @@ func (c *replayConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.re
 
 // CloseWrite ends our direction only, where the connection below can.
 func (c *replayConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// NetConn is the connection below, as with crypto/tls: a server may need to
+// know through whom a relayed client came.
+func (c *replayConn) NetConn() net.Conn { return c.Conn }
