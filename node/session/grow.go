@@ -1,0 +1,114 @@
+package session
+
+import (
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// grow adds a slice to a healthy session that has fewer than it needs, or a
+// spare to one of a single slice, at most every GrowEvery.
+func (a *Arbitrator) grow(view *registry.State, s *registry.Session, l *live) {
+	if !l.attached || !l.answered || a.now < l.growAt || !a.settled(view, s, l) {
+		return
+	}
+	l.growAt = a.now + GrowEvery
+	have, want, spare := mains(s), a.target(view, s), spareOf(s)
+	switch {
+	case want > have && spare != nil:
+		base := *spare
+		base.Spare = false
+		a.add(view, s, base)
+	case want > have:
+		a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite})
+	case have == 1 && spare == nil && spareFits(view.Policy, len(s.Slices)):
+		a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite, Spare: true})
+	}
+}
+
+// add grants the epoch after base on a node that carries no slice of the session.
+func (a *Arbitrator) add(view *registry.State, s *registry.Session, base registry.Slice) {
+	c := a.choose(view, s, base.Number, base.Spare)
+	if c == nil || a.slicesByNode(s, int(base.Number))[c.node.ID].main > 0 || !a.moves.take(a.now) {
+		return
+	}
+	a.grant(s, base, c, false)
+}
+
+// settled says that every slice is up at a living agent and nothing is under way.
+func (a *Arbitrator) settled(view *registry.State, s *registry.Session, l *live) bool {
+	for _, sl := range s.Slices {
+		known := l.slots[sl.Number]
+		if sl.State != registry.SliceUp || !a.owned(view, sl) || known == nil || known.proposal != 0 || known.condemned {
+			return false
+		}
+	}
+	return len(s.Slices) > 0
+}
+
+// everySlice is no slice's number.
+const everySlice = -1
+
+// target is how many slices the session needs as things are now: those it has,
+// whose agents carry what they have free beside what it has of them already,
+// and as many more as carry the rest.
+func (a *Arbitrator) target(view *registry.State, s *registry.Session) int {
+	have, limit := mains(s), sliceLimit(view.Policy)
+	held := a.slicesByNode(s, everySlice)
+	share := (s.Bandwidth + uint64(have) - 1) / uint64(max(have, 1))
+	var carried uint64
+	var others, all []slicing.Capacity
+	for _, c := range a.carriers(view, s.ID, held) {
+		switch {
+		case held[c.node.ID].main > 0:
+			carried += min(c.free+share*uint64(held[c.node.ID].main), c.host.offered(c.node))
+		case c.room():
+			all = append(all, slicing.Capacity{Free: c.free})
+			if !c.last {
+				others = append(others, slicing.Capacity{Free: c.free})
+			}
+		}
+	}
+	switch {
+	case s.Bandwidth == 0:
+		return min(have+len(others), limit)
+	case carried >= s.Bandwidth:
+		return have
+	}
+	n, enough := slicing.Need(s.Bandwidth-carried, others, limit-have)
+	if !enough {
+		n, _ = slicing.Need(s.Bandwidth-carried, all, limit-have)
+	}
+	return have + n
+}
+
+// carriers is the candidates and the session's own agents that are out of prekeys.
+func (a *Arbitrator) carriers(view *registry.State, session registry.SessionID, held map[identity.NodeID]holding) []candidate {
+	list := a.candidates(view, session)
+	for _, node := range view.Nodes {
+		h := a.hosts[node.ID]
+		if held[node.ID].main > 0 && h != nil && mayCarry(node) && indexOf(list, node.ID) < 0 {
+			list = append(list, candidate{node: node, host: h, free: h.free(a.now, node, session)})
+		}
+	}
+	return list
+}
+
+func spareOf(s *registry.Session) *registry.Slice {
+	for i := range s.Slices {
+		if s.Slices[i].Spare {
+			return &s.Slices[i]
+		}
+	}
+	return nil
+}
+
+// freeNumber is the lowest number that no slice of the session has.
+func freeNumber(s *registry.Session) uint8 {
+	number := uint8(0)
+	for ; ; number++ {
+		if _, taken := sliceOf(s, number); !taken {
+			return number
+		}
+	}
+}

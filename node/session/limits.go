@@ -1,0 +1,101 @@
+package session
+
+import "time"
+
+// Waits. All are measured on the clock that Step and Tick are given.
+const (
+	// AckTimeout is how long an agent has to acknowledge a grant.
+	AckTimeout = 200 * time.Millisecond
+
+	// NodeGone is how long a node's stream may be down before its slices are void.
+	NodeGone = 500 * time.Millisecond
+
+	// RebuildGrace is how long a new arbiter waits for a node it has not
+	// heard of before it counts it as gone.
+	RebuildGrace = 3 * time.Second
+
+	// EgressGrace is how long an egress may be gone before it is replaced
+	// without its second having said that it took over.
+	EgressGrace = 2 * time.Second
+
+	// UpTimeout is how long a client has to bring up a slice it was sent.
+	UpTimeout = 3 * time.Second
+
+	// OpenWait is how long a client waits for the last of its slices once
+	// the first is acknowledged.
+	OpenWait = time.Second
+
+	// OpenDeadline is when a session of which no slice was acknowledged is given up.
+	OpenDeadline = 5 * time.Second
+
+	// RetireDelay is how long an old epoch goes on after the new one is up.
+	RetireDelay = 5 * time.Second
+
+	// RetryEvery is the pause before a command of unknown outcome is
+	// proposed again under its ID.
+	RetryEvery = time.Second
+
+	// MoveHold is how long a slice stays where it is after a move, unless
+	// it has no living owner.
+	MoveHold = 30 * time.Second
+
+	// FailureHold is how long a node that failed a slice is avoided for it;
+	// it doubles with each failure up to MaxFailureHold.
+	FailureHold    = time.Second
+	MaxFailureHold = 30 * time.Second
+
+	// GrowEvery is the least time between two slices added to one session.
+	GrowEvery = 5 * time.Second
+
+	// ReserveFor is how long a grant counts as used capacity before the
+	// node's own load reports are trusted to show it.
+	ReserveFor = 5 * time.Second
+
+	// AbandonAfter is added to the policy's headless time: a session whose
+	// client was not heard of for both is ended (I12, I13).
+	AbandonAfter = time.Minute
+
+	// DefaultHeadless stands for a policy that names none.
+	DefaultHeadless = 15 * time.Minute
+)
+
+// Sizes (I10).
+const (
+	// DefaultSlices is the most slices of a session when the policy names none.
+	DefaultSlices = 8
+
+	// MaxPrekeys is how many unused prekeys of one node are remembered.
+	MaxPrekeys = 4096
+
+	// MaxReserved is how many grants of the last ReserveFor one node's free
+	// capacity accounts for; the oldest make room.
+	MaxReserved = 4096
+
+	// MaxOpenings is how many requests may be between question and answer.
+	MaxOpenings = 1024
+
+	// MaxProposals is how many commands may be without outcome. Requests are
+	// refused from half of it, so that repairs always find room.
+	MaxProposals = 4096
+
+	// MaxTried is how many failed nodes are remembered for one slice.
+	MaxTried = 8
+
+	// MaxReplans is how often a request is planned anew because a prekey or
+	// boot was superseded between plan and commit.
+	MaxReplans = 3
+
+	// RefillsPerSecond is how many slices without owner are granted anew in
+	// a second, over all sessions.
+	RefillsPerSecond = 2000
+
+	// MovesPerSecond is how many slices are moved or added in a second
+	// though nothing is broken.
+	MovesPerSecond = 50
+
+	// MinRoom is the least free capacity, in bit/s, that counts as room.
+	MinRoom = 1_000_000
+
+	// MbitPerCPU is the sealing capacity assumed of a node that was not calibrated.
+	MbitPerCPU = 1000
+)

@@ -1,0 +1,165 @@
+package session
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// live is what this term knows of an active session beyond the registry.
+type live struct {
+	attached bool               // its client has a stream to us
+	request  registry.RequestID // of that stream
+	since    time.Duration      // last change of attached
+	resuming Tag                // ResumeKey without outcome
+	keepsSAs bool               // the client resumed with the keys of slices that are up
+	end      *End               // it is to end
+	ending   Tag                // EndSession without outcome
+
+	answered bool // Opened was sent to the attached client
+	first    bool // the session was made by this request
+	absorbed bool
+	openBy   time.Duration // when to answer with what is there
+	giveUp   time.Duration // when to give a first opening up
+
+	growAt time.Duration
+	slots  map[uint8]*slot
+}
+
+// phase is how far the present epoch of a slice has been told.
+type phase uint8
+
+const (
+	untold  phase = iota
+	asked         // grant sent, the agent has not answered
+	agreed        // acknowledged, the client not told yet
+	offered       // told to the client, not up yet
+)
+
+// slot is what this term knows of one slice number of a session.
+type slot struct {
+	epoch     uint32 // the one that phase, deadline and condemned are about
+	phase     phase
+	deadline  time.Duration // of the acknowledgement, then of coming up
+	condemned bool          // the epoch is to be replaced
+	heard     bool          // a packet passed under its keys
+	proposal  Tag           // a command about this slot without outcome
+
+	holdUntil  time.Duration // not granted again before
+	movedAt    time.Duration
+	moved      bool
+	failures   int // since it was last up
+	tried      []failure
+	lastFailed identity.NodeID
+	alerted    bool
+
+	settled   bool // up was seen at settledAt, older epochs may be freed RetireDelay later
+	settledAt time.Duration
+}
+
+// failure keeps a node away from a slot for a while.
+type failure struct {
+	node  identity.NodeID
+	until time.Duration
+}
+
+func (a *Arbitrator) live(id registry.SessionID) *live {
+	l := a.lives[id]
+	if l == nil {
+		l = &live{since: a.now, slots: map[uint8]*slot{}}
+		a.lives[id] = l
+	}
+	return l
+}
+
+func (a *Arbitrator) slot(id registry.SessionID, number uint8) *slot {
+	l := a.live(id)
+	sl := l.slots[number]
+	if sl == nil {
+		sl = &slot{}
+		l.slots[number] = sl
+	}
+	return sl
+}
+
+// follow makes the slot be about the slice's present epoch.
+func (sl *slot) follow(s registry.Slice) {
+	if sl.epoch != s.Epoch {
+		sl.epoch, sl.phase, sl.condemned, sl.heard, sl.settled = s.Epoch, untold, false, false, false
+	}
+}
+
+// fail condemns the present epoch and keeps its node away, longer each time.
+func (sl *slot) fail(now time.Duration, node identity.NodeID) {
+	hold := min(FailureHold<<min(sl.failures, 10), MaxFailureHold)
+	sl.failures++
+	sl.condemned, sl.lastFailed = true, node
+	sl.tried = slices.DeleteFunc(sl.tried, func(f failure) bool { return f.node == node || f.until <= now })
+	if len(sl.tried) == MaxTried {
+		sl.tried = sl.tried[1:]
+	}
+	sl.tried = append(sl.tried, failure{node, now + hold})
+}
+
+// recover forgets failures: the slice is up.
+func (sl *slot) recover(now time.Duration) {
+	sl.settled, sl.settledAt = true, now
+	sl.failures, sl.tried, sl.lastFailed, sl.alerted = 0, nil, identity.NodeID{}, false
+}
+
+func (sl *slot) avoids(node identity.NodeID, now time.Duration) bool {
+	return slices.ContainsFunc(sl.tried, func(f failure) bool { return f.node == node && f.until > now })
+}
+
+// attach gives the session a client's stream.
+func (l *live) attach(now time.Duration, request registry.RequestID) {
+	l.attached, l.request, l.since, l.answered = true, request, now, false
+	l.openBy, l.giveUp = now+OpenWait, now+OpenDeadline
+}
+
+func (a *Arbitrator) clientGone(e ClientGone) {
+	if o := a.openings[e.Request]; o != nil {
+		o.gone = true
+	}
+	for _, l := range a.lives {
+		if l.attached && l.request == e.Request {
+			l.attached, l.since = false, a.now
+		}
+	}
+}
+
+// tendEnded cleans up after sessions that are over, whoever ended them.
+func (a *Arbitrator) tendEnded(view *registry.State) {
+	var over []registry.SessionID
+	for id := range a.lives {
+		if s := view.Sessions[id]; s == nil || s.State != registry.SessionActive {
+			over = append(over, id)
+		}
+	}
+	slices.SortFunc(over, func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
+	for _, id := range over {
+		a.forget(view, id)
+	}
+}
+
+// sliceOf is the present epoch of a slice.
+func sliceOf(s *registry.Session, number uint8) (registry.Slice, bool) {
+	if s != nil {
+		for _, sl := range s.Slices {
+			if sl.Number == number {
+				return sl, true
+			}
+		}
+	}
+	return registry.Slice{}, false
+}
+
+func active(view *registry.State, id registry.SessionID) *registry.Session {
+	if s := view.Sessions[id]; s != nil && s.State == registry.SessionActive {
+		return s
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package session
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// opening is a request whose OpenSession has no outcome yet.
+type opening struct {
+	ask      Open
+	session  registry.SessionID
+	parts    []netip.Prefix // still to be tried for a lease, the present one first
+	absorbed bool
+	replans  int
+	gone     bool // the client's stream closed meanwhile
+}
+
+// open admits a client. A request that has its session already gets it again,
+// every slice at its next epoch (design 5).
+func (a *Arbitrator) open(view *registry.State, e Open) {
+	if id, known := view.Requests[e.Request]; known {
+		a.reopen(view, id, e)
+		return
+	}
+	client := view.Clients[e.Client]
+	switch {
+	case client == nil || client.Revoked:
+		a.emit(Refuse{e.Request, Denied, "no such client, or revoked"})
+	case a.openings[e.Request] != nil:
+		a.openings[e.Request].gone = false // asked twice: the first answer serves
+	case len(a.openings) >= MaxOpenings || len(a.proposals) >= MaxProposals/2:
+		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
+	default:
+		e.Bandwidth = cmp.Or(e.Bandwidth, client.Bandwidth, view.Policy.Bandwidth)
+		e.Mode = cmp.Or(e.Mode, view.Policy.Mode)
+		o := &opening{ask: e, parts: a.partsByLoad(view, e.Client)}
+		a.fill(o.session[:])
+		a.plan(view, o)
+	}
+}
+
+func (a *Arbitrator) reopen(view *registry.State, id registry.SessionID, e Open) {
+	s := active(view, id)
+	if s == nil || s.Client != e.Client {
+		a.emit(Refuse{e.Request, Denied, "the request belongs to a session that is over or not this client's"})
+		return
+	}
+	a.resume(view, Resume{Session: id, Request: e.Request, Key: e.Key, Hello: e.Hello})
+}
+
+// plan places the session and proposes it.
+func (a *Arbitrator) plan(view *registry.State, o *opening) {
+	delete(a.openings, o.ask.Request)
+	if len(o.parts) == 0 {
+		a.emit(Refuse{o.ask.Request, Unavailable, "no part of the pool has an egress and a free address"})
+		return
+	}
+	p, code, reason := a.place(view, o.session, o.ask.Bandwidth, o.ask.Entered)
+	if code != "" {
+		a.emit(Refuse{o.ask.Request, code, reason})
+		if code == Unavailable {
+			a.alert("client %s can't be served: %s", o.ask.Client, reason)
+		}
+		return
+	}
+	o.absorbed = p.absorbed
+	if !a.proposeOpen(o, a.firstSlices(o, p)) {
+		a.emit(Refuse{o.ask.Request, Unavailable, "too many requests at a time"})
+		return
+	}
+	a.openings[o.ask.Request] = o
+}
+
+func (a *Arbitrator) proposeOpen(o *opening, list []registry.Slice) bool {
+	return a.propose(registry.Command{OpenSession: &registry.OpenSession{
+		Session: registry.Session{
+			ID: o.session, Client: o.ask.Client, Request: o.ask.Request, Key: o.ask.Key,
+			Identity: o.ask.Identity, Hello: o.ask.Hello, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth,
+		},
+		Part: o.parts[0], Slices: list,
+	}}) != 0
+}
+
+func (a *Arbitrator) firstSlices(o *opening, p placement) []registry.Slice {
+	s := &registry.Session{ID: o.session, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth}
+	var list []registry.Slice
+	add := func(c *candidate, spare bool) {
+		parts := len(p.agents)
+		if spare {
+			parts = 0
+		}
+		sl := a.grantTo(c, s, uint8(len(list)), 1, parts)
+		sl.Suite, sl.Spare = o.ask.Suite, spare
+		list = append(list, sl)
+	}
+	for i := range p.agents {
+		add(&p.agents[i], false)
+	}
+	if p.spare != nil {
+		add(p.spare, true)
+	}
+	return list
+}
+
+// openOutcome goes on after the commit, or tries what is left.
+func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, e Committed) {
+	o := a.openings[c.Session.Request]
+	if o == nil || o.session != c.Session.ID {
+		return
+	}
+	delete(a.openings, c.Session.Request)
+	if e.Unknown || !ok(e.Result) {
+		a.release(o.session)
+	}
+	switch {
+	case e.Unknown:
+		a.emit(CloseClient{c.Session.Request})
+	case ok(e.Result):
+		a.openCommitted(view, o, e.Result.Session)
+	case e.Result.Code == registry.ErrExhausted.Code && len(o.parts) > 1:
+		o.parts = o.parts[1:]
+		if a.proposeOpen(o, c.Slices) {
+			a.openings[c.Session.Request] = o
+		}
+	case stale(e.Result) && o.replans < MaxReplans:
+		o.replans++
+		a.plan(view, o)
+	default:
+		a.emit(Refuse{c.Session.Request, codeOf(e.Result), "registry: " + string(e.Result.Code) + " " + e.Result.Detail})
+	}
+}
+
+// openCommitted sends the grants. When an earlier try under the same request
+// had been committed unheard, that session is the one, at its next epochs.
+func (a *Arbitrator) openCommitted(view *registry.State, o *opening, id registry.SessionID) {
+	s := active(view, id)
+	switch {
+	case s == nil:
+		a.emit(Refuse{o.ask.Request, Unavailable, "the session ended as it began"})
+		return
+	case s.ID != o.session || !bytes.Equal(s.Hello, o.ask.Hello):
+		a.reopen(view, id, o.ask)
+		return
+	}
+	l := a.live(id)
+	l.first, l.absorbed = true, o.absorbed
+	l.attach(a.now, o.ask.Request)
+	if o.gone {
+		l.attached = false
+	}
+	for _, sl := range s.Slices {
+		a.sendGrant(id, sl)
+	}
+}
+
+// resume gives a session its client's new key; slices that are not proven
+// under keys the client still has are granted anew after that commit.
+func (a *Arbitrator) resume(view *registry.State, e Resume) {
+	s := active(view, e.Session)
+	if s == nil {
+		a.emit(Refuse{e.Request, Gone, "no such session"})
+		return
+	}
+	l := a.live(e.Session)
+	tag := a.propose(registry.Command{ResumeKey: &registry.ResumeKey{
+		Session: e.Session, Request: e.Request, Key: e.Key, Hello: e.Hello,
+	}})
+	if tag == 0 {
+		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
+		return
+	}
+	l.resuming, l.keepsSAs = tag, e.KeepsSAs
+}
+
+func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, e Committed) {
+	s, l := active(view, c.Session), a.lives[c.Session]
+	if l == nil || l.resuming != e.Tag {
+		a.emit(CloseClient{c.Request}) // a later request of this client has overtaken it
+		return
+	}
+	l.resuming = 0
+	switch {
+	case e.Unknown:
+		a.emit(CloseClient{c.Request})
+		return
+	case !ok(e.Result) || s == nil:
+		a.emit(Refuse{c.Request, Gone, "no such session"})
+		return
+	}
+	l.first = false
+	l.attach(a.now, c.Request)
+	for _, sl := range s.Slices {
+		known := a.slot(s.ID, sl.Number)
+		known.follow(sl)
+		if sl.State != registry.SliceUp || !l.keepsSAs {
+			known.condemned = true
+		}
+	}
+	a.tend(view, s)
+}
+
+// tendOpening answers the attached client once every slice is agreed or has
+// nowhere to go, or OpenWait is over and one is agreed.
+func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
+	if !l.attached || l.answered {
+		return
+	}
+	var agreedSlices []registry.Slice
+	waiting, usable := false, false
+	for _, sl := range s.Slices {
+		known := l.slots[sl.Number]
+		switch {
+		case known == nil:
+			waiting = true
+		case sl.State == registry.SliceUp && !known.condemned && l.keepsSAs:
+			usable = true
+		case known.epoch == sl.Epoch && known.phase == agreed:
+			agreedSlices, usable = append(agreedSlices, sl), true
+		default:
+			waiting = waiting || known.proposal != 0 || (known.phase == asked && !known.condemned)
+		}
+	}
+	switch {
+	case usable && (!waiting || a.now >= l.openBy):
+		a.answer(s, l, agreedSlices)
+	case !usable && (!waiting || a.now >= l.giveUp) && l.first:
+		a.giveUp(s, l)
+	case !usable && a.now >= l.giveUp:
+		a.answer(s, l, nil)
+	}
+}
+
+func (a *Arbitrator) answer(s *registry.Session, l *live, list []registry.Slice) {
+	l.answered = true
+	for _, sl := range list {
+		known := l.slots[sl.Number]
+		known.phase, known.deadline = offered, a.now+UpTimeout
+	}
+	a.emit(SendClient{Request: l.request, Session: s.ID, What: Opened, Slices: list, Absorbed: l.absorbed})
+	l.growAt = a.now + GrowEvery
+}
+
+// giveUp ends a session that no agent took.
+func (a *Arbitrator) giveUp(s *registry.Session, l *live) {
+	const reason = "no agent accepted a slice"
+	a.emit(Refuse{l.request, Denied, reason})
+	a.alert("session of client %s ended: %s", s.Client, reason)
+	l.attached, l.since = false, a.now
+	l.end = &End{Session: s.ID, Reason: reason}
+	a.proposeEnd(l)
+}
+
+// stale says that the registry knew something newer than the plan.
+func stale(r registry.Result) bool {
+	return r.Code == registry.ErrStale.Code || r.Code == registry.ErrPrekey.Code
+}
+
+func codeOf(r registry.Result) Code {
+	switch r.Code {
+	case registry.ErrRevoked.Code, registry.ErrNotFound.Code, registry.ErrExhausted.Code:
+		return Denied
+	}
+	return Unavailable
+}
+
+// partsByLoad is the parts of the pool that have an egress: those whose egress
+// is connected and least used first, ahead of them the one where the client's
+// last address waits. A part that is about to move still admits: its session
+// follows it.
+func (a *Arbitrator) partsByLoad(view *registry.State, client string) []netip.Prefix {
+	last, _ := view.LastLease(client)
+	var list []registry.Part
+	for _, p := range view.Parts {
+		if !p.Egress.IsZero() {
+			list = append(list, p)
+		}
+	}
+	slices.SortStableFunc(list, func(x, y registry.Part) int {
+		hx, hy := a.host(x.Egress), a.host(y.Egress)
+		return cmp.Or(
+			compareBool(!x.Prefix.Contains(last), !y.Prefix.Contains(last)),
+			compareBool(!hx.up, !hy.up),
+			cmp.Compare(hx.used, hy.used))
+	})
+	prefixes := make([]netip.Prefix, len(list))
+	for i, p := range list {
+		prefixes[i] = p.Prefix
+	}
+	return prefixes
+}

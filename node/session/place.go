@@ -1,0 +1,206 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// placement is who carries a session at its start.
+type placement struct {
+	agents   []candidate // one slice each
+	spare    *candidate  // warm standby of a single slice
+	absorbed bool        // capacity lacks, policy takes the session all the same
+}
+
+// place chooses the agents of a new session, or says why there are none.
+func (a *Arbitrator) place(view *registry.State, session registry.SessionID, wanted uint64, entered identity.NodeID) (placement, Code, string) {
+	all := a.candidates(view, session)
+	if len(all) == 0 {
+		return placement{}, Unavailable, "no agent is connected and ready"
+	}
+	limit := sliceLimit(view.Policy)
+	n, carried := needed(wanted, regular(all), limit)
+	if !carried {
+		n, carried = needed(wanted, all, limit)
+	}
+	var p placement
+	switch {
+	case carried && n == 1:
+		p.agents = all[:1]
+		if c := single(all, wanted, entered); c >= 0 {
+			p.agents = []candidate{all[c]}
+		}
+	case carried:
+		p.agents = all[:n]
+	case view.Policy.Overload == registry.OverloadDeny:
+		return placement{}, Denied, lack(wanted, all)
+	case n > 0:
+		p.agents, p.absorbed = all[:n], true
+	default:
+		p.agents, p.absorbed = []candidate{all[max(indexOf(all, entered), 0)]}, true
+	}
+	if len(p.agents) == 1 && spareFits(view.Policy, 1) {
+		p.spare = spareFor(all, p.agents[0])
+	}
+	return p, "", ""
+}
+
+// needed is the number of agents, of those with room, that a bandwidth takes:
+// all of them, up to limit, when it is unknown.
+func needed(wanted uint64, list []candidate, limit int) (n int, carried bool) {
+	var capacities []slicing.Capacity
+	for _, c := range list {
+		if c.room() {
+			capacities = append(capacities, slicing.Capacity{Free: c.free})
+		}
+	}
+	if wanted == 0 {
+		n = min(len(capacities), limit)
+		return n, n > 0
+	}
+	return slicing.Need(wanted, capacities, limit)
+}
+
+// regular is the list without the arbiter's own node where that comes last.
+func regular(all []candidate) []candidate {
+	if n := len(all); all[n-1].last {
+		return all[:n-1]
+	}
+	return all
+}
+
+// single is who carries a session that one node can: the node it entered by,
+// if it has room and may (the patent's letter), else the freest that can.
+func single(all []candidate, wanted uint64, entered identity.NodeID) int {
+	carries := func(c candidate) bool { return c.room() && c.free >= wanted }
+	if i := indexOf(all, entered); i >= 0 && carries(all[i]) && !all[i].last {
+		return i
+	}
+	return slices.IndexFunc(all, carries)
+}
+
+func spareFor(all []candidate, main candidate) *candidate {
+	for _, c := range all {
+		if c.node.ID != main.node.ID {
+			return &c
+		}
+	}
+	return nil
+}
+
+func indexOf(list []candidate, id identity.NodeID) int {
+	return slices.IndexFunc(list, func(c candidate) bool { return c.node.ID == id })
+}
+
+func lack(wanted uint64, all []candidate) string {
+	var free uint64
+	for _, c := range all {
+		free += c.free
+	}
+	const mega = 1_000_000
+	if wanted == 0 {
+		return fmt.Sprintf("capacity: %d Mbit/s free on %d agents", free/mega, len(all))
+	}
+	return fmt.Sprintf("capacity: %d Mbit/s wanted, %d free on %d agents", wanted/mega, free/mega, len(all))
+}
+
+// sliceLimit is the most slices of one session.
+func sliceLimit(p registry.Policy) int {
+	if p.Slices <= 0 {
+		return DefaultSlices
+	}
+	return min(p.Slices, registry.MaxSlices)
+}
+
+// spareFits says that the registry takes a spare beside n slices.
+func spareFits(p registry.Policy, n int) bool {
+	return n < registry.MaxSlices && (p.Slices <= 0 || n < p.Slices)
+}
+
+// choose finds another agent for one slice of a running session; nil when
+// there is none. Never a node that the slice is still held away from, never
+// more than half of the slices on one node.
+func (a *Arbitrator) choose(view *registry.State, s *registry.Session, number uint8, spare bool) *candidate {
+	sl := a.slot(s.ID, number)
+	limit, held := nodeLimit(s, number, spare), a.slicesByNode(s, int(number))
+	l := a.live(s.ID)
+	strict := l.first && !l.answered && view.Policy.Overload == registry.OverloadDeny
+	list := slices.DeleteFunc(a.candidates(view, s.ID), func(c candidate) bool {
+		return sl.avoids(c.node.ID, a.now) || held[c.node.ID].main >= limit || (strict && !c.room())
+	})
+	if len(list) == 0 {
+		return nil
+	}
+	best := slices.MinFunc(list, func(x, y candidate) int {
+		hx, hy := held[x.node.ID], held[y.node.ID]
+		return cmp.Or(
+			compareBool(x.node.ID == sl.lastFailed, y.node.ID == sl.lastFailed),
+			compareBool(x.last, y.last),
+			compareBool(!x.room(), !y.room()),
+			cmp.Compare(hx.main+hx.spare, hy.main+hy.spare),
+			cmp.Compare(y.free, x.free),
+			cmp.Compare(x.node.Index, y.node.Index))
+	})
+	return &best
+}
+
+// holding is how many slices of one session a node has.
+type holding struct{ main, spare int }
+
+// slicesByNode counts every slice but one, where it is or where a grant that
+// is under way puts it.
+func (a *Arbitrator) slicesByNode(s *registry.Session, except int) map[identity.NodeID]holding {
+	held := map[identity.NodeID]holding{}
+	for _, sl := range s.Slices {
+		if p := a.proposals[a.slot(s.ID, sl.Number).proposal]; p != nil && p.command.GrantSlice != nil {
+			sl = p.command.GrantSlice.Slice
+		}
+		if int(sl.Number) == except || sl.State == registry.SliceVoid {
+			continue
+		}
+		h := held[sl.Agent]
+		if sl.Spare {
+			h.spare++
+		} else {
+			h.main++
+		}
+		held[sl.Agent] = h
+	}
+	return held
+}
+
+// nodeLimit is how many other slices a node must stay below to be given this
+// one: ceil(N/2) of N. A spare goes where no other slice is.
+func nodeLimit(s *registry.Session, number uint8, spare bool) int {
+	if spare {
+		return 1
+	}
+	n := 1
+	for _, sl := range s.Slices {
+		if !sl.Spare && sl.Number != number {
+			n++
+		}
+	}
+	return (n + 1) / 2
+}
+
+// grantTo is a slice as it is to be granted to a candidate, whose prekey it
+// spends. parts is how many share the session's bandwidth, 0 for a spare.
+func (a *Arbitrator) grantTo(c *candidate, s *registry.Session, number uint8, epoch uint32, parts int) registry.Slice {
+	weight := slicing.WeightByFree(slicing.Capacity{Free: c.free})
+	if s.Mode == registry.ModePacket {
+		weight = slicing.EqualWeight
+	}
+	if s.Bandwidth > 0 && parts > 0 {
+		c.host.reserve(a.now, s.ID, s.Bandwidth/uint64(parts))
+	}
+	return registry.Slice{
+		Number: number, Epoch: epoch, Agent: c.node.ID, Boot: c.host.boot,
+		SPI: c.host.takePrekey(), Weight: weight, State: registry.SliceGranted,
+	}
+}

@@ -1,0 +1,88 @@
+package session
+
+import (
+	"cmp"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// proposal is a command whose outcome is not known yet.
+type proposal struct {
+	command registry.Command
+	owner   identity.NodeID // of an epoch that the command supersedes or voids
+	unknown bool            // asked, and the answer was lost
+	retryAt time.Duration
+}
+
+// propose puts a command to the log under a fresh ID. It gives 0 when too
+// many are without outcome; whoever wants the command asks again later.
+func (a *Arbitrator) propose(c registry.Command) Tag {
+	if len(a.proposals) >= MaxProposals {
+		return 0
+	}
+	a.fill(c.ID[:])
+	a.lastTag++
+	a.proposals[a.lastTag] = &proposal{command: c}
+	a.emit(Propose{a.lastTag, c})
+	return a.lastTag
+}
+
+func (a *Arbitrator) fill(id []byte) {
+	if _, err := io.ReadFull(a.random, id); err != nil {
+		panic("session: random: " + err.Error())
+	}
+}
+
+// committed hands an outcome to whoever proposed. Of an unknown outcome
+// nothing is sent to anybody: a request's stream is closed, anything else is
+// proposed again later under the same ID.
+func (a *Arbitrator) committed(view *registry.State, e Committed) {
+	p := a.proposals[e.Tag]
+	if p == nil {
+		return
+	}
+	c := p.command
+	if e.Unknown && c.OpenSession == nil && c.ResumeKey == nil {
+		p.unknown, p.retryAt = true, a.now+RetryEvery
+		return
+	}
+	delete(a.proposals, e.Tag)
+	switch {
+	case c.OpenSession != nil:
+		a.openOutcome(view, c.OpenSession, e)
+	case c.ResumeKey != nil:
+		a.resumeOutcome(view, c.ResumeKey, e)
+	case c.GrantSlice != nil:
+		a.grantOutcome(view, c.GrantSlice, p, e.Result)
+	case c.MarkSlice != nil:
+		a.markOutcome(view, c.MarkSlice, p, e.Result)
+	case c.MovePart != nil:
+		a.moveOutcome(view, c.MovePart, e.Result)
+	case c.EndSession != nil:
+		a.endOutcome(view, c.EndSession, e.Result)
+	case c.SetRoles != nil:
+		a.rolesOutcome(view, c.SetRoles, e.Result)
+	}
+}
+
+// retryUnknown proposes again what nobody could say the outcome of.
+func (a *Arbitrator) retryUnknown() {
+	var due []Tag
+	for tag, p := range a.proposals {
+		if p.unknown && a.now >= p.retryAt {
+			due = append(due, tag)
+		}
+	}
+	slices.SortFunc(due, cmp.Compare)
+	for _, tag := range due {
+		p := a.proposals[tag]
+		p.unknown = false
+		a.emit(Propose{tag, p.command})
+	}
+}
+
+func ok(r registry.Result) bool { return r.Code == "" }

@@ -1,0 +1,145 @@
+package session
+
+import (
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// proposeAbout proposes a command about one slot; owner is whoever has to
+// forget the old epoch once it is committed.
+func (a *Arbitrator) proposeAbout(known *slot, owner identity.NodeID, c registry.Command) {
+	known.proposal = a.propose(c)
+	if p := a.proposals[known.proposal]; p != nil {
+		p.owner = owner
+	}
+}
+
+// mark proposes a new state for one epoch of a slice.
+func (a *Arbitrator) mark(s *registry.Session, known *slot, sl registry.Slice, state registry.SliceState) {
+	a.proposeAbout(known, sl.Agent, registry.Command{MarkSlice: &registry.MarkSlice{
+		Session: s.ID, Number: sl.Number, Epoch: sl.Epoch, State: state,
+	}})
+}
+
+// sendGrant asks an agent to take an epoch that was committed in this term.
+func (a *Arbitrator) sendGrant(id registry.SessionID, sl registry.Slice) {
+	known := a.slot(id, sl.Number)
+	known.follow(sl)
+	known.phase, known.deadline = asked, a.now+AckTimeout
+	a.emit(SendGrant{sl.Agent, id, sl})
+}
+
+// grantOutcome sends the grant to the new agent and tells the old one.
+func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, p *proposal, r registry.Result) {
+	s, l := active(view, c.Session), a.lives[c.Session]
+	if s == nil || l == nil {
+		return
+	}
+	known := a.slot(c.Session, c.Slice.Number)
+	known.proposal = 0
+	sl, found := sliceOf(s, c.Slice.Number)
+	switch {
+	case !ok(r):
+		if !stale(r) {
+			known.holdUntil = a.now + RetryEvery
+			a.alert("slice %d of client %s can't be granted: %s %s", c.Slice.Number, s.Client, r.Code, r.Detail)
+		}
+		return
+	case !found || sl.Epoch != c.Slice.Epoch:
+		return // superseded meanwhile
+	}
+	known.moved, known.movedAt = true, a.now
+	if !c.Retire && c.Slice.Epoch > 1 {
+		a.revoke(p.owner, s.ID, sl.Number, sl.Epoch-1)
+	}
+	a.sendGrant(s.ID, sl)
+}
+
+// markOutcome lets the old owner forget an epoch that is void.
+func (a *Arbitrator) markOutcome(view *registry.State, c *registry.MarkSlice, p *proposal, r registry.Result) {
+	l := a.lives[c.Session]
+	if l == nil {
+		return
+	}
+	a.slot(c.Session, c.Number).proposal = 0
+	if ok(r) && c.State == registry.SliceVoid {
+		a.revoke(p.owner, c.Session, c.Number, c.Epoch)
+	}
+	if s := active(view, c.Session); s != nil {
+		a.tend(view, s)
+	}
+}
+
+// revoke reaches a node only while it has a stream; one that comes back gets
+// the full list of what it holds first (design 9, Fence).
+func (a *Arbitrator) revoke(node identity.NodeID, id registry.SessionID, number uint8, epoch uint32) {
+	if h := a.hosts[node]; h != nil && h.up {
+		a.emit(RevokeSlice{node, id, number, epoch})
+	}
+}
+
+// sliceAck takes an agent's answer to the grant it was asked last.
+func (a *Arbitrator) sliceAck(view *registry.State, e SliceAck) {
+	s := active(view, e.Session)
+	sl, found := sliceOf(s, e.Number)
+	if !found || sl.Epoch != e.Epoch || sl.Agent != e.Node {
+		return
+	}
+	l, known := a.live(e.Session), a.slot(e.Session, e.Number)
+	if known.epoch != e.Epoch || known.phase != asked || known.condemned {
+		return
+	}
+	if e.Refused != "" {
+		known.fail(a.now, e.Node)
+		a.tend(view, s)
+		return
+	}
+	known.phase = agreed
+	if l.attached && l.answered {
+		known.phase, known.deadline = offered, a.now+UpTimeout
+		a.emit(SendClient{Request: l.request, Session: s.ID, What: Granted, Slices: []registry.Slice{sl}})
+		return
+	}
+	a.tend(view, s)
+}
+
+// sliceUp remembers that the epoch is proven; tend has it committed.
+func (a *Arbitrator) sliceUp(view *registry.State, e SliceUp) {
+	s := active(view, e.Session)
+	if sl, found := sliceOf(s, e.Number); found && sl.Epoch == e.Epoch {
+		known := a.slot(e.Session, e.Number)
+		known.follow(sl)
+		known.heard = true
+		a.tend(view, s)
+	}
+}
+
+// sliceSilent condemns an epoch. Right after a move, and while its agent lives
+// and a sibling carries the traffic, it waits for MoveHold: a client whose
+// verdicts flap does not make the mesh flap.
+func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
+	s := active(view, e.Session)
+	sl, found := sliceOf(s, e.Number)
+	if !found || sl.Epoch != e.Epoch || sl.State == registry.SliceVoid {
+		return
+	}
+	known := a.slot(e.Session, e.Number)
+	known.follow(sl)
+	if known.condemned {
+		return
+	}
+	if known.moved && a.owned(view, sl) && a.siblingUp(view, s, sl.Number) {
+		known.holdUntil = known.movedAt + MoveHold
+	}
+	known.fail(a.now, sl.Agent)
+	a.tend(view, s)
+}
+
+func (a *Arbitrator) siblingUp(view *registry.State, s *registry.Session, except uint8) bool {
+	for _, sl := range s.Slices {
+		if sl.Number != except && sl.State == registry.SliceUp && a.owned(view, sl) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,148 @@
+package session
+
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// tend looks after one active session: what nobody living owns is granted
+// elsewhere, what is proven is committed, what is too little grows.
+func (a *Arbitrator) tend(view *registry.State, s *registry.Session) {
+	l := a.live(s.ID)
+	if l.end == nil && !l.attached && a.now-l.since >= headless(view.Policy)+AbandonAfter {
+		l.end = &End{Session: s.ID, Reason: "client gone for longer than headless"}
+	}
+	if l.end != nil {
+		a.proposeEnd(l)
+		return
+	}
+	for _, sl := range s.Slices {
+		a.tendSlice(view, s, l, sl)
+	}
+	for _, old := range s.Retiring {
+		a.tendRetiring(view, s, l, old)
+	}
+	a.grow(view, s, l)
+	a.tendOpening(s, l)
+}
+
+func headless(p registry.Policy) time.Duration {
+	if p.Headless == 0 {
+		return DefaultHeadless
+	}
+	return time.Duration(p.Headless) * time.Second
+}
+
+// tendSlice does the one thing that the present epoch of a slice needs most.
+func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
+	known := a.slot(s.ID, sl.Number)
+	known.follow(sl)
+	if sl.State == registry.SliceUp && !known.settled {
+		known.recover(a.now)
+	}
+	if known.proposal != 0 {
+		return
+	}
+	granted := sl.State == registry.SliceGranted
+	switch {
+	case known.condemned || !a.owned(view, sl):
+		a.refill(view, s, l, sl)
+	case granted && known.heard:
+		a.mark(s, known, sl, registry.SliceUp)
+	case granted && l.attached && a.overdue(known):
+		known.fail(a.now, sl.Agent)
+		a.refill(view, s, l, sl)
+	case granted && l.attached && known.phase == untold:
+		a.refill(view, s, l, sl) // committed, but not by a proposal of this term
+	case !mayCarry(view.Nodes[sl.Agent]):
+		a.move(view, s, l, sl)
+	}
+}
+
+// overdue says that the agent did not answer, or the client did not bring the
+// slice up.
+func (a *Arbitrator) overdue(known *slot) bool {
+	return (known.phase == asked || known.phase == offered) && a.now >= known.deadline
+}
+
+// refill grants a slice elsewhere at its next epoch. Without a client to take
+// it, or without an agent to give it to, it is void until there is one.
+func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
+	known := a.slot(s.ID, sl.Number)
+	var c *candidate
+	if l.attached && a.now >= known.holdUntil {
+		if c = a.choose(view, s, sl.Number, sl.Spare); c != nil && !a.refills.take(a.now) {
+			return
+		}
+		if c == nil && !known.alerted {
+			known.alerted = true
+			a.alert("slice %d of client %s has no agent", sl.Number, s.Client)
+		}
+	}
+	if c == nil {
+		if sl.State != registry.SliceVoid {
+			a.mark(s, known, sl, registry.SliceVoid)
+		}
+		return
+	}
+	a.grant(s, sl, c, false)
+}
+
+// move grants the slice of a node that is drained, or no agent any more, elsewhere while the old epoch goes
+// on: make before break. Not twice in MoveHold.
+func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
+	known := a.slot(s.ID, sl.Number)
+	if !l.attached || (known.moved && a.now-known.movedAt < MoveHold) || retiring(s, sl.Number) {
+		return
+	}
+	if c := a.choose(view, s, sl.Number, sl.Spare); c != nil && a.moves.take(a.now) {
+		a.grant(s, sl, c, sl.State == registry.SliceUp)
+	}
+}
+
+// grant proposes the epoch after sl for another agent.
+func (a *Arbitrator) grant(s *registry.Session, sl registry.Slice, c *candidate, retire bool) {
+	next := a.grantTo(c, s, sl.Number, sl.Epoch+1, mains(s))
+	next.Class, next.Suite, next.Spare = sl.Class, sl.Suite, sl.Spare
+	owner := sl.Agent
+	if sl.State == registry.SliceVoid {
+		owner = identity.NodeID{} // it was told when the epoch became void
+	}
+	a.proposeAbout(a.slot(s.ID, sl.Number), owner, registry.Command{GrantSlice: &registry.GrantSlice{
+		Session: s.ID, Slice: next, Retire: retire,
+	}})
+}
+
+// tendRetiring frees an older epoch: at once when its owner is dead, else
+// RetireDelay after the newer one came up.
+func (a *Arbitrator) tendRetiring(view *registry.State, s *registry.Session, l *live, old registry.Slice) {
+	known := a.slot(s.ID, old.Number)
+	if known.proposal != 0 {
+		return
+	}
+	if !a.owned(view, old) || (known.settled && a.now-known.settledAt >= RetireDelay) {
+		a.mark(s, known, old, registry.SliceVoid)
+	}
+}
+
+func retiring(s *registry.Session, number uint8) bool {
+	for _, old := range s.Retiring {
+		if old.Number == number {
+			return true
+		}
+	}
+	return false
+}
+
+// mains is the number of slices that are not spare.
+func mains(s *registry.Session) int {
+	n := 0
+	for _, sl := range s.Slices {
+		if !sl.Spare {
+			n++
+		}
+	}
+	return n
+}
