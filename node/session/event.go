@@ -59,7 +59,8 @@ type Resume struct {
 	KeepsSAs bool // it still has the keys of slices that are up
 }
 
-// ClientGone says that the stream of that request is closed.
+// ClientGone says that no stream of that request is open any more. When a
+// client asked again over a second stream, the end of the first says nothing.
 type ClientGone struct{ Request registry.RequestID }
 
 // Committed is the outcome of a proposal. Unknown: it may or may not have

@@ -177,6 +177,28 @@ func TestReplansAreBounded(t *testing.T) { // I10
 	}
 }
 
+func TestStaleGrantsAreBounded(t *testing.T) {
+	w := ready(t, 4)
+	c := w.client("c")
+	w.ask(c, 1500e6, w.nodes[1].id())
+	w.settle()
+	w.nodeDown(w.nodes[1])
+	w.settle()
+	proposals := 0
+	for range 50 {
+		w.now += 100 * time.Millisecond
+		for _, action := range w.arb.Tick(w.now, w.state) {
+			if p, is := action.(Propose); is && p.Command.GrantSlice != nil {
+				proposals++
+				w.do(w.arb.Step(w.now, w.state, Committed{Tag: p.Tag, Result: registry.Result{Code: registry.ErrStale.Code}}))
+			}
+		}
+	}
+	if proposals < 2 || proposals > 10 {
+		t.Errorf("%d grants proposed in 5 s that are all stale, want some but few", proposals)
+	}
+}
+
 func TestWhatIsLateOrForeignChangesNothing(t *testing.T) { // I11
 	w := ready(t, 4)
 	c := w.client("c")

@@ -92,11 +92,17 @@ func (sl *slot) follow(s registry.Slice) {
 	}
 }
 
-// fail condemns the present epoch and keeps its node away, longer each time.
+// fail condemns the present epoch and keeps its node away.
 func (sl *slot) fail(now time.Duration, node identity.NodeID) {
+	sl.condemned = true
+	sl.avoid(now, node)
+}
+
+// avoid keeps a node away from the slot, longer each time.
+func (sl *slot) avoid(now time.Duration, node identity.NodeID) {
 	hold := min(FailureHold<<min(sl.failures, 10), MaxFailureHold)
 	sl.failures++
-	sl.condemned, sl.lastFailed = true, node
+	sl.lastFailed = node
 	sl.tried = slices.DeleteFunc(sl.tried, func(f failure) bool { return f.node == node || f.until <= now })
 	if len(sl.tried) == MaxTried {
 		sl.tried = sl.tried[1:]

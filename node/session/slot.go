@@ -40,6 +40,7 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 	sl, found := sliceOf(s, c.Slice.Number)
 	switch {
 	case !ok(r):
+		known.avoid(a.now, c.Slice.Agent) // or the same plan would fail at every tick
 		if !stale(r) {
 			known.holdUntil = a.now + RetryEvery
 			a.alert("slice %d of client %s can't be granted: %s %s", c.Slice.Number, s.Client, r.Code, r.Detail)

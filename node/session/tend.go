@@ -90,8 +90,9 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 	a.grant(s, sl, c, false)
 }
 
-// move grants the slice of a node that is drained, or no agent any more, elsewhere while the old epoch goes
-// on: make before break. Not twice in MoveHold.
+// move grants the slice of a node that is drained, or no agent any more,
+// elsewhere while the old epoch goes on: make before break. Not twice in
+// MoveHold.
 func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	if !l.attached || (known.moved && a.now-known.movedAt < MoveHold) || retiring(s, sl.Number) {
