@@ -9,7 +9,6 @@ const (
 	MaxSessions  = 32_768                 // active and ended; the oldest ended one makes room
 	MaxLeases    = 131_072                // remembered leases; beyond it only expired ones are given
 	MaxClients   = 65_536                 // accounts, revoked ones included
-	MaxNodes     = int(identity.MaxIndex) // living ones are bounded by the index space
 	MaxRemoved   = 4_096                  // removed nodes remembered by key; the oldest is forgotten
 	MaxTokens    = 1_024                  // join tokens, used up ones included until they age out
 	MaxUses      = int(identity.MaxIndex) // of one token

@@ -1,0 +1,74 @@
+package consensus
+
+import (
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Leadership tells the newest view of who leads.
+func (r *Raft) Leadership() <-chan Leadership { return r.leadership }
+
+// Leader is the present leader, if this replica knows one.
+func (r *Raft) Leader() (identity.NodeID, bool) {
+	_, server := r.raft.LeaderWithID()
+	id, ok := nodeID(server)
+	return id, ok
+}
+
+func nodeID(server raft.ServerID) (id identity.NodeID, ok bool) {
+	return id, id.UnmarshalText([]byte(server)) == nil
+}
+
+// watch looks again after every event that raft reports, so that an event lost
+// in a full channel costs nothing.
+func (r *Raft) watch() {
+	defer r.raft.DeregisterObserver(r.observer)
+	var told Leadership
+	for {
+		select {
+		case <-r.closing:
+			return
+		case <-r.raft.LeaderCh():
+		case <-r.observed:
+		}
+		if seen := r.look(); seen != told {
+			told = seen
+			r.tell(seen)
+		}
+	}
+}
+
+// look reads state and term as one. A leader's term stands still: it steps down
+// before it enters another. So a leader seen between two equal terms led in it;
+// a view with another's term would be a forged fence.
+func (r *Raft) look() Leadership {
+	for {
+		term := r.raft.CurrentTerm()
+		seen := Leadership{Leader: r.raft.State() == raft.Leader, Term: term}
+		seen.ID, _ = r.Leader()
+		if seen.Leader {
+			seen.ID = r.id
+		}
+		if r.raft.CurrentTerm() == term {
+			return seen
+		}
+	}
+}
+
+// tell replaces a view nobody has read yet.
+func (r *Raft) tell(seen Leadership) {
+	switch {
+	case seen.Leader:
+		r.log.Info("this node leads the registry", "term", seen.Term)
+	case seen.ID.IsZero():
+		r.log.Info("the registry has no leader", "term", seen.Term)
+	default:
+		r.log.Info("the registry's leader", "node", seen.ID.Short(), "term", seen.Term)
+	}
+	select {
+	case <-r.leadership:
+	default:
+	}
+	r.leadership <- seen // watch is the only writer: the slot is free
+}

@@ -1,0 +1,28 @@
+package consensus
+
+import "time"
+
+// Timing of elections: a new leader within 3 s, also when the first try is split.
+const (
+	HeartbeatTimeout = 400 * time.Millisecond // a follower that hears nothing this long stands
+	ElectionTimeout  = 400 * time.Millisecond // a candidate without a majority tries again
+	LeaderLease      = 200 * time.Millisecond // a leader without a majority steps down
+	CommitTimeout    = 50 * time.Millisecond  // an idle leader tells its commit index this often
+)
+
+// Limits of the log and its transport (I10).
+const (
+	SnapshotThreshold = 4_096            // entries since the last snapshot that make another
+	SnapshotInterval  = 30 * time.Second // how often that is looked at
+	TrailingLogs      = 8_192            // entries kept behind a snapshot, for followers a little behind
+	RetainedSnapshots = 2                // on disk
+	MaxAppendEntries  = 64               // in one message
+	MaxPooledStreams  = 3                // idle ones kept per server
+	MaxStreams        = 256              // open ones, both ways
+	StreamTimeout     = 5 * time.Second  // for one message; longer in proportion for a snapshot
+	EnqueueTimeout    = 5 * time.Second  // until the leader's queue takes a proposal
+	LockTimeout       = 1 * time.Second  // until another process lets go of the log file
+	CloseGrace        = 2 * time.Second  // for proposals in flight, at Close
+	QuietFor          = time.Minute      // between two equal error lines of raft
+	MaxQuiet          = 64               // error lines remembered for that
+)

@@ -1,0 +1,94 @@
+package consensus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// logger gives raft's lines to slog. An operator reads the result, so what raft
+// calls info or warning is debug here; its errors stay errors, but one that
+// repeats, as they do for every server that is down, is told once in QuietFor.
+// Changes of leadership are told by Raft itself.
+type logger struct {
+	hclog.Logger // the rest of the interface, silent
+	out          *slog.Logger
+	quiet        *quiet
+}
+
+func newLogger(out *slog.Logger) *logger {
+	return &logger{Logger: hclog.NewNullLogger(), out: out, quiet: &quiet{told: make(map[string]time.Time)}}
+}
+
+// Log writes a line at hclog's level.
+func (l *logger) Log(level hclog.Level, msg string, args ...any) {
+	to := slog.LevelDebug
+	if level >= hclog.Error && l.quiet.due(msg, time.Now()) {
+		to = slog.LevelError
+	}
+	if l.out.Enabled(context.Background(), to) {
+		l.out.Log(context.Background(), to, "raft: "+msg, plain(args)...)
+	}
+}
+
+// Trace, Debug, Info, Warn and Error are Log at their level.
+func (l *logger) Trace(msg string, args ...any) { l.Log(hclog.Trace, msg, args...) }
+
+// Debug is Log at its level.
+func (l *logger) Debug(msg string, args ...any) { l.Log(hclog.Debug, msg, args...) }
+
+// Info is Log at its level.
+func (l *logger) Info(msg string, args ...any) { l.Log(hclog.Info, msg, args...) }
+
+// Warn is Log at its level.
+func (l *logger) Warn(msg string, args ...any) { l.Log(hclog.Warn, msg, args...) }
+
+// Error is Log at its level.
+func (l *logger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
+
+// With adds fields to every line.
+func (l *logger) With(args ...any) hclog.Logger {
+	return &logger{Logger: l.Logger, out: l.out.With(plain(args)...), quiet: l.quiet}
+}
+
+// Named keeps the one name all lines carry.
+func (l *logger) Named(string) hclog.Logger { return l }
+
+// ResetNamed keeps the one name all lines carry.
+func (l *logger) ResetNamed(string) hclog.Logger { return l }
+
+// plain turns hclog's deferred formats into text.
+func plain(args []any) []any {
+	out := make([]any, len(args))
+	for i, arg := range args {
+		out[i] = arg
+		if format, ok := arg.(hclog.Format); ok && len(format) > 0 {
+			out[i] = fmt.Sprintf(fmt.Sprint(format[0]), format[1:]...)
+		}
+	}
+	return out
+}
+
+// quiet remembers which errors were told.
+type quiet struct {
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+// due reports whether the line was not told lately, and notes that it now is.
+func (q *quiet) due(msg string, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if last, ok := q.told[msg]; ok && now.Sub(last) < QuietFor {
+		return false
+	}
+	if len(q.told) >= MaxQuiet {
+		clear(q.told)
+	}
+	q.told[msg] = now
+	return true
+}

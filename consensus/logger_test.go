@@ -1,0 +1,42 @@
+package consensus
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func TestOperatorReadsNoNoise(t *testing.T) {
+	var text bytes.Buffer
+	l := newLogger(slog.New(slog.NewTextHandler(&text, nil)))
+	l.Info("entering follower state")
+	l.Warn("heartbeat timeout reached")
+	if text.Len() != 0 {
+		t.Fatalf("at info: %s", text.String())
+	}
+	for range 5 {
+		l.With("peer", "b").Named("x").Error("failed to heartbeat to", "servers", hclog.Fmt("%d of %d", 1, 3))
+	}
+	line := text.String()
+	if strings.Count(line, "\n") != 1 || !strings.Contains(line, "1 of 3") || !strings.Contains(line, "peer=b") {
+		t.Fatalf("errors: %s", line)
+	}
+}
+
+func TestQuietLimit(t *testing.T) { // I10
+	q := &quiet{told: map[string]time.Time{}}
+	now := time.Unix(1000, 0)
+	for i := range 3 * MaxQuiet {
+		if !q.due(fmt.Sprint(i), now) || len(q.told) > MaxQuiet {
+			t.Fatalf("line %d, %d remembered", i, len(q.told))
+		}
+	}
+	if q.due("191", now.Add(QuietFor-1)) || !q.due("191", now.Add(QuietFor)) {
+		t.Fatal("a line is told once in QuietFor")
+	}
+}

@@ -1,0 +1,115 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+const logFile = "raft.db"
+
+// logStore is the log file, seen together with the newest snapshot: the entry at
+// a snapshot's index is known by the snapshot even when the file has no such
+// entry, or had another one. Without that, a follower whose log had run apart
+// from the leader's snapshot would refuse every entry after installing it, and
+// be sent the snapshot again for ever. DESIGN.md tells why raft's own
+// MonotonicLogStore does not help.
+type logStore struct {
+	*raftboltdb.BoltStore
+
+	mu       sync.Mutex
+	snapshot mark // newest snapshot on disk
+}
+
+// mark is a place in the log.
+type mark struct{ index, term uint64 }
+
+func openLog(dir string) (*logStore, error) {
+	path := filepath.Join(dir, logFile)
+	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: LockTimeout}})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fmt.Errorf("consensus: %s is in use by another process: %w", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("consensus: open %s: %w", path, err)
+	}
+	return &logStore{BoltStore: bolt}, nil
+}
+
+// GetLog reads an entry; at the snapshot's index it has at least the term.
+func (l *logStore) GetLog(index uint64, entry *raft.Log) error {
+	err := l.BoltStore.GetLog(index, entry)
+	if !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	if at := l.marked(); at.stands(index) {
+		*entry = raft.Log{Index: at.index, Term: at.term, Type: raft.LogNoop}
+		return nil
+	}
+	return err
+}
+
+// LastIndex is the snapshot's when the file is empty behind it.
+func (l *logStore) LastIndex() (uint64, error) {
+	last, err := l.BoltStore.LastIndex()
+	if at := l.marked(); err == nil && last == 0 && at.stands(at.index) {
+		return at.index, nil
+	}
+	return last, err
+}
+
+// stands reports whether the mark answers for an index. Entry 1 founds the
+// configuration; a leader must send it or a snapshot, never a stand-in.
+func (m mark) stands(index uint64) bool { return index == m.index && index > 1 }
+
+func (l *logStore) marked() mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.snapshot
+}
+
+// entries counts what is in the file.
+func (l *logStore) entries() uint64 {
+	first, err1 := l.FirstIndex()
+	last, err2 := l.BoltStore.LastIndex()
+	if err1 != nil || err2 != nil || first == 0 {
+		return 0
+	}
+	return last - first + 1
+}
+
+// snapshotted takes note of a snapshot on disk. If the entry at its index is not
+// the snapshot's own, nothing up to there is known to be the leader's: it goes.
+// Entries behind stay until the leader overwrites them, for raft counts on them
+// being there.
+func (l *logStore) snapshotted(at mark) error {
+	var entry raft.Log
+	err := l.BoltStore.GetLog(at.index, &entry)
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	if err == nil && entry.Term != at.term || errors.Is(err, raft.ErrLogNotFound) {
+		if err := l.discard(at.index); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at.index > l.snapshot.index {
+		l.snapshot = at
+	}
+	return nil
+}
+
+func (l *logStore) discard(upTo uint64) error {
+	first, err := l.FirstIndex()
+	if err != nil || first == 0 || first > upTo {
+		return err
+	}
+	return l.DeleteRange(first, upTo)
+}

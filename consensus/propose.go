@@ -1,0 +1,95 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// Propose commits a command and returns what Apply answered.
+func (r *Raft) Propose(ctx context.Context, c registry.Command) (registry.Result, error) {
+	raw, err := registry.EncodeCommand(c)
+	if err != nil {
+		return registry.Result{}, err
+	}
+	if err := r.fsm.failure(); err != nil {
+		return registry.Result{}, err
+	}
+	response, err := r.await(ctx, func(timeout time.Duration) (any, error) {
+		future := r.raft.Apply(raw, timeout)
+		return future.Response, future.Error()
+	})
+	if err != nil {
+		return registry.Result{}, outcome(err)
+	}
+	result, ok := response.(func() any)().(registry.Result)
+	if !ok {
+		return registry.Result{}, ErrOutcomeUnknown
+	}
+	if err := r.fsm.failure(); err != nil && result.Code == registry.ErrUnknown.Code {
+		return result, err
+	}
+	return result, nil
+}
+
+// Barrier returns once everything committed before is applied here.
+func (r *Raft) Barrier(ctx context.Context) error {
+	_, err := r.await(ctx, func(timeout time.Duration) (any, error) {
+		return nil, r.raft.Barrier(timeout).Error()
+	})
+	if err != nil {
+		return outcome(err)
+	}
+	return r.fsm.failure()
+}
+
+// outcome tells what is known to have had no effect from what may have had one.
+func outcome(err error) error {
+	switch {
+	case errors.Is(err, ErrClosed):
+		return err
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed)
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// await runs a call of raft that cannot be given up, and gives up waiting for it
+// when ctx ends. Close waits for the call.
+func (r *Raft) await(ctx context.Context, call func(timeout time.Duration) (any, error)) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	type answer struct {
+		value any
+		err   error
+	}
+	done := make(chan answer, 1)
+	timeout := EnqueueTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, max(time.Until(deadline), time.Millisecond))
+	}
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil, ErrClosed
+	}
+	r.inflight.Go(func() {
+		value, err := call(timeout)
+		done <- answer{value, err}
+	})
+	r.mu.Unlock()
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,227 @@
+package consensus
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+func shortLogs(c *Config) { c.trailingLogs = 4 }
+
+func TestRestartFromSnapshot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, shortLogs)
+	for range 20 {
+		c.must(c.nodes[0], tick(1))
+	}
+	c.ok(c.nodes[0].Snapshot(c.ctx()))
+	if stored := c.nodes[0].Stats().Stored; stored > 5 {
+		t.Fatalf("%d entries behind a snapshot", stored)
+	}
+	for range 3 {
+		c.must(c.nodes[0], tick(1))
+	}
+	c.stop(0)
+	c.start(0, false)
+	c.must(c.leader(), tick(1))
+	c.agree(24)
+}
+
+func TestFollowerFarBehind(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, shortLogs)
+	leader := c.leader()
+	behind := (c.number(leader) + 1) % 3
+	c.must(leader, tick(1))
+	c.agree(1)
+	c.stop(behind)
+	for range 40 {
+		c.must(leader, tick(1))
+	}
+	c.ok(leader.Snapshot(c.ctx()))
+	c.start(behind, false)
+	c.agree(41)
+	c.followsOn(leader, behind, 41)
+}
+
+// A leader that was cut off while it took proposals has a log that ran apart,
+// beyond the others' snapshot: raft's issue 697. Installing the snapshot must
+// not leave it refusing every entry, which sends it the snapshot again for ever.
+func TestFollowerThatRanApart(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, shortLogs)
+	old := c.leader()
+	c.must(old, tick(1))
+	c.agree(1)
+	c.network.isolate(old.id)
+	for range 60 { // into its own log only
+		old.raft.Apply(encoded(t, c.command(tick(1))), EnqueueTimeout)
+	}
+	next := c.leader()
+	for range 20 {
+		c.must(next, tick(1))
+	}
+	c.ok(next.Snapshot(c.ctx()))
+	if apart, snapshot := old.Stats().Last, next.Stats().Snapshot; apart < snapshot+20 {
+		t.Fatalf("the old leader's log ends at %d, the snapshot at %d: not the case to test", apart, snapshot)
+	}
+	c.network.heal(old.id)
+	c.agree(21)
+	c.followsOn(next, c.number(old), 21)
+}
+
+// followsOn checks that a follower that installed a snapshot needs no second one,
+// keeps a short log, survives a restart and can lead.
+func (c *cluster) followsOn(leader *Raft, n int, seen registry.Tick) {
+	c.Helper()
+	installed := c.nodes[n].Stats().Snapshot
+	if installed == 0 {
+		c.Fatal("no snapshot was installed")
+	}
+	for range 30 {
+		c.must(leader, tick(1))
+	}
+	seen += 30
+	c.agree(seen)
+	s := c.nodes[n].Stats()
+	if s.Snapshot != installed {
+		c.Fatalf("another snapshot, at %d after %d", s.Snapshot, installed)
+	}
+	if first, _ := c.nodes[n].file.FirstIndex(); first != installed+1 || s.Stored != s.Last-installed {
+		c.Fatalf("log from %d, %d entries, snapshot at %d: %+v", first, s.Stored, installed, s)
+	}
+	c.stop(n)
+	c.start(n, false)
+	c.agree(seen)
+	for c.leader() != c.nodes[n] {
+		c.ok(c.leader().raft.LeadershipTransferToServer(serverID(id(n)), serverAddress(id(n))).Error())
+	}
+	c.must(c.nodes[n], tick(1))
+	c.agree(seen + 1)
+}
+
+func openTestLog(t *testing.T, terms map[uint64]uint64) *logStore {
+	t.Helper()
+	l, err := openLog(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	for index, term := range terms {
+		if err := l.StoreLog(&raft.Log{Index: index, Term: term}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+func TestLogBehindSnapshot(t *testing.T) {
+	for name, tc := range map[string]struct {
+		terms  map[uint64]uint64
+		at     mark
+		stored uint64 // entries left
+		last   uint64
+	}{
+		"entry matches: all stays":       {map[uint64]uint64{3: 1, 4: 2, 5: 2}, mark{4, 2}, 3, 5},
+		"entry conflicts: prefix goes":   {map[uint64]uint64{3: 1, 4: 1, 5: 1}, mark{4, 2}, 1, 5},
+		"log is shorter: all goes":       {map[uint64]uint64{3: 1, 4: 1}, mark{9, 2}, 0, 9},
+		"log begins behind: all stays":   {map[uint64]uint64{5: 2, 6: 2}, mark{4, 2}, 2, 6},
+		"empty log: the snapshot stands": {nil, mark{4, 2}, 0, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := openTestLog(t, tc.terms)
+			if err := l.snapshotted(tc.at); err != nil {
+				t.Fatal(err)
+			}
+			if got := l.entries(); got != tc.stored {
+				t.Fatalf("%d entries", got)
+			}
+			if last, err := l.LastIndex(); err != nil || last != tc.last {
+				t.Fatalf("last index %d, %v", last, err)
+			}
+			var entry raft.Log
+			if err := l.GetLog(tc.at.index, &entry); err != nil || entry.Term != tc.at.term {
+				t.Fatalf("entry %+v, %v", entry, err)
+			}
+			if err := l.GetLog(tc.at.index-1, &entry); tc.stored < 3 && !errors.Is(err, raft.ErrLogNotFound) {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// The first entry founds the configuration: nothing may stand in for it. An older
+// snapshot, finished late, does not move the mark back.
+func TestMark(t *testing.T) {
+	l := openTestLog(t, nil)
+	if err := l.snapshotted(mark{1, 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.GetLog(1, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Fatalf("got %v", err)
+	}
+	for _, at := range []mark{{9, 3}, {5, 2}} {
+		if err := l.snapshotted(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := l.marked(); got != (mark{9, 3}) {
+		t.Fatalf("mark %+v", got)
+	}
+	if _, monotonic := any(l).(raft.MonotonicLogStore); monotonic {
+		t.Fatal("raft would empty a log whose end it still believes in")
+	}
+}
+
+func TestDamagedSnapshotFile(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, shortLogs)
+	c.must(c.nodes[0], tick(1))
+	c.ok(c.nodes[0].Snapshot(c.ctx()))
+	c.stop(0)
+	files, err := filepath.Glob(filepath.Join(c.dirs[0], "snapshots", "*", "state.bin"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	c.ok(os.Truncate(files[0], 30))
+	if _, err := Open(c.config(0)); err == nil || !strings.Contains(err.Error(), "snapshot") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestRestoreIsWholeOrNothing(t *testing.T) {
+	f := newFSM()
+	registry.Apply(f.state, 1, 1, registry.Command{ID: registry.CommandID{1}, Found: founding()})
+	before := f.state
+	good, err := registry.EncodeSnapshot(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := before.Clone()
+	foreign.Cluster.ID = identity.ClusterID{9}
+	other, err := registry.EncodeSnapshot(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := append([]byte(nil), good...)
+	newer[4]++
+	for name, raw := range map[string][]byte{"cut": good[:50], "foreign": other, "newer": newer} {
+		if err := f.Restore(io.NopCloser(strings.NewReader(string(raw)))); err == nil || f.state != before {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if err := <-f.failed; !errors.Is(err, ErrFailed) {
+		t.Fatalf("got %v", err)
+	}
+	if err := f.Restore(io.NopCloser(strings.NewReader(string(good)))); err != nil || f.state == before {
+		t.Fatalf("got %v", err)
+	}
+}

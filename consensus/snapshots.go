@@ -1,0 +1,56 @@
+package consensus
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// snapshotStore tells the log of every snapshot that is safely on disk, before
+// raft goes on to use it.
+type snapshotStore struct {
+	*raft.FileSnapshotStore
+	log *logStore
+}
+
+func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, error) {
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, out)
+	if err != nil {
+		return nil, fmt.Errorf("consensus: snapshots: %w", err)
+	}
+	known, err := files.List()
+	if err != nil {
+		return nil, fmt.Errorf("consensus: snapshots: %w", err)
+	}
+	for _, meta := range known[:min(1, len(known))] {
+		if err := log.snapshotted(mark{meta.Index, meta.Term}); err != nil {
+			return nil, fmt.Errorf("consensus: log behind snapshot %d: %w", meta.Index, err)
+		}
+	}
+	return &snapshotStore{FileSnapshotStore: files, log: log}, nil
+}
+
+// Create begins a snapshot, our own or one that the leader sends.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, servers raft.Configuration,
+	serversIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(version, index, term, servers, serversIndex, trans)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshotSink{SnapshotSink: sink, log: s.log, at: mark{index, term}}, nil
+}
+
+type snapshotSink struct {
+	raft.SnapshotSink
+	log *logStore
+	at  mark
+}
+
+// Close makes the snapshot durable, then the log consistent with it. A crash
+// between the two is made good at the next start.
+func (s *snapshotSink) Close() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	return s.log.snapshotted(s.at)
+}
