@@ -12,6 +12,12 @@ import (
 // sum adds the 16-bit words of b to the one's complement sum acc. An odd last
 // byte counts as if a zero byte followed, so only the last piece may be odd.
 func sum(b []byte, acc uint64) uint64 {
+	blocks, b := sumVector(b)
+	return sumWords(b, add(acc, blocks))
+}
+
+// sumWords is sum in plain Go, eight words at a time in one chain of carries.
+func sumWords(b []byte, acc uint64) uint64 {
 	var carry uint64
 	for len(b) >= 64 {
 		w := b[:64]

@@ -112,7 +112,7 @@ func (w *handOn) admit(m Marker, packet []byte) Reason {
 
 // down seals for the client: the destination is the session's lease.
 func (w *handOn) down(spi uint32, packet []byte) Reason {
-	p := w.table.In[spi]
+	p := w.table.Granted[spi]
 	if p == nil {
 		return DropUnknownSPI
 	}
@@ -135,7 +135,7 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 	return Pass
 }
 
-// up delivers as egress: the source is a lease whose route has this very SA.
+// up delivers as egress: the source is a lease whose route has this very slice.
 func (w *handOn) up(spi uint32, packet []byte) Reason {
 	route := w.table.Routes[w.inner.src]
 	if route == nil || !route.carries(spi) {
@@ -224,7 +224,7 @@ type onward struct {
 }
 
 // add takes one packet, after sending what it cannot travel with.
-func (o *onward) add(to *Onward, spi uint32, packet []byte) {
+func (o *onward) add(to *Onward, packet []byte) {
 	size := MarkerLen + len(packet)
 	if o.count > 0 && (to != o.to || o.short || size > o.segment ||
 		o.count == link.MaxSegments || o.used+size > link.MaxTrain) {
@@ -236,7 +236,7 @@ func (o *onward) add(to *Onward, spi uint32, packet []byte) {
 	if o.count == 0 {
 		o.to, o.segment = to, size
 	}
-	Marker{Type: MarkerHandOn, Hops: 1, SPI: spi}.Encode(o.slab[o.used:])
+	Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Encode(o.slab[o.used:])
 	copy(o.slab[o.used+MarkerLen:], packet)
 	o.used += size
 	o.count++

@@ -21,7 +21,7 @@ func receive(t *testing.T, w worker, s *fakeSocket, b []byte, segment int, from 
 func nodeTable(p *Pair) *Table {
 	p.Agent = true
 	return &Table{
-		Own: 2, In: map[uint32]*Pair{esp.MakeSPI(2, 1): p}, DataPort: 6484,
+		Own: 2, Granted: map[uint32]*Pair{esp.MakeSPI(2, 1): p}, DataPort: 6484,
 		Peers: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.3"): true},
 		Nodes: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.3"): true},
 	}

@@ -207,7 +207,7 @@ func (w *inbound) admit(payload []byte, next byte) Reason {
 	w.bytes += in.total
 	if to := w.pair.onward.Load(); to != nil {
 		w.merge.flush()
-		w.onward.add(to, w.spi, payload[:in.total])
+		w.onward.add(to, payload[:in.total])
 		return Pass
 	}
 	w.onward.flush()

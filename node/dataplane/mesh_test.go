@@ -2,15 +2,12 @@ package dataplane_test
 
 import (
 	"net/netip"
-	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	. "github.com/meshcrypt/meshcrypt/node/dataplane"
 )
-
-func yield() { runtime.Gosched() }
 
 func upstream() stream {
 	return stream{"10.99.0.5:4000", "10.0.0.80:80", 1000, Pattern(1_000_000)}
@@ -53,7 +50,9 @@ func TestOneAgentBehindAGateway(t *testing.T) {
 func TestTwoAgentsWithHandOn(t *testing.T) {
 	w := newWorld(t, 3, 2, 3)
 	w.nodes[2].table.Routes[lease()] = w.route([]int{2, 3}, 2)
-	w.pairs[3][1].SetOnward(&Onward{Path: to(at(inside(2))), Socket: w.nodes[3].inside})
+	w.pairs[3][1].SetOnward(&Onward{
+		SPI: spiOf(3, 7), Path: to(at(inside(2))), Socket: w.nodes[3].inside,
+	})
 	w.start()
 	up, down := upstream(), downstream()
 	up.inject(t, w.client.device)
@@ -113,17 +112,11 @@ func TestStalledAgentHarmsNoOther(t *testing.T) {
 
 // drain waits until agent 2 has written all that the client sent to it.
 func drain(w *world) {
-	for w.client.device.Waiting() > 0 {
-		yield()
-	}
-	for {
+	w.wait(func() bool {
 		sent := w.pairs[2][0].Counters().PacketsOut
 		got := w.nodes[2].engine.Stats().Delivered[PortTUN]
-		if sent > 0 && sent == got && idle(w.client) {
-			return
-		}
-		yield()
-	}
+		return w.client.device.Waiting() == 0 && sent > 0 && sent == got && idle(w.client)
+	})
 }
 
 // idle reports whether a host's engine holds no packet.
@@ -161,19 +154,13 @@ func TestSourceIsTheLease(t *testing.T) {
 	if p, ok := w.nodes[2].device.Wait(); !ok || !Sound(p.Data) || len(p.Data) != len(good) {
 		t.Error("the good packet did not come through")
 	}
-	wait(w, func() bool {
+	w.wait(func() bool {
 		return w.nodes[2].engine.Stats().Dropped[DropSource]+w.nodes[3].engine.Stats().Dropped[DropSource] == 3
 	})
 	w.stop()
 	s := w.nodes[2].engine.Stats()
 	if s.Dropped[DropHops] != 1 || s.Dropped[DropDestination] != 1 || s.Delivered[PortTUN] != 1 {
 		t.Errorf("egress: %+v", s)
-	}
-}
-
-func wait(w *world, until func() bool) {
-	for !until() {
-		yield()
 	}
 }
 

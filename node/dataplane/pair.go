@@ -44,6 +44,8 @@ type Pair struct {
 // Onward is where an agent hands opened packets on to instead of its own TUN:
 // the session's egress.
 type Onward struct {
+	// SPI is that of the slice's grant, by which the egress knows the slice.
+	SPI    uint32
 	Path   link.Path
 	Socket link.Socket
 }

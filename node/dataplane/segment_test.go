@@ -11,7 +11,7 @@ import (
 
 func TestSumEqualsTheNaiveOne(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for n := range 400 {
+	for n := range 2000 {
 		b := make([]byte, n)
 		for i := range b {
 			b[i] = byte(random.Uint32())
@@ -23,6 +23,9 @@ func TestSumEqualsTheNaiveOne(t *testing.T) {
 		var got [2]byte
 		store(got[:], fold(sum(b, word(start))))
 		want := NaiveSum(b, uint32(start))
+		if word := fold(sumWords(b, word(start))); word != binary.NativeEndian.Uint16(got[:]) {
+			t.Fatalf("%d bytes: plain Go gives %04x", n, word)
+		}
 		if g := binary.BigEndian.Uint16(got[:]); g != want && g^want != 0xffff {
 			t.Fatalf("%d bytes: %04x, want %04x", n, g, want)
 		} else if g != want && want != 0 && want != 0xffff {
@@ -190,6 +193,14 @@ func BenchmarkSum1400(b *testing.B) {
 	b.SetBytes(1400)
 	for b.Loop() {
 		sum(p, 1)
+	}
+}
+
+func BenchmarkSumPlainGo1400(b *testing.B) {
+	p := Pattern(1400)
+	b.SetBytes(1400)
+	for b.Loop() {
+		sumWords(p, 1)
 	}
 }
 

@@ -16,6 +16,9 @@ type Table struct {
 	Own identity.Index
 	// In is the SA pairs by the SPI of packets that arrive.
 	In map[uint32]*Pair
+	// Granted is the pairs of this agent by the SPI of their grant: an egress
+	// hands on by that, for it does not hear of rekeys.
+	Granted map[uint32]*Pair
 	// Routes is, on a node, the way to each client by its leases.
 	Routes map[netip.Addr]*Route
 	// Default carries what no route does: on a client, everything.
@@ -43,8 +46,8 @@ type Route struct {
 type RouteSlice struct {
 	Pair   *Pair
 	HandOn link.Path
-	// SPI names the agent's inbound SA: the agent knows the pair by it, and
-	// packets it hands on upwards carry it.
+	// SPI is that of the slice's grant: it names the slice in packets handed
+	// on, downwards and upwards, whatever rekeys came since.
 	SPI uint32
 }
 

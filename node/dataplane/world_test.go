@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -48,7 +50,11 @@ type world struct {
 	nextPort atomic.Uint32
 	hosts    int
 	trace    func(uint64, Action)
+	hung     atomic.Bool
 }
+
+// hangLimit ends a test that waits for what will not come.
+const hangLimit = 20 * time.Second
 
 func newWorld(t testing.TB, nodes int, agents ...int) *world {
 	w := &world{
@@ -106,7 +112,7 @@ func (w *world) node(ix, nodes int) *host {
 	h := w.host(Config{Outer: []link.Socket{out}, Inside: []link.Socket{in}, Forwarder: g})
 	h.gateway, h.outer, h.inside = g, out, in
 	h.table = Table{
-		Own: identity.Index(ix), In: map[uint32]*Pair{}, Routes: map[netip.Addr]*Route{},
+		Own: identity.Index(ix), In: map[uint32]*Pair{}, Granted: map[uint32]*Pair{}, Routes: map[netip.Addr]*Route{},
 		Peers: map[netip.Addr]bool{}, Nodes: map[netip.Addr]bool{}, DataPort: dataPort,
 	}
 	var all []gateway.Node
@@ -142,16 +148,18 @@ func sas(t testing.TB, spi uint32, material byte) (*esp.Outbound, *esp.Inbound) 
 	return o, i
 }
 
-// slice gives the client a slice on a node, through gateway 1.
+// slice gives the client a slice on a node, through gateway 1. The SPI in use
+// differs from that of the grant, as after a rekey.
 func (w *world) slice(ix, n int, port uint16) {
-	up, upIn := sas(w.t, spiOf(ix, 7), byte(10+2*n))
+	up, upIn := sas(w.t, spiOf(ix, 70), byte(10+2*n))
 	down, downIn := sas(w.t, uint32(1000+n), byte(11+2*n))
 	socket := w.listen(netip.AddrPortFrom(netip.MustParseAddr("198.51.100.7"), port))
 	c := &Pair{In: downIn, Out: up, Leases: []netip.Addr{lease()}, Socket: socket}
 	c.SetPath(to(at(outer(1))))
 	a := &Pair{In: upIn, Out: down, Leases: []netip.Addr{lease()}, Agent: true, Socket: w.nodes[ix].outer}
 	w.client.table.In[uint32(1000+n)] = c
-	w.nodes[ix].table.In[spiOf(ix, 7)] = a
+	w.nodes[ix].table.In[spiOf(ix, 70)] = a
+	w.nodes[ix].table.Granted[spiOf(ix, 7)] = a
 	w.pairs[ix] = [2]*Pair{c, a}
 }
 
@@ -174,6 +182,14 @@ func (w *world) route(agents []int, egress int) *Route {
 
 // start publishes all tables and starts all engines.
 func (w *world) start() {
+	watch := time.AfterFunc(hangLimit, func() {
+		w.hung.Store(true)
+		for _, h := range w.nodes {
+			_ = h.device.Close()
+		}
+		_ = w.client.device.Close()
+	})
+	w.t.Cleanup(func() { watch.Stop() })
 	for _, h := range w.nodes {
 		h.engine.Publish(&h.table)
 		if err := h.engine.Start(); err != nil {
@@ -271,7 +287,7 @@ func next(devices []*tuntest.Device) (tuntest.Packet, bool) {
 	if len(devices) == 1 {
 		return devices[0].Wait()
 	}
-	for {
+	for end := time.Now().Add(hangLimit); time.Now().Before(end); {
 		for _, d := range devices {
 			if p, ok := d.Take(); ok {
 				return p, true
@@ -279,4 +295,18 @@ func next(devices []*tuntest.Device) (tuntest.Packet, bool) {
 		}
 		yield()
 	}
+	return tuntest.Packet{}, false
 }
+
+// wait waits until something is so.
+func (w *world) wait(until func() bool) {
+	w.t.Helper()
+	for !until() {
+		if w.hung.Load() {
+			w.t.Fatal("waited in vain")
+		}
+		yield()
+	}
+}
+
+func yield() { runtime.Gosched() }

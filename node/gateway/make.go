@@ -136,9 +136,7 @@ func (g *Gateway) open() bool {
 	if err != nil {
 		return false
 	}
-	p := &port{
-		number: len(g.make.ports), socket: socket, rows: map[identity.Index]*row{},
-	}
+	p := &port{socket: socket, rows: map[identity.Index]*row{}}
 	g.make.ports = append(g.make.ports, p)
 	g.group.Add(1)
 	go g.serve(p)

@@ -97,7 +97,6 @@ func (t *table) each(visit func(*row)) {
 
 // port is one inside port with at most one row of each node.
 type port struct {
-	number int
 	socket link.Socket
 
 	mu   sync.RWMutex // protects rows
