@@ -1,0 +1,227 @@
+//go:build e2e
+
+package netns
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// Limits of the issue: what a kill -9 may cost.
+const (
+	agentStall = time.Second
+	otherStall = 2 * time.Second
+)
+
+func TestKillAgent(t *testing.T) {
+	testKill(t, agentStall, func(m *mesh) (*host, error) {
+		r, err := m.rolesInUse()
+		if err != nil {
+			return nil, err
+		}
+		for _, slice := range r.session.Slices {
+			if slice.State == "up" && slice.Agent != r.gateway && slice.Agent != r.session.Egress && slice.Agent != r.leader {
+				return m.node(slice.Agent), nil
+			}
+		}
+		return nil, fmt.Errorf("no agent without another role: %v", r)
+	})
+}
+
+func TestKillGateway(t *testing.T) {
+	testKill(t, otherStall, func(m *mesh) (*host, error) {
+		r, err := m.rolesInUse()
+		if err != nil {
+			return nil, err
+		}
+		return m.node(r.gateway), nil
+	})
+}
+
+func TestKillEgress(t *testing.T) {
+	testKill(t, otherStall, func(m *mesh) (*host, error) {
+		r, err := m.rolesInUse()
+		if err != nil {
+			return nil, err
+		}
+		return m.node(r.session.Egress), nil
+	})
+}
+
+func TestKillLeader(t *testing.T) {
+	testKill(t, otherStall, func(m *mesh) (*host, error) {
+		r, err := m.rolesInUse()
+		if err != nil {
+			return nil, err
+		}
+		return m.node(r.leader), nil
+	})
+}
+
+// TestKillAllInOne: the node that is gateway, egress and leader at once.
+func TestKillAllInOne(t *testing.T) {
+	testKill(t, otherStall, func(m *mesh) (*host, error) {
+		r, err := m.rolesInUse()
+		if err != nil {
+			return nil, err
+		}
+		one := r.session.Egress
+		if r.gateway != one {
+			m.enterBy(m.node(one))
+		}
+		if r.leader != one {
+			m.node(one).try("operator", "raft", "transfer-leader", one)
+		}
+		for begin := time.Now(); time.Since(begin) < 15*time.Second; time.Sleep(200 * time.Millisecond) {
+			if r, err = m.rolesInUse(); err == nil && r.gateway == r.leader && r.leader == r.session.Egress {
+				return m.node(r.leader), nil
+			}
+		}
+		return nil, fmt.Errorf("no node has all three roles: %v, %v", r, err)
+	})
+}
+
+// roles is who does what for the session just now.
+type roles struct {
+	session         control.Session
+	gateway, leader string
+}
+
+func (r roles) String() string {
+	agents := make([]string, len(r.session.Slices))
+	for i, s := range r.session.Slices {
+		agents[i] = s.Agent + ":" + s.State
+	}
+	return fmt.Sprintf("gateway %s, egress %s, leader %s, slices %s", r.gateway, r.session.Egress, r.leader, strings.Join(agents, " "))
+}
+
+func (m *mesh) rolesInUse() (r roles, err error) {
+	if r.session, err = m.session(); err != nil {
+		return r, err
+	}
+	members, err := m.members()
+	if err != nil {
+		return r, err
+	}
+	for _, member := range members {
+		if member.Arbiter {
+			r.leader = member.Name
+		}
+	}
+	if r.gateway = m.gateway(); r.gateway == "" || r.leader == "" || r.session.Egress == "" {
+		return r, fmt.Errorf("not settled: %v", r)
+	}
+	return r, nil
+}
+
+// gateway is the node whose outer address the client exchanges most of its
+// datagrams with, as the wire shows it.
+func (m *mesh) gateway() (name string) {
+	watch := m.watches["client"]
+	watch.Reset()
+	time.Sleep(300 * time.Millisecond)
+	var most uint64
+	for end, bytes := range watch.Seen().Peers {
+		if end.Proto != 17 || end.At.Port() != 6484 || bytes < most {
+			continue
+		}
+		for _, n := range m.nodes {
+			if n.outer == end.At.Addr().String() {
+				most, name = bytes, n.Name
+			}
+		}
+	}
+	return name
+}
+
+// enterBy makes the client use one gateway: the way to the others is closed
+// until it has moved.
+func (m *mesh) enterBy(one *host) {
+	m.Helper()
+	m.wan.Sh("nft add table ip closed; nft 'add chain ip closed forward { type filter hook forward priority 0; }'")
+	for _, n := range m.nodes {
+		if n != one {
+			m.wan.Sh("nft add rule ip closed forward ip saddr %s ip daddr %s drop", clientOuter, n.outer)
+		}
+	}
+	m.Until("the client moves to "+one.Name, 15*time.Second, func() error {
+		if g := m.gateway(); g != one.Name {
+			return fmt.Errorf("it uses %q", g)
+		}
+		return nil
+	})
+	m.wan.Sh("nft delete table ip closed")
+}
+
+// testKill kills the victim again and again, with a transfer running each way,
+// and heals the mesh in between.
+func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, error)) {
+	m := newMesh(t, 4)
+	m.watch("client")
+	m.up()
+	m.connect()
+	first := m.slices(3)
+	var worst []time.Duration
+	for try := range setting(t, envTries, defaultTries) {
+		stall, err := m.killOnce(try, victim)
+		if err != nil {
+			t.Errorf("try %d: %v", try+1, err)
+		}
+		if stall >= limit {
+			t.Errorf("try %d: stalled for %v, limit %v", try+1, stall, limit)
+		}
+		worst = append(worst, stall)
+		if t.Failed() && try > 2 {
+			break
+		}
+	}
+	slices.Sort(worst)
+	t.Logf("%s: %d tries, stall median %d ms, worst %d ms (limit %d ms)", t.Name(), len(worst),
+		worst[len(worst)/2].Milliseconds(), worst[len(worst)-1].Milliseconds(), limit.Milliseconds())
+	if last, err := m.session(); err != nil || last.ID != first.ID {
+		t.Errorf("the session did not survive: %s, then %s, %v", first.ID, last.ID, err)
+	}
+}
+
+// killOnce gives the longest silence of either direction after the kill.
+func (m *mesh) killOnce(try int, victim func(*mesh) (*host, error)) (time.Duration, error) {
+	m.Helper()
+	m.slices(3)
+	down, up := m.transfer(lab.Plan{Down: true}), m.transfer(lab.Plan{})
+	m.Until("both transfers under way", 10*time.Second, func() error {
+		if d, u := down.Received(), up.Received(); d < 10<<20 || u < 10<<20 {
+			return fmt.Errorf("%d and %d bytes", d, u)
+		}
+		return nil
+	})
+	v, err := victim(m)
+	if err != nil {
+		return 0, err
+	}
+	r, err := m.rolesInUse()
+	if err != nil {
+		return 0, err
+	}
+	down.Forget()
+	up.Forget()
+	v.process.Kill()
+	time.Sleep(4 * time.Second)
+	stalls := [2]time.Duration{down.Stall(), up.Stall()}
+	reports := [2]lab.Report{down.Finish(within(20 * time.Second)), up.Finish(within(20 * time.Second))}
+	m.t.Logf("try %d: killed %s (%v): stall down %d ms, up %d ms; down %v; up %v", try+1, v.Name, r,
+		stalls[0].Milliseconds(), stalls[1].Milliseconds(), reports[0], reports[1])
+	v.start("run")
+	m.ready(len(m.nodes))
+	for _, report := range reports {
+		if err := report.Check(); err != nil {
+			return max(stalls[0], stalls[1]), err
+		}
+	}
+	return max(stalls[0], stalls[1]), nil
+}

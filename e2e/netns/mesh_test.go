@@ -1,0 +1,351 @@
+//go:build e2e
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp/oracle"
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// The world of every test here. Outer and inside networks touch nowhere but in
+// the nodes; `wan` is the internet, a router; `lan` is the company's switch,
+// without an address of its own.
+//
+//	                    wan (router, forwards; the captures are here)
+//	            198.51.100.1          192.0.2.254 on a bridge
+//	  client        │                      │
+//	198.51.100.10 ──┘        ┌─────────┬───┴─────┬─────────┐
+//	  mesh TUN            .1 │out   .2 │out   .3 │out   .4 │out      192.0.2.0/24
+//	                       ┌─┴─┐     ┌─┴─┐     ┌─┴─┐     ┌─┴─┐
+//	                       │n1 │     │n2 │     │n3 │     │n4 │
+//	                       └─┬─┘     └─┬─┘     └─┬─┘     └─┬─┘
+//	                      .1 │in    .2 │in    .3 │in    .4 │in       10.20.0.0/24
+//	                         └─────────┴── lan ──┴─────────┘
+//	                                        │
+//	                                   dest, 10.20.0.100
+//	    routes: 10.77.0.0/18 via .201, 10.77.64.0/18 via .202, ... (moving inside addresses)
+const (
+	destination = "10.20.0.100"
+	clientOuter = "198.51.100.10"
+	pool        = "10.77.0.0/16"
+	pushed      = "10.20.0.0/24"
+	user        = "ann"
+	password    = "correct horse battery staple"
+	parts       = 4
+)
+
+// mesh is a world with a mesh in it.
+type mesh struct {
+	*lab.World
+	t          *testing.T
+	binary     string
+	env        []string // of every process
+	wan, dest  *lab.Space
+	nodes      []*host
+	client     *host
+	oracleFile string
+	watches    map[string]*lab.Watch // by device of wan
+	token      string
+	profile    string // file
+}
+
+// newMesh builds the networks and hosts; nothing runs on them yet.
+func newMesh(t *testing.T, count int) *mesh {
+	t.Helper()
+	dir := t.TempDir()
+	if keep := os.Getenv(envKeep); keep != "" {
+		dir = filepath.Join(keep, t.Name())
+	}
+	m := &mesh{World: lab.New(t, dir), t: t, binary: program(t), watches: map[string]*lab.Watch{}}
+	m.oracleFile = m.File("nonces")
+	m.env = []string{"MESHCRYPT_NONCE_ORACLE=" + m.oracleFile}
+	m.wan, m.dest = m.Space("wan"), m.Space("dest")
+	lan := m.Space("lan")
+	bridge(m.wan)
+	bridge(lan)
+	m.wan.Sh("ip address add 192.0.2.254/24 dev sw0; sysctl -qw net.ipv4.ip_forward=1")
+	for i := 1; i <= count; i++ {
+		m.nodes = append(m.nodes, m.newNode(i, lan))
+	}
+	m.Wire(m.dest, "in", lan, "dest")
+	lan.Sh("ip link set dest master sw0")
+	m.dest.Sh("ip address add %s/24 dev in", destination)
+	for i := range parts {
+		m.dest.Sh("ip route add 10.77.%d.0/18 via 10.20.0.%d", i*64, 201+i)
+	}
+	m.client = &host{Space: m.Space("client"), mesh: m, outer: clientOuter, dir: m.File("client", "data")}
+	m.Wire(m.client.Space, "out", m.wan, "client")
+	m.client.Sh("ip address add %s/24 dev out; ip route add default via 198.51.100.1", clientOuter)
+	m.wan.Sh("ip address add 198.51.100.1/24 dev client")
+	t.Cleanup(m.afterwards)
+	return m
+}
+
+func bridge(s *lab.Space) {
+	s.Sh("ip link add sw0 type bridge forward_delay 0; ip link set sw0 up")
+}
+
+func (m *mesh) newNode(i int, lan *lab.Space) *host {
+	name := fmt.Sprintf("n%d", i)
+	h := &host{
+		Space: m.Space(name), mesh: m, dir: m.File(name, "data"),
+		outer: fmt.Sprintf("192.0.2.%d", i), inside: fmt.Sprintf("10.20.0.%d", i),
+	}
+	m.Wire(h.Space, "out", m.wan, name)
+	m.Wire(h.Space, "in", lan, name)
+	m.wan.Sh("ip link set %s master sw0", name)
+	lan.Sh("ip link set %s master sw0", name)
+	h.Sh("ip address add %s/24 dev out; ip address add %s/24 dev in; ip route add default via 192.0.2.254", h.outer, h.inside)
+	return h
+}
+
+// watch looks at outer links from the router's side; see afterwards.
+func (m *mesh) watch(devices ...string) {
+	for _, device := range devices {
+		m.watches[device] = m.wan.Watch(device, []byte(lab.Canary), 6484, 6485)
+	}
+}
+
+// afterwards holds what every test must leave: no nonce used twice (I2), no
+// cleartext on a watched link (I4).
+func (m *mesh) afterwards() {
+	for device, w := range m.watches {
+		seen, err := w.End()
+		if err != nil {
+			m.t.Errorf("watch of %s: %v", device, err)
+		}
+		for _, where := range seen.Canaries {
+			m.t.Errorf("I4: cleartext on the outer link %s: %s", device, where)
+		}
+		for what, packets := range seen.Strange {
+			if !strings.HasPrefix(what, "proto 1 ") { // ICMP tells of a dead host's ports
+				m.t.Errorf("I4: on the outer link %s: %d packets of %s", device, packets, what)
+			}
+		}
+		m.t.Logf("outer link %s: %d packets, %.1f MB, %d not looked at, ports 6484 and 6485 only", device, seen.Packets, float64(seen.Bytes)/1e6, seen.Missed)
+	}
+	m.checkOracle()
+	if m.t.Failed() {
+		for _, h := range append(slices.Clone(m.nodes), m.client) {
+			if h != nil && h.process != nil {
+				m.t.Log(h.process.Tail(25))
+			}
+		}
+	}
+}
+
+func (m *mesh) checkOracle() {
+	file, err := os.Open(m.oracleFile)
+	if errors.Is(err, os.ErrNotExist) && m.profile == "" {
+		return // nobody connected: no traffic key was ever used
+	}
+	if err != nil {
+		m.t.Errorf("I2: no record of nonces, so nothing was proved: %v", err)
+		return
+	}
+	defer file.Close()
+	if err := oracle.Check(file); err != nil {
+		m.t.Errorf("I2: %v", err)
+	}
+	if info, err := file.Stat(); err == nil {
+		m.t.Logf("I2: %d reservations of counters, none twice", info.Size()/oracle.RecordSize)
+	}
+}
+
+// initArgs found the mesh on n1.
+func (m *mesh) initArgs(more ...string) []string {
+	n := m.nodes[0]
+	args := []string{"init", "--name", n.Name, "--listen", n.outer + ":6484", "--pool", pool,
+		"--inside-if", "in", "--inside", n.inside, "--push", pushed}
+	for i := range parts {
+		args = append(args, "--inside-address", fmt.Sprintf("10.20.0.%d", 201+i))
+	}
+	return append(args, more...)
+}
+
+var tokenForm = regexp.MustCompile(`mct1\.[A-Za-z0-9]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
+
+// found makes n1 the first node and starts it.
+func (m *mesh) found() {
+	m.Helper()
+	r := m.nodes[0].try(m.initArgs()...)
+	m.token = tokenForm.FindString(r.Out + r.Stderr)
+	if r.Code != 0 || m.token == "" {
+		m.Fatalf("init: exit %d and no token\n%s%s", r.Code, r.Out, r.Stderr)
+	}
+	m.nodes[0].start("run")
+	m.ready(1)
+}
+
+func (m *mesh) tokenFile() string { return m.Write(m.token+"\n", "token") }
+
+func (h *host) join(peer *host) {
+	h.mesh.Helper()
+	h.start("join", peer.outer+":6484", "--token-file", h.mesh.tokenFile(), "--name", h.Name,
+		"--listen", h.outer+":6484", "--inside-if", "in", "--inside", h.inside)
+}
+
+// up founds the mesh and lets every other host join it.
+func (m *mesh) up() {
+	m.Helper()
+	m.found()
+	for i, n := range m.nodes[1:] {
+		n.join(m.nodes[0])
+		m.ready(i + 2)
+	}
+	if len(m.nodes) >= 3 {
+		m.Until("three voters", 60*time.Second, func() error {
+			members, err := m.members()
+			voters := 0
+			for _, member := range members {
+				if member.Voter {
+					voters++
+				}
+			}
+			if err == nil && voters != 3 {
+				err = fmt.Errorf("%d voters", voters)
+			}
+			return err
+		})
+	}
+}
+
+// members asks the first node that answers.
+func (m *mesh) members() ([]control.Member, error) {
+	err := errors.New("no node runs")
+	for _, n := range m.nodes {
+		if n.process == nil || !n.process.Running() {
+			continue
+		}
+		var answer control.Members
+		if answer, err = ask[control.Members](n, "members"); err == nil {
+			return answer.Members, nil
+		}
+	}
+	return nil, err
+}
+
+// ready waits until so many members are up and have roles.
+func (m *mesh) ready(count int) {
+	m.Helper()
+	m.Until(fmt.Sprintf("%d members up", count), 30*time.Second, func() error {
+		members, err := m.members()
+		if err != nil {
+			return err
+		}
+		up := 0
+		for _, member := range members {
+			if member.State == "up" && len(member.Is) > 0 {
+				up++
+			}
+		}
+		if up < count {
+			return fmt.Errorf("%d of %d are up: %+v", up, count, members)
+		}
+		return nil
+	})
+}
+
+// admit registers the user and writes the profile.
+func (m *mesh) admit() {
+	m.Helper()
+	n := m.nodes[0]
+	n.must("client", "add", user, "--password-file", m.passwordFile())
+	m.profile = m.Write(n.must("client", "profile", user), "profile.toml")
+}
+
+func (m *mesh) passwordFile() string { return m.Write(password+"\n", "password") }
+
+// connect starts the client and waits for a connection through the mesh.
+func (m *mesh) connect(more ...string) time.Duration {
+	m.Helper()
+	if m.profile == "" {
+		m.admit()
+	}
+	m.client.start(append([]string{"connect", "--run-dir", m.File("client", "run"), "--profile", m.profile, "--user", user, "--password-file", m.passwordFile()}, more...)...)
+	return m.Until("a connection from the client to the destination", 20*time.Second, m.reach)
+}
+
+func (m *mesh) reach() error {
+	if p := m.client.process; p != nil && !p.Running() {
+		return fmt.Errorf("the client ended: %s", p.Tail(5))
+	}
+	return m.Reach(m.client.Space, m.dest, destination)
+}
+
+// session is the client's one session, as any node tells it.
+func (m *mesh) session() (control.Session, error) {
+	err := errors.New("no node runs")
+	for _, n := range m.nodes {
+		if n.process == nil || !n.process.Running() {
+			continue
+		}
+		var answer control.Sessions
+		if answer, err = ask[control.Sessions](n, "sessions"); err != nil {
+			continue
+		}
+		if len(answer.Sessions) != 1 {
+			err = fmt.Errorf("%d sessions, want 1", len(answer.Sessions))
+			continue
+		}
+		return answer.Sessions[0], nil
+	}
+	return control.Session{}, err
+}
+
+// slices waits until the session has so many slices up.
+func (m *mesh) slices(count int) control.Session {
+	m.Helper()
+	var s control.Session
+	m.Until(fmt.Sprintf("%d slices up", count), 30*time.Second, func() (err error) {
+		if s, err = m.session(); err != nil {
+			return err
+		}
+		up := 0
+		for _, slice := range s.Slices {
+			if slice.State == "up" {
+				up++
+			}
+		}
+		if up < count {
+			return fmt.Errorf("%d up: %+v", up, s.Slices)
+		}
+		return nil
+	})
+	return s
+}
+
+func (m *mesh) transfer(plan lab.Plan) *lab.Transfer {
+	m.Helper()
+	return m.Transfer(m.client.Space, m.dest, destination, plan)
+}
+
+func (m *mesh) node(name string) *host {
+	m.Helper()
+	for _, n := range m.nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	m.Fatalf("no node is named %q", name)
+	return nil
+}
+
+func within(d time.Duration) context.Context {
+	// The time is the bound of one wait; the test ends soon after.
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}

@@ -1,0 +1,103 @@
+//go:build e2e
+
+package netns
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// TestLab: the lab's own eyes. It must see cleartext where there is some, or
+// its silence elsewhere proves nothing.
+func TestLab(t *testing.T) {
+	w := lab.New(t, t.TempDir())
+	a, b := w.Space("a"), w.Space("b")
+	w.Wire(a, "to-b", b, "to-a")
+	a.Sh("ip address add 10.0.0.1/24 dev to-b")
+	b.Sh("ip address add 10.0.0.2/24 dev to-a")
+	watch := b.Watch("to-a", []byte(lab.Canary), 6484)
+	r := w.Transfer(a, b, "10.0.0.2", lab.Plan{Bytes: 1 << 20}).Wait(within(10 * time.Second))
+	if err := r.Check(); err != nil || r.Bytes != 1<<20 {
+		t.Errorf("transfer: %v, %v", r, err)
+	}
+	seen, err := watch.End()
+	if err != nil || len(seen.Canaries) == 0 || len(seen.Strange) == 0 || seen.Bytes < 1<<20 {
+		t.Errorf("cleartext was not seen: %+v, %v", seen, err)
+	}
+}
+
+// TestFounderAloneServes: one host, init --run, and a client gets through.
+func TestFounderAloneServes(t *testing.T) {
+	m := newMesh(t, 1)
+	m.watch("client")
+	m.nodes[0].start(m.initArgs("--run")...)
+	m.ready(1)
+	took := m.connect()
+	down := m.transfer(lab.Plan{Bytes: 50 << 20, Down: true}).Wait(within(60 * time.Second))
+	up := m.transfer(lab.Plan{Bytes: 50 << 20}).Wait(within(60 * time.Second))
+	t.Logf("connected after %v; down %v; up %v", took, down, up)
+	for _, r := range []lab.Report{down, up} {
+		if err := r.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSlicedTransfer: both directions through three agents of four nodes; what
+// each carried follows its weight, and the outer links show nothing.
+func TestSlicedTransfer(t *testing.T) {
+	m := newMesh(t, 4)
+	m.up()
+	m.watch("client", "n1", "n2", "n3", "n4")
+	m.connect()
+	before := m.slices(3)
+	bytes := uint64(setting(t, envBytes, defaultMB)) * 1_000_000
+	for _, plan := range []lab.Plan{{Bytes: bytes}, {Bytes: bytes, Down: true}} {
+		r := m.transfer(plan).Wait(within(5 * time.Minute))
+		t.Logf("down %v: %v", plan.Down, r)
+		if err := r.Check(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(4 * time.Second) // agents report what they carried every 2 s
+		after := m.slices(3)
+		checkShares(t, before, after, plan.Down)
+		before = after
+	}
+}
+
+// checkShares compares each agent's share of the bytes with that of its weight.
+func checkShares(t *testing.T, before, after control.Session, down bool) {
+	t.Helper()
+	carried := func(s control.Session) map[uint8]float64 {
+		of := map[uint8]float64{}
+		for _, slice := range s.Slices {
+			of[slice.Number] = float64(slice.In)
+			if down {
+				of[slice.Number] = float64(slice.Out)
+			}
+		}
+		return of
+	}
+	had, has := carried(before), carried(after)
+	var bytes, weights float64
+	for _, slice := range after.Slices {
+		if slice.State == "up" {
+			bytes += has[slice.Number] - had[slice.Number]
+			weights += float64(slice.Weight)
+		}
+	}
+	for _, slice := range after.Slices {
+		if slice.State != "up" {
+			continue
+		}
+		share, weight := (has[slice.Number]-had[slice.Number])/bytes, float64(slice.Weight)/weights
+		t.Logf("down %v: slice %d on %s: weight %.4f, share %.4f (%+.2f %%)", down, slice.Number, slice.Agent, weight, share, 100*(share/weight-1))
+		if math.IsNaN(share) || math.Abs(share/weight-1) > 0.05 {
+			t.Errorf("slice %d on %s carried %.4f of the bytes, its weight is %.4f: more than 5 %% apart", slice.Number, slice.Agent, share, weight)
+		}
+	}
+}
