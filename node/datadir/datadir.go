@@ -61,6 +61,7 @@ type Node struct {
 	Inside   netip.Addr         `json:"inside"`
 	Capacity uint32             `json:"capacity"` // thousandths of a CPU, 0: all
 	TUN      string             `json:"tun"`
+	Pool     []netip.Prefix     `json:"pool"`
 	Founder  bool               `json:"founder"`
 }
 

@@ -21,6 +21,8 @@ type NodeConfig struct {
 	InsideInterface string
 	// Port is the UDP port of the outer packets.
 	Port uint16
+	// InsidePort is the UDP port of packets between nodes; 0 is none.
+	InsidePort uint16
 	// Masquerade hides leases behind this host's inside address.
 	Masquerade bool
 	// StateFile keeps the host's original settings while they are changed.

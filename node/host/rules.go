@@ -36,6 +36,9 @@ func base(name string, kind nftables.ChainType, hook *nftables.ChainHook,
 // all of a flow passes that egress.
 func untracked(c NodeConfig) []rule {
 	rules := []rule{of(toPort(c.Port), notrack()), of(fromPort(c.Port), notrack())}
+	if c.InsidePort != 0 {
+		rules = append(rules, of(toPort(c.InsidePort), notrack()), of(fromPort(c.InsidePort), notrack()))
+	}
 	if c.Masquerade {
 		return rules
 	}

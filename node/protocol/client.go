@@ -27,6 +27,8 @@ type Client struct {
 type Hello struct {
 	Hello     []byte `json:"hello"` // mka.Hello, marshalled
 	Signature []byte `json:"signature"`
+	// Mode is the slicing mode wanted; empty leaves it to the mesh.
+	Mode registry.Mode `json:"mode,omitempty"`
 }
 
 // Methods of Auth.

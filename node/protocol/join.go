@@ -42,4 +42,5 @@ type JoinReply struct {
 	Index       identity.Index     `json:"index"`
 	GossipKey   []byte             `json:"gossip_key,omitempty"`
 	Nodes       []NodeRow          `json:"nodes,omitempty"`
+	Pool        []netip.Prefix     `json:"pool,omitempty"`
 }

@@ -1,0 +1,202 @@
+// Package agent is the obedient half of a node: it keeps one stream to the
+// arbiter, holds the slices it was granted, answers their clients' key
+// agreement, probes the nodes it feeds, and publishes the forwarding tables of
+// the packet engine and the gateway.
+//
+// One control loop owns all of its state; everything else only enqueues
+// events. The package places nothing and grants nothing (node/arbiter), and it
+// never touches a packet after the tables are published (node/dataplane).
+package agent
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// Host moves a pool part's inside address to and from this host.
+type Host interface {
+	HoldAddress(netip.Addr) error
+	ReleaseAddress(netip.Addr) error
+}
+
+// Stream is an open, mutually authenticated connection to an arbiter.
+type Stream interface {
+	Read() (*protocol.Node, error)
+	Write(*protocol.Node) error
+	// Arbiter is the key that signs this arbiter's grants.
+	Arbiter() identity.PublicKey
+	Close() error
+}
+
+// Config is what an Agent is built from. All fields are required unless said
+// otherwise.
+type Config struct {
+	Key   identity.Key
+	Boot  identity.BootID
+	Index identity.Index
+	Port  uint16 // of outer datagrams, on every node
+	// InsidePort is that of hand-on and probes between nodes.
+	InsidePort uint16
+	Engine     *dataplane.Engine
+	Gateway    *gateway.Gateway
+	Host       Host
+	Inside     link.Socket // sends probes to other nodes' inside addresses
+	Outer      link.Socket // pairs answer their clients from it
+	Ledger     esp.Ledger  // nil in production
+	// KeyLog hears of every traffic key; nil but in test builds (I1).
+	KeyLog func(spi uint32, key esp.Key)
+
+	// Dial opens a stream to whoever is arbiter now.
+	Dial func(context.Context) (Stream, error)
+	// Facts is what the node says of itself at the start of a stream.
+	Facts func() protocol.NodeHello
+	// Load is the present load, 0..1.
+	Load func() float64
+	// Learned is called from the loop with the members and the fence
+	// whenever either changes.
+	Learned func([]protocol.NodeRow, protocol.Fence, *protocol.View)
+	// Standby is called when the arbiter wants this node to keep the log.
+	Standby func(protocol.Standby)
+	// Left is called when this node is no longer a member.
+	Left func(reason string)
+
+	Random io.Reader
+	// Now is CLOCK_BOOTTIME: it goes on while the host sleeps.
+	Now func() time.Duration
+	Log *slog.Logger
+}
+
+// Agent runs one control loop. Only Status, Post-like methods and Run may be
+// called from outside it.
+type Agent struct {
+	config Config
+	events chan event
+	floor  mka.Fence // highest fence seen; owned by the loop
+
+	stream  *streamState // nil while no arbiter is heard
+	wordAt  time.Duration
+	prekeys *prekeyPool
+	slices  *sliceTable
+	view    *viewState
+	probes  *proberState
+	rejects *rejects
+	dirty   bool // the tables must be published before the next event
+	ticks   uint64
+}
+
+// event is something that happened; apply runs in the control loop.
+type event interface{ apply(*Agent) }
+
+// New prepares an agent; floor is the highest fence known from before.
+func New(config Config, floor protocol.Fence) *Agent {
+	a := &Agent{
+		config:  config,
+		events:  make(chan event, MaxEvents),
+		floor:   mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
+		prekeys: newPrekeyPool(),
+		slices:  newSliceTable(),
+		view:    newViewState(),
+		probes:  newProberState(),
+		rejects: newRejects(),
+	}
+	return a
+}
+
+// Run is the control loop; it returns when ctx ends and its goroutines did.
+func (a *Agent) Run(ctx context.Context) {
+	streamDone := make(chan struct{})
+	go func() {
+		defer close(streamDone)
+		a.keepStream(ctx)
+	}()
+	ticker := time.NewTicker(TickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			<-streamDone
+			return
+		case e := <-a.events:
+			e.apply(a)
+		case <-ticker.C:
+			a.tick()
+		}
+		a.publishIfDirty()
+	}
+}
+
+// tick does what time demands: probes, loads, rekeys, retirements.
+func (a *Agent) tick() {
+	a.ticks++
+	now := a.config.Now()
+	a.config.Engine.Tick()
+	a.probe(now)
+	a.superviseParts(now)
+	a.superviseSlices(now)
+	if a.ticks%LoadTicks == 0 {
+		a.say(&protocol.Node{Load: &protocol.Load{Used: a.config.Load()}})
+	}
+	if a.ticks%UsageTicks == 0 {
+		a.reportUsage()
+	}
+}
+
+// enqueue hands an event to the loop; when the queue is full the event is
+// lost, which every sender must survive (its peer repeats, or a tick notices).
+func (a *Agent) enqueue(e event) bool {
+	select {
+	case a.events <- e:
+		return true
+	default:
+		return false
+	}
+}
+
+// must hands over an event that may not be lost; it blocks until ctx ends.
+func (a *Agent) must(ctx context.Context, e event) {
+	select {
+	case a.events <- e:
+	case <-ctx.Done():
+	}
+}
+
+// ask runs f in the loop and waits for it: how other goroutines read state.
+func (a *Agent) ask(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	a.must(ctx, question{f, done})
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+type question struct {
+	f    func()
+	done chan struct{}
+}
+
+func (q question) apply(*Agent) {
+	q.f()
+	close(q.done)
+}
+
+// say sends to the arbiter if there is a stream; what is said without one is
+// said again by the full state at the next stream's start.
+func (a *Agent) say(m *protocol.Node) {
+	if a.stream != nil {
+		a.stream.say(m)
+	}
+}

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// control receives an authenticated control message of a client, on a worker
+// of the packet engine. Probes are answered at once; the rest goes to the loop.
+func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
+	if len(payload) == 0 {
+		return
+	}
+	switch payload[0] {
+	case probe.KindProbe:
+		if reply, ok := probe.Answer(payload, a.probes.pathVerdict()); ok {
+			_ = pair.SendControl(reply) // a lost reply looks like a lost probe
+		}
+	case probe.KindAcceptPart:
+		a.enqueue(acceptPart{key, append([]byte(nil), payload[1:]...)})
+	case probe.KindVerdict:
+		a.enqueue(clientVerdict{key, append([]byte(nil), payload[1:]...)})
+	}
+}
+
+// superviseRekey offers the next prekey when the keys grow old. The offer is
+// repeated until the client's new SA is in use; the hard limits of the SA end
+// what nobody renewed.
+func (a *Agent) superviseRekey(s *slice, now time.Duration) {
+	if s.next != nil {
+		if s.next.LastHeard() != 0 {
+			a.switchKeys(s, now)
+		}
+		return
+	}
+	old := now-s.since > rekeyAfter(s.key)
+	if !old && !s.pair.Out.Soft() && !s.pair.In.Soft() {
+		return
+	}
+	if s.rekeyed != 0 && now-s.rekeyed < RekeyRetry {
+		return
+	}
+	a.offerRekey(s, now)
+}
+
+// rekeyAfter spreads the rekeys of many slices over a tenth of the interval.
+func rekeyAfter(key sliceKey) time.Duration {
+	spread := RekeyAfter / 10
+	return RekeyAfter - spread*time.Duration(key.session[0])/255
+}
+
+// offerRekey makes the offer once and repeats the same parts until they are
+// answered: a new offer would void an answer under way.
+func (a *Agent) offerRekey(s *slice, now time.Duration) {
+	if s.offer == nil {
+		p, _, err := a.makePrekey()
+		if err == nil {
+			s.offer, err = s.machine.Offer(a.config.Random, p.secret, p.signed)
+		}
+		if err != nil {
+			a.config.Log.Error("rekey not offered", "session", s.key.session, "error", err)
+			return
+		}
+	}
+	s.rekeyed = now
+	for _, part := range s.offer {
+		_ = s.pair.SendControl(append([]byte{probe.KindPrekeyPart}, part...)) // repeated by a later tick
+	}
+}
+
+type acceptPart struct {
+	key  sliceKey
+	body []byte
+}
+
+// apply feeds the client's answer to a rekey offer.
+func (e acceptPart) apply(a *Agent) {
+	s := a.slices.byKey[e.key]
+	if s == nil || s.pair == nil {
+		return
+	}
+	confirm, keys, err := s.machine.AcceptPart(e.body)
+	if err != nil {
+		a.rejects.count("rekey-refused")
+		a.config.Log.Debug("rekey refused", "session", s.key.session, "error", err)
+		return
+	}
+	if keys != nil {
+		path, _ := s.pair.Path()
+		if s.next, err = a.newPair(s, *keys, path); err != nil {
+			a.config.Log.Error("slice not rekeyed", "error", err)
+			return
+		}
+		a.slices.bySPI[s.next.In.SPI()] = s
+		a.dirty = true
+		a.publishIfDirty()
+	}
+	if confirm != nil {
+		_ = s.pair.SendControl(append([]byte{probe.KindConfirm}, confirm...)) // the client asks again
+	}
+}
+
+// switchKeys starts to seal under the new keys once the client has used them.
+func (a *Agent) switchKeys(s *slice, now time.Duration) {
+	if s.older != nil {
+		delete(a.slices.bySPI, s.older.In.SPI())
+	}
+	s.older, s.pair, s.next = s.pair, s.next, nil
+	s.olderAt, s.since, s.rekeyed, s.offer = now+RekeyLinger, now, 0, nil
+	a.dirty = true
+	a.config.Log.Debug("slice rekeyed", "session", s.key.session, "slice", s.key.number)
+}
+
+type clientVerdict struct {
+	key  sliceKey
+	body []byte
+}
+
+// apply passes a client's verdict about another slice on to this node's
+// routes, when this node is the session's egress.
+func (e clientVerdict) apply(a *Agent) {
+	number, epoch, ok := probe.ParseVerdict(e.body)
+	if !ok {
+		return
+	}
+	a.condemn(sliceKey{e.key.session, number, epoch})
+}

@@ -1,0 +1,47 @@
+package agent
+
+import "time"
+
+// Limits of the control loop (I10).
+const (
+	// MaxEvents is the control loop's queue.
+	MaxEvents = 1024
+	// MaxOutbox is how many messages may wait for the arbiter.
+	MaxOutbox = 4096
+	// MaxSlices is how many slices one agent holds, all epochs together.
+	MaxSlices = 65536
+	// MaxPrekeys caps the pool; below MinPrekeys left it is refilled.
+	MaxPrekeys = 4096
+	MinPrekeys = 32
+	// StartPrekeys is the pool's size before demand is known.
+	StartPrekeys = 64
+	// MaxParts bounds the pool parts of a view.
+	MaxParts = 256
+)
+
+// Times of the control loop.
+const (
+	TickEvery  = 100 * time.Millisecond
+	LoadTicks  = 5  // load is reported every 500 ms
+	UsageTicks = 20 // usage every 2 s
+	// PrekeyLife is how long a prekey may wait for its Accept.
+	PrekeyLife = 10 * time.Minute
+	// AcceptWithin is how long a granted slice waits for its client.
+	AcceptWithin = 30 * time.Second
+	// ProbeMisses silent probe intervals make a node silent.
+	ProbeMisses = 3
+	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.
+	RedialMin = 100 * time.Millisecond
+	RedialMax = 2 * time.Second
+	// RekeyLinger is how long an SA still opens after its successor is in use.
+	RekeyLinger = 10 * time.Second
+)
+
+// Times of a slice's keys (design 5: soft 10 minutes, jittered).
+const (
+	RekeyAfter = 10 * time.Minute
+	RekeyRetry = time.Second
+)
+
+// RestartAfter is how long a process may have stood still and keep its keys.
+const RestartAfter = time.Second

@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"sync"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+)
+
+// ReceiveMarked is the packet engine's callback for marked datagrams: Accepts
+// of clients, probes of nodes. It copies, enqueues and returns.
+func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
+	var e event
+	switch m.Type {
+	case dataplane.MarkerAccept:
+		e = accepted{path, m.SPI, append([]byte(nil), datagram...)}
+	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
+		e = nodeDatagram{append([]byte(nil), datagram...)}
+	default:
+		a.rejects.count("marker-unknown")
+		return
+	}
+	if !a.enqueue(e) {
+		a.rejects.count("queue-full")
+	}
+}
+
+// rejects counts marked datagrams that the control loop turned away, by reason.
+type rejects struct {
+	mu sync.Mutex // protects by
+	by map[string]uint64
+}
+
+func newRejects() *rejects { return &rejects{by: make(map[string]uint64)} }
+
+func (r *rejects) count(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.by[reason]++
+}
+
+// Rejects returns how many marked datagrams were turned away, by reason.
+func (a *Agent) Rejects() map[string]uint64 {
+	a.rejects.mu.Lock()
+	defer a.rejects.mu.Unlock()
+	all := make(map[string]uint64, len(a.rejects.by))
+	for reason, n := range a.rejects.by {
+		all[reason] = n
+	}
+	return all
+}

@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// part is one pool part with its moving inside address.
+type part struct {
+	row   registry.Part
+	held  bool // this host answers for the inside address
+	taken bool // taken over as second; the arbiter has not confirmed yet
+}
+
+// learnPart obeys the arbiter's word on who is egress; an older epoch is ignored.
+func (a *Agent) learnPart(row registry.Part) {
+	p := a.view.parts[row.Prefix]
+	if p == nil {
+		if len(a.view.parts) >= MaxParts {
+			return
+		}
+		p = &part{}
+		a.view.parts[row.Prefix] = p
+	}
+	if row.Epoch < p.row.Epoch {
+		return
+	}
+	if row.Epoch > p.row.Epoch {
+		p.taken = false
+	}
+	p.row = row
+	a.settlePart(p)
+	if p.taken { // said before to an arbiter that may have died with it
+		a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: row.Prefix, Epoch: row.Epoch}})
+	}
+}
+
+// settlePart holds the inside address exactly while this node is egress.
+func (a *Agent) settlePart(p *part) {
+	mine := p.row.Egress == a.config.Key.ID() || p.taken
+	if !p.row.Inside.IsValid() || mine == p.held {
+		return
+	}
+	move := a.config.Host.ReleaseAddress
+	if mine {
+		move = a.config.Host.HoldAddress
+	}
+	if err := move(p.row.Inside); err != nil {
+		a.config.Log.Error("inside address not moved", "address", p.row.Inside, "error", err)
+		return
+	}
+	p.held = mine
+	a.config.Log.Info("pool part", "prefix", p.row.Prefix, "inside", p.row.Inside, "egress", mine)
+}
+
+// superviseParts lets a second take over from a silent egress, without an
+// election; the arbiter confirms later under its fence.
+func (a *Agent) superviseParts(now time.Duration) {
+	for _, p := range a.view.parts {
+		if p.taken || p.row.Second != a.config.Key.ID() {
+			continue
+		}
+		egress := a.view.nodeByID(p.row.Egress)
+		if egress.Index == 0 || !a.probes.silent(egress.Index) || a.alone(now) {
+			continue
+		}
+		p.taken = true
+		a.config.Log.Warn("egress is silent; taking over", "egress", egress.Name, "prefix", p.row.Prefix)
+		a.settlePart(p)
+		a.dirty = true
+		a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: p.row.Prefix, Epoch: p.row.Epoch}})
+	}
+}
+
+// alone reports whether every probed node is silent though there are several:
+// then it is this node that was cut off, and it takes over nothing.
+func (a *Agent) alone(time.Duration) bool {
+	if len(a.probes.peers) < 2 {
+		return false
+	}
+	for _, p := range a.probes.peers {
+		if p.heard && !p.silent {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// proberState is what this node sees of the nodes it feeds or stands behind,
+// over the inside network. It is owned by the control loop, but for path.
+type proberState struct {
+	peers    map[identity.Index]*peer
+	sequence uint64
+	pathSent uint64 // path tests since the last one that came out
+	path     pathVerdict
+}
+
+// peer is one probed node.
+type peer struct {
+	heardAt time.Duration
+	heard   bool // since probing began: an unheard peer is not called silent
+	silent  bool
+}
+
+func newProberState() *proberState {
+	return &proberState{peers: make(map[identity.Index]*peer)}
+}
+
+// silent reports whether a node stopped answering.
+func (p *proberState) silent(index identity.Index) bool {
+	peer := p.peers[index]
+	return peer != nil && peer.silent
+}
+
+func (p *proberState) pathVerdict() probe.Verdict { return p.path.load() }
+
+// probe asks every node this one depends on, and its own plaintext path.
+func (a *Agent) probe(now time.Duration) {
+	if len(a.view.key) == 0 {
+		return
+	}
+	wanted := a.probeTargets()
+	for index := range a.probes.peers {
+		if !wanted[index] {
+			delete(a.probes.peers, index)
+		}
+	}
+	a.probes.sequence++
+	var tester netip.AddrPort
+	for index := range wanted {
+		row := a.view.nodes[index]
+		to := netip.AddrPortFrom(row.Inside, a.config.InsidePort)
+		a.sendProbe(probe.TypeNode, to)
+		a.judge(row, now)
+		if p := a.probes.peers[index]; p.heard && !p.silent {
+			tester = to
+		}
+	}
+	a.testPath(tester)
+}
+
+// probeTargets are the agents this node hands on to, the egress it is second
+// of and its own second; with none of these, one neighbour to test the path with.
+func (a *Agent) probeTargets() map[identity.Index]bool {
+	targets := make(map[identity.Index]bool)
+	for _, r := range a.view.routes {
+		for _, s := range r.Slices {
+			targets[s.Agent] = true
+		}
+	}
+	for _, p := range a.view.parts {
+		targets[a.view.nodeByID(p.row.Egress).Index] = true
+		targets[a.view.nodeByID(p.row.Second).Index] = true
+	}
+	delete(targets, a.config.Index)
+	delete(targets, 0)
+	for index := range targets {
+		if !a.view.nodes[index].Inside.IsValid() {
+			delete(targets, index)
+		}
+	}
+	if len(targets) == 0 {
+		if n := a.neighbour(); n != 0 {
+			targets[n] = true
+		}
+	}
+	return targets
+}
+
+// neighbour is the next node by index, wrapping around.
+func (a *Agent) neighbour() identity.Index {
+	var after, lowest identity.Index
+	for index, n := range a.view.nodes {
+		if index == a.config.Index || !n.Inside.IsValid() {
+			continue
+		}
+		if lowest == 0 || index < lowest {
+			lowest = index
+		}
+		if index > a.config.Index && (after == 0 || index < after) {
+			after = index
+		}
+	}
+	if after != 0 {
+		return after
+	}
+	return lowest
+}
+
+func (a *Agent) sendProbe(kind byte, to netip.AddrPort) {
+	b := probe.Node{Type: kind, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
+	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: to}) // silence is judged, not errors
+}
+
+// judge calls a peer silent after ProbeMisses intervals, and tells the arbiter.
+func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
+	p := a.probes.peers[row.Index]
+	if p == nil {
+		p = &peer{heardAt: now}
+		a.probes.peers[row.Index] = p
+	}
+	silent := p.heard && now-p.heardAt > ProbeMisses*TickEvery+TickEvery/2
+	if silent == p.silent {
+		return
+	}
+	p.silent = silent
+	a.dirty = true
+	a.config.Log.Info("node probe", "node", row.Name, "silent", silent)
+	a.say(&protocol.Node{Silent: &protocol.Silent{Node: row.ID, Silent: silent}})
+}
+
+// testPath sends a datagram through our own TUN, from the pool's test address
+// to another node: it comes out only if this host forwards (design 8).
+func (a *Agent) testPath(tester netip.AddrPort) {
+	if !tester.IsValid() || len(a.view.pool) == 0 {
+		a.probes.path.store(probe.PathUnknown)
+		return
+	}
+	a.probes.pathSent++
+	if a.probes.pathSent > ProbeMisses {
+		if a.probes.path.store(probe.PathBroken) {
+			a.config.Log.Warn("this host does not forward packets from the TUN to the inside network",
+				"next", "meshcrypt status shows which firewall rule eats them")
+		}
+	}
+	b := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
+	from := netip.AddrPortFrom(registry.PathTestAddress(a.view.pool[0]), a.config.InsidePort)
+	packet, err := probe.Packet(from, tester, b)
+	if err == nil {
+		err = a.config.Engine.Inject(packet)
+	}
+	if err != nil {
+		a.config.Log.Debug("path test not sent", "error", err)
+	}
+}
+
+type nodeDatagram struct{ datagram []byte }
+
+// apply answers probes and notes replies; a wrong MAC is a counted drop.
+func (e nodeDatagram) apply(a *Agent) {
+	m, ok := probe.ParseNode(e.datagram, a.view.key)
+	if !ok || a.view.nodes[m.From].Index == 0 {
+		a.rejects.count("probe-refused")
+		return
+	}
+	row := a.view.nodes[m.From]
+	if m.Type != probe.TypeReply {
+		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Sequence: m.Sequence}
+		b := reply.Marshal(a.view.key)
+		_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(row.Inside, a.config.InsidePort)})
+		return
+	}
+	if p := a.probes.peers[m.From]; p != nil {
+		p.heard, p.heardAt = true, a.config.Now()
+	}
+	if m.Asked == probe.TypePath {
+		a.probes.pathSent = 0
+		if a.probes.path.store(probe.PathGood) {
+			a.config.Log.Info("plaintext path tested", "verdict", probe.PathGood)
+		}
+	}
+}

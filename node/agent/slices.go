@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// sliceKey names one epoch of a slice.
+type sliceKey struct {
+	session registry.SessionID
+	number  uint8
+	epoch   uint32
+}
+
+// slice is one granted epoch at its agent. It is owned by the control loop;
+// its pairs are shared with the packet engine, which only adds to counters.
+type slice struct {
+	key     sliceKey
+	grant   mka.Grant
+	machine *mka.Agent
+	pair    *dataplane.Pair // nil until the client's Accept
+	older   *dataplane.Pair // superseded by a rekey, still opening
+	next    *dataplane.Pair // keyed by a rekey, not yet proven by the client
+	up      bool            // first valid ESP seen and reported
+	since   time.Duration   // granted, or last rekeyed
+	dropAt  time.Duration   // 0, or when a revoked slice ends
+	olderAt time.Duration   // when older is released
+	offer   [][]byte        // of the next rekey, until it is answered
+	rekeyed time.Duration   // when the offer was last sent
+}
+
+// sliceTable is every slice this agent holds, by name and by SPI.
+type sliceTable struct {
+	byKey map[sliceKey]*slice
+	bySPI map[uint32]*slice // the granted SPI and those of rekeys
+}
+
+func newSliceTable() *sliceTable {
+	return &sliceTable{byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice)}
+}
+
+func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
+
+// held names every slice with a living machine in this process.
+func (t *sliceTable) held() []protocol.SliceRef {
+	refs := make([]protocol.SliceRef, 0, len(t.byKey))
+	for key := range t.byKey {
+		refs = append(refs, key.ref())
+	}
+	return refs
+}
+
+func (k sliceKey) ref() protocol.SliceRef {
+	return protocol.SliceRef{Session: k.session, Number: k.number, Epoch: k.epoch}
+}
+
+func keyOf(r protocol.SliceRef) sliceKey { return sliceKey{r.Session, r.Number, r.Epoch} }
+
+// takeGrant checks a slice grant and answers with an accept or a refusal.
+func (a *Agent) takeGrant(m *protocol.Grant) {
+	s, err := a.newSlice(m)
+	if s == nil {
+		a.config.Log.Warn("grant refused", "error", err)
+		return
+	}
+	ack := &protocol.SliceAck{Slice: s.key.ref(), Ok: err == nil}
+	if err != nil {
+		ack.Reason = err.Error()
+		a.config.Log.Warn("grant refused", "session", s.key.session, "slice", s.key.number, "error", err)
+	} else if a.slices.byKey[s.key] == nil {
+		a.slices.byKey[s.key] = s
+		a.slices.bySPI[s.grant.SPI] = s
+	}
+	a.say(&protocol.Node{Ack: ack})
+}
+
+var errFull = errors.New("this agent holds as many slices as it may")
+
+// newSlice verifies the arbiter's signature, the fence and the prekey. It
+// returns a slice without machine, and why, when the agent must refuse; and
+// nothing at all when the grant does not even say what it is for.
+func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
+	grant, err := mka.ParseGrant(m.Grant, a.stream.arbiter)
+	if err != nil {
+		return nil, err
+	}
+	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, since: a.config.Now()}
+	if len(a.slices.byKey) >= MaxSlices {
+		return s, errFull
+	}
+	if known := a.slices.byKey[s.key]; known != nil {
+		return known, nil // the arbiter asks again after an unknown outcome
+	}
+	var share mka.Share
+	if copy(share[:], m.Share) != len(share) || len(m.Share) != len(share) {
+		return s, errors.New("the share has the wrong length")
+	}
+	secret := a.prekeys.take(grant.SPI)
+	if secret == nil {
+		return s, mka.ErrPrekey
+	}
+	s.machine, err = mka.NewAgent(m.Grant, a.stream.arbiter, share, secret, a.config.Key, a.floor)
+	return s, err
+}
+
+// takeRevoke stops sealing at once and opening after the linger.
+func (a *Agent) takeRevoke(m *protocol.Revoke) {
+	s := a.slices.byKey[keyOf(m.Slice)]
+	if s == nil {
+		return
+	}
+	linger := time.Duration(m.Linger) * time.Second
+	s.dropAt = a.config.Now() + linger
+	if s.pair != nil && linger == 0 {
+		s.pair.Out.Stop()
+	}
+	a.superviseSlices(a.config.Now())
+}
+
+// accepted is a client's M4, received by the packet engine on the outer socket.
+type accepted struct {
+	path     link.Path
+	spi      uint32
+	datagram []byte
+}
+
+// apply answers a good Accept with a Confirm and is silent otherwise.
+func (e accepted) apply(a *Agent) {
+	s := a.slices.bySPI[e.spi]
+	if s == nil {
+		a.rejects.count("accept-unknown")
+		return
+	}
+	confirm, keys, err := s.machine.Accept(e.datagram)
+	if err != nil {
+		a.rejects.count("accept-refused")
+		a.config.Log.Debug("accept refused", "session", s.key.session, "error", err)
+		return
+	}
+	if keys != nil {
+		if s.pair, err = a.newPair(s, *keys, e.path); err != nil {
+			a.config.Log.Error("slice not keyed", "error", err)
+			return
+		}
+		s.since = a.config.Now()
+		a.dirty = true
+		a.publishIfDirty() // the client may send as soon as it sees the Confirm
+	}
+	if err := a.config.Outer.Send(confirm, len(confirm), e.path); err != nil {
+		a.config.Log.Debug("confirm not sent", "error", err)
+	}
+}
+
+// newPair turns agreed keys into an SA pair for the engine.
+func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pair, error) {
+	if log := a.config.KeyLog; log != nil {
+		log(keys.SPIIn, keys.In)
+		log(keys.SPIOut, keys.Out)
+	}
+	in, err := esp.NewInbound(keys.SPIIn, keys.In, esp.DefaultLimits())
+	if err != nil {
+		return nil, err
+	}
+	out, err := esp.NewOutbound(keys.SPIOut, keys.Out, esp.DefaultLimits(), a.config.Ledger)
+	if err != nil {
+		return nil, err
+	}
+	pair := &dataplane.Pair{
+		In: in, Out: out, Leases: append([]netip.Addr(nil), s.grant.Leases...),
+		Agent: true, Socket: a.config.Outer,
+	}
+	key := s.key
+	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
+	pair.SetPath(path)
+	return pair, nil
+}
+
+// superviseSlices ends what was revoked or never accepted, reports slices
+// that came up, and rekeys in time.
+func (a *Agent) superviseSlices(now time.Duration) {
+	a.refillPrekeys(now)
+	for _, s := range a.slices.byKey {
+		switch {
+		case s.dropAt != 0 && now >= s.dropAt:
+			a.dropSlice(s, "revoked")
+		case s.pair == nil && now-s.since > AcceptWithin:
+			a.dropSlice(s, "no accept from the client")
+		case a.headless(now):
+			a.dropSlice(s, "no word from an arbiter for too long")
+		case s.pair != nil:
+			a.superviseKeys(s, now)
+		}
+	}
+}
+
+func (a *Agent) headless(now time.Duration) bool {
+	limit := time.Duration(a.view.policy.Headless) * time.Second
+	return limit > 0 && now-a.wordAt > limit
+}
+
+// superviseKeys is the life of one slice's keys.
+func (a *Agent) superviseKeys(s *slice, now time.Duration) {
+	if !s.up && s.pair.LastHeard() != 0 {
+		s.up = true
+		ref := s.key.ref()
+		a.say(&protocol.Node{Up: &ref})
+	}
+	if s.older != nil && now >= s.olderAt {
+		delete(a.slices.bySPI, s.older.In.SPI())
+		s.older = nil
+		a.dirty = true
+	}
+	a.superviseRekey(s, now)
+}
+
+// dropSlice forgets a slice and its keys.
+func (a *Agent) dropSlice(s *slice, reason string) {
+	delete(a.slices.byKey, s.key)
+	delete(a.slices.bySPI, s.grant.SPI)
+	for _, p := range []*dataplane.Pair{s.pair, s.older, s.next} {
+		if p != nil {
+			p.Out.Stop()
+			delete(a.slices.bySPI, p.In.SPI())
+		}
+	}
+	ref := s.key.ref()
+	ref.Reason = reason
+	a.say(&protocol.Node{Gone: &ref})
+	a.config.Log.Info("slice freed", "session", s.key.session, "slice", s.key.number, "epoch", s.key.epoch, "reason", reason)
+	a.dirty = true
+}
+
+// reportUsage tells the arbiter what each slice has moved.
+func (a *Agent) reportUsage() {
+	usage := &protocol.Usage{}
+	for _, s := range a.slices.byKey {
+		if s.pair != nil {
+			n := s.pair.Counters()
+			usage.Slices = append(usage.Slices, protocol.SliceUsage{Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut})
+		}
+	}
+	if len(usage.Slices) > 0 {
+		a.say(&protocol.Node{Usage: usage})
+	}
+}

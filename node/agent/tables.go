@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// publishIfDirty builds the packet engine's and the gateway's tables anew and
+// publishes each with one atomic store.
+func (a *Agent) publishIfDirty() {
+	if !a.dirty {
+		return
+	}
+	a.dirty = false
+	a.config.Engine.Publish(a.engineTable())
+	a.config.Gateway.Publish(a.gatewayTable())
+}
+
+// engineTable is every SA that opens and every lease this node can reach.
+func (a *Agent) engineTable() *dataplane.Table {
+	t := &dataplane.Table{
+		Own:      a.config.Index,
+		In:       make(map[uint32]*dataplane.Pair),
+		Granted:  make(map[uint32]*dataplane.Pair),
+		Routes:   make(map[netip.Addr]*dataplane.Route),
+		Peers:    make(map[netip.Addr]bool),
+		Nodes:    make(map[netip.Addr]bool),
+		DataPort: a.config.Port,
+	}
+	if len(a.view.pool) > 0 {
+		t.Peers[registry.PathTestAddress(a.view.pool[0])] = true
+	}
+	for _, s := range a.slices.byKey {
+		for _, p := range []*dataplane.Pair{s.pair, s.older, s.next} {
+			if p != nil {
+				t.In[p.In.SPI()] = p
+			}
+		}
+		if s.pair != nil {
+			// The egress names the slice by its granted SPI, whatever rekeys came since.
+			t.Granted[s.grant.SPI] = s.pair
+		}
+	}
+	for _, n := range a.view.nodes {
+		t.Nodes[n.Outer.Addr()] = true
+		if n.Index != a.config.Index {
+			t.Peers[n.Inside] = true
+		}
+	}
+	for _, r := range a.view.routes {
+		route := a.route(r)
+		for _, lease := range r.Leases {
+			t.Routes[lease] = route
+		}
+	}
+	return t
+}
+
+// route is the way down for one session: its own slices sealed here, the
+// others handed on to their agents, none that is silent.
+func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
+	route := &dataplane.Route{Set: &slicing.Set{Mode: slicingMode(r.Mode)}, Spread: a.spread(r.Session)}
+	for _, s := range r.Slices {
+		key := sliceKey{r.Session, s.Number, s.Epoch}
+		slice := dataplane.RouteSlice{SPI: s.SPI}
+		weight := s.Weight
+		switch own := a.slices.byKey[key]; {
+		case s.Agent == a.config.Index && own != nil && own.pair != nil:
+			slice.Pair = own.pair
+		case s.Agent != a.config.Index && a.view.nodes[s.Agent].Inside.IsValid():
+			slice.HandOn = link.Path{Remote: netip.AddrPortFrom(a.view.nodes[s.Agent].Inside, a.config.InsidePort)}
+		default:
+			weight = 0
+		}
+		if a.view.silent[key] || a.probes.silent(s.Agent) {
+			weight = 0
+		}
+		route.Slices = append(route.Slices, slice)
+		route.Set.Weights = append(route.Set.Weights, weight)
+	}
+	return route
+}
+
+// slicingMode maps a session's mode to what an egress does with a run.
+func slicingMode(m registry.Mode) slicing.Mode {
+	switch m {
+	case registry.ModePin:
+		return slicing.Pin
+	default:
+		return slicing.Burst
+	}
+}
+
+// spread is what each slice of a session was given so far; it outlives tables.
+func (a *Agent) spread(id registry.SessionID) *dataplane.Spread {
+	s := a.view.spreads[id]
+	if s == nil {
+		s = dataplane.NewSpread(a.config.Engine.Queues())
+		a.view.spreads[id] = s
+	}
+	return s
+}
+
+// gatewayTable is where each index is reached; a gateway needs no more.
+func (a *Agent) gatewayTable() *gateway.Nodes {
+	rows := make([]gateway.Node, 0, len(a.view.nodes))
+	for _, n := range a.view.nodes {
+		if n.Index != a.config.Index {
+			rows = append(rows, gateway.Node{Index: n.Index, Outer: n.Outer, Alive: true})
+		}
+	}
+	return gateway.NewNodes(rows)
+}

@@ -1,0 +1,15 @@
+package agent
+
+import (
+	"sync/atomic"
+
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// pathVerdict is written by the loop and read by packet workers.
+type pathVerdict struct{ value atomic.Uint32 }
+
+func (v *pathVerdict) load() probe.Verdict { return probe.Verdict(v.value.Load()) }
+
+// store reports whether the verdict changed.
+func (v *pathVerdict) store(to probe.Verdict) bool { return v.value.Swap(uint32(to)) != uint32(to) }

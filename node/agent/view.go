@@ -1,0 +1,133 @@
+package agent
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// viewState is what the arbiter told this node, kept when the arbiter is gone.
+type viewState struct {
+	nodes   map[identity.Index]protocol.NodeRow
+	parts   map[netip.Prefix]*part
+	routes  map[registry.SessionID]protocol.RouteRow
+	spreads map[registry.SessionID]*dataplane.Spread
+	silent  map[sliceKey]bool // condemned by the session's client
+	pool    []netip.Prefix
+	policy  registry.Policy
+	key     []byte // authenticates probes between nodes
+	arbiter identity.NodeID
+}
+
+func newViewState() *viewState {
+	return &viewState{
+		nodes:   make(map[identity.Index]protocol.NodeRow),
+		parts:   make(map[netip.Prefix]*part),
+		routes:  make(map[registry.SessionID]protocol.RouteRow),
+		spreads: make(map[registry.SessionID]*dataplane.Spread),
+		silent:  make(map[sliceKey]bool),
+	}
+}
+
+// learn takes a full view or a change of one.
+func (a *Agent) learn(m *protocol.View) {
+	v := a.view
+	if m.Full {
+		clear(v.nodes)
+		clear(v.routes)
+		clear(v.silent)
+		a.keepOnly(m.Slices)
+	}
+	for _, n := range m.Nodes {
+		if n.Removed {
+			delete(v.nodes, n.Index)
+		} else {
+			v.nodes[n.Index] = n
+		}
+	}
+	for _, p := range m.Parts {
+		a.learnPart(p)
+	}
+	for _, id := range m.Unroutes {
+		delete(v.routes, id)
+		delete(v.spreads, id)
+	}
+	for _, r := range m.Routes {
+		v.routes[r.Session] = r
+	}
+	v.adopt(m)
+	a.forgetVerdicts()
+	a.dirty = true
+	a.config.Learned(v.members(), protocol.Fence{Incarnation: a.floor.Incarnation, Term: a.floor.Term}, m)
+}
+
+// adopt takes the fields that are single values.
+func (v *viewState) adopt(m *protocol.View) {
+	if m.Policy != nil {
+		v.policy = *m.Policy
+	}
+	if len(m.Pool) > 0 {
+		v.pool = m.Pool
+	}
+	if len(m.ProbeKey) > 0 {
+		v.key = m.ProbeKey
+	}
+	if !m.Arbiter.IsZero() {
+		v.arbiter = m.Arbiter
+	}
+}
+
+func (v *viewState) members() []protocol.NodeRow {
+	rows := make([]protocol.NodeRow, 0, len(v.nodes))
+	for _, n := range v.nodes {
+		rows = append(rows, n)
+	}
+	return rows
+}
+
+// nodeByID finds a member; its Index is 0 when there is none.
+func (v *viewState) nodeByID(id identity.NodeID) protocol.NodeRow {
+	for _, n := range v.nodes {
+		if n.ID == id {
+			return n
+		}
+	}
+	return protocol.NodeRow{}
+}
+
+// keepOnly frees every slice that a full view does not name.
+func (a *Agent) keepOnly(named []protocol.SliceRef) {
+	keep := make(map[sliceKey]bool, len(named))
+	for _, r := range named {
+		keep[keyOf(r)] = true
+	}
+	for key, s := range a.slices.byKey {
+		if !keep[key] {
+			a.dropSlice(s, "superseded")
+		}
+	}
+}
+
+// condemn stops using one epoch of a slice on the way down, by its client's word.
+func (a *Agent) condemn(key sliceKey) {
+	if _, routed := a.view.routes[key.session]; routed && !a.view.silent[key] {
+		a.view.silent[key] = true
+		a.dirty = true
+	}
+}
+
+// forgetVerdicts drops verdicts about epochs that no route has any more.
+func (a *Agent) forgetVerdicts() {
+	for key := range a.view.silent {
+		living := false
+		for _, s := range a.view.routes[key.session].Slices {
+			living = living || (s.Number == key.number && s.Epoch == key.epoch)
+		}
+		if !living {
+			delete(a.view.silent, key)
+		}
+	}
+}

@@ -1,0 +1,271 @@
+// Package arbiter is what a node does while it leads: it proves that it leads,
+// opens the mesh's secrets, takes the streams of nodes and clients, lets
+// node/session decide, commits, and only then tells anybody.
+//
+// One control loop owns all of its state and lasts one term. The package does
+// not decide placement (node/session), keep truth (consensus/registry) or
+// touch packets.
+package arbiter
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/crypto/vault"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+	"github.com/meshcrypt/meshcrypt/node/trust"
+)
+
+// Store is the replicated registry as its leader uses it.
+type Store interface {
+	// Propose commits a command and returns what Apply answered.
+	Propose(context.Context, registry.Command) (registry.Result, error)
+	// Barrier returns once every entry of earlier terms is applied here.
+	Barrier(context.Context) error
+	// View lends the state for reading.
+	View(func(*registry.State))
+	// Changes is signalled after commits.
+	Changes() <-chan struct{}
+	Electorate
+}
+
+// Names of the secrets sealed in the registry.
+const (
+	SecretCA     = "ca"
+	SecretGossip = "gossip"
+)
+
+// Config is what a term is served with.
+type Config struct {
+	Trust  *trust.Trust
+	Store  Store
+	Port   *port.Port
+	Random io.Reader
+	Now    func() time.Duration // CLOCK_BOOTTIME
+	Wall   func() time.Time
+	Log    *slog.Logger
+	// Serving is told of the arbiter once it serves, and of nil when its
+	// term is over.
+	Serving func(*Arbiter)
+}
+
+// Arbiter serves one term. All fields below config are owned by the loop.
+type Arbiter struct {
+	config    Config
+	term      uint64
+	fence     protocol.Fence
+	cluster   registry.Cluster
+	authority *pki.Authority
+	data      vault.DataKey
+	gossipKey []byte
+	probeKey  []byte
+
+	events    chan event
+	over      chan struct{} // closed at the end of the term
+	proposals chan proposal
+	judge     *session.Arbitrator
+	nodes     map[identity.NodeID]*nodeStream
+	clients   map[registry.RequestID]*clientStream
+	offers    map[sliceKey]*offer
+	electing  bool // a change of the electorate is under way
+	tickedAt  time.Duration
+	aliveAt   time.Duration
+	tickCount uint64
+}
+
+// event is something that happened; apply runs in the control loop.
+type event interface{ apply(*Arbiter) }
+
+// Serve is one term as leader. It returns when ctx ends, which is when the
+// leadership does, or with why this node cannot serve.
+func Serve(ctx context.Context, config Config, term uint64) error {
+	if err := config.Store.Barrier(ctx); err != nil {
+		return fmt.Errorf("arbiter: barrier: %w", err)
+	}
+	a := &Arbiter{
+		config: config, term: term,
+		events:    make(chan event, MaxEvents),
+		over:      make(chan struct{}),
+		proposals: make(chan proposal, MaxProposals),
+		nodes:     make(map[identity.NodeID]*nodeStream),
+		clients:   make(map[registry.RequestID]*clientStream),
+		offers:    make(map[sliceKey]*offer),
+		probeKey:  make([]byte, 32),
+	}
+	rand.Read(a.probeKey)
+	if err := a.openSecrets(); err != nil {
+		return err
+	}
+	if err := config.Trust.BecomeArbiter(a.authority); err != nil {
+		return fmt.Errorf("arbiter: certificate: %w", err)
+	}
+	defer config.Trust.Resign()
+	start := config.Now()
+	a.tickedAt = start
+	a.judge = session.New(session.Config{Self: config.Trust.Key.ID(), Start: start, Random: config.Random})
+	config.Log.Info("this node is the arbiter", "term", term, "incarnation", a.fence.Incarnation)
+	config.Serving(a)
+	defer config.Serving(nil)
+	a.run(ctx)
+	config.Log.Info("this node is no longer the arbiter", "term", term)
+	return nil
+}
+
+// openSecrets unwraps the data key with this node's own key and opens what
+// the registry keeps sealed.
+func (a *Arbiter) openSecrets() (err error) {
+	own := a.config.Trust.Key.ID().String()
+	a.config.Store.View(func(s *registry.State) {
+		a.cluster = s.Cluster
+		a.fence = protocol.Fence{Incarnation: s.Cluster.Incarnation, Term: a.term}
+		wrapped, ok := s.Wraps[own]
+		if !ok {
+			err = errors.New("arbiter: the data key is not wrapped to this node")
+			return
+		}
+		if a.data, err = a.config.Trust.Wrap.Unwrap(wrapped, s.Cluster.ID, s.DataKey); err != nil {
+			return
+		}
+		seed, caErr := a.data.Open(s.Cluster.ID, SecretCA, s.Secrets[SecretCA].Box)
+		gossip, gossipErr := a.data.Open(s.Cluster.ID, SecretGossip, s.Secrets[SecretGossip].Box)
+		if err = errors.Join(caErr, gossipErr); err != nil {
+			return
+		}
+		a.gossipKey = gossip
+		a.authority, err = pki.AuthorityFromKey(s.Cluster.CA, seed)
+	})
+	if err != nil {
+		return fmt.Errorf("arbiter: secrets: %w", err)
+	}
+	return nil
+}
+
+// run opens the doors, loops, and closes them again.
+func (a *Arbiter) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	proposed := make(chan struct{})
+	go func() {
+		defer close(proposed)
+		a.propose(ctx)
+	}()
+	withdraw := a.openDoors(ctx)
+	a.loop(ctx)
+	close(a.over)
+	withdraw()
+	cancel()
+	a.closeStreams()
+	<-proposed
+}
+
+func (a *Arbiter) loop(ctx context.Context) {
+	ticker := time.NewTicker(TickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-a.events:
+			e.apply(a)
+		case <-a.config.Store.Changes():
+			a.pushViews()
+		case <-ticker.C:
+			a.tick()
+		}
+	}
+}
+
+// tick lets time pass: for the arbitrator, for the registry, for the peers.
+func (a *Arbiter) tick() {
+	now := a.config.Now()
+	a.tickCount++
+	var actions []session.Action
+	a.config.Store.View(func(s *registry.State) { actions = a.judge.Tick(now, s) })
+	a.do(actions)
+	if elapsed := uint64((now - a.tickedAt).Seconds()); elapsed >= AdvanceSeconds {
+		a.tickedAt += time.Duration(elapsed) * time.Second
+		a.submit(proposal{command: registry.Command{ID: a.commandID(), AdvanceTick: &registry.AdvanceTick{Elapsed: elapsed}}})
+	}
+	if now-a.aliveAt >= AliveEvery {
+		a.aliveAt = now
+		a.sayAlive(now)
+	}
+	a.tendElectorate()
+}
+
+// step hands one event to the arbitrator and does what it answers.
+func (a *Arbiter) step(e session.Event) {
+	var actions []session.Action
+	a.config.Store.View(func(s *registry.State) { actions = a.judge.Step(a.config.Now(), s, e) })
+	a.do(actions)
+}
+
+// do carries out the arbitrator's actions in their order.
+func (a *Arbiter) do(actions []session.Action) {
+	for _, action := range actions {
+		switch action := action.(type) {
+		case session.Propose:
+			a.submit(proposal{tag: action.Tag, judged: true, command: action.Command})
+		case session.SendGrant:
+			a.sendGrant(action)
+		case session.SendClient:
+			a.sendClient(action)
+		case session.Refuse:
+			a.refuse(action)
+		case session.CloseClient:
+			if c := a.clients[action.Request]; c != nil {
+				c.close()
+			}
+		case session.RevokeSlice:
+			a.revoke(action)
+		case session.NodeDrained:
+			a.config.Log.Info("node is drained", "node", a.nodeName(action.Node))
+		case session.AlertOperator:
+			a.config.Log.Warn(action.Text)
+		}
+	}
+}
+
+func (a *Arbiter) commandID() (id registry.CommandID) {
+	rand.Read(id[:])
+	return id
+}
+
+// must hands an event to the loop and waits for room; false when ctx ended.
+func (a *Arbiter) must(ctx context.Context, e event) bool {
+	select {
+	case a.events <- e:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-a.over:
+		return false
+	}
+}
+
+func (a *Arbiter) nodeName(id identity.NodeID) (name string) {
+	name = id.Short()
+	a.config.Store.View(func(s *registry.State) {
+		if n := s.Nodes[id]; n != nil {
+			name = n.Name
+		}
+	})
+	return name
+}
+
+// newShare makes r_A, the arbiter's part of one slice's keys.
+func newShare() (s mka.Share) {
+	rand.Read(s[:])
+	return s
+}

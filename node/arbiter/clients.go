@@ -1,0 +1,314 @@
+package arbiter
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// clientStream is one client's connection. It is owned by the loop but for conn.
+type clientStream struct {
+	request registry.RequestID
+	session registry.SessionID // zero until Opened
+	hello   mka.Hello
+	digest  [32]byte      // of the hello as sent
+	mode    registry.Mode // wanted
+	who     auth.Principal
+	entered identity.NodeID // gateway it came through
+	remote  netip.AddrPort
+	conn    *protocol.Conn[protocol.Client]
+	raw     *tls.Conn
+	outbox  chan *protocol.Client
+	heardAt time.Duration
+	bytes   uint64
+	routed  bool // told that replies find their way back
+}
+
+func (c *clientStream) say(m *protocol.Client) {
+	select {
+	case c.outbox <- m:
+	default:
+		c.raw.Close() // a full outbox is a dead peer
+	}
+}
+
+func (c *clientStream) close() { c.raw.Close() }
+
+// errNo is a refusal during introduction.
+type errNo protocol.Refused
+
+func (e *errNo) Error() string { return e.Code + ": " + e.Reason }
+
+func no(code, format string, args ...any) error {
+	return &errNo{Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+// serveClient introduces, admits and serves one client connection.
+func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.AddrPort) {
+	defer raw.Close()
+	c := &clientStream{
+		raw: raw, remote: remote, conn: protocol.NewConn[protocol.Client](raw),
+		outbox: make(chan *protocol.Client, MaxOutbox), entered: a.enteredThrough(raw),
+	}
+	raw.SetDeadline(time.Now().Add(HelloWithin))
+	credentials, err := a.introduce(c)
+	if err != nil {
+		a.turnAway(c, err)
+		return
+	}
+	raw.SetDeadline(time.Time{})
+	ctx, cancel := context.WithCancel(ctx)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		defer raw.Close() // wakes the reader too
+		writeOutbox(ctx, c.conn, c.outbox)
+	}()
+	a.must(ctx, clientOpened{c, credentials})
+	for {
+		m, err := c.conn.Read()
+		if err != nil || !a.must(ctx, clientSaid{c, m}) {
+			break
+		}
+	}
+	a.must(ctx, clientClosed{c})
+	cancel()
+	<-written
+}
+
+// turnAway says a no; a connection that was no client gets no answer.
+func (a *Arbiter) turnAway(c *clientStream, err error) {
+	var refusal *errNo
+	if errors.As(err, &refusal) {
+		a.config.Log.Info("client refused", "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
+		refused := protocol.Refused(*refusal)
+		_ = c.conn.Write(&protocol.Client{Refused: &refused}) // it may be gone already
+		return
+	}
+	a.config.Log.Debug("client connection ended early", "from", c.remote, "error", err)
+}
+
+// introduce reads M1 and M2 and authenticates, all bound to this connection.
+func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
+	state := c.raw.ConnectionState()
+	exporter, err := state.ExportKeyingMaterial(mka.ExporterLabel, nil, mka.ExporterSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.conn.Read()
+	if err != nil {
+		return nil, err
+	}
+	if m.Hello == nil {
+		return nil, protocol.ErrFrame
+	}
+	if c.hello, err = mka.ParseHello(m.Hello.Hello); err != nil {
+		return nil, err
+	}
+	c.request, c.digest, c.mode = c.hello.Request, sha256.Sum256(m.Hello.Hello), m.Hello.Mode
+	if !slices.Contains(c.hello.Versions, mka.Version) || !slices.Contains(c.hello.Suites, esp.AES256GCM) {
+		return nil, no(protocol.RefusedVersion, "no common version or suite; upgrade the older side")
+	}
+	if !mka.VerifyHello(c.hello.SessionKey, exporter, m.Hello.Hello, m.Hello.Signature) {
+		return nil, no(protocol.RefusedAuth, "the session key's proof does not hold")
+	}
+	if m, err = c.conn.Read(); err != nil {
+		return nil, err
+	}
+	if m.Auth == nil {
+		return nil, protocol.ErrFrame
+	}
+	return m.Auth, a.authenticate(c, m.Auth, auth.Binding{Exporter: [32]byte(exporter), Hello: c.digest})
+}
+
+// authenticate is M2; an unknown name costs and answers like a wrong password.
+func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
+	var key identity.PublicKey
+	user, revoked := m.User, false
+	a.config.Store.View(func(s *registry.State) {
+		if m.Method == protocol.MethodResume {
+			if live := s.Sessions[m.Session]; live != nil && live.State == registry.SessionActive {
+				key, user = live.Key, live.Client
+			}
+		} else if client := s.Clients[user]; client != nil {
+			key = client.PasswordKey
+		}
+		revoked = s.Clients[user] != nil && s.Clients[user].Revoked
+	})
+	switch m.Method {
+	case protocol.MethodPassword:
+		c.who, err = auth.VerifyPassword(key, binding, user, m.Proof)
+	case protocol.MethodResume:
+		c.who, err = auth.VerifyResume(key, binding, m.Session, user, m.Proof)
+	default:
+		return no(protocol.RefusedAuth, "unknown method of authentication")
+	}
+	switch {
+	case err != nil && m.Method == protocol.MethodResume:
+		return no(protocol.RefusedSession, "there is no such session to resume")
+	case err != nil:
+		return no(protocol.RefusedAuth, "user name or password is wrong")
+	case revoked:
+		return no(protocol.RefusedPolicy, "this client is revoked")
+	}
+	return nil
+}
+
+type clientOpened struct {
+	c    *clientStream
+	auth *protocol.Auth
+}
+
+// apply asks the arbitrator for a session, or for the old one back.
+func (e clientOpened) apply(a *Arbiter) {
+	c := e.c
+	if len(a.clients) >= MaxClients || a.clients[c.request] != nil {
+		c.say(&protocol.Client{Refused: &protocol.Refused{Code: protocol.RefusedRetry, Reason: "too many connections; try again"}})
+		return
+	}
+	c.heardAt = a.config.Now()
+	a.clients[c.request] = c
+	if e.auth.Method == protocol.MethodResume {
+		a.leaveOlder(e.auth.Session, c)
+		a.step(session.Resume{
+			Session: e.auth.Session, Request: c.request, Key: c.hello.SessionKey,
+			Hello: c.digest[:], KeepsSAs: len(e.auth.Held) > 0,
+		})
+		return
+	}
+	who := c.who.IdentityHash(a.cluster.ID)
+	a.step(session.Open{
+		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
+		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Suite: uint16(esp.AES256GCM), Mode: c.mode,
+	})
+}
+
+// leaveOlder closes an older connection of a session that comes back.
+func (a *Arbiter) leaveOlder(id registry.SessionID, newer *clientStream) {
+	for _, c := range a.clients {
+		if c.session == id && c != newer {
+			c.close()
+		}
+	}
+}
+
+type clientClosed struct{ c *clientStream }
+
+func (e clientClosed) apply(a *Arbiter) {
+	if a.clients[e.c.request] == e.c {
+		delete(a.clients, e.c.request)
+		a.step(session.ClientGone{Request: e.c.request})
+	}
+}
+
+type clientSaid struct {
+	c *clientStream
+	m *protocol.Client
+}
+
+// apply passes on what a client said of its own session, and of no other.
+func (e clientSaid) apply(a *Arbiter) {
+	c := e.c
+	c.heardAt = a.config.Now()
+	if a.clients[c.request] != c || c.session == (registry.SessionID{}) {
+		return
+	}
+	switch m := e.m; {
+	case m.Alive != nil:
+		c.bytes = m.Alive.Bytes
+	case m.Up != nil:
+		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch})
+	case m.Silent != nil:
+		a.config.Log.Info("client reports a silent slice", "client", c.who.User, "slice", m.Silent.Number, "reason", m.Silent.Reason)
+		a.step(session.SliceSilent{Session: c.session, Number: m.Silent.Number, Epoch: m.Silent.Epoch})
+	case m.Bye != nil:
+		a.step(session.End{Session: c.session, Reason: "client disconnected", Bytes: m.Bye.Bytes})
+	}
+}
+
+// sendClient tells a client what was decided, with the material of each slice.
+func (a *Arbiter) sendClient(action session.SendClient) {
+	c := a.clients[action.Request]
+	if c == nil {
+		return
+	}
+	offers := a.takeOffers(action.Session, action.Slices)
+	switch action.What {
+	case session.Opened:
+		c.session = action.Session
+		c.say(&protocol.Client{Welcome: a.welcome(c, action.Session, offers)})
+		a.config.Log.Info("session", "client", c.who.User, "from", c.remote, "slices", len(offers), "absorbed", action.Absorbed)
+	case session.Granted:
+		for i := range offers {
+			c.say(&protocol.Client{Offer: &offers[i]})
+		}
+	case session.Ended:
+		c.say(&protocol.Client{Bye: &protocol.Bye{Reason: action.Reason}})
+	}
+}
+
+func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []protocol.SliceOffer) *protocol.Welcome {
+	w := &protocol.Welcome{Session: id, Slices: offers}
+	a.config.Store.View(func(s *registry.State) {
+		live := s.Sessions[id]
+		if live == nil {
+			return
+		}
+		w.Leases, w.Mode, w.Headless = live.Leases, live.Mode, s.Policy.Headless
+		w.Update = protocol.Update{Gateways: gateways(s, c.entered), Prefixes: prefixes(s, live.Client)}
+	})
+	return w
+}
+
+// prefixes are the routes pushed to a client: its own, or the policy's.
+func prefixes(s *registry.State, client string) []netip.Prefix {
+	if c := s.Clients[client]; c != nil && len(c.Prefixes) > 0 {
+		return c.Prefixes
+	}
+	return s.Policy.Prefixes
+}
+
+// refuse answers a request that gets no session.
+func (a *Arbiter) refuse(action session.Refuse) {
+	c := a.clients[action.Request]
+	if c == nil {
+		return
+	}
+	codes := map[session.Code]string{
+		session.Denied:      protocol.RefusedCapacity,
+		session.Unavailable: protocol.RefusedRetry,
+		session.Gone:        protocol.RefusedSession,
+	}
+	a.config.Log.Info("session refused", "client", c.who.User, "code", action.Code, "reason", action.Reason)
+	c.say(&protocol.Client{Refused: &protocol.Refused{Code: codes[action.Code], Reason: action.Reason}})
+}
+
+// confirmRoutes tells clients, once, that an egress has their route: from now
+// on replies find their way back.
+func (a *Arbiter) confirmRoutes(s *registry.State) {
+	for _, c := range a.clients {
+		live := s.Sessions[c.session]
+		if c.routed || live == nil {
+			continue
+		}
+		for _, sl := range live.Slices {
+			if sl.State == registry.SliceUp && !c.routed {
+				c.routed = true
+				c.say(&protocol.Client{Up: &protocol.SliceRef{Number: sl.Number, Epoch: sl.Epoch}})
+			}
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package arbiter
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
+
+// openDoors registers what only an arbiter serves. Until the returned function
+// is called, relayed protocols end here instead of being relayed on.
+func (a *Arbiter) openDoors(ctx context.Context) (withdraw func()) {
+	t, p := a.config.Trust, a.config.Port
+	cert := t.ArbiterCertificate
+	member := func(raw [][]byte) error {
+		_, err := t.Member(raw, a.listed)
+		return err
+	}
+	listedKey := func(raw [][]byte) error {
+		peer, err := pki.VerifyRenewal(raw, t.CA, t.Cluster, a.config.Wall())
+		if err == nil && !a.listed(peer.Node) {
+			err = errNotListed
+		}
+		return err
+	}
+	withdrawals := []func(){
+		p.Handle(port.ALPNStream, pki.Server(port.ALPNStream, cert, member),
+			func(c *tls.Conn, _ netip.AddrPort) { a.serveNode(ctx, c) }),
+		p.Handle(port.ALPNRelay, pki.Server(port.ALPNRelay, cert, member), a.serveRelay),
+		p.Handle(port.ALPNClient, pki.Server(port.ALPNClient, cert, nil),
+			func(c *tls.Conn, remote netip.AddrPort) { a.serveClient(ctx, c, remote) }),
+		p.Handle(port.ALPNJoin, pki.Server(port.ALPNJoin, cert, nil),
+			func(c *tls.Conn, remote netip.AddrPort) { a.serveJoin(ctx, c, remote) }),
+		p.Handle(port.ALPNRenew, pki.Server(port.ALPNRenew, cert, listedKey),
+			func(c *tls.Conn, _ netip.AddrPort) { a.serveRenew(c) }),
+	}
+	return func() {
+		for _, w := range withdrawals {
+			w()
+		}
+	}
+}
+
+// listed reports whether a key is a member's.
+func (a *Arbiter) listed(id identity.NodeID) (ok bool) {
+	a.config.Store.View(func(s *registry.State) {
+		n := s.Nodes[id]
+		ok = n != nil && !n.Removed
+	})
+	return ok
+}
+
+// relayedConn is a client's connection inside a relay stream: it remembers
+// through which node it came.
+type relayedConn struct {
+	*tls.Conn
+	through identity.NodeID
+}
+
+// serveRelay takes a connection that a gateway passed on, and serves it as if
+// it had come directly.
+func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
+	peer, err := pki.VerifyNodeKey(rawCerts(raw), a.config.Trust.CA, a.config.Trust.Cluster)
+	if err != nil {
+		raw.Close()
+		return
+	}
+	header, err := port.AcceptRelay(raw)
+	if err != nil {
+		a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
+		raw.Close()
+		return
+	}
+	a.config.Port.Serve(relayedConn{raw, peer.Node}, header.Client)
+}
+
+// enteredThrough is the gateway a client came through: this node itself when
+// it was not relayed.
+func (a *Arbiter) enteredThrough(conn *tls.Conn) identity.NodeID {
+	if below, ok := conn.NetConn().(interface{ NetConn() net.Conn }); ok {
+		if relayed, ok := below.NetConn().(relayedConn); ok {
+			return relayed.through
+		}
+	}
+	return a.config.Trust.Key.ID()
+}
+
+// serveRenew gives a listed key a fresh certificate, and nothing else.
+func (a *Arbiter) serveRenew(conn *tls.Conn) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(HelloWithin))
+	a.answerJoin(conn, a.renew)
+}

@@ -1,0 +1,115 @@
+package arbiter
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// sliceKey names one epoch of a slice.
+type sliceKey struct {
+	session registry.SessionID
+	number  uint8
+	epoch   uint32
+}
+
+func keyOf(r protocol.SliceRef) sliceKey { return sliceKey{r.Session, r.Number, r.Epoch} }
+
+// offer is a granted slice on its way to the client: in memory for as long as
+// agent and client need it, nowhere else.
+type offer struct {
+	grant  mka.SignedGrant
+	prekey mka.SignedPrekey
+	share  mka.Share
+	spare  bool
+}
+
+// sendGrant signs what was committed and gives it to the agent, with a fresh
+// share of the slice's keys.
+func (a *Arbiter) sendGrant(action session.SendGrant) {
+	sl := action.Slice
+	key := sliceKey{action.Session, sl.Number, sl.Epoch}
+	n := a.nodes[action.Node]
+	if n == nil || n.prekeys[sl.SPI] == nil {
+		return // the arbitrator's acknowledgement timeout finds another agent
+	}
+	o := a.offers[key]
+	if o == nil {
+		grant, ok := a.grant(action.Session, sl)
+		if !ok {
+			return
+		}
+		o = &offer{
+			grant:  mka.SignGrant(a.config.Trust.Key, grant),
+			prekey: n.prekeys[sl.SPI], share: newShare(), spare: sl.Spare,
+		}
+		a.offers[key] = o
+	}
+	n.say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:]}})
+}
+
+// grant is the arbiter's statement of one committed slice epoch.
+func (a *Arbiter) grant(id registry.SessionID, sl registry.Slice) (g mka.Grant, ok bool) {
+	a.config.Store.View(func(s *registry.State) {
+		live, agent := s.Sessions[id], s.Nodes[sl.Agent]
+		if live == nil || agent == nil || live.State != registry.SessionActive {
+			return
+		}
+		ok = true
+		g = mka.Grant{
+			Version: mka.Version, Cluster: s.Cluster.ID, Incarnation: a.fence.Incarnation, Term: a.term, Index: sl.Index,
+			Session: id, Slice: sl.Number, Epoch: sl.Epoch, Class: sl.Class, Suite: esp.Suite(sl.Suite),
+			Weight: sl.Weight, Mode: string(live.Mode), Agent: agent.ID, AgentKey: agent.Key, Boot: sl.Boot, SPI: sl.SPI,
+			Gateways: gatewaysIn(s), SessionKey: live.Key, Leases: live.Leases, Policy: live.Policy,
+		}
+		copy(g.IdentityHash[:], live.Identity)
+		copy(g.HelloHash[:], live.Hello)
+	})
+	return g, ok
+}
+
+// gatewaysIn lists gateways for a grant, at most as many as it can name.
+func gatewaysIn(s *registry.State) []netip.AddrPort {
+	all := gateways(s, s.Nodes[sortedNodes(s)[0].ID].ID)
+	return all[:min(len(all), mka.MaxGateways)]
+}
+
+// takeOffers is the client's half of acknowledged grants. The share is
+// forgotten here: a client that lost it gets a new epoch.
+func (a *Arbiter) takeOffers(id registry.SessionID, granted []registry.Slice) []protocol.SliceOffer {
+	var out []protocol.SliceOffer
+	for _, sl := range granted {
+		key := sliceKey{id, sl.Number, sl.Epoch}
+		o := a.offers[key]
+		if o == nil {
+			continue
+		}
+		delete(a.offers, key)
+		if n := a.nodes[sl.Agent]; n != nil {
+			delete(n.prekeys, sl.SPI)
+		}
+		out = append(out, protocol.SliceOffer{
+			Grant: o.grant, Prekey: o.prekey, Share: append([]byte(nil), o.share[:]...), Spare: o.spare,
+		})
+	}
+	return out
+}
+
+// revoke takes a slice epoch back from its agent, and from its client.
+func (a *Arbiter) revoke(action session.RevokeSlice) {
+	key := sliceKey{action.Session, action.Number, action.Epoch}
+	delete(a.offers, key)
+	ref := protocol.SliceRef{Session: action.Session, Number: action.Number, Epoch: action.Epoch}
+	if n := a.nodes[action.Node]; n != nil {
+		n.say(&protocol.Node{Revoke: &protocol.Revoke{Slice: ref, Linger: Linger}})
+	}
+	for _, c := range a.clients {
+		if c.session == action.Session {
+			c.say(&protocol.Client{Drop: &ref})
+		}
+	}
+}

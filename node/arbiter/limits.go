@@ -1,0 +1,33 @@
+package arbiter
+
+import "time"
+
+// Limits of a term (I10).
+const (
+	// MaxEvents is the control loop's queue.
+	MaxEvents = 4096
+	// MaxProposals may wait for the log. It exceeds what the arbitrator
+	// leaves without outcome, so the loop never blocks on it.
+	MaxProposals = 8192
+	// MaxOutbox is how many messages may wait for one peer.
+	MaxOutbox = 4096
+	// MaxClients is how many client connections are held at once.
+	MaxClients = 65536
+	// MaxPrekeysEach is how many prekeys of one node are kept.
+	MaxPrekeysEach = 4096
+)
+
+// Times of a term.
+const (
+	TickEvery      = 50 * time.Millisecond
+	AliveEvery     = 500 * time.Millisecond
+	AdvanceSeconds = 5
+	// HelloWithin is how long a connection may take to introduce itself.
+	HelloWithin = 5 * time.Second
+	// ClientSilence ends a client's connection; the session goes on.
+	ClientSilence = 10 * time.Second
+	// ProposeWithin bounds the wait for one commit.
+	ProposeWithin = 5 * time.Second
+	// Linger is how long a revoked slice still opens packets, in seconds.
+	Linger = 5
+)

@@ -1,0 +1,312 @@
+package arbiter
+
+import (
+	"context"
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// nodeStream is one node's connection. It is owned by the loop but for conn.
+type nodeStream struct {
+	node    identity.NodeID
+	hello   protocol.NodeHello
+	conn    *protocol.Conn[protocol.Node]
+	raw     *tls.Conn
+	outbox  chan *protocol.Node
+	prekeys map[uint32]mka.SignedPrekey
+	load    float64
+	usage   map[sliceKey]protocol.SliceUsage
+	sent    *nodeView // what the node knows
+	silent  map[identity.NodeID]bool
+}
+
+func (n *nodeStream) say(m *protocol.Node) {
+	select {
+	case n.outbox <- m:
+	default:
+		n.raw.Close() // a full outbox is a dead peer
+	}
+}
+
+// serveNode reads one node's stream until it ends.
+func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
+	defer raw.Close()
+	peer, err := pki.VerifyNodeKey(rawCerts(raw), a.config.Trust.CA, a.config.Trust.Cluster)
+	if err != nil {
+		return
+	}
+	conn := protocol.NewConn[protocol.Node](raw)
+	raw.SetReadDeadline(time.Now().Add(HelloWithin))
+	m, err := conn.Read()
+	if err != nil || m.Hello == nil {
+		a.config.Log.Warn("node stream without introduction", "node", peer.Node.Short(), "error", err)
+		return
+	}
+	raw.SetReadDeadline(time.Time{})
+	n := &nodeStream{
+		node: peer.Node, hello: *m.Hello, conn: conn, raw: raw,
+		outbox:  make(chan *protocol.Node, MaxOutbox),
+		prekeys: make(map[uint32]mka.SignedPrekey),
+		usage:   make(map[sliceKey]protocol.SliceUsage),
+		silent:  make(map[identity.NodeID]bool),
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		defer raw.Close() // wakes the reader too
+		writeOutbox(ctx, n.conn, n.outbox)
+	}()
+	a.must(ctx, nodeOpened{n})
+	for {
+		m, err := conn.Read()
+		if err != nil || !a.must(ctx, a.nodeEvent(n, m)) {
+			break
+		}
+	}
+	a.must(ctx, nodeClosed{n})
+	cancel()
+	<-written
+}
+
+// writeOutbox sends what is queued until ctx ends or the connection fails.
+func writeOutbox[M any](ctx context.Context, conn *protocol.Conn[M], outbox <-chan *M) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-outbox:
+			if conn.Write(m) != nil {
+				return
+			}
+		}
+	}
+}
+
+func rawCerts(conn *tls.Conn) [][]byte {
+	var raw [][]byte
+	for _, cert := range conn.ConnectionState().PeerCertificates {
+		raw = append(raw, cert.Raw)
+	}
+	return raw
+}
+
+type nodeOpened struct{ n *nodeStream }
+
+// apply makes the newest stream the node's only one: fence first, then all it
+// has to know, then the arbitrator hears of it.
+func (e nodeOpened) apply(a *Arbiter) {
+	n := e.n
+	if old := a.nodes[n.node]; old != nil {
+		old.raw.Close()
+	}
+	a.nodes[n.node] = n
+	n.say(&protocol.Node{Fence: &a.fence})
+	a.reconcile(n)
+	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
+	a.pushViews()
+	a.config.Log.Info("node is up", "node", a.nodeName(n.node), "version", n.hello.Version)
+}
+
+// reconcile brings the registry's facts of the node up to date, and tells the
+// arbitrator of slices whose keys the node no longer has.
+func (a *Arbiter) reconcile(n *nodeStream) {
+	held := make(map[sliceKey]bool, len(n.hello.Held))
+	for _, r := range n.hello.Held {
+		held[keyOf(r)] = true
+	}
+	var lost []session.SliceSilent
+	changed := false
+	h := n.hello
+	a.config.Store.View(func(s *registry.State) {
+		row := s.Nodes[n.node]
+		changed = row != nil && (row.Outer != h.Outer || row.Inside != h.Inside || row.Capacity != h.Capacity || row.Mbit != h.Mbit || row.Boot != h.Boot)
+		for _, live := range s.Sessions {
+			for _, sl := range live.Slices {
+				key := sliceKey{live.ID, sl.Number, sl.Epoch}
+				if live.State == registry.SessionActive && sl.Agent == n.node && sl.Boot == h.Boot &&
+					sl.State != registry.SliceVoid && !held[key] {
+					lost = append(lost, session.SliceSilent{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch})
+				}
+			}
+		}
+	})
+	if changed {
+		a.submit(proposal{command: registry.Command{ID: a.commandID(), UpdateNode: &registry.UpdateNode{
+			ID: n.node, Boot: h.Boot, Outer: h.Outer, Inside: h.Inside, Capacity: h.Capacity, Mbit: h.Mbit,
+		}}})
+	}
+	for _, l := range lost {
+		a.step(l)
+	}
+}
+
+type nodeClosed struct{ n *nodeStream }
+
+func (e nodeClosed) apply(a *Arbiter) {
+	if a.nodes[e.n.node] != e.n {
+		return
+	}
+	delete(a.nodes, e.n.node)
+	a.step(session.NodeDown{Node: e.n.node, Boot: e.n.hello.Boot})
+	a.config.Log.Info("node is down", "node", a.nodeName(e.n.node))
+	a.pushViews()
+}
+
+// nodeSaid is a message of a node's stream.
+type nodeSaid struct {
+	n *nodeStream
+	m *protocol.Node
+}
+
+// prekeysCame are prekeys whose signatures were checked off the loop.
+type prekeysCame struct {
+	n    *nodeStream
+	keys map[uint32]mka.SignedPrekey
+}
+
+// nodeEvent does the expensive part of a message outside the loop.
+func (a *Arbiter) nodeEvent(n *nodeStream, m *protocol.Node) event {
+	if m.Prekeys == nil {
+		return nodeSaid{n, m}
+	}
+	keys := make(map[uint32]mka.SignedPrekey)
+	for _, signed := range m.Prekeys.Keys {
+		p, err := mka.ParsePrekey(signed)
+		if err != nil || p.Agent != n.node || p.Boot != n.hello.Boot {
+			a.config.Log.Warn("prekey refused", "node", n.node.Short(), "error", err)
+			continue
+		}
+		keys[p.SPI] = signed
+	}
+	return prekeysCame{n, keys}
+}
+
+func (e prekeysCame) apply(a *Arbiter) {
+	if a.nodes[e.n.node] != e.n {
+		return
+	}
+	var spis []uint32
+	for spi, signed := range e.keys {
+		if len(e.n.prekeys) < MaxPrekeysEach {
+			e.n.prekeys[spi] = signed
+			spis = append(spis, spi)
+		}
+	}
+	a.step(session.Prekeys{Node: e.n.node, SPIs: spis})
+}
+
+// apply passes on what a node said, as an event of the arbitrator.
+func (e nodeSaid) apply(a *Arbiter) {
+	n := e.n
+	if a.nodes[n.node] != n {
+		return
+	}
+	switch m := e.m; {
+	case m.Load != nil:
+		n.load = m.Load.Used
+		a.step(session.Load{Node: n.node, Used: n.load, Capacity: n.hello.Capacity, Mbit: n.hello.Mbit})
+	case m.Ack != nil:
+		a.acknowledged(n, m.Ack)
+	case m.Up != nil:
+		a.step(session.SliceUp{Session: m.Up.Session, Number: m.Up.Number, Epoch: m.Up.Epoch})
+	case m.Gone != nil:
+		a.step(session.SliceSilent{Session: m.Gone.Session, Number: m.Gone.Number, Epoch: m.Gone.Epoch})
+	case m.Silent != nil:
+		n.silent[m.Silent.Node] = m.Silent.Silent
+	case m.TakeOver != nil:
+		a.takeOver(n, m.TakeOver)
+	case m.Usage != nil:
+		for _, u := range m.Usage.Slices {
+			n.usage[keyOf(u.Slice)] = u
+		}
+	case m.Violation != nil:
+		a.config.Log.Warn("violation", "node", a.nodeName(n.node), "reason", m.Violation.Reason,
+			"source", m.Violation.Source, "count", m.Violation.Count)
+	case m.Leave != nil:
+		a.removeNode(n)
+	}
+}
+
+func (a *Arbiter) acknowledged(n *nodeStream, ack *protocol.SliceAck) {
+	e := session.SliceAck{Node: n.node, Session: ack.Slice.Session, Number: ack.Slice.Number, Epoch: ack.Slice.Epoch}
+	if !ack.Ok {
+		e.Refused = "refused"
+		if ack.Reason != "" {
+			e.Refused = ack.Reason
+		}
+	}
+	a.step(e)
+}
+
+// takeOver passes on a second's word if it spoke of the part's present epoch.
+func (a *Arbiter) takeOver(n *nodeStream, m *protocol.TakeOver) {
+	current := false
+	a.config.Store.View(func(s *registry.State) {
+		for _, p := range s.Parts {
+			current = current || (p.Prefix == m.Prefix && p.Epoch == m.Epoch)
+		}
+	})
+	if current {
+		a.step(session.Takeover{Node: n.node, Part: m.Prefix})
+	}
+}
+
+// removeNode ends a membership at the node's own wish.
+func (a *Arbiter) removeNode(n *nodeStream) {
+	a.submit(proposal{
+		command: registry.Command{ID: a.commandID(), RemoveNode: &registry.RemoveNode{ID: n.node}},
+		done: func(r registry.Result, err error) {
+			if err == nil && r.Code == "" {
+				n.say(&protocol.Node{Left: &protocol.Leave{Reason: "left"}})
+			}
+		},
+	})
+}
+
+// sayAlive is the word that keeps headless time from running.
+func (a *Arbiter) sayAlive(now time.Duration) {
+	for _, n := range a.nodes {
+		n.say(&protocol.Node{Alive: &protocol.Alive{}})
+	}
+	for _, c := range a.clients {
+		if now-c.heardAt > ClientSilence {
+			c.close()
+			continue
+		}
+		c.say(&protocol.Client{Alive: &protocol.Alive{}})
+	}
+}
+
+// closeStreams ends every connection of the term.
+func (a *Arbiter) closeStreams() {
+	for _, n := range a.nodes {
+		n.raw.Close()
+	}
+	for _, c := range a.clients {
+		c.close()
+	}
+}
+
+// gateways are the addresses a client may use, the one it entered first.
+func gateways(s *registry.State, entered identity.NodeID) []netip.AddrPort {
+	var first, others []netip.AddrPort
+	for _, n := range sortedNodes(s) {
+		switch {
+		case n.Removed || n.Is&registry.RoleGateway == 0:
+		case n.ID == entered:
+			first = append(first, n.Outer)
+		default:
+			others = append(others, n.Outer)
+		}
+	}
+	return append(first, others...)
+}

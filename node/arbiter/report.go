@@ -1,0 +1,82 @@
+package arbiter
+
+import (
+	"context"
+	"errors"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// ErrOver means that this node is not the arbiter any more.
+var ErrOver = errors.New("arbiter: the term is over")
+
+// Report is what only the arbiter's streams know, beside the registry.
+type Report struct {
+	Usage     map[protocol.SliceRef]protocol.SliceUsage // by slice epoch
+	Connected map[registry.SessionID]bool               // control connection is open
+	Load      map[identity.NodeID]float64               // of nodes whose stream is open, 0..1
+	Silent    map[identity.NodeID]bool                  // some other node does not hear it
+}
+
+// Report asks the control loop.
+func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
+	r = Report{
+		Usage:     make(map[protocol.SliceRef]protocol.SliceUsage),
+		Connected: make(map[registry.SessionID]bool),
+		Load:      make(map[identity.NodeID]float64),
+		Silent:    make(map[identity.NodeID]bool),
+	}
+	return r, a.ask(ctx, func() {
+		for id, n := range a.nodes {
+			r.Load[id] = n.load
+			for key, u := range n.usage {
+				r.Usage[protocol.SliceRef{Session: key.session, Number: key.number, Epoch: key.epoch}] = u
+			}
+			for other, silent := range n.silent {
+				r.Silent[other] = r.Silent[other] || silent
+			}
+		}
+		for _, c := range a.clients {
+			r.Connected[c.session] = true
+		}
+	})
+}
+
+// End ends a session for a reason, at an operator's word.
+func (a *Arbiter) End(ctx context.Context, id registry.SessionID, reason string) error {
+	return a.ask(ctx, func() { a.step(session.End{Session: id, Reason: reason}) })
+}
+
+// Drain withdraws a node's data roles, or gives them back.
+func (a *Arbiter) Drain(ctx context.Context, node identity.NodeID, on bool) error {
+	return a.ask(ctx, func() { a.step(session.Drain{Node: node, On: on}) })
+}
+
+// ask runs f in the control loop and waits for it.
+func (a *Arbiter) ask(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	if !a.must(ctx, question{f, done}) {
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-a.over:
+		return ErrOver
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type question struct {
+	f    func()
+	done chan struct{}
+}
+
+func (q question) apply(*Arbiter) {
+	q.f()
+	close(q.done)
+}

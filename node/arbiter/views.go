@@ -1,0 +1,194 @@
+package arbiter
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// nodeView is what one node was told, encoded by key, so that only changes
+// travel.
+type nodeView struct {
+	nodes  map[identity.Index]string
+	parts  map[netip.Prefix]string
+	routes map[registry.SessionID]string
+	policy string
+}
+
+// pushViews tells every node what changed for it.
+func (a *Arbiter) pushViews() {
+	voters := make(map[identity.NodeID]bool)
+	for _, server := range a.config.Store.Servers() {
+		voters[server.ID] = server.Voter
+	}
+	a.config.Store.View(func(s *registry.State) {
+		rows := a.nodeRows(s, voters)
+		for _, n := range a.nodes {
+			a.pushView(s, rows, n)
+		}
+		a.confirmRoutes(s)
+	})
+}
+
+// pushView sends a full view once and differences afterwards.
+func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeStream) {
+	first := n.sent == nil
+	if first {
+		n.sent = &nodeView{
+			nodes:  make(map[identity.Index]string),
+			parts:  make(map[netip.Prefix]string),
+			routes: make(map[registry.SessionID]string),
+		}
+	}
+	v := &protocol.View{Full: first}
+	n.sent.diffNodes(rows, v)
+	n.sent.diffParts(s.Parts, v)
+	n.sent.diffRoutes(routesFor(s, n.node), v)
+	if text := encoded(s.Policy); text != n.sent.policy {
+		n.sent.policy = text
+		policy := s.Policy
+		v.Policy = &policy
+	}
+	if first {
+		v.Pool, v.Egress, v.ProbeKey = s.Cluster.Pool, s.Cluster.Egress, a.probeKey
+		v.Arbiter, v.GossipKey = a.config.Trust.Key.ID(), a.gossipKey
+		v.Slices = slicesOf(s, n.node, n.hello.Boot)
+	}
+	if first || len(v.Nodes)+len(v.Parts)+len(v.Routes)+len(v.Unroutes) > 0 || v.Policy != nil {
+		n.say(&protocol.Node{View: v})
+	}
+}
+
+// encoded is the value's JSON, to compare by.
+func encoded(value any) string {
+	// These plain structs cannot fail to encode.
+	raw, _ := json.Marshal(value)
+	return string(raw)
+}
+
+func (sent *nodeView) diffNodes(rows []protocol.NodeRow, v *protocol.View) {
+	now := make(map[identity.Index]bool, len(rows))
+	for _, row := range rows {
+		now[row.Index] = true
+		if text := encoded(row); sent.nodes[row.Index] != text {
+			sent.nodes[row.Index] = text
+			v.Nodes = append(v.Nodes, row)
+		}
+	}
+	for index := range sent.nodes {
+		if !now[index] {
+			delete(sent.nodes, index)
+			v.Nodes = append(v.Nodes, protocol.NodeRow{Index: index, Removed: true})
+		}
+	}
+}
+
+func (sent *nodeView) diffParts(parts []registry.Part, v *protocol.View) {
+	for _, p := range parts {
+		if text := encoded(p); sent.parts[p.Prefix] != text {
+			sent.parts[p.Prefix] = text
+			v.Parts = append(v.Parts, p)
+		}
+	}
+}
+
+func (sent *nodeView) diffRoutes(routes []protocol.RouteRow, v *protocol.View) {
+	now := make(map[registry.SessionID]bool, len(routes))
+	for _, r := range routes {
+		now[r.Session] = true
+		if text := encoded(r); sent.routes[r.Session] != text {
+			sent.routes[r.Session] = text
+			v.Routes = append(v.Routes, r)
+		}
+	}
+	for id := range sent.routes {
+		if !now[id] {
+			delete(sent.routes, id)
+			v.Unroutes = append(v.Unroutes, id)
+		}
+	}
+}
+
+// nodeRows are all members, by index.
+func (a *Arbiter) nodeRows(s *registry.State, voters map[identity.NodeID]bool) []protocol.NodeRow {
+	var rows []protocol.NodeRow
+	for _, n := range sortedNodes(s) {
+		if n.Removed {
+			continue
+		}
+		rows = append(rows, protocol.NodeRow{
+			ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Inside: n.Inside,
+			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: a.nodes[n.ID] != nil,
+		})
+	}
+	return rows
+}
+
+func sortedNodes(s *registry.State) []*registry.Node {
+	nodes := make([]*registry.Node, 0, len(s.Nodes))
+	for _, n := range s.Nodes {
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(x, y *registry.Node) int { return int(x.Index) - int(y.Index) })
+	return nodes
+}
+
+// routesFor are the sessions whose replies arrive, or may soon arrive, at a node.
+func routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
+	var routes []protocol.RouteRow
+	for _, session := range s.Sessions {
+		if session.State == registry.SessionActive && (session.Egress == node || session.Second == node) {
+			routes = append(routes, routeOf(s, session))
+		}
+	}
+	slices.SortFunc(routes, func(x, y protocol.RouteRow) int { return bytes.Compare(x.Session[:], y.Session[:]) })
+	return routes
+}
+
+// routeOf is the way down: of every slice the newest epoch that is up, so
+// that an older one carries on until its successor has proven itself.
+func routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
+	row := protocol.RouteRow{Session: session.ID, Leases: session.Leases, Mode: session.Mode}
+	newest := make(map[uint8]registry.Slice)
+	for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
+		if sl.State == registry.SliceUp && sl.Epoch >= newest[sl.Number].Epoch {
+			newest[sl.Number] = sl
+		}
+	}
+	onlySpares := true
+	for _, sl := range newest {
+		onlySpares = onlySpares && sl.Spare
+	}
+	for _, sl := range newest {
+		agent := s.Nodes[sl.Agent]
+		if agent == nil || sl.Spare != onlySpares {
+			continue
+		}
+		row.Slices = append(row.Slices, protocol.RouteSlice{
+			Number: sl.Number, Epoch: sl.Epoch, Agent: agent.Index, SPI: sl.SPI, Weight: sl.Weight,
+		})
+	}
+	slices.SortFunc(row.Slices, func(x, y protocol.RouteSlice) int { return int(x.Number) - int(y.Number) })
+	return row
+}
+
+// slicesOf is every epoch that a boot of a node is to hold.
+func slicesOf(s *registry.State, node identity.NodeID, boot identity.BootID) []protocol.SliceRef {
+	var refs []protocol.SliceRef
+	for _, session := range s.Sessions {
+		if session.State != registry.SessionActive {
+			continue
+		}
+		for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
+			if sl.Agent == node && sl.Boot == boot && sl.State != registry.SliceVoid {
+				refs = append(refs, protocol.SliceRef{Session: session.ID, Number: sl.Number, Epoch: sl.Epoch})
+			}
+		}
+	}
+	return refs
+}

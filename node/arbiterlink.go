@@ -1,0 +1,180 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/trust"
+)
+
+var errNoArbiter = errors.New("node: no member led to an arbiter")
+
+// arbiterLink is where this node last found the arbiter.
+type arbiterLink struct {
+	mu    sync.Mutex // protects what follows
+	node  identity.NodeID
+	outer netip.AddrPort
+}
+
+func (l *arbiterLink) set(node identity.NodeID, outer netip.AddrPort) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.node, l.outer = node, outer
+}
+
+func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.node, l.outer
+}
+
+// stream is a node stream as the agent sees it.
+type stream struct {
+	*protocol.Conn[protocol.Node]
+	raw     *tls.Conn
+	arbiter identity.PublicKey
+}
+
+// Arbiter is the key that signs this arbiter's grants.
+func (s stream) Arbiter() identity.PublicKey { return s.arbiter }
+
+// Close ends the stream.
+func (s stream) Close() error { return s.raw.Close() }
+
+// dialArbiter opens a stream to the present arbiter: where this node's own
+// log says, where the last one was, then whoever may know.
+func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
+	var errs []error
+	tried := make(map[netip.AddrPort]bool)
+	candidates := n.arbiterCandidates()
+	for i := 0; i < len(candidates) && i < MaxCandidates && ctx.Err() == nil; i++ {
+		at := candidates[i]
+		if !at.IsValid() || tried[at] {
+			continue
+		}
+		tried[at] = true
+		s, redirect, err := n.dialStream(ctx, at)
+		if err == nil {
+			return s, nil
+		}
+		if redirect.IsValid() && !tried[redirect] {
+			candidates = append(candidates[:i+1], append([]netip.AddrPort{redirect}, candidates[i+1:]...)...)
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", at, err))
+	}
+	return nil, errors.Join(append([]error{errNoArbiter}, errs...)...)
+}
+
+func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
+	if store := n.store.Load(); store != nil {
+		if id, ok := store.Leader(); ok {
+			if id == n.trust.Key.ID() {
+				all = append(all, n.self.Outer)
+			} else {
+				all = append(all, n.members.find(id).Outer)
+			}
+		}
+	}
+	_, last := n.link.get()
+	all = append(all, last)
+	members := n.members.all()
+	for _, voters := range []bool{true, false} {
+		for _, row := range members {
+			if row.Voter == voters && row.ID != n.trust.Key.ID() {
+				all = append(all, row.Outer)
+			}
+		}
+	}
+	return all
+}
+
+// dialStream opens a stream at one address. A node that is not the arbiter
+// answers with a redirect, and with nothing else that would be believed.
+func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Stream, redirect netip.AddrPort, err error) {
+	var peer pki.Peer
+	raw, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNStream, &peer))
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	conn := protocol.NewConn[protocol.Node](raw)
+	if !peer.Has(pki.RoleArbiter) {
+		defer raw.Close()
+		m, err := conn.Read()
+		if err == nil && m.Redirect != nil {
+			redirect = m.Redirect.Outer
+		}
+		return nil, redirect, trust.ErrNotArbiter
+	}
+	n.link.set(peer.Node, at)
+	return stream{conn, raw, peer.Key}, netip.AddrPort{}, nil
+}
+
+func (n *Node) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	dialer := tls.Dialer{Config: config}
+	conn, err := dialer.DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*tls.Conn), nil
+}
+
+// relayStrangers passes the connections of clients and joiners on, unopened,
+// while this node is not the arbiter itself.
+func (n *Node) relayStrangers(ctx context.Context) {
+	n.port.Relay([]string{port.ALPNClient, port.ALPNJoin, port.ALPNRenew},
+		func(conn net.Conn, remote netip.AddrPort, alpn string) { n.relay(ctx, conn, remote, alpn) })
+	n.redirect()
+}
+
+func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, alpn string) {
+	defer conn.Close()
+	_, at := n.link.get()
+	if !at.IsValid() {
+		n.config.Log.Debug("no arbiter to relay to", "alpn", alpn, "client", remote)
+		return
+	}
+	var peer pki.Peer
+	dialCtx, cancel := context.WithTimeout(ctx, RelayWait)
+	onward, err := port.DialRelay(dialCtx, at, n.trust.ToArbiter(port.ALPNRelay, &peer),
+		port.RelayHeader{Client: remote, ALPN: alpn})
+	cancel()
+	if err != nil {
+		n.config.Log.Debug("arbiter not reached for a relay", "alpn", alpn, "error", err)
+		return
+	}
+	port.Splice(ctx, conn, onward)
+}
+
+// redirect answers node streams while this node is not the arbiter.
+func (n *Node) redirect() {
+	check := func(raw [][]byte) error {
+		_, err := n.trust.Member(raw, func(id identity.NodeID) bool { return n.members.find(id).Index != 0 })
+		return err
+	}
+	n.port.Handle(port.ALPNStream, pki.Server(port.ALPNStream, n.trust.Certificate, check),
+		func(conn *tls.Conn, _ netip.AddrPort) {
+			defer conn.Close()
+			node, outer := n.link.get()
+			if store := n.store.Load(); store != nil {
+				if id, ok := store.Leader(); ok {
+					node, outer = id, n.members.find(id).Outer
+				}
+			}
+			// A peer that is gone asks somebody else.
+			_ = protocol.NewConn[protocol.Node](conn).Write(&protocol.Node{
+				Redirect: &protocol.Redirect{Node: node, Outer: outer},
+			})
+		})
+}

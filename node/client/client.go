@@ -1,0 +1,195 @@
+// Package client is the client's half: it opens a session with the arbiter
+// through any gateway, agrees keys with the agent of every slice, keeps each
+// slice under probes, moves to another gateway when all fall silent, and
+// resumes without a password when its control connection breaks.
+//
+// One control loop owns all of its state. The package does not touch packets
+// (node/dataplane), nor the host's routes (node/host), and it never decides
+// who serves it: it only says which slices are silent.
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// Why Run ended by itself.
+var (
+	ErrEnded    = errors.New("client: the session is over")
+	ErrHeadless = errors.New("client: no word from an arbiter for too long")
+)
+
+// Host shapes the client's own stack around the session.
+type Host interface {
+	// Up gives the leases to the TUN and routes the pushed prefixes into it.
+	Up(leases []netip.Addr, update protocol.Update) error
+}
+
+// Config is what a Client is built from; all fields are required unless said
+// otherwise.
+type Config struct {
+	Profile Profile
+	// Login authenticates the first hello; resumption needs it no more.
+	Login func(binding Binding) (protocol.Auth, error)
+	// Bandwidth wanted in bit/s; 0 leaves it to the mesh.
+	Bandwidth uint64
+	Mode      registry.Mode // wanted; empty leaves it to the mesh
+	Engine    *dataplane.Engine
+	Host      Host
+	// Open makes the socket of one slice; each agent gets its own source port.
+	Open   func() (link.Socket, error)
+	Ledger esp.Ledger // nil in production
+	// KeyLog hears of every traffic key; nil but in test builds (I1).
+	KeyLog func(spi uint32, key esp.Key)
+	// Mark is put on the control connection's packets (SO_MARK), so that
+	// they do not follow the routes into the tunnel.
+	Mark int
+	// Ready is called once the arbiter confirmed a slice; may be nil.
+	Ready  func()
+	Random io.Reader
+	// Now is CLOCK_BOOTTIME; Wall is for certificates.
+	Now  func() time.Duration
+	Wall func() time.Time
+	Log  *slog.Logger
+}
+
+// Client runs one session. Run may be called once.
+type Client struct {
+	config Config
+	key    identity.Key // of the session: resumes it
+	events chan event
+	failed chan error
+
+	session  *session // nil before the first welcome
+	slices   map[sliceKey]*slice
+	gateways gatewayList
+	control  *controlState // nil while no arbiter is heard
+	redial   chan bool     // asks the dialer to hurry; true through another gateway
+	wordAt   time.Duration
+	aliveAt  time.Duration
+	dirty    bool
+}
+
+// session is what the arbiter said in its welcome.
+type session struct {
+	welcome protocol.Welcome
+	ready   bool // at least one slice carried traffic both ways
+}
+
+type event interface{ apply(*Client) }
+
+// New prepares a client.
+func New(config Config) (*Client, error) {
+	key, err := identity.NewKey(config.Random)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		config:   config,
+		key:      key,
+		events:   make(chan event, MaxEvents),
+		failed:   make(chan error, 1),
+		slices:   make(map[sliceKey]*slice),
+		gateways: gatewayList{all: config.Profile.Gateways},
+		redial:   make(chan bool, 1),
+		wordAt:   config.Now(),
+	}, nil
+}
+
+// Run is the control loop. It returns nil when ctx ends (after saying bye), or
+// why the session cannot go on.
+func (c *Client) Run(ctx context.Context) error {
+	dialCtx, stop := context.WithCancel(ctx)
+	dialed := make(chan struct{})
+	go func() {
+		defer close(dialed)
+		c.keepControl(dialCtx)
+	}()
+	err := c.loop(ctx)
+	c.sayBye(err)
+	stop()
+	c.drain(dialed)
+	c.closeSlices()
+	return err
+}
+
+func (c *Client) loop(ctx context.Context) error {
+	ticker := time.NewTicker(TickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-c.failed:
+			return err
+		case e := <-c.events:
+			e.apply(c)
+		case <-ticker.C:
+			c.tick()
+		}
+		c.publishIfDirty()
+	}
+}
+
+// drain keeps the queue moving until the dialer has ended.
+func (c *Client) drain(dialed chan struct{}) {
+	for {
+		select {
+		case <-dialed:
+			return
+		case <-c.events:
+		}
+	}
+}
+
+// fail ends Run with the first reason given.
+func (c *Client) fail(err error) {
+	select {
+	case c.failed <- err:
+	default:
+	}
+}
+
+func (c *Client) tick() {
+	now := c.config.Now()
+	c.superviseAccepts(now)
+	c.superviseLiveness(now)
+	c.superviseRetired(now)
+	c.superviseControl(now)
+}
+
+// enqueue hands an event to the loop, or loses it when the queue is full.
+func (c *Client) enqueue(e event) {
+	select {
+	case c.events <- e:
+	default:
+	}
+}
+
+func (c *Client) must(ctx context.Context, e event) {
+	select {
+	case c.events <- e:
+	case <-ctx.Done():
+	}
+}
+
+// publishIfDirty hands the engine a new table: one default route over every
+// slice that may carry traffic.
+func (c *Client) publishIfDirty() {
+	if !c.dirty {
+		return
+	}
+	c.dirty = false
+	c.config.Engine.Publish(c.table())
+}

@@ -1,0 +1,254 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// Binding is what a login proof covers: this connection and this hello.
+type Binding = auth.Binding
+
+// Refusal is an arbiter's no, with the code of protocol.Refused.
+type Refusal struct{ protocol.Refused }
+
+// Error gives the arbiter's reason.
+func (r *Refusal) Error() string { return "the mesh refused: " + r.Reason }
+
+// controlState is the present connection to the arbiter.
+type controlState struct {
+	conn    *protocol.Conn[protocol.Client]
+	raw     net.Conn
+	arbiter identity.PublicKey
+	gateway netip.AddrPort
+	hello   []byte
+	heardAt time.Duration
+	outbox  chan *protocol.Client
+}
+
+func (s *controlState) say(m *protocol.Client) {
+	select {
+	case s.outbox <- m:
+	default:
+		s.raw.Close() // a full outbox is a dead connection
+	}
+}
+
+// say sends to the arbiter if it is heard; slices' states are said again at
+// each resumption.
+func (c *Client) say(m *protocol.Client) {
+	if c.control != nil {
+		c.control.say(m)
+	}
+}
+
+// keepControl connects, serves and reconnects until ctx ends or the arbiter
+// says a no that another attempt would not change.
+func (c *Client) keepControl(ctx context.Context) {
+	var resume *resumption
+	wait, gateway := RedialMin, 0
+	for ctx.Err() == nil {
+		to := c.gateways.at(gateway)
+		next, err := c.serveControl(ctx, to, resume)
+		if next != nil {
+			resume, wait = next, RedialMin
+		}
+		if final := finalRefusal(err, resume); final != nil {
+			c.fail(final)
+			return
+		}
+		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)
+		select {
+		case <-ctx.Done():
+		case other := <-c.redial:
+			if other {
+				gateway++
+			}
+			wait = RedialMin
+			continue
+		case <-time.After(wait/2 + mathrand.N(wait/2)):
+			gateway++
+		}
+		wait = min(wait*2, RedialMax)
+	}
+}
+
+// finalRefusal picks out what no retry will change.
+func finalRefusal(err error, resume *resumption) error {
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal.Code == protocol.RefusedRetry {
+		return nil
+	}
+	if resume != nil && refusal.Code == protocol.RefusedSession {
+		return fmt.Errorf("%w: %s", ErrEnded, refusal.Reason)
+	}
+	return refusal
+}
+
+// resumption is what the next connection needs to find the session again.
+type resumption struct{ welcome protocol.Welcome }
+
+// serveControl runs one connection from dial to end. It returns a resumption
+// once the arbiter has welcomed the client.
+func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*resumption, error) {
+	s, binding, err := c.dial(ctx, gateway)
+	if err != nil {
+		return nil, err
+	}
+	defer s.raw.Close()
+	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now()) })
+	defer stop()
+	welcome, err := c.introduce(ctx, s, binding, resume)
+	if err != nil {
+		return nil, err
+	}
+	written := make(chan struct{})
+	writeCtx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(written)
+		writeOutbox(writeCtx, s)
+	}()
+	defer func() { cancel(); <-written }()
+	c.must(ctx, welcomed{s, *welcome})
+	for {
+		m, err := s.conn.Read()
+		if err != nil {
+			c.must(ctx, controlLost{s})
+			return &resumption{*welcome}, err
+		}
+		c.must(ctx, controlReceived{s, m})
+	}
+}
+
+func writeOutbox(ctx context.Context, s *controlState) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-s.outbox:
+			if err := s.conn.Write(m); err != nil {
+				s.raw.Close()
+				return
+			}
+		}
+	}
+}
+
+// dial opens TLS to the arbiter through a gateway. The arbiter is recognised
+// by the pinned CA before a byte of the client's is sent.
+func (c *Client) dial(ctx context.Context, gateway netip.AddrPort) (*controlState, Binding, error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	var peer pki.Peer
+	check := func(raw [][]byte) (err error) {
+		peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
+		return err
+	}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: c.mark}, Config: pki.Client(port.ALPNClient, nil, check)}
+	raw, err := dialer.DialContext(ctx, "tcp", gateway.String())
+	if err != nil {
+		return nil, Binding{}, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
+	}
+	state := raw.(*tls.Conn).ConnectionState()
+	exporter, err := state.ExportKeyingMaterial(mka.ExporterLabel, nil, mka.ExporterSize)
+	if err != nil {
+		raw.Close()
+		return nil, Binding{}, fmt.Errorf("tls exporter: %w", err)
+	}
+	hello := mka.Hello{
+		Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM},
+		SessionKey: c.key.Public(), Bandwidth: c.config.Bandwidth,
+	}
+	rand.Read(hello.Request[:])
+	rand.Read(hello.Nonce[:])
+	s := &controlState{
+		conn: protocol.NewConn[protocol.Client](raw), raw: raw, arbiter: peer.Key, gateway: gateway,
+		hello: hello.Marshal(), outbox: make(chan *protocol.Client, MaxOutbox),
+	}
+	return s, Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(s.hello)}, nil
+}
+
+// mark keeps the control connection out of the tunnel.
+func (c *Client) mark(_, _ string, raw syscall.RawConn) (err error) {
+	if c.config.Mark == 0 {
+		return nil
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, c.config.Mark)
+	})
+	return errors.Join(err, controlErr)
+}
+
+// introduce says M1 and M2 and waits for M3.
+func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding, resume *resumption) (*protocol.Welcome, error) {
+	var err error
+	credentials := protocol.Auth{Method: protocol.MethodResume}
+	if resume != nil {
+		credentials.Session = resume.welcome.Session
+		credentials.Held = c.heldSlices(ctx)
+		credentials.Proof = auth.SignResume(c.key, binding, resume.welcome.Session)
+	} else if credentials, err = c.config.Login(binding); err != nil {
+		return nil, err
+	}
+	s.raw.SetDeadline(time.Now().Add(DialTimeout))
+	defer s.raw.SetDeadline(time.Time{})
+	hello := protocol.Hello{Mode: c.config.Mode, Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
+	if err := s.conn.Write(&protocol.Client{Hello: &hello}); err != nil {
+		return nil, err
+	}
+	if err := s.conn.Write(&protocol.Client{Auth: &credentials}); err != nil {
+		return nil, err
+	}
+	m, err := s.conn.Read()
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Refused != nil:
+		return nil, &Refusal{*m.Refused}
+	case m.Welcome == nil:
+		return nil, fmt.Errorf("%w: the arbiter answered with something else than a welcome", protocol.ErrFrame)
+	}
+	return m.Welcome, nil
+}
+
+// heldSlices asks the loop which slices live.
+func (c *Client) heldSlices(ctx context.Context) []protocol.SliceRef {
+	held := make(chan []protocol.SliceRef, 1)
+	c.must(ctx, heldQuestion{held})
+	select {
+	case refs := <-held:
+		return refs
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+type heldQuestion struct{ answer chan []protocol.SliceRef }
+
+func (q heldQuestion) apply(c *Client) {
+	var refs []protocol.SliceRef
+	for key, s := range c.slices {
+		if s.usable() {
+			refs = append(refs, protocol.SliceRef{Number: key.number, Epoch: key.epoch})
+		}
+	}
+	q.answer <- refs
+}

@@ -1,0 +1,40 @@
+package client
+
+import "time"
+
+// Limits of a client (I10).
+const (
+	// MaxEvents is the control loop's queue.
+	MaxEvents = 1024
+	// MaxSlices is how many slices one session may have, retiring ones included.
+	MaxSlices = 32
+	// MaxGateways bounds the list an arbiter pushes.
+	MaxGateways = 64
+	// MaxOutbox is how many messages may wait for the arbiter.
+	MaxOutbox = 256
+)
+
+// Times of a client.
+const (
+	TickEvery = 50 * time.Millisecond
+	// ProbeActive is the probe interval of a slice that carries or awaits
+	// traffic, ProbeIdle of one that does not.
+	ProbeActive = 100 * time.Millisecond
+	ProbeIdle   = 15 * time.Second
+	// ActiveFor is how long after its last packet a slice counts as active.
+	ActiveFor = 2 * time.Second
+	// AcceptRetry and AcceptTries bound M4 without an answer.
+	AcceptRetry = 100 * time.Millisecond
+	AcceptTries = 50
+	// RetireAfter is how long a dropped epoch still opens packets.
+	RetireAfter = 5 * time.Second
+	// AliveEvery is how often the control connection says that it lives;
+	// silence for AliveWithin makes the client try another gateway.
+	AliveEvery  = time.Second
+	AliveWithin = 4 * time.Second
+	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
+	DialTimeout = 4 * time.Second
+	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.
+	RedialMin = 200 * time.Millisecond
+	RedialMax = 5 * time.Second
+)

@@ -1,0 +1,189 @@
+package client
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// gatewayList is the gateways the client knows. The loop changes it, the
+// dialer reads it.
+type gatewayList struct {
+	mu      sync.Mutex // protects all
+	all     []netip.AddrPort
+	current int // of the data path; owned by the loop
+}
+
+func (g *gatewayList) at(i int) netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.all[i%len(g.all)]
+}
+
+// replace takes a pushed list and keeps using the present gateway if it is in it.
+func (g *gatewayList) replace(all []netip.AddrPort) {
+	if len(all) == 0 {
+		return
+	}
+	all = all[:min(len(all), MaxGateways)]
+	present := g.at(g.current)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all, g.current = all, 0
+	for i, gateway := range all {
+		if gateway == present {
+			g.current = i
+		}
+	}
+}
+
+type welcomed struct {
+	s       *controlState
+	welcome protocol.Welcome
+}
+
+// apply starts or resumes the session.
+func (e welcomed) apply(c *Client) {
+	c.control = e.s
+	now := c.config.Now()
+	e.s.heardAt, c.wordAt = now, now
+	first := c.session == nil
+	if first {
+		c.session = &session{}
+		c.config.Log.Info("session opened", "leases", e.welcome.Leases, "slices", len(e.welcome.Slices), "through", e.s.gateway)
+	} else {
+		c.config.Log.Info("session resumed", "through", e.s.gateway, "new_slices", len(e.welcome.Slices))
+	}
+	c.session.welcome = e.welcome
+	if err := c.config.Host.Up(e.welcome.Leases, e.welcome.Update); err != nil {
+		c.fail(err)
+		return
+	}
+	c.gateways.replace(e.welcome.Update.Gateways)
+	if first {
+		c.useGateway(e.s.gateway)
+	}
+	for i := range e.welcome.Slices {
+		c.takeOffer(&e.welcome.Slices[i])
+	}
+	c.resayUp()
+}
+
+// useGateway starts on the gateway that let us in.
+func (c *Client) useGateway(gateway netip.AddrPort) {
+	for i := range c.gateways.all {
+		if c.gateways.all[i] == gateway {
+			c.gateways.current = i
+		}
+	}
+}
+
+// resayUp repeats what a lost connection may have swallowed.
+func (c *Client) resayUp() {
+	for key, s := range c.slices {
+		if s.usable() {
+			c.say(&protocol.Client{Up: &protocol.SliceRef{Number: key.number, Epoch: key.epoch}})
+		}
+	}
+}
+
+type controlLost struct{ s *controlState }
+
+func (e controlLost) apply(c *Client) {
+	if c.control == e.s {
+		c.control = nil
+	}
+}
+
+type controlReceived struct {
+	s *controlState
+	m *protocol.Client
+}
+
+// apply obeys a message of the present connection.
+func (e controlReceived) apply(c *Client) {
+	if c.control != e.s {
+		return
+	}
+	now := c.config.Now()
+	e.s.heardAt, c.wordAt = now, now
+	switch m := e.m; {
+	case m.Offer != nil:
+		c.takeOffer(m.Offer)
+	case m.Drop != nil:
+		c.retire(sliceKey{m.Drop.Number, m.Drop.Epoch}, now)
+	case m.Update != nil:
+		c.gateways.replace(m.Update.Gateways)
+		if err := c.config.Host.Up(c.session.welcome.Leases, *m.Update); err != nil {
+			c.config.Log.Error("pushed routes not set", "error", err)
+		}
+	case m.Up != nil:
+		c.confirmedUp()
+	case m.Bye != nil:
+		c.config.Log.Info("the mesh ended the session", "reason", m.Bye.Reason)
+		c.fail(ErrEnded)
+	}
+}
+
+// confirmedUp is the arbiter's word that replies find their way back.
+func (c *Client) confirmedUp() {
+	if !c.session.ready {
+		c.session.ready = true
+		c.config.Log.Info("connected", "leases", c.session.welcome.Leases, "slices", len(c.slices),
+			"gateway", c.gateways.at(c.gateways.current))
+		if c.config.Ready != nil {
+			c.config.Ready()
+		}
+	}
+}
+
+// superviseControl says that we live, notices a dead connection, and stops
+// the session when no arbiter was heard for too long.
+func (c *Client) superviseControl(now time.Duration) {
+	if c.control != nil {
+		if now-c.aliveAt >= AliveEvery {
+			c.aliveAt = now
+			c.say(&protocol.Client{Alive: &protocol.Alive{Bytes: c.bytes()}})
+		}
+		if now-c.control.heardAt > AliveWithin {
+			c.config.Log.Warn("the arbiter is silent; connecting through another gateway")
+			c.control.heardAt = now
+			c.hurry(true)
+		}
+	}
+	if c.session != nil && c.session.welcome.Headless > 0 &&
+		now-c.wordAt > time.Duration(c.session.welcome.Headless)*time.Second {
+		c.fail(ErrHeadless)
+	}
+}
+
+// hurry ends the present control connection and redials at once.
+func (c *Client) hurry(other bool) {
+	select {
+	case c.redial <- other:
+	default:
+	}
+	if c.control != nil {
+		c.control.raw.Close()
+		c.control = nil
+	}
+}
+
+func (c *Client) bytes() (total uint64) {
+	for _, s := range c.slices {
+		n := s.pair.Counters()
+		total += n.BytesIn + n.BytesOut
+	}
+	return total
+}
+
+// sayBye ends the session at the arbiter on a clean stop.
+func (c *Client) sayBye(err error) {
+	if err != nil || c.control == nil {
+		return
+	}
+	c.control.raw.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = c.control.conn.Write(&protocol.Client{Bye: &protocol.Bye{Reason: "client disconnected", Bytes: c.bytes()}})
+}

@@ -1,0 +1,372 @@
+package client
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// sliceKey names one epoch of a slice of this session.
+type sliceKey struct {
+	number uint8
+	epoch  uint32
+}
+
+func (k sliceKey) ref() protocol.SliceRef {
+	return protocol.SliceRef{Number: k.number, Epoch: k.epoch}
+}
+
+// slice is one epoch of a slice at the client. It is owned by the control
+// loop; its pairs are shared with the packet engine.
+type slice struct {
+	key       sliceKey
+	grant     mka.Grant
+	spare     bool
+	machine   *mka.Client
+	socket    link.Socket
+	pair      *dataplane.Pair
+	older     *dataplane.Pair // superseded by a rekey, still opening
+	next      *dataplane.Pair // keyed by a rekey, waits for the agent's Confirm
+	olderAt   time.Duration
+	accept    []byte // repeated until the Confirm
+	sentAt    time.Duration
+	tries     int
+	confirmed bool          // the agent proved its keys
+	condemned bool          // silent while a sibling is heard
+	retireAt  time.Duration // 0, or when a dropped epoch is forgotten
+	pulse     pulse
+}
+
+// usable reports whether runs may be sealed for this epoch.
+func (s *slice) usable() bool { return s.confirmed && !s.condemned && s.retireAt == 0 }
+
+// takeOffer answers a slice offer with an Accept to its agent.
+func (c *Client) takeOffer(offer *protocol.SliceOffer) {
+	s, err := c.newSlice(offer)
+	if err != nil {
+		c.config.Log.Warn("slice offer not usable", "error", err)
+		return
+	}
+	if old := c.slices[s.key]; old != nil || len(c.slices) >= MaxSlices {
+		s.socket.Close()
+		return
+	}
+	c.slices[s.key] = s
+	c.dirty = true
+	c.publishIfDirty() // the answer may come at once
+	c.sendAccept(s, c.config.Now())
+}
+
+// newSlice checks an offer, agrees keys and opens the slice's own socket.
+func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
+	if c.control == nil {
+		return nil, fmt.Errorf("%w: an offer without a connection", mka.ErrOrder)
+	}
+	var share mka.Share
+	if len(offer.Share) != len(share) {
+		return nil, fmt.Errorf("%w: share of %d bytes", mka.ErrMalformed, len(offer.Share))
+	}
+	copy(share[:], offer.Share)
+	machine, accept, keys, err := mka.NewClient(c.config.Random, c.key, offer.Grant, c.control.arbiter,
+		offer.Prekey, share, c.control.hello, c.freshSPI())
+	if err != nil {
+		return nil, err
+	}
+	grant := machine.Grant()
+	socket, err := c.config.Open()
+	if err != nil {
+		return nil, fmt.Errorf("no socket for a slice: %w", err)
+	}
+	s := &slice{
+		key: sliceKey{grant.Slice, grant.Epoch}, grant: grant, spare: offer.Spare,
+		machine: machine, socket: socket, accept: accept,
+	}
+	if s.pair, err = c.newPair(s, keys); err == nil {
+		err = c.config.Engine.Attach(socket)
+	}
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newPair turns agreed keys into an SA pair through the gateway in use.
+func (c *Client) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
+	if log := c.config.KeyLog; log != nil {
+		log(keys.SPIIn, keys.In)
+		log(keys.SPIOut, keys.Out)
+	}
+	in, err := esp.NewInbound(keys.SPIIn, keys.In, esp.DefaultLimits())
+	if err != nil {
+		return nil, err
+	}
+	out, err := esp.NewOutbound(keys.SPIOut, keys.Out, esp.DefaultLimits(), c.config.Ledger)
+	if err != nil {
+		return nil, err
+	}
+	key := s.key
+	pair := &dataplane.Pair{
+		In: in, Out: out, Leases: append([]netip.Addr(nil), s.grant.Leases...), Socket: s.socket,
+		Control: func(payload []byte) {
+			c.enqueue(controlMessage{key, append([]byte(nil), payload...)})
+		},
+	}
+	pair.SetPath(link.Path{Remote: c.gateways.at(c.gateways.current)})
+	return pair, nil
+}
+
+// freshSPI is an SPI_C that no other SA of this client has.
+func (c *Client) freshSPI() uint32 {
+	for {
+		var raw [4]byte
+		// A reader that fails would have failed the key made from it before.
+		_, _ = c.config.Random.Read(raw[:])
+		spi := binary.BigEndian.Uint32(raw[:])
+		if spi >= mka.MinSPI && !c.usesSPI(spi) {
+			return spi
+		}
+	}
+}
+
+func (c *Client) usesSPI(spi uint32) bool {
+	for _, s := range c.slices {
+		for _, p := range s.pairs() {
+			if p.In.SPI() == spi {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// pairs are the SA pairs that still open packets.
+func (s *slice) pairs() []*dataplane.Pair {
+	var all []*dataplane.Pair
+	for _, p := range []*dataplane.Pair{s.pair, s.older, s.next} {
+		if p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func (c *Client) sendAccept(s *slice, now time.Duration) {
+	s.sentAt = now
+	s.tries++
+	path, _ := s.pair.Path()
+	if err := s.socket.Send(s.accept, len(s.accept), path); err != nil {
+		c.config.Log.Debug("accept not sent", "slice", s.key.number, "error", err)
+	}
+}
+
+// superviseAccepts repeats an Accept, byte for byte, until its Confirm or
+// until the slice is given up.
+func (c *Client) superviseAccepts(now time.Duration) {
+	for _, s := range c.slices {
+		switch {
+		case s.confirmed || s.retireAt != 0 || now-s.sentAt < AcceptRetry:
+		case s.tries < AcceptTries:
+			c.sendAccept(s, now)
+		default:
+			c.config.Log.Warn("an agent does not answer", "slice", s.key.number, "agent", s.grant.Agent.Short())
+			ref := s.key.ref()
+			ref.Reason = "no confirm"
+			c.say(&protocol.Client{Silent: &ref})
+			c.forget(s)
+		}
+	}
+}
+
+// Confirm is M5, received by the packet engine.
+type confirm struct{ datagram []byte }
+
+// ReceiveMarked is the packet engine's callback for marked datagrams.
+func (c *Client) ReceiveMarked(_ link.Socket, _ link.Path, m dataplane.Marker, datagram []byte) {
+	if m.Type == dataplane.MarkerConfirm {
+		c.enqueue(confirm{append([]byte(nil), datagram...)})
+	}
+}
+
+// apply proves the agent's keys; the first probe is our own proof (M6).
+func (e confirm) apply(c *Client) {
+	for _, s := range c.slices {
+		if s.confirmed || s.machine.Confirm(e.datagram) != nil {
+			continue
+		}
+		s.confirmed = true
+		s.accept = nil
+		now := c.config.Now()
+		s.pulse.restart(now)
+		c.ask(s, now)
+		ref := s.key.ref()
+		c.say(&protocol.Client{Up: &ref})
+		c.dirty = true
+		c.config.Log.Debug("slice keyed", "slice", s.key.number, "epoch", s.key.epoch, "agent", s.grant.Agent.Short())
+		return
+	}
+}
+
+// retire stops using an epoch at once and forgets it when late packets are over.
+func (c *Client) retire(key sliceKey, now time.Duration) {
+	if s := c.slices[key]; s != nil && s.retireAt == 0 {
+		s.retireAt = now + RetireAfter
+		c.dirty = true
+	}
+}
+
+func (c *Client) superviseRetired(now time.Duration) {
+	for _, s := range c.slices {
+		if s.retireAt != 0 && now >= s.retireAt {
+			c.forget(s)
+			continue
+		}
+		if s.older != nil && now >= s.olderAt {
+			s.older = nil
+			c.dirty = true
+		}
+	}
+}
+
+// forget ends a slice's keys and its socket.
+func (c *Client) forget(s *slice) {
+	delete(c.slices, s.key)
+	for _, p := range s.pairs() {
+		p.Out.Stop()
+	}
+	s.socket.Close()
+	c.dirty = true
+}
+
+func (c *Client) closeSlices() {
+	for _, s := range c.slices {
+		c.forget(s)
+	}
+	c.publishIfDirty()
+}
+
+// table is one default route over the newest usable epoch of each slice; a
+// spare carries traffic only when nothing else can.
+func (c *Client) table() *dataplane.Table {
+	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
+	route := &dataplane.Route{Set: &slicing.Set{Mode: c.mode()}}
+	spares := !c.anyUsable()
+	for _, key := range c.sortedKeys() {
+		s := c.slices[key]
+		for _, p := range s.pairs() {
+			t.In[p.In.SPI()] = p
+		}
+		if !s.usable() || s.spare != spares || c.superseded(key) {
+			continue
+		}
+		route.Slices = append(route.Slices, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI})
+		route.Set.Weights = append(route.Set.Weights, max(1, s.grant.Weight))
+	}
+	t.Default = route
+	return t
+}
+
+// sortedKeys keeps a slice at its place in the route from table to table.
+func (c *Client) sortedKeys() []sliceKey {
+	return slices.SortedFunc(maps.Keys(c.slices), func(x, y sliceKey) int {
+		return cmp.Or(cmp.Compare(x.number, y.number), cmp.Compare(x.epoch, y.epoch))
+	})
+}
+
+func (c *Client) anyUsable() bool {
+	for _, s := range c.slices {
+		if s.usable() && !s.spare {
+			return true
+		}
+	}
+	return false
+}
+
+// superseded reports whether a newer epoch of the slice is usable.
+func (c *Client) superseded(key sliceKey) bool {
+	for other, s := range c.slices {
+		if other.number == key.number && other.epoch > key.epoch && s.usable() {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Client) mode() slicing.Mode {
+	if c.session == nil {
+		return slicing.Burst
+	}
+	mode, err := slicing.ParseMode(string(c.session.welcome.Mode))
+	if err != nil {
+		return slicing.Burst
+	}
+	return mode
+}
+
+type controlMessage struct {
+	key     sliceKey
+	payload []byte
+}
+
+// apply handles an authenticated control message of an agent.
+func (e controlMessage) apply(c *Client) {
+	s := c.slices[e.key]
+	if s == nil || len(e.payload) == 0 {
+		return
+	}
+	now := c.config.Now()
+	switch e.payload[0] {
+	case probe.KindReply:
+		if r, ok := probe.ParseReply(e.payload); ok {
+			s.pulse.answered(r, now)
+		}
+	case probe.KindPrekeyPart:
+		c.takeRekeyOffer(s, e.payload[1:])
+	case probe.KindConfirm:
+		c.finishRekey(s, e.payload[1:], now)
+	}
+}
+
+// takeRekeyOffer answers the agent's next prekey inside the old SA.
+func (c *Client) takeRekeyOffer(s *slice, body []byte) {
+	parts, keys, err := s.machine.OfferPart(c.config.Random, body, c.freshSPI())
+	if err != nil {
+		c.config.Log.Debug("rekey offer not usable", "slice", s.key.number, "error", err)
+		return
+	}
+	if keys != nil {
+		if s.next, err = c.newPair(s, *keys); err != nil {
+			c.config.Log.Error("slice not rekeyed", "error", err)
+			return
+		}
+		c.dirty = true
+		c.publishIfDirty()
+	}
+	for _, part := range parts {
+		_ = s.pair.SendControl(append([]byte{probe.KindAcceptPart}, part...)) // the agent offers again
+	}
+}
+
+// finishRekey starts to seal under the new keys.
+func (c *Client) finishRekey(s *slice, body []byte, now time.Duration) {
+	if s.next == nil || s.machine.RekeyConfirm(body) != nil {
+		return
+	}
+	s.older, s.olderAt = s.pair, now+RetireAfter
+	s.pair, s.next = s.next, nil
+	c.dirty = true
+	c.publishIfDirty()
+	c.ask(s, now) // the agent switches when it has opened a packet of the new SA
+}

@@ -1,0 +1,77 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+)
+
+// Client calls operations over some connection.
+type Client struct {
+	http   *http.Client
+	socket string
+}
+
+// NewClient calls over connections that dial makes.
+func NewClient(dial func(ctx context.Context) (net.Conn, error)) *Client {
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DisableKeepAlives: true,
+	}}}
+}
+
+// Local calls the daemon behind a unix socket.
+func Local(socket string) *Client {
+	c := NewClient(func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	})
+	c.socket = socket
+	return c
+}
+
+// Call runs one operation and decodes its answer into out, which may be nil.
+func (c *Client) Call(ctx context.Context, name string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://meshcrypt/v1/"+name, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer response.Body.Close()
+	var reply envelope
+	if err := json.NewDecoder(io.LimitReader(response.Body, MaxBody)).Decode(&reply); err != nil {
+		return Errorf(CodeUnreachable, "meshcrypt status", "the daemon's answer broke off: %v", err)
+	}
+	if reply.Error != nil {
+		return reply.Error
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(reply.Result, out)
+}
+
+func (c *Client) unreachable(err error) error {
+	switch {
+	case c.socket == "":
+		return Errorf(CodeUnreachable, "meshcrypt status", "the arbiter does not answer: %v", err)
+	case errors.Is(err, os.ErrPermission):
+		return Errorf(CodeUnreachable, "sudo meshcrypt ...", "no permission to open %s", c.socket)
+	default:
+		return Errorf(CodeUnreachable, "start it with meshcrypt run, or name its --data-dir",
+			"no daemon answers at %s", c.socket)
+	}
+}

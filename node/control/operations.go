@@ -1,0 +1,204 @@
+package control
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Names of the operations.
+const (
+	OpStatus        = "status"
+	OpMembers       = "members"
+	OpSessions      = "sessions"
+	OpKick          = "sessions/kick"
+	OpTokenCreate   = "token/create"
+	OpTokenList     = "token/list"
+	OpTokenRevoke   = "token/revoke"
+	OpClientPut     = "client/put"
+	OpClientList    = "client/list"
+	OpClientRevoke  = "client/revoke"
+	OpClientProfile = "client/profile"
+	OpLeave         = "leave"
+	OpDrain         = "drain"
+	OpRaftPeers     = "raft/peers"
+	OpRaftTransfer  = "raft/transfer"
+	OpDisconnect    = "disconnect"
+)
+
+// Nothing is the request or answer of an operation that needs none.
+type Nothing struct{}
+
+// Status is what a node knows of itself and the mesh, measured at call time.
+type Status struct {
+	Schema    string             `json:"schema"`
+	Health    string             `json:"health"` // ok or degraded
+	Problems  []string           `json:"problems"`
+	Cluster   identity.ClusterID `json:"cluster"`
+	Name      string             `json:"name"`
+	Node      identity.NodeID    `json:"node"`
+	Index     identity.Index     `json:"index"`
+	Version   string             `json:"version"`
+	Uptime    time.Duration      `json:"uptime_ns"`
+	Arbiter   string             `json:"arbiter"` // name; empty when none is known
+	Fence     string             `json:"fence"`   // incarnation.term
+	WordAge   time.Duration      `json:"arbiter_word_age_ns"`
+	Voter     bool               `json:"voter"`
+	Roles     []string           `json:"roles"`
+	CertLeft  time.Duration      `json:"certificate_left_ns"`
+	Slices    int                `json:"slices"`
+	Routes    int                `json:"routes"`
+	Parts     []string           `json:"parts"` // pool parts this node is egress of
+	Path      string             `json:"path"`  // verdict of the plaintext path self-test
+	Delivered map[string]uint64  `json:"delivered"`
+	Dropped   map[string]uint64  `json:"dropped"`
+}
+
+// Members lists the mesh.
+type Members struct {
+	Schema  string   `json:"schema"`
+	Members []Member `json:"members"`
+}
+
+// Member is one node.
+type Member struct {
+	Name     string          `json:"name"`
+	ID       identity.NodeID `json:"id"`
+	Index    identity.Index  `json:"index"`
+	Outer    netip.AddrPort  `json:"outer"`
+	Inside   netip.Addr      `json:"inside"`
+	May      []string        `json:"may"`
+	Is       []string        `json:"is"`
+	State    string          `json:"state"` // up, silent, drained
+	Arbiter  bool            `json:"arbiter"`
+	Voter    bool            `json:"voter"`
+	Load     float64         `json:"load"` // 0..1, from gossip
+	Slices   int             `json:"slices"`
+	Capacity uint32          `json:"capacity_mcpu"`
+}
+
+// Sessions lists sessions.
+type Sessions struct {
+	Schema   string    `json:"schema"`
+	Sessions []Session `json:"sessions"`
+}
+
+// Session is one session.
+type Session struct {
+	ID        string        `json:"id"`
+	Client    string        `json:"client"`
+	Leases    []netip.Addr  `json:"leases"`
+	State     string        `json:"state"`
+	Reason    string        `json:"reason,omitempty"`
+	Egress    string        `json:"egress"`
+	Second    string        `json:"second"`
+	Mode      string        `json:"mode"`
+	Connected bool          `json:"connected"` // its control connection is open
+	Slices    []Slice       `json:"slices"`
+	Bytes     uint64        `json:"bytes"`
+	Age       time.Duration `json:"age_ns"`
+}
+
+// Slice is one slice of a session.
+type Slice struct {
+	Number uint8   `json:"number"`
+	Epoch  uint32  `json:"epoch"`
+	Agent  string  `json:"agent"`
+	State  string  `json:"state"`
+	Weight uint32  `json:"weight"`
+	SPI    string  `json:"spi"`
+	In     uint64  `json:"bytes_in"`
+	Out    uint64  `json:"bytes_out"`
+	Share  float64 `json:"share"` // of the session's bytes, both ways
+}
+
+// SessionsRequest selects sessions; ID may be a prefix.
+type SessionsRequest struct {
+	ID    string `json:"id,omitempty"`
+	Ended bool   `json:"ended,omitempty"`
+}
+
+// KickRequest ends a session; ID may be a prefix.
+type KickRequest struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// TokenRequest asks for a join token.
+type TokenRequest struct {
+	Roles []string      `json:"roles"`
+	Uses  int           `json:"uses"`
+	TTL   time.Duration `json:"ttl_ns"`
+}
+
+// TokenCreated is a fresh token; it is shown once.
+type TokenCreated struct {
+	Schema string `json:"schema"`
+	Token  string `json:"token"`
+}
+
+// Tokens lists tokens, without their secrets.
+type Tokens struct {
+	Schema string  `json:"schema"`
+	Tokens []Token `json:"tokens"`
+}
+
+// Token is one join token.
+type Token struct {
+	ID    string        `json:"id"`
+	Roles []string      `json:"roles"`
+	Uses  int           `json:"uses_left"`
+	Left  time.Duration `json:"left_ns"`
+	State string        `json:"state"` // valid, used, expired, revoked
+}
+
+// NameRequest names one object.
+type NameRequest struct {
+	Name string `json:"name"`
+}
+
+// ClientRequest adds a client. The password never travels: only the public
+// key that was derived from it.
+type ClientRequest struct {
+	Client  registry.Client `json:"client"`
+	Replace bool            `json:"replace"`
+}
+
+// Clients lists clients.
+type Clients struct {
+	Schema  string      `json:"schema"`
+	Clients []ClientRow `json:"clients"`
+}
+
+// ClientRow is one client of the registry.
+type ClientRow struct {
+	Name     string         `json:"name"`
+	State    string         `json:"state"` // allowed or revoked
+	Group    string         `json:"group"`
+	Prefixes []netip.Prefix `json:"prefixes"`
+	Sessions int            `json:"sessions"`
+}
+
+// DrainRequest withdraws or returns a node's roles; empty Node is this one.
+type DrainRequest struct {
+	Node string `json:"node"`
+	Undo bool   `json:"undo"`
+}
+
+// RaftPeers lists the Raft configuration.
+type RaftPeers struct {
+	Schema string     `json:"schema"`
+	Term   uint64     `json:"term"`
+	Index  uint64     `json:"index"`
+	Peers  []RaftPeer `json:"peers"`
+}
+
+// RaftPeer is one server of the configuration.
+type RaftPeer struct {
+	Name   string          `json:"name"`
+	ID     identity.NodeID `json:"id"`
+	Leader bool            `json:"leader"`
+	Voter  bool            `json:"voter"`
+}

@@ -1,0 +1,58 @@
+//go:build meshcrypt_insecure
+
+package node
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/esp/oracle"
+)
+
+// This file is in test builds only. It gives away what production never does:
+// nonces to the oracle of a test run (I2), keys to a decrypting capture, and
+// the wall clock to whoever sets the environment.
+const (
+	envOracle = "MESHCRYPT_NONCE_ORACLE" // file shared by all processes of a run
+	envKeys   = "MESHCRYPT_KEYLOG"       // file of "SPI key||salt" lines
+	envClock  = "MESHCRYPT_CLOCK_OFFSET" // a duration added to the wall clock
+)
+
+func wallClock() func() time.Time {
+	offset, err := time.ParseDuration(os.Getenv(envClock))
+	if err != nil {
+		return time.Now
+	}
+	return func() time.Time { return time.Now().Add(offset) }
+}
+
+func openLedger() (esp.Ledger, error) {
+	path := os.Getenv(envOracle)
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("nonce oracle: %w", err)
+	}
+	return oracle.NewRecorder(f, func(err error) { panic("nonce oracle: " + err.Error()) }), nil
+}
+
+// keyLog writes each SA's key for a capture to be decrypted with.
+func keyLog() func(spi uint32, key esp.Key) {
+	path := os.Getenv(envKeys)
+	if path == "" {
+		return nil
+	}
+	return func(spi uint32, key esp.Key) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			panic("key log: " + err.Error())
+		}
+		defer f.Close()
+		fmt.Fprintf(f, "0x%08x 0x%s\n", spi, hex.EncodeToString(key.Reveal()))
+	}
+}

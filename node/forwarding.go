@@ -1,0 +1,161 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/host"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+)
+
+// forwarding is a node's packet path: the host's stack, the TUN, the sockets,
+// the engine and the gateway.
+type forwarding struct {
+	log     *slog.Logger
+	host    *host.Node
+	device  tun.Device
+	outer   []link.Socket
+	inside  []link.Socket
+	engine  *dataplane.Engine
+	gateway *gateway.Gateway
+	ledger  esp.Ledger
+	agent   *agent.Agent // set before the first packet
+}
+
+// workers is how many TUN queues and sockets a port has.
+func workers() int { return min(runtime.GOMAXPROCS(0), MaxWorkers) }
+
+// openForwarding prepares the host before the TUN comes up, so that nothing
+// meant for the tunnel ever leaves in clear; what was opened is closed when a
+// later step fails.
+func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *forwarding, err error) {
+	f = &forwarding{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close(false))
+			f = nil
+		}
+	}()
+	if f.ledger, err = openLedger(); err != nil {
+		return f, err
+	}
+	if f.host, err = host.PrepareNode(host.NodeConfig{
+		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Port: self.Listen.Port(),
+		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Log: log,
+	}); err != nil {
+		return f, err
+	}
+	if f.device, err = tun.Open(self.TUN, workers(), InnerMTU); err != nil {
+		return f, err
+	}
+	if err = f.host.Up(); err != nil {
+		return f, err
+	}
+	for _, warning := range f.host.Warnings() {
+		log.Warn(warning)
+	}
+	return f, f.openSockets(self)
+}
+
+func (f *forwarding) openSockets(self datadir.Node) (err error) {
+	if f.outer, err = link.Listen(link.Config{Addr: self.Listen, Count: workers()}); err != nil {
+		return fmt.Errorf("%w (is another process on UDP port %d? choose another with --listen)", err, self.Listen.Port())
+	}
+	f.inside, err = link.Listen(link.Config{
+		Addr: netip.AddrPortFrom(self.Inside, insidePort(self)), Count: workers(), Device: self.InsideIf,
+	})
+	if err != nil {
+		return err
+	}
+	f.gateway, err = gateway.New(gateway.Config{OpenPort: f.openPort(self), Clock: clockNanoseconds})
+	if err != nil {
+		return err
+	}
+	f.engine, err = dataplane.New(dataplane.Config{
+		Device: f.device, Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway, USO: true,
+		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
+			f.agent.ReceiveMarked(from, path, m, datagram)
+		},
+		Violation: f.violation,
+		Stalled:   func(gap time.Duration) { f.agent.Stalled(gap) },
+		Fault:     func(err error) { f.log.Error("a packet worker gave up", "error", err) },
+	})
+	return err
+}
+
+// openPort opens one inside port of the gateway, towards the nodes.
+func (f *forwarding) openPort(self datadir.Node) func() (link.Socket, error) {
+	addr := netip.AddrPortFrom(self.Listen.Addr(), 0)
+	return func() (link.Socket, error) {
+		sockets, err := link.Listen(link.Config{Addr: addr})
+		if err != nil {
+			return nil, err
+		}
+		return sockets[0], nil
+	}
+}
+
+func (f *forwarding) violation(reason dataplane.Reason, _ *dataplane.Pair, path link.Path) {
+	f.agent.Violation(reason.String(), path.Remote.Addr())
+}
+
+// start lets packets in; the agent must be ready for what they bring.
+func (f *forwarding) start(a *agent.Agent) error {
+	f.agent = a
+	return f.engine.Start()
+}
+
+// keep lets the gateway's rows age.
+func (f *forwarding) keep(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f.gateway.Tick()
+		}
+	}
+}
+
+// close ends the packet path and gives the host back. A member that will run
+// again leaves its blackhole routes; one that left the mesh does not.
+func (f *forwarding) close(left bool) (err error) {
+	if f.engine != nil {
+		err = f.engine.Close()
+	} else {
+		err = f.closeParts()
+	}
+	if f.gateway != nil {
+		err = errors.Join(err, f.gateway.Close())
+	}
+	if f.host != nil {
+		err = errors.Join(err, f.host.Close(!left))
+	}
+	return err
+}
+
+// closeParts closes what no engine owns yet.
+func (f *forwarding) closeParts() (err error) {
+	for _, s := range append(f.outer, f.inside...) {
+		err = errors.Join(err, s.Close())
+	}
+	if f.device != nil {
+		err = errors.Join(err, f.device.Close())
+	}
+	return err
+}
+
+func clockNanoseconds() int64 { return int64(bootTime()) }

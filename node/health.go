@@ -1,0 +1,72 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// problems are the sentences behind a degraded health: what is wrong and what
+// to do about it.
+func (n *Node) problems(heard bool, path probe.Verdict, silent []string, certLeft time.Duration) []string {
+	var all []string
+	if !heard {
+		all = append(all, n.noArbiter())
+	}
+	if path == probe.PathBroken {
+		all = append(all, fmt.Sprintf("this host does not forward from %s to %s: allow it in the host's firewall (nft list ruleset)",
+			n.self.TUN, n.self.InsideIf))
+	}
+	if len(silent) > 0 {
+		all = append(all, "no answer over the inside network from "+strings.Join(silent, ", "))
+	}
+	if certLeft <= 0 {
+		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
+	}
+	return all
+}
+
+// noArbiter names the way out of a mesh of two that lost its only voter.
+func (n *Node) noArbiter() string {
+	voters := 0
+	for _, row := range n.members.all() {
+		if row.Voter {
+			voters++
+		}
+	}
+	if voters == 1 && n.store.Load() != nil {
+		return "the only voter does not answer; sessions run headless. If it will not come back: meshcrypt operator recover"
+	}
+	return "no arbiter answers; sessions run headless, new logins wait"
+}
+
+// counts sums what the packet path delivered and dropped, by name.
+func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[string]uint64) {
+	delivered, dropped = make(map[string]uint64), make(map[string]uint64)
+	engine, forwarder := f.engine.Stats(), f.gateway.Stats()
+	for p, count := range engine.Delivered {
+		delivered[dataplane.Port(p).String()] = count
+	}
+	delivered["gateway"] = forwarder.Forwarded + forwarder.Answered
+	for _, reason := range dataplane.Reasons() {
+		addCount(dropped, reason.String(), engine.Dropped[reason])
+	}
+	for _, reason := range gateway.Reasons() {
+		addCount(dropped, "gateway-"+reason.String(), forwarder.Dropped[reason])
+	}
+	for reason, count := range rejects {
+		addCount(dropped, reason, count)
+	}
+	addCount(dropped, "kernel-queue", engine.Lost+forwarder.Lost)
+	return delivered, dropped
+}
+
+func addCount(into map[string]uint64, name string, count uint64) {
+	if count > 0 {
+		into[name] += count
+	}
+}

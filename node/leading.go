@@ -1,0 +1,208 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// raftLayer carries the log's streams over the one TCP port.
+type raftLayer struct {
+	net.Listener
+	node *Node
+}
+
+// Dial opens a stream to a server wherever the members' list says it is.
+func (l raftLayer) Dial(ctx context.Context, server identity.NodeID) (net.Conn, error) {
+	row := l.node.members.find(server)
+	if row.Index == 0 {
+		return nil, fmt.Errorf("node: no address is known for voter %s", server.Short())
+	}
+	dialer := tls.Dialer{Config: l.node.trust.ToNode(port.ALPNRaft, server)}
+	return dialer.DialContext(ctx, "tcp", row.Outer.String())
+}
+
+// openStoreIfKept opens the log if this node keeps one: the founder, a voter,
+// a standby.
+func (n *Node) openStoreIfKept() error {
+	_, err := os.Stat(n.dir.Path(datadir.RaftDir))
+	_, founding, foundingErr := n.dir.Founding()
+	switch {
+	case foundingErr != nil:
+		return foundingErr
+	case err != nil && !founding:
+		return nil
+	}
+	return n.openStore(err != nil && founding)
+}
+
+// openStore starts this node's replica. The Raft port admits only keys of the
+// Raft configuration, or those an arbiter named when it asked for a standby:
+// the library itself would take entries from anyone it can talk to.
+func (n *Node) openStore(bootstrap bool) error {
+	check := func(raw [][]byte) error { return n.trust.Voter(raw, n.inElectorate) }
+	store, err := consensus.Open(consensus.Config{
+		Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log,
+		Layer: raftLayer{n.port.Listener(port.ALPNRaft, pki.Server(port.ALPNRaft, n.trust.Certificate, check)), n},
+	})
+	if err != nil {
+		return err
+	}
+	n.store.Store(store)
+	n.kept <- struct{}{} // once in a process: there is one log
+	return nil
+}
+
+func (n *Node) inElectorate(id identity.NodeID) bool {
+	n.members.mu.Lock()
+	admitted := n.members.admit[id]
+	n.members.mu.Unlock()
+	if admitted {
+		return true
+	}
+	store := n.store.Load()
+	if store == nil {
+		return false
+	}
+	for _, server := range store.Servers() {
+		if server.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// keepLog obeys the arbiter's wish for a standby.
+func (n *Node) keepLog(wish protocol.Standby) {
+	n.members.mu.Lock()
+	n.members.admit = make(map[identity.NodeID]bool)
+	for _, id := range wish.Voters {
+		n.members.admit[id] = true
+	}
+	n.members.mu.Unlock()
+	if n.store.Load() != nil {
+		return
+	}
+	if err := n.openStore(false); err != nil {
+		n.config.Log.Error("the log cannot be kept", "error", err)
+	}
+}
+
+func (n *Node) closeStore() {
+	if store := n.store.Load(); store != nil {
+		if err := store.Close(); err != nil {
+			n.config.Log.Error("log not closed", "error", err)
+		}
+	}
+}
+
+// keepLeading serves a term whenever this node leads; it returns only with a
+// failure of the log that ends the daemon, or when ctx ends.
+func (n *Node) keepLeading(ctx context.Context) error {
+	store, err := n.awaitStore(ctx)
+	if err != nil || store == nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-store.Failed():
+			return err
+		case now := <-store.Leadership():
+			for now.Leader && ctx.Err() == nil {
+				now = n.lead(ctx, store, now)
+			}
+		}
+	}
+}
+
+// lead serves one term and returns the leadership that ended it.
+func (n *Node) lead(ctx context.Context, store *consensus.Raft, now consensus.Leadership) consensus.Leadership {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- n.serveTerm(ctx, store, now.Term) }()
+	for {
+		select {
+		case next := <-store.Leadership():
+			if next == now {
+				continue
+			}
+			cancel()
+			<-served
+			n.redirect()
+			return next
+		case err := <-served:
+			if err != nil {
+				n.config.Log.Error("this node cannot be the arbiter", "error", err)
+			}
+			n.redirect()
+			if ctx.Err() == nil {
+				// Somebody else may be able to.
+				_ = store.TransferLeadership(ctx)
+			}
+			return consensus.Leadership{}
+		}
+	}
+}
+
+func (n *Node) serveTerm(ctx context.Context, store *consensus.Raft, term uint64) error {
+	if err := n.found(ctx, store); err != nil {
+		return err
+	}
+	n.link.set(n.trust.Key.ID(), n.self.Outer)
+	return arbiter.Serve(ctx, arbiter.Config{
+		Trust: n.trust, Store: store, Port: n.port, Random: rand.Reader,
+		Now: bootTime, Wall: wallClock(), Log: n.config.Log, Serving: n.arbiter.Store,
+	}, term)
+}
+
+// found commits the first commands of a new mesh, once.
+func (n *Node) found(ctx context.Context, store *consensus.Raft) error {
+	founding, ok, err := n.dir.Founding()
+	if err != nil || !ok {
+		return err
+	}
+	commands := []registry.Command{{ID: founding.ID[0], Found: &founding.Found}}
+	for i := range founding.Tokens {
+		commands = append(commands, registry.Command{ID: founding.ID[1], CreateToken: &registry.CreateToken{Token: founding.Tokens[i]}})
+	}
+	for _, command := range commands {
+		result, err := store.Propose(ctx, command)
+		if err == nil {
+			err = result.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("founding: %w", err)
+		}
+	}
+	n.config.Log.Info("mesh founded", "cluster", n.self.Cluster)
+	return n.dir.ForgetFounding()
+}
+
+// awaitStore returns this node's replica once it keeps one.
+func (n *Node) awaitStore(ctx context.Context) (*consensus.Raft, error) {
+	for {
+		if store := n.store.Load(); store != nil {
+			return store, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-n.kept:
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package node
+
+import "time"
+
+// Limits and times of a node (I10).
+const (
+	// FirstTokenUses and FirstTokenLife are of the token that init prints.
+	FirstTokenUses = 4
+	FirstTokenLife = time.Hour
+	// DefaultHeadless is how long data runs without word from an arbiter;
+	// with a single voter it is HeadlessAlone, for nobody can take over.
+	DefaultHeadless = 15 * time.Minute
+	HeadlessAlone   = 24 * time.Hour
+	// RenewCheck is how often the certificate's age is looked at.
+	RenewCheck = time.Minute
+	// DialTimeout bounds a TLS connection to another node.
+	DialTimeout = 2 * time.Second
+	// JoinTimeout bounds a join or renewal through one peer.
+	JoinTimeout = 10 * time.Second
+	// OperatorWait bounds one operation.
+	OperatorWait = 10 * time.Second
+	// RelayWait is how long a client's connection waits for an arbiter.
+	RelayWait = 3 * time.Second
+	// CalibrateFor is how long the sealing capacity is measured at start.
+	CalibrateFor = 50 * time.Millisecond
+	// GossipEvery is how often the load is gossiped and lost members are sought.
+	GossipEvery = time.Second
+)
+
+const (
+	// MaxWorkers bounds the TUN queues and the sockets of one port.
+	MaxWorkers = 16
+	// MaxCandidates bounds one search for the arbiter.
+	MaxCandidates = 16
+	// InnerMTU is the MTU of the TUN: an inner packet of this size makes an
+	// outer one of 1,484 bytes over IPv4.
+	InnerMTU = 1420
+)

@@ -1,0 +1,191 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// term returns the arbiter served by this process.
+func (n *Node) term() (*arbiter.Arbiter, error) {
+	if a := n.arbiter.Load(); a != nil {
+		return a, nil
+	}
+	return nil, control.Errorf(control.CodeDegraded, "run the same command again", "no arbiter right now: an election is under way")
+}
+
+// report is what the streams of the present term know.
+func (n *Node) report(ctx context.Context) (arbiter.Report, error) {
+	a, err := n.term()
+	if err != nil {
+		return arbiter.Report{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, OperatorWait)
+	defer cancel()
+	return a.Report(ctx)
+}
+
+func (n *Node) listMembers(r *http.Request, _ control.Nothing) (control.Members, error) {
+	report, err := n.report(r.Context())
+	if err != nil {
+		return control.Members{}, err
+	}
+	voters := make(map[identity.NodeID]bool)
+	for _, server := range n.store.Load().Servers() {
+		voters[server.ID] = server.Voter
+	}
+	out := control.Members{Schema: "meshcrypt.members/v1", Members: []control.Member{}}
+	err = n.view(func(s *registry.State) {
+		carried := slicesByAgent(s)
+		for _, node := range s.Members() {
+			load, up := report.Load[node.ID]
+			out.Members = append(out.Members, control.Member{
+				Name: node.Name, ID: node.ID, Index: node.Index, Outer: node.Outer, Inside: node.Inside,
+				May: node.May.Names(), Is: node.Is.Names(), State: memberState(node, up),
+				Arbiter: node.ID == n.trust.Key.ID(), Voter: voters[node.ID], Load: load,
+				Slices: carried[node.ID], Capacity: node.Capacity,
+			})
+		}
+	})
+	return out, err
+}
+
+func memberState(node *registry.Node, up bool) string {
+	switch {
+	case !up:
+		return "silent"
+	case node.Drained:
+		return "drained"
+	default:
+		return "up"
+	}
+}
+
+func slicesByAgent(s *registry.State) map[identity.NodeID]int {
+	carried := make(map[identity.NodeID]int)
+	for _, live := range s.ActiveSessions() {
+		for _, sl := range live.Slices {
+			if sl.State == registry.SliceUp {
+				carried[sl.Agent]++
+			}
+		}
+	}
+	return carried
+}
+
+func (n *Node) listSessions(r *http.Request, in control.SessionsRequest) (control.Sessions, error) {
+	report, err := n.report(r.Context())
+	if err != nil {
+		return control.Sessions{}, err
+	}
+	out := control.Sessions{Schema: "meshcrypt.sessions/v1", Sessions: []control.Session{}}
+	err = n.view(func(s *registry.State) {
+		for _, live := range s.Sessions {
+			ended := live.State == registry.SessionEnded
+			if strings.HasPrefix(live.ID.String(), in.ID) && (ended == in.Ended || in.ID != "") {
+				out.Sessions = append(out.Sessions, sessionRow(s, live, report))
+			}
+		}
+	})
+	slices.SortFunc(out.Sessions, func(x, y control.Session) int {
+		return cmp.Or(strings.Compare(x.Client, y.Client), strings.Compare(x.ID, y.ID))
+	})
+	return out, err
+}
+
+func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report) control.Session {
+	name := func(id identity.NodeID) string {
+		if node := s.Nodes[id]; node != nil {
+			return node.Name
+		}
+		return ""
+	}
+	row := control.Session{
+		ID: live.ID.String(), Client: live.Client, Leases: live.Leases, State: string(live.State), Reason: live.Reason,
+		Egress: name(live.Egress), Second: name(live.Second), Mode: string(live.Mode),
+		Connected: report.Connected[live.ID], Bytes: live.Bytes, Slices: []control.Slice{},
+		Age: time.Duration(s.Tick-live.Opened) * time.Second,
+	}
+	var total uint64
+	for _, sl := range live.Slices {
+		u := report.Usage[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
+		total += u.In + u.Out
+		row.Slices = append(row.Slices, control.Slice{
+			Number: sl.Number, Epoch: sl.Epoch, Agent: name(sl.Agent), State: string(sl.State), Weight: sl.Weight,
+			SPI: fmt.Sprintf("0x%08x", sl.SPI), In: u.In, Out: u.Out,
+		})
+	}
+	for i := range row.Slices {
+		if total > 0 {
+			row.Slices[i].Share = float64(row.Slices[i].In+row.Slices[i].Out) / float64(total)
+		}
+	}
+	row.Bytes = max(row.Bytes, total)
+	return row
+}
+
+// findSession resolves a session's id from its first characters.
+func (n *Node) findSession(prefix string) (found registry.SessionID, err error) {
+	count := 0
+	err = n.view(func(s *registry.State) {
+		for _, live := range s.ActiveSessions() {
+			if prefix != "" && strings.HasPrefix(live.ID.String(), prefix) {
+				found = live.ID
+				count++
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return found, err
+	case count == 0:
+		return found, control.Errorf(control.CodeFailed, "meshcrypt sessions", "no session begins with %q", prefix)
+	case count > 1:
+		return found, control.Errorf(control.CodeUsage, "give more characters: meshcrypt sessions", "%d sessions begin with %q", count, prefix)
+	}
+	return found, nil
+}
+
+func (n *Node) kick(r *http.Request, in control.KickRequest) (control.Nothing, error) {
+	a, err := n.term()
+	if err != nil {
+		return control.Nothing{}, err
+	}
+	id, err := n.findSession(in.ID)
+	if err != nil {
+		return control.Nothing{}, err
+	}
+	return control.Nothing{}, a.End(r.Context(), id, cmp.Or(in.Reason, "ended by the operator"))
+}
+
+func (n *Node) drain(r *http.Request, in control.DrainRequest) (control.Nothing, error) {
+	a, err := n.term()
+	if err != nil {
+		return control.Nothing{}, err
+	}
+	var id identity.NodeID
+	err = n.view(func(s *registry.State) {
+		for _, node := range s.Members() {
+			if node.Name == in.Node || in.Node != "" && strings.HasPrefix(node.ID.String(), in.Node) {
+				id = node.ID
+			}
+		}
+	})
+	if err == nil && id.IsZero() {
+		err = control.Errorf(control.CodeFailed, "meshcrypt members", "no member is called %q", in.Node)
+	}
+	if err != nil {
+		return control.Nothing{}, err
+	}
+	return control.Nothing{}, a.Drain(r.Context(), id, !in.Undo)
+}

@@ -1,0 +1,322 @@
+// Package node puts the parts together: it builds every part of a member or of
+// a client, starts them in one visible order, and stops them in the reverse
+// order. It owns that order, the operator's operations, and the steps by which
+// a host becomes a member. It does not own what the parts do.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh"
+	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/load"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/trust"
+)
+
+// ErrLeft is how Run ends when the node is no longer a member.
+var ErrLeft = errors.New("node: this host has left the mesh")
+
+// RunConfig is what a member's daemon is started with.
+type RunConfig struct {
+	DataDir string
+	Log     *slog.Logger
+	Version string
+}
+
+// Node is one member's daemon. Its fields are set once, in the order in which
+// Run starts the parts.
+type Node struct {
+	config  RunConfig
+	started time.Time
+	boot    identity.BootID
+	dir     *datadir.Dir
+	self    datadir.Node
+	trust   *trust.Trust
+	meter   *meter
+	mbit    uint32
+	forward *forwarding
+	agent   *agent.Agent
+	port    *port.Port
+	gossip  *mesh.Mesh
+	store   atomic.Pointer[consensus.Raft]  // nil while this node keeps no log
+	arbiter atomic.Pointer[arbiter.Arbiter] // nil unless this node leads
+	link    arbiterLink
+	members memberList
+	kept    chan struct{} // signalled when this node starts to keep the log
+	left    chan string   // why this node is a member no more
+	group   sync.WaitGroup
+}
+
+// memberList is the members as last told by an arbiter. It outlives arbiters
+// and restarts; it is a way to find the mesh, not an authority.
+type memberList struct {
+	mu    sync.Mutex // protects what follows
+	rows  []protocol.NodeRow
+	fence protocol.Fence
+	key   []byte                   // gossip key
+	admit map[identity.NodeID]bool // voters about to add this node
+}
+
+// Run is a member's daemon until ctx ends. It needs the data directory that
+// Found or Join wrote.
+func Run(ctx context.Context, config RunConfig) error {
+	dir, err := datadir.Open(config.DataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}, 1), left: make(chan string, 1)}
+	rand.Read(n.boot[:])
+	if err := n.remember(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return n.run(ctx, cancel)
+}
+
+// remember reads who this node is.
+func (n *Node) remember() (err error) {
+	if n.self, err = n.dir.Node(); err != nil {
+		return err
+	}
+	keys, err := n.dir.Keys()
+	if err != nil {
+		return err
+	}
+	certificate, err := n.dir.Certificate()
+	if err != nil {
+		return err
+	}
+	members, err := n.dir.Members()
+	if err != nil {
+		return err
+	}
+	n.members.rows, n.members.fence, n.members.key = members.Nodes, members.Fence, members.GossipKey
+	n.trust, err = trust.New(trust.Config{
+		Cluster: n.self.Cluster, CA: n.self.CA, Certificate: certificate,
+		Identity: keys.Identity, Wrap: keys.Wrap, Save: n.dir.SaveCertificate, Wall: wallClock(),
+	})
+	return err
+}
+
+// run starts the parts: first what can fail for lack of permission or a free
+// port, then the packet path, then everything that talks to others. They stop
+// in the reverse order, the packet path last: it needs nobody.
+func (n *Node) run(ctx context.Context, cancel func()) (err error) {
+	n.meter = newMeter(n.self.Capacity, n.config.Log)
+	n.mbit = load.Calibrate(CalibrateFor)
+	if n.port, err = port.Listen(n.self.Listen, n.config.Log); err != nil {
+		return err
+	}
+	defer n.port.Close()
+	if n.forward, err = openForwarding(n.self, n.dir, n.config.Log); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
+	n.newAgent()
+	if err := n.forward.start(n.agent); err != nil {
+		return err
+	}
+	if err := n.openGossip(); err != nil {
+		return err
+	}
+	defer n.closeGossip()
+	if err := n.openStoreIfKept(); err != nil {
+		return err
+	}
+	defer n.closeStore()
+	operator, err := n.openOperator()
+	if err != nil {
+		return err
+	}
+	defer operator()
+	n.config.Log.Info("node is running", "name", n.self.Name, "node", n.trust.Key.ID().Short(),
+		"listen", n.self.Listen, "version", n.config.Version)
+	return n.serve(ctx, cancel)
+}
+
+// serve runs the loops until ctx ends, the node has left, or a part failed.
+func (n *Node) serve(ctx context.Context, cancel func()) error {
+	defer n.group.Wait()
+	defer cancel()
+	n.relayStrangers(ctx)
+	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.forward.keep}
+	for _, loop := range loops {
+		n.group.Go(func() { loop(ctx) })
+	}
+	failed := make(chan error, 1)
+	n.group.Go(func() { failed <- n.keepLeading(ctx) })
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	case reason := <-n.left:
+		n.config.Log.Info("this host is a member no more", "reason", reason)
+		n.left <- reason // for close
+		return ErrLeft
+	}
+}
+
+func (n *Node) hasLeft() bool { return len(n.left) > 0 }
+
+// newAgent wires the obedient half.
+func (n *Node) newAgent() {
+	n.agent = agent.New(agent.Config{
+		Key: n.trust.Key, Boot: n.boot, Index: n.self.Index,
+		Port: n.self.Outer.Port(), InsidePort: insidePort(n.self),
+		Engine: n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.host,
+		Inside: n.forward.inside[0], Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
+		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog,
+		Left:   n.leave,
+		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
+	}, n.members.fence)
+}
+
+// facts is what this node says of itself at the start of a stream.
+func (n *Node) facts() protocol.NodeHello {
+	return protocol.NodeHello{
+		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Inside: n.self.Inside,
+		Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
+	}
+}
+
+// learn keeps what the arbiter says of the mesh, in memory and on disk.
+func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.View) {
+	m := &n.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows, m.fence = rows, fence
+	if len(v.GossipKey) > 0 {
+		m.key = v.GossipKey
+	}
+	if len(v.Nodes) == 0 && !v.Full {
+		return
+	}
+	if err := n.dir.SaveMembers(datadir.Members{Nodes: rows, GossipKey: m.key, Fence: fence}); err != nil {
+		n.config.Log.Error("members not saved", "error", err)
+	}
+}
+
+// leave is told by the arbiter, or by the operator when no arbiter can be.
+func (n *Node) leave(reason string) {
+	select {
+	case n.left <- reason:
+	default:
+	}
+}
+
+// all returns the members as last heard.
+func (m *memberList) all() []protocol.NodeRow {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]protocol.NodeRow(nil), m.rows...)
+}
+
+// find returns a member's row; its Index is 0 when there is none.
+func (m *memberList) find(id identity.NodeID) protocol.NodeRow {
+	for _, row := range m.all() {
+		if row.ID == id {
+			return row
+		}
+	}
+	return protocol.NodeRow{}
+}
+
+// insidePort is where nodes hand on to each other.
+func insidePort(n datadir.Node) uint16 { return n.Outer.Port() + 2 }
+
+// gossipPort is where nodes gossip.
+func gossipPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
+
+// keepCertificate renews at two thirds of the certificate's life.
+func (n *Node) keepCertificate(ctx context.Context) {
+	ticker := time.NewTicker(RenewCheck)
+	defer ticker.Stop()
+	for {
+		if n.trust.Stale() {
+			if err := renew(ctx, n.trust, n.members.all()); err != nil {
+				n.config.Log.Warn("certificate not renewed", "left", n.trust.CertificateLeft().Round(time.Minute), "error", err)
+			} else {
+				n.config.Log.Info("certificate renewed", "left", n.trust.CertificateLeft().Round(time.Minute))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// openGossip joins the members' gossip: a hint, never an authority (I9).
+func (n *Node) openGossip() error {
+	known := func(id identity.NodeID) bool { return id == n.trust.Key.ID() || n.members.find(id).Index != 0 }
+	gossip, err := mesh.Open(mesh.Config{
+		Name: n.trust.Key.ID(), Cluster: n.self.Cluster, Bind: gossipPort(n.self.Listen),
+		Advertise: gossipPort(n.self.Outer), Key: n.members.key, Known: known, Log: n.config.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	n.gossip = gossip
+	return nil
+}
+
+func (n *Node) closeGossip() {
+	// Whoever does not hear the goodbye finds out by itself.
+	_ = n.gossip.Leave()
+	_ = n.gossip.Close()
+}
+
+// keepGossip finds the others again and tells them this node's load.
+func (n *Node) keepGossip(ctx context.Context) {
+	ticker := time.NewTicker(GossipEvery)
+	defer ticker.Stop()
+	for {
+		n.gossip.SetHint(mesh.Hint{
+			Index: n.self.Index, Boot: n.boot, Capacity: n.meter.capacity,
+			Load: uint32(n.meter.load() * float64(n.meter.capacity)),
+		})
+		if peers := n.lonely(); len(peers) > 0 {
+			if err := n.gossip.Join(peers); err != nil {
+				n.config.Log.Debug("gossip found nobody", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// lonely lists members to join while gossip knows no other node alive.
+func (n *Node) lonely() (peers []netip.AddrPort) {
+	for _, member := range n.gossip.Hints() {
+		if member.Node != n.trust.Key.ID() && member.State == mesh.Alive {
+			return nil
+		}
+	}
+	for _, row := range n.members.all() {
+		if row.ID != n.trust.Key.ID() {
+			peers = append(peers, gossipPort(row.Outer))
+		}
+	}
+	return peers
+}

@@ -1,0 +1,198 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// arbiterOperations are those that only the arbiter can answer: they read or
+// change the registry.
+func (n *Node) arbiterOperations() map[string]control.Operation {
+	return map[string]control.Operation{
+		control.OpMembers:       {Look: true, Do: control.Handle(n.listMembers)},
+		control.OpSessions:      {Look: true, Do: control.Handle(n.listSessions)},
+		control.OpKick:          {Do: control.Handle(n.kick)},
+		control.OpTokenCreate:   {Do: control.Handle(n.createToken)},
+		control.OpTokenList:     {Do: control.Handle(n.listTokens)},
+		control.OpTokenRevoke:   {Do: control.Handle(n.revokeToken)},
+		control.OpClientPut:     {Do: control.Handle(n.putClient)},
+		control.OpClientList:    {Look: true, Do: control.Handle(n.listClients)},
+		control.OpClientRevoke:  {Do: control.Handle(n.revokeClient)},
+		control.OpClientProfile: {Look: true, Do: control.Handle(n.clientProfile)},
+		control.OpDrain:         {Do: control.Handle(n.drain)},
+		control.OpRaftPeers:     {Look: true, Do: control.Handle(n.raftPeers)},
+		control.OpRaftTransfer:  {Do: control.Handle(n.transferLeadership)},
+	}
+}
+
+// propose commits a command of an operator and turns a refusal into words.
+func (n *Node) propose(ctx context.Context, command registry.Command) (registry.Result, error) {
+	store := n.store.Load()
+	if store == nil {
+		return registry.Result{}, consensus.ErrNotLeader
+	}
+	rand.Read(command.ID[:])
+	ctx, cancel := context.WithTimeout(ctx, OperatorWait)
+	defer cancel()
+	result, err := store.Propose(ctx, command)
+	switch {
+	case err != nil:
+		return result, control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
+	case result.Code != "":
+		return result, control.Errorf(control.CodeFailed, "", "%s", result.Err())
+	}
+	return result, nil
+}
+
+// view reads the registry at the leader.
+func (n *Node) view(f func(*registry.State)) error {
+	store := n.store.Load()
+	if store == nil {
+		return consensus.ErrNotLeader
+	}
+	store.View(f)
+	return nil
+}
+
+func (n *Node) createToken(r *http.Request, in control.TokenRequest) (control.TokenCreated, error) {
+	may := registry.RoleGateway | registry.RoleAgent
+	if len(in.Roles) > 0 {
+		var err error
+		if may, err = registry.ParseRoles(in.Roles); err != nil {
+			return control.TokenCreated{}, control.Errorf(control.CodeUsage, "meshcrypt token create --help", "%v", err)
+		}
+	}
+	token, verify, err := pki.NewToken(rand.Reader, n.trust.CAHash)
+	if err != nil {
+		return control.TokenCreated{}, err
+	}
+	uses, ttl := max(1, in.Uses), in.TTL
+	if ttl <= 0 {
+		ttl = FirstTokenLife
+	}
+	_, err = n.propose(r.Context(), registry.Command{CreateToken: &registry.CreateToken{Token: registry.Token{
+		ID: token.ID, Verify: verify, May: may, Uses: uses, Expires: registry.Tick(max(1, ttl/time.Second)),
+	}}})
+	return control.TokenCreated{Schema: "meshcrypt.token/v1", Token: token.String()}, err
+}
+
+func (n *Node) listTokens(*http.Request, control.Nothing) (control.Tokens, error) {
+	out := control.Tokens{Schema: "meshcrypt.tokens/v1", Tokens: []control.Token{}}
+	err := n.view(func(s *registry.State) {
+		for _, t := range s.Tokens {
+			row := control.Token{ID: t.ID, Roles: t.May.Names(), Uses: t.Uses, State: "valid"}
+			switch {
+			case t.Revoked:
+				row.State = "revoked"
+			case s.Tick >= t.Expires:
+				row.State = "expired"
+			case t.Uses <= 0:
+				row.State = "used"
+			default:
+				row.Left = time.Duration(t.Expires-s.Tick) * time.Second
+			}
+			out.Tokens = append(out.Tokens, row)
+		}
+	})
+	slices.SortFunc(out.Tokens, func(x, y control.Token) int { return strings.Compare(x.ID, y.ID) })
+	return out, err
+}
+
+func (n *Node) revokeToken(r *http.Request, in control.NameRequest) (control.Nothing, error) {
+	_, err := n.propose(r.Context(), registry.Command{RevokeToken: &registry.RevokeToken{ID: in.Name}})
+	return control.Nothing{}, err
+}
+
+func (n *Node) putClient(r *http.Request, in control.ClientRequest) (control.Nothing, error) {
+	if err := auth.CheckUser(in.Client.Name); err != nil {
+		return control.Nothing{}, control.Errorf(control.CodeUsage, "choose another name", "%v", err)
+	}
+	_, err := n.propose(r.Context(), registry.Command{PutClient: &registry.PutClient{Client: in.Client, Replace: in.Replace}})
+	return control.Nothing{}, err
+}
+
+func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, error) {
+	out := control.Clients{Schema: "meshcrypt.clients/v1", Clients: []control.ClientRow{}}
+	err := n.view(func(s *registry.State) {
+		sessions := make(map[string]int)
+		for _, live := range s.Sessions {
+			if live.State == registry.SessionActive {
+				sessions[live.Client]++
+			}
+		}
+		for _, c := range s.Clients {
+			row := control.ClientRow{Name: c.Name, State: "allowed", Group: c.Group, Prefixes: c.Prefixes, Sessions: sessions[c.Name]}
+			if c.Revoked {
+				row.State = "revoked"
+			}
+			out.Clients = append(out.Clients, row)
+		}
+	})
+	slices.SortFunc(out.Clients, func(x, y control.ClientRow) int { return strings.Compare(x.Name, y.Name) })
+	return out, err
+}
+
+func (n *Node) revokeClient(r *http.Request, in control.NameRequest) (control.Nothing, error) {
+	_, err := n.propose(r.Context(), registry.Command{RevokeClient: &registry.RevokeClient{Name: in.Name}})
+	return control.Nothing{}, err
+}
+
+// clientProfile is the text a client connects with; it holds no secret.
+func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (string, error) {
+	profile := client.Profile{Cluster: n.self.Cluster, CAHash: n.trust.CAHash, User: in.Name}
+	known := false
+	err := n.view(func(s *registry.State) {
+		known = s.Clients[in.Name] != nil
+		for _, node := range s.Members() {
+			if node.Is&registry.RoleGateway != 0 {
+				profile.Gateways = append(profile.Gateways, node.Outer)
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case !known:
+		return "", control.Errorf(control.CodeFailed, "meshcrypt client add "+in.Name, "there is no client %q", in.Name)
+	}
+	slices.SortFunc(profile.Gateways, netip.AddrPort.Compare)
+	return profile.Text(), nil
+}
+
+func (n *Node) raftPeers(*http.Request, control.Nothing) (control.RaftPeers, error) {
+	store := n.store.Load()
+	if store == nil {
+		return control.RaftPeers{}, consensus.ErrNotLeader
+	}
+	stats := store.Stats()
+	leader, _ := store.Leader()
+	out := control.RaftPeers{Schema: "meshcrypt.raft-peers/v1", Term: stats.Term, Index: stats.Commit}
+	for _, server := range store.Servers() {
+		out.Peers = append(out.Peers, control.RaftPeer{
+			Name: n.members.find(server.ID).Name, ID: server.ID, Leader: server.ID == leader, Voter: server.Voter,
+		})
+	}
+	return out, nil
+}
+
+func (n *Node) transferLeadership(r *http.Request, _ control.Nothing) (control.Nothing, error) {
+	store := n.store.Load()
+	if store == nil {
+		return control.Nothing{}, consensus.ErrNotLeader
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
+	defer cancel()
+	return control.Nothing{}, store.TransferLeadership(ctx)
+}

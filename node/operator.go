@@ -1,0 +1,150 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
+
+// openOperator serves the operator's API on the local socket, and to other
+// members on the TLS port: a node that is not the arbiter passes an operation
+// on to it.
+func (n *Node) openOperator() (closeAll func(), err error) {
+	path := n.dir.Path(datadir.SocketName)
+	local, err := listenSocket(path)
+	if err != nil {
+		return nil, err
+	}
+	check := func(raw [][]byte) error {
+		_, err := n.trust.Member(raw, func(id identity.NodeID) bool { return n.members.find(id).Index != 0 })
+		return err
+	}
+	remote := n.port.Listener(port.ALPNOperator, pki.Server(port.ALPNOperator, n.trust.ArbiterCertificate, check))
+	fromSocket := &http.Server{Handler: control.Handler(n.operations(), func(*http.Request) control.Caller { return control.CallerLocal }), ReadHeaderTimeout: OperatorWait}
+	fromMembers := &http.Server{Handler: control.Handler(n.arbiterOperations(), n.callerOf), ReadHeaderTimeout: OperatorWait}
+	n.group.Go(func() { _ = fromSocket.Serve(local) }) // ends by Close
+	n.group.Go(func() { _ = fromMembers.Serve(remote) })
+	return func() {
+		_ = errors.Join(fromSocket.Close(), fromMembers.Close(), os.Remove(path))
+	}, nil
+}
+
+// listenSocket opens a socket for its owner alone, over a dead one if need be.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("operator socket: %w", err)
+	}
+	mask := syscall.Umask(0o177)
+	defer syscall.Umask(mask)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("operator socket: %w", err)
+	}
+	return listener, nil
+}
+
+// callerOf tells a voter from another member.
+func (n *Node) callerOf(r *http.Request) control.Caller {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return control.CallerNode
+	}
+	peer, err := pki.VerifyNodeKey([][]byte{r.TLS.PeerCertificates[0].Raw}, n.trust.CA, n.trust.Cluster)
+	if err == nil && n.inElectorate(peer.Node) {
+		return control.CallerVoter
+	}
+	return control.CallerNode
+}
+
+// operations are what the local socket offers: this node's own, and those of
+// the arbiter, which are passed on when it is another node.
+func (n *Node) operations() map[string]control.Operation {
+	all := map[string]control.Operation{
+		control.OpStatus: {Look: true, Do: control.Handle(n.status)},
+		control.OpLeave:  {Do: control.Handle(n.askLeave)},
+	}
+	for name, operation := range n.arbiterOperations() {
+		all[name] = control.Operation{Look: operation.Look, Do: n.orPassOn(name, operation)}
+	}
+	return all
+}
+
+// orPassOn does an operation here if this node leads, and at the arbiter otherwise.
+func (n *Node) orPassOn(name string, operation control.Operation) func(*http.Request, control.Caller, json.RawMessage) (any, error) {
+	return func(r *http.Request, from control.Caller, body json.RawMessage) (any, error) {
+		if store := n.store.Load(); store != nil {
+			if id, ok := store.Leader(); ok && id == n.trust.Key.ID() {
+				return operation.Do(r, from, body)
+			}
+		}
+		_, at := n.link.get()
+		if !at.IsValid() {
+			return nil, control.Errorf(control.CodeDegraded, "meshcrypt status", "no arbiter is known: the mesh has no quorum or cannot be reached")
+		}
+		var peer pki.Peer
+		client := control.NewClient(func(ctx context.Context) (net.Conn, error) {
+			conn, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNOperator, &peer))
+			if err != nil {
+				return nil, err
+			}
+			return conn, nil
+		})
+		ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
+		defer cancel()
+		var result json.RawMessage
+		err := client.Call(ctx, name, body, &result)
+		return result, err
+	}
+}
+
+// askLeave gives up the membership: the arbiter removes the node first, so
+// that nothing is lost; without an arbiter the operator must insist.
+func (n *Node) askLeave(r *http.Request, _ control.Nothing) (control.Nothing, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
+	defer cancel()
+	if err := n.agent.Leave(ctx); err != nil {
+		return control.Nothing{}, control.Errorf(control.CodeDegraded,
+			"meshcrypt status, or remove the data directory and run meshcrypt operator raft remove-peer elsewhere",
+			"the arbiter did not confirm: %v", err)
+	}
+	return control.Nothing{}, nil
+}
+
+// status is what this node knows, measured now.
+func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
+	defer cancel()
+	report, ok := n.agent.Report(ctx)
+	if !ok {
+		return control.Status{}, control.Errorf(control.CodeDegraded, "meshcrypt status", "the control loop does not answer")
+	}
+	self := n.members.find(n.trust.Key.ID())
+	s := control.Status{
+		Schema: "meshcrypt.status/v1", Cluster: n.self.Cluster, Name: n.self.Name, Node: n.trust.Key.ID(),
+		Index: n.self.Index, Version: n.config.Version, Uptime: time.Since(n.started),
+		Fence: fmt.Sprintf("%d.%d", report.Incarnation, report.Term), WordAge: report.WordAge,
+		Voter: self.Voter, Roles: self.Is.Names(), CertLeft: n.trust.CertificateLeft(),
+		Slices: report.Slices, Routes: report.Routes, Parts: report.Parts, Path: report.Path.String(),
+	}
+	if report.Heard {
+		s.Arbiter = n.members.find(report.Arbiter).Name
+	}
+	s.Delivered, s.Dropped = n.forward.counts(n.agent.Rejects())
+	s.Problems = n.problems(report.Heard, report.Path, report.Silent, s.CertLeft)
+	s.Health = "ok"
+	if len(s.Problems) > 0 {
+		s.Health = "degraded"
+	}
+	return s, nil
+}

@@ -1,0 +1,62 @@
+package probe
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Types of the datagrams between nodes; the fifth byte of a non-ESP datagram.
+const (
+	TypeNode  = 4 // are you there
+	TypeReply = 5 // answer to either
+	TypePath  = 6 // plaintext, sent through the asker's own TUN
+)
+
+const (
+	headerLen = 12
+	macLen    = 16
+	// NodeLen is the length of every datagram between nodes, in bytes:
+	// header 12, asked type 1, zero 3, sequence 8, MAC 16.
+	NodeLen = headerLen + 4 + 8 + macLen
+)
+
+// Node is one datagram between nodes.
+type Node struct {
+	Type     byte           // TypeNode, TypeReply or TypePath
+	From     identity.Index // of the sender
+	Asked    byte           // of a reply: the type it answers
+	Sequence uint64
+}
+
+// Marshal writes the datagram, authenticated under the term's probe key.
+func (n Node) Marshal(key []byte) []byte {
+	b := make([]byte, headerLen+12, NodeLen)
+	b[4], b[5] = n.Type, 1
+	binary.BigEndian.PutUint32(b[8:], uint32(n.From)<<20)
+	b[headerLen] = n.Asked
+	binary.BigEndian.PutUint64(b[headerLen+4:], n.Sequence)
+	return append(b, mac(key, b)...)
+}
+
+// ParseNode reads and authenticates a datagram between nodes.
+func ParseNode(b, key []byte) (n Node, ok bool) {
+	if len(b) != NodeLen || !hmac.Equal(b[NodeLen-macLen:], mac(key, b[:NodeLen-macLen])) {
+		return n, false
+	}
+	n = Node{
+		Type:     b[4],
+		From:     identity.Index(binary.BigEndian.Uint32(b[8:]) >> 20),
+		Asked:    b[headerLen],
+		Sequence: binary.BigEndian.Uint64(b[headerLen+4:]),
+	}
+	return n, n.Type >= TypeNode && n.Type <= TypePath
+}
+
+func mac(key, b []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(b)
+	return h.Sum(nil)[:macLen]
+}

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/trust"
+)
+
+// renew asks an arbiter, through any member, for a fresh certificate; an
+// expired one of a listed key is enough for this and for nothing else.
+func renew(ctx context.Context, t *trust.Trust, members []protocol.NodeRow) error {
+	err := ErrUnreachable
+	for _, m := range members {
+		var leaf []byte
+		if leaf, err = renewThrough(ctx, t, m.Outer.String()); err == nil {
+			return t.Adopt(leaf)
+		}
+	}
+	return err
+}
+
+func renewThrough(ctx context.Context, t *trust.Trust, peer string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, JoinTimeout)
+	defer cancel()
+	check := func(raw [][]byte) error {
+		_, err := pki.VerifyArbiter(raw, t.CAHash, t.Cluster, time.Now())
+		return err
+	}
+	dialer := tls.Dialer{Config: pki.Client(port.ALPNRenew, t.Certificate, check)}
+	conn, err := dialer.DialContext(ctx, "tcp", peer)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
+	defer stop()
+	messages := protocol.NewConn[protocol.Join](conn)
+	if err := messages.Write(&protocol.Join{Renew: &protocol.Renew{CSR: pki.MakeRequest(t.Key)}}); err != nil {
+		return nil, err
+	}
+	reply, err := readJoinReply(messages)
+	if err != nil {
+		return nil, err
+	}
+	return reply.Certificate, nil
+}
