@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,10 +35,12 @@ func (n *Node) openOperator() (closeAll func(), err error) {
 	remote := n.port.Listener(port.ALPNOperator, pki.Server(port.ALPNOperator, n.trust.ArbiterCertificate, check))
 	fromSocket := &http.Server{Handler: control.Handler(n.operations(), func(*http.Request) control.Caller { return control.CallerLocal }), ReadHeaderTimeout: OperatorWait}
 	fromMembers := &http.Server{Handler: control.Handler(n.arbiterOperations(), n.callerOf), ReadHeaderTimeout: OperatorWait}
-	n.group.Go(func() { _ = fromSocket.Serve(local) }) // ends by Close
-	n.group.Go(func() { _ = fromMembers.Serve(remote) })
+	var served sync.WaitGroup
+	served.Go(func() { _ = fromSocket.Serve(local) }) // ends by Close
+	served.Go(func() { _ = fromMembers.Serve(remote) })
 	return func() {
 		_ = errors.Join(fromSocket.Close(), fromMembers.Close(), os.Remove(path))
+		served.Wait()
 	}, nil
 }
 
@@ -77,7 +80,27 @@ func (n *Node) operations() map[string]control.Operation {
 	for name, operation := range n.arbiterOperations() {
 		all[name] = control.Operation{Look: operation.Look, Do: n.orPassOn(name, operation)}
 	}
+	all[control.OpDrain] = control.Operation{Do: n.namingSelf(all[control.OpDrain])}
 	return all
+}
+
+// namingSelf puts this node's name where an operator named none: the arbiter
+// would not know whom they mean.
+func (n *Node) namingSelf(operation control.Operation) func(*http.Request, control.Caller, json.RawMessage) (any, error) {
+	return func(r *http.Request, from control.Caller, body json.RawMessage) (any, error) {
+		var in control.DrainRequest
+		if err := json.Unmarshal(body, &in); err != nil {
+			return nil, control.Errorf(control.CodeUsage, "", "malformed request: %v", err)
+		}
+		if in.Node == "" {
+			in.Node = n.trust.Key.ID().String()
+		}
+		named, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		return operation.Do(r, from, named)
+	}
 }
 
 // orPassOn does an operation here if this node leads, and at the arbiter otherwise.
