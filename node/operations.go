@@ -150,7 +150,7 @@ func (n *Node) revokeClient(r *http.Request, in control.NameRequest) (control.No
 }
 
 // clientProfile is the text a client connects with; it holds no secret.
-func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (string, error) {
+func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (control.Profile, error) {
 	profile := client.Profile{Cluster: n.self.Cluster, CAHash: n.trust.CAHash, User: in.Name}
 	known := false
 	err := n.view(func(s *registry.State) {
@@ -163,12 +163,12 @@ func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (string, e
 	})
 	switch {
 	case err != nil:
-		return "", err
+		return control.Profile{}, err
 	case !known:
-		return "", control.Errorf(control.CodeFailed, "meshcrypt client add "+in.Name, "there is no client %q", in.Name)
+		return control.Profile{}, control.Errorf(control.CodeFailed, "meshcrypt client add "+in.Name, "there is no client %q", in.Name)
 	}
 	slices.SortFunc(profile.Gateways, netip.AddrPort.Compare)
-	return profile.Text(), nil
+	return control.Profile{Schema: "meshcrypt.profile/v1", Profile: profile.Text()}, nil
 }
 
 func (n *Node) raftPeers(*http.Request, control.Nothing) (control.RaftPeers, error) {

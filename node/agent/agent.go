@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -145,8 +146,11 @@ func (a *Agent) tick() {
 	a.superviseParts(now)
 	a.superviseSlices(now)
 	if a.ticks%LoadTicks == 0 {
-		a.say(&protocol.Node{Load: &protocol.Load{Used: a.config.Load()}})
+		used := a.config.Load()
+		a.probes.own.store(probe.LoadOf(used))
+		a.say(&protocol.Node{Load: &protocol.Load{Used: used}})
 	}
+	a.superviseModes(now)
 	if a.ticks%UsageTicks == 0 {
 		a.reportUsage()
 	}

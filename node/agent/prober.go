@@ -18,6 +18,7 @@ type proberState struct {
 	sequence uint64
 	pathSent uint64 // path tests since the last one that came out
 	path     pathVerdict
+	own      ownLoad
 }
 
 // peer is one probed node.
@@ -25,6 +26,7 @@ type peer struct {
 	heardAt time.Duration
 	heard   bool // since probing began: an unheard peer is not called silent
 	silent  bool
+	load    probe.Load
 }
 
 func newProberState() *proberState {
@@ -38,6 +40,16 @@ func (p *proberState) silent(index identity.Index) bool {
 }
 
 func (p *proberState) pathVerdict() probe.Verdict { return p.path.load() }
+
+func (p *proberState) ownLoad() probe.Load { return p.own.load() }
+
+// loadOf is a node's load as last heard; full while nothing was.
+func (p *proberState) loadOf(index identity.Index) float64 {
+	if peer := p.peers[index]; peer != nil && peer.heard {
+		return peer.load.Share()
+	}
+	return 1
+}
 
 // probe asks every node this one depends on, and its own plaintext path.
 func (a *Agent) probe(now time.Duration) {
@@ -170,13 +182,13 @@ func (e nodeDatagram) apply(a *Agent) {
 	}
 	row := a.view.nodes[m.From]
 	if m.Type != probe.TypeReply {
-		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Sequence: m.Sequence}
+		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Load: a.probes.ownLoad(), Sequence: m.Sequence}
 		b := reply.Marshal(a.view.key)
 		_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(row.Inside, a.config.InsidePort)})
 		return
 	}
 	if p := a.probes.peers[m.From]; p != nil {
-		p.heard, p.heardAt = true, a.config.Now()
+		p.heard, p.heardAt, p.load = true, a.config.Now(), m.Load
 	}
 	if m.Asked == probe.TypePath {
 		a.probes.pathSent = 0

@@ -65,7 +65,8 @@ func (a *Agent) engineTable() *dataplane.Table {
 // route is the way down for one session: its own slices sealed here, the
 // others handed on to their agents, none that is silent.
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
-	route := &dataplane.Route{Set: &slicing.Set{Mode: slicingMode(r.Mode)}, Spread: a.spread(r.Session)}
+	mode := a.view.modes[r.Session]
+	route := &dataplane.Route{Set: &slicing.Set{Mode: mode.now}, Spread: a.spread(r.Session)}
 	for _, s := range r.Slices {
 		key := sliceKey{r.Session, s.Number, s.Epoch}
 		slice := dataplane.RouteSlice{SPI: s.SPI}
@@ -84,16 +85,23 @@ func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 		route.Slices = append(route.Slices, slice)
 		route.Set.Weights = append(route.Set.Weights, weight)
 	}
+	if mode.auto && mode.now == slicing.Pin {
+		preferOwn(route)
+	}
 	return route
 }
 
-// slicingMode maps a session's mode to what an egress does with a run.
-func slicingMode(m registry.Mode) slicing.Mode {
-	switch m {
-	case registry.ModePin:
-		return slicing.Pin
-	default:
-		return slicing.Burst
+// preferOwn keeps a calm session's runs here while this node has a slice of it:
+// handing on costs another hop and wins nothing while there is room.
+func preferOwn(route *dataplane.Route) {
+	own := false
+	for i, s := range route.Slices {
+		own = own || (s.Pair != nil && route.Set.Weights[i] > 0)
+	}
+	for i, s := range route.Slices {
+		if own && s.Pair == nil {
+			route.Set.Weights[i] = 0
+		}
 	}
 }
 

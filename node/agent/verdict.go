@@ -6,6 +6,14 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
+// ownLoad is this node's load for whoever asks; written by the loop, read by
+// packet workers.
+type ownLoad struct{ value atomic.Uint32 }
+
+func (l *ownLoad) load() probe.Load { return probe.Load(l.value.Load()) }
+
+func (l *ownLoad) store(to probe.Load) { l.value.Store(uint32(to)) }
+
 // pathVerdict is written by the loop and read by packet workers.
 type pathVerdict struct{ value atomic.Uint32 }
 

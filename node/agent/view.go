@@ -15,6 +15,7 @@ type viewState struct {
 	parts   map[netip.Prefix]*part
 	routes  map[registry.SessionID]protocol.RouteRow
 	spreads map[registry.SessionID]*dataplane.Spread
+	modes   map[registry.SessionID]*sessionMode
 	silent  map[sliceKey]bool // condemned by the session's client
 	pool    []netip.Prefix
 	policy  registry.Policy
@@ -28,6 +29,7 @@ func newViewState() *viewState {
 		parts:   make(map[netip.Prefix]*part),
 		routes:  make(map[registry.SessionID]protocol.RouteRow),
 		spreads: make(map[registry.SessionID]*dataplane.Spread),
+		modes:   make(map[registry.SessionID]*sessionMode),
 		silent:  make(map[sliceKey]bool),
 	}
 }
@@ -54,9 +56,11 @@ func (a *Agent) learn(m *protocol.View) {
 	for _, id := range m.Unroutes {
 		delete(v.routes, id)
 		delete(v.spreads, id)
+		delete(v.modes, id)
 	}
 	for _, r := range m.Routes {
 		v.routes[r.Session] = r
+		v.learnMode(r)
 	}
 	v.adopt(m)
 	a.forgetVerdicts()
@@ -119,7 +123,8 @@ func (a *Agent) condemn(key sliceKey) {
 	}
 }
 
-// forgetVerdicts drops verdicts about epochs that no route has any more.
+// forgetVerdicts drops verdicts about epochs that no route has any more, and
+// what was kept for sessions that are gone.
 func (a *Agent) forgetVerdicts() {
 	for key := range a.view.silent {
 		living := false
@@ -128,6 +133,12 @@ func (a *Agent) forgetVerdicts() {
 		}
 		if !living {
 			delete(a.view.silent, key)
+		}
+	}
+	for id := range a.view.modes {
+		if _, routed := a.view.routes[id]; !routed {
+			delete(a.view.modes, id)
+			delete(a.view.spreads, id)
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
 // Why Run ended by itself.
@@ -71,14 +72,16 @@ type Client struct {
 	events chan event
 	failed chan error
 
-	session  *session // nil before the first welcome
-	slices   map[sliceKey]*slice
-	gateways gatewayList
-	control  *controlState // nil while no arbiter is heard
-	redial   chan bool     // asks the dialer to hurry; true through another gateway
-	wordAt   time.Duration
-	aliveAt  time.Duration
-	dirty    bool
+	session   *session // nil before the first welcome
+	slices    map[sliceKey]*slice
+	gateways  gatewayList
+	control   *controlState // nil while no arbiter is heard
+	redial    chan bool     // asks the dialer to hurry; true through another gateway
+	wordAt    time.Duration
+	aliveAt   time.Duration
+	auto      slicing.Auto
+	spreading slicing.Mode // how runs are spread now
+	dirty     bool
 }
 
 // session is what the arbiter said in its welcome.
@@ -96,14 +99,15 @@ func New(config Config) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
-		config:   config,
-		key:      key,
-		events:   make(chan event, MaxEvents),
-		failed:   make(chan error, 1),
-		slices:   make(map[sliceKey]*slice),
-		gateways: gatewayList{all: config.Profile.Gateways},
-		redial:   make(chan bool, 1),
-		wordAt:   config.Now(),
+		config:    config,
+		key:       key,
+		events:    make(chan event, MaxEvents),
+		failed:    make(chan error, 1),
+		slices:    make(map[sliceKey]*slice),
+		gateways:  gatewayList{all: config.Profile.Gateways},
+		spreading: slicing.Pin,
+		redial:    make(chan bool, 1),
+		wordAt:    config.Now(),
 	}, nil
 }
 
@@ -165,6 +169,7 @@ func (c *Client) tick() {
 	now := c.config.Now()
 	c.superviseAccepts(now)
 	c.superviseLiveness(now)
+	c.superviseMode(now)
 	c.superviseRetired(now)
 	c.superviseControl(now)
 }

@@ -16,13 +16,14 @@ type pulse struct {
 	askedAt  time.Duration // last probe
 	waiting  time.Duration // first probe since the last sign of life; 0: none out
 	verdict  probe.Verdict // the agent's word on its plaintext path
+	load     probe.Load    // the agent's word on its load
 }
 
 func (p *pulse) restart(now time.Duration) { p.waiting, p.askedAt = 0, now }
 
 func (p *pulse) answered(r probe.Reply, now time.Duration) {
 	p.rtt.Observe(now - r.Sent)
-	p.verdict = r.Verdict
+	p.verdict, p.load = r.Verdict, r.Load
 }
 
 // heard notes the newest sign of life.

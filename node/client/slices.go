@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -261,7 +262,7 @@ func (c *Client) closeSlices() {
 // spare carries traffic only when nothing else can.
 func (c *Client) table() *dataplane.Table {
 	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
-	route := &dataplane.Route{Set: &slicing.Set{Mode: c.mode()}}
+	route := &dataplane.Route{Set: &slicing.Set{Mode: c.spreading}}
 	spares := !c.anyUsable()
 	for _, key := range c.sortedKeys() {
 		s := c.slices[key]
@@ -304,13 +305,29 @@ func (c *Client) superseded(key sliceKey) bool {
 	return false
 }
 
-func (c *Client) mode() slicing.Mode {
-	if c.session == nil {
-		return slicing.Burst
+// superviseMode lets mode auto change between one slice per flow and spraying.
+func (c *Client) superviseMode(now time.Duration) {
+	var loads []float64
+	for _, s := range c.slices {
+		if s.usable() && !s.spare {
+			loads = append(loads, s.pulse.load.Share())
+		}
+	}
+	if mode := c.mode(c.auto.Choose(now, loads)); mode != c.spreading {
+		c.spreading = mode
+		c.dirty = true
+		c.config.Log.Info("slicing", "mode", mode)
+	}
+}
+
+// mode is the session's, with auto's present choice in its place.
+func (c *Client) mode(auto slicing.Mode) slicing.Mode {
+	if c.session == nil || c.session.welcome.Mode == registry.ModeAuto {
+		return auto
 	}
 	mode, err := slicing.ParseMode(string(c.session.welcome.Mode))
 	if err != nil {
-		return slicing.Burst
+		return auto
 	}
 	return mode
 }

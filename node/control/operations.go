@@ -202,3 +202,9 @@ type RaftPeer struct {
 	Leader bool            `json:"leader"`
 	Voter  bool            `json:"voter"`
 }
+
+// Profile is the text that a client connects with.
+type Profile struct {
+	Schema  string `json:"schema"`
+	Profile string `json:"profile"`
+}

@@ -19,7 +19,7 @@ const (
 	headerLen = 12
 	macLen    = 16
 	// NodeLen is the length of every datagram between nodes, in bytes:
-	// header 12, asked type 1, zero 3, sequence 8, MAC 16.
+	// header 12, asked type 1, load 1, zero 2, sequence 8, MAC 16.
 	NodeLen = headerLen + 4 + 8 + macLen
 )
 
@@ -28,6 +28,7 @@ type Node struct {
 	Type     byte           // TypeNode, TypeReply or TypePath
 	From     identity.Index // of the sender
 	Asked    byte           // of a reply: the type it answers
+	Load     Load           // of the sender
 	Sequence uint64
 }
 
@@ -36,7 +37,7 @@ func (n Node) Marshal(key []byte) []byte {
 	b := make([]byte, headerLen+12, NodeLen)
 	b[4], b[5] = n.Type, 1
 	binary.BigEndian.PutUint32(b[8:], uint32(n.From)<<20)
-	b[headerLen] = n.Asked
+	b[headerLen], b[headerLen+1] = n.Asked, byte(n.Load)
 	binary.BigEndian.PutUint64(b[headerLen+4:], n.Sequence)
 	return append(b, mac(key, b)...)
 }
@@ -50,6 +51,7 @@ func ParseNode(b, key []byte) (n Node, ok bool) {
 		Type:     b[4],
 		From:     identity.Index(binary.BigEndian.Uint32(b[8:]) >> 20),
 		Asked:    b[headerLen],
+		Load:     Load(b[headerLen+1]),
 		Sequence: binary.BigEndian.Uint64(b[headerLen+4:]),
 	}
 	return n, n.Type >= TypeNode && n.Type <= TypePath

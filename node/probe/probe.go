@@ -42,8 +42,21 @@ func (v Verdict) String() string {
 	}
 }
 
-// lenProbe is kind 1, sequence 4, sender's clock 8; a reply adds the verdict.
-const lenProbe = 1 + 4 + 8
+// lenProbe is kind 1, sequence 4, sender's clock 8; a reply adds the verdict 1
+// and the load 1.
+const (
+	lenProbe = 1 + 4 + 8
+	lenReply = lenProbe + 2
+)
+
+// Load is a node's load in 255ths of its capacity.
+type Load uint8
+
+// LoadOf turns a share, 0..1, into a Load.
+func LoadOf(share float64) Load { return Load(min(max(share, 0), 1) * 255) }
+
+// Share is the load as 0..1.
+func (l Load) Share() float64 { return float64(l) / 255 }
 
 // Ask makes a probe: the sender's clock comes back in the reply.
 func Ask(sequence uint32, now time.Duration) []byte {
@@ -55,11 +68,11 @@ func Ask(sequence uint32, now time.Duration) []byte {
 }
 
 // Answer makes the reply to a probe; ok is false when it is none.
-func Answer(probe []byte, verdict Verdict) (reply []byte, ok bool) {
+func Answer(probe []byte, verdict Verdict, load Load) (reply []byte, ok bool) {
 	if len(probe) != lenProbe || probe[0] != KindProbe {
 		return nil, false
 	}
-	reply = append(append(make([]byte, 0, lenProbe+1), probe...), byte(verdict))
+	reply = append(append(make([]byte, 0, lenReply), probe...), byte(verdict), byte(load))
 	reply[0] = KindReply
 	return reply, true
 }
@@ -69,17 +82,19 @@ type Reply struct {
 	Sequence uint32
 	Sent     time.Duration // the asker's clock when it asked
 	Verdict  Verdict
+	Load     Load
 }
 
 // ParseReply reads a reply; ok is false when it is none.
 func ParseReply(b []byte) (r Reply, ok bool) {
-	if len(b) != lenProbe+1 || b[0] != KindReply || b[lenProbe] > byte(PathBroken) {
+	if len(b) != lenReply || b[0] != KindReply || b[lenProbe] > byte(PathBroken) {
 		return r, false
 	}
 	return Reply{
 		Sequence: binary.BigEndian.Uint32(b[1:]),
 		Sent:     time.Duration(binary.BigEndian.Uint64(b[5:])),
 		Verdict:  Verdict(b[lenProbe]),
+		Load:     Load(b[lenProbe+1]),
 	}, true
 }
 
