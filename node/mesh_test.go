@@ -1,0 +1,204 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh"
+	"github.com/meshcrypt/meshcrypt/mesh/meshtest"
+	"github.com/meshcrypt/meshcrypt/node/client"
+)
+
+func newLogger(j *journal) *slog.Logger { return slog.New(j) }
+
+// wide is a bandwidth that takes three agents of nodeMbit.
+const wide = 3 * nodeMbit * 1_000_000
+
+// TestMeshCarriesASlicedSession walks one session through what may happen to
+// it: start, loss of an agent that is also the gateway in use, loss of the
+// control connection, revocation.
+func TestMeshCarriesASlicedSession(t *testing.T) {
+	w := newWorld(t, 4)
+	arbiter, entry := w.members[0], w.members[3]
+	v := w.connect("alice", wide, entry, w.members[2], w.members[1], arbiter)
+
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) == 3 })
+	before := v.session()
+	if agents := agentsOf(before); len(agents) != 3 {
+		t.Fatalf("three slices on %d agents", len(agents))
+	}
+	if used := v.exchange(48); used < 2 {
+		t.Fatalf("48 flows came out at %d nodes", used)
+	}
+
+	entry.stop() // gateway in use and an agent at once
+	w.until("the client changes its gateway", func() bool { return v.journal.count("gateway is silent") > 0 })
+	w.until("the control connection is back", func() bool { return v.journal.count("session resumed") > 0 })
+	w.until("the dead agent's slices are elsewhere", func() bool { return v.settled(entry) })
+	v.exchange(24)
+	after := v.session()
+	if after.ID != before.ID || after.Leases[0] != before.Leases[0] {
+		t.Fatalf("another session or lease: %v %v, was %v %v", after.ID, after.Leases, before.ID, before.Leases)
+	}
+
+	w.propose(registry.Command{RevokeClient: &registry.RevokeClient{Name: "alice"}})
+	if err := v.end(); !errors.Is(err, client.ErrEnded) {
+		t.Fatalf("a revoked client ended with %v", err)
+	}
+}
+
+func agentsOf(s registry.Session) map[string]bool {
+	agents := make(map[string]bool)
+	for _, sl := range s.Slices {
+		agents[sl.Agent.String()] = true
+	}
+	return agents
+}
+
+// end waits for the client's own end.
+func (v *visitor) end() error {
+	v.Helper()
+	select {
+	case err := <-v.ended:
+		return err
+	case <-time.After(hangLimit):
+		v.Fatalf("client %s goes on; log: %v", v.name, v.journal.said)
+		return nil
+	}
+}
+
+// TestSessionOutlivesItsControl breaks the control connection, then the
+// arbiter: packets do not notice; what is headless for too long stops by
+// itself, at the agents and at the client (I12).
+func TestSessionOutlivesItsControl(t *testing.T) {
+	w := newWorld(t, 3)
+	v := w.connect("bob", wide, w.members[2], w.members[1], w.members[0])
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) == 3 })
+	before := v.session()
+
+	if err := w.members[2].port.Close(); err != nil { // ends the relayed connection, not the packets
+		t.Fatal(err)
+	}
+	w.until("the session is resumed", func() bool { return v.journal.count("session resumed") == 1 })
+	v.exchange(12)
+	for i, sl := range v.session().Slices {
+		if sl.Epoch != before.Slices[i].Epoch || sl.Agent != before.Slices[i].Agent {
+			t.Errorf("slice %d was granted anew by a mere resumption: %+v", i, sl)
+		}
+	}
+
+	w.stopServing(w.members[0])
+	v.exchange(12)
+	for _, m := range w.members {
+		m.ahead.Store(int64(DefaultHeadless + time.Second))
+	}
+	w.until("agents end what is headless for too long", func() bool { return w.journal.count("slice freed") == 3 })
+	v.ahead.Store(int64(DefaultHeadless + time.Second))
+	if err := v.end(); !errors.Is(err, client.ErrHeadless) {
+		t.Fatalf("a headless client ended with %v", err)
+	}
+}
+
+// stopServing takes the arbiter away and leaves the node's packet path.
+func (w *world) stopServing(m *member) {
+	w.Helper()
+	if err := m.port.Close(); err != nil {
+		w.Fatal(err)
+	}
+	m.closeStore()
+	w.until("no arbiter is heard", func() bool {
+		for _, other := range w.members {
+			if r, ok := other.agent.Report(w.Context()); !ok || r.Heard {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestEgressHasASecond kills the egress: its second answers for the lease,
+// and replies find the client again.
+func TestEgressHasASecond(t *testing.T) {
+	w := newWorld(t, 4)
+	w.until("a part whose egress is not the arbiter, with a second", func() bool {
+		var p registry.Part
+		w.registry(func(s *registry.State) { p = s.Parts[0] })
+		return p.Egress != w.members[0].trust.Key.ID() && !p.Second.IsZero()
+	})
+	v := w.connect("carol", wide, w.members[0])
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) == 3 })
+	v.exchange(12)
+	before := v.session()
+	egress := w.byID(before.Egress)
+	egress.stop()
+	v.exchange(24)
+	if after := v.session(); after.Egress != before.Second {
+		t.Fatalf("egress is %s, not the second %s", after.Egress.Short(), before.Second.Short())
+	}
+	if w.journal.count("egress is silent; taking over") != 1 {
+		t.Error("the second did not take over by itself")
+	}
+}
+
+// TestGossipAloneChangesNothing lets a liar that holds the gossip key speak
+// for a member and for a stranger: nothing is granted, removed or moved (I9).
+func TestGossipAloneChangesNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	v := w.connect("dave", wide, w.members[0])
+	w.until("both slices are up", func() bool { return v.settled() && len(v.session().Slices) == 2 })
+	before := w.truth()
+	network := meshtest.NewNetwork()
+	honest := w.gossip(network, 0, w.members[0].trust.Key.ID())
+	for i, name := range []identity.NodeID{w.members[1].trust.Key.ID(), {1, 2, 3}} {
+		liar := w.gossip(network, i+1, name)
+		liar.SetHint(mesh.Hint{Index: 1, Boot: identity.BootID{9}, Load: 1, Capacity: 1 << 30})
+		w.ok(liar.Join([]netip.AddrPort{honest.Addr()}))
+		w.ok(liar.Leave())
+	}
+	w.until("the lie was heard", func() bool {
+		return slices.ContainsFunc(honest.Hints(), func(m mesh.Member) bool {
+			return m.Node == w.members[1].trust.Key.ID() && m.Hint.Capacity == 1<<30
+		})
+	})
+	v.exchange(8)
+	if after := w.truth(); after != before {
+		t.Errorf("I9: the registry changed by gossip:\n%s\n%s", before, after)
+	}
+}
+
+// gossip opens one voice that holds the mesh's gossip key; the first is a
+// member's, which it sets.
+func (w *world) gossip(network *meshtest.Network, n int, name identity.NodeID) *mesh.Mesh {
+	w.Helper()
+	m := w.members[0]
+	g, err := mesh.Open(mesh.Config{
+		Name: name, Cluster: m.self.Cluster, Key: m.Node.members.key, Log: w.log(),
+		Known:     func(id identity.NodeID) bool { return n > 0 || m.Node.members.find(id).Index != 0 },
+		Transport: network.Host(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 0, byte(n + 1)}), 7946)),
+	})
+	w.ok(err)
+	w.Cleanup(func() { _ = g.Close() })
+	if n == 0 {
+		m.Node.gossip = g
+	}
+	return g
+}
+
+// truth is the registry but for what time and log positions change.
+func (w *world) truth() string {
+	w.Helper()
+	var raw []byte
+	w.registry(func(s *registry.State) {
+		c := s.Clone()
+		c.Tick, c.Index, c.Term, c.Applied = 0, 0, 0, nil
+		raw, _ = json.Marshal(c)
+	})
+	return string(raw)
+}

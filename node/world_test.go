@@ -1,0 +1,272 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
+)
+
+// hangLimit ends a test that waits for what will not come.
+const hangLimit = 20 * time.Second
+
+// nodeMbit is the sealing capacity every node of the world claims.
+const nodeMbit = 100
+
+// world is a whole mesh in this process and without root: real registry, TCP
+// ports, TLS, arbiter, agents, gateways and packet engines. Only the UDP
+// network and the TUN devices are the in-memory twins.
+type world struct {
+	*testing.T
+	sim     *linktest.Network
+	journal *journal
+	founded Founded
+	members []*member
+	sockets atomic.Uint32 // UDP ports given out so far
+	flows   int           // inner flows used so far
+}
+
+// member is one node of the world.
+type member struct {
+	*Node
+	device *tuntest.Device
+	ahead  atomic.Int64 // how far its clock is ahead, in nanoseconds
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+	ended  bool
+}
+
+func (m *member) now() time.Duration { return bootTime() + time.Duration(m.ahead.Load()) }
+
+// journal counts log lines by message: a test waits for what the parts say.
+type journal struct {
+	mu   sync.Mutex // protects said
+	said map[string]int
+}
+
+func (*journal) Enabled(context.Context, slog.Level) bool { return true }
+func (j *journal) WithAttrs([]slog.Attr) slog.Handler     { return j }
+func (j *journal) WithGroup(string) slog.Handler          { return j }
+
+func (j *journal) Handle(_ context.Context, r slog.Record) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.said[r.Message]++
+	return nil
+}
+
+func (j *journal) count(message string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.said[message]
+}
+
+// newWorld founds a mesh and has size-1 further nodes join it.
+func newWorld(t *testing.T, size int) *world {
+	t.Helper()
+	w := &world{T: t, sim: linktest.New(1), journal: &journal{said: make(map[string]int)}}
+	w.sockets.Store(20000)
+	t.Cleanup(func() {
+		for i := len(w.members) - 1; i >= 0; i-- {
+			w.members[i].stop()
+		}
+	})
+	w.found()
+	for len(w.members) < size {
+		w.join()
+	}
+	w.until("all nodes have a role and are known to each other", func() bool {
+		for _, m := range w.members {
+			if rows := m.Node.members.all(); len(rows) < size || slices.ContainsFunc(rows, func(r protocol.NodeRow) bool {
+				return r.Is&dataRoles != dataRoles || !r.Up
+			}) {
+				return false
+			}
+		}
+		return true
+	})
+	return w
+}
+
+func (w *world) log() *slog.Logger { return slog.New(w.journal) }
+
+func (w *world) ok(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// until waits for a condition.
+func (w *world) until(what string, holds func() bool) {
+	w.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	end := time.NewTimer(hangLimit)
+	defer end.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			w.Fatalf("never happened: %s\nlog: %v", what, w.journal.said)
+		}
+	}
+}
+
+// place is where member number n takes part: its own loopback address, and
+// the founder's port.
+func (w *world) place(n int) (Place, *port.Port) {
+	w.Helper()
+	number := uint16(0)
+	if n > 1 {
+		number = w.members[0].port.Addr().Port()
+	}
+	p, err := port.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 77, byte(n)}), number), w.log())
+	w.ok(err)
+	return Place{
+		Name: "n" + string(rune('0'+n)), Listen: p.Addr(), Outer: p.Addr(), InsideIf: "sim", TUN: "sim",
+		Inside: netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), Capacity: 1000,
+	}, p
+}
+
+func (w *world) found() {
+	w.Helper()
+	place, p := w.place(1)
+	dir, err := datadir.Open(w.TempDir())
+	w.ok(err)
+	w.founded, err = Found(dir, FoundConfig{
+		Place: place, Pool: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")},
+		Egress: registry.EgressRouted, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+	}, time.Now())
+	w.ok(err)
+	w.start(dir, p)
+	w.until("the founder serves", func() bool { return w.members[0].arbiter.Load() != nil })
+}
+
+func (w *world) join() {
+	w.Helper()
+	place, p := w.place(len(w.members) + 1)
+	dir, err := datadir.Open(w.TempDir())
+	w.ok(err)
+	token, err := pki.ParseToken(w.founded.Token)
+	w.ok(err)
+	w.ok(Join(w.Context(), dir, JoinConfig{
+		Place: place, Peers: []string{w.members[0].self.Outer.String()}, Token: token,
+		Roles: []string{"gateway", "agent"},
+	}, time.Now))
+	w.start(dir, p)
+}
+
+// start runs a member's parts in the order of Node.run.
+func (w *world) start(dir *datadir.Dir, p *port.Port) {
+	w.Helper()
+	m := &member{Node: &Node{
+		config: RunConfig{Log: w.log(), Version: "test"}, dir: dir, port: p, started: time.Now(), mbit: nodeMbit,
+		meter: &meter{capacity: 1000}, kept: make(chan struct{}, 1), left: make(chan string, 1),
+	}}
+	w.members = append(w.members, m)
+	rand.Read(m.boot[:])
+	w.ok(m.remember())
+	w.openPackets(m)
+	w.ok(m.openStoreIfKept())
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	m.relayStrangers(ctx)
+	m.loops.Go(func() { m.agent.Run(ctx) })
+	m.loops.Go(func() { _ = m.keepLeading(ctx) })
+}
+
+// openPackets gives a member its packet path, over the twins.
+func (w *world) openPackets(m *member) {
+	w.Helper()
+	f := &forwarding{log: m.config.Log}
+	m.forward, m.device = f, tuntest.New(1)
+	f.outer = []link.Socket{w.listen(m.self.Outer)}
+	f.inside = []link.Socket{w.listen(netip.AddrPortFrom(m.self.Inside, insidePort(m.self)))}
+	var err error
+	f.gateway, err = gateway.New(gateway.Config{Clock: clockNanoseconds, OpenPort: func() (link.Socket, error) {
+		return w.sim.Listen(netip.AddrPortFrom(m.self.Outer.Addr(), uint16(w.sockets.Add(1))))
+	}})
+	w.ok(err)
+	f.engine, err = dataplane.New(dataplane.Config{
+		Device: m.device, Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway,
+		Marked: func(from link.Socket, path link.Path, k dataplane.Marker, d []byte) {
+			m.agent.ReceiveMarked(from, path, k, d)
+		},
+		Violation: f.violation, Stalled: func(gap time.Duration) { m.agent.Stalled(gap) },
+	})
+	w.ok(err)
+	m.agent = agent.New(agent.Config{
+		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
+		Engine: f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
+		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return 0 }, Learned: m.learn, Standby: m.keepLog,
+		Left: m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
+	}, m.Node.members.fence)
+	w.ok(f.start(m.agent))
+}
+
+func (w *world) listen(at netip.AddrPort) link.Socket {
+	w.Helper()
+	s, err := w.sim.Listen(at)
+	w.ok(err)
+	return s
+}
+
+// fixedHost has no moving addresses.
+type fixedHost struct{}
+
+func (fixedHost) HoldAddress(netip.Addr) error    { return nil }
+func (fixedHost) ReleaseAddress(netip.Addr) error { return nil }
+
+// stop ends a member at once, as kill -9 does for its peers.
+func (m *member) stop() {
+	if m.ended {
+		return
+	}
+	m.ended = true
+	m.cancel()
+	_ = m.forward.close(false) // the twins cannot fail to close
+	_ = m.port.Close()
+	m.loops.Wait()
+	m.closeStore()
+	_ = m.dir.Close()
+}
+
+// registry reads the truth.
+func (w *world) registry(read func(*registry.State)) {
+	w.Helper()
+	w.ok(w.members[0].view(read))
+}
+
+func (w *world) propose(c registry.Command) {
+	w.Helper()
+	_, err := w.members[0].propose(w.Context(), c)
+	w.ok(err)
+}
+
+func (w *world) byID(id identity.NodeID) *member {
+	for _, m := range w.members {
+		if m.trust.Key.ID() == id {
+			return m
+		}
+	}
+	return nil
+}
