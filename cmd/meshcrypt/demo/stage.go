@@ -1,0 +1,326 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+)
+
+const userName = "ann"
+
+// Stage plays the demo inside the namespaces that Run made for it. All that it
+// starts ends with it.
+func Stage(ctx context.Context, c Config, dir string) (passed bool, err error) {
+	s := &stage{config: c, nodes: make(map[string]*process), clock: stopwatch()}
+	if err := s.prepare(dir); err != nil {
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
+			return false, refusal(err, readSetting)
+		}
+		return false, err
+	}
+	v, err := s.play(ctx)
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	if err != nil {
+		s.company.showLogs(c.Stderr)
+		return false, err
+	}
+	if v.judge(); v.Result != "PASS" {
+		s.company.showLogs(c.Stderr)
+	}
+	if err := v.write(c.Stdout, c.JSON); err != nil {
+		return false, err
+	}
+	if c.Keep {
+		err = s.shell(ctx)
+	}
+	return v.Result == "PASS" && err == nil, err
+}
+
+// stage is one demo being played. Its fields belong to the goroutine of play,
+// but for ways.
+type stage struct {
+	config  Config
+	company *company
+	nodes   map[string]*process
+	clock   func() time.Duration // since the stage began
+	session string               // ID of the client's session
+	ledger  ledger
+
+	mu   sync.Mutex // protects ways
+	ways map[string]*Way
+}
+
+func (s *stage) prepare(dir string) error {
+	if err := seclude(dir); err != nil {
+		return err
+	}
+	network, err := build(s.config.Nodes)
+	if err != nil {
+		return err
+	}
+	binary, err := executable()
+	if err != nil {
+		return err
+	}
+	logs := s.config.Logs
+	if logs == "" {
+		logs = dir
+	}
+	if err := os.MkdirAll(logs, 0o700); err != nil {
+		return err
+	}
+	s.company = &company{network: network, binary: binary, dir: dir, logs: logs}
+	s.ways = map[string]*Way{wayUp: {Wanted: s.config.bytes()}, wayDown: {Wanted: s.config.bytes()}}
+	return nil
+}
+
+func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.config.Stderr, format+"\n", args...) }
+
+// play is the whole demo, in the order a user would do it.
+func (s *stage) play(ctx context.Context) (*Verdict, error) {
+	ready, cancel := context.WithTimeout(ctx, BuildTimeout)
+	defer cancel()
+	s.say("building a mesh of %d nodes, a client outside, a web server inside", s.config.Nodes)
+	for _, step := range []func(ctx, life context.Context) error{
+		s.foundMesh, s.joinOthers, s.addClient, s.connectClient, s.startWeb,
+	} {
+		if err := step(ready, ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.transfer(ctx)
+}
+
+// dataDir is a node's memory.
+func (s *stage) dataDir(node string) string { return filepath.Join(s.company.dir, node) }
+
+// call asks a node as an operator on that host would.
+func (s *stage) call(ctx context.Context, node, op string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return control.Local(filepath.Join(s.dataDir(node), datadir.SocketName)).Call(ctx, op, in, out)
+}
+
+// placeArguments say where a node stands.
+func (s *stage) placeArguments(i int) []string {
+	return []string{"--data-dir", s.dataDir(nodeName(i)), "--name", nodeName(i),
+		"--listen", fmt.Sprintf("0.0.0.0:%d", meshPort), "--advertise", outerAddress(i).String(),
+		"--inside-if", insidePort, "--inside", insideAddr(i).String()}
+}
+
+// foundMesh is `meshcrypt init --run` on the first node. life is how long the
+// node may live, ctx how long this step may take.
+func (s *stage) foundMesh(ctx, life context.Context) error {
+	token := make(chan string, 1)
+	read := func(r io.Reader) {
+		var founded struct {
+			Token string `json:"token"`
+		}
+		if json.NewDecoder(r).Decode(&founded) == nil {
+			token <- founded.Token
+		}
+		_, _ = io.Copy(io.Discard, r) // whatever else it says on stdout
+	}
+	args := append([]string{"init", "--run", "-o", "json", "--pool", poolText, "--push", insideText,
+		"--inside-address", movingText}, s.placeArguments(0)...)
+	founder, err := s.company.start(life, nodeName(0), nodeName(0), read, args...)
+	if err != nil {
+		return err
+	}
+	s.nodes[nodeName(0)] = founder
+	select {
+	case text := <-token:
+		return os.WriteFile(s.tokenFile(), []byte(text), 0o600)
+	case <-founder.done:
+		return fmt.Errorf("meshcrypt init: %w: %s", founder.err, s.company.tail(nodeName(0), 3))
+	case <-ctx.Done():
+		return errors.New("meshcrypt init printed no token")
+	}
+}
+
+func (s *stage) tokenFile() string { return filepath.Join(s.company.dir, "token") }
+
+// joinOthers is `meshcrypt join` on every other node.
+func (s *stage) joinOthers(ctx, life context.Context) error {
+	if err := until(ctx, "the founder's arbiter", BuildTimeout, func(ctx context.Context) error {
+		return s.hasArbiter(ctx, nodeName(0))
+	}); err != nil {
+		return err
+	}
+	for i := 1; i < s.config.Nodes; i++ {
+		args := append([]string{"join", outerAddress(0).String(), "--token-file", s.tokenFile()}, s.placeArguments(i)...)
+		p, err := s.company.start(life, nodeName(i), nodeName(i), nil, args...)
+		if err != nil {
+			return err
+		}
+		s.nodes[nodeName(i)] = p
+	}
+	return until(ctx, "all nodes up, three of them voters", BuildTimeout, s.meshReady)
+}
+
+func (s *stage) hasArbiter(ctx context.Context, node string) error {
+	var status control.Status
+	if err := s.call(ctx, node, control.OpStatus, control.Nothing{}, &status); err != nil {
+		return err
+	}
+	if status.Arbiter == "" {
+		return errors.New(node + " knows no arbiter")
+	}
+	return nil
+}
+
+func (s *stage) meshReady(ctx context.Context) error {
+	for name, p := range s.nodes {
+		if p.ended() {
+			return fmt.Errorf("%s ended: %s", name, s.company.tail(name, 3))
+		}
+	}
+	var m control.Members
+	if err := s.call(ctx, nodeName(0), control.OpMembers, control.Nothing{}, &m); err != nil {
+		return err
+	}
+	up, voters := 0, 0
+	for _, member := range m.Members {
+		if member.State == "up" {
+			up++
+		}
+		if member.Voter {
+			voters++
+		}
+	}
+	if up < s.config.Nodes || voters < 3 {
+		return fmt.Errorf("%d of %d nodes up, %d voters", up, s.config.Nodes, voters)
+	}
+	return nil
+}
+
+// addClient is `meshcrypt client add` and `client profile`.
+func (s *stage) addClient(ctx, _ context.Context) error {
+	password := filepath.Join(s.company.dir, "password")
+	if err := os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600); err != nil {
+		return err
+	}
+	home := []string{"--data-dir", s.dataDir(nodeName(0))}
+	if _, err := s.company.run(ctx, nodeName(0), "operator",
+		append([]string{"client", "add", userName, "--password-file", password}, home...)...); err != nil {
+		return err
+	}
+	profile, err := s.company.run(ctx, nodeName(0), "operator", append([]string{"client", "profile", userName}, home...)...)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.profileFile(), []byte(profile), 0o600)
+}
+
+func (s *stage) profileFile() string { return filepath.Join(s.company.dir, userName+".toml") }
+
+// connectClient is `meshcrypt connect` in the client's namespace.
+func (s *stage) connectClient(ctx, life context.Context) error {
+	p, err := s.company.start(life, clientHost, clientHost, nil, "connect", "--slice-mode", "burst", "--profile", s.profileFile(),
+		"--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run"))
+	if err != nil {
+		return err
+	}
+	return until(ctx, "the client's session", BuildTimeout, func(ctx context.Context) error {
+		if p.ended() {
+			return fmt.Errorf("the client ended: %s", s.company.tail(clientHost, 3))
+		}
+		return s.sessionReady(ctx)
+	})
+}
+
+// sessionReady finds the session with all of its slices up.
+func (s *stage) sessionReady(ctx context.Context) error {
+	list, err := s.sessions(ctx, control.SessionsRequest{})
+	if err != nil {
+		return err
+	}
+	for _, one := range list {
+		up := 0
+		for _, sl := range one.Slices {
+			if sl.State == "up" {
+				up++
+			}
+		}
+		if one.State == "active" && up > 0 && up == len(one.Slices) {
+			s.session = one.ID
+			return nil
+		}
+	}
+	return fmt.Errorf("%d sessions, none with all slices up", len(list))
+}
+
+// sessions asks any node that lives.
+func (s *stage) sessions(ctx context.Context, request control.SessionsRequest) ([]control.Session, error) {
+	err := errors.New("no node lives")
+	for i := range s.config.Nodes {
+		if p := s.nodes[nodeName(i)]; p == nil || p.ended() {
+			continue
+		}
+		var list control.Sessions
+		if err = s.call(ctx, nodeName(i), control.OpSessions, request, &list); err == nil {
+			return list.Sessions, nil
+		}
+	}
+	return nil, err
+}
+
+// startWeb starts the web server behind the mesh.
+func (s *stage) startWeb(_, life context.Context) error {
+	_, err := s.company.start(life, webHost, webHost, s.hear, "demo", "web", "--listen", webText+":80")
+	return err
+}
+
+// hear takes the events of one process.
+func (s *stage) hear(r io.Reader) {
+	lines(r, func(line []byte) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		note(line, s.ways, s.clock())
+	})
+}
+
+// note takes one line; what is no event of ours says nothing.
+func note(line []byte, ways map[string]*Way, at time.Duration) {
+	var e event
+	if json.Unmarshal(line, &e) != nil {
+		return
+	}
+	if way := ways[e.Way]; way != nil {
+		way.take(e, at)
+	}
+}
+
+// giveUp closes what did not end.
+func (s *stage) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, way := range s.ways {
+		way.giveUp(s.clock())
+	}
+}
+
+// way is a transfer as it stands.
+func (s *stage) way(name string) Way {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *s.ways[name]
+}
+
+// shell lets the user look around in the client's namespace.
+func (s *stage) shell(ctx context.Context) error {
+	s.say("a shell in the client's namespace; http://%s is behind the mesh; `meshcrypt members` asks %s; exit ends the demo", webText, nodeName(0))
+	return s.company.shell(ctx, s.config, s.dataDir(nodeName(0)))
+}

@@ -1,0 +1,193 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// transfer moves the bytes, kills at a third and heals at two thirds.
+func (s *stage) transfer(ctx context.Context) (*Verdict, error) {
+	if err := sleep(ctx, settle); err != nil {
+		return nil, err
+	}
+	limit := time.Duration(s.config.Seconds)*time.Second + dialTimeout + ExtraTime
+	moving, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	p, err := s.company.start(moving, clientHost, "transfer", s.hear, "demo", "transfer", "--url", "http://"+webText,
+		"--bytes", strconv.FormatUint(s.config.bytes(), 10), "--rate", strconv.FormatUint(s.config.Rate, 10))
+	if err != nil {
+		return nil, err
+	}
+	if err := until(moving, "the first bytes through the tunnel", dialTimeout+time.Second, func(context.Context) error {
+		return s.flowing(p)
+	}); err != nil {
+		return nil, err
+	}
+	v := &Verdict{}
+	start := time.Now()
+	s.watch(moving, p, v)
+	v.Seconds = time.Since(start).Seconds()
+	s.conclude(ctx, v)
+	return v, ctx.Err()
+}
+
+func (s *stage) flowing(p *process) error {
+	if down, up := s.way(wayDown), s.way(wayUp); down.Received > 0 && up.Received > 0 {
+		return nil
+	}
+	if p.ended() {
+		return nil // its failure is in the verdict
+	}
+	return fmt.Errorf("nothing arrived so far")
+}
+
+// watch polls, reports, kills and heals until both transfers have ended.
+func (s *stage) watch(ctx context.Context, p *process, v *Verdict) {
+	total := time.Duration(s.config.Seconds) * time.Second
+	now := stopwatch()
+	line := statusLine{}
+	for next := statusEvery; ; {
+		down, up := s.way(wayDown), s.way(wayUp)
+		if down.done() && up.done() || p.ended() || sleep(ctx, pollEvery) != nil {
+			return
+		}
+		s.observe(ctx)
+		if v.Killed == "" && now() >= total/3 {
+			s.kill(v)
+		}
+		if v.Killed != "" && !v.Healed && now() >= total*2/3 {
+			s.heal(ctx, v)
+		}
+		if now() >= next {
+			next += statusEvery
+			s.say("%s", line.next(now(), s.way(wayDown).Received, s.way(wayUp).Received, s.roles(ctx)))
+		}
+	}
+}
+
+// observe notes what each agent has carried so far.
+func (s *stage) observe(ctx context.Context) {
+	list, err := s.sessions(ctx, control.SessionsRequest{ID: s.session})
+	if err != nil {
+		return // while a new arbiter is elected nobody knows
+	}
+	for _, one := range list {
+		s.ledger.note(one)
+	}
+}
+
+func (s *stage) kill(v *Verdict) {
+	victim := s.ledger.busiest()
+	p := s.nodes[victim]
+	if p == nil {
+		return
+	}
+	v.Killed = victim
+	s.say("kill -9 %s, the busiest agent", victim)
+	p.kill()
+}
+
+func (s *stage) heal(ctx context.Context, v *Verdict) {
+	s.say("starting %s again", v.Killed)
+	// The node lives as long as the stage, not as long as the transfers.
+	p, err := s.company.start(context.WithoutCancel(ctx), v.Killed, v.Killed, nil, "run", "--data-dir", s.dataDir(v.Killed))
+	if err != nil {
+		s.say("%v", err)
+		v.Killed += " (not started again)"
+		return
+	}
+	s.nodes[v.Killed], v.Healed = p, true
+}
+
+// conclude asks how the session and the healed node are.
+func (s *stage) conclude(ctx context.Context, v *Verdict) {
+	s.observe(ctx)
+	v.Shares, v.Lost = s.ledger.shares(), 1
+	err := until(ctx, "the session", ExtraTime/3, func(ctx context.Context) error {
+		list, err := s.sessions(ctx, control.SessionsRequest{ID: s.session})
+		if err == nil && len(list) == 1 && list[0].State == "active" {
+			v.Lost = 0
+		}
+		return err
+	})
+	if err != nil {
+		s.say("%v", err)
+	}
+	if v.Healed {
+		v.Healed = until(ctx, v.Killed, ExtraTime/3, func(ctx context.Context) error {
+			return s.hasArbiter(ctx, v.Killed)
+		}) == nil
+	}
+	s.giveUp()
+	v.Down, v.Up = s.way(wayDown), s.way(wayUp)
+}
+
+// roles is who does what for the session, for the live line.
+type roles struct {
+	slices                   map[string][]string // agent → its slices
+	gateways                 []string
+	egress, arbiter, session string
+}
+
+func (s *stage) roles(ctx context.Context) (r roles) {
+	r.slices = make(map[string][]string)
+	list, err := s.sessions(ctx, control.SessionsRequest{ID: s.session})
+	if err == nil && len(list) == 1 {
+		r.session, r.egress = list[0].State, list[0].Egress
+		for _, sl := range list[0].Slices {
+			r.slices[sl.Agent] = append(r.slices[sl.Agent], strconv.Itoa(int(sl.Number)))
+		}
+	}
+	for i := range s.config.Nodes {
+		name := nodeName(i)
+		var status control.Status
+		if p := s.nodes[name]; p == nil || p.ended() || s.call(ctx, name, control.OpStatus, control.Nothing{}, &status) != nil {
+			continue
+		}
+		if status.Routes > 0 {
+			r.gateways = append(r.gateways, name)
+		}
+		if status.Arbiter != "" {
+			r.arbiter = status.Arbiter
+		}
+	}
+	return r
+}
+
+// statusLine remembers what the last line showed, to tell speeds.
+type statusLine struct {
+	at       time.Duration
+	down, up uint64
+}
+
+func (l *statusLine) next(at time.Duration, down, up uint64, r roles) string {
+	took := at - l.at
+	text := fmt.Sprintf("%3.0f s  down %6.1f  up %6.1f Mbit/s  slices %s  gateway %s  egress %s  arbiter %s",
+		at.Seconds(), speed(l.down, down, took), speed(l.up, up, took),
+		slicesOf(r.slices), orDash(strings.Join(r.gateways, ",")), orDash(r.egress), orDash(r.arbiter))
+	*l = statusLine{at, down, up}
+	return text
+}
+
+// slicesOf lists agents with the numbers of their slices.
+func slicesOf(m map[string][]string) string {
+	var list []string
+	for _, agent := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, agent+":"+strings.Join(m[agent], "+"))
+	}
+	return orDash(strings.Join(list, " "))
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}

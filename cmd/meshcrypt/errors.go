@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/meshcrypt/meshcrypt/cmd/meshcrypt/demo"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// failure is what an operator is told: cause, next command, exit code.
+type failure struct {
+	cause, next string
+	code        int
+}
+
+// exit ends with a code and no words: what there is to say was printed.
+type exit int
+
+func (exit) Error() string { return "" }
+
+// usageError marks an error of cobra as one of the command line.
+func usageError(command string, err error) error {
+	var chosen *control.Error
+	if errors.As(err, &chosen) {
+		return err
+	}
+	return usage(command+" --help", "%v", err)
+}
+
+// explain finds the words and the code for an error.
+func explain(err error) failure {
+	var silent exit
+	var chosen *control.Error
+	switch {
+	case err == nil:
+		return failure{}
+	case errors.As(err, &silent):
+		return failure{code: int(silent)}
+	case errors.As(err, &chosen):
+		return failure{chosen.Cause, chosen.Next, chosen.Code}
+	}
+	var namespaces *demo.Refused
+	if errors.As(err, &namespaces) {
+		return failure{namespaces.Error(), namespaces.Next, control.CodeFailed}
+	}
+	var refusal *client.Refusal
+	if errors.As(err, &refusal) {
+		return refused(refusal)
+	}
+	for _, k := range knownFailures() {
+		if errors.Is(err, k.is) {
+			return failure{err.Error(), k.next, k.code}
+		}
+	}
+	return failure{err.Error(), "meshcrypt status, and the log of the daemon", control.CodeFailed}
+}
+
+// knownFailure is what to do about one sentinel.
+type knownFailure struct {
+	is   error
+	code int
+	next string
+}
+
+// knownFailures are in order of precedence: the first that matches decides.
+func knownFailures() []knownFailure {
+	const newToken = "meshcrypt token create on a member prints a new token"
+	return append(nodeFailures(newToken), []knownFailure{
+		{pki.ErrToken, control.CodeUsage, newToken},
+		{pki.ErrHash, control.CodeUsage, "meshcrypt client profile NAME on a member prints the CA hash"},
+		{pki.ErrAuthority, control.CodeAuth, "that is another mesh than the CA hash names: check the address, or get a token or profile of that mesh"},
+		{datadir.ErrNoState, control.CodeUsage, "meshcrypt init founds a mesh, meshcrypt join <peer> enters one"},
+		{datadir.ErrState, control.CodeUsage, "meshcrypt run"},
+		{datadir.ErrLocked, control.CodeFailed, "meshcrypt status asks the daemon that holds it"},
+		{datadir.ErrDamaged, control.CodeFailed, "restore the file from a copy, or let another member remove this node and join anew"},
+		{client.ErrProfile, control.CodeUsage, "meshcrypt client profile NAME on a member prints a good one"},
+		{client.ErrHeadless, control.CodeUnreachable, "meshcrypt status on a member tells what the mesh lacks"},
+		{client.ErrEnded, control.CodeDenied, "meshcrypt sessions --ended on a member tells who ended it"},
+		{auth.ErrUser, control.CodeUsage, "use letters, digits, dot, dash, underscore"},
+		{auth.ErrPassword, control.CodeUsage, "give a password by --password-file or at the prompt"},
+		{auth.ErrDenied, control.CodeAuth, "check user and password; meshcrypt client list on a member shows who may connect"},
+		{syscall.EADDRINUSE, control.CodeFailed, "ss -lntup shows who holds the port; choose another with --listen"},
+		{fs.ErrPermission, control.CodeFailed, "run as root, or give the binary CAP_NET_ADMIN and choose a --data-dir of your own"},
+		{context.DeadlineExceeded, control.CodeUnreachable, "meshcrypt status"},
+		{demo.ErrInterrupted, control.CodeFailed, ""},
+		{context.Canceled, control.CodeFailed, ""},
+	}...)
+}
+
+// refused translates an arbiter's no to a client.
+func refused(r *client.Refusal) failure {
+	switch r.Code {
+	case protocol.RefusedAuth:
+		return failure{r.Error(), "check user and password; meshcrypt client list on a member shows who may connect", control.CodeAuth}
+	case protocol.RefusedPolicy:
+		return failure{r.Error(), "ask the mesh's operator: meshcrypt client list", control.CodeDenied}
+	case protocol.RefusedCapacity:
+		return failure{r.Error(), "ask for less with --bandwidth, or let another host join", control.CodeDenied}
+	case protocol.RefusedRetry:
+		return failure{r.Error(), "run the same command again; meshcrypt status on a member tells what the mesh lacks", control.CodeUnreachable}
+	default:
+		return failure{r.Error(), "run meshcrypt connect again", control.CodeFailed}
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node"
+)
+
+const initHelp = `Found a mesh: this host becomes its first member, sole voter and arbiter.
+
+It prints three things once. The recovery key opens the registry's secrets when
+every voter is lost: write it down and keep it away from the hosts. The join
+line, run on other hosts, makes the next members; its token serves 4 hosts
+within an hour. The CA hash is how clients and joiners recognise this mesh.
+
+--inside-address is an address of the inside network that no host owns: replies
+to clients are routed to it, and it moves to another member when one fails.
+Give one per part that the pool is to be cut into; each host inside needs a
+route for the pool to it.`
+
+const initExample = `  sudo meshcrypt init --run
+  sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --push 10.20.0.0/16
+  sudo meshcrypt init --listen 0.0.0.0:6484 --advertise 203.0.113.7 --capacity 2`
+
+// initFlags are what init decides for the life of the mesh.
+type initFlags struct {
+	place                       placeFlags
+	pool, insideAddresses, push []string
+	egress, logLevel            string
+	run                         bool
+}
+
+func (a *app) initCommand() *cobra.Command {
+	var f initFlags
+	cmd := &cobra.Command{
+		Use: "init", Short: "found a mesh with this host as its first member",
+		Long: initHelp, Example: initExample, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.initMesh(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	f.place.add(flags)
+	flags.StringSliceVar(&f.pool, "pool", []string{"10.77.0.0/16"}, "prefixes that clients' inner addresses come from")
+	flags.StringVar(&f.egress, "egress", "routed", "how replies find back to clients: routed or masquerade")
+	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool")
+	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the network of --inside-if)")
+	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
+	logFlag(flags, &f.logLevel)
+	return cmd
+}
+
+func (a *app) initMesh(ctx context.Context, f initFlags) error {
+	config, err := f.config()
+	if err != nil {
+		return err
+	}
+	log, err := a.logger(f.logLevel)
+	if err != nil {
+		return err
+	}
+	founded, err := a.found(config)
+	if err != nil {
+		return err
+	}
+	if err := a.printFounded(founded, config, f.place.insideIf); err != nil {
+		return err
+	}
+	if f.run {
+		return a.serve(ctx, log)
+	}
+	a.say("Start it: meshcrypt run")
+	return nil
+}
+
+func (f initFlags) config() (config node.FoundConfig, err error) {
+	switch f.egress {
+	case "routed":
+		config.Egress = "routed"
+	case "masquerade":
+		return config, usage("--egress routed", "--egress masquerade is not built yet in this version")
+	default:
+		return config, usage("--egress routed", "unknown --egress %q", f.egress)
+	}
+	if config.Place, err = f.place.place(); err != nil {
+		return config, err
+	}
+	if config.Pool, err = prefixes("--pool", f.pool); err != nil {
+		return config, err
+	}
+	if config.Moving, err = addresses("--inside-address", f.insideAddresses); err != nil {
+		return config, err
+	}
+	if len(config.Moving) > 0 && f.place.insideIf == "" {
+		return config, usage("--inside-if eth1", "--inside-address needs the interface it lives on")
+	}
+	if len(f.push) == 0 {
+		config.Prefixes, err = insideNetworks(f.place.insideIf)
+	} else {
+		config.Prefixes, err = prefixes("--push", f.push)
+	}
+	return config, err
+}
+
+// foundedReply is init's data.
+type foundedReply struct {
+	Schema   string         `json:"schema"`
+	Cluster  string         `json:"cluster"`
+	CAHash   string         `json:"ca_hash"`
+	Gateway  netip.AddrPort `json:"gateway"`
+	Recovery string         `json:"recovery_key"`
+	Token    string         `json:"token"`
+	Join     string         `json:"join"`
+}
+
+func (a *app) printFounded(f node.Founded, config node.FoundConfig, insideIf string) error {
+	reply := foundedReply{
+		Schema: "meshcrypt.init/v1", Cluster: f.Cluster.String(), CAHash: pki.FormatHash(f.CAHash),
+		Gateway: config.Place.Outer, Recovery: f.Recovery, Token: f.Token,
+		Join: joinLine(config.Place.Outer, f.Token, insideIf),
+	}
+	err := a.print(reply, func(w io.Writer) {
+		row(w, "Cluster", reply.Cluster)
+		row(w, "Gateway", reply.Gateway.String()+"#"+reply.CAHash)
+		row(w, "Recovery key", reply.Recovery)
+		fmt.Fprintf(w, "\nJoin line for the next hosts (%d uses, %s):\n%s\n", node.FirstTokenUses, age(node.FirstTokenLife), reply.Join)
+	})
+	a.say("%s", foundedAdvice)
+	return err
+}
+
+const foundedAdvice = `Write the recovery key down now: it is stored nowhere and never shown again.
+Two hosts alone do not replace each other as arbiter: should the founder die, sessions
+run on without it, and new ones wait for it. With a third host that happens by itself.`
+
+// joinLine is ready to paste on the next host: the token goes by stdin, so
+// that it stands in no process list.
+func joinLine(outer netip.AddrPort, token, insideIf string) string {
+	line := []string{"echo", token, "|", "sudo", "meshcrypt", "join", outer.String(), "--token-file", "-"}
+	if insideIf != "" {
+		line = append(line, "--inside-if", insideIf)
+	}
+	return strings.Join(line, " ")
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+func profile(t *testing.T) string {
+	p := client.Profile{Cluster: cluster(), CAHash: [32]byte{7}, User: "ann"}
+	return write(t, strings.Replace(p.Text(), "gateways = []", `gateways = ["192.0.2.1:6484"]`, 1))
+}
+
+// TestConnectNeedsATrustAnchor: there is no way to connect to whoever answers.
+func TestConnectNeedsATrustAnchor(t *testing.T) {
+	good := profile(t)
+	hash := pki.FormatHash([32]byte{7})
+	for name, c := range map[string]struct {
+		args  []string
+		words []string
+	}{
+		"nothing":         {nil, []string{"no mesh was named", "<gateway>#<CA hash>"}},
+		"gateway alone":   {[]string{"192.0.2.1"}, []string{"not how to recognise it", "meshcrypt connect 192.0.2.1#<CA hash>", "meshcrypt client profile"}},
+		"empty hash":      {[]string{"192.0.2.1#"}, []string{"not how to recognise it"}},
+		"short hash":      {[]string{"192.0.2.1#abc"}, []string{"CA hash"}},
+		"bad port":        {[]string{"192.0.2.1:0#" + hash, "--user", "ann"}, []string{"port"}},
+		"no user":         {[]string{"192.0.2.1#" + hash}, []string{"--user"}},
+		"two anchors":     {[]string{"192.0.2.1#" + hash, "--profile", good}, []string{"both"}},
+		"no such profile": {[]string{"--profile", "/no/such"}, []string{"/no/such", "meshcrypt client profile"}},
+		"not a profile":   {[]string{"--profile", write(t, "gateways = 3\n")}, []string{"profile"}},
+		"hash left out":   {[]string{"--profile", write(t, "cluster = \"01020300000000000000000000000000\"\ngateways = [\"192.0.2.1:6484\"]\n")}, []string{"key ca", "trusts anybody"}},
+		"unknown key":     {[]string{"--profile", write(t, "insecure = true\n")}, []string{"insecure"}},
+		"slice mode":      {[]string{"--profile", good, "--slice-mode", "confetti"}, []string{"confetti"}},
+		"bandwidth":       {[]string{"--profile", good, "--bandwidth", "wide"}, []string{"wide"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			meshcrypt(t, "", append([]string{"connect"}, c.args...)...).want(t, control.CodeUsage, append(c.words, "next:")...)
+		})
+	}
+}
+
+func TestAnchors(t *testing.T) {
+	f := connectFlags{mode: "auto", profile: profile(t)}
+	config, err := f.config(t.Context(), nil)
+	if err != nil || config.User != "ann" || config.Profile.CAHash != [32]byte{7} || len(config.Profile.Gateways) != 1 {
+		t.Errorf("profile: %+v, %v", config, err)
+	}
+	f = connectFlags{mode: "auto", user: "bob", bandwidth: "2gbit"}
+	config, err = f.config(t.Context(), []string{"192.0.2.1#" + pki.FormatHash([32]byte{7})})
+	if err != nil || config.User != "bob" || config.Bandwidth != 2e9 || config.Profile.Gateways[0].String() != "192.0.2.1:6484" {
+		t.Errorf("gateway: %+v, %v", config, err)
+	}
+}
+
+// TestInit: what init prints is enough for the next host, and stdout is data.
+func TestInit(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"init", "--data-dir", dir, "--advertise", "192.0.2.9", "--name", "a"}
+	got := meshcrypt(t, "", append(args, "-o", "json")...)
+	got.want(t, 0, "recovery key", "Two hosts", "meshcrypt run")
+	var reply foundedReply
+	if err := json.Unmarshal([]byte(got.stdout), &reply); err != nil {
+		t.Fatal(err)
+	}
+	token, err := pki.ParseToken(reply.Token)
+	if err != nil || pki.FormatHash(token.CAHash) != reply.CAHash || reply.Schema != "meshcrypt.init/v1" || reply.Recovery == "" {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if want := "echo " + reply.Token + " | sudo meshcrypt join 192.0.2.9:6484 --token-file -"; reply.Join != want {
+		t.Errorf("join line %q, want %q", reply.Join, want)
+	}
+	meshcrypt(t, "", args...).want(t, control.CodeUsage, "member", "next: meshcrypt run")
+
+	t.Run("token of another mesh", func(t *testing.T) {
+		other := meshcrypt(t, "", "init", "--data-dir", t.TempDir(), "--advertise", "192.0.2.8", "-o", "json")
+		var foreign foundedReply
+		if err := json.Unmarshal([]byte(other.stdout), &foreign); err != nil {
+			t.Fatal(err)
+		}
+		meshcrypt(t, foreign.Token, "join", "192.0.2.8", "--token-file", "-", "--data-dir", dir).
+			want(t, control.CodeUsage, "another mesh", "meshcrypt leave")
+	})
+}
+
+// TestJoinErrors: a token that is none, and a peer that does not answer.
+func TestJoinErrors(t *testing.T) {
+	join := []string{"join", "127.0.0.1:1", "--advertise", "192.0.2.9", "--token-file", "-", "--data-dir", t.TempDir()}
+	got := meshcrypt(t, "mct1.secret-canary", join...)
+	got.want(t, control.CodeUsage, "malformed join token", "meshcrypt token create")
+	if strings.Contains(got.stderr, "canary") {
+		t.Errorf("the token was repeated: %s", got.stderr)
+	}
+	founded := meshcrypt(t, "", "init", "--data-dir", t.TempDir(), "--advertise", "192.0.2.8", "-o", "json")
+	var reply foundedReply
+	if err := json.Unmarshal([]byte(founded.stdout), &reply); err != nil {
+		t.Fatal(err)
+	}
+	meshcrypt(t, reply.Token, join...).want(t, control.CodeUnreachable, "127.0.0.1:1", "next:")
+	t.Setenv("MESHCRYPT_TOKEN", reply.Token)
+	meshcrypt(t, "", "join", "127.0.0.1:1", "--advertise", "192.0.2.9", "--data-dir", t.TempDir()).want(t, control.CodeUnreachable)
+}
