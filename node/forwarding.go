@@ -51,7 +51,7 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *f
 		return f, err
 	}
 	if f.host, err = host.PrepareNode(host.NodeConfig{
-		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Port: self.Listen.Port(),
+		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Inside: self.Inside, Port: self.Listen.Port(),
 		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Log: log,
 	}); err != nil {
 		return f, err

@@ -103,6 +103,7 @@ func peer(t testing.TB) (enter string) {
 func nodeConfig(dir string) NodeConfig {
 	return NodeConfig{
 		TUN: "tun0", InsideInterface: "inside0", Port: 6484,
+		Inside: netip.MustParseAddr("10.1.0.1"),
 		Pool: []netip.Prefix{
 			netip.MustParsePrefix("10.99.0.7/16"), netip.MustParsePrefix("fd99::/64"),
 		},

@@ -19,6 +19,10 @@ type NodeConfig struct {
 	Pool []netip.Prefix
 	// InsideInterface leads to the company's network.
 	InsideInterface string
+	// Inside is this host's own address there. Up puts it on the TUN too: the
+	// kernel drops all routes of an interface that loses its last address,
+	// the pool's among them, when a moving address leaves. Zero is none.
+	Inside netip.Addr
 	// Port is the UDP port of the outer packets.
 	Port uint16
 	// InsidePort is the UDP port of packets between nodes; 0 is none.
@@ -165,6 +169,11 @@ func (n *Node) Up() error {
 	}
 	if err := writeAll(settings); err != nil {
 		return err
+	}
+	if n.config.Inside.IsValid() {
+		if err := addAddress(link, n.config.Inside); err != nil {
+			return err
+		}
 	}
 	for _, p := range n.config.Pool {
 		route := viaTUN(p, unix.RT_TABLE_MAIN, link.Attrs().Index, netip.Addr{})

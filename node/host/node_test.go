@@ -165,6 +165,11 @@ func TestHoldAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	lacks(t, "ip address show", "10.1.0.100")
+	// The pool's route must outlive the moving address: without another address
+	// on the TUN the kernel would have dropped it.
+	if out := run(t, "ip route show 10.99.0.0/16"); !strings.Contains(out, "dev tun0") {
+		t.Errorf("the pool's route went with the moving address: %s", out)
+	}
 	if err := n.HoldAddress(held); err != nil {
 		t.Fatal(err)
 	}
