@@ -119,7 +119,7 @@ func (n *Node) remember() (err error) {
 // in the reverse order, the packet path last: it needs nobody.
 func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	n.meter = newMeter(n.self.Capacity, n.config.Log)
-	n.mbit = load.Calibrate(CalibrateFor)
+	n.mbit = load.Calibrate(CalibrateFor, n.self.Capacity)
 	if n.port, err = port.Listen(n.self.Listen, n.config.Log); err != nil {
 		return err
 	}

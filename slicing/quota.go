@@ -2,8 +2,8 @@ package slicing
 
 import "slices"
 
-// Capacity is what one agent has free, in bit/s.
-type Capacity struct{ Free uint64 }
+// Capacity is what one agent has free of what it offers, in bit/s.
+type Capacity struct{ Free, Offered uint64 }
 
 // Need is the fewest agents whose free capacity carries wanted bit/s, the
 // freest first, and at most limit. ok is false when limit of them do not carry
@@ -42,12 +42,40 @@ func NeedEqual(wanted uint64, agents []Capacity, limit int) (n int, ok bool) {
 // EqualWeight is the weight of every slice of a session with equal shares.
 const EqualWeight = 1000
 
-// WeightByFree is the weight of a slice on an agent with so much free: whole
-// Mbit/s, at least 1. It is absolute, so slices granted at different times
-// compare.
-func WeightByFree(c Capacity) uint32 {
+// Weights in steps. Equal hosts measure up to 15 % apart, so what differs less
+// than by a part of SameWithin is the same.
+const (
+	WeightSteps = 8 // parts of what an agent offers
+	SameWithin  = 5
+)
+
+// Weight is the weight of a slice on an agent: what it offers, in whole Mbit/s,
+// less the steps by which it is busier than the idlest of the agents beside it.
+// Load that they all share takes nothing away: it may be this very session's.
+// If one of the weights given to the others is nearly the same, it is the same,
+// so that equal agents have equal weights whenever their slices were granted.
+func Weight(c Capacity, beside []Capacity, given []uint32) uint32 {
 	const mega = 1_000_000
-	return uint32(min(max(c.Free/mega, 1), 1<<31))
+	idlest := c.idle()
+	for _, other := range beside {
+		idlest = max(idlest, other.idle())
+	}
+	steps := max(WeightSteps-int((idlest-c.idle())*WeightSteps+0.5), 1)
+	weight := uint32(min(max(c.Offered/mega*uint64(steps)/WeightSteps, 1), 1<<31))
+	for _, other := range given {
+		if apart := max(weight, other) - min(weight, other); apart <= max(weight, other)/SameWithin {
+			return other
+		}
+	}
+	return weight
+}
+
+// idle is the free part of what an agent offers, 0 to 1.
+func (c Capacity) idle() float64 {
+	if c.Offered == 0 {
+		return 0
+	}
+	return min(float64(c.Free)/float64(c.Offered), 1)
 }
 
 // freest is the free capacities, largest first, at most limit of them.

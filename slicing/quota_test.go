@@ -30,7 +30,7 @@ func TestNeedIsTheFewestThatCarry(t *testing.T) {
 			t.Errorf("Need(%d Mbit/s, limit %d) = %d, %v, want %d, %v", c.wanted, c.limit, n, ok, c.n, c.ok)
 		}
 	}
-	huge := []Capacity{{math.MaxUint64}, {math.MaxUint64}}
+	huge := []Capacity{{Free: math.MaxUint64}, {Free: math.MaxUint64}}
 	if n, ok := Need(math.MaxUint64, huge, 8); n != 1 || !ok {
 		t.Errorf("Need of everything = %d, %v", n, ok)
 	}
@@ -78,10 +78,30 @@ func TestNeedEqualBoundsEveryShare(t *testing.T) {
 	}
 }
 
-func TestWeightByFree(t *testing.T) {
-	for free, want := range map[uint64]uint32{0: 1, 999_999: 1, 3_700 * mbit: 3_700, math.MaxUint64: 1 << 31} {
-		if got := WeightByFree(Capacity{free}); got != want {
-			t.Errorf("WeightByFree(%d) = %d, want %d", free, got, want)
+func TestWeight(t *testing.T) {
+	of := func(free, offered uint64) Capacity { return Capacity{Free: free * mbit, Offered: offered * mbit} }
+	for _, test := range []struct {
+		name   string
+		own    Capacity
+		beside []Capacity
+		given  []uint32
+		want   uint32
+	}{
+		{"alone, idle", of(1000, 1000), nil, nil, 1000},
+		{"alone, busy: with whom should it share", of(100, 1000), nil, nil, 1000},
+		{"half as busy as the idlest", of(500, 1000), []Capacity{of(1000, 1000)}, nil, 500},
+		{"the noise of one step", of(940, 1000), []Capacity{of(1000, 1000)}, nil, 1000},
+		{"all busy alike: this session's own traffic", of(20, 1000), []Capacity{of(60, 1000), of(0, 1000)}, nil, 1000},
+		{"never nothing", of(0, 1000), []Capacity{of(1000, 1000)}, nil, 125},
+		{"twice the host", of(2000, 2000), []Capacity{of(1000, 1000)}, []uint32{1000}, 2000},
+		{"equal hosts that measure apart", of(1150, 1150), []Capacity{of(1000, 1000)}, []uint32{1000}, 1000},
+		{"the same, granted later and lower", of(850, 850), []Capacity{of(1000, 1000)}, []uint32{1000}, 1000},
+		{"a fifth is the same, more is not", of(790, 790), []Capacity{of(1000, 1000)}, []uint32{1000}, 790},
+		{"nothing known", Capacity{}, nil, nil, 1},
+		{"beyond the field", Capacity{Free: math.MaxUint64, Offered: math.MaxUint64}, nil, nil, 1 << 31},
+	} {
+		if got := Weight(test.own, test.beside, test.given); got != test.want {
+			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}
 	}
 }

@@ -154,8 +154,9 @@ func TestThisHost(t *testing.T) {
 }
 
 func TestCalibrate(t *testing.T) {
-	if got := Calibrate(time.Millisecond); got == 0 {
-		t.Error("this host can carry nothing")
+	whole, tenth := Calibrate(time.Millisecond, 0), Calibrate(time.Millisecond, 100)
+	if tenth == 0 || whole < tenth {
+		t.Errorf("this host can carry %d Mbit/s, a tenth of a CPU %d", whole, tenth)
 	}
 	if got := estimate(750e6, 2); got != 2000 {
 		t.Errorf("750 MB/s on 2 CPUs: %d Mbit/s", got)

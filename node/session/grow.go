@@ -7,19 +7,23 @@ import (
 )
 
 // grow adds a slice to a healthy session that has fewer than it needs, or a
-// spare to one of a single slice, at most every GrowEvery.
+// spare to one of a single slice, at most every GrowEvery. While two slices are
+// on one node it spreads them instead: more slices would not help.
 func (a *Arbitrator) grow(view *registry.State, s *registry.Session, l *live) {
 	if !l.attached || !l.answered || a.now < l.growAt || !a.settled(view, s, l) {
 		return
 	}
 	l.growAt = a.now + GrowEvery
-	have, want, spare := mains(s), a.target(view, s), spareOf(s)
+	if a.spread(view, s) {
+		return
+	}
+	have, want, spare := a.carried(view, s, everySlice), a.target(view, s), spareOf(s)
 	switch {
 	case want > have && spare != nil:
 		base := *spare
 		base.Spare = false
 		a.add(view, s, base)
-	case want > have:
+	case want > have && want > mains(s):
 		a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite})
 	case have == 1 && spare == nil && spareFits(view.Policy, len(s.Slices)):
 		a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite, Spare: true})
@@ -32,14 +36,20 @@ func (a *Arbitrator) add(view *registry.State, s *registry.Session, base registr
 	if c == nil || a.slicesByNode(s, int(base.Number))[c.node.ID].main > 0 || !a.moves.take(a.now) {
 		return
 	}
-	a.grant(s, base, c, false)
+	a.grant(view, s, base, c, false)
 }
 
-// settled says that every slice is up at a living agent and nothing is under way.
+// settled says that every slice is up at a living agent and nothing is under
+// way. A vacant slice is as it should be, and nobody waits for a spare.
 func (a *Arbitrator) settled(view *registry.State, s *registry.Session, l *live) bool {
 	for _, sl := range s.Slices {
 		known := l.slots[sl.Number]
-		if sl.State != registry.SliceUp || !a.owned(view, sl) || known == nil || known.proposal != 0 || known.condemned {
+		switch {
+		case known == nil || known.proposal != 0:
+			return false
+		case a.vacant(view, s, sl) || (sl.Spare && sl.State == registry.SliceVoid):
+			continue
+		case sl.State != registry.SliceUp || !a.owned(view, sl) || known.condemned:
 			return false
 		}
 	}
@@ -53,6 +63,9 @@ const everySlice = -1
 // whose agents carry what they have free beside what it has of them already,
 // and as many more as carry the rest.
 func (a *Arbitrator) target(view *registry.State, s *registry.Session) int {
+	if s.Bandwidth == 0 {
+		return a.ableNodes(view, s)
+	}
 	have, limit := mains(s), sliceLimit(view.Policy)
 	held := a.slicesByNode(s, everySlice)
 	share := (s.Bandwidth + uint64(have) - 1) / uint64(max(have, 1))
@@ -63,16 +76,13 @@ func (a *Arbitrator) target(view *registry.State, s *registry.Session) int {
 		case held[c.node.ID].main > 0:
 			carried += min(c.free+share*uint64(held[c.node.ID].main), c.host.offered(c.node))
 		case c.room():
-			all = append(all, slicing.Capacity{Free: c.free})
+			all = append(all, c.capacity())
 			if !c.last {
-				others = append(others, slicing.Capacity{Free: c.free})
+				others = append(others, c.capacity())
 			}
 		}
 	}
-	switch {
-	case s.Bandwidth == 0:
-		return min(have+len(others), limit)
-	case carried >= s.Bandwidth:
+	if carried >= s.Bandwidth {
 		return have
 	}
 	n, enough := slicing.Need(s.Bandwidth-carried, others, limit-have)

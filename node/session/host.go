@@ -18,7 +18,10 @@ type host struct {
 	since   time.Duration // last change of up
 	prekeys []uint32      // unused SPIs of boot, oldest first
 
-	used        float64
+	used        float64 // as reported last: what placement goes by
+	mean        float64 // over LoadOver: what weights go by
+	reported    bool
+	reportedAt  time.Duration
 	mbit        uint32
 	capacity    uint32
 	reserved    []reservation
@@ -82,6 +85,7 @@ func (a *Arbitrator) load(view *registry.State, e Load) {
 	if math.IsNaN(h.used) {
 		h.used = 1
 	}
+	h.average(a.now, h.used)
 }
 
 // takePrekey gives an SPI away for good: whatever becomes of the command that
@@ -110,7 +114,11 @@ func (a *Arbitrator) release(session registry.SessionID) {
 // free is the node's free sealing capacity in bit/s: what it reports, clamped
 // to what it registered, minus what was given to other sessions just now.
 func (h *host) free(now time.Duration, node *registry.Node, session registry.SessionID) uint64 {
-	free := float64(h.offered(node)) * (1 - h.used)
+	return h.left(now, float64(h.offered(node))*(1-h.used), session)
+}
+
+// left is what remains of free without what was given to other sessions.
+func (h *host) left(now time.Duration, free float64, session registry.SessionID) uint64 {
 	for _, r := range h.reserved {
 		if r.until > now && r.session != session {
 			free -= float64(r.bits)

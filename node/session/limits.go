@@ -51,6 +51,9 @@ const (
 	// node's own load reports are trusted to show it.
 	ReserveFor = 5 * time.Second
 
+	// LoadOver is the time over which a node's load is averaged for weights.
+	LoadOver = 5 * time.Second
+
 	// AbandonAfter is added to the policy's headless time: a session whose
 	// client was not heard of for both is ended (I12, I13).
 	AbandonAfter = time.Minute

@@ -87,21 +87,20 @@ func (a *Arbitrator) proposeOpen(o *opening, list []registry.Slice) bool {
 
 func (a *Arbitrator) firstSlices(o *opening, p placement) []registry.Slice {
 	s := &registry.Session{ID: o.session, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth}
+	agents := p.agents
+	if p.spare != nil {
+		agents = append(slices.Clone(agents), *p.spare)
+	}
+	weights := a.firstWeights(s.ID, agents)
 	var list []registry.Slice
-	add := func(c *candidate, spare bool) {
-		parts := len(p.agents)
+	for i := range agents {
+		parts, spare := len(p.agents), i == len(p.agents)
 		if spare {
 			parts = 0
 		}
-		sl := a.grantTo(c, s, uint8(len(list)), 1, parts)
+		sl := a.grantTo(&agents[i], weights[i], s, uint8(i), 1, parts)
 		sl.Suite, sl.Spare = o.ask.Suite, spare
 		list = append(list, sl)
-	}
-	for i := range p.agents {
-		add(&p.agents[i], false)
-	}
-	if p.spare != nil {
-		add(p.spare, true)
 	}
 	return list
 }

@@ -56,7 +56,7 @@ func needed(wanted uint64, list []candidate, limit int) (n int, carried bool) {
 	var capacities []slicing.Capacity
 	for _, c := range list {
 		if c.room() {
-			capacities = append(capacities, slicing.Capacity{Free: c.free})
+			capacities = append(capacities, c.capacity())
 		}
 	}
 	if wanted == 0 {
@@ -152,17 +152,11 @@ func (a *Arbitrator) choose(view *registry.State, s *registry.Session, number ui
 // holding is how many slices of one session a node has.
 type holding struct{ main, spare int }
 
-// slicesByNode counts every slice but one, where it is or where a grant that
-// is under way puts it.
+// slicesByNode counts every slice but one, where it is and, while a grant is
+// under way, where that puts it: the grant may yet be refused.
 func (a *Arbitrator) slicesByNode(s *registry.Session, except int) map[identity.NodeID]holding {
 	held := map[identity.NodeID]holding{}
-	for _, sl := range s.Slices {
-		if p := a.proposals[a.slot(s.ID, sl.Number).proposal]; p != nil && p.command.GrantSlice != nil {
-			sl = p.command.GrantSlice.Slice
-		}
-		if int(sl.Number) == except || sl.State == registry.SliceVoid {
-			continue
-		}
+	count := func(sl registry.Slice) {
 		h := held[sl.Agent]
 		if sl.Spare {
 			h.spare++
@@ -171,13 +165,45 @@ func (a *Arbitrator) slicesByNode(s *registry.Session, except int) map[identity.
 		}
 		held[sl.Agent] = h
 	}
+	for _, sl := range s.Slices {
+		if int(sl.Number) == except {
+			continue
+		}
+		present := sl.State != registry.SliceVoid
+		if present {
+			count(sl)
+		}
+		p := a.proposals[a.slot(s.ID, sl.Number).proposal]
+		if p == nil || p.command.GrantSlice == nil {
+			continue
+		}
+		if next := p.command.GrantSlice.Slice; !present || next.Agent != sl.Agent || next.Spare != sl.Spare {
+			count(next)
+		}
+	}
+	for _, sl := range a.coming(s) {
+		count(sl)
+	}
 	return held
 }
 
+// coming is the slices of numbers that the registry does not know yet, while
+// their first grants are under way.
+func (a *Arbitrator) coming(s *registry.Session) (list []registry.Slice) {
+	for number, known := range a.live(s.ID).slots {
+		p := a.proposals[known.proposal]
+		if _, found := sliceOf(s, number); !found && p != nil && p.command.GrantSlice != nil {
+			list = append(list, p.command.GrantSlice.Slice)
+		}
+	}
+	return list
+}
+
 // nodeLimit is how many other slices a node must stay below to be given this
-// one: ceil(N/2) of N. A spare goes where no other slice is.
+// one: ceil(N/2) of N. A spare goes where no other slice is, and so does every
+// slice of a session whose bandwidth is unknown.
 func nodeLimit(s *registry.Session, number uint8, spare bool) int {
-	if spare {
+	if spare || s.Bandwidth == 0 {
 		return 1
 	}
 	n := 1
@@ -191,8 +217,7 @@ func nodeLimit(s *registry.Session, number uint8, spare bool) int {
 
 // grantTo is a slice as it is to be granted to a candidate, whose prekey it
 // spends. parts is how many share the session's bandwidth, 0 for a spare.
-func (a *Arbitrator) grantTo(c *candidate, s *registry.Session, number uint8, epoch uint32, parts int) registry.Slice {
-	weight := slicing.WeightByFree(slicing.Capacity{Free: c.free})
+func (a *Arbitrator) grantTo(c *candidate, weight uint32, s *registry.Session, number uint8, epoch uint32, parts int) registry.Slice {
 	if s.Mode == registry.ModePacket {
 		weight = slicing.EqualWeight
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -161,7 +162,23 @@ func (c *chaos) watch() {
 		if n := len(s.Slices); n > mains(s)+1 {
 			c.wrong("%s has %d spares", s.Client, n-mains(s))
 		}
+		for id, n := range mainsByNode(s) {
+			if s.Bandwidth == 0 && n > 1 {
+				c.wrong("%s, of unknown bandwidth, has %d slices on %s", s.Client, n, c.w.node(id).name)
+			}
+		}
 	}
+}
+
+// mainsByNode counts the slices that are not spare and not void.
+func mainsByNode(s *registry.Session) map[identity.NodeID]int {
+	perNode := map[identity.NodeID]int{}
+	for _, sl := range s.Slices {
+		if !sl.Spare && sl.State != registry.SliceVoid {
+			perNode[sl.Agent]++
+		}
+	}
+	return perNode
 }
 
 func (c *chaos) wrong(format string, args ...any) {
@@ -208,21 +225,16 @@ func (c *chaos) check() (wrong []string) {
 			fail("I12: session of %s is gone, told %q", client.name, client.told)
 			continue
 		}
-		perNode := map[identity.NodeID]int{}
 		for _, sl := range s.Slices {
 			n := w.node(sl.Agent)
+			if w.arb.vacant(w.state, s, sl) || (sl.Spare && sl.State == registry.SliceVoid && len(mainsByNode(s)) == len(w.nodes)) {
+				continue
+			}
 			if sl.State != registry.SliceUp || !n.up || n.bootID() != sl.Boot {
 				fail("%s/%s is %s, node up %v boot %d", s.Client, w.slice(sl), sl.State, n.up, n.boot)
 			}
-			if !sl.Spare {
-				perNode[sl.Agent]++
-			}
 		}
-		for id, n := range perNode {
-			if n > (mains(s)+1)/2 {
-				fail("%s has %d of %d slices on %s", s.Client, n, mains(s), w.node(id).name)
-			}
-		}
+		wrong = append(wrong, c.checkSpread(s)...)
 		if len(s.Retiring) > 0 {
 			fail("%s still has retiring epochs: %v", s.Client, s.Retiring)
 		}
@@ -234,6 +246,27 @@ func (c *chaos) check() (wrong []string) {
 	}
 	if n := len(w.arb.openings) + len(w.arb.proposals); n > 0 {
 		fail("%d openings, %d proposals left over", len(w.arb.openings), len(w.arb.proposals))
+	}
+	return wrong
+}
+
+// checkSpread: no node has two slices of a session while another, not the
+// arbiter's, has room for one; and a session of unknown bandwidth has one on
+// every node that can.
+func (c *chaos) checkSpread(s *registry.Session) (wrong []string) {
+	perNode, w := mainsByNode(s), c.w
+	free := slices.ContainsFunc(w.arb.candidates(w.state, s.ID), func(c candidate) bool {
+		return c.room() && !c.last && perNode[c.node.ID] == 0
+	})
+	total := 0
+	for id, n := range perNode {
+		total += n
+		if n > (mains(s)+1)/2 || (n > 1 && free) {
+			wrong = append(wrong, fmt.Sprintf("%s has %d of %d slices on %s, another is free: %v", s.Client, n, mains(s), w.node(id).name, free))
+		}
+	}
+	if able := w.arb.ableNodes(w.state, s); s.Bandwidth == 0 && total != able {
+		wrong = append(wrong, fmt.Sprintf("%s has %d slices, %d nodes are able", s.Client, total, able))
 	}
 	return wrong
 }

@@ -72,7 +72,7 @@ func (a *Arbitrator) overdue(known *slot) bool {
 func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	var c *candidate
-	if l.attached && a.now >= known.holdUntil {
+	if l.attached && a.now >= known.holdUntil && !a.superfluous(view, s, sl) {
 		if c = a.choose(view, s, sl.Number, sl.Spare); c != nil && !a.refills.take(a.now) {
 			return
 		}
@@ -87,25 +87,32 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 		}
 		return
 	}
-	a.grant(s, sl, c, false)
+	a.grant(view, s, sl, c, false)
 }
 
 // move grants the slice of a node that is drained, or no agent any more,
 // elsewhere while the old epoch goes on: make before break. Not twice in
-// MoveHold.
+// MoveHold. Where the others are all there can be it becomes vacant: its agent
+// opens and seals until nobody sends it anything any more.
 func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	if !l.attached || (known.moved && a.now-known.movedAt < MoveHold) || retiring(s, sl.Number) {
 		return
 	}
+	if a.superfluous(view, s, sl) {
+		if a.moves.take(a.now) {
+			a.mark(s, known, sl, registry.SliceVoid)
+		}
+		return
+	}
 	if c := a.choose(view, s, sl.Number, sl.Spare); c != nil && a.moves.take(a.now) {
-		a.grant(s, sl, c, sl.State == registry.SliceUp)
+		a.grant(view, s, sl, c, sl.State == registry.SliceUp)
 	}
 }
 
 // grant proposes the epoch after sl for another agent.
-func (a *Arbitrator) grant(s *registry.Session, sl registry.Slice, c *candidate, retire bool) {
-	next := a.grantTo(c, s, sl.Number, sl.Epoch+1, mains(s))
+func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registry.Slice, c *candidate, retire bool) {
+	next := a.grantTo(c, a.weightBeside(view, s, sl.Number, c), s, sl.Number, sl.Epoch+1, mains(s))
 	next.Class, next.Suite, next.Spare = sl.Class, sl.Suite, sl.Spare
 	owner := sl.Agent
 	if sl.State == registry.SliceVoid {
