@@ -59,7 +59,8 @@ func (id NodeID) MarshalText() ([]byte, error) { return []byte(id.String()), nil
 // UnmarshalText reads the 52 characters of String.
 func (id *NodeID) UnmarshalText(text []byte) error {
 	raw, err := base32Lower.DecodeString(string(text))
-	if err != nil || len(raw) != len(id) {
+	// The last character has four spare bits: one identifier, one text.
+	if err != nil || len(raw) != len(id) || base32Lower.EncodeToString(raw) != string(text) {
 		return fmt.Errorf("%w: node id %q", ErrMalformed, text)
 	}
 	copy(id[:], raw)
@@ -103,6 +104,15 @@ func unmarshalHex(dst, text []byte) error {
 // Key is a private Ed25519 key. Its text form is only ever written by the
 // owner of a data directory or a profile.
 type Key struct{ private ed25519.PrivateKey }
+
+// Format keeps the private half out of logs and errors whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) {
+	if k.private == nil {
+		_, _ = io.WriteString(f, "identity: no key")
+		return
+	}
+	_, _ = io.WriteString(f, "identity: key of "+k.ID().Short()+" (private half redacted)")
+}
 
 // SeedSize is the length in bytes of the seed a Key is stored as.
 const SeedSize = ed25519.SeedSize
