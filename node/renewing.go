@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
-	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/trust"
 )
@@ -27,11 +26,7 @@ func renew(ctx context.Context, t *trust.Trust, members []protocol.NodeRow) erro
 func renewThrough(ctx context.Context, t *trust.Trust, peer string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, JoinTimeout)
 	defer cancel()
-	check := func(raw [][]byte) error {
-		_, err := pki.VerifyArbiter(raw, t.CAHash, t.Cluster, time.Now())
-		return err
-	}
-	dialer := tls.Dialer{Config: pki.Client(port.ALPNRenew, t.Certificate, check)}
+	dialer := tls.Dialer{Config: t.ToRenew()}
 	conn, err := dialer.DialContext(ctx, "tcp", peer)
 	if err != nil {
 		return nil, err

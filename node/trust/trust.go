@@ -95,6 +95,14 @@ func (t *Trust) BecomeArbiter(authority *pki.Authority) error {
 	return nil
 }
 
+// ArbiterStale reports whether the certificate of this term is due again: a
+// term may outlive it.
+func (t *Trust) ArbiterStale() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.arbiter != nil && pki.NeedsRenewal(t.arbiter.Certificate[0], t.wall())
+}
+
 // Resign forgets it.
 func (t *Trust) Resign() {
 	t.mu.Lock()
@@ -155,6 +163,14 @@ func (t *Trust) Voter(raw [][]byte, inConfiguration func(identity.NodeID) bool) 
 		return fmt.Errorf("%w: %s", ErrNotVoter, peer.Node.Short())
 	}
 	return nil
+}
+
+// ToRenew is the TLS side of a renewal: the peer must be the arbiter.
+func (t *Trust) ToRenew() *tls.Config {
+	return pki.Client(port.ALPNRenew, t.Certificate, func(raw [][]byte) error {
+		_, err := pki.VerifyArbiter(raw, t.CAHash, t.Cluster, t.wall())
+		return err
+	})
 }
 
 // ToNode is the TLS side of a connection to a certain node.
