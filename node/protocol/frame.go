@@ -8,6 +8,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -16,8 +17,14 @@ import (
 	"sync"
 )
 
-// MaxFrame bounds one frame, in bytes; a larger one ends the connection.
-const MaxFrame = 1 << 20
+// Bounds on one frame, in bytes (I10); a larger one ends the connection.
+const (
+	// MaxFrame is for everybody.
+	MaxFrame = 1 << 20
+	// MaxMemberFrame is for streams between members: a full view names every
+	// session of an egress, a hello or a usage every slice of an agent.
+	MaxMemberFrame = 64 << 20
+)
 
 // Errors of a Conn.
 var (
@@ -29,11 +36,18 @@ var (
 // goroutine; Write is safe for concurrent use.
 type Conn[M any] struct {
 	stream io.ReadWriter
+	limit  int        // bytes of a frame, either way
 	mu     sync.Mutex // serialises writers
 }
 
-// NewConn frames messages over stream.
-func NewConn[M any](stream io.ReadWriter) *Conn[M] { return &Conn[M]{stream: stream} }
+// NewConn frames messages over stream, at most MaxFrame each.
+func NewConn[M any](stream io.ReadWriter) *Conn[M] { return &Conn[M]{stream: stream, limit: MaxFrame} }
+
+// NewStream frames the messages between a member and the arbiter, at most
+// MaxMemberFrame each.
+func NewStream(stream io.ReadWriter) *Conn[Node] {
+	return &Conn[Node]{stream: stream, limit: MaxMemberFrame}
+}
 
 // Read returns the next message.
 func (c *Conn[M]) Read() (*M, error) {
@@ -41,16 +55,19 @@ func (c *Conn[M]) Read() (*M, error) {
 	if _, err := io.ReadFull(c.stream, size[:]); err != nil {
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(size[:])
-	if n > MaxFrame {
+	n := int64(binary.BigEndian.Uint32(size[:]))
+	if n > int64(c.limit) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLong, n)
 	}
-	body := make([]byte, n)
-	if _, err := io.ReadFull(c.stream, body); err != nil {
+	var body bytes.Buffer // grows with what comes, not with what was announced
+	if _, err := io.CopyN(&body, c.stream, n); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, err
 	}
 	m := new(M)
-	if err := json.Unmarshal(body, m); err != nil {
+	if err := json.Unmarshal(body.Bytes(), m); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	return m, nil
@@ -62,7 +79,7 @@ func (c *Conn[M]) Write(m *M) error {
 	if err != nil {
 		return fmt.Errorf("protocol: encode: %w", err)
 	}
-	if len(body) > MaxFrame {
+	if len(body) > c.limit {
 		return fmt.Errorf("%w: %d bytes", ErrTooLong, len(body))
 	}
 	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))

@@ -46,7 +46,8 @@ type NodeHello struct {
 
 // Prekeys adds single-use prekeys to the arbiter's pool for this boot.
 type Prekeys struct {
-	Keys [][]byte `json:"keys"` // mka.SignedPrekey
+	Fresh bool     `json:"fresh,omitempty"` // forget all given before: they near their end
+	Keys  [][]byte `json:"keys"`            // mka.SignedPrekey
 }
 
 // Load is own CPU plus foreign use over the capacity, 0..1.
