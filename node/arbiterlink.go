@@ -106,7 +106,7 @@ func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Strea
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	conn := protocol.NewConn[protocol.Node](raw)
+	conn := protocol.NewStream(raw)
 	if !peer.Has(pki.RoleArbiter) {
 		defer raw.Close()
 		m, err := conn.Read()
@@ -173,7 +173,7 @@ func (n *Node) redirect() {
 				}
 			}
 			// A peer that is gone asks somebody else.
-			_ = protocol.NewConn[protocol.Node](conn).Write(&protocol.Node{
+			_ = protocol.NewStream(conn).Write(&protocol.Node{
 				Redirect: &protocol.Redirect{Node: node, Outer: outer},
 			})
 		})

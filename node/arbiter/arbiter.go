@@ -202,6 +202,17 @@ func (a *Arbiter) tick() {
 		a.sayAlive(now)
 	}
 	a.tendElectorate()
+	a.tendCertificate()
+}
+
+// tendCertificate mints this term's certificate anew in time.
+func (a *Arbiter) tendCertificate() {
+	if !a.config.Trust.ArbiterStale() {
+		return
+	}
+	if err := a.config.Trust.BecomeArbiter(a.authority); err != nil {
+		a.config.Log.Error("arbiter certificate not renewed", "error", err)
+	}
 }
 
 // step hands one event to the arbitrator and does what it answers.

@@ -183,6 +183,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	a.clients[c.request] = c
 	if e.auth.Method == protocol.MethodResume {
 		a.leaveOlder(e.auth.Session, c)
+		a.condemnLost(e.auth)
 		a.step(session.Resume{
 			Session: e.auth.Session, Request: c.request, Key: c.hello.SessionKey,
 			Hello: c.digest[:], KeepsSAs: len(e.auth.Held) > 0,
@@ -194,6 +195,31 @@ func (e clientOpened) apply(a *Arbiter) {
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
 		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Suite: uint16(esp.AES256GCM), Mode: c.mode,
 	})
+}
+
+// condemnLost replaces slices that count as up but that the client, back after
+// a while, has no more: its word about them was lost with its connection. One
+// that has nothing left gets all of them anew anyway.
+func (a *Arbiter) condemnLost(m *protocol.Auth) {
+	held := make(map[sliceKey]bool, len(m.Held))
+	for _, r := range m.Held {
+		held[sliceKey{m.Session, r.Number, r.Epoch}] = true
+	}
+	var lost []session.SliceSilent
+	a.config.Store.View(func(s *registry.State) {
+		live := s.Sessions[m.Session]
+		if live == nil || len(held) == 0 {
+			return
+		}
+		for _, sl := range live.Slices {
+			if sl.State == registry.SliceUp && !held[sliceKey{m.Session, sl.Number, sl.Epoch}] {
+				lost = append(lost, session.SliceSilent{Session: m.Session, Number: sl.Number, Epoch: sl.Epoch})
+			}
+		}
+	})
+	for _, l := range lost {
+		a.step(l)
+	}
 }
 
 // leaveOlder closes an older connection of a session that comes back.

@@ -117,6 +117,7 @@ func newNode(r *protocol.JoinRequest, key identity.PublicKey, may registry.Roles
 func (a *Arbiter) joinReply(csr []byte, id identity.NodeID) (*protocol.JoinReply, error) {
 	reply := &protocol.JoinReply{CA: a.cluster.CA, Cluster: a.cluster.ID, GossipKey: a.gossipKey, Pool: a.cluster.Pool}
 	var roles []string
+	voters := a.voters()
 	a.config.Store.View(func(s *registry.State) {
 		n := s.Nodes[id]
 		reply.Index, roles = n.Index, n.May.Names()
@@ -124,7 +125,7 @@ func (a *Arbiter) joinReply(csr []byte, id identity.NodeID) (*protocol.JoinReply
 			if !other.Removed {
 				reply.Nodes = append(reply.Nodes, protocol.NodeRow{
 					ID: other.ID, Key: other.Key, Name: other.Name, Index: other.Index, Outer: other.Outer,
-					Inside: other.Inside, May: other.May, Is: other.Is, Voter: other.Is&registry.RoleVoter != 0,
+					Inside: other.Inside, May: other.May, Is: other.Is, Voter: voters[other.ID],
 				})
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -43,7 +44,7 @@ func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
 	if err != nil {
 		return
 	}
-	conn := protocol.NewConn[protocol.Node](raw)
+	conn := protocol.NewStream(raw)
 	raw.SetReadDeadline(time.Now().Add(HelloWithin))
 	m, err := conn.Read()
 	if err != nil || m.Hello == nil {
@@ -169,8 +170,9 @@ type nodeSaid struct {
 
 // prekeysCame are prekeys whose signatures were checked off the loop.
 type prekeysCame struct {
-	n    *nodeStream
-	keys map[uint32]mka.SignedPrekey
+	n     *nodeStream
+	fresh bool // nothing given before is to be granted any more
+	keys  map[uint32]mka.SignedPrekey
 }
 
 // nodeEvent does the expensive part of a message outside the loop.
@@ -187,12 +189,17 @@ func (a *Arbiter) nodeEvent(n *nodeStream, m *protocol.Node) event {
 		}
 		keys[p.SPI] = signed
 	}
-	return prekeysCame{n, keys}
+	return prekeysCame{n, m.Prekeys.Fresh, keys}
 }
 
 func (e prekeysCame) apply(a *Arbiter) {
 	if a.nodes[e.n.node] != e.n {
 		return
+	}
+	if e.fresh {
+		clear(e.n.prekeys)
+		// For the arbitrator too the pool starts empty, as with a new stream.
+		a.step(session.NodeUp{Node: e.n.node, Boot: e.n.hello.Boot})
 	}
 	var spis []uint32
 	for spi, signed := range e.keys {
@@ -216,15 +223,16 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.step(session.Load{Node: n.node, Used: n.load, Capacity: n.hello.Capacity, Mbit: n.hello.Mbit})
 	case m.Ack != nil:
 		a.acknowledged(n, m.Ack)
-	case m.Up != nil:
+	case m.Up != nil && a.carries(n, *m.Up):
 		a.step(session.SliceUp{Session: m.Up.Session, Number: m.Up.Number, Epoch: m.Up.Epoch})
-	case m.Gone != nil:
+	case m.Gone != nil && a.carries(n, *m.Gone):
 		a.step(session.SliceSilent{Session: m.Gone.Session, Number: m.Gone.Number, Epoch: m.Gone.Epoch})
 	case m.Silent != nil:
 		n.silent[m.Silent.Node] = m.Silent.Silent
 	case m.TakeOver != nil:
 		a.takeOver(n, m.TakeOver)
 	case m.Usage != nil:
+		clear(n.usage) // each report names every slice the agent holds
 		for _, u := range m.Usage.Slices {
 			n.usage[keyOf(u.Slice)] = u
 		}
@@ -234,6 +242,17 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Leave != nil:
 		a.removeNode(n)
 	}
+}
+
+// carries reports whether a slice epoch is this node's to speak of.
+func (a *Arbiter) carries(n *nodeStream, ref protocol.SliceRef) (is bool) {
+	a.config.Store.View(func(s *registry.State) {
+		live := s.Sessions[ref.Session]
+		is = live != nil && slices.ContainsFunc(live.Slices, func(sl registry.Slice) bool {
+			return sl.Number == ref.Number && sl.Epoch == ref.Epoch && sl.Agent == n.node
+		})
+	})
+	return is
 }
 
 func (a *Arbiter) acknowledged(n *nodeStream, ack *protocol.SliceAck) {

@@ -22,10 +22,7 @@ type nodeView struct {
 
 // pushViews tells every node what changed for it.
 func (a *Arbiter) pushViews() {
-	voters := make(map[identity.NodeID]bool)
-	for _, server := range a.config.Store.Servers() {
-		voters[server.ID] = server.Voter
-	}
+	voters := a.voters()
 	a.config.Store.View(func(s *registry.State) {
 		rows := a.nodeRows(s, voters)
 		for _, n := range a.nodes {
@@ -33,6 +30,16 @@ func (a *Arbiter) pushViews() {
 		}
 		a.confirmRoutes(s)
 	})
+}
+
+// voters are the nodes whose vote counts: the Raft configuration's word, not
+// that of a role.
+func (a *Arbiter) voters() map[identity.NodeID]bool {
+	voters := make(map[identity.NodeID]bool)
+	for _, server := range a.config.Store.Servers() {
+		voters[server.ID] = server.Voter
+	}
+	return voters
 }
 
 // pushView sends a full view once and differences afterwards.
