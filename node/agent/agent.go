@@ -94,6 +94,9 @@ type Agent struct {
 	rejects *rejects
 	dirty   bool // the tables must be published before the next event
 	ticks   uint64
+
+	strangers  map[netip.Addr]time.Duration // inside addresses of nobody known, since when
+	rekeyAfter time.Duration                // RekeyAfter; tests shorten it
 }
 
 // event is something that happened; apply runs in the control loop.
@@ -110,6 +113,9 @@ func New(config Config, floor protocol.Fence) *Agent {
 		view:    newViewState(),
 		probes:  newProberState(),
 		rejects: newRejects(),
+
+		strangers:  make(map[netip.Addr]time.Duration),
+		rekeyAfter: RekeyAfter,
 	}
 	return a
 }
@@ -126,7 +132,7 @@ func (a *Agent) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			<-streamDone
+			a.drain(streamDone)
 			return
 		case e := <-a.events:
 			e.apply(a)
@@ -134,6 +140,18 @@ func (a *Agent) Run(ctx context.Context) {
 			a.tick()
 		}
 		a.publishIfDirty()
+	}
+}
+
+// drain keeps the queue moving until the stream has ended: its goroutine may
+// stand before a full one.
+func (a *Agent) drain(streamDone chan struct{}) {
+	for {
+		select {
+		case <-streamDone:
+			return
+		case <-a.events:
+		}
 	}
 }
 
@@ -145,6 +163,7 @@ func (a *Agent) tick() {
 	a.probe(now)
 	a.superviseParts(now)
 	a.superviseSlices(now)
+	a.judgeStrangers(now)
 	if a.ticks%LoadTicks == 0 {
 		used := a.config.Load()
 		a.probes.own.store(probe.LoadOf(used))

@@ -26,8 +26,8 @@ func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
 }
 
 // superviseRekey offers the next prekey when the keys grow old. The offer is
-// repeated until the client's new SA is in use; the hard limits of the SA end
-// what nobody renewed.
+// repeated until the client's new SA is in use; the hard limits of the SA, and
+// KeysEnd, end what nobody renewed.
 func (a *Agent) superviseRekey(s *slice, now time.Duration) {
 	if s.next != nil {
 		if s.next.LastHeard() != 0 {
@@ -35,7 +35,7 @@ func (a *Agent) superviseRekey(s *slice, now time.Duration) {
 		}
 		return
 	}
-	old := now-s.since > rekeyAfter(s.key)
+	old := now-s.since > a.rekeyDue(s.key)
 	if !old && !s.pair.Out.Soft() && !s.pair.In.Soft() {
 		return
 	}
@@ -45,10 +45,10 @@ func (a *Agent) superviseRekey(s *slice, now time.Duration) {
 	a.offerRekey(s, now)
 }
 
-// rekeyAfter spreads the rekeys of many slices over a tenth of the interval.
-func rekeyAfter(key sliceKey) time.Duration {
-	spread := RekeyAfter / 10
-	return RekeyAfter - spread*time.Duration(key.session[0])/255
+// rekeyDue spreads the rekeys of many slices over a tenth of the interval.
+func (a *Agent) rekeyDue(key sliceKey) time.Duration {
+	spread := a.rekeyAfter / 10
+	return a.rekeyAfter - spread*time.Duration(key.session[0])/255
 }
 
 // offerRekey makes the offer once and repeats the same parts until they are
@@ -104,9 +104,7 @@ func (e acceptPart) apply(a *Agent) {
 
 // switchKeys starts to seal under the new keys once the client has used them.
 func (a *Agent) switchKeys(s *slice, now time.Duration) {
-	if s.older != nil {
-		delete(a.slices.bySPI, s.older.In.SPI())
-	}
+	a.release(s)
 	s.older, s.pair, s.next = s.pair, s.next, nil
 	s.olderAt, s.since, s.rekeyed, s.offer = now+RekeyLinger, now, 0, nil
 	a.dirty = true

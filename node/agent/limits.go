@@ -17,6 +17,8 @@ const (
 	StartPrekeys = 64
 	// MaxParts bounds the pool parts of a view.
 	MaxParts = 256
+	// MaxStrangers is how many unknown inside addresses wait to be judged.
+	MaxStrangers = 64
 )
 
 // Times of the control loop.
@@ -24,23 +26,37 @@ const (
 	TickEvery  = 100 * time.Millisecond
 	LoadTicks  = 5  // load is reported every 500 ms
 	UsageTicks = 20 // usage every 2 s
-	// PrekeyLife is how long a prekey may wait for its Accept.
+	// PrekeyLife is how long a prekey may wait for its grant. The pool is
+	// offered anew after half of it, so that an arbiter never grants a dead one.
 	PrekeyLife = 10 * time.Minute
 	// AcceptWithin is how long a granted slice waits for its client.
 	AcceptWithin = 30 * time.Second
 	// ProbeMisses silent probe intervals make a node silent.
 	ProbeMisses = 3
+	// PathMisses path tests that did not come out mean that the host does not
+	// forward; a busy host loses a few.
+	PathMisses = 20
 	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.
 	RedialMin = 100 * time.Millisecond
 	RedialMax = 2 * time.Second
+	// PathSettle is how long a tester must have answered plain probes before a
+	// path test that does not return means anything.
+	PathSettle = time.Second
+	// StrangerGrace is how long the arbiter has to name the owner of an inside
+	// address before packets from it are a violation.
+	StrangerGrace = 2 * time.Second
+	// TakeoverWait is how long a second that took over waits for the arbiter's
+	// word before it yields to an egress that is heard again.
+	TakeoverWait = 5 * time.Second
 	// RekeyLinger is how long an SA still opens after its successor is in use.
 	RekeyLinger = 10 * time.Second
 )
 
-// Times of a slice's keys (design 5: soft 10 minutes, jittered).
+// Times of a slice's keys (design 5: soft 10 minutes, jittered; hard 15).
 const (
 	RekeyAfter = 10 * time.Minute
 	RekeyRetry = time.Second
+	KeysEnd    = 15 * time.Minute
 )
 
 // RestartAfter is how long a process may have stood still and keep its keys.

@@ -9,9 +9,10 @@ import (
 
 // part is one pool part with its moving inside address.
 type part struct {
-	row   registry.Part
-	held  bool // this host answers for the inside address
-	taken bool // taken over as second; the arbiter has not confirmed yet
+	row     registry.Part
+	held    bool // this host answers for the inside address
+	taken   bool // taken over as second; the arbiter has not confirmed yet
+	takenAt time.Duration
 }
 
 // learnPart obeys the arbiter's word on who is egress; an older epoch is ignored.
@@ -59,24 +60,45 @@ func (a *Agent) settlePart(p *part) {
 // election; the arbiter confirms later under its fence.
 func (a *Agent) superviseParts(now time.Duration) {
 	for _, p := range a.view.parts {
-		if p.taken || p.row.Second != a.config.Key.ID() {
+		if p.row.Second != a.config.Key.ID() {
 			continue
 		}
 		egress := a.view.nodeByID(p.row.Egress)
-		if egress.Index == 0 || !a.probes.silent(egress.Index) || a.alone(now) {
-			continue
+		switch silent := a.probes.silent(egress.Index); {
+		case egress.Index == 0:
+		case p.taken && !silent:
+			a.yieldPart(p, egress, now)
+		case !p.taken && silent && !a.alone():
+			a.takePart(p, egress, now)
 		}
-		p.taken = true
-		a.config.Log.Warn("egress is silent; taking over", "egress", egress.Name, "prefix", p.row.Prefix)
-		a.settlePart(p)
-		a.dirty = true
-		a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: p.row.Prefix, Epoch: p.row.Epoch}})
 	}
+}
+
+func (a *Agent) takePart(p *part, egress protocol.NodeRow, now time.Duration) {
+	p.taken, p.takenAt = true, now
+	a.config.Log.Warn("egress is silent; taking over", "egress", egress.Name, "prefix", p.row.Prefix)
+	a.settlePart(p)
+	a.dirty = true
+	a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: p.row.Prefix, Epoch: p.row.Epoch}})
+}
+
+// yieldPart gives back what the arbiter had time to confirm and did not,
+// because it still hears the egress, and so do we again: two hosts must not
+// answer for one address for long.
+func (a *Agent) yieldPart(p *part, egress protocol.NodeRow, now time.Duration) {
+	heard := a.stream != nil && a.stream.fenced && egress.Up
+	if !heard || now-p.takenAt < TakeoverWait {
+		return
+	}
+	p.taken = false
+	a.config.Log.Warn("egress is heard again; giving back", "egress", egress.Name, "prefix", p.row.Prefix)
+	a.settlePart(p)
+	a.dirty = true
 }
 
 // alone reports whether every probed node is silent though there are several:
 // then it is this node that was cut off, and it takes over nothing.
-func (a *Agent) alone(time.Duration) bool {
+func (a *Agent) alone() bool {
 	if len(a.probes.peers) < 2 {
 		return false
 	}

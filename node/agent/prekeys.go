@@ -14,12 +14,25 @@ import (
 type prekeyPool struct {
 	secrets map[uint32]pooledPrekey // by SPI
 	next    uint32                  // local part of the next SPI
+	renewal time.Duration           // when the pool is to be offered anew
+	series  uint64                  // of the prekeys that the arbiter may grant
 }
 
 type pooledPrekey struct {
 	secret *mka.PrekeySecret
 	signed mka.SignedPrekey
 	until  time.Duration
+	series uint64
+}
+
+// offered counts the prekeys that the arbiter may grant.
+func (p *prekeyPool) offered() (count int) {
+	for _, k := range p.secrets {
+		if k.series == p.series {
+			count++
+		}
+	}
+	return count
 }
 
 func newPrekeyPool() *prekeyPool {
@@ -46,7 +59,7 @@ func (a *Agent) makePrekey() (pooledPrekey, uint32, error) {
 	if err != nil {
 		return pooledPrekey{}, 0, err
 	}
-	return pooledPrekey{secret, signed, a.config.Now() + PrekeyLife}, spi, nil
+	return pooledPrekey{secret, signed, a.config.Now() + PrekeyLife, a.prekeys.series}, spi, nil
 }
 
 // renewPrekeys answers a new stream: what an older arbiter was given and did
@@ -56,10 +69,19 @@ func (a *Agent) renewPrekeys() {
 		p.secret.Expire()
 	}
 	clear(a.prekeys.secrets)
-	a.offerPrekeys(StartPrekeys)
+	a.offerSeries(a.config.Now())
 }
 
-// refillPrekeys keeps the arbiter's pool above half.
+// offerSeries gives the arbiter a fresh pool in place of the one it has: what
+// it was given before would soon be dead. A grant under way may still name one
+// of those, so their secrets live out their own time.
+func (a *Agent) offerSeries(now time.Duration) {
+	a.prekeys.series++
+	a.prekeys.renewal = now + PrekeyLife/2
+	a.offerPrekeys(StartPrekeys, true)
+}
+
+// refillPrekeys keeps the arbiter's pool above half, and fresh.
 func (a *Agent) refillPrekeys(now time.Duration) {
 	for spi, p := range a.prekeys.secrets {
 		if now > p.until {
@@ -67,12 +89,17 @@ func (a *Agent) refillPrekeys(now time.Duration) {
 			delete(a.prekeys.secrets, spi)
 		}
 	}
-	if a.stream != nil && a.stream.fenced && len(a.prekeys.secrets) < MinPrekeys {
-		a.offerPrekeys(StartPrekeys - len(a.prekeys.secrets))
+	if a.stream == nil || !a.stream.fenced {
+		return
+	}
+	if now >= a.prekeys.renewal {
+		a.offerSeries(now)
+	} else if offered := a.prekeys.offered(); offered < MinPrekeys {
+		a.offerPrekeys(StartPrekeys-offered, false)
 	}
 }
 
-func (a *Agent) offerPrekeys(count int) {
+func (a *Agent) offerPrekeys(count int, fresh bool) {
 	count = min(count, MaxPrekeys-len(a.prekeys.secrets))
 	keys := make([][]byte, 0, count)
 	for range count {
@@ -84,7 +111,7 @@ func (a *Agent) offerPrekeys(count int) {
 		a.prekeys.secrets[spi] = p
 		keys = append(keys, p.signed)
 	}
-	a.say(&protocol.Node{Prekeys: &protocol.Prekeys{Keys: keys}})
+	a.say(&protocol.Node{Prekeys: &protocol.Prekeys{Fresh: fresh, Keys: keys}})
 }
 
 // take removes and returns the secret for an SPI; nil when there is none.

@@ -16,7 +16,7 @@ import (
 type proberState struct {
 	peers    map[identity.Index]*peer
 	sequence uint64
-	pathSent uint64 // path tests since the last one that came out
+	pathSent uint64 // path tests that count, since the last one that came out
 	path     pathVerdict
 	own      ownLoad
 }
@@ -24,10 +24,14 @@ type proberState struct {
 // peer is one probed node.
 type peer struct {
 	heardAt time.Duration
-	heard   bool // since probing began: an unheard peer is not called silent
+	since   time.Duration // heard without a gap
+	heard   bool          // since probing began: an unheard peer is not called silent
 	silent  bool
 	load    probe.Load
 }
+
+// answers reports whether the peer is heard now.
+func (p *peer) answers() bool { return p.heard && !p.silent }
 
 func newProberState() *proberState {
 	return &proberState{peers: make(map[identity.Index]*peer)}
@@ -63,17 +67,17 @@ func (a *Agent) probe(now time.Duration) {
 		}
 	}
 	a.probes.sequence++
-	var tester netip.AddrPort
+	var tester identity.Index
 	for index := range wanted {
 		row := a.view.nodes[index]
-		to := netip.AddrPortFrom(row.Inside, a.config.InsidePort)
-		a.sendProbe(probe.TypeNode, to)
+		a.sendProbe(probe.TypeNode, netip.AddrPortFrom(row.Inside, a.config.InsidePort))
 		a.judge(row, now)
-		if p := a.probes.peers[index]; p.heard && !p.silent {
-			tester = to
+		// Whoever answers longest is the one whose silence says something.
+		if p := a.probes.peers[index]; p.answers() && (tester == 0 || p.since < a.probes.peers[tester].since) {
+			tester = index
 		}
 	}
-	a.testPath(tester)
+	a.testPath(tester, now)
 }
 
 // probeTargets are the agents this node hands on to, the egress it is second
@@ -148,13 +152,17 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 
 // testPath sends a datagram through our own TUN, from the pool's test address
 // to another node: it comes out only if this host forwards (design 8).
-func (a *Agent) testPath(tester netip.AddrPort) {
-	if !tester.IsValid() || len(a.view.pool) == 0 {
+// A test counts only once the tester has answered plain probes for a while.
+func (a *Agent) testPath(tester identity.Index, now time.Duration) {
+	if tester == 0 || len(a.view.pool) == 0 {
+		a.probes.pathSent = 0
 		a.probes.path.store(probe.PathUnknown)
 		return
 	}
-	a.probes.pathSent++
-	if a.probes.pathSent > ProbeMisses {
+	if now-a.probes.peers[tester].since >= PathSettle {
+		a.probes.pathSent++
+	}
+	if a.probes.pathSent > PathMisses {
 		if a.probes.path.store(probe.PathBroken) {
 			a.config.Log.Warn("this host does not forward packets from the TUN to the inside network",
 				"next", "meshcrypt status shows which firewall rule eats them")
@@ -162,7 +170,8 @@ func (a *Agent) testPath(tester netip.AddrPort) {
 	}
 	b := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
 	from := netip.AddrPortFrom(registry.PathTestAddress(a.view.pool[0]), a.config.InsidePort)
-	packet, err := probe.Packet(from, tester, b)
+	to := netip.AddrPortFrom(a.view.nodes[tester].Inside, a.config.InsidePort)
+	packet, err := probe.Packet(from, to, b)
 	if err == nil {
 		err = a.config.Engine.Inject(packet)
 	}
@@ -188,6 +197,9 @@ func (e nodeDatagram) apply(a *Agent) {
 		return
 	}
 	if p := a.probes.peers[m.From]; p != nil {
+		if !p.answers() {
+			p.since = a.config.Now()
+		}
 		p.heard, p.heardAt, p.load = true, a.config.Now(), m.Load
 	}
 	if m.Asked == probe.TypePath {

@@ -39,12 +39,50 @@ type slice struct {
 
 // sliceTable is every slice this agent holds, by name and by SPI.
 type sliceTable struct {
-	byKey map[sliceKey]*slice
-	bySPI map[uint32]*slice // the granted SPI and those of rekeys
+	byKey  map[sliceKey]*slice
+	bySPI  map[uint32]*slice    // the granted SPI and those of rekeys
+	newest map[sliceName]uint32 // highest epoch held
 }
 
+// sliceName names a slice whatever its epoch.
+type sliceName struct {
+	session registry.SessionID
+	number  uint8
+}
+
+func (k sliceKey) name() sliceName { return sliceName{k.session, k.number} }
+
 func newSliceTable() *sliceTable {
-	return &sliceTable{byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice)}
+	return &sliceTable{
+		byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice), newest: make(map[sliceName]uint32),
+	}
+}
+
+func (t *sliceTable) add(s *slice) {
+	t.byKey[s.key], t.bySPI[s.grant.SPI] = s, s
+	t.newest[s.key.name()] = max(t.newest[s.key.name()], s.key.epoch)
+}
+
+// remove forgets a slice and all its SPIs.
+func (t *sliceTable) remove(s *slice) {
+	delete(t.byKey, s.key)
+	delete(t.bySPI, s.grant.SPI)
+	for _, p := range s.pairs() {
+		delete(t.bySPI, p.In.SPI())
+	}
+	if t.newest[s.key.name()] == s.key.epoch {
+		delete(t.newest, s.key.name())
+	}
+}
+
+// pairs are the SA pairs of a slice that exist.
+func (s *slice) pairs() (all []*dataplane.Pair) {
+	for _, p := range []*dataplane.Pair{s.pair, s.older, s.next} {
+		if p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
@@ -75,14 +113,17 @@ func (a *Agent) takeGrant(m *protocol.Grant) {
 	if err != nil {
 		ack.Reason = err.Error()
 		a.config.Log.Warn("grant refused", "session", s.key.session, "slice", s.key.number, "error", err)
-	} else if a.slices.byKey[s.key] == nil {
-		a.slices.byKey[s.key] = s
-		a.slices.bySPI[s.grant.SPI] = s
+	} else {
+		a.slices.add(s)
 	}
 	a.say(&protocol.Node{Ack: ack})
 }
 
-var errFull = errors.New("this agent holds as many slices as it may")
+// Why a grant is refused, beside mka's own reasons.
+var (
+	errFull       = errors.New("this agent holds as many slices as it may")
+	errSuperseded = errors.New("this agent holds a newer epoch of the slice")
+)
 
 // newSlice verifies the arbiter's signature, the fence and the prekey. It
 // returns a slice without machine, and why, when the agent must refuse; and
@@ -93,11 +134,14 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 		return nil, err
 	}
 	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, since: a.config.Now()}
+	if known := a.slices.byKey[s.key]; known != nil {
+		return known, nil // the arbiter asks again after an unknown outcome
+	}
 	if len(a.slices.byKey) >= MaxSlices {
 		return s, errFull
 	}
-	if known := a.slices.byKey[s.key]; known != nil {
-		return known, nil // the arbiter asks again after an unknown outcome
+	if a.slices.newest[s.key.name()] > s.key.epoch {
+		return s, errSuperseded
 	}
 	var share mka.Share
 	if copy(share[:], m.Share) != len(share) || len(m.Share) != len(share) {
@@ -111,17 +155,14 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	return s, err
 }
 
-// takeRevoke stops sealing at once and opening after the linger.
+// takeRevoke lets the slice go on for the linger, which is for packets under
+// way; without one it ends at once.
 func (a *Agent) takeRevoke(m *protocol.Revoke) {
 	s := a.slices.byKey[keyOf(m.Slice)]
 	if s == nil {
 		return
 	}
-	linger := time.Duration(m.Linger) * time.Second
-	s.dropAt = a.config.Now() + linger
-	if s.pair != nil && linger == 0 {
-		s.pair.Out.Stop()
-	}
+	s.dropAt = a.config.Now() + time.Duration(m.Linger)*time.Second
 	a.superviseSlices(a.config.Now())
 }
 
@@ -195,6 +236,8 @@ func (a *Agent) superviseSlices(now time.Duration) {
 			a.dropSlice(s, "no accept from the client")
 		case a.headless(now):
 			a.dropSlice(s, "no word from an arbiter for too long")
+		case s.pair != nil && now-s.since > KeysEnd:
+			a.dropSlice(s, "the client did not renew its keys")
 		case s.pair != nil:
 			a.superviseKeys(s, now)
 		}
@@ -214,23 +257,31 @@ func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 		a.say(&protocol.Node{Up: &ref})
 	}
 	if s.older != nil && now >= s.olderAt {
-		delete(a.slices.bySPI, s.older.In.SPI())
-		s.older = nil
-		a.dirty = true
+		a.release(s)
 	}
 	a.superviseRekey(s, now)
 }
 
+// release ends the SA that a rekey superseded. The granted SPI stays the
+// slice's: the egress names the slice by it.
+func (a *Agent) release(s *slice) {
+	if s.older == nil {
+		return
+	}
+	s.older.Out.Stop()
+	if spi := s.older.In.SPI(); spi != s.grant.SPI {
+		delete(a.slices.bySPI, spi)
+	}
+	s.older = nil
+	a.dirty = true
+}
+
 // dropSlice forgets a slice and its keys.
 func (a *Agent) dropSlice(s *slice, reason string) {
-	delete(a.slices.byKey, s.key)
-	delete(a.slices.bySPI, s.grant.SPI)
-	for _, p := range []*dataplane.Pair{s.pair, s.older, s.next} {
-		if p != nil {
-			p.Out.Stop()
-			delete(a.slices.bySPI, p.In.SPI())
-		}
+	for _, p := range s.pairs() {
+		p.Out.Stop()
 	}
+	a.slices.remove(s)
 	ref := s.key.ref()
 	ref.Reason = reason
 	a.say(&protocol.Node{Gone: &ref})

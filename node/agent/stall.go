@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -39,7 +40,31 @@ type violation struct {
 }
 
 // apply raises the flag at the arbiter (patent: "a security violation flag set
-// for the server to see").
+// for the server to see"). Packets from a stranger inside are one only when
+// the arbiter had time to name him: a new member is heard before its row is.
 func (e violation) apply(a *Agent) {
+	if e.reason != dataplane.DropPeer.String() {
+		a.flag(e)
+		return
+	}
+	if _, waits := a.strangers[e.source]; !waits && len(a.strangers) < MaxStrangers {
+		a.strangers[e.source] = a.config.Now()
+	}
+}
+
+// judgeStrangers flags those inside addresses that are still nobody's.
+func (a *Agent) judgeStrangers(now time.Duration) {
+	for source, since := range a.strangers {
+		if now-since < StrangerGrace {
+			continue
+		}
+		delete(a.strangers, source)
+		if !a.view.inside(source) {
+			a.flag(violation{dataplane.DropPeer.String(), source})
+		}
+	}
+}
+
+func (a *Agent) flag(e violation) {
 	a.say(&protocol.Node{Violation: &protocol.Violation{Reason: e.reason, Source: e.source, Count: 1}})
 }

@@ -37,10 +37,8 @@ func (a *Agent) engineTable() *dataplane.Table {
 		t.Peers[registry.PathTestAddress(a.view.pool[0])] = true
 	}
 	for _, s := range a.slices.byKey {
-		for _, p := range []*dataplane.Pair{s.pair, s.older, s.next} {
-			if p != nil {
-				t.In[p.In.SPI()] = p
-			}
+		for _, p := range s.pairs() {
+			t.In[p.In.SPI()] = p
 		}
 		if s.pair != nil {
 			// The egress names the slice by its granted SPI, whatever rekeys came since.

@@ -55,7 +55,6 @@ func (a *Agent) learn(m *protocol.View) {
 	}
 	for _, id := range m.Unroutes {
 		delete(v.routes, id)
-		delete(v.spreads, id)
 		delete(v.modes, id)
 	}
 	for _, r := range m.Routes {
@@ -63,6 +62,7 @@ func (a *Agent) learn(m *protocol.View) {
 		v.learnMode(r)
 	}
 	v.adopt(m)
+	v.forgetSpreads()
 	a.forgetVerdicts()
 	a.dirty = true
 	a.config.Learned(v.members(), protocol.Fence{Incarnation: a.floor.Incarnation, Term: a.floor.Term}, m)
@@ -84,6 +84,15 @@ func (v *viewState) adopt(m *protocol.View) {
 	}
 }
 
+// forgetSpreads drops what was spread over sessions that have no route here.
+func (v *viewState) forgetSpreads() {
+	for id := range v.spreads {
+		if _, routed := v.routes[id]; !routed {
+			delete(v.spreads, id)
+		}
+	}
+}
+
 func (v *viewState) members() []protocol.NodeRow {
 	rows := make([]protocol.NodeRow, 0, len(v.nodes))
 	for _, n := range v.nodes {
@@ -100,6 +109,16 @@ func (v *viewState) nodeByID(id identity.NodeID) protocol.NodeRow {
 		}
 	}
 	return protocol.NodeRow{}
+}
+
+// inside reports whether an address is a member's on the inside network.
+func (v *viewState) inside(address netip.Addr) bool {
+	for _, n := range v.nodes {
+		if n.Inside == address {
+			return true
+		}
+	}
+	return false
 }
 
 // keepOnly frees every slice that a full view does not name.
