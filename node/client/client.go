@@ -11,6 +11,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -94,6 +95,9 @@ type event interface{ apply(*Client) }
 
 // New prepares a client.
 func New(config Config) (*Client, error) {
+	if len(config.Profile.Gateways) == 0 {
+		return nil, fmt.Errorf("%w: no gateway", ErrProfile)
+	}
 	key, err := identity.NewKey(config.Random)
 	if err != nil {
 		return nil, err

@@ -83,8 +83,13 @@ func (c *Client) useGateway(gateway netip.AddrPort) {
 // resayUp repeats what a lost connection may have swallowed.
 func (c *Client) resayUp() {
 	for key, s := range c.slices {
-		if s.usable() {
-			c.say(&protocol.Client{Up: &protocol.SliceRef{Number: key.number, Epoch: key.epoch}})
+		ref := key.ref()
+		switch {
+		case s.usable():
+			c.say(&protocol.Client{Up: &ref})
+		case s.condemned && s.retireAt == 0:
+			ref.Reason = "silent"
+			c.say(&protocol.Client{Silent: &ref})
 		}
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -53,14 +54,20 @@ type slice struct {
 // usable reports whether runs may be sealed for this epoch.
 func (s *slice) usable() bool { return s.confirmed && !s.condemned && s.retireAt == 0 }
 
+var errFull = errors.New("client: as many slices as a session may have")
+
 // takeOffer answers a slice offer with an Accept to its agent.
 func (c *Client) takeOffer(offer *protocol.SliceOffer) {
+	if len(c.slices) >= MaxSlices {
+		c.config.Log.Warn("slice offer not usable", "error", errFull)
+		return
+	}
 	s, err := c.newSlice(offer)
 	if err != nil {
 		c.config.Log.Warn("slice offer not usable", "error", err)
 		return
 	}
-	if old := c.slices[s.key]; old != nil || len(c.slices) >= MaxSlices {
+	if c.slices[s.key] != nil {
 		s.socket.Close()
 		return
 	}
