@@ -31,6 +31,9 @@ const hangLimit = 20 * time.Second
 // nodeMbit is the sealing capacity every node of the world claims.
 const nodeMbit = 100
 
+// nodeLoad is the load every node reports: little, but not the zero of silence.
+const nodeLoad = 0.01
+
 // world is a whole mesh in this process and without root: real registry, TCP
 // ports, TLS, arbiter, agents, gateways and packet engines. Only the UDP
 // network and the TUN devices are the in-memory twins.
@@ -98,6 +101,16 @@ func newWorld(t *testing.T, size int) *world {
 			if rows := m.Node.members.all(); len(rows) < size || slices.ContainsFunc(rows, func(r protocol.NodeRow) bool {
 				return r.Is&dataRoles != dataRoles || !r.Up
 			}) {
+				return false
+			}
+		}
+		return true
+	})
+	w.until("the arbiter has every node's load, and the prekeys said before it", func() bool {
+		a := w.members[0].arbiter.Load()
+		report, err := a.Report(w.Context())
+		for _, m := range w.members {
+			if err != nil || report.Load[m.trust.Key.ID()] != nodeLoad {
 				return false
 			}
 		}
@@ -217,7 +230,7 @@ func (w *world) openPackets(m *member) {
 	m.agent = agent.New(agent.Config{
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
 		Engine: f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return 0 }, Learned: m.learn, Standby: m.keepLog,
+		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog,
 		Left: m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)
 	w.ok(f.start(m.agent))
