@@ -24,6 +24,13 @@ func (r *Raft) AddVoter(ctx context.Context, id identity.NodeID) error {
 	})
 }
 
+// Demote takes a server's vote; it keeps the log.
+func (r *Raft) Demote(ctx context.Context, id identity.NodeID) error {
+	return r.change(ctx, "demote", id, func(timeout time.Duration) raft.Future {
+		return r.raft.DemoteVoter(serverID(id), 0, timeout)
+	})
+}
+
 // RemoveServer takes a server out of the configuration.
 func (r *Raft) RemoveServer(ctx context.Context, id identity.NodeID) error {
 	return r.change(ctx, "remove", id, func(timeout time.Duration) raft.Future {

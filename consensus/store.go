@@ -56,6 +56,8 @@ type Store interface {
 	AddStandby(context.Context, identity.NodeID) error
 	// AddVoter adds a server with a vote, or gives a standby its vote.
 	AddVoter(context.Context, identity.NodeID) error
+	// Demote takes a server's vote; it keeps the log.
+	Demote(context.Context, identity.NodeID) error
 	// RemoveServer takes a server out of the configuration.
 	RemoveServer(context.Context, identity.NodeID) error
 	// TransferLeadership hands the lead to the most current other voter.

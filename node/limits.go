@@ -19,6 +19,15 @@ const (
 	JoinTimeout = 10 * time.Second
 	// OperatorWait bounds one operation.
 	OperatorWait = 10 * time.Second
+	// WorkMoves bounds leave and drain, which wait for what a node carries to
+	// move; WorkLook is how often they look.
+	WorkMoves = 58 * time.Second
+	WorkLook  = 250 * time.Millisecond
+	// LeaveAgain is when a node that heard nothing asks to leave once more:
+	// there may be another arbiter.
+	LeaveAgain = time.Second
+	// GoodbyeWithin is how long a stopping daemon finishes answers.
+	GoodbyeWithin = time.Second
 	// RelayWait is how long a client's connection waits for an arbiter.
 	RelayWait = 3 * time.Second
 	// CalibrateFor is how long the sealing capacity is measured at start.

@@ -118,6 +118,9 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 	}
 	var total uint64
 	for _, sl := range live.Slices {
+		if live.Bandwidth == 0 && sl.State == registry.SliceVoid {
+			continue // vacant: there is no node for it
+		}
 		u := report.Usage[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
 		total += u.In + u.Out
 		row.Slices = append(row.Slices, control.Slice{
@@ -166,26 +169,4 @@ func (n *Node) kick(r *http.Request, in control.KickRequest) (control.Nothing, e
 		return control.Nothing{}, err
 	}
 	return control.Nothing{}, a.End(r.Context(), id, cmp.Or(in.Reason, "ended by the operator"))
-}
-
-func (n *Node) drain(r *http.Request, in control.DrainRequest) (control.Nothing, error) {
-	a, err := n.term()
-	if err != nil {
-		return control.Nothing{}, err
-	}
-	var id identity.NodeID
-	err = n.view(func(s *registry.State) {
-		for _, node := range s.Members() {
-			if node.Name == in.Node || in.Node != "" && strings.HasPrefix(node.ID.String(), in.Node) {
-				id = node.ID
-			}
-		}
-	})
-	if err == nil && id.IsZero() {
-		err = control.Errorf(control.CodeFailed, "meshcrypt members", "no member is called %q", in.Node)
-	}
-	if err != nil {
-		return control.Nothing{}, err
-	}
-	return control.Nothing{}, a.Drain(r.Context(), id, !in.Undo)
 }

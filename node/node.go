@@ -58,6 +58,8 @@ type Node struct {
 	members memberList
 	kept    chan struct{} // signalled when this node starts to keep the log
 	left    chan string   // why this node is a member no more
+	gone    chan struct{} // closed with it
+	goneOne sync.Once
 	group   sync.WaitGroup
 }
 
@@ -79,14 +81,20 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}, 1), left: make(chan string, 1)}
+	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}, 1), left: make(chan string, 1), gone: make(chan struct{})}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return n.run(ctx, cancel)
+	err = n.run(ctx, cancel)
+	if errors.Is(err, ErrLeft) {
+		if forgetErr := dir.Forget(); forgetErr != nil {
+			return forgetErr
+		}
+	}
+	return err
 }
 
 // remember reads who this node is.
@@ -166,7 +174,8 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 		return nil
 	case err := <-failed:
 		return err
-	case reason := <-n.left:
+	case <-n.gone:
+		reason := <-n.left
 		n.config.Log.Info("this host is a member no more", "reason", reason)
 		n.left <- reason // for close
 		return ErrLeft
@@ -215,10 +224,10 @@ func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.
 
 // leave is told by the arbiter, or by the operator when no arbiter can be.
 func (n *Node) leave(reason string) {
-	select {
-	case n.left <- reason:
-	default:
-	}
+	n.goneOne.Do(func() {
+		n.left <- reason
+		close(n.gone)
+	})
 }
 
 // all returns the members as last heard.

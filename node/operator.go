@@ -39,7 +39,10 @@ func (n *Node) openOperator() (closeAll func(), err error) {
 	served.Go(func() { _ = fromSocket.Serve(local) }) // ends by Close
 	served.Go(func() { _ = fromMembers.Serve(remote) })
 	return func() {
-		_ = errors.Join(fromSocket.Close(), fromMembers.Close(), os.Remove(path))
+		// Whoever asked this node to leave is owed an answer.
+		grace, cancel := context.WithTimeout(context.Background(), GoodbyeWithin)
+		defer cancel()
+		_ = errors.Join(fromSocket.Shutdown(grace), fromSocket.Close(), fromMembers.Close(), os.Remove(path))
 		served.Wait()
 	}, nil
 }
@@ -80,6 +83,7 @@ func (n *Node) operations() map[string]control.Operation {
 	for name, operation := range n.arbiterOperations() {
 		all[name] = control.Operation{Look: operation.Look, Do: n.orPassOn(name, operation)}
 	}
+	all[control.OpDrain] = control.Operation{Do: control.Handle(n.drainAndWait)}
 	all[control.OpDrain] = control.Operation{Do: n.namingSelf(all[control.OpDrain])}
 	return all
 }
@@ -129,19 +133,6 @@ func (n *Node) orPassOn(name string, operation control.Operation) func(*http.Req
 		err := client.Call(ctx, name, body, &result)
 		return result, err
 	}
-}
-
-// askLeave gives up the membership: the arbiter removes the node first, so
-// that nothing is lost; without an arbiter the operator must insist.
-func (n *Node) askLeave(r *http.Request, _ control.Nothing) (control.Nothing, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
-	defer cancel()
-	if err := n.agent.Leave(ctx); err != nil {
-		return control.Nothing{}, control.Errorf(control.CodeDegraded,
-			"meshcrypt status, or remove the data directory and run meshcrypt operator raft remove-peer elsewhere",
-			"the arbiter did not confirm: %v", err)
-	}
-	return control.Nothing{}, nil
 }
 
 // status is what this node knows, measured now.

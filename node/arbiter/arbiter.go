@@ -79,6 +79,9 @@ type Arbiter struct {
 	clients   map[registry.RequestID]*clientStream
 	offers    map[sliceKey]*offer
 	electing  bool // a change of the electorate is under way
+	leavers   map[identity.NodeID]*leaver
+	lostAt    map[identity.NodeID]time.Duration // when the stream of a server was lost
+	entries   string                            // gateways as clients were told last
 	tickedAt  time.Duration
 	aliveAt   time.Duration
 	tickCount uint64
@@ -101,6 +104,8 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		nodes:     make(map[identity.NodeID]*nodeStream),
 		clients:   make(map[registry.RequestID]*clientStream),
 		offers:    make(map[sliceKey]*offer),
+		leavers:   make(map[identity.NodeID]*leaver),
+		lostAt:    make(map[identity.NodeID]time.Duration),
 		probeKey:  make([]byte, 32),
 	}
 	rand.Read(a.probeKey)
@@ -201,7 +206,11 @@ func (a *Arbiter) tick() {
 		a.aliveAt = now
 		a.sayAlive(now)
 	}
-	a.tendElectorate()
+	if a.tickCount%ElectorateTicks == 0 {
+		a.tendLeavers()
+		a.tendElectorate()
+		a.pushGateways()
+	}
 	a.tendCertificate()
 }
 

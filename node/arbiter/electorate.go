@@ -18,6 +18,7 @@ type Electorate interface {
 	AddStandby(context.Context, identity.NodeID) error
 	// AddVoter gives a standby its vote.
 	AddVoter(context.Context, identity.NodeID) error
+	Demote(context.Context, identity.NodeID) error
 	RemoveServer(context.Context, identity.NodeID) error
 }
 
@@ -29,7 +30,7 @@ const WantedVoters = 3
 // key, then a copy of the log, then a vote; and from one voter to three in a
 // pair, because a pair of voters is worse than one (design 9).
 func (a *Arbiter) tendElectorate() {
-	if a.electing || a.tickCount%ElectorateTicks != 0 {
+	if a.electing {
 		return
 	}
 	plan := a.planElectorate()
@@ -55,27 +56,75 @@ func (e elected) apply(a *Arbiter) {
 	a.pushViews()
 }
 
-// planElectorate names the next step, or nil.
+// planElectorate names the next step, or nil. A voter that goes is replaced
+// first and removed then. Without anybody to take its place, one that leaves
+// goes all the same and one that is silent stays; two that are left become one.
 func (a *Arbiter) planElectorate() func(context.Context) error {
-	voters, standbys := 0, []identity.NodeID{}
-	known := make(map[identity.NodeID]bool)
-	for _, server := range a.config.Store.Servers() {
-		known[server.ID] = true
-		switch {
-		case server.Voter:
-			voters++
-		case a.nodes[server.ID] != nil:
-			standbys = append(standbys, server.ID)
+	e := a.judgeElectorate()
+	if len(e.useless) > 0 {
+		return a.removeServer(e.useless[0])
+	}
+	if e.good < WantedVoters {
+		if promoted := e.promotable(); promoted != nil {
+			return a.promote(promoted)
+		}
+		if len(e.known)-len(e.bad) < WantedVoters {
+			if id, ok := a.candidate(e.known); ok && !a.overdue() {
+				return a.prepareStandby(id)
+			}
 		}
 	}
-	if voters < WantedVoters && len(standbys) >= WantedVoters-voters {
-		return a.promote(standbys[:WantedVoters-voters])
+	own := a.config.Trust.Key.ID()
+	if len(e.bad) > 0 && e.bad[0] != own {
+		_, leaving := a.leavers[e.bad[0]]
+		leaving = leaving || !a.listed(e.bad[0])
+		if e.good >= WantedVoters || leaving && (a.leavers[e.bad[0]] == nil || a.readyToLeave(e.bad[0])) {
+			return a.removeServer(e.bad[0])
+		}
 	}
-	if len(known) >= WantedVoters {
+	if e.voters == 2 && e.good == 2 && len(e.standbys) == 0 {
+		return a.demoteOther(own)
+	}
+	return nil
+}
+
+// promotable is the standbys to be given a vote now: as many as are lacking,
+// but a sole voter that stays is joined by a pair or by nobody.
+func (e electorate) promotable() []identity.NodeID {
+	lacking := WantedVoters - e.good
+	pair := e.voters == 1 && e.good == 1
+	if len(e.standbys) == 0 || (pair && len(e.standbys) < lacking) {
 		return nil
 	}
-	if id, ok := a.candidate(known); ok {
-		return a.prepareStandby(id)
+	return e.standbys[:min(lacking, len(e.standbys))]
+}
+
+// removeServer takes a server out of the configuration.
+func (a *Arbiter) removeServer(id identity.NodeID) func(context.Context) error {
+	name := a.nodeName(id)
+	return func(ctx context.Context) error {
+		if err := a.config.Store.RemoveServer(ctx, id); err != nil {
+			return err
+		}
+		a.config.Log.Info("node keeps the log no more", "node", name)
+		return nil
+	}
+}
+
+// demoteOther takes the vote of the other one of two voters: two are worse than
+// one, for each of them can stop the mesh.
+func (a *Arbiter) demoteOther(own identity.NodeID) func(context.Context) error {
+	for _, server := range a.config.Store.Servers() {
+		if server.Voter && server.ID != own && a.nodes[server.ID] != nil {
+			id, name := server.ID, a.nodeName(server.ID)
+			return func(ctx context.Context) error {
+				if err := a.config.Store.Demote(ctx, id); err != nil {
+					return err
+				}
+				a.config.Log.Info("quorum shrank to one voter; the other keeps the log", "standby", name)
+				return nil
+			}
+		}
 	}
 	return nil
 }
@@ -84,7 +133,8 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 func (a *Arbiter) candidate(known map[identity.NodeID]bool) (found identity.NodeID, ok bool) {
 	a.config.Store.View(func(s *registry.State) {
 		for _, n := range sortedNodes(s) {
-			if n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !known[n.ID] && a.nodes[n.ID] != nil {
+			_, leaving := a.leavers[n.ID]
+			if n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && !known[n.ID] && a.nodes[n.ID] != nil {
 				found, ok = n.ID, true
 				return
 			}

@@ -28,6 +28,13 @@ const (
 	ClientSilence = 10 * time.Second
 	// ProposeWithin bounds the wait for one commit.
 	ProposeWithin = 5 * time.Second
+	// LeaveLinger is how long a leaver that holds nothing any more still opens
+	// and seals what is on its way: longer than Linger.
+	LeaveLinger = 6 * time.Second
+	// LeaveWithin ends the patience with sessions that cannot be moved.
+	LeaveWithin = 45 * time.Second
+	// VoterSilence is how long a voter may be silent before it is replaced.
+	VoterSilence = 60 * time.Second
 	// Linger is how long a revoked slice still opens packets, in seconds.
 	Linger = 5
 )

@@ -240,7 +240,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.config.Log.Warn("violation", "node", a.nodeName(n.node), "reason", m.Violation.Reason,
 			"source", m.Violation.Source, "count", m.Violation.Count)
 	case m.Leave != nil:
-		a.removeNode(n)
+		a.beginLeave(n.node)
 	}
 }
 
@@ -279,18 +279,6 @@ func (a *Arbiter) takeOver(n *nodeStream, m *protocol.TakeOver) {
 	}
 }
 
-// removeNode ends a membership at the node's own wish.
-func (a *Arbiter) removeNode(n *nodeStream) {
-	a.submit(proposal{
-		command: registry.Command{ID: a.commandID(), RemoveNode: &registry.RemoveNode{ID: n.node}},
-		done: func(r registry.Result, err error) {
-			if err == nil && r.Code == "" {
-				n.say(&protocol.Node{Left: &protocol.Leave{Reason: "left"}})
-			}
-		},
-	})
-}
-
 // sayAlive is the word that keeps headless time from running.
 func (a *Arbiter) sayAlive(now time.Duration) {
 	for _, n := range a.nodes {
@@ -320,7 +308,7 @@ func gateways(s *registry.State, entered identity.NodeID) []netip.AddrPort {
 	var first, others []netip.AddrPort
 	for _, n := range sortedNodes(s) {
 		switch {
-		case n.Removed || n.Is&registry.RoleGateway == 0:
+		case n.Removed || n.Drained || n.Is&registry.RoleGateway == 0:
 		case n.ID == entered:
 			first = append(first, n.Outer)
 		default:

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -134,6 +135,26 @@ func (c *Client) leaveGateway(now time.Duration) {
 	c.gateways.current++
 	next := c.gateways.at(c.gateways.current)
 	c.config.Log.Warn("gateway is silent", "gateway", old, "next", next)
+	c.moveTo(next, now)
+	if c.control != nil && c.control.gateway == old {
+		c.hurry(true)
+	}
+}
+
+// adoptGateways takes a pushed list. If the gateway in use is not in it, it is
+// about to stop: every slice moves on while it still forwards, and the control
+// connection stays until it ends.
+func (c *Client) adoptGateways(all []netip.AddrPort, now time.Duration) {
+	old := c.gateways.at(c.gateways.current)
+	c.gateways.replace(all)
+	if next := c.gateways.at(c.gateways.current); next != old {
+		c.config.Log.Info("gateway changed", "gateway", old, "next", next)
+		c.moveTo(next, now)
+	}
+}
+
+// moveTo sends everything through one gateway from now on.
+func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 	for _, s := range c.slices {
 		for _, p := range s.pairs() {
 			p.SetPath(link.Path{Remote: next})
@@ -142,8 +163,5 @@ func (c *Client) leaveGateway(now time.Duration) {
 		if s.confirmed {
 			c.ask(s, now)
 		}
-	}
-	if c.control != nil && c.control.gateway == old {
-		c.hurry(true)
 	}
 }

@@ -61,9 +61,11 @@ func (e welcomed) apply(c *Client) {
 		c.fail(err)
 		return
 	}
-	c.gateways.replace(e.welcome.Update.Gateways)
 	if first {
+		c.gateways.replace(e.welcome.Update.Gateways)
 		c.useGateway(e.s.gateway)
+	} else {
+		c.adoptGateways(e.welcome.Update.Gateways, now)
 	}
 	for i := range e.welcome.Slices {
 		c.takeOffer(&e.welcome.Slices[i])
@@ -120,7 +122,7 @@ func (e controlReceived) apply(c *Client) {
 	case m.Drop != nil:
 		c.retire(sliceKey{m.Drop.Number, m.Drop.Epoch}, now)
 	case m.Update != nil:
-		c.gateways.replace(m.Update.Gateways)
+		c.adoptGateways(m.Update.Gateways, now)
 		if err := c.config.Host.Up(c.session.welcome.Leases, *m.Update); err != nil {
 			c.config.Log.Error("pushed routes not set", "error", err)
 		}

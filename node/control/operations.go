@@ -187,6 +187,11 @@ type DrainRequest struct {
 	Undo bool   `json:"undo"`
 }
 
+// Drained is how far a drain is.
+type Drained struct {
+	Holds bool `json:"holds"` // it carries slices, old epochs or a part of the pool
+}
+
 // RaftPeers lists the Raft configuration.
 type RaftPeers struct {
 	Schema string     `json:"schema"`

@@ -44,7 +44,7 @@ func (a *Arbitrator) tendDrained(view *registry.State) {
 		switch h := a.host(id); {
 		case !node.Drained:
 			h.drainedTold = false
-		case !h.drainedTold && !holds(view, id):
+		case !h.drainedTold && !Holds(view, id):
 			h.drainedTold = true
 			done = append(done, node)
 		}
@@ -55,8 +55,8 @@ func (a *Arbitrator) tendDrained(view *registry.State) {
 	}
 }
 
-// holds says that a node still owns a slice, keeps an old epoch or is egress.
-func holds(view *registry.State, id identity.NodeID) bool {
+// Holds says that a node still owns a slice, keeps an old epoch or is egress.
+func Holds(view *registry.State, id identity.NodeID) bool {
 	for _, p := range view.Parts {
 		if p.Egress == id || p.Second == id {
 			return true

@@ -1,0 +1,219 @@
+package arbiter
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// leaver is a member on its way out. It is drained first; what it carried
+// lingers until the last packet on its way has come; then its vote goes; then
+// its key is refused. If this term ends before, the node asks the next arbiter.
+type leaver struct {
+	since    time.Duration
+	emptyAt  time.Duration // since when it holds nothing; 0 while it holds something
+	removing bool          // RemoveNode without outcome
+}
+
+// beginLeave starts a member's way out; asking again changes nothing.
+func (a *Arbiter) beginLeave(id identity.NodeID) {
+	if a.leavers[id] != nil || !a.listed(id) {
+		return
+	}
+	a.leavers[id] = &leaver{since: a.config.Now()}
+	a.config.Log.Info("node is leaving", "node", a.nodeName(id))
+	a.step(session.Drain{Node: id, On: true})
+}
+
+// tendLeavers takes each leaver its next step.
+func (a *Arbiter) tendLeavers() {
+	now := a.config.Now()
+	for id, l := range a.leavers {
+		if a.nodes[id] == nil {
+			delete(a.leavers, id) // its daemon stopped; it is a drained member when it is back
+			continue
+		}
+		holds := false
+		a.config.Store.View(func(s *registry.State) { holds = session.Holds(s, id) })
+		switch {
+		case holds:
+			l.emptyAt = 0
+		case l.emptyAt == 0:
+			l.emptyAt = now
+		}
+		empty := l.emptyAt != 0 && now-l.emptyAt >= LeaveLinger
+		if l.removing || !(empty || now-l.since >= LeaveWithin) || a.inRaft(id) {
+			continue
+		}
+		l.removing = true
+		a.removeNode(id)
+	}
+}
+
+func (a *Arbiter) inRaft(id identity.NodeID) bool {
+	for _, server := range a.config.Store.Servers() {
+		if server.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// readyToLeave says that a leaver's vote may go: it carries nothing any more.
+func (a *Arbiter) readyToLeave(id identity.NodeID) bool {
+	l := a.leavers[id]
+	return l != nil && (l.emptyAt != 0 || a.config.Now()-l.since >= LeaveWithin)
+}
+
+// overdue says that a leaver has waited long enough for a successor.
+func (a *Arbiter) overdue() bool {
+	for _, l := range a.leavers {
+		if a.config.Now()-l.since >= LeaveWithin {
+			return true
+		}
+	}
+	return false
+}
+
+// removeNode ends a membership and tells the node.
+func (a *Arbiter) removeNode(id identity.NodeID) {
+	a.submit(proposal{
+		command: registry.Command{ID: a.commandID(), RemoveNode: &registry.RemoveNode{ID: id}},
+		done: func(r registry.Result, err error) {
+			n, l := a.nodes[id], a.leavers[id]
+			switch {
+			case err != nil || r.Code != "":
+				if l != nil {
+					l.removing = false
+				}
+			case n != nil:
+				n.say(&protocol.Node{Left: &protocol.Leave{Reason: "left"}})
+				a.pushViews()
+			}
+		},
+	})
+}
+
+// Leaving lets a member, by its own wish, hand everything on and be removed.
+func (a *Arbiter) Leaving(ctx context.Context, id identity.NodeID) error {
+	return a.ask(ctx, func() { a.beginLeave(id) })
+}
+
+// Holds says whether a node still has slices, old epochs or a part of the pool.
+func (a *Arbiter) Holds(ctx context.Context, id identity.NodeID) (holds bool, err error) {
+	return holds, a.ask(ctx, func() {
+		a.config.Store.View(func(s *registry.State) { holds = session.Holds(s, id) })
+	})
+}
+
+// Heir says whether somebody connected could be arbiter in a node's place.
+func (a *Arbiter) Heir(ctx context.Context, id identity.NodeID) (found bool, err error) {
+	return found, a.ask(ctx, func() {
+		a.config.Store.View(func(s *registry.State) {
+			for _, n := range s.Members() {
+				_, leaving := a.leavers[n.ID]
+				found = found || (n.ID != id && !leaving && n.May&registry.RoleVoter != 0 && a.nodes[n.ID] != nil)
+			}
+		})
+	})
+}
+
+// pushGateways tells every client when the gateways change, so that it leaves
+// one that is drained before that stops.
+func (a *Arbiter) pushGateways() {
+	var all string
+	a.config.Store.View(func(s *registry.State) { all = encoded(gateways(s, identity.NodeID{})) })
+	first := a.entries == ""
+	if all == a.entries {
+		return
+	}
+	a.entries = all
+	if first {
+		return // whoever connects in this term is welcomed with them
+	}
+	for _, c := range a.clients {
+		a.config.Store.View(func(s *registry.State) {
+			if live := s.Sessions[c.session]; live != nil {
+				c.say(&protocol.Client{Update: &protocol.Update{
+					Gateways: gateways(s, c.entered), Prefixes: prefixes(s, live.Client)}})
+			}
+		})
+	}
+}
+
+// electorate is the Raft configuration, judged.
+type electorate struct {
+	voters   int
+	good     int // voters that stay
+	bad      []identity.NodeID
+	standbys []identity.NodeID // connected, not leaving
+	useless  []identity.NodeID // standbys that are not
+	known    map[identity.NodeID]bool
+}
+
+// judgeElectorate sorts the servers: a voter is bad when it leaves or was
+// removed, or is silent for VoterSilence, confirmed by another node.
+func (a *Arbiter) judgeElectorate() electorate {
+	e := electorate{known: make(map[identity.NodeID]bool)}
+	for _, server := range a.config.Store.Servers() {
+		_, leaving := a.leavers[server.ID]
+		gone, silent := leaving || !a.listed(server.ID), a.silentFor(server.ID)
+		e.known[server.ID] = true
+		switch {
+		case server.Voter:
+			e.voters++
+			if gone || silent {
+				e.bad = append(e.bad, server.ID)
+			} else {
+				e.good++
+			}
+		case gone || silent:
+			e.useless = append(e.useless, server.ID)
+		case a.nodes[server.ID] != nil:
+			e.standbys = append(e.standbys, server.ID)
+		}
+	}
+	// Who leaves goes before who is merely silent, and this node last.
+	own := a.config.Trust.Key.ID()
+	slices.SortStableFunc(e.bad, func(x, y identity.NodeID) int {
+		rank := func(id identity.NodeID) int {
+			switch _, leaving := a.leavers[id]; {
+			case id == own:
+				return 2
+			case leaving || !a.listed(id):
+				return 0
+			}
+			return 1
+		}
+		return cmp.Compare(rank(x), rank(y))
+	})
+	return e
+}
+
+// silentFor says that a server has had no stream for VoterSilence and that no
+// other node says it hears it.
+func (a *Arbiter) silentFor(id identity.NodeID) bool {
+	now := a.config.Now()
+	if a.nodes[id] != nil {
+		delete(a.lostAt, id)
+		return false
+	}
+	if _, known := a.lostAt[id]; !known {
+		a.lostAt[id] = now
+	}
+	if now-a.lostAt[id] < VoterSilence {
+		return false
+	}
+	for _, n := range a.nodes {
+		if n.silent[id] {
+			return true
+		}
+	}
+	return len(a.nodes) < 2 // nobody else to confirm it
+}
