@@ -1,0 +1,384 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
+)
+
+const hangLimit = 10 * time.Second
+
+// fixture is an agent whose loop the test itself turns: events and ticks happen
+// when it says so, by a clock of its own. Packets are real, over the twins.
+type fixture struct {
+	*testing.T
+	*Agent
+	sim     *linktest.Network
+	device  *tuntest.Device
+	host    *movingHost
+	clock   atomic.Int64
+	arbiter identity.Key
+	stream  *scriptedStream
+	said    []*protocol.Node // to the arbiter, not yet asked for
+	left    []string
+	next    byte // numbers sessions
+}
+
+// movingHost remembers which inside addresses are held.
+type movingHost struct {
+	held map[netip.Addr]bool
+	fail error
+}
+
+func (h *movingHost) HoldAddress(a netip.Addr) error {
+	if h.fail == nil {
+		h.held[a] = true
+	}
+	return h.fail
+}
+
+func (h *movingHost) ReleaseAddress(a netip.Addr) error {
+	delete(h.held, a)
+	return h.fail
+}
+
+// scriptedStream is an arbiter's stream that nobody reads from.
+type scriptedStream struct {
+	arbiter identity.PublicKey
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (s *scriptedStream) Read() (*protocol.Node, error) { <-s.closed; return nil, io.EOF }
+func (s *scriptedStream) Write(*protocol.Node) error    { return nil }
+func (s *scriptedStream) Arbiter() identity.PublicKey   { return s.arbiter }
+func (s *scriptedStream) Close() error                  { s.once.Do(func() { close(s.closed) }); return nil }
+
+func (s *scriptedStream) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+const (
+	own      identity.Index = 1
+	dataPort                = 6484
+	inPort                  = 6486
+)
+
+func inside(ix identity.Index) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(ix)}) }
+func outer(ix identity.Index) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(ix)}), dataPort)
+}
+func idOf(ix identity.Index) identity.NodeID { return identity.PublicKey{byte(ix)}.ID() }
+func probeKey() []byte                       { return []byte("0123456789abcdef0123456789abcdef") }
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{T: t, sim: linktest.New(1), device: tuntest.New(1), host: &movingHost{held: map[netip.Addr]bool{}}}
+	f.clock.Store(int64(time.Hour))
+	f.arbiter = f.key()
+	f.Agent = New(f.config(), protocol.Fence{Incarnation: 1, Term: 5})
+	f.ok(f.Agent.config.Engine.Start())
+	t.Cleanup(func() {
+		f.ok(errors.Join(f.Agent.config.Engine.Close(), f.Agent.config.Gateway.Close()))
+	})
+	return f
+}
+
+func (f *fixture) config() Config {
+	f.Helper()
+	out, err := f.sim.Listen(outer(own))
+	f.ok(err)
+	in, err := f.sim.Listen(netip.AddrPortFrom(inside(own), inPort))
+	f.ok(err)
+	forwarder, err := gateway.New(gateway.Config{Clock: f.clock.Load, OpenPort: func() (link.Socket, error) {
+		return nil, link.ErrClosed
+	}})
+	f.ok(err)
+	engine, err := dataplane.New(dataplane.Config{
+		Device: f.device, Outer: []link.Socket{out}, Inside: []link.Socket{in}, Clock: f.clock.Load, Forwarder: forwarder,
+		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
+			f.Agent.ReceiveMarked(from, path, m, d)
+		},
+	})
+	f.ok(err)
+	return Config{
+		Key: f.key(), Boot: identity.BootID{7}, Index: own, Port: dataPort, InsidePort: inPort,
+		Engine: engine, Gateway: forwarder, Host: f.host, Inside: in, Outer: out,
+		Dial:  func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
+		Facts: func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
+		Load:  func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
+		Standby: func(protocol.Standby) {}, Left: func(reason string) { f.left = append(f.left, reason) },
+		Random: rand.Reader, Now: func() time.Duration { return time.Duration(f.clock.Load()) },
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func (f *fixture) ok(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *fixture) key() identity.Key {
+	f.Helper()
+	k, err := identity.NewKey(rand.Reader)
+	f.ok(err)
+	return k
+}
+
+// do gives the loop one event, as Run does.
+func (f *fixture) do(e event) {
+	e.apply(f.Agent)
+	f.publishIfDirty()
+	f.pump()
+}
+
+// pump takes what packet workers queued, and what was said to the arbiter.
+func (f *fixture) pump() {
+	for {
+		select {
+		case e := <-f.events:
+			e.apply(f.Agent)
+			f.publishIfDirty()
+			continue
+		default:
+		}
+		if f.Agent.stream == nil {
+			return
+		}
+		select {
+		case m := <-f.Agent.stream.outbox:
+			f.said = append(f.said, m)
+			continue
+		default:
+			return
+		}
+	}
+}
+
+// advance lets time pass in ticks.
+func (f *fixture) advance(d time.Duration) {
+	for ; d > 0; d -= TickEvery {
+		f.clock.Add(int64(TickEvery))
+		f.tick()
+		f.publishIfDirty()
+		f.pump()
+	}
+}
+
+// until turns the loop, without time passing, until something is so.
+func (f *fixture) until(what string, holds func() bool) {
+	f.Helper()
+	for end := time.Now().Add(hangLimit); !holds(); f.pump() {
+		if time.Now().After(end) {
+			f.Fatalf("never happened: %s", what)
+		}
+		runtime.Gosched()
+	}
+}
+
+// open gives the agent a new stream of the arbiter, not fenced yet.
+func (f *fixture) open() *streamState {
+	ctx, cancel := context.WithCancel(context.Background())
+	stream := &scriptedStream{arbiter: f.arbiter.Public(), closed: make(chan struct{})}
+	context.AfterFunc(ctx, func() { _ = stream.Close() })
+	f.stream = stream
+	s := &streamState{
+		stream: f.stream, arbiter: f.stream.arbiter, outbox: make(chan *protocol.Node, MaxOutbox), cancel: cancel,
+	}
+	f.do(streamOpened{s})
+	return s
+}
+
+// obey opens a stream and passes its fence.
+func (f *fixture) obey(term uint64) *streamState {
+	s := f.open()
+	f.hear(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: term}})
+	return s
+}
+
+// hear is a message of the present stream.
+func (f *fixture) hear(m *protocol.Node) { f.do(received{f.Agent.stream, m}) }
+
+// saying takes from what was said what picks chooses.
+func saying[M any](f *fixture, picks func(*protocol.Node) *M) (all []*M) {
+	var rest []*protocol.Node
+	for _, m := range f.said {
+		if picked := picks(m); picked != nil {
+			all = append(all, picked)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	f.said = rest
+	return all
+}
+
+// view is a mesh of count nodes, this one among them.
+func (f *fixture) view(count int) *protocol.View {
+	v := &protocol.View{
+		Full: true, Pool: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}, ProbeKey: probeKey(),
+		Policy: &registry.Policy{Headless: 900},
+	}
+	for ix := own; ix <= identity.Index(count); ix++ {
+		row := protocol.NodeRow{ID: idOf(ix), Name: string(rune('a' + ix)), Index: ix, Outer: outer(ix), Inside: inside(ix), Up: true}
+		if ix == own {
+			row.ID = f.Agent.config.Key.ID()
+		}
+		v.Nodes = append(v.Nodes, row)
+	}
+	return v
+}
+
+// answer is a node's reply to the probes sent so far.
+func (f *fixture) answer(from identity.Index, asked byte) {
+	f.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: from, Asked: asked}.Marshal(probeKey())})
+}
+
+// customer is a client with one slice at the agent.
+type customer struct {
+	*fixture
+	key     identity.Key
+	grant   mka.Grant
+	share   mka.Share
+	signed  mka.SignedGrant
+	machine *mka.Client
+	accept  []byte
+	socket  *linktest.Socket
+	pair    *dataplane.Pair // to seal with
+}
+
+// offered is the newest prekeys said to the arbiter.
+func (f *fixture) offered() (keys []mka.SignedPrekey) {
+	for _, p := range saying(f, func(m *protocol.Node) *protocol.Prekeys { return m.Prekeys }) {
+		if p.Fresh {
+			keys = nil
+		}
+		for _, k := range p.Keys {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// customer makes a client and the grant of its slice on a prekey.
+func (f *fixture) customer(sp mka.SignedPrekey, edit func(*mka.Grant)) *customer {
+	f.Helper()
+	f.next++
+	c := &customer{fixture: f, key: f.key()}
+	hello := mka.Hello{Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM}, SessionKey: c.key.Public()}.Marshal()
+	p, err := mka.ParsePrekey(sp)
+	f.ok(err)
+	c.share = mka.Share{f.next}
+	c.grant = mka.Grant{
+		Version: mka.Version, Cluster: identity.ClusterID{1}, Incarnation: f.floor.Incarnation, Term: f.floor.Term, Index: 9, Session: [16]byte{f.next},
+		Epoch: 1, Suite: esp.AES256GCM, Weight: 1, Mode: "burst", Agent: p.Agent, AgentKey: p.AgentKey, Boot: p.Boot,
+		SPI: p.SPI, Gateways: []netip.AddrPort{outer(2)}, SessionKey: c.key.Public(),
+		Leases: []netip.Addr{netip.AddrFrom4([4]byte{10, 77, 0, 16 + f.next})}, HelloHash: mka.HashHello(hello),
+	}
+	if edit != nil {
+		edit(&c.grant)
+	}
+	c.signed = mka.SignGrant(f.arbiter, c.grant)
+	var keys mka.Keys
+	c.machine, c.accept, keys, err = mka.NewClient(rand.Reader, c.key, c.signed, f.arbiter.Public(), sp, c.share, hello, 1000+uint32(f.next))
+	f.ok(err)
+	c.socket, err = f.sim.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, f.next}), 40000))
+	f.ok(err)
+	c.pair = c.seal(keys)
+	return c
+}
+
+func (c *customer) seal(keys mka.Keys) *dataplane.Pair {
+	c.Helper()
+	in, err := esp.NewInbound(keys.SPIIn, keys.In, esp.DefaultLimits())
+	c.ok(err)
+	out, err := esp.NewOutbound(keys.SPIOut, keys.Out, esp.DefaultLimits(), nil)
+	c.ok(err)
+	p := &dataplane.Pair{In: in, Out: out, Socket: c.socket}
+	p.SetPath(link.Path{Remote: outer(own)})
+	return p
+}
+
+// granted has the agent take the grant; it returns its answer.
+func (c *customer) granted() *protocol.SliceAck {
+	c.Helper()
+	c.hear(&protocol.Node{Grant: &protocol.Grant{Grant: c.signed, Share: c.share[:]}})
+	acks := saying(c.fixture, func(m *protocol.Node) *protocol.SliceAck { return m.Ack })
+	if len(acks) != 1 {
+		c.Fatalf("%d answers to a grant", len(acks))
+	}
+	return acks[0]
+}
+
+func (c *customer) sliceKey() sliceKey {
+	return sliceKey{registry.SessionID(c.grant.Session), c.grant.Slice, c.grant.Epoch}
+}
+
+// up takes the slice to where both sides seal.
+func (c *customer) up() *customer {
+	c.Helper()
+	if ack := c.granted(); !ack.Ok {
+		c.Fatalf("grant refused: %s", ack.Reason)
+	}
+	c.ok(c.socket.Send(c.accept, len(c.accept), link.Path{Remote: outer(own)}))
+	c.ok(c.machine.Confirm(c.receive()))
+	c.ping()
+	return c
+}
+
+// ping sends a probe and waits for its reply.
+func (c *customer) ping() {
+	c.Helper()
+	c.ok(c.pair.SendControl(probe.Ask(1, 0)))
+	if body := c.control(); body[0] != probe.KindReply {
+		c.Fatalf("control message %d, want a reply", body[0])
+	}
+}
+
+// receive waits for the agent's next datagram.
+func (c *customer) receive() []byte {
+	c.Helper()
+	buffer := make([]byte, link.MaxTrain)
+	var size int
+	c.until("a datagram of the agent", func() bool {
+		t, ok := c.socket.TryReceive(buffer)
+		size = t.Len
+		return ok
+	})
+	return buffer[:size]
+}
+
+// control waits for the agent's next control message.
+func (c *customer) control() []byte {
+	c.Helper()
+	body, _, _, err := c.pair.In.Open(c.receive())
+	c.ok(err)
+	return body
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestPrekeysFollowTheStream: a new stream gets a new pool, half of it is
+// enough, and it is offered anew before it dies.
+func TestPrekeysFollowTheStream(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	first := f.offered()
+	if len(first) != StartPrekeys {
+		t.Fatalf("%d prekeys at the start", len(first))
+	}
+	f.obey(6)
+	second := f.offered()
+	if f.prekeys.secrets[spiOf(t, first[0])].secret != nil || len(second) != StartPrekeys {
+		t.Error("prekeys of an older stream can still be granted")
+	}
+	for _, sp := range second[:StartPrekeys-MinPrekeys] {
+		f.prekeys.take(spiOf(t, sp))
+	}
+	if f.advance(TickEvery); len(f.offered()) != 0 {
+		t.Error("refilled although half is left")
+	}
+	f.prekeys.take(spiOf(t, second[StartPrekeys-1]))
+	if f.advance(TickEvery); len(f.offered()) != StartPrekeys-MinPrekeys+1 || f.prekeys.offered() != StartPrekeys {
+		t.Error("not refilled below half")
+	}
+	old := second[StartPrekeys-2]
+	for f.prekeys.series == 2 {
+		f.advance(time.Second)
+		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	}
+	fresh := saying(f, func(m *protocol.Node) *protocol.Prekeys { return m.Prekeys })
+	if len(fresh) != 1 || !fresh[0].Fresh || len(fresh[0].Keys) != StartPrekeys {
+		t.Fatalf("not offered anew at half life: %d messages", len(fresh))
+	}
+	if ack := f.customer(old, nil).granted(); !ack.Ok {
+		t.Errorf("a grant under way at the renewal is refused: %s", ack.Reason)
+	}
+	stale := second[StartPrekeys-3]
+	f.advance(PrekeyLife/2 + time.Second)
+	if ack := f.customer(stale, nil).granted(); ack.Ok {
+		t.Error("a prekey outlives its life")
+	}
+}
+
+func TestMaxPrekeys(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	p := f.prekeys.secrets[spiOf(t, f.offered()[0])]
+	for spi := uint32(1); len(f.prekeys.secrets) < MaxPrekeys; spi++ {
+		f.prekeys.secrets[spi] = p
+	}
+	f.offerPrekeys(1, false)
+	f.pump()
+	if got := f.offered(); len(got) != 0 || len(f.prekeys.secrets) != MaxPrekeys {
+		t.Errorf("%d prekeys beyond the limit", len(got))
+	}
+}
+
+func TestMaxSlices(t *testing.T) {
+	f := newFixture(t).ready()
+	keys := f.offered()
+	held := f.customer(keys[0], nil)
+	if ack := held.granted(); !ack.Ok {
+		t.Fatal(ack.Reason)
+	}
+	filler := f.slices.byKey[held.sliceKey()]
+	for n := uint64(1); len(f.slices.byKey) < MaxSlices; n++ {
+		key := sliceKey{epoch: 1}
+		binary.BigEndian.PutUint64(key.session[8:], n)
+		f.slices.byKey[key] = filler
+	}
+	if ack := f.customer(keys[1], nil).granted(); ack.Ok || ack.Reason != errFull.Error() {
+		t.Errorf("one slice beyond the limit: %+v", ack)
+	}
+	if ack := held.granted(); !ack.Ok {
+		t.Errorf("a slice that is held is refused at the limit: %s", ack.Reason)
+	}
+}
+
+func TestMaxEvents(t *testing.T) {
+	f := newFixture(t)
+	marker := dataplane.Marker{Type: dataplane.MarkerProbe}
+	for range MaxEvents + 3 {
+		f.ReceiveMarked(nil, link.Path{}, marker, make([]byte, 12))
+	}
+	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
+	if r := f.Rejects(); r["queue-full"] != 3 || r["marker-unknown"] != 1 || len(f.events) != MaxEvents {
+		t.Errorf("%d queued, rejects %v", len(f.events), r)
+	}
+}
+
+// TestMaxOutbox: an arbiter that does not read loses its stream, and the loop
+// does not wait for it.
+func TestMaxOutbox(t *testing.T) {
+	f := newFixture(t)
+	s := f.obey(5)
+	for len(s.outbox) < MaxOutbox {
+		s.say(&protocol.Node{})
+	}
+	if f.stream.isClosed() {
+		t.Fatal("closed below the limit")
+	}
+	s.say(&protocol.Node{})
+	f.until("the stream is closed", f.stream.isClosed)
+}
+
+func TestMaxPartsAndStrangers(t *testing.T) {
+	f := newFixture(t).ready()
+	for n := range MaxParts + 1 {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(n >> 8), byte(n)}), 32)
+		f.learnPart(registry.Part{Prefix: prefix, Epoch: 1})
+	}
+	if len(f.Agent.view.parts) != MaxParts {
+		t.Errorf("%d parts", len(f.Agent.view.parts))
+	}
+	for n := range MaxStrangers + 1 {
+		f.do(violation{dataplane.DropPeer.String(), netip.AddrFrom4([4]byte{10, 0, 9, byte(n)})})
+	}
+	if len(f.strangers) != MaxStrangers {
+		t.Errorf("%d strangers", len(f.strangers))
+	}
+}
+
+// TestSPIsAreNotReused: neither of a pooled prekey nor of a slice, also when
+// the counter has gone round.
+func TestSPIsAreNotReused(t *testing.T) {
+	f := newFixture(t)
+	f.prekeys.next = localSPIs - 1
+	used := f.freshSPI(own)
+	f.slices.bySPI[used] = &slice{}
+	f.prekeys.secrets[uint32(own)<<20] = pooledPrekey{}
+	f.prekeys.next = localSPIs - 1
+	if spi := f.freshSPI(own); spi != uint32(own)<<20|1 {
+		t.Errorf("SPI %#x", spi)
+	}
+}
