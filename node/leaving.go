@@ -89,26 +89,18 @@ func (n *Node) abdicate(ctx context.Context) (leads bool, err error) {
 // drainAndWait drains a node, this one unless named, and waits until nothing
 // is left on it; or gives it work again.
 func (n *Node) drainAndWait(r *http.Request, in control.DrainRequest) (control.Nothing, error) {
-	if in.Node == "" {
-		in.Node = n.trust.Key.ID().String()
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), WorkMoves)
 	defer cancel()
-	r = r.WithContext(ctx)
+	own := n.members.find(n.trust.Key.ID()).Name
+	holds := func() (bool, error) { return n.drainOwn(ctx, !in.Undo) }
+	if in.Node != "" && in.Node != own {
+		holds = func() (bool, error) { return n.drainOther(r.WithContext(ctx), in) }
+	}
 	ticker := time.NewTicker(WorkLook)
 	defer ticker.Stop()
-	drain := n.orPassOn(control.OpDrain, n.arbiterOperations()[control.OpDrain])
-	body, err := json.Marshal(in)
-	if err != nil {
-		return control.Nothing{}, err
-	}
 	for {
-		answer, err := drain(r, control.CallerLocal, body)
-		if err != nil {
-			return control.Nothing{}, err
-		}
-		left, err := drained(answer)
-		if err != nil || in.Undo || !left.Holds {
+		still, err := holds()
+		if err != nil || in.Undo || !still {
 			return control.Nothing{}, err
 		}
 		select {
@@ -121,15 +113,34 @@ func (n *Node) drainAndWait(r *http.Request, in control.DrainRequest) (control.N
 	}
 }
 
-// drained reads the arbiter's answer, which came over the wire or not.
-func drained(answer any) (left control.Drained, err error) {
-	raw, ok := answer.(json.RawMessage)
-	if !ok {
+// drainOwn asks for this node itself, which needs no vote. What is left is what
+// is really here, down to the last old epoch.
+func (n *Node) drainOwn(ctx context.Context, on bool) (holds bool, err error) {
+	if err := n.agent.Drain(ctx, on); err != nil {
+		return true, control.Errorf(control.CodeDegraded, "meshcrypt status", "the arbiter was not asked: %v", err)
+	}
+	report, ok := n.agent.Report(ctx)
+	return !ok || report.Slices > 0 || len(report.Parts) > 0, nil
+}
+
+// drainOther asks for another node, in an operator's name.
+func (n *Node) drainOther(r *http.Request, in control.DrainRequest) (holds bool, err error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return true, err
+	}
+	answer, err := n.orPassOn(control.OpDrain, n.arbiterOperations()[control.OpDrain])(r, control.CallerLocal, body)
+	if err != nil {
+		return true, err
+	}
+	raw, passedOn := answer.(json.RawMessage)
+	if !passedOn {
 		if raw, err = json.Marshal(answer); err != nil {
-			return left, err
+			return true, err
 		}
 	}
-	return left, json.Unmarshal(raw, &left)
+	var left control.Drained
+	return left.Holds, json.Unmarshal(raw, &left)
 }
 
 // drain is the arbiter's part: it withdraws a node's roles, or gives them

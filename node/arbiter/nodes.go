@@ -239,6 +239,8 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Violation != nil:
 		a.config.Log.Warn("violation", "node", a.nodeName(n.node), "reason", m.Violation.Reason,
 			"source", m.Violation.Source, "count", m.Violation.Count)
+	case m.Drain != nil:
+		a.step(session.Drain{Node: n.node, On: m.Drain.On})
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	}

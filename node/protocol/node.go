@@ -21,6 +21,7 @@ type Node struct {
 	Violation *Violation `json:"violation,omitempty"` // N→L, bad packets were dropped
 	Usage     *Usage     `json:"usage,omitempty"`     // N→L, bytes moved per session
 	Leave     *Leave     `json:"leave,omitempty"`     // N→L, the node wants to leave
+	Drain     *Drain     `json:"drain,omitempty"`     // N→L, the node wants no work, or work again
 
 	Redirect *Redirect `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence    `json:"fence,omitempty"`    // L→N, first
@@ -92,6 +93,11 @@ type SliceUsage struct {
 	Slice SliceRef `json:"slice"`
 	In    uint64   `json:"in"`
 	Out   uint64   `json:"out"`
+}
+
+// Drain asks to take the sender's work away, or to give it some again.
+type Drain struct {
+	On bool `json:"on"`
 }
 
 // Leave asks for, or confirms, the removal of the node.
