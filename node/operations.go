@@ -34,6 +34,7 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpDrain:         {Do: control.Handle(n.drain)},
 		control.OpRaftPeers:     {Look: true, Do: control.Handle(n.raftPeers)},
 		control.OpRaftTransfer:  {Do: control.Handle(n.transferLeadership)},
+		control.OpSnapshotSave:  {Do: control.Handle(n.saveSnapshot)},
 	}
 }
 

@@ -84,27 +84,7 @@ func (n *Node) operations() map[string]control.Operation {
 		all[name] = control.Operation{Look: operation.Look, Do: n.orPassOn(name, operation)}
 	}
 	all[control.OpDrain] = control.Operation{Do: control.Handle(n.drainAndWait)}
-	all[control.OpDrain] = control.Operation{Do: n.namingSelf(all[control.OpDrain])}
 	return all
-}
-
-// namingSelf puts this node's name where an operator named none: the arbiter
-// would not know whom they mean.
-func (n *Node) namingSelf(operation control.Operation) func(*http.Request, control.Caller, json.RawMessage) (any, error) {
-	return func(r *http.Request, from control.Caller, body json.RawMessage) (any, error) {
-		var in control.DrainRequest
-		if err := json.Unmarshal(body, &in); err != nil {
-			return nil, control.Errorf(control.CodeUsage, "", "malformed request: %v", err)
-		}
-		if in.Node == "" {
-			in.Node = n.trust.Key.ID().String()
-		}
-		named, err := json.Marshal(in)
-		if err != nil {
-			return nil, err
-		}
-		return operation.Do(r, from, named)
-	}
 }
 
 // orPassOn does an operation here if this node leads, and at the arbiter otherwise.

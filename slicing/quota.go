@@ -42,11 +42,13 @@ func NeedEqual(wanted uint64, agents []Capacity, limit int) (n int, ok bool) {
 // EqualWeight is the weight of every slice of a session with equal shares.
 const EqualWeight = 1000
 
-// Weights in steps. Equal hosts measure up to 15 % apart, so what differs less
-// than by a part of SameWithin is the same.
+// Weights in steps. Equal hosts measure up to 30 % apart when they are measured
+// at the same time, so idle agents that differ less than by a part of
+// SameWithin are the same, and busy ones by a part of SameBusyWithin.
 const (
-	WeightSteps = 8 // parts of what an agent offers
-	SameWithin  = 5
+	WeightSteps    = 8 // parts of what an agent offers
+	SameWithin     = 3
+	SameBusyWithin = 5
 )
 
 // Weight is the weight of a slice on an agent: what it offers, in whole Mbit/s,
@@ -62,8 +64,12 @@ func Weight(c Capacity, beside []Capacity, given []uint32) uint32 {
 	}
 	steps := max(WeightSteps-int((idlest-c.idle())*WeightSteps+0.5), 1)
 	weight := uint32(min(max(c.Offered/mega*uint64(steps)/WeightSteps, 1), 1<<31))
+	within := uint32(SameBusyWithin)
+	if steps == WeightSteps {
+		within = SameWithin
+	}
 	for _, other := range given {
-		if apart := max(weight, other) - min(weight, other); apart <= max(weight, other)/SameWithin {
+		if apart := max(weight, other) - min(weight, other); apart <= max(weight, other)/within {
 			return other
 		}
 	}

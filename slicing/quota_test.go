@@ -96,7 +96,9 @@ func TestWeight(t *testing.T) {
 		{"twice the host", of(2000, 2000), []Capacity{of(1000, 1000)}, []uint32{1000}, 2000},
 		{"equal hosts that measure apart", of(1150, 1150), []Capacity{of(1000, 1000)}, []uint32{1000}, 1000},
 		{"the same, granted later and lower", of(850, 850), []Capacity{of(1000, 1000)}, []uint32{1000}, 1000},
-		{"a fifth is the same, more is not", of(790, 790), []Capacity{of(1000, 1000)}, []uint32{1000}, 790},
+		{"a third is the same, more is not", of(660, 660), []Capacity{of(1000, 1000)}, []uint32{1000}, 660},
+		{"measured while the host was shared", of(728, 728), []Capacity{of(1000, 1000)}, []uint32{1000}, 1000},
+		{"of a busy one a fifth", of(750, 1000), []Capacity{of(1000, 1000)}, []uint32{1000}, 750},
 		{"nothing known", Capacity{}, nil, nil, 1},
 		{"beyond the field", Capacity{Free: math.MaxUint64, Offered: math.MaxUint64}, nil, nil, 1 << 31},
 	} {

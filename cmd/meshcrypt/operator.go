@@ -19,7 +19,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		Long: "The Raft configuration: its leader is the arbiter.", Example: "  meshcrypt operator raft list-peers\n  meshcrypt operator raft transfer-leader",
 	})
 	raft.AddCommand(a.raftPeersCommand(), a.raftTransferCommand())
-	operator.AddCommand(raft)
+	operator.AddCommand(raft, a.recoverCommand(), a.snapshotCommand())
 	return operator
 }
 

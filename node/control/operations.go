@@ -25,6 +25,7 @@ const (
 	OpDrain         = "drain"
 	OpRaftPeers     = "raft/peers"
 	OpRaftTransfer  = "raft/transfer"
+	OpSnapshotSave  = "snapshot/save"
 	OpDisconnect    = "disconnect"
 )
 
@@ -190,6 +191,14 @@ type DrainRequest struct {
 // Drained is how far a drain is.
 type Drained struct {
 	Holds bool `json:"holds"` // it carries slices, old epochs or a part of the pool
+}
+
+// Snapshot is the whole registry, in the form that restore reads. Its secrets
+// are sealed.
+type Snapshot struct {
+	Schema string `json:"schema"`
+	Index  uint64 `json:"index"`
+	Data   []byte `json:"data"`
 }
 
 // RaftPeers lists the Raft configuration.

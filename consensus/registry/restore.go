@@ -1,0 +1,63 @@
+package registry
+
+// RestoredEpochs is added to every slice's epoch when a snapshot takes over:
+// more than were granted since it was made, so that none is granted twice (I3).
+const RestoredEpochs = 1 << 20
+
+// Succeed makes a state read from a snapshot ready to go on in place of the one
+// that a replica has now, which may be newer, older or empty. Whoever was
+// refused in either stays refused; what was given away in either is not given
+// to somebody else before its hold is over (I13); the clock does not go back.
+// Slices are void, for their agents have gone on: clients resume.
+func (s *State) Succeed(present *State) {
+	s.Tick = max(s.Tick, present.Tick)
+	s.HeadlessFloor = max(s.HeadlessFloor, present.HeadlessFloor, present.Tick+Tick(present.Policy.Headless))
+	s.Cluster.Incarnation = max(s.Cluster.Incarnation, present.Cluster.Incarnation)
+	s.refuseAlso(present)
+	s.holdAlso(present)
+	for _, ses := range s.Sessions {
+		if ses.State != SessionActive {
+			continue
+		}
+		ses.Retiring = nil
+		for i := range ses.Slices {
+			ses.Slices[i].mark(SliceVoid, s.Tick)
+			ses.Slices[i].Epoch += RestoredEpochs
+		}
+	}
+}
+
+// refuseAlso unites the lists of what is denied.
+func (s *State) refuseAlso(present *State) {
+	at := entry{s.Index, s.Term}
+	for id, n := range present.Nodes {
+		if known := s.Nodes[id]; n.Removed && known != nil && !known.Removed {
+			// It is a member here, so this cannot be refused.
+			_, _ = (&RemoveNode{ID: id}).apply(s, at)
+		}
+	}
+	for name, c := range present.Clients {
+		if known := s.Clients[name]; c.Revoked && known != nil && !known.Revoked {
+			_, _ = (&RevokeClient{Name: name}).apply(s, at)
+		}
+	}
+	for id, ended := range present.Sessions {
+		if ses := s.Sessions[id]; ended.State == SessionEnded && ses != nil && ses.State == SessionActive {
+			s.endSession(ses, ended.Reason, ended.Bytes)
+		}
+	}
+}
+
+// holdAlso keeps indexes and addresses that the snapshot does not know of.
+func (s *State) holdAlso(present *State) {
+	for index, hold := range present.Indexes {
+		if _, known := s.Indexes[index]; !known {
+			s.Indexes[index] = IndexHold{Node: hold.Node, Free: s.holdUntil()}
+		}
+	}
+	for address, lease := range present.Leases {
+		if s.Leases[address] == nil {
+			s.Leases[address] = &Lease{Client: lease.Client, Free: s.holdUntil()}
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package registry
+
+import "testing"
+
+// TestSucceed: what a snapshot does not know of, it does not give away again
+// (I13), and who was refused since is refused still; no epoch is granted twice.
+func TestSucceed(t *testing.T) {
+	f := newFixture(t)
+	f.join(2)
+	f.join(3)
+	f.client("ann")
+	f.client("bob")
+	f.client("eve")
+	f.open(1, "ann")
+	f.open(2, "bob")
+	raw, err := EncodeSnapshot(f.s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.join(4)
+	later := f.open(3, "ann").Leases[0]
+	index := f.s.Nodes[node(4)].Index
+	f.must(Command{RevokeClient: &RevokeClient{Name: "eve"}})
+	f.must(Command{RemoveNode: &RemoveNode{ID: node(3)}})
+	f.end(2)
+	f.wait(100)
+
+	s, err := DecodeSnapshot(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch := s.Sessions[session(1)].Slices[0].Epoch
+	s.Succeed(f.s)
+	if s.Tick != f.s.Tick {
+		t.Errorf("the clock went back to %d", s.Tick)
+	}
+	if !s.Clients["eve"].Revoked || !s.Nodes[node(3)].Removed {
+		t.Error("who was refused is let in again")
+	}
+	if s.Sessions[session(2)].State != SessionEnded {
+		t.Error("a session that was ended goes on")
+	}
+	if lease := s.Leases[later]; lease == nil || lease.Free <= s.Tick {
+		t.Errorf("lease %s is free: %+v", later, lease)
+	}
+	if hold := s.Indexes[index]; hold.Node != node(4) || hold.Free <= s.Tick {
+		t.Errorf("index %d is free: %+v", index, hold)
+	}
+	ses := s.Sessions[session(1)]
+	if sl := ses.Slices[0]; ses.State != SessionActive || sl.State != SliceVoid || sl.Epoch <= epoch {
+		t.Errorf("session %s, slice %+v", ses.State, sl)
+	}
+	if raw, err = EncodeSnapshot(s); err == nil {
+		_, err = DecodeSnapshot(raw)
+	}
+	if err != nil {
+		t.Errorf("the state is not whole: %v", err)
+	}
+}

@@ -1,0 +1,96 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// ErrNoLog means that the directory holds no log to go on from.
+var ErrNoLog = errors.New("consensus: the directory holds no log")
+
+// RewriteConfig names the replica to be rewritten. Nothing else may have it open.
+type RewriteConfig struct {
+	Dir   string
+	ID    identity.NodeID
+	Log   *slog.Logger
+	Empty bool // a directory without a log is started from nothing
+}
+
+// Rewrite makes a stopped replica the only server of its own log, for when the
+// majority is lost: whatever it holds, committed or not, counts as committed.
+// change gets that state and returns the one to go on from; if it fails, the
+// replica is as it was. The other servers of the old configuration must not run
+// on as if nothing had happened: that is for the caller to see to.
+func Rewrite(c RewriteConfig, change func(*registry.State) (*registry.State, error)) (err error) {
+	if _, err := os.Stat(c.Dir); err != nil && !c.Empty {
+		return fmt.Errorf("%w: %w", ErrNoLog, err)
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return fmt.Errorf("consensus: %w", err)
+	}
+	file, err := openLog(c.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	out := newLogger(c.Log)
+	snapshots, err := openSnapshots(c.Dir, file, out)
+	if err != nil {
+		return err
+	}
+	return c.rewrite(file, snapshots, out, change)
+}
+
+func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *logger,
+	change func(*registry.State) (*registry.State, error)) error {
+	conf := Config{ID: c.ID}.raft(out)
+	_, transport := raft.NewInmemTransport(serverAddress(c.ID))
+	alone := raft.Configuration{Servers: []raft.Server{{ID: serverID(c.ID), Address: serverAddress(c.ID)}}}
+	has, err := raft.HasExistingState(file, file, snapshots)
+	switch {
+	case err != nil:
+		return fmt.Errorf("consensus: %w", err)
+	case !has && !c.Empty:
+		return ErrNoLog
+	case !has:
+		if err := raft.BootstrapCluster(conf, file, file, snapshots, transport, alone); err != nil {
+			return fmt.Errorf("consensus: rewrite: %w", err)
+		}
+	}
+	r := &rewriter{fsm: newFSM(), change: change}
+	err = raft.RecoverCluster(conf, r, file, file, snapshots, transport, alone)
+	switch {
+	case r.refused != nil:
+		return r.refused // raft gives only its text
+	case err != nil:
+		return fmt.Errorf("consensus: rewrite: %w", err)
+	}
+	return nil
+}
+
+// rewriter is an fsm whose snapshot is another state than its own.
+type rewriter struct {
+	*fsm
+	change  func(*registry.State) (*registry.State, error)
+	refused error
+}
+
+// Snapshot asks for the state to go on from.
+func (r *rewriter) Snapshot() (raft.FSMSnapshot, error) {
+	if err := r.failure(); err != nil {
+		return nil, err
+	}
+	state, err := r.change(r.state.Clone())
+	if err != nil {
+		r.refused = err
+		return nil, err
+	}
+	return image{state}, nil
+}

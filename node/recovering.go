@@ -1,0 +1,173 @@
+package node
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/vault"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+)
+
+// Errors of Recover.
+var (
+	// ErrNoCopy means that this host keeps no copy of the registry.
+	ErrNoCopy = errors.New("node: this host keeps no copy of the registry")
+	// ErrRecoveryKey means that the mesh's secrets are not wrapped to this node.
+	ErrRecoveryKey = errors.New("node: the mesh's secrets do not open with this node's own key")
+	// ErrSnapshot means that a file is no snapshot, or damaged.
+	ErrSnapshot = errors.New("node: the file is no snapshot")
+	// ErrForeign means that a snapshot is of another mesh, or from before this
+	// node was a member.
+	ErrForeign = errors.New("node: the snapshot does not know this node")
+)
+
+// RecoverConfig is what makes a stopped node the only voter of its mesh.
+type RecoverConfig struct {
+	DataDir  string
+	Recovery string // the recovery key, where the node's own does not do
+	Snapshot []byte // restore this; nil: go on from what the node has
+	Log      *slog.Logger
+}
+
+// Recovered is what the mesh goes on with.
+type Recovered struct {
+	Cluster     identity.ClusterID
+	Incarnation uint64
+	Nodes       int
+	Clients     int
+	Sessions    int
+}
+
+// Recover rewrites the log of a node whose daemon is stopped: the node is its
+// only voter, the incarnation is raised, so that every node refuses whoever
+// still leads by the old log, and all join tokens are void. Sessions resume.
+func Recover(c RecoverConfig) (done Recovered, err error) {
+	dir, err := datadir.Open(c.DataDir)
+	if err != nil {
+		return done, err
+	}
+	defer dir.Close()
+	self, err := dir.Node()
+	if err != nil {
+		return done, err
+	}
+	keys, err := dir.Keys()
+	if err != nil {
+		return done, err
+	}
+	r := recovery{config: c, self: self}
+	if r.key, r.wrap, err = openKeys(keys); err != nil {
+		return done, err
+	}
+	err = consensus.Rewrite(consensus.RewriteConfig{
+		Dir: dir.Path(datadir.RaftDir), ID: r.key.ID(), Log: c.Log, Empty: c.Snapshot != nil,
+	}, r.next)
+	if errors.Is(err, consensus.ErrNoLog) {
+		return done, fmt.Errorf("%w: %w", ErrNoCopy, err)
+	}
+	return r.done, err
+}
+
+// recovery is one run of Recover.
+type recovery struct {
+	config RecoverConfig
+	self   datadir.Node
+	key    identity.Key
+	wrap   vault.Recipient
+	done   Recovered
+}
+
+// next is the state to go on from, after the one that the node has.
+func (r *recovery) next(present *registry.State) (*registry.State, error) {
+	state := present
+	if r.config.Snapshot != nil {
+		var err error
+		if state, err = registry.DecodeSnapshot(r.config.Snapshot); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+		}
+		if state.Cluster.ID != r.self.Cluster {
+			return nil, fmt.Errorf("%w: it is of mesh %s, this node of %s", ErrForeign, state.Cluster.ID, r.self.Cluster)
+		}
+		state.Succeed(present)
+	}
+	if n := state.Nodes[r.key.ID()]; !state.Founded() || n == nil || n.Removed {
+		return nil, ErrForeign
+	}
+	if err := r.openSecrets(state); err != nil {
+		return nil, err
+	}
+	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: state.Cluster.Incarnation + 1}})
+	r.done = Recovered{
+		Cluster: state.Cluster.ID, Incarnation: state.Cluster.Incarnation, Nodes: len(state.Members()),
+		Clients: len(state.Clients), Sessions: len(state.ActiveSessions()),
+	}
+	return state, err
+}
+
+func (r *recovery) apply(state *registry.State, command registry.Command) error {
+	rand.Read(command.ID[:])
+	return registry.Apply(state, state.Index, state.Term, command).Err()
+}
+
+// openSecrets sees that this node can open the mesh's secrets: by its own wrap
+// of the data key, or by the recovery key, which then makes it one.
+func (r *recovery) openSecrets(state *registry.State) error {
+	cluster, own := state.Cluster.ID, r.key.ID().String()
+	if wrapped, ok := state.Wraps[own]; ok {
+		data, err := r.wrap.Unwrap(wrapped, cluster, state.DataKey)
+		if err == nil {
+			_, err = data.Open(cluster, arbiter.SecretCA, state.Secrets[arbiter.SecretCA].Box)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	if r.config.Recovery == "" {
+		return ErrRecoveryKey
+	}
+	recipient, err := vault.ParseRecoveryText(r.config.Recovery)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRecoveryKey, err)
+	}
+	data, err := recipient.Unwrap(state.Wraps[registry.RecoveryWrap], cluster, state.DataKey)
+	if err != nil {
+		return fmt.Errorf("%w, nor with this recovery key: %w", ErrRecoveryKey, err)
+	}
+	wrapped, err := vault.Wrap(data, r.wrap.Public(), cluster)
+	if err != nil {
+		return err
+	}
+	return r.apply(state, registry.Command{PutSecrets: &registry.PutSecrets{
+		Generation: data.Generation(), Wraps: map[string][]byte{own: bytes.Clone(wrapped)},
+	}})
+}
+
+// saveSnapshot is the registry as the arbiter has it.
+func (n *Node) saveSnapshot(r *http.Request, _ control.Nothing) (out control.Snapshot, err error) {
+	store := n.store.Load()
+	if store == nil {
+		return out, consensus.ErrNotLeader
+	}
+	if err := store.Barrier(r.Context()); err != nil {
+		return out, control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
+	}
+	out.Schema = "meshcrypt.snapshot/v1"
+	store.View(func(s *registry.State) {
+		out.Index = s.Index
+		out.Data, err = registry.EncodeSnapshot(s)
+	})
+	if err == nil && len(out.Data) > control.MaxBody/2 {
+		err = control.Errorf(control.CodeFailed, "stop a voter and copy its data directory",
+			"the registry of %d bytes is too large for one answer", len(out.Data))
+	}
+	return out, err
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
+
+// restart starts every stopped member again from its data directory.
+func (w *world) restart() {
+	w.Helper()
+	stopped := w.members
+	w.members = nil
+	for _, m := range stopped {
+		dir, err := datadir.Open(m.dir.Path(""))
+		w.ok(err)
+		p, err := port.Listen(m.self.Listen, w.log())
+		w.ok(err)
+		w.start(dir, p)
+	}
+	w.until("the founder serves again", func() bool { return w.members[0].arbiter.Load() != nil })
+}
+
+// TestAllNodesRestart: every node is stopped as by kill -9 and started again.
+// The registry is intact, and the client comes back to its session and lease
+// by resumption: its login is gone with the first connection.
+func TestAllNodesRestart(t *testing.T) {
+	w := newWorld(t, 3)
+	v := w.connect("dave", wide, w.members[0], w.members[1], w.members[2])
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) == 3 })
+	v.exchange(12)
+	before := v.session()
+	for _, m := range w.members {
+		m.stop()
+	}
+	w.restart()
+	w.until("the session is resumed", func() bool { return v.journal.count("session resumed") > 0 })
+	w.until("slices are up again", func() bool { return v.settled() })
+	v.exchange(12)
+	after := v.session()
+	if after.ID != before.ID || after.Leases[0] != before.Leases[0] {
+		t.Fatalf("session %v lease %v, was %v %v", after.ID, after.Leases, before.ID, before.Leases)
+	}
+	if n := v.journal.count("session opened"); n != 1 {
+		t.Errorf("%d logins, want the first alone", n)
+	}
+	for i, sl := range after.Slices {
+		if sl.Epoch <= before.Slices[i].Epoch {
+			t.Errorf("slice %d has epoch %d again (I2)", i, sl.Epoch)
+		}
+	}
+}
+
+// recoverable is a mesh of one whose daemon is stopped, and a snapshot of it.
+func recoverable(t *testing.T) (w *world, config RecoverConfig, snapshot []byte) {
+	t.Helper()
+	w = newWorld(t, 1)
+	w.propose(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "erin"}}})
+	w.registry(func(s *registry.State) {
+		var err error
+		snapshot, err = registry.EncodeSnapshot(s)
+		w.ok(err)
+	})
+	return w, RecoverConfig{DataDir: w.members[0].dir.Path(""), Log: w.log()}, snapshot
+}
+
+func TestRecover(t *testing.T) {
+	w, config, _ := recoverable(t)
+	if _, err := Recover(config); !errors.Is(err, datadir.ErrLocked) {
+		t.Fatalf("beside a running daemon: %v", err)
+	}
+	w.members[0].stop()
+	done, err := Recover(config)
+	w.ok(err)
+	if done.Incarnation != 2 || done.Clients != 1 || done.Nodes != 1 {
+		t.Errorf("recovered %+v", done)
+	}
+	w.restart()
+	w.registry(func(s *registry.State) {
+		for id, token := range s.Tokens {
+			if !token.Revoked {
+				t.Errorf("token %s still admits nodes", id)
+			}
+		}
+		if s.Cluster.Incarnation != 2 {
+			t.Errorf("incarnation %d", s.Cluster.Incarnation)
+		}
+	})
+}
+
+// TestRestoreNeedsAKey: the node's wrap of the data key was never made; the recovery key opens what the snapshot has sealed.
+func TestRestoreNeedsAKey(t *testing.T) {
+	w, config, snapshot := recoverable(t)
+	w.members[0].stop()
+	state, err := registry.DecodeSnapshot(snapshot)
+	w.ok(err)
+	delete(state.Wraps, w.members[0].trust.Key.ID().String())
+	config.Snapshot, err = registry.EncodeSnapshot(state)
+	w.ok(err)
+	if _, err := Recover(config); !errors.Is(err, ErrRecoveryKey) {
+		t.Fatalf("without a key: %v", err)
+	}
+	config.Recovery = "wrong"
+	if _, err := Recover(config); !errors.Is(err, ErrRecoveryKey) {
+		t.Fatalf("with a wrong key: %v", err)
+	}
+	config.Recovery = w.founded.Recovery
+	_, err = Recover(config)
+	w.ok(err)
+	w.restart() // an arbiter that cannot open its secrets would not serve
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	w, config, snapshot := recoverable(t)
+	other, _, foreign := recoverable(t)
+	other.members[0].stop()
+	w.members[0].stop()
+	for _, test := range []struct {
+		snapshot []byte
+		want     error
+	}{{foreign, ErrForeign}, {snapshot[:len(snapshot)-1], ErrSnapshot}, {[]byte{}, ErrSnapshot}} {
+		config.Snapshot = test.snapshot
+		if _, err := Recover(config); !errors.Is(err, test.want) {
+			t.Errorf("%d bytes: %v, want %v", len(test.snapshot), err, test.want)
+		}
+	}
+	w.restart() // nothing was changed
+}
+
+// TestLastVoterStays: without anybody to be arbiter after it, a node refuses to
+// leave and stays as it is.
+func TestLastVoterStays(t *testing.T) {
+	w := newWorld(t, 2) // the second may not vote
+	var refused *control.Error
+	if _, err := w.members[0].abdicate(w.Context()); !errors.As(err, &refused) || refused.Code != control.CodeDenied {
+		t.Fatalf("the last voter would leave: %v", err)
+	}
+	w.registry(func(s *registry.State) {
+		if n := s.Nodes[w.members[0].trust.Key.ID()]; n.Drained || n.Removed {
+			t.Errorf("it is %+v", n)
+		}
+	})
+}
