@@ -92,7 +92,8 @@ func TestRecover(t *testing.T) {
 	})
 }
 
-// TestRestoreNeedsAKey: the node's wrap of the data key was never made; the recovery key opens what the snapshot has sealed.
+// TestRestoreNeedsAKey: the node's wrap of the data key is not in the snapshot;
+// the recovery key opens what it has sealed.
 func TestRestoreNeedsAKey(t *testing.T) {
 	w, config, snapshot := recoverable(t)
 	w.members[0].stop()
