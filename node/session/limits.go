@@ -84,6 +84,10 @@ const (
 	// MaxTried is how many failed nodes are remembered for one slice.
 	MaxTried = 8
 
+	// LastResort is how often others fail a slice of unknown bandwidth before
+	// the arbiter's own node takes it while it counts as last.
+	LastResort = 3
+
 	// MaxReplans is how often a request is planned anew because a prekey or
 	// boot was superseded between plan and commit.
 	MaxReplans = 3

@@ -124,14 +124,16 @@ func spareFits(p registry.Policy, n int) bool {
 
 // choose finds another agent for one slice of a running session; nil when
 // there is none. Never a node that the slice is still held away from, never
-// more than half of the slices on one node.
+// more than half of the slices on one node. The arbiter's own node waits until
+// others have failed, where the bandwidth needs nobody in particular.
 func (a *Arbitrator) choose(view *registry.State, s *registry.Session, number uint8, spare bool) *candidate {
 	sl := a.slot(s.ID, number)
 	limit, held := nodeLimit(s, number, spare), a.slicesByNode(s, int(number))
 	l := a.live(s.ID)
 	strict := l.first && !l.answered && view.Policy.Overload == registry.OverloadDeny
 	list := slices.DeleteFunc(a.candidates(view, s.ID), func(c candidate) bool {
-		return sl.avoids(c.node.ID, a.now) || held[c.node.ID].main >= limit || (strict && !c.room())
+		unneeded := c.last && s.Bandwidth == 0 && !spare && sl.failures < LastResort
+		return unneeded || sl.avoids(c.node.ID, a.now) || held[c.node.ID].main >= limit || (strict && !c.room())
 	})
 	if len(list) == 0 {
 		return nil

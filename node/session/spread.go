@@ -25,7 +25,9 @@ func (a *Arbitrator) ableNodes(view *registry.State, s *registry.Session) int {
 		}
 	}
 	for _, sl := range s.Slices {
-		if !sl.Spare && a.owned(view, sl) && mayCarry(view.Nodes[sl.Agent]) {
+		known, h := a.slot(s.ID, sl.Number), a.hosts[sl.Agent]
+		failed := (known.condemned && known.epoch == sl.Epoch) || (h != nil && h.seen && !h.up)
+		if !sl.Spare && !failed && a.owned(view, sl) && mayCarry(view.Nodes[sl.Agent]) {
 			able[sl.Agent] = true
 		}
 	}

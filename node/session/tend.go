@@ -123,14 +123,15 @@ func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registr
 	}})
 }
 
-// tendRetiring frees an older epoch: at once when its owner is dead, else
-// RetireDelay after the newer one came up.
+// tendRetiring frees an older epoch: at once when its owner is dead or its slice
+// is vacant, else RetireDelay after the newer one came up.
 func (a *Arbitrator) tendRetiring(view *registry.State, s *registry.Session, l *live, old registry.Slice) {
 	known := a.slot(s.ID, old.Number)
 	if known.proposal != 0 {
 		return
 	}
-	if !a.owned(view, old) || (known.settled && a.now-known.settledAt >= RetireDelay) {
+	present, _ := sliceOf(s, old.Number)
+	if !a.owned(view, old) || a.vacant(view, s, present) || (known.settled && a.now-known.settledAt >= RetireDelay) {
 		a.mark(s, known, old, registry.SliceVoid)
 	}
 }
