@@ -1,0 +1,188 @@
+package client
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+const ms = time.Millisecond
+
+// TestPulse holds the rule of silence: max(300 ms, srtt + 4 var + 100 ms) from
+// the first probe on that nothing answered.
+func TestPulse(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		rtts   []time.Duration
+		heard  time.Duration // after the probe at 0; negative: before it
+		at     time.Duration
+		silent bool
+	}{
+		{"just asked", nil, -1, 300 * ms, false},
+		{"nothing heard", nil, -1, 301 * ms, true},
+		{"heard before the probe only", nil, -50 * ms, 301 * ms, true},
+		{"heard since", nil, 10 * ms, time.Hour, false},
+		{"a near agent", []time.Duration{ms}, -1, 301 * ms, true},
+		{"a far agent: 200 + 4 x 100 + 100", []time.Duration{200 * ms}, -1, 700 * ms, false},
+		{"a far agent, longer", []time.Duration{200 * ms}, -1, 701 * ms, true},
+		{"a far and steady agent", []time.Duration{200 * ms, 200 * ms, 200 * ms, 200 * ms, 200 * ms, 200 * ms, 200 * ms}, -1, 600 * ms, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const start = time.Hour
+			var p pulse
+			for _, rtt := range c.rtts {
+				p.answered(probe.Reply{Sent: start - rtt}, start)
+			}
+			p.waiting, p.askedAt = start, start
+			p.heard(start + c.heard)
+			if got := p.silent(start + c.at); got != c.silent {
+				t.Errorf("silent %v after %v, allowed %v", got, c.at, p.rtt.Silence())
+			}
+		})
+	}
+}
+
+func TestProbesAreRareWhenIdle(t *testing.T) {
+	const now = time.Hour
+	for _, c := range []struct {
+		name                string
+		asked, sent, waited time.Duration // ago; waited 0: nothing out
+		due                 bool
+	}{
+		{"busy, asked just now", 99 * ms, 0, 0, false},
+		{"busy", 100 * ms, ActiveFor - 1, 0, true},
+		{"idle", 14 * time.Second, ActiveFor, 0, false},
+		{"idle for long", ProbeIdle, ActiveFor, 0, true},
+		{"idle, awaiting an answer", 100 * ms, time.Minute, 100 * ms, true},
+	} {
+		p := pulse{askedAt: now - c.asked}
+		if c.waited != 0 {
+			p.waiting = now - c.waited
+		}
+		if got := p.due(now, now-c.sent); got != c.due {
+			t.Errorf("%s: due %v", c.name, got)
+		}
+	}
+}
+
+func silences(all []*protocol.Client) (refs []protocol.SliceRef) {
+	for _, m := range all {
+		if m.Silent != nil {
+			refs = append(refs, *m.Silent)
+		}
+	}
+	return refs
+}
+
+// TestSilentSliceIsCondemnedBesideALivingOne: out of the route at once, said
+// to the arbiter, and to the egress over the living slice; taken back when it
+// is heard again.
+func TestSilentSliceIsCondemnedBesideALivingOne(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	dead, living := f.slice(0, 1), f.slice(1, 1)
+	f.ask(dead, f.config.Now())
+	f.ask(living, f.config.Now())
+	f.advance(300*ms, living)
+	if dead.condemned {
+		t.Fatal("condemned too early")
+	}
+	f.advance(100*ms, living)
+	if !dead.condemned || living.condemned || f.routed() != `["1.1"]` {
+		t.Fatalf("condemned %v and %v, route %s", dead.condemned, living.condemned, f.routed())
+	}
+	if s := silences(f.said()); len(s) != 1 || s[0] != (protocol.SliceRef{Number: 0, Epoch: 1, Reason: "silent"}) {
+		t.Errorf("said %+v", s)
+	}
+	verdicts := 0
+	for _, body := range f.arrived(0, living) {
+		if number, epoch, ok := probe.ParseVerdict(body[1:]); body[0] == probe.KindVerdict && ok && number == 0 && epoch == 1 {
+			verdicts++
+		}
+	}
+	if verdicts != 1 {
+		t.Errorf("%d verdicts over the living slice", verdicts)
+	}
+	f.advance(time.Second, living)
+	if s := silences(f.said()); len(s) != 0 {
+		t.Errorf("said again: %+v", s)
+	}
+	f.resayUp() // after a resumption
+	if s := silences(f.said()); len(s) != 1 {
+		t.Errorf("not said to the next arbiter: %+v", s)
+	}
+	f.advance(100*ms, living, dead)
+	if dead.condemned || f.routed() != `["0.1","1.1"]` {
+		t.Errorf("not reprieved: %s", f.routed())
+	}
+}
+
+// TestAllSilentMeansTheGateway: nobody is condemned; every SA, a superseded
+// one too, goes through the next gateway and says so at once.
+func TestAllSilentMeansTheGateway(t *testing.T) {
+	f := newFixture(t)
+	control := f.connect()
+	slices := []*slice{f.slice(0, 1), f.slice(1, 1), f.slice(2, 1)}
+	for _, s := range slices {
+		f.ask(s, f.config.Now())
+	}
+	f.advance(400 * ms)
+	for _, s := range slices {
+		if s.condemned {
+			t.Errorf("slice %d condemned with all others", s.key.number)
+		}
+		if path, _ := s.pair.Path(); path.Remote != gatewayAddr(1) {
+			t.Errorf("slice %d goes through %v", s.key.number, path.Remote)
+		}
+		if got := f.arrived(1, s); len(got) != 1 {
+			t.Errorf("slice %d sent %d packets through the new gateway", s.key.number, len(got))
+		}
+	}
+	if f.control != nil {
+		t.Error("the control connection stays with the silent gateway")
+	}
+	if other := <-f.redial; !other {
+		t.Error("redials through the same gateway")
+	}
+	if _, err := control.raw.Write(nil); err == nil {
+		t.Error("the old connection is open")
+	}
+	f.advance(400 * ms)
+	if path, _ := slices[0].pair.Path(); path.Remote != gatewayAddr(0) {
+		t.Error("the last gateway is not followed by the first")
+	}
+}
+
+// TestOneSliceAlone has no sibling: its silence is the gateway's.
+func TestOneSliceAlone(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	s := f.slice(0, 1)
+	f.ask(s, f.config.Now())
+	f.advance(400 * ms)
+	if path, _ := s.pair.Path(); s.condemned || path.Remote != gatewayAddr(1) {
+		t.Errorf("condemned %v, through %v", s.condemned, path.Remote)
+	}
+}
+
+func TestRetiredAndUnconfirmedSlicesAreNotJudged(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	retired, young, living := f.slice(0, 1), f.slice(1, 1), f.slice(2, 1)
+	young.confirmed, young.sentAt = false, f.config.Now()
+	young.tries = AcceptTries - 1
+	for _, s := range []*slice{retired, young, living} {
+		f.ask(s, f.config.Now())
+	}
+	f.retire(retired.key, f.config.Now())
+	f.advance(50*ms, living)
+	if retired.condemned || young.condemned || f.routed() != `["2.1"]` {
+		t.Errorf("route %s", f.routed())
+	}
+	f.advance(RetireAfter, living)
+	if f.slices[retired.key] != nil {
+		t.Error("a retired epoch is never forgotten")
+	}
+}
