@@ -8,7 +8,7 @@ const (
 	MaxEvents = 1024
 	// MaxSlices is how many slices one session may have, retiring ones included.
 	MaxSlices = 32
-	// MaxGateways bounds the list an arbiter pushes.
+	// MaxGateways bounds the list in a profile, and that an arbiter pushes.
 	MaxGateways = 64
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256

@@ -62,8 +62,8 @@ func (f profileFile) profile() (p Profile, err error) {
 		}
 		p.Gateways = append(p.Gateways, gateway)
 	}
-	if len(p.Gateways) == 0 {
-		return p, fmt.Errorf("%w: key gateways is empty", ErrProfile)
+	if n := len(p.Gateways); n == 0 || n > MaxGateways {
+		return p, fmt.Errorf("%w: key gateways has %d entries, want 1 to %d", ErrProfile, n, MaxGateways)
 	}
 	p.User = f.User
 	return p, nil

@@ -1,0 +1,169 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// welcome opens the session at the present connection.
+func (f *fixture) welcome(w protocol.Welcome) {
+	welcomed{f.control, w}.apply(f.Client)
+}
+
+func (f *fixture) hear(m *protocol.Client) { controlReceived{f.control, m}.apply(f.Client) }
+
+func (f *fixture) failure() error {
+	select {
+	case err := <-f.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func TestGatewayList(t *testing.T) {
+	a, b, c := gatewayAddr(0), gatewayAddr(1), netip.MustParseAddrPort("192.0.2.9:1")
+	g := gatewayList{all: []netip.AddrPort{a, b}, current: 1}
+	g.replace([]netip.AddrPort{c, b})
+	if g.at(g.current) != b {
+		t.Error("a gateway that stays is left")
+	}
+	g.replace([]netip.AddrPort{c, a})
+	if g.at(g.current) != c {
+		t.Error("a gateway that is gone is kept")
+	}
+	g.replace(nil)
+	if g.at(g.current) != c {
+		t.Error("an empty list leaves the client without gateways")
+	}
+	many := make([]netip.AddrPort, MaxGateways+5)
+	for i := range many {
+		many[i] = netip.AddrPortFrom(a.Addr(), uint16(i+1))
+	}
+	if g.replace(many); len(g.all) != MaxGateways {
+		t.Errorf("I10: %d gateways", len(g.all))
+	}
+}
+
+func TestWhatNoRetryWouldChange(t *testing.T) {
+	refused := func(code string) error { return fmt.Errorf("through x: %w", &Refusal{protocol.Refused{Code: code}}) }
+	resumed := &resumption{}
+	for _, c := range []struct {
+		err    error
+		resume *resumption
+		final  bool
+		ended  bool
+	}{
+		{errors.New("connection refused"), nil, false, false},
+		{refused(protocol.RefusedRetry), nil, false, false},
+		{refused(protocol.RefusedAuth), nil, true, false},
+		{refused(protocol.RefusedCapacity), nil, true, false},
+		{refused(protocol.RefusedSession), resumed, true, true},
+		{refused(protocol.RefusedPolicy), resumed, true, false},
+	} {
+		got := finalRefusal(c.err, c.resume)
+		if (got != nil) != c.final || errors.Is(got, ErrEnded) != c.ended {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+}
+
+func TestWelcomeAndPushes(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	readies := 0
+	f.config.Ready = func() { readies++ }
+	net1, net2 := netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.2.0.0/16")
+	a := f.offer(0, 1, nil)
+	f.welcome(protocol.Welcome{
+		Leases: []netip.Addr{lease()}, Mode: registry.ModeBurst, Slices: []protocol.SliceOffer{a.offer}, Headless: 60,
+		Update: protocol.Update{Gateways: []netip.AddrPort{gatewayAddr(1), gatewayAddr(0)}, Prefixes: []netip.Prefix{net1}},
+	})
+	if len(f.slices) != 1 || f.Client.gateways.at(f.Client.gateways.current) != gatewayAddr(0) {
+		t.Errorf("%d slices, gateway %v: it entered through the other", len(f.slices), f.Client.gateways.at(f.Client.gateways.current))
+	}
+	f.hear(&protocol.Client{Up: &protocol.SliceRef{}})
+	f.hear(&protocol.Client{Up: &protocol.SliceRef{}})
+	if readies != 1 {
+		t.Errorf("ready %d times", readies)
+	}
+	f.hear(&protocol.Client{Update: &protocol.Update{Gateways: []netip.AddrPort{gatewayAddr(1)}, Prefixes: []netip.Prefix{net2}}})
+	if len(f.ups) != 2 || f.ups[1].Prefixes[0] != net2 {
+		t.Errorf("routes were set %d times", len(f.ups))
+	}
+	f.hear(&protocol.Client{Drop: &protocol.SliceRef{Number: 0, Epoch: 1}})
+	if f.slices[sliceKey{0, 1}].retireAt == 0 {
+		t.Error("a dropped slice is still used")
+	}
+	f.hear(&protocol.Client{Bye: &protocol.Bye{Reason: "revoked"}})
+	if err := f.failure(); !errors.Is(err, ErrEnded) {
+		t.Errorf("ended with %v", err)
+	}
+	older := f.control
+	f.connect()
+	controlReceived{older, &protocol.Client{Bye: &protocol.Bye{}}}.apply(f.Client)
+	controlLost{older}.apply(f.Client)
+	if f.failure() != nil || f.control == nil {
+		t.Error("a connection that was replaced is still obeyed")
+	}
+}
+
+// TestSilentArbiter: another gateway is tried, and after the headless time the
+// session stops by itself (I12), at a fake clock's word.
+func TestSilentArbiter(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	f.welcome(protocol.Welcome{Headless: 60, Leases: []netip.Addr{lease()}})
+	f.advance(AliveWithin)
+	alive := 0
+	for _, m := range f.said() {
+		if m.Alive != nil {
+			alive++
+		}
+	}
+	if f.control == nil || alive != int(AliveWithin/AliveEvery) {
+		t.Fatalf("said %d times that it lives", alive)
+	}
+	f.advance(TickEvery)
+	if f.control != nil || !<-f.redial {
+		t.Fatal("does not look for the arbiter elsewhere")
+	}
+	f.advance(time.Minute - AliveWithin - TickEvery)
+	if err := f.failure(); err != nil {
+		t.Fatalf("stopped too early: %v", err)
+	}
+	f.advance(TickEvery)
+	if err := f.failure(); !errors.Is(err, ErrHeadless) {
+		t.Errorf("goes on without an arbiter: %v", err)
+	}
+}
+
+func TestMaxEventsAndOutbox(t *testing.T) {
+	f := newFixture(t)
+	for range MaxEvents + 5 {
+		f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
+	}
+	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerAccept}, nil)
+	if len(f.events) != MaxEvents {
+		t.Errorf("I10: %d events", len(f.events))
+	}
+	s := f.connect()
+	for range MaxOutbox {
+		f.say(&protocol.Client{})
+	}
+	if len(s.outbox) != MaxOutbox {
+		t.Fatalf("%d messages wait", len(s.outbox))
+	}
+	f.say(&protocol.Client{})
+	if _, err := s.raw.Write([]byte{0}); err == nil {
+		t.Error("I10: an arbiter that does not read keeps its connection")
+	}
+}
