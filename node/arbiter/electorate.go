@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -159,11 +160,12 @@ func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error
 		if err != nil {
 			return err
 		}
-		_, proposeErr := a.config.Store.Propose(ctx, registry.Command{ID: a.commandID(), PutSecrets: &registry.PutSecrets{
+		result, proposeErr := a.config.Store.Propose(ctx, registry.Command{ID: a.commandID(), PutSecrets: &registry.PutSecrets{
 			Generation: a.data.Generation(), Wraps: map[string][]byte{id.String(): wrapped},
 		}})
-		if proposeErr != nil {
-			return proposeErr
+		// A voter that cannot open the secrets could lead nothing.
+		if err := cmp.Or(proposeErr, result.Err()); err != nil {
+			return err
 		}
 		if err := a.config.Store.AddStandby(ctx, id); err != nil {
 			return err

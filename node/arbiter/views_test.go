@@ -1,0 +1,297 @@
+package arbiter
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// views takes the views said to a node.
+func views(n *nodeStream) (all []*protocol.View) {
+	for {
+		select {
+		case m := <-n.outbox:
+			if m.View != nil {
+				all = append(all, m.View)
+			}
+		default:
+			return all
+		}
+	}
+}
+
+// member commits a node and gives it a stream.
+func (f *fixture) member(a *Arbiter, name string, may registry.Roles) *nodeStream {
+	f.Helper()
+	j := f.joiner(name)
+	token := f.token(may, 1, 3600)
+	f.commit(registry.Command{JoinNode: &registry.JoinNode{Token: token.ID, Node: registry.Node{
+		Key: j.key.Public(), WrapKey: j.wrap.Public(), Name: name, May: may,
+		Outer: netip.MustParseAddrPort("192.0.2.9:6484"), Inside: netip.MustParseAddr("10.0.0.9"),
+	}}})
+	n := stub(f.T, j.key.ID())
+	a.nodes[n.node] = n
+	a.step(session.NodeUp{Node: n.node})
+	return n
+}
+
+// TestViewsAreDifferences: all once, then only what changed, and nothing when
+// nothing did.
+func TestViewsAreDifferences(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	a.pushViews()
+	first := views(n)
+	if len(first) != 1 || !first[0].Full || len(first[0].Nodes) != 2 || len(first[0].Parts) != 1 ||
+		first[0].Policy == nil || len(first[0].ProbeKey) == 0 || len(first[0].GossipKey) == 0 {
+		t.Fatalf("first view %+v", first)
+	}
+	if a.pushViews(); len(views(n)) != 0 {
+		t.Error("told again what did not change")
+	}
+	third := f.member(a, "n3", dataRoles)
+	a.pushViews()
+	if v := views(n); len(v) != 1 || v[0].Full || len(v[0].Nodes) != 1 || v[0].Nodes[0].Name != "n3" || len(v[0].Parts) != 0 {
+		t.Errorf("a node joined: %+v", v)
+	}
+	f.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{Headless: 77}}})
+	a.pushViews()
+	if v := views(n); len(v) != 1 || v[0].Policy == nil || v[0].Policy.Headless != 77 || len(v[0].Nodes) != 0 {
+		t.Errorf("the policy changed: %+v", v)
+	}
+	f.commit(registry.Command{RemoveNode: &registry.RemoveNode{ID: third.node}})
+	a.pushViews()
+	if v := views(n); len(v) != 1 || len(v[0].Nodes) != 1 || !v[0].Nodes[0].Removed || v[0].Nodes[0].Index != 3 {
+		t.Errorf("a node left: %+v", v)
+	}
+	f.session(a, 1, n.node)
+	a.pushViews()
+	if v := views(n); len(v) != 1 || len(v[0].Routes) != 1 {
+		t.Errorf("a session was opened: %+v", v)
+	}
+	f.store.state.Sessions[registry.SessionID{1}].State = registry.SessionEnded
+	a.pushViews()
+	if v := views(n); len(v) != 1 || len(v[0].Unroutes) != 1 {
+		t.Errorf("a session ended: %+v", v)
+	}
+}
+
+// session puts an active session with one slice that is up into the registry.
+func (f *fixture) session(a *Arbiter, id byte, agent identity.NodeID) *registry.Session {
+	s := &registry.Session{
+		ID: registry.SessionID{id}, Client: string(rune('a' + id)), State: registry.SessionActive, Egress: agent,
+		Leases: []netip.Addr{netip.AddrFrom4([4]byte{10, 77, 0, 16 + id})}, Mode: registry.ModeBurst,
+		Slices: []registry.Slice{{Number: 0, Epoch: 1, Agent: agent, State: registry.SliceUp, SPI: uint32(id), Weight: 1}},
+	}
+	f.store.View(func(state *registry.State) { state.Sessions[s.ID] = s })
+	return s
+}
+
+// about lists the sessions that commands are about.
+func about(commands []registry.Command) (ids []registry.SessionID) {
+	for _, c := range commands {
+		switch {
+		case c.MarkSlice != nil:
+			ids = append(ids, c.MarkSlice.Session)
+		case c.GrantSlice != nil:
+			ids = append(ids, c.GrantSlice.Session)
+		case c.EndSession != nil:
+			ids = append(ids, c.EndSession.Session)
+		}
+	}
+	return ids
+}
+
+// TestClientSpeaksOfItsOwnSession: what it says of another is about its own.
+func TestClientSpeaksOfItsOwnSession(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	own, other := f.session(a, 1, n.node), f.session(a, 2, n.node)
+	c := &clientStream{request: registry.RequestID{1}, raw: rawConn(t), outbox: make(chan *protocol.Client, MaxOutbox)}
+	a.clients[c.request] = c
+	say := func() []registry.SessionID {
+		for _, m := range []*protocol.Client{
+			{Silent: &protocol.SliceRef{Session: other.ID, Number: 0, Epoch: 1, Reason: "a lie"}},
+			{Up: &protocol.SliceRef{Session: other.ID, Number: 0, Epoch: 1}},
+			{Bye: &protocol.Bye{Reason: "of the other"}},
+		} {
+			clientSaid{c, m}.apply(a)
+		}
+		return about(proposed(a))
+	}
+	if ids := say(); len(ids) != 0 {
+		t.Errorf("a client without a session moved %v", ids)
+	}
+	c.session = own.ID
+	if ids := say(); len(ids) == 0 || slices.Contains(ids, other.ID) {
+		t.Errorf("spoke of %v", ids)
+	}
+	a.clients[c.request] = nil
+	if clientSaid(clientSaid{c, &protocol.Client{Bye: &protocol.Bye{}}}).apply(a); len(proposed(a)) != 0 {
+		t.Error("a connection that was replaced is still heard")
+	}
+}
+
+// TestNodeSpeaksOfItsOwnSlices: an agent cannot end or confirm another's.
+func TestNodeSpeaksOfItsOwnSlices(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	honest, liar := f.member(a, "n2", dataRoles), f.member(a, "n3", dataRoles)
+	s := f.session(a, 1, honest.node)
+	proposed(a)
+	ref := protocol.SliceRef{Session: s.ID, Number: 0, Epoch: 1}
+	nodeSaid{liar, &protocol.Node{Gone: &ref}}.apply(a)
+	if ids := about(proposed(a)); len(ids) != 0 {
+		t.Errorf("a stranger's word ended a slice: %v", ids)
+	}
+	nodeSaid{honest, &protocol.Node{Gone: &ref}}.apply(a)
+	if ids := about(proposed(a)); len(ids) != 1 {
+		t.Errorf("the agent's own word: %v", ids)
+	}
+}
+
+// TestResumptionReplacesWhatTheClientLost: its word about a slice may have gone
+// down with its old connection.
+func TestResumptionReplacesWhatTheClientLost(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	s := f.session(a, 1, n.node)
+	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceUp, SPI: 9, Weight: 1})
+	proposed(a)
+	a.condemnLost(&protocol.Auth{Session: s.ID, Held: []protocol.SliceRef{{Number: 0, Epoch: 1}, {Number: 1, Epoch: 3}}})
+	if ids := about(proposed(a)); len(ids) != 0 {
+		t.Errorf("what the client holds was replaced: %v", ids)
+	}
+	a.condemnLost(&protocol.Auth{Session: s.ID, Held: []protocol.SliceRef{{Number: 0, Epoch: 1}, {Number: 1, Epoch: 2}}})
+	if c := proposed(a); len(c) != 1 || c[0].MarkSlice == nil || c[0].MarkSlice.Number != 1 {
+		t.Errorf("what the client lost was not replaced: %+v", c)
+	}
+}
+
+// TestElectorateGrowsInAPair: one voter stays alone until two standbys have the
+// log, each with the data key before it; then both get their votes.
+func TestElectorateGrowsInAPair(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	a.nodes[f.trust.Key.ID()] = stub(t, f.trust.Key.ID())
+	second := f.member(a, "n2", dataRoles|registry.RoleVoter)
+	f.member(a, "n3", dataRoles)
+	run := func() bool {
+		plan := a.planElectorate()
+		if plan != nil {
+			f.ok(plan(context.Background()))
+		}
+		return plan != nil
+	}
+	for run() {
+	}
+	want := []string{"wrap " + second.node.Short(), "standby " + second.node.Short()}
+	if !slices.Equal(f.store.log, want) {
+		t.Fatalf("with two that may vote: %v, want %v", f.store.log, want)
+	}
+	if m := <-second.outbox; m.Standby == nil || !slices.Contains(m.Standby.Voters, f.trust.Key.ID()) {
+		t.Errorf("the standby was told %+v", m)
+	}
+	fourth := f.member(a, "n4", dataRoles|registry.RoleVoter)
+	for run() {
+	}
+	want = append(want, "wrap "+fourth.node.Short(), "standby "+fourth.node.Short(),
+		"voter "+second.node.Short(), "voter "+fourth.node.Short())
+	if !slices.Equal(f.store.log, want) {
+		t.Errorf("with three that may vote: %v, want %v", f.store.log, want)
+	}
+	f.member(a, "n5", dataRoles|registry.RoleVoter)
+	if run() {
+		t.Error("grows beyond three by itself")
+	}
+	if got := a.voters(); !got[second.node] || !got[fourth.node] || len(f.store.Servers()) != 3 {
+		t.Errorf("voters %v", got)
+	}
+	if !slices.Contains(f.store.Servers(), consensus.Server{ID: f.trust.Key.ID(), Voter: true}) {
+		t.Error("the founder lost its vote")
+	}
+}
+
+// TestPrekeysOfAnother: signed by somebody else, or of another boot, they are
+// not kept; a fresh pool replaces the old one; and there is a limit (I10).
+func TestPrekeysOfAnother(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	j := f.joiner("x")
+	n := stub(t, j.key.ID())
+	a.nodes[n.node] = n
+	make := func(boot identity.BootID, spi uint32) []byte {
+		_, sp, err := mka.NewPrekey(a.config.Random, j.key, boot, spi, 60)
+		f.ok(err)
+		return sp
+	}
+	give := func(fresh bool, keys ...[]byte) int {
+		a.nodeEvent(n, &protocol.Node{Prekeys: &protocol.Prekeys{Fresh: fresh, Keys: keys}}).apply(a)
+		return len(n.prekeys)
+	}
+	bad := make(identity.BootID{}, 1<<20|5)
+	bad[len(bad)-1]++
+	if got := give(false, bad, make(identity.BootID{9}, 1<<20|6), []byte("garbage")); got != 0 {
+		t.Errorf("%d bad prekeys are kept", got)
+	}
+	if got := give(false, make(identity.BootID{}, 1<<20|7)); got != 1 {
+		t.Errorf("%d good prekeys are kept", got)
+	}
+	if got := give(true, make(identity.BootID{}, 1<<20|8), make(identity.BootID{}, 1<<20|9)); got != 2 || n.prekeys[1<<20|7] != nil {
+		t.Errorf("%d prekeys after a fresh pool of two", got)
+	}
+	for spi := uint32(0); len(n.prekeys) < MaxPrekeysEach; spi++ {
+		n.prekeys[spi] = mka.SignedPrekey{}
+	}
+	if got := give(false, make(identity.BootID{}, 1<<20|10)); got != MaxPrekeysEach {
+		t.Errorf("I10: %d prekeys of one node", got)
+	}
+}
+
+// TestLimitsOfATerm holds I10 where no other test does.
+func TestLimitsOfATerm(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := stub(t, identity.NodeID{1})
+	for range MaxOutbox {
+		n.say(&protocol.Node{})
+	}
+	n.say(&protocol.Node{})
+	if _, err := n.raw.NetConn().Write([]byte{0}); err == nil {
+		t.Error("a node that does not read keeps its stream")
+	}
+	filler := &clientStream{}
+	for i := uint32(0); len(a.clients) < MaxClients; i++ {
+		a.clients[registry.RequestID{byte(i), byte(i >> 8), byte(i >> 16)}] = filler
+	}
+	c := &clientStream{request: registry.RequestID{15: 1}, raw: rawConn(t), outbox: make(chan *protocol.Client, 1)}
+	clientOpened{c, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
+	if m := <-c.outbox; m.Refused == nil || m.Refused.Code != protocol.RefusedRetry || len(a.clients) != MaxClients {
+		t.Errorf("one client beyond the limit: %+v", m)
+	}
+	for range MaxProposals + 1 {
+		a.submit(proposal{})
+	}
+	if len(a.proposals) != MaxProposals {
+		t.Errorf("%d proposals wait", len(a.proposals))
+	}
+	for range MaxEvents {
+		a.events <- question{}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if a.must(ctx, question{}) {
+		t.Error("one event beyond the limit was queued")
+	}
+}
