@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -34,12 +35,18 @@ type Node struct {
 
 // Marshal writes the datagram, authenticated under the term's probe key.
 func (n Node) Marshal(key []byte) []byte {
+	b := n.body()
+	return append(b, mac(key, b)...)
+}
+
+// body is the datagram but for its MAC.
+func (n Node) body() []byte {
 	b := make([]byte, headerLen+12, NodeLen)
 	b[4], b[5] = n.Type, 1
 	binary.BigEndian.PutUint32(b[8:], uint32(n.From)<<20)
 	b[headerLen], b[headerLen+1] = n.Asked, byte(n.Load)
 	binary.BigEndian.PutUint64(b[headerLen+4:], n.Sequence)
-	return append(b, mac(key, b)...)
+	return b
 }
 
 // ParseNode reads and authenticates a datagram between nodes.
@@ -54,7 +61,8 @@ func ParseNode(b, key []byte) (n Node, ok bool) {
 		Load:     Load(b[headerLen+1]),
 		Sequence: binary.BigEndian.Uint64(b[headerLen+4:]),
 	}
-	return n, n.Type >= TypeNode && n.Type <= TypePath
+	// One datagram, one meaning: spare bytes are zero.
+	return n, n.Type >= TypeNode && n.Type <= TypePath && bytes.Equal(n.body(), b[:NodeLen-macLen])
 }
 
 func mac(key, b []byte) []byte {

@@ -6,6 +6,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 )
 
@@ -52,8 +53,13 @@ const (
 // Load is a node's load in 255ths of its capacity.
 type Load uint8
 
-// LoadOf turns a share, 0..1, into a Load.
-func LoadOf(share float64) Load { return Load(min(max(share, 0), 1) * 255) }
+// LoadOf turns a share, 0..1, into a Load; what is no number counts as full.
+func LoadOf(share float64) Load {
+	if math.IsNaN(share) {
+		return 255
+	}
+	return Load(min(max(share, 0), 1) * 255)
+}
 
 // Share is the load as 0..1.
 func (l Load) Share() float64 { return float64(l) / 255 }

@@ -1,0 +1,165 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// TestRTT follows RFC 6298 2.2 and 2.3, and the rule of silence of design 8.
+func TestRTT(t *testing.T) {
+	const ms = time.Millisecond
+	var r RTT
+	if r.Smoothed() != 0 || r.Silence() != 300*ms {
+		t.Errorf("before the first measurement: %v, %v", r.Smoothed(), r.Silence())
+	}
+	r.Observe(-ms)
+	if r.Smoothed() != 0 {
+		t.Error("a negative sample counts")
+	}
+	for _, c := range []struct{ sample, smoothed, silence time.Duration }{
+		{80 * ms, 80 * ms, 340 * ms},                      // var 40
+		{80 * ms, 80 * ms, 300 * ms},                      // var 30: 80 + 120 + 100
+		{160 * ms, 90 * ms, 360*ms + 0*ms},                // var 42.5: 90 + 170 + 100
+		{90 * ms, 90 * ms, 317*ms + 500*time.Microsecond}, // var 31.875
+	} {
+		r.Observe(c.sample)
+		if r.Smoothed() != c.smoothed || r.Silence() != c.silence {
+			t.Errorf("after %v: %v, silent after %v; want %v, %v", c.sample, r.Smoothed(), r.Silence(), c.smoothed, c.silence)
+		}
+	}
+}
+
+func TestProbeAndReply(t *testing.T) {
+	reply, ok := Answer(Ask(7, time.Minute), PathBroken, LoadOf(0.5))
+	if !ok {
+		t.Fatal("a probe is not answered")
+	}
+	r, ok := ParseReply(reply)
+	if !ok || r.Sequence != 7 || r.Sent != time.Minute || r.Verdict != PathBroken || r.Load != 127 {
+		t.Errorf("%+v, %v", r, ok)
+	}
+	if _, ok := Answer(reply, PathGood, 0); ok {
+		t.Error("a reply is answered: two agents could go on for ever")
+	}
+	reply[lenProbe] = byte(PathBroken) + 1
+	if _, ok := ParseReply(reply); ok {
+		t.Error("an unknown verdict is taken")
+	}
+	for verdict, want := range map[Verdict]string{PathUnknown: "untested", PathGood: "ok", PathBroken: "broken", 9: "untested"} {
+		if verdict.String() != want {
+			t.Errorf("verdict %d is %q", verdict, verdict)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	for share, want := range map[float64]Load{-1: 0, 0: 0, 0.5: 127, 1: 255, 7: 255, math.Inf(1): 255} {
+		if got := LoadOf(share); got != want {
+			t.Errorf("%v is %d, want %d", share, got, want)
+		}
+	}
+	if got := LoadOf(math.NaN()); got != 255 {
+		t.Errorf("no number is %d: it must count as full", got)
+	}
+	if Load(255).Share() != 1 || Load(0).Share() != 0 {
+		t.Error("the ends are not 0 and 1")
+	}
+}
+
+func TestVerdictBody(t *testing.T) {
+	number, epoch, ok := ParseVerdict(VerdictBody(3, 1<<30))
+	if !ok || number != 3 || epoch != 1<<30 {
+		t.Errorf("%d %d %v", number, epoch, ok)
+	}
+	for _, size := range []int{0, 4, 6} {
+		if _, _, ok := ParseVerdict(make([]byte, size)); ok {
+			t.Errorf("%d bytes are a verdict", size)
+		}
+	}
+}
+
+func TestNodeDatagram(t *testing.T) {
+	key := []byte("a key of the term")
+	for _, n := range []Node{
+		{Type: TypeNode, From: 1, Sequence: 1}, {Type: TypePath, From: 4095, Sequence: math.MaxUint64},
+		{Type: TypeReply, From: 77, Asked: TypePath, Load: 200, Sequence: 9},
+	} {
+		b := n.Marshal(key)
+		if got, ok := ParseNode(b, key); !ok || got != n || len(b) != NodeLen {
+			t.Errorf("%+v came back as %+v, %v", n, got, ok)
+		}
+		for i := range b {
+			b[i]++
+			if _, ok := ParseNode(b, key); ok {
+				t.Errorf("byte %d does not count", i)
+			}
+			b[i]--
+		}
+		if _, ok := ParseNode(b, []byte("the key before")); ok {
+			t.Error("another term's key is good")
+		}
+	}
+	if _, ok := ParseNode(Node{Type: 3}.Marshal(key), key); ok {
+		t.Error("an unknown type is taken")
+	}
+}
+
+func TestPacket(t *testing.T) {
+	from, to := netip.MustParseAddrPort("10.77.0.1:6486"), netip.MustParseAddrPort("10.0.0.2:6486")
+	b, err := Packet(from, to, []byte("hello"))
+	if err != nil || len(b) != 33 || string(b[28:]) != "hello" {
+		t.Fatalf("%x, %v", b, err)
+	}
+	if binary.BigEndian.Uint16(b[2:]) != 33 || binary.BigEndian.Uint16(b[24:]) != 13 || headerChecksum(b[:20]) != 0 {
+		t.Errorf("lengths or checksum are wrong: %x", b)
+	}
+	six := netip.MustParseAddrPort("[2001:db8::1]:1")
+	for _, pair := range [][2]netip.AddrPort{{six, to}, {from, six}} {
+		if _, err := Packet(pair[0], pair[1], nil); !errors.Is(err, ErrFamily) {
+			t.Errorf("%v: %v", pair, err)
+		}
+	}
+}
+
+// FuzzNode: what is understood is written the same, byte for byte. The MAC is
+// made here, for a fuzzer cannot.
+func FuzzNode(f *testing.F) {
+	key := []byte("a key")
+	f.Add(Node{Type: TypeReply, From: 3, Asked: TypeNode, Load: 7, Sequence: 5}.Marshal(key)[:NodeLen-macLen])
+	f.Add(make([]byte, NodeLen-macLen))
+	f.Fuzz(func(t *testing.T, head []byte) {
+		ParseNode(head, key)
+		b := append(append([]byte(nil), head...), mac(key, head)...)
+		if n, ok := ParseNode(b, key); ok && !bytes.Equal(n.Marshal(key), b) {
+			t.Fatalf("%x came back as %x", b, n.Marshal(key))
+		}
+	})
+}
+
+// FuzzControl: no control message inside an SA panics, and each has one text.
+func FuzzControl(f *testing.F) {
+	f.Add(Ask(1, time.Second))
+	reply, _ := Answer(Ask(1, time.Second), PathGood, 9)
+	f.Add(reply)
+	f.Add(VerdictBody(1, 2))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if reply, ok := Answer(b, PathGood, 9); ok {
+			if r, ok := ParseReply(reply); !ok || !bytes.Equal(Ask(r.Sequence, r.Sent), b) {
+				t.Fatalf("%x was answered with %x", b, reply)
+			}
+		}
+		if r, ok := ParseReply(b); ok {
+			if again, ok := Answer(Ask(r.Sequence, r.Sent), r.Verdict, r.Load); !ok || !bytes.Equal(again, b) {
+				t.Fatalf("%x came back as %x", b, again)
+			}
+		}
+		if number, epoch, ok := ParseVerdict(b); ok && !bytes.Equal(VerdictBody(number, epoch), b) {
+			t.Fatalf("%x", b)
+		}
+	})
+}
