@@ -2,25 +2,31 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
-// clientSocket is what a running client answers on, in the run directory.
-const clientSocket = "client.sock"
+// clientState is the file in the run directory in which a client notes what it
+// changed on this host, while it is changed.
+const clientState = "client-host.json"
 
 const connectHelp = `Open a session with a mesh and route the networks it offers into the tunnel,
 until Ctrl-C or meshcrypt disconnect.
@@ -77,6 +83,11 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 	config, err := f.config(ctx, args)
 	if err != nil {
 		return err
+	}
+	if config.Profile.Cluster == (identity.ClusterID{}) {
+		if config.Profile.Cluster, err = learnCluster(ctx, config.Profile); err != nil {
+			return err
+		}
 	}
 	config.Password = secretSource{a, ctx, "--password-file", f.passwordFile}.password(config.User)
 	config.Ready = func() { a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", config.User) }
@@ -165,11 +176,7 @@ func (a *app) disconnectCommand() *cobra.Command {
 a killed client left behind too.`,
 		Example: "  sudo meshcrypt disconnect",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.disconnect(cmd.Context(), runDir); err != nil {
-				return err
-			}
-			a.say("Disconnected.")
-			return nil
+			return a.disconnect(cmd.Context(), runDir)
 		},
 	}
 	runDirFlag(cmd.Flags(), &runDir)
@@ -179,5 +186,38 @@ a killed client left behind too.`,
 func (a *app) disconnect(ctx context.Context, runDir string) error {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
-	return control.Local(filepath.Join(runDir, clientSocket)).Call(ctx, control.OpDisconnect, control.Nothing{}, nil)
+	err := control.Local(filepath.Join(runDir, node.ClientSocket)).Call(ctx, control.OpDisconnect, control.Nothing{}, nil)
+	if err == nil {
+		return a.disconnected(ctx, runDir)
+	}
+	if control.CodeOf(err) != control.CodeUnreachable {
+		return err
+	}
+	// No client runs. One that was killed left this file and what it describes.
+	left := filepath.Join(runDir, clientState)
+	if _, missing := os.Stat(left); missing != nil {
+		return control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
+	}
+	if err := host.Restore(left); err != nil {
+		return err
+	}
+	a.say("No client was running; what a killed one had left is removed.")
+	return nil
+}
+
+// disconnected waits until the client has given the host back.
+func (a *app) disconnected(ctx context.Context, runDir string) error {
+	look := time.NewTicker(pollEvery)
+	defer look.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(runDir, clientState)); errors.Is(err, fs.ErrNotExist) {
+			a.say("Disconnected.")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return control.Errorf(control.CodeFailed, "look at the client's log", "the client was told to end, and did not")
+		case <-look.C:
+		}
+	}
 }

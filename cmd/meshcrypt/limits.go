@@ -8,6 +8,8 @@ const (
 	CallTimeout = 15 * time.Second
 	// LeaveTimeout bounds leave and drain, which wait for sessions to move.
 	LeaveTimeout = 60 * time.Second
+	// pollEvery is how often an end that must come is looked for.
+	pollEvery = 20 * time.Millisecond
 	// MaxConfig, MaxProfile and MaxSecret bound the files that are read.
 	MaxConfig  = 1 << 20
 	MaxProfile = 64 << 10

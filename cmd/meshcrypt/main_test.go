@@ -117,7 +117,7 @@ func TestNoDaemon(t *testing.T) {
 	for _, args := range [][]string{{"status"}, {"members"}, {"sessions"}, {"leave"}, {"drain"}, {"token", "list"}, {"client", "list"}} {
 		meshcrypt(t, "", append(args, "--data-dir", dir)...).want(t, control.CodeUnreachable, "no daemon answers", "next: start it with meshcrypt run")
 	}
-	meshcrypt(t, "", "disconnect", "--run-dir", dir).want(t, control.CodeUnreachable)
+	meshcrypt(t, "", "disconnect", "--run-dir", dir).want(t, control.CodeUnreachable, "no client runs here", "next: meshcrypt connect")
 	if got := meshcrypt(t, "", "status", "--check", "live", "--data-dir", dir); got.code != control.CodeUnreachable || got.stdout+got.stderr != "" {
 		t.Errorf("check without a daemon: %+v", got)
 	}

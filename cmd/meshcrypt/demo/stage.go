@@ -229,7 +229,7 @@ func (s *stage) profileFile() string { return filepath.Join(s.company.dir, userN
 // connectClient is `meshcrypt connect` in the client's namespace.
 func (s *stage) connectClient(ctx, life context.Context) error {
 	p, err := s.company.start(life, clientHost, clientHost, nil, "connect", "--slice-mode", "burst", "--profile", s.profileFile(),
-		"--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run"))
+		"--slice-mode", "burst", "--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run"))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,9 @@ func (s *stage) transfer(ctx context.Context) (*Verdict, error) {
 	start := time.Now()
 	s.watch(moving, p, v)
 	v.Seconds = time.Since(start).Seconds()
-	s.conclude(ctx, v)
+	if ctx.Err() == nil {
+		s.conclude(ctx, v)
+	}
 	return v, ctx.Err()
 }
 

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
+
+// learnCluster asks the mesh its id, which a CA hash does not hold: the CA
+// certifies one mesh only, so whoever proves to be its arbiter names it.
+func learnCluster(ctx context.Context, profile client.Profile) (identity.ClusterID, error) {
+	var errs []error
+	for _, gateway := range profile.Gateways {
+		cluster, err := askCluster(ctx, gateway.String(), profile.CAHash)
+		if err == nil || errors.Is(err, pki.ErrAuthority) {
+			return cluster, err
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", gateway, err))
+	}
+	return identity.ClusterID{}, control.Errorf(control.CodeUnreachable,
+		"check that a gateway listens there, and that TCP and UDP 6484 are open", "no gateway answers: %v", errors.Join(errs...))
+}
+
+func askCluster(ctx context.Context, gateway string, caHash [32]byte) (cluster identity.ClusterID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	dialer := tls.Dialer{Config: pki.Client(port.ALPNClient, nil, func(raw [][]byte) error {
+		peer, err := pki.LearnArbiter(raw, caHash, time.Now())
+		cluster = peer.Cluster
+		return err
+	})}
+	conn, err := dialer.DialContext(ctx, "tcp", gateway)
+	if err != nil {
+		return cluster, err
+	}
+	return cluster, conn.Close()
+}
