@@ -88,10 +88,13 @@ func (m *mesh) foreign() {
 	n.must("init", "--name", "other", "--listen", n.outer+":6484", "--pool", "10.88.0.0/16", "--inside-if", "in")
 }
 
-// joining runs join on n3, which never becomes a member, to its end.
+// joining runs join on n3 to its end, with a data directory of its own each
+// time: what one mistake leaves must not hide the next.
 func joining(token, peer string, more ...string) func(*mesh) lab.Result {
 	return func(m *mesh) lab.Result {
-		n := m.nodes[2]
+		m.fresh++
+		n := *m.nodes[2]
+		n.dir = m.File(fmt.Sprintf("fresh-%d", m.fresh), "data")
 		file := m.Write(token+"\n", "bad-token")
 		return n.try(append([]string{"join", peer, "--token-file", file, "--name", n.Name,
 			"--listen", n.outer + ":6484", "--inside-if", "in"}, more...)...)
@@ -100,26 +103,20 @@ func joining(token, peer string, more ...string) func(*mesh) lab.Result {
 
 func (m *mesh) wrongTokens(used string) []wrong {
 	peer := m.nodes[0].outer + ":6484"
-	good := m.createToken()
-	fields := strings.Split(good, ".")
-	fields[1] = strings.Map(func(r rune) rune { // another CA's hash, well formed
-		switch r {
-		case 'A':
-			return 'B'
-		case 'a':
-			return 'b'
+	good, short := m.createToken(), m.createToken("--ttl", "1s")
+	m.Until("the registry's clock passes the token's end", 15*time.Second, func() error {
+		if tokens := m.nodes[0].must("token", "list"); !strings.Contains(tokens, "expired") {
+			return fmt.Errorf("%s", tokens)
 		}
-		return r
-	}, fields[1])
-	otherCA := strings.Join(fields, ".")
-	short := m.createToken("--ttl", "1s")
-	time.Sleep(2500 * time.Millisecond)
+		return nil
+	})
 	return []wrong{
 		{"malformed token", control.CodeUsage, "token", joining("mct1.nonsense", peer)},
-		{"wrong secret", control.CodeAuth, "token|refused", joining(flipLast(good), peer)},
+		{"damaged token", control.CodeUsage, "token.*damaged", joining(good[:len(good)-2], peer)},
+		{"wrong secret", control.CodeAuth, "token|refused", joining(forge(good, used), peer)},
 		{"used token", control.CodeAuth, "used", joining(used, peer)},
-		{"expired token", control.CodeAuth, "expired|too old", joining(short, peer)},
-		{"token of another CA", control.CodeAuth, "mesh|CA", joining(otherCA, peer)},
+		{"expired token", control.CodeAuth, "expired", joining(short, peer)},
+		{"token of another CA", control.CodeAuth, "mesh|CA", joining(otherCA(good), peer)},
 		{"unreachable peer", control.CodeUnreachable, "192.0.2.99", joining(good, "192.0.2.99:6484")},
 		{"peer that is no mesh", control.CodeUnreachable, "198.51.100.1", joining(good, "198.51.100.1:6484")},
 		{"role beyond the token", control.CodeAuth, "role|voter", joining(good, peer, "--roles", "voter")},
@@ -128,14 +125,22 @@ func (m *mesh) wrongTokens(used string) []wrong {
 	}
 }
 
-// flipLast changes the last letter of a token's secret.
-func flipLast(token string) string {
-	last := byte('A')
-	if token[len(token)-1] == 'A' {
-		last = 'B'
+// forge is a well-formed token with the name of one and the secret of another.
+func forge(token, other string) string {
+	a, b := strings.Split(token, "."), strings.Split(other, ".")
+	a[3] = b[3]
+	return strings.Join(a, ".")
+}
+
+// otherCA is a well-formed token of another CA.
+func otherCA(token string) string {
+	fields := strings.Split(token, ".")
+	first := "a"
+	if strings.HasPrefix(fields[1], first) {
+		first = "b"
 	}
-	// The letter before it, for the last one may hold unused bits.
-	return token[:len(token)-3] + string([]byte{last, last, token[len(token)-1]})
+	fields[1] = first + fields[1][1:]
+	return strings.Join(fields, ".")
 }
 
 func (m *mesh) wrongStates() []wrong {
@@ -197,7 +202,7 @@ func (m *mesh) wrongClients() []wrong {
 		m.Fatalf("%v", err)
 	}
 	no := m.Write("not the password\n", "no-password")
-	hash := strings.Repeat("b", 52)
+	hash := strings.Repeat("a", 52)
 	return []wrong{
 		{"connect without a trust anchor", control.CodeUsage, "CA hash", connect(m.nodes[0].outer, "--user", user, "--password-file", no)},
 		{"connect to nothing", control.CodeUsage, "no mesh", connect()},

@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,16 +76,36 @@ func TestKillAllInOne(t *testing.T) {
 		if r.gateway != one {
 			m.enterBy(m.node(one))
 		}
-		if r.leader != one {
-			m.node(one).try("operator", "raft", "transfer-leader", one)
-		}
-		for begin := time.Now(); time.Since(begin) < 15*time.Second; time.Sleep(200 * time.Millisecond) {
+		for begin := time.Now(); time.Since(begin) < 40*time.Second; time.Sleep(time.Second) {
 			if r, err = m.rolesInUse(); err == nil && r.gateway == r.leader && r.leader == r.session.Egress {
 				return m.node(r.leader), nil
+			}
+			if err == nil && r.leader != r.session.Egress {
+				m.passLeadership(m.node(r.leader), r.session.Egress)
 			}
 		}
 		return nil, fmt.Errorf("no node has all three roles: %v, %v", r, err)
 	})
+}
+
+// passLeadership makes the leader hand over. Raft chooses the voter whose log is
+// newest: so the others are kept from the newest entries for a moment.
+func (m *mesh) passLeadership(leader *host, to string) {
+	m.Helper()
+	members, err := m.members()
+	if err != nil {
+		return // asked again soon
+	}
+	leader.Sh("nft add table ip kept; nft 'add chain ip kept output { type filter hook output priority 0; }'")
+	defer leader.Sh("nft delete table ip kept")
+	for _, member := range members {
+		if member.Voter && member.Name != leader.Name && member.Name != to {
+			leader.Sh("nft add rule ip kept output ip daddr %s tcp dport 6484 drop", member.Outer.Addr())
+		}
+	}
+	time.Sleep(6 * time.Second) // the registry's clock is committed every 5 s
+	leader.try("operator", "raft", "transfer-leader")
+	time.Sleep(time.Second)
 }
 
 // roles is who does what for the session just now.
@@ -165,7 +186,7 @@ func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, erro
 	m := newMesh(t, 4)
 	m.watch("client")
 	m.up()
-	m.connect()
+	m.connect("--slice-mode", "burst")
 	first := m.slices(3)
 	var worst []time.Duration
 	for try := range setting(t, envTries, defaultTries) {
@@ -184,8 +205,8 @@ func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, erro
 	slices.Sort(worst)
 	t.Logf("%s: %d tries, stall median %d ms, worst %d ms (limit %d ms)", t.Name(), len(worst),
 		worst[len(worst)/2].Milliseconds(), worst[len(worst)-1].Milliseconds(), limit.Milliseconds())
-	if last, err := m.session(); err != nil || last.ID != first.ID {
-		t.Errorf("the session did not survive: %s, then %s, %v", first.ID, last.ID, err)
+	if last := m.slices(1); last.ID != first.ID {
+		t.Errorf("the session did not survive: %s, then %s", first.ID, last.ID)
 	}
 }
 
@@ -201,11 +222,10 @@ func (m *mesh) killOnce(try int, victim func(*mesh) (*host, error)) (time.Durati
 		return nil
 	})
 	v, err := victim(m)
-	if err != nil {
-		return 0, err
-	}
-	r, err := m.rolesInUse()
-	if err != nil {
+	r, err2 := m.rolesInUse()
+	if err := errors.Join(err, err2); err != nil {
+		down.Finish(within(20 * time.Second))
+		up.Finish(within(20 * time.Second))
 		return 0, err
 	}
 	down.Forget()

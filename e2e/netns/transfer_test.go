@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -47,13 +48,38 @@ func TestFounderAloneServes(t *testing.T) {
 	}
 }
 
+// TestClientKilled: what the client's host sends after a kill -9 of the client
+// goes nowhere (I4); the watch would see it. A new client takes over what the
+// dead one left.
+func TestClientKilled(t *testing.T) {
+	m := newMesh(t, 1)
+	m.watch("client")
+	m.found()
+	m.connect()
+	going := m.transfer(lab.Plan{})
+	m.Until("the transfer is under way", 10*time.Second, func() error {
+		if n := going.Received(); n < 10<<20 {
+			return fmt.Errorf("%d bytes", n)
+		}
+		return nil
+	})
+	m.client.process.Kill()
+	for range 5 {
+		if err := m.Reach(m.client.Space, m.dest, destination); err == nil {
+			t.Error("the destination is reached without a client")
+		}
+	}
+	time.Sleep(2 * time.Second)
+	t.Logf("connected again after %v", m.connect())
+}
+
 // TestSlicedTransfer: both directions through three agents of four nodes; what
 // each carried follows its weight, and the outer links show nothing.
 func TestSlicedTransfer(t *testing.T) {
 	m := newMesh(t, 4)
 	m.up()
 	m.watch("client", "n1", "n2", "n3", "n4")
-	m.connect()
+	m.connect("--slice-mode", "burst")
 	before := m.slices(3)
 	bytes := uint64(setting(t, envBytes, defaultMB)) * 1_000_000
 	for _, plan := range []lab.Plan{{Bytes: bytes}, {Bytes: bytes, Down: true}} {

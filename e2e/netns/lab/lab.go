@@ -19,7 +19,7 @@ import (
 const (
 	maxSpaces    = 64
 	maxProcesses = 1024
-	commandTime  = 60 * time.Second
+	commandTime  = 30 * time.Second
 )
 
 // T is what a world needs of its test; *testing.T has it.
@@ -123,7 +123,7 @@ type Result struct {
 	Out, Stderr string
 }
 
-// Try runs a program to its end, for a minute at most.
+// Try runs a program to its end, for half a minute at most.
 func (s *Space) Try(env []string, args ...string) Result {
 	s.world.Helper()
 	return run(s.world, s.Command(env, args...))
