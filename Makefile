@@ -5,10 +5,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e bench generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz e2e bench microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## compile bin/meshcrypt
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/meshcrypt ./cmd/meshcrypt
@@ -34,11 +34,17 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-e2e: build ## real processes in namespaces of their own
-	$(GO) test -tags e2e -count=1 -v ./e2e/...
+e2e: build deps ## real processes in namespaces of their own
+	$(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e/...
 
-bench: ## benchmarks of all packages
+bench: deps ## throughput and CPU beside wireguard-go (BENCH='-rounds 7 -modes veth,wire')
+	$(GO) run ./e2e/perf $(BENCH)
+
+microbench: ## benchmarks of all packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+deps: ## install the programs that e2e and bench start
+	@.ci/deps
 
 generate: ## rebuild generated files
 	$(GO) generate ./...
