@@ -107,14 +107,15 @@ func (a *Arbiter) Leaving(ctx context.Context, id identity.NodeID) error {
 
 // Holds says whether a node still has slices, old epochs or a part of the pool.
 func (a *Arbiter) Holds(ctx context.Context, id identity.NodeID) (holds bool, err error) {
-	return holds, a.ask(ctx, func() {
+	err = a.ask(ctx, func() {
 		a.config.Store.View(func(s *registry.State) { holds = session.Holds(s, id) })
 	})
+	return holds, err
 }
 
 // Heir says whether somebody connected could be arbiter in a node's place.
 func (a *Arbiter) Heir(ctx context.Context, id identity.NodeID) (found bool, err error) {
-	return found, a.ask(ctx, func() {
+	err = a.ask(ctx, func() {
 		a.config.Store.View(func(s *registry.State) {
 			for _, n := range s.Members() {
 				_, leaving := a.leavers[n.ID]
@@ -122,6 +123,7 @@ func (a *Arbiter) Heir(ctx context.Context, id identity.NodeID) (found bool, err
 			}
 		})
 	})
+	return found, err
 }
 
 // pushGateways tells every client when the gateways change, so that it leaves

@@ -114,10 +114,16 @@ func (d *Dir) HasNode() bool {
 }
 
 // Node reads what init or join decided; ErrNoState if neither ran.
-func (d *Dir) Node() (n Node, err error) { return n, d.read(fileNode, &n) }
+func (d *Dir) Node() (n Node, err error) {
+	err = d.read(fileNode, &n)
+	return n, err
+}
 
 // Keys reads the private keys.
-func (d *Dir) Keys() (k Keys, err error) { return k, d.read(fileKeys, &k) }
+func (d *Dir) Keys() (k Keys, err error) {
+	err = d.read(fileKeys, &k)
+	return k, err
+}
 
 // Members reads the last known members; none is not an error.
 func (d *Dir) Members() (m Members, err error) {
@@ -215,8 +221,21 @@ func (d *Dir) replace(name string, raw []byte) error {
 	if err == nil {
 		err = os.Rename(next, d.Path(name))
 	}
+	if err == nil {
+		err = d.sync()
+	}
 	if err != nil {
 		return fmt.Errorf("datadir: %w", err)
 	}
 	return nil
+}
+
+// sync makes a rename outlive a loss of power: a key that was registered must
+// not be forgotten.
+func (d *Dir) sync() error {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

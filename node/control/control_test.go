@@ -1,0 +1,142 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+type greeting struct {
+	Name string `json:"name"`
+}
+
+// serve offers some operations to one kind of caller on a unix socket.
+func serve(t *testing.T, from Caller) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operations := map[string]Operation{
+		"greet": {Look: true, Do: Handle(func(_ *http.Request, in greeting) (greeting, error) {
+			return greeting{"hello " + in.Name}, nil
+		})},
+		"token/create": {Do: Handle(func(*http.Request, Nothing) (Nothing, error) { return Nothing{}, nil })},
+		"deny": {Look: true, Do: Handle(func(*http.Request, Nothing) (Nothing, error) {
+			return Nothing{}, fmt.Errorf("placing: %w", Errorf(CodeDenied, "meshcrypt members", "no room on %d agents", 3))
+		})},
+		"break": {Look: true, Do: Handle(func(*http.Request, Nothing) (Nothing, error) { return Nothing{}, errors.New("disk on fire") })},
+		"who":   {Look: true, Do: func(_ *http.Request, from Caller, _ json.RawMessage) (any, error) { return from, nil }},
+	}
+	server := &http.Server{Handler: Handler(operations, func(*http.Request) Caller { return from }), ReadHeaderTimeout: time.Minute}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close(); <-served })
+	return Local(path)
+}
+
+func TestCall(t *testing.T) {
+	c := serve(t, CallerLocal)
+	var out greeting
+	if err := c.Call(t.Context(), "greet", greeting{"bob"}, &out); err != nil || out.Name != "hello bob" {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if err := c.Call(t.Context(), "token/create", Nothing{}, nil); err != nil {
+		t.Errorf("without an answer: %v", err)
+	}
+}
+
+// TestCallers: a member that is no voter may look and nothing else.
+func TestCallers(t *testing.T) {
+	for from, may := range map[Caller]bool{CallerLocal: true, CallerVoter: true, CallerNode: false} {
+		c := serve(t, from)
+		var seen Caller
+		if err := c.Call(t.Context(), "who", Nothing{}, &seen); err != nil || seen != from {
+			t.Errorf("caller %d looks: %d, %v", from, seen, err)
+		}
+		err := c.Call(t.Context(), "token/create", Nothing{}, nil)
+		if (err == nil) != may || !may && CodeOf(err) != CodeDenied {
+			t.Errorf("caller %d changes the mesh: %v", from, err)
+		}
+	}
+}
+
+func TestErrorsKeepTheirCodeAndNextCommand(t *testing.T) {
+	c := serve(t, CallerLocal)
+	for name, want := range map[string]struct {
+		code        int
+		cause, next string
+	}{
+		"deny":    {CodeDenied, "no room on 3 agents", "meshcrypt members"},
+		"break":   {CodeFailed, "disk on fire", ""},
+		"unknown": {CodeUsage, `"unknown"`, "meshcrypt version"},
+	} {
+		err := c.Call(t.Context(), name, Nothing{}, nil)
+		if CodeOf(err) != want.code || !strings.Contains(err.Error(), want.cause) || !strings.Contains(err.Error(), want.next) {
+			t.Errorf("%s: code %d, %v", name, CodeOf(err), err)
+		}
+	}
+	if err := c.Call(t.Context(), "greet", []int{1}, nil); CodeOf(err) != CodeUsage {
+		t.Errorf("a malformed request: %v", err)
+	}
+	if CodeOf(nil) != 0 || CodeOf(errors.New("x")) != CodeFailed {
+		t.Error("codes of plain errors")
+	}
+}
+
+func TestOnlyPostIsAnOperation(t *testing.T) {
+	c := serve(t, CallerLocal)
+	for _, path := range []string{"/v1/greet", "/greet", "/"} {
+		response, err := c.http.Get("http://meshcrypt" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var reply envelope
+		if err := json.NewDecoder(response.Body).Decode(&reply); err != nil || reply.Error == nil || reply.Error.Code != CodeUsage {
+			t.Errorf("GET %s: %+v, %v", path, reply, err)
+		}
+		response.Body.Close()
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	c := serve(t, CallerLocal)
+	overhead := len(`{"name":""}`)
+	if err := c.Call(t.Context(), "greet", greeting{strings.Repeat("x", MaxBody-overhead+1)}, nil); err == nil {
+		t.Error("I10: one byte beyond the limit is served")
+	}
+	if err := c.Call(t.Context(), "token/create", greeting{strings.Repeat("x", MaxBody-overhead)}, nil); err != nil {
+		t.Errorf("at the limit: %v", err)
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	err := Local(missing).Call(t.Context(), "status", Nothing{}, nil)
+	if CodeOf(err) != CodeUnreachable || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "meshcrypt run") {
+		t.Errorf("no daemon: %v", err)
+	}
+	dial := func(err error) *Client {
+		return NewClient(func(context.Context) (net.Conn, error) { return nil, err })
+	}
+	if err := dial(errors.New("timeout")).Call(t.Context(), "status", Nothing{}, nil); CodeOf(err) != CodeUnreachable {
+		t.Errorf("no arbiter: %v", err)
+	}
+	locked := dial(os.ErrPermission)
+	locked.socket = missing
+	if err := locked.Call(t.Context(), "status", Nothing{}, nil); CodeOf(err) != CodeUnreachable || !strings.Contains(err.Error(), "permission") {
+		t.Errorf("no permission: %v", err)
+	}
+	if err := dial(nil).Call(t.Context(), "status", make(chan int), nil); err == nil {
+		t.Error("a request that is no JSON was sent")
+	}
+}
