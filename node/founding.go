@@ -100,6 +100,11 @@ func (s *meshSecrets) save(dir *datadir.Dir, config FoundConfig, parts []registr
 	if err != nil {
 		return err
 	}
+	// What the registry would refuse at the first run is refused now, while the
+	// operator can still choose.
+	if r := registry.Apply(registry.New(), 1, 1, registry.Command{ID: registry.CommandID{1}, Found: &found}); r.Err() != nil {
+		return fmt.Errorf("this mesh cannot be founded: %w", r.Err())
+	}
 	cert, err := s.authority.IssueNode(pki.MakeRequest(s.key), allRoles.Names(), now)
 	if err != nil {
 		return err

@@ -51,13 +51,23 @@ func (n *Node) listMembers(r *http.Request, _ control.Nothing) (control.Members,
 			load, up := report.Load[node.ID]
 			out.Members = append(out.Members, control.Member{
 				Name: node.Name, ID: node.ID, Index: node.Index, Outer: node.Outer, Inside: node.Inside,
-				May: node.May.Names(), Is: node.Is.Names(), State: memberState(node, up),
+				May: node.May.Names(), Is: roleNames(node.Is, voters[node.ID]), State: memberState(node, up),
 				Arbiter: node.ID == n.trust.Key.ID(), Voter: voters[node.ID], Load: load,
 				Slices: carried[node.ID], Capacity: node.Capacity,
 			})
 		}
 	})
 	return out, err
+}
+
+// roleNames are what a node is. A vote is the Raft configuration's to give, so
+// the registry's word on it is passed over.
+func roleNames(is registry.Roles, voter bool) []string {
+	is &^= registry.RoleVoter
+	if voter {
+		is |= registry.RoleVoter
+	}
+	return is.Names()
 }
 
 func memberState(node *registry.Node, up bool) string {

@@ -1,0 +1,256 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+func prefixes(text ...string) (all []netip.Prefix) {
+	for _, t := range text {
+		all = append(all, netip.MustParsePrefix(t))
+	}
+	return all
+}
+
+func addrs(text ...string) (all []netip.Addr) {
+	for _, t := range text {
+		all = append(all, netip.MustParseAddr(t))
+	}
+	return all
+}
+
+func TestCutPool(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		pool   []netip.Prefix
+		moving []netip.Addr
+		parts  string // prefix=inside; a "!" begins what the error must say
+	}{
+		{"one part, routes by hand", prefixes("10.77.0.0/16"), nil, "10.77.0.0/16=invalid IP"},
+		{"one moving address", prefixes("10.77.0.0/16"), addrs("10.0.0.9"), "10.77.0.0/16=10.0.0.9"},
+		{"three take a quarter each", prefixes("10.77.0.0/16"), addrs("10.0.0.7", "10.0.0.8", "10.0.0.9"),
+			"10.77.0.0/18=10.0.0.7 10.77.64.0/18=10.0.0.8 10.77.128.0/18=10.0.0.9"},
+		{"both families", prefixes("10.77.0.0/16", "fd00::/64"), addrs("10.0.0.9"), "10.77.0.0/16=10.0.0.9 fd00::/64=invalid IP"},
+		{"none", nil, nil, "!--pool"},
+		{"host bits", prefixes("10.77.0.1/16"), nil, "!--pool 10.77.0.0/16"},
+		{"too small", prefixes("10.77.0.0/27"), addrs("10.0.0.7", "10.0.0.8", "10.0.0.9"), "!too small"},
+	} {
+		parts, err := cutPool(c.pool, c.moving)
+		var got []string
+		for _, p := range parts {
+			got = append(got, p.Prefix.String()+"="+p.Inside.String())
+		}
+		if want, fails := strings.CutPrefix(c.parts, "!"); fails {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, %v", c.name, got, err)
+			}
+		} else if err != nil || strings.Join(got, " ") != c.parts {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
+	}
+}
+
+// TestFoundRefuses what could not run, and leaves the directory as it was.
+func TestFoundRefuses(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	config := FoundConfig{
+		Place: Place{Name: "n1", Outer: netip.MustParseAddrPort("192.0.2.1:6484"), Inside: netip.MustParseAddr("10.0.0.1")},
+		Pool:  prefixes("10.77.0.0/16"), Egress: registry.EgressRouted,
+	}
+	for name, edit := range map[string]func(*FoundConfig){
+		"a pool without room":    func(c *FoundConfig) { c.Pool = prefixes("10.77.0.0/28") },
+		"pools that overlap":     func(c *FoundConfig) { c.Pool = prefixes("10.77.0.0/16", "10.77.1.0/24") },
+		"an egress of no kind":   func(c *FoundConfig) { c.Egress = "both" },
+		"a name that is no name": func(c *FoundConfig) { c.Place.Name = strings.Repeat("n", registry.MaxName+1) },
+	} {
+		bad := config
+		edit(&bad)
+		if _, err := Found(dir, bad, time.Now()); err == nil || dir.HasNode() {
+			t.Errorf("%s: %v, founded: %v", name, err, dir.HasNode())
+		}
+	}
+	founded, err := Found(dir, config, time.Now())
+	if err != nil || founded.Recovery == "" {
+		t.Fatal(err)
+	}
+	token, err := pki.ParseToken(founded.Token)
+	if err != nil || token.CAHash != founded.CAHash {
+		t.Errorf("the token does not pin the CA: %v", err)
+	}
+	if _, err := Found(dir, config, time.Now()); !errors.Is(err, datadir.ErrState) {
+		t.Errorf("founded twice: %v", err)
+	}
+}
+
+// TestJoinRefuses: each with its own error, and nothing but keys is kept.
+func TestJoinRefuses(t *testing.T) {
+	w := newWorld(t, 1)
+	good, err := pki.ParseToken(w.founded.Token)
+	w.ok(err)
+	wrong, _, err := pki.NewToken(rand.Reader, w.founded.CAHash)
+	w.ok(err)
+	foreign, _, err := pki.NewToken(rand.Reader, [32]byte{1})
+	w.ok(err)
+	peer := w.members[0].self.Outer.String()
+	dir, err := datadir.Open(w.TempDir())
+	w.ok(err)
+	defer dir.Close()
+	place := Place{Name: "late", Outer: netip.MustParseAddrPort("127.0.77.9:1"), Inside: netip.MustParseAddr("10.0.0.9")}
+	join := func(token pki.Token, roles []string, peers ...string) error {
+		return Join(t.Context(), dir, JoinConfig{Place: place, Peers: peers, Token: token, Roles: roles}, time.Now)
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want error
+	}{
+		{"a token nobody made", join(wrong, nil, peer), ErrRefused},
+		{"a CA that is another", join(foreign, nil, peer), pki.ErrAuthority},
+		{"roles beyond the token", join(good, []string{"witness"}, peer), ErrRefused},
+		{"nobody there", join(good, nil, "127.0.77.8:1"), ErrUnreachable},
+	} {
+		if !errors.Is(c.err, c.want) || dir.HasNode() {
+			t.Errorf("%s: %v", c.name, c.err)
+		}
+	}
+	if err := join(good, []string{"agent"}, "127.0.77.8:1", peer); err != nil {
+		t.Fatalf("the second peer, with the keys of the earlier tries: %v", err)
+	}
+	if err := join(good, nil, peer); !errors.Is(err, datadir.ErrState) {
+		t.Errorf("joined twice: %v", err)
+	}
+}
+
+func TestRoleNamesFollowTheVote(t *testing.T) {
+	data := registry.RoleGateway | registry.RoleAgent
+	for _, c := range []struct {
+		is    registry.Roles
+		voter bool
+		want  []string
+	}{
+		{data, true, []string{"voter", "gateway", "agent"}},
+		{data | registry.RoleVoter, false, []string{"gateway", "agent"}},
+		{registry.RoleVoter | registry.RoleWitness, true, []string{"voter", "witness"}},
+		{0, false, []string{}},
+	} {
+		if got := roleNames(c.is, c.voter); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%v, voter %v: %v", c.is, c.voter, got)
+		}
+	}
+}
+
+func TestMemberState(t *testing.T) {
+	for _, c := range []struct {
+		drained, up bool
+		want        string
+	}{{false, true, "up"}, {true, true, "drained"}, {false, false, "silent"}, {true, false, "silent"}} {
+		if got := memberState(&registry.Node{Drained: c.drained}, c.up); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+// TestSessionRow: shares are of what the slices moved, both ways.
+func TestSessionRow(t *testing.T) {
+	a, b := identity.NodeID{1}, identity.NodeID{2}
+	s := registry.New()
+	s.Tick = 100
+	s.Nodes[a] = &registry.Node{ID: a, Name: "n1"}
+	live := &registry.Session{ID: registry.SessionID{7}, Client: "alice", Egress: a, Second: b, Opened: 40, State: registry.SessionActive,
+		Bytes: 10, Slices: []registry.Slice{{Number: 0, Epoch: 1, Agent: a, SPI: 0x100001}, {Number: 1, Epoch: 2, Agent: b}}}
+	row := sessionRow(s, live, arbiter.Report{
+		Usage: map[protocol.SliceRef]protocol.SliceUsage{
+			{Session: live.ID, Number: 0, Epoch: 1}: {In: 100, Out: 200}, {Session: live.ID, Number: 1, Epoch: 2}: {In: 50, Out: 50},
+			{Session: live.ID, Number: 1, Epoch: 1}: {In: 9999},
+		},
+		Connected: map[registry.SessionID]bool{live.ID: true},
+	})
+	if row.Egress != "n1" || row.Second != "" || row.Age != time.Minute || row.Bytes != 400 || !row.Connected {
+		t.Errorf("%+v", row)
+	}
+	if row.Slices[0].Share != 0.75 || row.Slices[1].Share != 0.25 || row.Slices[0].SPI != "0x00100001" {
+		t.Errorf("%+v", row.Slices)
+	}
+	if idle := sessionRow(s, live, arbiter.Report{}); idle.Slices[0].Share != 0 || idle.Bytes != 10 {
+		t.Errorf("nothing moved yet: %+v", idle)
+	}
+}
+
+func TestProblemsSayWhatToDo(t *testing.T) {
+	n := &Node{}
+	n.self.TUN, n.self.InsideIf = "mesh0", "eth1"
+	if all := n.problems(true, probe.PathUnknown, nil, time.Hour); len(all) != 0 {
+		t.Errorf("a healthy node: %v", all)
+	}
+	all := n.problems(false, probe.PathBroken, []string{"n2", "n3"}, -time.Hour)
+	for i, want := range []string{"no arbiter", "from mesh0 to eth1", "n2, n3", "expired"} {
+		if len(all) != 4 || !strings.Contains(all[i], want) {
+			t.Fatalf("%q lacks %q", all, want)
+		}
+	}
+}
+
+// TestOperationsOfALivingMesh: status and members agree on who votes, sessions
+// are found by their first characters, what does not exist is said so.
+func TestOperationsOfALivingMesh(t *testing.T) {
+	w := newWorld(t, 2)
+	v := w.connect("erin", 0, w.members[0])
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "/", nil)
+	w.ok(err)
+	founder := w.members[0].Node
+	members, err := founder.listMembers(r, control.Nothing{})
+	w.ok(err)
+	if len(members.Members) != 2 {
+		t.Fatalf("%d members", len(members.Members))
+	}
+	for i, m := range members.Members {
+		// The packet path of the twins has no kernel to count for.
+		self := w.members[i].Node.members.find(m.ID)
+		if status := roleNames(self.Is, self.Voter); !slices.Equal(m.Is, status) || slices.Contains(m.Is, "voter") != m.Voter || m.Voter != (i == 0) {
+			t.Errorf("%s is %v, voter %v; its own status says %v", m.Name, m.Is, m.Voter, status)
+		}
+	}
+	sessions, err := founder.listSessions(r, control.SessionsRequest{ID: v.session().ID.String()[:6]})
+	if err != nil || len(sessions.Sessions) != 1 || sessions.Sessions[0].Client != "erin" {
+		t.Errorf("%+v, %v", sessions, err)
+	}
+	for prefix, code := range map[string]int{"": control.CodeFailed, "zz": control.CodeFailed} {
+		if _, err := founder.findSession(prefix); control.CodeOf(err) != code {
+			t.Errorf("session %q: %v", prefix, err)
+		}
+	}
+	profile, err := founder.clientProfile(r, control.NameRequest{Name: "erin"})
+	if err != nil || !strings.Contains(profile.Profile, w.members[0].self.Outer.String()) {
+		t.Errorf("profile %+v, %v", profile, err)
+	}
+	if _, err := founder.clientProfile(r, control.NameRequest{Name: "nobody"}); control.CodeOf(err) != control.CodeFailed {
+		t.Errorf("a profile of nobody: %v", err)
+	}
+	if _, err := founder.kick(r, control.KickRequest{ID: v.session().ID.String(), Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.end(); err == nil {
+		t.Error("a kicked client ended without a reason")
+	}
+}
