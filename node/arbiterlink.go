@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -140,21 +141,34 @@ func (n *Node) relayStrangers(ctx context.Context) {
 
 func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, alpn string) {
 	defer conn.Close()
-	_, at := n.link.get()
-	if !at.IsValid() {
-		n.config.Log.Debug("no arbiter to relay to", "alpn", alpn, "client", remote)
-		return
-	}
-	var peer pki.Peer
-	dialCtx, cancel := context.WithTimeout(ctx, RelayWait)
-	onward, err := port.DialRelay(dialCtx, at, n.trust.ToArbiter(port.ALPNRelay, &peer),
-		port.RelayHeader{Client: remote, ALPN: alpn})
-	cancel()
+	onward, err := n.dialRelay(ctx, port.RelayHeader{Client: remote, ALPN: alpn})
 	if err != nil {
-		n.config.Log.Debug("arbiter not reached for a relay", "alpn", alpn, "error", err)
+		n.config.Log.Debug("no arbiter for a relay", "alpn", alpn, "client", remote, "error", err)
 		return
 	}
 	port.Splice(ctx, conn, onward)
+}
+
+// dialRelay waits up to RelayWait for an arbiter: whoever comes during an
+// election, or right after the start, is not sent away.
+func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, RelayWait)
+	defer cancel()
+	err := errNoArbiter
+	for {
+		if _, at := n.link.get(); at.IsValid() {
+			var peer pki.Peer
+			var onward *tls.Conn
+			if onward, err = port.DialRelay(ctx, at, n.trust.ToArbiter(port.ALPNRelay, &peer), header); err == nil {
+				return onward, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(RelayRetry):
+		}
+	}
 }
 
 // redirect answers node streams while this node is not the arbiter.

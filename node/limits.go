@@ -28,6 +28,8 @@ const (
 	LeaveAgain = time.Second
 	// GoodbyeWithin is how long a stopping daemon finishes answers.
 	GoodbyeWithin = time.Second
+	// RelayRetry is the pause between attempts to reach one meanwhile.
+	RelayRetry = 100 * time.Millisecond
 	// RelayWait is how long a client's connection waits for an arbiter.
 	RelayWait = 3 * time.Second
 	// CalibrateFor is how long the sealing capacity is measured at start.
