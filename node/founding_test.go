@@ -105,6 +105,7 @@ func TestFoundRefuses(t *testing.T) {
 
 // TestJoinRefuses: each with its own error, and nothing but keys is kept.
 func TestJoinRefuses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	good, err := pki.ParseToken(w.founded.Token)
 	w.ok(err)
@@ -214,6 +215,7 @@ func TestProblemsSayWhatToDo(t *testing.T) {
 // TestOperationsOfALivingMesh: status and members agree on who votes, sessions
 // are found by their first characters, what does not exist is said so.
 func TestOperationsOfALivingMesh(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	v := w.connect("erin", 0, w.members[0])
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "/", nil)

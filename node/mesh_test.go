@@ -25,6 +25,7 @@ const wide = 3 * (nodeMbit - 5) * 1_000_000
 // it: start, loss of an agent that is also the gateway in use, loss of the
 // control connection, revocation.
 func TestMeshCarriesASlicedSession(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	arbiter, entry := w.members[0], w.members[3]
 	v := w.connect("alice", wide, entry, w.members[2], w.members[1], arbiter)
@@ -78,7 +79,8 @@ func (v *visitor) end() error {
 // arbiter: packets do not notice; what is headless for too long stops by
 // itself, at the agents and at the client (I12).
 func TestSessionOutlivesItsControl(t *testing.T) {
-	w := newWorld(t, 3)
+	t.Parallel()
+	w := newWorld(t, 4)
 	v := w.connect("bob", wide, w.members[2], w.members[1], w.members[0])
 	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) >= 3 })
 	before := v.session()
@@ -126,6 +128,7 @@ func (w *world) stopServing(m *member) {
 // TestEgressHasASecond kills the egress: its second answers for the lease,
 // and replies find the client again.
 func TestEgressHasASecond(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	w.until("a part whose egress is not the arbiter, with a second", func() bool {
 		var p registry.Part
@@ -150,6 +153,7 @@ func TestEgressHasASecond(t *testing.T) {
 // TestGossipAloneChangesNothing lets a liar that holds the gossip key speak
 // for a member and for a stranger: nothing is granted, removed or moved (I9).
 func TestGossipAloneChangesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	v := w.connect("dave", wide, w.members[0])
 	w.until("both slices are up", func() bool { return v.settled() && len(v.session().Slices) == 2 })

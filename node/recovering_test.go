@@ -29,9 +29,10 @@ func (w *world) restart() {
 // The registry is intact, and the client comes back to its session and lease
 // by resumption: its login is gone with the first connection.
 func TestAllNodesRestart(t *testing.T) {
-	w := newWorld(t, 3)
+	t.Parallel()
+	w := newWorld(t, 4) // three agents beside the arbiter
 	v := w.connect("dave", wide, w.members[0], w.members[1], w.members[2])
-	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) == 3 })
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) >= 3 })
 	v.exchange(12)
 	before := v.session()
 	for _, m := range w.members {
@@ -69,6 +70,7 @@ func recoverable(t *testing.T) (w *world, config RecoverConfig, snapshot []byte)
 }
 
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	w, config, _ := recoverable(t)
 	if _, err := Recover(config); !errors.Is(err, datadir.ErrLocked) {
 		t.Fatalf("beside a running daemon: %v", err)
@@ -95,6 +97,7 @@ func TestRecover(t *testing.T) {
 // TestRestoreNeedsAKey: the node's wrap of the data key is not in the snapshot;
 // the recovery key opens what it has sealed.
 func TestRestoreNeedsAKey(t *testing.T) {
+	t.Parallel()
 	w, config, snapshot := recoverable(t)
 	w.members[0].stop()
 	state, err := registry.DecodeSnapshot(snapshot)
@@ -116,6 +119,7 @@ func TestRestoreNeedsAKey(t *testing.T) {
 }
 
 func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
 	w, config, snapshot := recoverable(t)
 	other, _, foreign := recoverable(t)
 	other.members[0].stop()
@@ -135,6 +139,7 @@ func TestRestoreRefuses(t *testing.T) {
 // TestLastVoterStays: without anybody to be arbiter after it, a node refuses to
 // leave and stays as it is.
 func TestLastVoterStays(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2) // the second may not vote
 	var refused *control.Error
 	if _, err := w.members[0].abdicate(w.Context()); !errors.As(err, &refused) || refused.Code != control.CodeDenied {
