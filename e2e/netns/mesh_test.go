@@ -68,6 +68,9 @@ func newMesh(t *testing.T, count int) *mesh {
 	dir := t.TempDir()
 	if keep := os.Getenv(envKeep); keep != "" {
 		dir = filepath.Join(keep, t.Name())
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	m := &mesh{World: lab.New(t, dir), t: t, binary: program(t), watches: map[string]*lab.Watch{}}
 	m.oracleFile = m.File("nonces")

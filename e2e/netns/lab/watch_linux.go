@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,7 @@ type Watch struct {
 	fd     int
 	canary []byte
 	ports  []uint16
+	ending atomic.Bool // look at what waits, then end
 	done   chan struct{}
 	err    error // written before done is closed
 
@@ -109,11 +111,11 @@ func (w *Watch) run() {
 		switch {
 		case err == nil:
 			w.look(frame[:n])
+		case errors.Is(err, unix.EAGAIN) && w.ending.Load():
+			return
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN):
 		default:
-			if !errors.Is(err, unix.EBADF) {
-				w.err = err
-			}
+			w.err = err
 			return
 		}
 	}
@@ -199,16 +201,16 @@ func (w *Watch) Reset() {
 	w.seen = Seen{Peers: map[Endpoint]uint64{}, Strange: map[string]uint64{}}
 }
 
-// End stops looking and gives what was seen, the first time.
+// End looks at every packet that has passed by now, stops, and gives what was
+// seen; again, it gives the same.
 func (w *Watch) End() (Seen, error) {
-	select {
-	case <-w.done:
+	if w.ending.Swap(true) {
+		<-w.done
 		return w.seen, w.err
-	default:
 	}
+	<-w.done
 	seen := w.Seen()
 	unix.Close(w.fd)
-	<-w.done
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen = seen
