@@ -169,13 +169,16 @@ func TestResumptionReplacesWhatTheClientLost(t *testing.T) {
 	s := f.session(a, 1, n.node)
 	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceUp, SPI: 9, Weight: 1})
 	proposed(a)
-	a.condemnLost(&protocol.Auth{Session: s.ID, Held: []protocol.SliceRef{{Number: 0, Epoch: 1}, {Number: 1, Epoch: 3}}})
-	if ids := about(proposed(a)); len(ids) != 0 {
+	resume := func(number byte, held ...protocol.SliceRef) []registry.SessionID {
+		c := &clientStream{request: registry.RequestID{number}, raw: rawConn(t), outbox: make(chan *protocol.Client, MaxOutbox)}
+		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: s.ID, Held: held}}.apply(a)
+		return about(proposed(a))
+	}
+	if ids := resume(1, protocol.SliceRef{Number: 0, Epoch: 1}, protocol.SliceRef{Number: 1, Epoch: 3}); len(ids) != 0 {
 		t.Errorf("what the client holds was replaced: %v", ids)
 	}
-	a.condemnLost(&protocol.Auth{Session: s.ID, Held: []protocol.SliceRef{{Number: 0, Epoch: 1}, {Number: 1, Epoch: 2}}})
-	if c := proposed(a); len(c) != 1 || c[0].MarkSlice == nil || c[0].MarkSlice.Number != 1 {
-		t.Errorf("what the client lost was not replaced: %+v", c)
+	if ids := resume(2, protocol.SliceRef{Number: 0, Epoch: 1}, protocol.SliceRef{Number: 1, Epoch: 2}); len(ids) != 1 {
+		t.Errorf("what the client lost was not replaced: %v", ids)
 	}
 }
 
