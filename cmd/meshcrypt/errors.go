@@ -82,6 +82,7 @@ func knownFailures() []knownFailure {
 		{datadir.ErrLocked, control.CodeFailed, "meshcrypt status asks the daemon that holds it"},
 		{datadir.ErrDamaged, control.CodeFailed, "restore the file from a copy, or let another member remove this node and join anew"},
 		{client.ErrProfile, control.CodeUsage, "meshcrypt client profile NAME on a member prints a good one"},
+		{client.ErrUnreachable, control.CodeUnreachable, "see that the profile's gateways are reachable on TCP and UDP; meshcrypt status on a member tells the rest"},
 		{client.ErrHeadless, control.CodeUnreachable, "meshcrypt status on a member tells what the mesh lacks"},
 		{client.ErrEnded, control.CodeDenied, "meshcrypt sessions --ended on a member tells who ended it"},
 		{auth.ErrUser, control.CodeUsage, "use letters, digits, dot, dash, underscore"},

@@ -28,8 +28,11 @@ import (
 
 // Why Run ended by itself.
 var (
-	ErrEnded    = errors.New("client: the session is over")
-	ErrHeadless = errors.New("client: no word from an arbiter for too long")
+	ErrEnded = errors.New("client: the session is over")
+	// ErrUnreachable is for the first connection only: a session that was
+	// open is resumed for as long as headless time lasts.
+	ErrUnreachable = errors.New("client: no gateway led to an arbiter")
+	ErrHeadless    = errors.New("client: no word from an arbiter for too long")
 )
 
 // Host shapes the client's own stack around the session.

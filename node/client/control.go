@@ -65,7 +65,7 @@ func (c *Client) say(m *protocol.Client) {
 func (c *Client) keepControl(ctx context.Context) {
 	var resume *resumption
 	wait, gateway := RedialMin, 0
-	for ctx.Err() == nil {
+	for tries := 1; ctx.Err() == nil; tries++ {
 		to := c.gateways.at(gateway)
 		next, err := c.serveControl(ctx, to, resume)
 		if next != nil {
@@ -73,6 +73,10 @@ func (c *Client) keepControl(ctx context.Context) {
 		}
 		if final := finalRefusal(err, resume); final != nil {
 			c.fail(final)
+			return
+		}
+		if resume == nil && tries >= FirstTries*len(c.config.Profile.Gateways) {
+			c.fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
 			return
 		}
 		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)

@@ -10,6 +10,8 @@ const (
 	MaxSlices = 32
 	// MaxGateways bounds the list in a profile, and that an arbiter pushes.
 	MaxGateways = 64
+	// FirstTries is how often each gateway is tried before the first session.
+	FirstTries = 2
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
 )
