@@ -98,6 +98,9 @@ func unmarshalHex(dst, text []byte) error {
 	if _, err := hex.Decode(dst, text); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
+	if hex.EncodeToString(dst) != string(text) {
+		return fmt.Errorf("%w: capital letters", ErrMalformed)
+	}
 	return nil
 }
 
