@@ -13,6 +13,8 @@ const (
 	HeadlessAlone   = 24 * time.Hour
 	// RenewCheck is how often the certificate's age is looked at.
 	RenewCheck = time.Minute
+	// RenewRetry is the pause after a renewal that failed.
+	RenewRetry = 2 * time.Second
 	// DialTimeout bounds a TLS connection to another node.
 	DialTimeout = 2 * time.Second
 	// JoinTimeout bounds a join or renewal through one peer.

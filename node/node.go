@@ -253,22 +253,24 @@ func insidePort(n datadir.Node) uint16 { return n.Outer.Port() + 2 }
 // gossipPort is where nodes gossip.
 func gossipPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
 
-// keepCertificate renews at two thirds of the certificate's life.
+// keepCertificate renews at two thirds of the certificate's life, and tries
+// again soon while nobody answers: a mesh that was off for a week starts with
+// every certificate expired, its arbiter's own too.
 func (n *Node) keepCertificate(ctx context.Context) {
-	ticker := time.NewTicker(RenewCheck)
-	defer ticker.Stop()
-	for {
+	for ctx.Err() == nil {
+		wait := RenewCheck
 		if n.trust.Stale() {
+			left := func() time.Duration { return n.trust.CertificateLeft().Round(time.Minute) }
 			if err := renew(ctx, n.trust, n.members.all()); err != nil {
-				n.config.Log.Warn("certificate not renewed", "left", n.trust.CertificateLeft().Round(time.Minute), "error", err)
+				n.config.Log.Warn("certificate not renewed", "left", left(), "error", err)
+				wait = RenewRetry
 			} else {
-				n.config.Log.Info("certificate renewed", "left", n.trust.CertificateLeft().Round(time.Minute))
+				n.config.Log.Info("certificate renewed", "left", left())
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-ticker.C:
+		case <-time.After(wait):
 		}
 	}
 }
