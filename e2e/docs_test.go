@@ -86,6 +86,18 @@ func TestPatent(t *testing.T) {
 	}
 }
 
+// TestNamedTestsExist: whatever test a document names can be found.
+func TestNamedTestsExist(t *testing.T) {
+	for _, path := range []string{"README.md", "docs/architecture.md", "node/DESIGN.md", "mesh/DESIGN.md",
+		"consensus/DESIGN.md", "crypto/DESIGN.md", "slicing/DESIGN.md"} {
+		for _, m := range testName.FindAllStringSubmatch(document(t, path), -1) {
+			if !hasTest(t, m[1], m[2]) {
+				t.Errorf("%s names %s.%s, which does not exist", path, m[1], m[2])
+			}
+		}
+	}
+}
+
 var (
 	testName   = regexp.MustCompile("`((?:node|mesh|consensus|crypto|slicing|cmd|e2e)[a-z0-9/]*)\\.((?:Test|Fuzz|Benchmark)\\w+)`")
 	makeTarget = regexp.MustCompile("`make ([a-z0-9]+)`")
