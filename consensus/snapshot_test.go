@@ -62,7 +62,7 @@ func TestFollowerThatRanApart(t *testing.T) {
 	c.must(old, tick(1))
 	c.agree(1)
 	c.network.isolate(old.id)
-	for range 60 { // into its own log only
+	for range 200 { // into its own log only
 		old.raft.Apply(encoded(t, c.command(tick(1))), EnqueueTimeout)
 	}
 	next := c.leader()
@@ -70,7 +70,7 @@ func TestFollowerThatRanApart(t *testing.T) {
 		c.must(next, tick(1))
 	}
 	c.ok(next.Snapshot(c.ctx()))
-	if apart, snapshot := old.Stats().Last, next.Stats().Snapshot; apart < snapshot+20 {
+	if apart, snapshot := old.Stats().Last, next.Stats().Snapshot; apart <= snapshot {
 		t.Fatalf("the old leader's log ends at %d, the snapshot at %d: not the case to test", apart, snapshot)
 	}
 	c.network.heal(old.id)
