@@ -55,9 +55,10 @@ func TestTsharkDecrypts(t *testing.T) {
 func (m *mesh) capture(device string) (end func() string) {
 	m.Helper()
 	file := m.File("capture-" + device + ".pcap")
-	p := m.wan.Start("tcpdump-"+device, nil, "tcpdump", "-i", device, "-Z", "root", "-U", "-s", "0", "-B", "65536", "-w", file, "udp", "port", "6484")
-	m.Until("tcpdump listens", 10*time.Second, func() error {
-		if !strings.Contains(p.Tail(5), "listening on") {
+	// Not tcpdump: it wants to change its user, which a user namespace denies.
+	p := m.wan.Start("dumpcap-"+device, nil, "dumpcap", "-i", device, "-f", "udp port 6484", "-B", "64", "-w", file)
+	m.Until("dumpcap listens", 10*time.Second, func() error {
+		if !strings.Contains(p.Tail(5), "File: ") {
 			return fmt.Errorf("%s", p.Tail(5))
 		}
 		return nil
