@@ -107,11 +107,16 @@ func (w *Watch) run() {
 	defer close(w.done)
 	frame := make([]byte, frameSize)
 	for {
-		n, _, err := unix.Recvfrom(w.fd, frame, 0)
+		// A live network never falls silent: once ending, what waits is all.
+		ending, flags := w.ending.Load(), 0
+		if ending {
+			flags = unix.MSG_DONTWAIT
+		}
+		n, _, err := unix.Recvfrom(w.fd, frame, flags)
 		switch {
 		case err == nil:
 			w.look(frame[:n])
-		case errors.Is(err, unix.EAGAIN) && w.ending.Load():
+		case errors.Is(err, unix.EAGAIN) && ending:
 			return
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN):
 		default:
