@@ -16,6 +16,8 @@ type pulse struct {
 	sequence uint32
 	askedAt  time.Duration // last probe
 	waiting  time.Duration // first probe since the last sign of life; 0: none out
+	heardAt  time.Duration // last sign of life
+	trial    bool          // not heard yet through the gateway it was moved to
 	verdict  probe.Verdict // the agent's word on its plaintext path
 	load     probe.Load    // the agent's word on its load
 }
@@ -27,11 +29,14 @@ func (p *pulse) answered(r probe.Reply, now time.Duration) {
 	p.verdict, p.load = r.Verdict, r.Load
 }
 
-// heard notes the newest sign of life.
-func (p *pulse) heard(at time.Duration) {
-	if p.waiting != 0 && at >= p.waiting {
-		p.waiting = 0
+// heard notes the newest sign of life and reports whether it ended a trial.
+func (p *pulse) heard(at time.Duration) (proven bool) {
+	p.heardAt = max(p.heardAt, at)
+	if p.waiting == 0 || at < p.waiting {
+		return false
 	}
+	proven, p.waiting, p.trial = p.trial, 0, false
+	return proven
 }
 
 // silent reports whether the slice said nothing for longer than it may.
@@ -39,11 +44,21 @@ func (p *pulse) silent(now time.Duration) bool {
 	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()
 }
 
+// doubtful reports whether an answer is late, though not yet a silence.
+func (p *pulse) doubtful(now time.Duration) bool {
+	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()/2
+}
+
+// witness reports whether the slice was heard so lately that its gateway lives.
+func (p *pulse) witness(now time.Duration) bool {
+	return p.heardAt != 0 && now-p.heardAt <= p.rtt.Silence()/2
+}
+
 // due reports whether it is time to probe: often while the slice carries or
-// awaits traffic, rarely otherwise.
-func (p *pulse) due(now, lastSent time.Duration) bool {
+// awaits traffic or has to bear witness for a sibling, rarely otherwise.
+func (p *pulse) due(now, lastSent time.Duration, doubt bool) bool {
 	every := ProbeIdle
-	if p.waiting != 0 || now-lastSent < ActiveFor {
+	if p.waiting != 0 || doubt || now-lastSent < ActiveFor {
 		every = ProbeActive
 	}
 	return now-p.askedAt >= every
@@ -60,36 +75,54 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	_ = s.pair.SendControl(probe.Ask(p.sequence, now)) // silence is judged, not errors
 }
 
-// superviseLiveness probes what is due and judges who is silent: a slice that
-// is silent while a sibling through the same gateway is heard is condemned;
-// when all are silent the gateway is left and nobody is condemned.
+// superviseLiveness probes what is due and judges who is silent: a slice is
+// condemned while a sibling through the same gateway is heard; when all are
+// silent the gateway is left and nobody is condemned. Between the two, when a
+// sibling is neither silent nor lately heard, the next tick knows more: a
+// gateway that died must not cost the slice whose silence ended first.
 func (c *Client) superviseLiveness(now time.Duration) {
-	var silent, heard []*slice
-	for _, s := range c.slices {
-		if !s.confirmed || s.retireAt != 0 {
-			continue
-		}
-		for _, p := range s.pairs() {
-			s.pulse.heard(time.Duration(p.LastHeard()))
-		}
+	judged, doubt := c.listen(now)
+	var silent []*slice
+	var witness *slice
+	for _, s := range judged {
 		switch {
 		case s.pulse.silent(now):
 			silent = append(silent, s)
-		default:
-			heard = append(heard, s)
-			c.reprieve(s)
+		case s.pulse.witness(now):
+			witness = s
 		}
-		if s.pulse.due(now, c.lastSent(s)) {
+		if s.pulse.due(now, c.lastSent(s), doubt) {
 			c.ask(s, now)
 		}
 	}
 	switch {
 	case len(silent) == 0:
-	case len(heard) > 0:
-		c.condemn(silent, heard[0])
-	default:
+	case witness != nil:
+		c.condemn(silent, witness)
+	case len(silent) == len(judged):
 		c.leaveGateway(now)
 	}
+}
+
+// listen notes who was heard since the last tick. It gives the slices that may
+// be judged, and whether an answer of any is late.
+func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
+	for _, s := range c.slices {
+		if !s.confirmed || s.retireAt != 0 {
+			continue
+		}
+		for _, p := range s.pairs() {
+			if s.pulse.heard(time.Duration(p.LastHeard())) {
+				c.dirty = true
+			}
+		}
+		if s.condemned && s.pulse.waiting == 0 { // heard again before it was replaced
+			s.condemned, c.dirty = false, true
+		}
+		doubt = doubt || s.pulse.doubtful(now)
+		judged = append(judged, s)
+	}
+	return judged, doubt
 }
 
 // lastSent is when the slice last carried anything; all slices of a busy
@@ -120,14 +153,6 @@ func (c *Client) condemn(silent []*slice, living *slice) {
 	}
 }
 
-// reprieve takes a slice back that is heard again before it was replaced.
-func (c *Client) reprieve(s *slice) {
-	if s.condemned && s.pulse.waiting == 0 {
-		s.condemned = false
-		c.dirty = true
-	}
-}
-
 // leaveGateway moves every slice to the next gateway and sends one packet on
 // every SA at once, so that all agents learn the new way back.
 func (c *Client) leaveGateway(now time.Duration) {
@@ -153,7 +178,8 @@ func (c *Client) adoptGateways(all []netip.AddrPort, now time.Duration) {
 	}
 }
 
-// moveTo sends everything through one gateway from now on.
+// moveTo sends everything through one gateway from now on. The host of the old
+// one may be gone with an agent on it: who answers first carries the traffic.
 func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 	for _, s := range c.slices {
 		for _, p := range s.pairs() {
@@ -161,7 +187,9 @@ func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 		}
 		s.pulse.restart(now)
 		if s.confirmed {
+			s.pulse.trial = true
 			c.ask(s, now)
 		}
 	}
+	c.dirty = true
 }

@@ -49,19 +49,20 @@ func TestProbesAreRareWhenIdle(t *testing.T) {
 	for _, c := range []struct {
 		name                string
 		asked, sent, waited time.Duration // ago; waited 0: nothing out
-		due                 bool
+		doubt, due          bool
 	}{
-		{"busy, asked just now", 99 * ms, 0, 0, false},
-		{"busy", 100 * ms, ActiveFor - 1, 0, true},
-		{"idle", 14 * time.Second, ActiveFor, 0, false},
-		{"idle for long", ProbeIdle, ActiveFor, 0, true},
-		{"idle, awaiting an answer", 100 * ms, time.Minute, 100 * ms, true},
+		{"busy, asked just now", 99 * ms, 0, 0, false, false},
+		{"busy", 100 * ms, ActiveFor - 1, 0, false, true},
+		{"idle", 14 * time.Second, ActiveFor, 0, false, false},
+		{"idle for long", ProbeIdle, ActiveFor, 0, false, true},
+		{"idle, a sibling is in doubt", 100 * ms, ActiveFor, 0, true, true},
+		{"idle, awaiting an answer", 100 * ms, time.Minute, 100 * ms, false, true},
 	} {
 		p := pulse{askedAt: now - c.asked}
 		if c.waited != 0 {
 			p.waiting = now - c.waited
 		}
-		if got := p.due(now, now-c.sent); got != c.due {
+		if got := p.due(now, now-c.sent, c.doubt); got != c.due {
 			t.Errorf("%s: due %v", c.name, got)
 		}
 	}
@@ -152,6 +153,75 @@ func TestAllSilentMeansTheGateway(t *testing.T) {
 	f.advance(400 * ms)
 	if path, _ := slices[0].pair.Path(); path.Remote != gatewayAddr(0) {
 		t.Error("the last gateway is not followed by the first")
+	}
+}
+
+// TestGatewayDiesBetweenTwoAnswers: the slice whose silence ends first is not
+// condemned for the gateway's death, though its sibling is not silent yet.
+func TestGatewayDiesBetweenTwoAnswers(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	first, last := f.slice(0, 1), f.slice(1, 1)
+	f.ask(first, f.config.Now())
+	f.ask(last, f.config.Now())
+	f.advance(100*ms, last)
+	f.advance(600 * ms)
+	if first.condemned || last.condemned {
+		t.Errorf("condemned %v and %v", first.condemned, last.condemned)
+	}
+	if path, _ := first.pair.Path(); path.Remote != gatewayAddr(1) {
+		t.Errorf("through %v", path.Remote)
+	}
+}
+
+// TestIdleSiblingBearsWitness: nobody is taken for living on hearsay of long
+// ago; an idle sibling is asked first.
+func TestIdleSiblingBearsWitness(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answers bool
+	}{{"it lives", true}, {"all are silent", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.connect()
+			asked, idle := f.slice(0, 1), f.slice(1, 1)
+			asked.pulse.restart(f.config.Now())
+			idle.pulse.restart(f.config.Now())
+			f.ask(asked, f.config.Now())
+			f.advance(250 * ms)
+			if idle.pulse.waiting == 0 {
+				t.Fatal("the sibling was not asked")
+			}
+			if c.answers {
+				f.advance(200*ms, idle)
+			} else {
+				f.advance(300 * ms)
+			}
+			path, _ := asked.pair.Path()
+			if moved := path.Remote == gatewayAddr(1); asked.condemned != c.answers || moved == c.answers {
+				t.Errorf("condemned %v, moved %v", asked.condemned, moved)
+			}
+		})
+	}
+}
+
+// TestNewGatewayIsTriedBeforeItCarries: the agent on the old gateway's host may
+// have died with it, so traffic follows those who answer.
+func TestNewGatewayIsTriedBeforeItCarries(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	dead, living := f.slice(0, 1), f.slice(1, 1)
+	f.moveTo(gatewayAddr(1), f.config.Now())
+	if f.routed() != `["0.1","1.1"]` {
+		t.Errorf("before any answer: %s", f.routed())
+	}
+	f.advance(50*ms, living)
+	if f.routed() != `["1.1"]` {
+		t.Errorf("after the first answer: %s", f.routed())
+	}
+	f.advance(50*ms, living, dead)
+	if f.routed() != `["0.1","1.1"]` {
+		t.Errorf("after both: %s", f.routed())
 	}
 }
 
