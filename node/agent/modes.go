@@ -44,7 +44,7 @@ func (a *Agent) superviseModes(now time.Duration) {
 				loads = append(loads, a.probes.loadOf(s.Agent))
 			}
 		}
-		if mode := m.choice.Choose(now, loads); mode != m.now {
+		if mode := m.choice.Choose(now, loads, a.spread(id).Carried()); mode != m.now {
 			m.now = mode
 			a.dirty = true
 			a.config.Log.Info("slicing", "session", id, "mode", mode)

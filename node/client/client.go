@@ -85,6 +85,7 @@ type Client struct {
 	aliveAt   time.Duration
 	auto      slicing.Auto
 	spreading slicing.Mode // how runs are spread now
+	spread    *dataplane.Spread
 	dirty     bool
 }
 
@@ -113,6 +114,7 @@ func New(config Config) (*Client, error) {
 		slices:    make(map[sliceKey]*slice),
 		gateways:  gatewayList{all: config.Profile.Gateways},
 		spreading: slicing.Pin,
+		spread:    dataplane.NewSpread(config.Engine.Queues()),
 		redial:    make(chan bool, 1),
 		wordAt:    config.Now(),
 	}, nil

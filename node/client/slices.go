@@ -54,6 +54,9 @@ type slice struct {
 // usable reports whether runs may be sealed for this epoch.
 func (s *slice) usable() bool { return s.confirmed && !s.condemned && s.retireAt == 0 }
 
+// proven reports whether a usable slice was heard through the gateway in use.
+func (s *slice) proven() bool { return s.usable() && !s.pulse.trial }
+
 var errFull = errors.New("client: as many slices as a session may have")
 
 // takeOffer answers a slice offer with an Accept to its agent.
@@ -269,14 +272,14 @@ func (c *Client) closeSlices() {
 // spare carries traffic only when nothing else can.
 func (c *Client) table() *dataplane.Table {
 	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
-	route := &dataplane.Route{Set: &slicing.Set{Mode: c.spreading}}
-	spares := !c.anyUsable()
+	route := &dataplane.Route{Set: &slicing.Set{Mode: c.spreading}, Spread: c.spread}
+	spares, trials := !c.any((*slice).usable), !c.any((*slice).proven)
 	for _, key := range c.sortedKeys() {
 		s := c.slices[key]
 		for _, p := range s.pairs() {
 			t.In[p.In.SPI()] = p
 		}
-		if !s.usable() || s.spare != spares || c.superseded(key) {
+		if !s.usable() || s.spare != spares || s.pulse.trial && !trials || c.superseded(key) {
 			continue
 		}
 		route.Slices = append(route.Slices, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI})
@@ -293,9 +296,10 @@ func (c *Client) sortedKeys() []sliceKey {
 	})
 }
 
-func (c *Client) anyUsable() bool {
+// any reports whether a slice other than a spare is such.
+func (c *Client) any(such func(*slice) bool) bool {
 	for _, s := range c.slices {
-		if s.usable() && !s.spare {
+		if !s.spare && such(s) {
 			return true
 		}
 	}
@@ -320,7 +324,7 @@ func (c *Client) superviseMode(now time.Duration) {
 			loads = append(loads, s.pulse.load.Share())
 		}
 	}
-	if mode := c.mode(c.auto.Choose(now, loads)); mode != c.spreading {
+	if mode := c.mode(c.auto.Choose(now, loads, c.spread.Carried())); mode != c.spreading {
 		c.spreading = mode
 		c.dirty = true
 		c.config.Log.Info("slicing", "mode", mode)

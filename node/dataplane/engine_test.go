@@ -92,7 +92,7 @@ func clientTable(p *Pair) *Table {
 	return &Table{
 		In: map[uint32]*Pair{700: p}, DataPort: 6484,
 		Nodes:   map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},
-		Default: &Route{Slices: []RouteSlice{{Pair: p}}, Set: &slicing.Set{Weights: []uint32{1}}},
+		Default: &Route{Slices: []RouteSlice{{Pair: p}}, Set: &slicing.Set{Weights: []uint32{1}}, Spread: NewSpread(1)},
 	}
 }
 
@@ -151,9 +151,9 @@ func TestOutboundReasons(t *testing.T) {
 	good := func() Segment { return NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)) }
 	noPath := *clientTable(&Pair{Out: p.Out, Socket: s, Leases: p.Leases})
 	noSlice := *clientTable(p)
-	noSlice.Default = &Route{Slices: noSlice.Default.Slices, Set: &slicing.Set{Weights: []uint32{0}}}
+	noSlice.Default = &Route{Slices: noSlice.Default.Slices, Set: &slicing.Set{Weights: []uint32{0}}, Spread: NewSpread(1)}
 	handOn := *clientTable(p)
-	handOn.Default = &Route{Slices: []RouteSlice{{SPI: 9}}, Set: &slicing.Set{Weights: []uint32{1}}}
+	handOn.Default = &Route{Slices: []RouteSlice{{SPI: 9}}, Set: &slicing.Set{Weights: []uint32{1}}, Spread: NewSpread(1)}
 	stopped, _, _ := testPair(t)
 	stopped.Out.Stop()
 	foreign := good()

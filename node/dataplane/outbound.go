@@ -25,7 +25,6 @@ type outbound struct {
 	buffer []byte // headroom and one super-packet, room for a trailer behind
 	slab   []byte // one train
 	run    run
-	picker slicing.Picker // for a route without a Spread
 }
 
 func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
@@ -87,16 +86,14 @@ func (o *outbound) slice(t *Table, packet []byte) (*RouteSlice, Reason) {
 	if route.Set == nil {
 		return nil, DropNoSlice
 	}
-	picker := &o.picker
-	if s := route.Spread; s != nil && o.number < len(s.pickers) {
-		picker = &s.pickers[o.number]
-	}
-	i, ok := picker.Pick(route.Set, slicing.Run{
+	mine := &route.Spread.workers[o.number]
+	i, ok := mine.picker.Pick(route.Set, slicing.Run{
 		Bytes: r.total, Flow: r.flow(packet), Sprayable: r.proto == protoTCP,
 	})
 	if !ok || i >= len(route.Slices) {
 		return nil, DropNoSlice
 	}
+	mine.carried.Add(uint64(r.total))
 	return &route.Slices[i], Pass
 }
 

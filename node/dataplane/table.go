@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -37,7 +38,7 @@ type Route struct {
 	Slices []RouteSlice
 	Set    *slicing.Set
 	// Spread remembers what each slice was given. Keep it when a route of the
-	// same session is built anew; nil on a table with one route only.
+	// same session is built anew.
 	Spread *Spread
 }
 
@@ -51,11 +52,26 @@ type RouteSlice struct {
 	SPI uint32
 }
 
-// Spread holds one session's Picker for each worker that reads the TUN.
-type Spread struct{ pickers []slicing.Picker }
+// Spread holds what one session was given so far, for each worker that reads
+// the TUN.
+type Spread struct{ workers []spreader }
+
+// spreader is one worker's part. The picker is the worker's own.
+type spreader struct {
+	picker  slicing.Picker
+	carried atomic.Uint64 // bytes of runs that found a slice
+}
 
 // NewSpread makes the state of a new session for a device of so many queues.
-func NewSpread(queues int) *Spread { return &Spread{make([]slicing.Picker, queues)} }
+func NewSpread(queues int) *Spread { return &Spread{make([]spreader, queues)} }
+
+// Carried is the bytes of inner packets that found a slice so far.
+func (s *Spread) Carried() (bytes uint64) {
+	for i := range s.workers {
+		bytes += s.workers[i].carried.Load()
+	}
+	return bytes
+}
 
 // route finds the way to a packet's destination.
 func (t *Table) route(in *inner) *Route {
