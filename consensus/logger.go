@@ -2,18 +2,23 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // logger gives raft's lines to slog. An operator reads the result, so what raft
-// calls info or warning is debug here; its errors stay errors, but one that
-// repeats, as they do for every server that is down, is told once in QuietFor.
-// Changes of leadership are told by Raft itself.
+// calls info or warning is debug here, and its errors about another server,
+// which is down or has moved on, are warnings: they ask for nothing to be done
+// here. One that repeats is told once in QuietFor. Changes of leadership are
+// told by Raft itself.
 type logger struct {
 	hclog.Logger // the rest of the interface, silent
 	out          *slog.Logger
@@ -29,6 +34,9 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	if level >= hclog.Error && l.quiet.due(msg, time.Now()) {
 		to = slog.LevelError
+		if aboutPeer(args) {
+			to = slog.LevelWarn
+		}
 	}
 	if l.out.Enabled(context.Background(), to) {
 		l.out.Log(context.Background(), to, "raft: "+msg, plain(args)...)
@@ -61,13 +69,33 @@ func (l *logger) Named(string) hclog.Logger { return l }
 // ResetNamed keeps the one name all lines carry.
 func (l *logger) ResetNamed(string) hclog.Logger { return l }
 
-// plain turns hclog's deferred formats into text.
+// aboutPeer reports whether a line tells of a connection to another server.
+func aboutPeer(args []any) bool {
+	for _, arg := range args {
+		if arg == "peer" || arg == "target" {
+			return true
+		}
+		var network *net.OpError
+		if err, ok := arg.(error); ok && (errors.As(err, &network) || errors.Is(err, io.EOF)) {
+			return true
+		}
+	}
+	return false
+}
+
+// plain turns hclog's deferred formats into text, and servers into their ids.
 func plain(args []any) []any {
 	out := make([]any, len(args))
 	for i, arg := range args {
-		out[i] = arg
-		if format, ok := arg.(hclog.Format); ok && len(format) > 0 {
-			out[i] = fmt.Sprintf(fmt.Sprint(format[0]), format[1:]...)
+		switch arg := arg.(type) {
+		case hclog.Format:
+			if len(arg) > 0 {
+				out[i] = fmt.Sprintf(fmt.Sprint(arg[0]), arg[1:]...)
+			}
+		case raft.Server:
+			out[i] = arg.ID
+		default:
+			out[i] = arg
 		}
 	}
 	return out

@@ -2,13 +2,17 @@ package consensus
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 func TestOperatorReadsNoNoise(t *testing.T) {
@@ -25,6 +29,28 @@ func TestOperatorReadsNoNoise(t *testing.T) {
 	line := text.String()
 	if strings.Count(line, "\n") != 1 || !strings.Contains(line, "1 of 3") || !strings.Contains(line, "peer=b") {
 		t.Fatalf("errors: %s", line)
+	}
+}
+
+// TestPeersAreNoErrorsHere: what tells of another server that is down is a
+// warning, with its short name; what tells of this one stays an error.
+func TestPeersAreNoErrorsHere(t *testing.T) {
+	peer := raft.Server{ID: "b", Address: "10.0.0.2:1"}
+	for _, c := range []struct {
+		args []any
+		want string
+	}{
+		{[]any{"peer", peer, "error", errors.New("refused")}, "level=WARN msg=\"raft: failed\" peer=b error=refused"},
+		{[]any{"target", peer}, "level=WARN"},
+		{[]any{"error", io.EOF}, "level=WARN"},
+		{[]any{"error", &net.OpError{Op: "write", Err: errors.New("broken pipe")}}, "level=WARN"},
+		{[]any{"error", errors.New("disk is full")}, "level=ERROR"},
+	} {
+		var text bytes.Buffer
+		newLogger(slog.New(slog.NewTextHandler(&text, nil))).Error("failed", c.args...)
+		if !strings.Contains(text.String(), c.want) {
+			t.Errorf("%v: %s", c.args, text.String())
+		}
 	}
 }
 

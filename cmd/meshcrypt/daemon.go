@@ -37,7 +37,7 @@ func (a *app) register(ctx context.Context, config node.JoinConfig) error {
 
 // serve runs the node of the data directory until ctx ends.
 func (a *app) serve(ctx context.Context, log *slog.Logger) error {
-	err := node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: version})
+	err := node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: buildVersion()})
 	if errors.Is(err, node.ErrLeft) {
 		a.say("%v", err)
 		return nil // what was asked for; a supervisor need not try again

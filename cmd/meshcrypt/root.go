@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,8 +15,19 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
 
-// version is set by the build.
-var version = "unknown"
+// version is set by make; see buildVersion for a build without it.
+var version string
+
+// buildVersion is what make said, else what the toolchain noted of the source.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
 
 // app is one invocation: the streams and the global flags. It is owned by run.
 type app struct {
@@ -124,8 +136,8 @@ func (a *app) versionCommand() *cobra.Command {
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Example: "  meshcrypt version -o json",
 		RunE: func(*cobra.Command, []string) error {
-			return a.print(versionReply{Schema: "meshcrypt.version/v1", Version: version}, func(w io.Writer) {
-				fmt.Fprintln(w, "meshcrypt", version)
+			return a.print(versionReply{Schema: "meshcrypt.version/v1", Version: buildVersion()}, func(w io.Writer) {
+				fmt.Fprintln(w, "meshcrypt", buildVersion())
 			})
 		},
 	}

@@ -53,7 +53,11 @@ func (a *Agent) settlePart(p *part) {
 		return
 	}
 	p.held = mine
-	a.config.Log.Info("pool part", "prefix", p.row.Prefix, "inside", p.row.Inside, "egress", mine)
+	said := "no longer egress"
+	if mine {
+		said = "now egress"
+	}
+	a.config.Log.Info(said, "pool", p.row.Prefix, "inside_address", p.row.Inside)
 }
 
 // superviseParts lets a second take over from a silent egress, without an

@@ -146,7 +146,11 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 	}
 	p.silent = silent
 	a.dirty = true
-	a.config.Log.Info("node probe", "node", row.Name, "silent", silent)
+	if silent {
+		a.config.Log.Warn("a node is silent", "node", row.Name)
+	} else {
+		a.config.Log.Info("a node is heard again", "node", row.Name)
+	}
 	a.say(&protocol.Node{Silent: &protocol.Silent{Node: row.ID, Silent: silent}})
 }
 

@@ -258,7 +258,8 @@ func (e clientSaid) apply(a *Arbiter) {
 	case m.Up != nil:
 		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch})
 	case m.Silent != nil:
-		a.config.Log.Info("client reports a silent slice", "client", c.who.User, "slice", m.Silent.Number, "reason", m.Silent.Reason)
+		a.config.Log.Info("client reports a silent slice", "client", c.who.User, "slice", m.Silent.Number,
+			"epoch", m.Silent.Epoch, "reason", m.Silent.Reason)
 		a.step(session.SliceSilent{Session: c.session, Number: m.Silent.Number, Epoch: m.Silent.Epoch})
 	case m.Bye != nil:
 		a.step(session.End{Session: c.session, Reason: "client disconnected", Bytes: m.Bye.Bytes})
@@ -276,7 +277,7 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 	case session.Opened:
 		c.session = action.Session
 		c.say(&protocol.Client{Welcome: a.welcome(c, action.Session, offers)})
-		a.config.Log.Info("session", "client", c.who.User, "from", c.remote, "slices", len(offers), "absorbed", action.Absorbed)
+		a.config.Log.Info("client welcomed", "client", c.who.User, "from", c.remote, "new_slices", len(offers), "absorbed", action.Absorbed)
 	case session.Granted:
 		for i := range offers {
 			c.say(&protocol.Client{Offer: &offers[i]})
