@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 const logFile = "raft.db"
@@ -32,7 +33,7 @@ type mark struct{ index, term uint64 }
 func openLog(dir string) (*logStore, error) {
 	path := filepath.Join(dir, logFile)
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: LockTimeout}})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("consensus: %s is in use by another process: %w", path, err)
 	}
 	if err != nil {

@@ -84,9 +84,9 @@ func (s *scriptedStream) isClosed() bool {
 }
 
 const (
-	own      identity.Index = 1
-	dataPort                = 6484
-	inPort                  = 6486
+	own      = identity.Index(1)
+	dataPort = 6484
+	inPort   = 6486
 )
 
 func inside(ix identity.Index) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(ix)}) }

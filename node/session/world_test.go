@@ -230,7 +230,7 @@ func (w *world) do(actions []Action) {
 			c := w.byRequest(action.Request)
 			w.log("close %s", c.name)
 			c.attached, c.told = false, "closed"
-			w.queue = append(w.queue, ClientGone{action.Request})
+			w.queue = append(w.queue, ClientGone(action))
 		case RevokeSlice:
 			w.log("revoke %s %s/%d@%d", w.node(action.Node).name, w.clientOf(action.Session), action.Number, action.Epoch)
 		case NodeDrained:
