@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -57,7 +58,12 @@ func TestFollowerFarBehind(t *testing.T) {
 // not leave it refusing every entry, which sends it the snapshot again for ever.
 func TestFollowerThatRanApart(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, shortLogs)
+	c := newCluster(t, 3, func(config *Config) {
+		shortLogs(config)
+		if config.ID == id(0) { // the founder believes in its lease long enough
+			config.Heartbeat, config.Election, config.Lease = time.Second, time.Second, time.Second
+		}
+	})
 	old := c.leader()
 	c.must(old, tick(1))
 	c.agree(1)

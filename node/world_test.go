@@ -85,6 +85,7 @@ func (j *journal) count(message string) int {
 // newWorld founds a mesh and has size-1 further nodes join it.
 func newWorld(t *testing.T, size int) *world {
 	t.Helper()
+	t.TempDir() // the first one's end is the end of all: after the nodes'
 	w := &world{T: t, sim: linktest.New(1), journal: &journal{said: make(map[string]int)}}
 	w.sockets.Store(20000)
 	t.Cleanup(func() {
