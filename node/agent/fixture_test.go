@@ -33,6 +33,7 @@ const hangLimit = 10 * time.Second
 type fixture struct {
 	*testing.T
 	*Agent
+	index   identity.Index
 	sim     *linktest.Network
 	device  *tuntest.Device
 	host    *movingHost
@@ -98,7 +99,13 @@ func probeKey() []byte                       { return []byte("0123456789abcdef01
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{T: t, sim: linktest.New(1), device: tuntest.New(1), host: &movingHost{held: map[netip.Addr]bool{}}}
+	return newFixtureIn(t, linktest.New(1), own)
+}
+
+// newFixtureIn is a further node of a network.
+func newFixtureIn(t *testing.T, sim *linktest.Network, index identity.Index) *fixture {
+	t.Helper()
+	f := &fixture{T: t, sim: sim, index: index, device: tuntest.New(1), host: &movingHost{held: map[netip.Addr]bool{}}}
 	f.clock.Store(int64(time.Hour))
 	f.arbiter = f.key()
 	f.Agent = New(f.config(), protocol.Fence{Incarnation: 1, Term: 5})
@@ -111,9 +118,9 @@ func newFixture(t *testing.T) *fixture {
 
 func (f *fixture) config() Config {
 	f.Helper()
-	out, err := f.sim.Listen(outer(own))
+	out, err := f.sim.Listen(outer(f.index))
 	f.ok(err)
-	in, err := f.sim.Listen(netip.AddrPortFrom(inside(own), inPort))
+	in, err := f.sim.Listen(netip.AddrPortFrom(inside(f.index), inPort))
 	f.ok(err)
 	forwarder, err := gateway.New(gateway.Config{Clock: f.clock.Load, OpenPort: func() (link.Socket, error) {
 		return nil, link.ErrClosed
@@ -127,7 +134,7 @@ func (f *fixture) config() Config {
 	})
 	f.ok(err)
 	return Config{
-		Key: f.key(), Boot: identity.BootID{7}, Index: own, Port: dataPort, InsidePort: inPort,
+		Key: f.key(), Boot: identity.BootID{7}, Index: f.index, Port: dataPort, InsidePort: inPort,
 		Engine: engine, Gateway: forwarder, Host: f.host, Inside: in, Outer: out,
 		Dial:  func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
 		Facts: func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
@@ -248,7 +255,7 @@ func (f *fixture) view(count int) *protocol.View {
 	}
 	for ix := own; ix <= identity.Index(count); ix++ {
 		row := protocol.NodeRow{ID: idOf(ix), Name: string(rune('a' + ix)), Index: ix, Outer: outer(ix), Inside: inside(ix), Up: true}
-		if ix == own {
+		if ix == f.index {
 			row.ID = f.Agent.config.Key.ID()
 		}
 		v.Nodes = append(v.Nodes, row)
@@ -322,7 +329,7 @@ func (c *customer) seal(keys mka.Keys) *dataplane.Pair {
 	out, err := esp.NewOutbound(keys.SPIOut, keys.Out, esp.DefaultLimits(), nil)
 	c.ok(err)
 	p := &dataplane.Pair{In: in, Out: out, Socket: c.socket}
-	p.SetPath(link.Path{Remote: outer(own)})
+	p.SetPath(link.Path{Remote: outer(c.index)})
 	return p
 }
 

@@ -110,18 +110,3 @@ func (a *Agent) switchKeys(s *slice, now time.Duration) {
 	a.dirty = true
 	a.config.Log.Debug("slice rekeyed", "session", s.key.session, "slice", s.key.number)
 }
-
-type clientVerdict struct {
-	key  sliceKey
-	body []byte
-}
-
-// apply passes a client's verdict about another slice on to this node's
-// routes, when this node is the session's egress.
-func (e clientVerdict) apply(a *Agent) {
-	number, epoch, ok := probe.ParseVerdict(e.body)
-	if !ok {
-		return
-	}
-	a.condemn(sliceKey{e.key.session, number, epoch})
-}

@@ -17,6 +17,9 @@ const (
 	StartPrekeys = 64
 	// MaxParts bounds the pool parts of a view.
 	MaxParts = 256
+	// MaxVerdicts is how many verdicts of a client an agent takes over one
+	// slice in VerdictWindow: one about each of its slices.
+	MaxVerdicts = 32
 	// MaxStrangers is how many unknown inside addresses wait to be judged.
 	MaxStrangers = 64
 )
@@ -45,6 +48,8 @@ const (
 	// StrangerGrace is how long the arbiter has to name the owner of an inside
 	// address before packets from it are a violation.
 	StrangerGrace = 2 * time.Second
+	// VerdictWindow is the time over which a client's verdicts are counted.
+	VerdictWindow = time.Second
 	// TakeoverWait is how long a second that took over waits for the arbiter's
 	// word before it yields to an egress that is heard again.
 	TakeoverWait = 5 * time.Second

@@ -8,7 +8,7 @@ import (
 )
 
 // ReceiveMarked is the packet engine's callback for marked datagrams: Accepts
-// of clients, probes of nodes. It copies, enqueues and returns.
+// of clients, probes of nodes, verdicts that agents pass on. It copies, enqueues and returns.
 func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
 	var e event
 	switch m.Type {
@@ -16,6 +16,8 @@ func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker,
 		e = accepted{path, m.SPI, append([]byte(nil), datagram...)}
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
 		e = nodeDatagram{append([]byte(nil), datagram...)}
+	case dataplane.MarkerVerdict:
+		e = passedVerdict{path.Remote.Addr(), append([]byte(nil), datagram...)}
 	default:
 		a.rejects.count("marker-unknown")
 		return

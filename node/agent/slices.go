@@ -35,6 +35,7 @@ type slice struct {
 	olderAt time.Duration   // when older is released
 	offer   [][]byte        // of the next rekey, until it is answered
 	rekeyed time.Duration   // when the offer was last sent
+	told    allowance       // of verdicts its client may say
 }
 
 // sliceTable is every slice this agent holds, by name and by SPI.

@@ -62,8 +62,8 @@ func (a *Agent) learn(m *protocol.View) {
 		v.learnMode(r)
 	}
 	v.adopt(m)
-	v.forgetSpreads()
-	a.forgetVerdicts()
+	v.forgetSessions()
+	v.forgetVerdicts()
 	a.dirty = true
 	a.config.Learned(v.members(), protocol.Fence{Incarnation: a.floor.Incarnation, Term: a.floor.Term}, m)
 }
@@ -84,8 +84,13 @@ func (v *viewState) adopt(m *protocol.View) {
 	}
 }
 
-// forgetSpreads drops what was spread over sessions that have no route here.
-func (v *viewState) forgetSpreads() {
+// forgetSessions drops what was kept for sessions that have no route here.
+func (v *viewState) forgetSessions() {
+	for id := range v.modes {
+		if _, routed := v.routes[id]; !routed {
+			delete(v.modes, id)
+		}
+	}
 	for id := range v.spreads {
 		if _, routed := v.routes[id]; !routed {
 			delete(v.spreads, id)
@@ -130,34 +135,6 @@ func (a *Agent) keepOnly(named []protocol.SliceRef) {
 	for key, s := range a.slices.byKey {
 		if !keep[key] {
 			a.dropSlice(s, "superseded")
-		}
-	}
-}
-
-// condemn stops using one epoch of a slice on the way down, by its client's word.
-func (a *Agent) condemn(key sliceKey) {
-	if _, routed := a.view.routes[key.session]; routed && !a.view.silent[key] {
-		a.view.silent[key] = true
-		a.dirty = true
-	}
-}
-
-// forgetVerdicts drops verdicts about epochs that no route has any more, and
-// what was kept for sessions that are gone.
-func (a *Agent) forgetVerdicts() {
-	for key := range a.view.silent {
-		living := false
-		for _, s := range a.view.routes[key.session].Slices {
-			living = living || (s.Number == key.number && s.Epoch == key.epoch)
-		}
-		if !living {
-			delete(a.view.silent, key)
-		}
-	}
-	for id := range a.view.modes {
-		if _, routed := a.view.routes[id]; !routed {
-			delete(a.view.modes, id)
-			delete(a.view.spreads, id)
 		}
 	}
 }

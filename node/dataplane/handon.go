@@ -80,7 +80,7 @@ func (w *handOn) datagram(d []byte) Reason {
 	switch m.Type {
 	case MarkerHandOn:
 		return w.admit(m, d[MarkerLen:])
-	case MarkerProbe, MarkerProbeReply, MarkerPathTest:
+	case MarkerProbe, MarkerProbeReply, MarkerPathTest, MarkerVerdict:
 		if w.engine.config.Marked == nil {
 			return DropType
 		}

@@ -87,8 +87,8 @@ func TestHandOnReasons(t *testing.T) {
 	}
 }
 
-// TestMarkedDatagramsReachTheOwner: accepts of own SPIs and probes of nodes at
-// a node, confirms at a client; nothing else.
+// TestMarkedDatagramsReachTheOwner: accepts of own SPIs, probes and verdicts of
+// nodes at a node, confirms at a client; nothing else.
 func TestMarkedDatagramsReachTheOwner(t *testing.T) {
 	p, s, _ := testPair(t)
 	var heard []Marker
@@ -111,11 +111,15 @@ func TestMarkedDatagramsReachTheOwner(t *testing.T) {
 		{outerNode, Marker{Type: MarkerProbe}, "192.0.2.3:6484", true},
 		{outerNode, Marker{Type: MarkerProbe}, "198.51.100.1:9", false},
 		{outerNode, Marker{Type: MarkerPathTest}, "192.0.2.3:6484", false},
+		{outerNode, Marker{Type: MarkerVerdict, SPI: own}, "192.0.2.3:6484", false},
 		{outerNode, Marker{Type: MarkerHandOn, Hops: 1, SPI: own}, "192.0.2.3:6484", false},
 		{outerClient, Marker{Type: MarkerConfirm, SPI: 700}, "192.0.2.1:6484", true},
 		{outerClient, Marker{Type: MarkerAccept, SPI: 700}, "192.0.2.1:6484", false},
 		{insideNode, Marker{Type: MarkerProbeReply}, "10.0.0.3:6484", true},
 		{insideNode, Marker{Type: MarkerPathTest}, "10.0.0.3:6484", true},
+		{insideNode, Marker{Type: MarkerVerdict, SPI: own}, "10.0.0.3:6484", true},
+		{insideNode, Marker{Type: MarkerVerdict, SPI: own}, "10.0.0.4:6484", false},
+		{outerClient, Marker{Type: MarkerVerdict, SPI: 700}, "192.0.2.1:6484", false},
 	}
 	for _, c := range cases {
 		heard = nil

@@ -17,6 +17,7 @@ const (
 	MarkerProbe
 	MarkerProbeReply
 	MarkerPathTest
+	MarkerVerdict
 )
 
 // Marker is that header: the non-ESP marker of RFC 3948 (four zero bytes), a
