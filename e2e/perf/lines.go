@@ -22,6 +22,7 @@ func lines() map[string]line {
 	return map[string]line{
 		"gateway": {oneAgent, (*rig).startWireguard, "one agent behind a gateway", "wireguard-go, one router", 0.9},
 		"two":     {twoAgents, oneAgent, "two agents", "one agent", 0.95},
+		"small":   {smallAgents, smallAgent, "two small agents", "one small agent", 0},
 		"entered": {enteredNode, (*rig).startWireguard, "agent on the entered node", "wireguard-go, one router", 0},
 		// The peer against the bare path: shows that the rig itself is sound.
 		lineWireguard: {(*rig).startWireguard, (*rig).startBare, "wireguard-go, one router", "no tunnel", 0},

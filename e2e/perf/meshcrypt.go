@@ -21,6 +21,15 @@ func twoAgents(r *rig) { r.startMesh(2, []*lab.Space{r.gateway}, []*lab.Space{r.
 // enteredNode has the agent on the node that the client enters by.
 func enteredNode(r *rig) { r.startMesh(1, nil, []*lab.Space{r.agent}) }
 
+// smallAgents is twoAgents, and smallAgent oneAgent, where an agent's host has
+// so little CPU that it is what limits the stream.
+func smallAgents(r *rig) { r.agentCPU = smallCPU; twoAgents(r) }
+
+func smallAgent(r *rig) { r.agentCPU = smallCPU; oneAgent(r) }
+
+// smallCPU is a small agent's part of one core.
+const smallCPU = 0.2
+
 // node is one daemon's place.
 type node struct {
 	*lab.Space
@@ -78,7 +87,14 @@ func (r *rig) join(founder *node, roles string, hosts []*lab.Space) {
 		n := r.node(s)
 		out := founder.must("token", "create", "--roles", roles)
 		token := r.Write(tokenForm.FindString(out)+"\n", "token-"+s.Name)
-		n.Start(n.Name, nil, n.command(append([]string{"join", "192.0.2.4:6484", "--token-file", token, "--roles", roles}, n.place()...)...)...)
+		args := append([]string{"join", "192.0.2.4:6484", "--token-file", token, "--roles", roles}, n.place()...)
+		small := r.agentCPU > 0 && s != r.gateway
+		if small {
+			args = append(args, "--capacity", fmt.Sprint(r.agentCPU))
+		}
+		if p := n.Start(n.Name, nil, n.command(args...)...); small {
+			r.hold(p, r.agentCPU)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type rig struct {
 	bench                                   *bench
 	client, gateway, agent, agent2, founder *lab.Space
 	dest, wan, lan                          *lab.Space
+	agentCPU                                float64 // cores of an agent's host; 0: all
 }
 
 // hosts are those with links of their own.
