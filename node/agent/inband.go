@@ -55,7 +55,7 @@ func (a *Agent) rekeyDue(key sliceKey) time.Duration {
 // answered: a new offer would void an answer under way.
 func (a *Agent) offerRekey(s *slice, now time.Duration) {
 	if s.offer == nil {
-		p, _, err := a.makePrekey()
+		p, err := a.makePrekey(0)
 		if err == nil {
 			s.offer, err = s.machine.Offer(a.config.Random, p.secret, p.signed)
 		}

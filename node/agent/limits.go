@@ -10,11 +10,13 @@ const (
 	MaxOutbox = 4096
 	// MaxSlices is how many slices one agent holds, all epochs together.
 	MaxSlices = 65536
-	// MaxPrekeys caps the pool; below MinPrekeys left it is refilled.
+	// MinPrekeys and MaxPrekeys bound the size of the pool that the arbiter has.
+	// Twice the upper one are held while one series replaces another.
+	MinPrekeys = 64
 	MaxPrekeys = 4096
-	MinPrekeys = 32
-	// StartPrekeys is the pool's size before demand is known.
-	StartPrekeys = 64
+	// PrekeyBatch is how many prekeys are made in one tick: each costs about
+	// a quarter of a millisecond.
+	PrekeyBatch = 64
 	// MaxParts bounds the pool parts of a view.
 	MaxParts = 256
 	// MaxVerdicts is how many verdicts of a client an agent takes over one
@@ -32,6 +34,12 @@ const (
 	// PrekeyLife is how long a prekey may wait for its grant. The pool is
 	// offered anew after half of it, so that an arbiter never grants a dead one.
 	PrekeyLife = 10 * time.Minute
+	// PrekeyBusy is how soon after it was full a pool that fell below half is
+	// doubled.
+	PrekeyBusy = 10 * time.Second
+	// PrekeyGrace is how long a grant under way may name a prekey of a series
+	// that was replaced.
+	PrekeyGrace = 30 * time.Second
 	// AcceptWithin is how long a granted slice waits for its client.
 	AcceptWithin = 30 * time.Second
 	// ProbeMisses silent probe intervals make a node silent.

@@ -4,70 +4,12 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
-
-// TestPrekeysFollowTheStream: a new stream gets a new pool, half of it is
-// enough, and it is offered anew before it dies.
-func TestPrekeysFollowTheStream(t *testing.T) {
-	f := newFixture(t)
-	f.obey(5)
-	first := f.offered()
-	if len(first) != StartPrekeys {
-		t.Fatalf("%d prekeys at the start", len(first))
-	}
-	f.obey(6)
-	second := f.offered()
-	if f.prekeys.secrets[spiOf(t, first[0])].secret != nil || len(second) != StartPrekeys {
-		t.Error("prekeys of an older stream can still be granted")
-	}
-	for _, sp := range second[:StartPrekeys-MinPrekeys] {
-		f.prekeys.take(spiOf(t, sp))
-	}
-	if f.advance(TickEvery); len(f.offered()) != 0 {
-		t.Error("refilled although half is left")
-	}
-	f.prekeys.take(spiOf(t, second[StartPrekeys-1]))
-	if f.advance(TickEvery); len(f.offered()) != StartPrekeys-MinPrekeys+1 || f.prekeys.offered() != StartPrekeys {
-		t.Error("not refilled below half")
-	}
-	old := second[StartPrekeys-2]
-	for f.prekeys.series == 2 {
-		f.advance(time.Second)
-		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
-	}
-	fresh := saying(f, func(m *protocol.Node) *protocol.Prekeys { return m.Prekeys })
-	if len(fresh) != 1 || !fresh[0].Fresh || len(fresh[0].Keys) != StartPrekeys {
-		t.Fatalf("not offered anew at half life: %d messages", len(fresh))
-	}
-	if ack := f.customer(old, nil).granted(); !ack.Ok {
-		t.Errorf("a grant under way at the renewal is refused: %s", ack.Reason)
-	}
-	stale := second[StartPrekeys-3]
-	f.advance(PrekeyLife/2 + time.Second)
-	if ack := f.customer(stale, nil).granted(); ack.Ok {
-		t.Error("a prekey outlives its life")
-	}
-}
-
-func TestMaxPrekeys(t *testing.T) {
-	f := newFixture(t)
-	f.obey(5)
-	p := f.prekeys.secrets[spiOf(t, f.offered()[0])]
-	for spi := uint32(1); len(f.prekeys.secrets) < MaxPrekeys; spi++ {
-		f.prekeys.secrets[spi] = p
-	}
-	f.offerPrekeys(1, false)
-	f.pump()
-	if got := f.offered(); len(got) != 0 || len(f.prekeys.secrets) != MaxPrekeys {
-		t.Errorf("%d prekeys beyond the limit", len(got))
-	}
-}
 
 func TestMaxSlices(t *testing.T) {
 	f := newFixture(t).ready()

@@ -14,8 +14,14 @@ import (
 type prekeyPool struct {
 	secrets map[uint32]pooledPrekey // by SPI
 	next    uint32                  // local part of the next SPI
-	renewal time.Duration           // when the pool is to be offered anew
-	series  uint64                  // of the prekeys that the arbiter may grant
+
+	size    int           // how many the arbiter is to have; follows demand
+	filling bool          // since the pool fell below half, until it is full
+	fullAt  time.Duration // when it was last full
+	series  uint64        // of the prekeys that the arbiter may grant
+	taken   int           // of this series
+	renewal time.Duration // when the next series is due
+	coming  [][]byte      // prekeys of the next series, not said yet
 }
 
 type pooledPrekey struct {
@@ -23,6 +29,10 @@ type pooledPrekey struct {
 	signed mka.SignedPrekey
 	until  time.Duration
 	series uint64
+}
+
+func newPrekeyPool() *prekeyPool {
+	return &prekeyPool{secrets: make(map[uint32]pooledPrekey), next: 1, size: MinPrekeys}
 }
 
 // offered counts the prekeys that the arbiter may grant.
@@ -35,8 +45,51 @@ func (p *prekeyPool) offered() (count int) {
 	return count
 }
 
-func newPrekeyPool() *prekeyPool {
-	return &prekeyPool{secrets: make(map[uint32]pooledPrekey), next: 1}
+// expire ends what outlived its time.
+func (p *prekeyPool) expire(now time.Duration) {
+	for spi, k := range p.secrets {
+		if now > k.until {
+			k.secret.Expire()
+			delete(p.secrets, spi)
+		}
+	}
+}
+
+// grow doubles a pool that was drained below half soon after it was full.
+func (p *prekeyPool) grow(now time.Duration) {
+	if now-p.fullAt < PrekeyBusy {
+		p.size = min(2*p.size, MaxPrekeys)
+	}
+}
+
+// shrink halves a pool of which a whole series took less than a quarter.
+func (p *prekeyPool) shrink() {
+	if p.taken < p.size/4 {
+		p.size = max(p.size/2, MinPrekeys)
+	}
+}
+
+// begin makes the next series the one that the arbiter may grant. A grant
+// under way may still name one of the last, so their secrets live a little.
+func (p *prekeyPool) begin(now time.Duration) {
+	for spi, k := range p.secrets {
+		if k.series == p.series {
+			k.until = min(k.until, now+PrekeyGrace)
+			p.secrets[spi] = k
+		}
+	}
+	p.series++
+	p.taken, p.coming, p.renewal = 0, nil, now+PrekeyLife/2
+}
+
+// take removes and returns the secret for an SPI; nil when there is none.
+func (p *prekeyPool) take(spi uint32) *mka.PrekeySecret {
+	pooled := p.secrets[spi]
+	delete(p.secrets, spi)
+	if pooled.secret != nil && pooled.series == p.series {
+		p.taken++
+	}
+	return pooled.secret
 }
 
 const localSPIs = 1 << 20
@@ -52,71 +105,88 @@ func (a *Agent) freshSPI(index identity.Index) uint32 {
 	}
 }
 
-// makePrekey makes one prekey; only its secret half is kept when pooled.
-func (a *Agent) makePrekey() (pooledPrekey, uint32, error) {
+// makePrekey makes one prekey of a series; only its secret half is kept when
+// pooled.
+func (a *Agent) makePrekey(series uint64) (pooledPrekey, error) {
 	spi := a.freshSPI(a.config.Index)
 	secret, signed, err := mka.NewPrekey(a.config.Random, a.config.Key, a.config.Boot, spi, uint32(PrekeyLife.Seconds()))
-	if err != nil {
-		return pooledPrekey{}, 0, err
+	return pooledPrekey{secret, signed, a.config.Now() + PrekeyLife, series}, err
+}
+
+// poolPrekeys makes prekeys of a series, at most PrekeyBatch of them, for they
+// cost the loop time.
+func (a *Agent) poolPrekeys(count int, series uint64) [][]byte {
+	count = min(count, PrekeyBatch, 2*MaxPrekeys-len(a.prekeys.secrets))
+	keys := make([][]byte, 0, max(count, 0))
+	for range count {
+		k, err := a.makePrekey(series)
+		if err != nil {
+			a.config.Log.Error("no prekey", "error", err)
+			break
+		}
+		a.prekeys.secrets[k.secret.SPI()] = k
+		keys = append(keys, k.signed)
 	}
-	return pooledPrekey{secret, signed, a.config.Now() + PrekeyLife, a.prekeys.series}, spi, nil
+	return keys
 }
 
 // renewPrekeys answers a new stream: what an older arbiter was given and did
 // not grant is discarded, so that nothing is ever granted twice.
 func (a *Agent) renewPrekeys() {
-	for _, p := range a.prekeys.secrets {
-		p.secret.Expire()
+	p, now := a.prekeys, a.config.Now()
+	for _, k := range p.secrets {
+		k.secret.Expire()
 	}
-	clear(a.prekeys.secrets)
-	a.offerSeries(a.config.Now())
-}
-
-// offerSeries gives the arbiter a fresh pool in place of the one it has: what
-// it was given before would soon be dead. A grant under way may still name one
-// of those, so their secrets live out their own time.
-func (a *Agent) offerSeries(now time.Duration) {
-	a.prekeys.series++
-	a.prekeys.renewal = now + PrekeyLife/2
-	a.offerPrekeys(StartPrekeys, true)
+	clear(p.secrets)
+	p.begin(now)
+	p.filling = true
+	a.fillPrekeys(now, true)
 }
 
 // refillPrekeys keeps the arbiter's pool above half, and fresh.
 func (a *Agent) refillPrekeys(now time.Duration) {
-	for spi, p := range a.prekeys.secrets {
-		if now > p.until {
-			p.secret.Expire()
-			delete(a.prekeys.secrets, spi)
-		}
-	}
+	p := a.prekeys
+	p.expire(now)
 	if a.stream == nil || !a.stream.fenced {
 		return
 	}
-	if now >= a.prekeys.renewal {
-		a.offerSeries(now)
-	} else if offered := a.prekeys.offered(); offered < MinPrekeys {
-		a.offerPrekeys(StartPrekeys-offered, false)
+	if now >= p.renewal {
+		a.prepareSeries(now)
+		return
+	}
+	if !p.filling && p.offered() < p.size/2 {
+		p.grow(now)
+		p.filling = true
+	}
+	if p.filling {
+		a.fillPrekeys(now, false)
 	}
 }
 
-func (a *Agent) offerPrekeys(count int, fresh bool) {
-	count = min(count, MaxPrekeys-len(a.prekeys.secrets))
-	keys := make([][]byte, 0, count)
-	for range count {
-		p, spi, err := a.makePrekey()
-		if err != nil {
-			a.config.Log.Error("no prekey", "error", err)
-			break
-		}
-		a.prekeys.secrets[spi] = p
-		keys = append(keys, p.signed)
+// fillPrekeys adds one batch to what the arbiter has.
+func (a *Agent) fillPrekeys(now time.Duration, fresh bool) {
+	p := a.prekeys
+	if keys := a.poolPrekeys(p.size-p.offered(), p.series); fresh || len(keys) > 0 {
+		a.say(&protocol.Node{Prekeys: &protocol.Prekeys{Fresh: fresh, Keys: keys}})
 	}
-	a.say(&protocol.Node{Prekeys: &protocol.Prekeys{Fresh: fresh, Keys: keys}})
+	if p.offered() >= p.size {
+		p.filling, p.fullAt = false, now
+	}
 }
 
-// take removes and returns the secret for an SPI; nil when there is none.
-func (p *prekeyPool) take(spi uint32) *mka.PrekeySecret {
-	pooled := p.secrets[spi]
-	delete(p.secrets, spi)
-	return pooled.secret
+// prepareSeries makes a fresh pool, batch by batch, and gives it to the
+// arbiter whole, in place of the one it has, which would soon be dead.
+func (a *Agent) prepareSeries(now time.Duration) {
+	p := a.prekeys
+	if len(p.coming) == 0 {
+		p.shrink()
+	}
+	p.coming = append(p.coming, a.poolPrekeys(p.size-len(p.coming), p.series+1)...)
+	if len(p.coming) < p.size {
+		return
+	}
+	keys := p.coming
+	p.begin(now)
+	p.filling, p.fullAt = false, now
+	a.say(&protocol.Node{Prekeys: &protocol.Prekeys{Fresh: true, Keys: keys}})
 }

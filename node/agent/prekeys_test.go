@@ -1,0 +1,209 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+func prekeys(m *protocol.Node) *protocol.Prekeys { return m.Prekeys }
+
+// use takes so many of the offered prekeys, as grants do.
+func (f *fixture) use(count int) {
+	f.Helper()
+	for spi, k := range f.prekeys.secrets {
+		if count == 0 {
+			return
+		}
+		if k.series == f.prekeys.series {
+			f.prekeys.take(spi)
+			count--
+		}
+	}
+	if count > 0 {
+		f.Fatalf("%d prekeys too few", count)
+	}
+}
+
+// keep lets time pass by seconds while the arbiter is heard.
+func (f *fixture) keep(d time.Duration) {
+	for ; d > 0; d -= time.Second {
+		f.advance(time.Second)
+		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	}
+}
+
+// fill lets the pool become full.
+func (f *fixture) fill() {
+	for f.advance(TickEvery); f.prekeys.filling; f.advance(TickEvery) {
+	}
+}
+
+// TestPrekeysFollowTheStream: a new stream gets a new pool, half of it is
+// enough, and it is offered anew before it dies.
+func TestPrekeysFollowTheStream(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	first := f.offered()
+	if len(first) != MinPrekeys {
+		t.Fatalf("%d prekeys at the start", len(first))
+	}
+	f.obey(6)
+	second := f.offered()
+	if f.prekeys.secrets[spiOf(t, first[0])].secret != nil || len(second) != MinPrekeys {
+		t.Error("prekeys of an older stream can still be granted")
+	}
+	f.advance(PrekeyBusy)
+	for _, sp := range second[:MinPrekeys/2] {
+		f.prekeys.take(spiOf(t, sp))
+	}
+	if f.advance(TickEvery); len(f.offered()) != 0 {
+		t.Error("refilled although half is left")
+	}
+	f.prekeys.take(spiOf(t, second[MinPrekeys-1]))
+	if f.advance(TickEvery); len(f.offered()) != MinPrekeys/2+1 || f.prekeys.offered() != MinPrekeys {
+		t.Error("not refilled below half")
+	}
+	old, stale := second[MinPrekeys-2], second[MinPrekeys-3]
+	for f.prekeys.series == 2 {
+		f.keep(time.Second)
+	}
+	fresh := saying(f, prekeys)
+	if len(fresh) != 1 || !fresh[0].Fresh || len(fresh[0].Keys) != MinPrekeys {
+		t.Fatalf("not offered anew at half life: %d messages", len(fresh))
+	}
+	if ack := f.customer(old, nil).granted(); !ack.Ok {
+		t.Errorf("a grant under way at the renewal is refused: %s", ack.Reason)
+	}
+	f.keep(PrekeyGrace + time.Second)
+	if ack := f.customer(stale, nil).granted(); ack.Ok {
+		t.Error("a prekey outlives its series")
+	}
+}
+
+// TestPrekeyOutlivesNoLife: without an arbiter nothing is renewed, and
+// prekeys die at their own time.
+func TestPrekeyOutlivesNoLife(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.do(streamLost{f.Agent.stream})
+	f.clock.Add(int64(PrekeyLife) - int64(TickEvery))
+	if f.advance(TickEvery); f.prekeys.offered() != MinPrekeys {
+		t.Error("died early")
+	}
+	if f.advance(TickEvery); len(f.prekeys.secrets) != 0 {
+		t.Errorf("%d live longer than %v", len(f.prekeys.secrets), PrekeyLife)
+	}
+}
+
+// TestPoolGrowsWithDemand: drained below half within PrekeyBusy it doubles, up
+// to the cap; drained slowly it stays.
+func TestPoolGrowsWithDemand(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.advance(PrekeyBusy)
+	f.use(MinPrekeys/2 + 1)
+	f.fill()
+	if f.prekeys.size != MinPrekeys {
+		t.Fatalf("%d after a slow drain", f.prekeys.size)
+	}
+	f.advance(PrekeyBusy - 2*TickEvery)
+	f.use(MinPrekeys/2 + 1)
+	f.fill()
+	if f.prekeys.size != 2*MinPrekeys || f.prekeys.offered() != 2*MinPrekeys {
+		t.Fatalf("%d of %d after a fast drain", f.prekeys.offered(), f.prekeys.size)
+	}
+	f.offered()
+	f.use(MinPrekeys + 1)
+	f.fill()
+	if f.prekeys.size != 4*MinPrekeys || f.prekeys.offered() != 4*MinPrekeys {
+		t.Fatalf("%d of %d after another", f.prekeys.offered(), f.prekeys.size)
+	}
+	for _, said := range saying(f, prekeys) {
+		if len(said.Keys) > PrekeyBatch || said.Fresh {
+			t.Errorf("I10: %d keys made in one tick", len(said.Keys))
+		}
+	}
+	p := &prekeyPool{size: MaxPrekeys / 2}
+	for range 2 {
+		if p.grow(0); p.size != MaxPrekeys {
+			t.Errorf("I10: %d at the cap", p.size)
+		}
+	}
+}
+
+// TestPoolShrinksSlowly: by half for each series of which less than a quarter
+// was used, never below the least.
+func TestPoolShrinksSlowly(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.prekeys.size = 4 * MinPrekeys
+	f.prekeys.filling = true
+	f.fill()
+	series := func(used, want int) {
+		t.Helper()
+		f.use(used)
+		f.said = nil
+		for number := f.prekeys.series; f.prekeys.series == number; {
+			f.keep(time.Second)
+		}
+		if f.prekeys.size != want {
+			t.Errorf("%d after a series of which %d were used, want %d", f.prekeys.size, used, want)
+		}
+		if fresh := saying(f, prekeys); len(fresh) != 1 || !fresh[0].Fresh || len(fresh[0].Keys) != want {
+			t.Errorf("said %d times", len(fresh))
+		}
+	}
+	series(MinPrekeys, 4*MinPrekeys) // a quarter
+	series(MinPrekeys-1, 2*MinPrekeys)
+	series(0, MinPrekeys)
+	series(0, MinPrekeys)
+}
+
+// TestSeriesIsReplacedWhole: the arbiter is never left with a part of a pool,
+// however long the next takes.
+func TestSeriesIsReplacedWhole(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.prekeys.size, f.prekeys.filling = 4*MinPrekeys, true
+	f.fill()
+	f.use(MinPrekeys)
+	f.said = nil
+	f.clock.Store(int64(f.prekeys.renewal) - int64(TickEvery))
+	for range 4*MinPrekeys/PrekeyBatch - 1 {
+		f.advance(TickEvery)
+		if said := saying(f, prekeys); len(said) != 0 || f.prekeys.offered() != 3*MinPrekeys {
+			t.Fatalf("half a series was said: %d", len(said))
+		}
+	}
+	f.advance(TickEvery)
+	if said := saying(f, prekeys); len(said) != 1 || len(said[0].Keys) != 4*MinPrekeys || f.prekeys.offered() != 4*MinPrekeys {
+		t.Errorf("%d messages, %d offered", len(said), f.prekeys.offered())
+	}
+	f.obey(6) // in the middle of nothing
+	if got := len(f.offered()); got != PrekeyBatch || len(f.prekeys.coming) != 0 {
+		t.Errorf("a new stream begins with %d", got)
+	}
+}
+
+func TestMaxPrekeys(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	k := f.prekeys.secrets[spiOf(t, f.offered()[0])]
+	k.series = 0
+	for spi := uint32(1); len(f.prekeys.secrets) < 2*MaxPrekeys; spi++ {
+		f.prekeys.secrets[spi] = k
+	}
+	if keys := f.poolPrekeys(1, f.prekeys.series); len(keys) != 0 || len(f.prekeys.secrets) != 2*MaxPrekeys {
+		t.Errorf("I10: %d prekeys beyond the limit", len(keys))
+	}
+	delete(f.prekeys.secrets, 1)
+	if keys := f.poolPrekeys(2, f.prekeys.series); len(keys) != 1 {
+		t.Errorf("%d prekeys at the limit, room for one", len(keys))
+	}
+	if f.prekeys.take(1) != nil || f.prekeys.take(2) == (*mka.PrekeySecret)(nil) {
+		t.Error("a secret that is gone is given out, or one that is there is not")
+	}
+}
