@@ -98,6 +98,7 @@ func (c Command) changes() []change {
 	add(c.EndSession != nil, c.EndSession)
 	add(c.PutSecrets != nil, c.PutSecrets)
 	add(c.Reincarnate != nil, c.Reincarnate)
+	add(c.CountVoters != nil, c.CountVoters)
 	return set
 }
 

@@ -7,8 +7,10 @@ import (
 )
 
 // CommandVersion is the newest version of the command codec this build reads.
-// A build that adds a command or changes one's meaning raises it.
-const CommandVersion = 1
+// A build that adds a command or changes one's meaning raises it. A command is
+// written in the oldest version that says all of it, so that replicas of an older
+// build go on until something comes that they would not understand.
+const CommandVersion = 2
 
 const commandMagic = "mcrc"
 
@@ -33,12 +35,26 @@ func EncodeCommand(c Command) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	raw := append([]byte(commandMagic), CommandVersion)
+	raw := append([]byte(commandMagic), c.version())
 	raw = append(raw, body...)
 	if len(raw) > MaxCommand {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrMalformed, len(raw), MaxCommand)
 	}
 	return raw, nil
+}
+
+// version is the oldest one that says all of a command. Version 2 knows the
+// recovery key, and takes a policy without headless time for one that follows the
+// count of voters; version 1 wrote DefaultHeadless into it.
+func (c Command) version() byte {
+	switch {
+	case c.CountVoters != nil,
+		c.Found != nil && (len(c.Found.Cluster.Recovery) > 0 || c.Found.Policy.Headless == 0),
+		c.PutPolicy != nil && c.PutPolicy.Policy.Headless == 0,
+		c.PutSecrets != nil && len(c.PutSecrets.Recovery) > 0:
+		return 2
+	}
+	return 1
 }
 
 // DecodeCommand reads a log entry. Unknown fields are ignored. Every error
@@ -61,7 +77,21 @@ func DecodeCommand(raw []byte) (Command, error) {
 	case set > 1 || c.ID == (CommandID{}):
 		return Command{}, fmt.Errorf("%w: %w: %d changes, id %s", ErrUnknown, ErrMalformed, set, c.ID)
 	}
+	if raw[header-1] == 1 {
+		c.upgrade()
+	}
 	return c, nil
+}
+
+// upgrade makes a command of version 1 say what it meant: a policy without
+// headless time had the default.
+func (c Command) upgrade() {
+	switch {
+	case c.Found != nil && c.Found.Policy.Headless == 0:
+		c.Found.Policy.Headless = DefaultHeadless
+	case c.PutPolicy != nil && c.PutPolicy.Policy.Headless == 0:
+		c.PutPolicy.Policy.Headless = DefaultHeadless
+	}
 }
 
 // unknownChange tells a command that this build does not know from an empty one.

@@ -30,6 +30,7 @@ func script(t testing.TB) []Command {
 		{MarkSlice: &MarkSlice{Session: session(1), Epoch: 2, State: SliceUp}},
 		{ResumeKey: &ResumeKey{Session: session(1), Request: request(3), Key: key(4), Hello: hash}},
 		{MovePart: &MovePart{Prefix: testPartA, Epoch: 1, Egress: node(1), Second: node(0)}},
+		{CountVoters: &CountVoters{Voters: 3}},
 		{PutSecrets: &PutSecrets{Generation: 1, Wraps: map[string][]byte{node(1).String(): hash}}},
 		{OpenSession: f.opening(2, "alice", c)},
 		{EndSession: &EndSession{Session: session(1), Reason: "bye", Bytes: 3}},
@@ -208,7 +209,7 @@ func TestDecodeCommand(t *testing.T) {
 	}{
 		"good":          {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3}}`, nil},
 		"unknown field": {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3,"x":1},"note":"y"}`, nil},
-		"newer version": {"mcrc\x02anything", ErrNewer},
+		"newer version": {"mcrc\x03anything", ErrNewer},
 		"new command":   {"mcrc\x01{" + id + `,"split_part":{"x":1}}`, ErrNewer},
 		"version 0":     {"mcrc\x00{}", ErrMalformed},
 		"no change":     {"mcrc\x01{" + id + `,"note":"y"}`, ErrMalformed},
@@ -253,7 +254,7 @@ func FuzzCommand(f *testing.F) {
 		}
 		f.Add(raw)
 	}
-	f.Add([]byte("mcrc\x02{}"))
+	f.Add([]byte("mcrc\x03{}"))
 	base := New()
 	for i, c := range script(f)[:9] {
 		Apply(base, uint64(i+1), 1, c)
@@ -301,7 +302,7 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add(raw[snapshotHeader : len(raw)-32])
 	f.Add([]byte(`{"nodes":{},"leases":{"10.0.0.1":null}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, candidate := range [][]byte{raw, sealSnapshot(raw)} {
+		for _, candidate := range [][]byte{raw, sealSnapshot(1, raw), sealSnapshot(2, raw)} {
 			s, err := DecodeSnapshot(candidate)
 			if err != nil {
 				continue

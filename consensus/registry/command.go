@@ -31,6 +31,7 @@ type Command struct {
 	EndSession   *EndSession   `json:"end_session,omitempty"`
 	PutSecrets   *PutSecrets   `json:"put_secrets,omitempty"`
 	Reincarnate  *Reincarnate  `json:"reincarnate,omitempty"`
+	CountVoters  *CountVoters  `json:"count_voters,omitempty"`
 }
 
 // Found is the first command of a mesh: it makes the cluster, its first node
@@ -154,17 +155,25 @@ type EndSession struct {
 	Bytes   uint64    `json:"bytes"`
 }
 
-// PutSecrets replaces sealed secrets and wraps of the data key.
+// PutSecrets replaces sealed secrets and wraps of the data key. A Recovery key is
+// accepted only where the mesh has none.
 type PutSecrets struct {
 	Generation uint64            `json:"generation"` // of the data key, never less than before
 	Secrets    map[string]Sealed `json:"secrets"`
 	Wraps      map[string][]byte `json:"wraps"`
+	Recovery   []byte            `json:"recovery,omitempty"` // see Cluster.Recovery
 }
 
 // Reincarnate raises the incarnation after a restore or recover: tokens are
 // void, sessions may resume.
 type Reincarnate struct {
 	Incarnation uint64 `json:"incarnation"`
+}
+
+// CountVoters records how many nodes vote: the Raft configuration's word, which
+// the headless time depends on.
+type CountVoters struct {
+	Voters int `json:"voters"`
 }
 
 // Result is what Apply answers. Code is empty when the command took effect

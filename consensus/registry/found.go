@@ -34,9 +34,11 @@ func (c *Found) apply(s *State, _ entry) (Result, *Error) {
 	}
 	s.Cluster = c.Cluster
 	s.Cluster.Pool = slices.Clone(c.Cluster.Pool)
+	s.Cluster.Recovery = append([]byte(nil), c.Cluster.Recovery...)
 	s.Cluster.Incarnation = max(1, c.Cluster.Incarnation)
 	s.Policy = policy
 	s.Policy.Version = 1
+	s.Voters = 1
 	s.Nodes[founder.ID] = founder
 	s.Indexes[founder.Index] = IndexHold{Node: founder.ID}
 	s.Parts = slices.Clone(c.Parts)
@@ -71,6 +73,8 @@ func (c *Found) checkCluster() *Error {
 		return ErrInvalid.with("no cluster id")
 	case len(cl.CA) == 0 || len(cl.CA) > MaxBlob:
 		return ErrInvalid.with("CA certificate of %d bytes", len(cl.CA))
+	case len(cl.Recovery) > MaxBlob:
+		return ErrInvalid.with("recovery key of %d bytes", len(cl.Recovery))
 	case len(cl.Pool) == 0 || len(cl.Pool) > MaxPools:
 		return ErrInvalid.with("%d pool prefixes, want 1 to %d", len(cl.Pool), MaxPools)
 	case cl.Egress != EgressRouted && cl.Egress != EgressMasquerade:

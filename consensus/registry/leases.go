@@ -93,7 +93,7 @@ func (s *State) freshAddress(r span, next netip.Addr) (netip.Addr, bool) {
 // holdUntil is when an address or index given up now may go to somebody else:
 // when the last node that might still run an SA for it has stopped (I13).
 func (s *State) holdUntil() Tick {
-	return max(s.Tick+Tick(s.Policy.Headless), s.HeadlessFloor) + HoldMargin
+	return max(s.Tick+Tick(s.Headless()), s.HeadlessFloor) + HoldMargin
 }
 
 func (s *State) takeLease(a netip.Addr, client string, id SessionID) {

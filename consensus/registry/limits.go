@@ -17,6 +17,7 @@ const (
 	MaxPrefixes  = 64                     // pushed routes of a client or of the policy
 	MaxSecrets   = 64                     // sealed secrets
 	MaxWraps     = 64                     // wraps of the data key: voters and recovery
+	MaxVoters    = 9                      // five by the operator's choice, and those that replace some
 	MaxPastBoots = 8                      // superseded boots remembered per node
 	MaxSpent     = 4_096                  // granted SPIs remembered per boot beyond the living ones
 	MaxApplied   = 4_096                  // commands remembered for deduplication
@@ -33,6 +34,7 @@ const (
 // Times of the registry, in ticks.
 const (
 	DefaultHeadless = 15 * 60      // seconds data runs without word from an arbiter, unless policy says
+	HeadlessAlone   = 24 * 60 * 60 // the same while one node votes: nobody can take over
 	EndedKept       = 24 * 60 * 60 // how long an ended session or a spent token stays listed
 	HoldMargin      = 60           // added to headless before a lease or index is free again (I13)
 	ReservedLeases  = 16           // addresses at the start of a pool that no client gets

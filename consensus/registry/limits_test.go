@@ -37,6 +37,10 @@ func TestLimitsOfFounding(t *testing.T) {
 			return MaxSecrets
 		},
 		"CA":   func(c *Found, n int) int { c.Cluster.CA = make([]byte, n); return MaxBlob },
+		"recovery key": func(c *Found, n int) int {
+			c.Cluster.Recovery = make([]byte, n)
+			return MaxBlob
+		},
 		"box":  func(c *Found, n int) int { c.Secrets["x"] = Sealed{1, make([]byte, n)}; return MaxBlob },
 		"wrap": func(c *Found, n int) int { c.Wraps["x"] = make([]byte, n); return MaxBlob },
 		"wrap key": func(c *Found, n int) int {

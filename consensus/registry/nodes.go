@@ -166,7 +166,9 @@ func (c *RemoveNode) apply(s *State, _ entry) (Result, *Error) {
 	n.Removed, n.RemovedAt, n.Is = true, s.Tick, 0
 	n.Spent, n.SpentKept = nil, 0
 	s.Indexes[n.Index] = IndexHold{Node: n.ID, Free: s.holdUntil()}
-	delete(s.Wraps, n.ID.String())
+	if len(s.Cluster.Recovery) == 0 {
+		delete(s.Wraps, n.ID.String()) // else it stays until the data key is renewed: see Holders
+	}
 	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID })
 	s.withdrawEgress(n.ID)
 	return Result{}, nil

@@ -7,19 +7,51 @@ func (c *PutPolicy) apply(s *State, _ entry) (Result, *Error) {
 	if err != nil {
 		return Result{}, err
 	}
-	// A node that is out of reach now goes on by the policy it knows.
-	s.HeadlessFloor = max(s.HeadlessFloor, s.Tick+Tick(s.Policy.Headless))
+	s.raiseHeadlessFloor()
 	policy.Version = s.Policy.Version + 1
 	s.Policy = policy
 	return Result{}, nil
 }
 
+func (c *CountVoters) apply(s *State, _ entry) (Result, *Error) {
+	if c.Voters < 1 || c.Voters > MaxVoters {
+		return Result{}, ErrInvalid.with("%d voters, want 1 to %d", c.Voters, MaxVoters)
+	}
+	s.raiseHeadlessFloor()
+	s.Voters = c.Voters
+	return Result{}, nil
+}
+
+// Headless is how many seconds data runs without word from an arbiter: what the
+// policy says, else HeadlessAlone while one node votes, else DefaultHeadless.
+// Voters that were never counted are taken for one: the longer time is the one
+// that gives no address away too early.
+func (s *State) Headless() uint64 {
+	switch {
+	case s.Policy.Headless != 0:
+		return s.Policy.Headless
+	case s.Voters <= 1:
+		return HeadlessAlone
+	}
+	return DefaultHeadless
+}
+
+// PolicyInForce is the policy as nodes go by it: with the headless time of now.
+func (s *State) PolicyInForce() Policy {
+	p := s.Policy
+	p.Headless = s.Headless()
+	return p
+}
+
+// raiseHeadlessFloor goes before a change of the headless time: a node that is
+// out of reach now goes on by the one it knows.
+func (s *State) raiseHeadlessFloor() {
+	s.HeadlessFloor = max(s.HeadlessFloor, s.Tick+Tick(s.Headless()))
+}
+
 // checked is the policy with its defaults filled in.
 func (p Policy) checked() (Policy, *Error) {
 	p.Prefixes = slices.Clone(p.Prefixes)
-	if p.Headless == 0 {
-		p.Headless = DefaultHeadless
-	}
 	if p.Overload == "" {
 		p.Overload = OverloadAbsorb
 	}

@@ -11,7 +11,13 @@ const RestoredEpochs = 1 << 20
 // Slices are void, for their agents have gone on: clients resume.
 func (s *State) Succeed(present *State) {
 	s.Tick = max(s.Tick, present.Tick)
-	s.HeadlessFloor = max(s.HeadlessFloor, present.HeadlessFloor, present.Tick+Tick(present.Policy.Headless))
+	s.HeadlessFloor = max(s.HeadlessFloor, present.HeadlessFloor)
+	if present.Founded() {
+		s.HeadlessFloor = max(s.HeadlessFloor, present.Tick+Tick(present.Headless()))
+	}
+	if len(s.Cluster.Recovery) == 0 {
+		s.Cluster.Recovery = present.Cluster.Recovery
+	}
 	s.Cluster.Incarnation = max(s.Cluster.Incarnation, present.Cluster.Incarnation)
 	s.refuseAlso(present)
 	s.holdAlso(present)

@@ -1,9 +1,30 @@
 package registry
 
-import "maps"
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
 
 // RecoveryWrap is the name of the data key's wrap to the offline recovery key.
 const RecoveryWrap = "recovery"
+
+// Holders are the nodes that the present data key is wrapped to. Whoever left
+// stays among them until the key is renewed: to take a wrap out of the registry
+// takes the key from nobody.
+func (s *State) Holders() []identity.NodeID {
+	var holders []identity.NodeID
+	for name := range s.Wraps {
+		var id identity.NodeID
+		if id.UnmarshalText([]byte(name)) == nil {
+			holders = append(holders, id)
+		}
+	}
+	slices.SortFunc(holders, func(x, y identity.NodeID) int { return bytes.Compare(x[:], y[:]) })
+	return holders
+}
 
 // apply merges at the present generation of the data key. A new generation
 // replaces everything, and must bring every secret along: what stayed under the
@@ -14,6 +35,9 @@ func (c *PutSecrets) apply(s *State, _ entry) (Result, *Error) {
 	}
 	if c.Generation < s.DataKey {
 		return Result{}, ErrStale.with("data key %d, present is %d", c.Generation, s.DataKey)
+	}
+	if len(c.Recovery) > 0 && len(s.Cluster.Recovery) > 0 && !bytes.Equal(c.Recovery, s.Cluster.Recovery) {
+		return Result{}, ErrExists.with("the mesh has another recovery key")
 	}
 	secrets, wraps := maps.Clone(s.Secrets), maps.Clone(s.Wraps)
 	if c.Generation > s.DataKey {
@@ -29,12 +53,18 @@ func (c *PutSecrets) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, ErrExhausted.with("%d secrets, %d wraps", len(secrets), len(wraps))
 	}
 	s.Secrets, s.Wraps, s.DataKey = secrets, wraps, c.Generation
+	if len(c.Recovery) > 0 {
+		s.Cluster.Recovery = slices.Clone(c.Recovery)
+	}
 	return Result{}, nil
 }
 
 func (c *PutSecrets) check() *Error {
 	if len(c.Secrets) > MaxSecrets || len(c.Wraps) > MaxWraps {
 		return ErrExhausted.with("%d secrets, %d wraps", len(c.Secrets), len(c.Wraps))
+	}
+	if len(c.Recovery) > MaxBlob {
+		return ErrInvalid.with("recovery key of %d bytes", len(c.Recovery))
 	}
 	for name, sealed := range c.Secrets {
 		if !validName(name) || len(sealed.Box) > MaxBlob || sealed.Generation != c.Generation {
@@ -55,7 +85,8 @@ func (c *PutSecrets) checkComplete(s *State) *Error {
 			return ErrInvalid.with("a secret is missing under the new data key")
 		}
 	}
-	if _, had := s.Wraps[RecoveryWrap]; had && c.Wraps[RecoveryWrap] == nil {
+	_, had := s.Wraps[RecoveryWrap]
+	if (had || len(s.Cluster.Recovery) > 0) && c.Wraps[RecoveryWrap] == nil {
 		return ErrInvalid.with("the recovery wrap of the new data key is missing")
 	}
 	if len(c.Wraps) == 0 {

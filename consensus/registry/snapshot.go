@@ -10,7 +10,9 @@ import (
 )
 
 // SnapshotVersion is the newest version of the snapshot codec this build reads.
-const SnapshotVersion = 1
+// Version 2 adds the recovery key and the count of voters; a state without either
+// is written as version 1, and read from it.
+const SnapshotVersion = 2
 
 const (
 	snapshotMagic  = "mcrs"
@@ -30,17 +32,24 @@ func EncodeSnapshot(s *State) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: snapshot: %w", err)
 	}
-	raw := sealSnapshot(body)
+	raw := sealSnapshot(s.version(), body)
 	if len(raw) > MaxSnapshot {
 		return nil, fmt.Errorf("registry: snapshot of %d bytes, at most %d", len(raw), MaxSnapshot)
 	}
 	return raw, nil
 }
 
-func sealSnapshot(body []byte) []byte {
+func (s *State) version() byte {
+	if len(s.Cluster.Recovery) > 0 || s.Voters > 0 {
+		return 2
+	}
+	return 1
+}
+
+func sealSnapshot(version byte, body []byte) []byte {
 	raw := make([]byte, 0, snapshotHeader+len(body)+sha256.Size)
 	raw = append(raw, snapshotMagic...)
-	raw = append(raw, SnapshotVersion)
+	raw = append(raw, version)
 	raw = binary.BigEndian.AppendUint64(raw, uint64(len(body)))
 	raw = append(raw, body...)
 	sum := sha256.Sum256(raw)

@@ -88,13 +88,18 @@ type State struct {
 	Sessions map[SessionID]*Session       `json:"sessions"`
 	Requests map[RequestID]SessionID      `json:"requests"`
 	Secrets  map[string]Sealed            `json:"secrets"`
-	Wraps    map[string][]byte            `json:"wraps"` // NodeID or "recovery" → wrapped data key
+	Wraps    map[string][]byte            `json:"wraps"` // NodeID or RecoveryWrap → wrapped data key
 	DataKey  uint64                       `json:"data_key"`
 	Applied  []AppliedCommand             `json:"applied"` // newest last, at most MaxApplied
 
-	// HeadlessFloor is the last tick at which a node that knows only a replaced
-	// policy may still run headless; holds never end before it (I13).
+	// HeadlessFloor is the last tick at which a node that missed a shortening of
+	// the headless time may still run by the longer one; holds never end before it
+	// (I13).
 	HeadlessFloor Tick `json:"headless_floor"`
+
+	// Voters is how many nodes vote, as the arbiter counted them; 0 in a state
+	// from before they were counted.
+	Voters int `json:"voters,omitempty"`
 }
 
 // Cluster is what init decides for the life of the mesh.
@@ -104,6 +109,10 @@ type Cluster struct {
 	CA          []byte             `json:"ca"`          // certificate, DER
 	Pool        []netip.Prefix     `json:"pool"`
 	Egress      EgressKind         `json:"egress"`
+
+	// Recovery is the offline recovery key's public half: every generation of the
+	// data key is wrapped to it. A mesh founded without it cannot renew the key.
+	Recovery []byte `json:"recovery,omitempty"`
 }
 
 // Node is a host that has joined. May is what its token allowed, Is what the
@@ -163,7 +172,7 @@ type Client struct {
 // Policy is the current version of what the mesh allows.
 type Policy struct {
 	Version   uint64         `json:"version"`
-	Headless  uint64         `json:"headless"`  // seconds data runs without word from an arbiter
+	Headless  uint64         `json:"headless"`  // seconds data runs without word from an arbiter; 0: see State.Headless
 	Overload  Overload       `json:"overload"`  // absorb or deny
 	Bandwidth uint64         `json:"bandwidth"` // bit/s assumed when nothing is said
 	Slices    int            `json:"slices"`    // most slices of one session; 0: MaxSlices

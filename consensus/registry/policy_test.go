@@ -1,0 +1,109 @@
+package registry
+
+import "testing"
+
+// TestHeadless: the policy's word, else by the count of voters (design 2).
+func TestHeadless(t *testing.T) {
+	for _, tc := range []struct {
+		policy uint64
+		voters int
+		want   uint64
+	}{
+		{0, 0, HeadlessAlone}, {0, 1, HeadlessAlone}, {0, 2, DefaultHeadless}, {0, 3, DefaultHeadless},
+		{60, 1, 60}, {60, 3, 60}, {2 * HeadlessAlone, 3, 2 * HeadlessAlone},
+	} {
+		s := &State{Policy: Policy{Headless: tc.policy}, Voters: tc.voters}
+		if got := s.Headless(); got != tc.want || s.PolicyInForce().Headless != tc.want {
+			t.Errorf("policy %d s, %d voters: %d s, want %d", tc.policy, tc.voters, got, tc.want)
+		}
+	}
+}
+
+// unset is a mesh whose policy names no headless time.
+func unset(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	f.wait(100)
+	f.s.Policy.Headless, f.s.HeadlessFloor = 0, 0 // as founded so
+	return f
+}
+
+func (f *fixture) voters(n int) {
+	f.t.Helper()
+	f.must(Command{CountVoters: &CountVoters{Voters: n}})
+}
+
+// I13: what a node believed while one node voted holds addresses and indexes on
+// after two more got their votes, and the other way round nothing is shortened.
+func TestHoldOutlivesCountOfVoters(t *testing.T) {
+	f := unset(t)
+	f.client("alice")
+	f.voters(3)
+	lease := f.open(1, "alice").Leases[0]
+	f.end(1)
+	if got := f.s.Leases[lease].Free; got != 100+HeadlessAlone+HoldMargin {
+		t.Errorf("free at %d: a node that missed the new voters may run longer", got)
+	}
+	f.wait(HeadlessAlone)
+	f.open(2, "alice")
+	f.end(2)
+	if got := f.s.Leases[lease].Free; got != 100+HeadlessAlone+DefaultHeadless+HoldMargin {
+		t.Errorf("free at %d: nobody believes the longer time any more", got)
+	}
+	f.voters(1)
+	f.join(1)
+	f.must(Command{RemoveNode: &RemoveNode{ID: node(1)}})
+	if got := f.s.Indexes[2].Free; got != 100+2*HeadlessAlone+HoldMargin {
+		t.Errorf("index free at %d with one voter", got)
+	}
+}
+
+// I13: a policy that names a shorter time than the voters' count gave.
+func TestHoldOutlivesUnsetPolicy(t *testing.T) {
+	f := unset(t)
+	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: 10}}})
+	f.join(1)
+	f.must(Command{RemoveNode: &RemoveNode{ID: node(1)}})
+	if got := f.s.Indexes[2].Free; got != 100+HeadlessAlone+HoldMargin {
+		t.Errorf("free at %d: by the new policy only", got)
+	}
+}
+
+// I13: a snapshot of a mesh with three voters takes over from one with one.
+func TestRestoreKeepsTheLongerHeadless(t *testing.T) {
+	f := unset(t)
+	s := f.s.Clone()
+	s.Voters = 3
+	s.Succeed(f.s)
+	if s.HeadlessFloor != 100+HeadlessAlone {
+		t.Errorf("floor %d", s.HeadlessFloor)
+	}
+	s = f.s.Clone()
+	s.Succeed(New())
+	if s.HeadlessFloor != 0 {
+		t.Errorf("floor %d from a registry that was never founded", s.HeadlessFloor)
+	}
+}
+
+func TestCountVotersLimits(t *testing.T) { // I10
+	f := newFixture(t)
+	f.voters(MaxVoters)
+	f.refuse(ErrInvalid, Command{CountVoters: &CountVoters{Voters: MaxVoters + 1}})
+	f.refuse(ErrInvalid, Command{CountVoters: &CountVoters{}})
+}
+
+// TestUpgradeOfPolicy: what version 1 left out meant the default.
+func TestUpgradeOfPolicy(t *testing.T) {
+	const id = `{"id":"01000000000000000000000000000000",`
+	for raw, want := range map[string]uint64{
+		"mcrc\x01" + id + `"put_policy":{"policy":{}}}`:               DefaultHeadless,
+		"mcrc\x01" + id + `"put_policy":{"policy":{"headless":7}}}`:   7,
+		"mcrc\x02" + id + `"put_policy":{"policy":{}}}`:               0,
+		"mcrc\x02" + id + `"put_policy":{"policy":{"headless":900}}}`: 900,
+	} {
+		c, err := DecodeCommand([]byte(raw))
+		if err != nil || c.PutPolicy.Policy.Headless != want {
+			t.Errorf("%q: %+v, %v", raw, c.PutPolicy, err)
+		}
+	}
+}
