@@ -10,68 +10,79 @@ const (
 	FullLoad = 0.85
 	// RoomBelow is how much less loaded another agent must be to be worth it.
 	RoomBelow = 0.25
-	// CalmLoad is when one agent per flow is enough again.
+	// CalmLoad is when one step less is enough again.
 	CalmLoad = 0.6
-	// SprayAfter and CalmAfter are how long either must hold.
-	SprayAfter = time.Second
-	CalmAfter  = 5 * time.Second
-	// TrialTime is how long spraying has to prove itself, and TrialGain by how
-	// much more bytes a second than in the SprayAfter before.
+	// StepAfter and CalmAfter are how long either must hold.
+	StepAfter = time.Second
+	CalmAfter = 5 * time.Second
+	// TrialTime is how long a step up has to prove itself against the StepAfter
+	// before it: the last one, to spraying, by SprayGain times the bytes a
+	// second; any other by not losing more than StepKeep leaves.
 	TrialTime = 2 * time.Second
-	TrialGain = 1.05
+	SprayGain = 1.05
+	StepKeep  = 0.95
 	// RetryMin is the pause after a trial that failed; each further failure
 	// doubles it, to RetryMax.
 	RetryMin = 30 * time.Second
 	RetryMax = 10 * time.Minute
+	// MaxSteps bounds the ladder.
+	MaxSteps = 2
 )
 
-// Auto chooses for mode auto: Pin, every flow on one slice, never slower than
-// one agent; or Burst, when the agent of some slice is full while another has
-// room, as long as that moves more (patent step 4a: "or use fewer agents in
-// the session"). The zero value starts calm. It is owned by one goroutine.
+// Auto chooses for mode auto how far a session is spread: step 0 is the
+// calmest way its owner has, the last step sprays. It takes a step up while
+// the agent of some slice is full and another has room, as long as that moves
+// more, and one down when all have room (patent step 4a: "or use fewer agents
+// in the session"). It starts calm and is owned by one goroutine.
 type Auto struct {
-	spraying bool
-	trial    bool          // spraying, not proven yet
-	pending  bool          // the other choice has been due
-	since    time.Duration // for so long; of a trial: its start
-	carried  uint64        // at since
-	rate     float64       // bytes per second before the trial
-	retryAt  time.Duration // no trial before
-	pause    time.Duration // after the next failure
+	steps int // the last one's number
+	step  int
+
+	trial   bool          // the present step is not proven yet
+	wish    int           // +1, -1: a step that is due, 0: none
+	since   time.Duration // of the wish, or of the trial
+	carried uint64        // at since
+	rate    float64       // bytes per second before the trial
+
+	retryAt [MaxSteps + 1]time.Duration // no trial of that step before
+	pause   [MaxSteps + 1]time.Duration // after its last failure
 }
+
+// NewAuto has steps 0 to last, 1 or 2.
+func NewAuto(last int) Auto { return Auto{steps: min(max(last, 1), MaxSteps)} }
 
 // Choose takes the loads, 0..1, of the agents of all usable slices, and the
 // bytes that the session has carried so far.
-func (a *Auto) Choose(now time.Duration, loads []float64, carried uint64) Mode {
-	switch {
-	case a.trial:
+func (a *Auto) Choose(now time.Duration, loads []float64, carried uint64) (step int) {
+	if a.trial {
 		a.judge(now, carried)
-	case a.spraying:
-		if a.held(now, carried, calm(loads), CalmAfter) {
-			a.spraying = false
-		}
-	case a.held(now, carried, now >= a.retryAt && worthSpraying(loads), SprayAfter):
+		return a.step
+	}
+	wish := a.due(now, loads)
+	switch held := now - a.since; {
+	case wish != a.wish:
+		a.wish, a.since, a.carried = wish, now, carried
+	case wish > 0 && held >= StepAfter:
 		a.rate = a.pace(now, carried)
-		a.spraying, a.trial, a.since, a.carried = true, true, now, carried
+		a.step++
+		a.wish, a.trial, a.since, a.carried = 0, true, now, carried
+	case wish < 0 && held >= CalmAfter:
+		a.step--
+		a.wish = 0
 	}
-	if a.spraying {
-		return Burst
-	}
-	return Pin
+	return a.step
 }
 
-// held reports whether a change has been due for so long.
-func (a *Auto) held(now time.Duration, carried uint64, due bool, wait time.Duration) bool {
+// due is the step that the loads ask for.
+func (a *Auto) due(now time.Duration, loads []float64) int {
+	lowest, highest := extremes(loads)
 	switch {
-	case !due:
-		a.pending = false
-	case !a.pending:
-		a.pending, a.since, a.carried = true, now, carried
-	case now-a.since >= wait:
-		a.pending = false
-		return true
+	case a.step > 0 && highest < CalmLoad:
+		return -1
+	case a.step < a.steps && now >= a.retryAt[a.step+1] && highest >= FullLoad && highest-lowest >= RoomBelow:
+		return +1
 	}
-	return false
+	return 0
 }
 
 // judge ends a trial when its time is over.
@@ -80,27 +91,23 @@ func (a *Auto) judge(now time.Duration, carried uint64) {
 		return
 	}
 	a.trial = false
-	if a.pace(now, carried) >= TrialGain*a.rate {
-		a.pause = 0
+	gain := StepKeep
+	if a.step == a.steps {
+		gain = SprayGain
+	}
+	pause := &a.pause[a.step]
+	if a.pace(now, carried) >= gain*a.rate {
+		*pause = 0
 		return
 	}
-	a.pause = min(max(2*a.pause, RetryMin), RetryMax)
-	a.spraying, a.retryAt = false, now+a.pause
+	*pause = min(max(2**pause, RetryMin), RetryMax)
+	a.retryAt[a.step] = now + *pause
+	a.step--
 }
 
 // pace is the bytes per second since a.since.
 func (a *Auto) pace(now time.Duration, carried uint64) float64 {
 	return float64(carried-a.carried) / (now - a.since).Seconds()
-}
-
-func worthSpraying(loads []float64) bool {
-	lowest, highest := extremes(loads)
-	return highest >= FullLoad && highest-lowest >= RoomBelow
-}
-
-func calm(loads []float64) bool {
-	_, highest := extremes(loads)
-	return highest < CalmLoad
 }
 
 func extremes(loads []float64) (lowest, highest float64) {

@@ -8,28 +8,52 @@ import (
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
+// Steps of mode auto at an egress, calmest first.
+const (
+	stepOwn   = iota // seal everything here
+	stepFlows        // a slice for each flow, this node's or another's
+	stepSpray        // one flow over all slices
+)
+
 // sessionMode is how this node, as egress, spreads one session's runs.
 type sessionMode struct {
-	auto   bool
-	now    slicing.Mode
-	choice slicing.Auto // of mode auto
+	auto  bool
+	fixed slicing.Mode // unless auto
+	step  int          // of auto
+	steps slicing.Auto
 }
+
+// mode is for the picker.
+func (m *sessionMode) mode() slicing.Mode {
+	switch {
+	case !m.auto:
+		return m.fixed
+	case m.step == stepSpray:
+		return slicing.Burst
+	default:
+		return slicing.Pin
+	}
+}
+
+// own says that runs stay with this node's own slices: handing on costs
+// another hop and wins nothing while there is room.
+func (m *sessionMode) own() bool { return m.auto && m.step == stepOwn }
 
 // learnMode takes a session's mode from its route.
 func (v *viewState) learnMode(r protocol.RouteRow) {
 	m := v.modes[r.Session]
 	if m == nil {
-		m = &sessionMode{now: slicing.Pin}
+		m = &sessionMode{steps: slicing.NewAuto(stepSpray)}
 		v.modes[r.Session] = m
 	}
 	mode, err := slicing.ParseMode(string(r.Mode))
 	m.auto = r.Mode == registry.ModeAuto || r.Mode == "" || err != nil
 	if !m.auto {
-		m.now = mode
+		m.fixed = mode
 	}
 }
 
-// superviseModes lets mode auto change between one slice per flow and spraying.
+// superviseModes lets sessions of mode auto spread further, or less.
 func (a *Agent) superviseModes(now time.Duration) {
 	for id, r := range a.view.routes {
 		m := a.view.modes[id]
@@ -44,10 +68,10 @@ func (a *Agent) superviseModes(now time.Duration) {
 				loads = append(loads, a.probes.loadOf(s.Agent))
 			}
 		}
-		if mode := m.choice.Choose(now, loads, a.spread(id).Carried()); mode != m.now {
-			m.now = mode
+		if step := m.steps.Choose(now, loads, a.spread(id).Carried()); step != m.step {
+			m.step = step
 			a.dirty = true
-			a.config.Log.Info("slicing", "session", id, "mode", mode)
+			a.config.Log.Info("slicing", "session", id, "mode", m.mode(), "own_slices_only", m.own())
 		}
 	}
 }

@@ -64,7 +64,7 @@ func (a *Agent) engineTable() *dataplane.Table {
 // others handed on to their agents, none that is silent.
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 	mode := a.view.modes[r.Session]
-	route := &dataplane.Route{Set: &slicing.Set{Mode: mode.now}, Spread: a.spread(r.Session)}
+	route := &dataplane.Route{Set: &slicing.Set{Mode: mode.mode()}, Spread: a.spread(r.Session)}
 	for _, s := range r.Slices {
 		key := sliceKey{r.Session, s.Number, s.Epoch}
 		slice := dataplane.RouteSlice{SPI: s.SPI}
@@ -83,14 +83,13 @@ func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 		route.Slices = append(route.Slices, slice)
 		route.Set.Weights = append(route.Set.Weights, weight)
 	}
-	if mode.auto && mode.now == slicing.Pin {
+	if mode.own() {
 		preferOwn(route)
 	}
 	return route
 }
 
-// preferOwn keeps a calm session's runs here while this node has a slice of it:
-// handing on costs another hop and wins nothing while there is room.
+// preferOwn keeps a calm session's runs here while this node has a slice of it.
 func preferOwn(route *dataplane.Route) {
 	own := false
 	for i, s := range route.Slices {

@@ -83,7 +83,7 @@ type Client struct {
 	redial    chan bool     // asks the dialer to hurry; true through another gateway
 	wordAt    time.Duration
 	aliveAt   time.Duration
-	auto      slicing.Auto
+	auto      slicing.Auto // step 0: a slice per flow, 1: spraying
 	spreading slicing.Mode // how runs are spread now
 	spread    *dataplane.Spread
 	dirty     bool
@@ -113,6 +113,7 @@ func New(config Config) (*Client, error) {
 		failed:    make(chan error, 1),
 		slices:    make(map[sliceKey]*slice),
 		gateways:  gatewayList{all: config.Profile.Gateways},
+		auto:      slicing.NewAuto(1),
 		spreading: slicing.Pin,
 		spread:    dataplane.NewSpread(config.Engine.Queues()),
 		redial:    make(chan bool, 1),

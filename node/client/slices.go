@@ -324,7 +324,11 @@ func (c *Client) superviseMode(now time.Duration) {
 			loads = append(loads, s.pulse.load.Share())
 		}
 	}
-	if mode := c.mode(c.auto.Choose(now, loads, c.spread.Carried())); mode != c.spreading {
+	auto := slicing.Pin
+	if c.auto.Choose(now, loads, c.spread.Carried()) == 1 {
+		auto = slicing.Burst
+	}
+	if mode := c.mode(auto); mode != c.spreading {
 		c.spreading = mode
 		c.dirty = true
 		c.config.Log.Info("slicing", "mode", mode)
