@@ -142,11 +142,9 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	errs[1] = seal(arbiter.SecretGossip, s.gossip)
 	f.Wraps[s.key.ID().String()], errs[2] = vault.Wrap(s.data, s.wrap.Public(), cluster)
 	f.Wraps[registry.RecoveryWrap], errs[3] = vault.Wrap(s.data, s.recovery.Public(), cluster)
-	f.Cluster = registry.Cluster{ID: cluster, Incarnation: 1, CA: s.authority.Certificate(), Pool: config.Pool, Egress: config.Egress}
-	f.Policy = registry.Policy{
-		Headless: uint64(DefaultHeadless.Seconds()), Overload: registry.OverloadAbsorb,
-		Mode: registry.ModeAuto, Prefixes: config.Prefixes,
-	}
+	f.Cluster = registry.Cluster{ID: cluster, Incarnation: 1, CA: s.authority.Certificate(), Pool: config.Pool, Egress: config.Egress,
+		Recovery: s.recovery.Public()}
+	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes}
 	id := s.key.ID()
 	for i := range parts {
 		parts[i].Egress = id

@@ -119,25 +119,21 @@ func (r *recovery) apply(state *registry.State, command registry.Command) error 
 }
 
 // openSecrets sees that this node can open the mesh's secrets: by its own wrap
-// of the data key, or by the recovery key, which then makes it one.
+// of the data key, or by the recovery key, which then makes it one. A mesh that
+// was founded without the recovery key's public half learns it here.
 func (r *recovery) openSecrets(state *registry.State) error {
-	cluster, own := state.Cluster.ID, r.key.ID().String()
-	if wrapped, ok := state.Wraps[own]; ok {
-		data, err := r.wrap.Unwrap(wrapped, cluster, state.DataKey)
-		if err == nil {
-			_, err = data.Open(cluster, arbiter.SecretCA, state.Secrets[arbiter.SecretCA].Box)
-		}
-		if err == nil {
-			return nil
-		}
-	}
-	if r.config.Recovery == "" {
+	opens, knows := r.opensOwn(state), len(state.Cluster.Recovery) > 0
+	switch {
+	case opens && (knows || r.config.Recovery == ""):
+		return nil
+	case r.config.Recovery == "":
 		return ErrRecoveryKey
 	}
 	recipient, err := vault.ParseRecoveryText(r.config.Recovery)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRecoveryKey, err)
 	}
+	cluster := state.Cluster.ID
 	data, err := recipient.Unwrap(state.Wraps[registry.RecoveryWrap], cluster, state.DataKey)
 	if err != nil {
 		return fmt.Errorf("%w, nor with this recovery key: %w", ErrRecoveryKey, err)
@@ -146,9 +142,26 @@ func (r *recovery) openSecrets(state *registry.State) error {
 	if err != nil {
 		return err
 	}
-	return r.apply(state, registry.Command{PutSecrets: &registry.PutSecrets{
-		Generation: data.Generation(), Wraps: map[string][]byte{own: bytes.Clone(wrapped)},
-	}})
+	put := &registry.PutSecrets{
+		Generation: data.Generation(), Wraps: map[string][]byte{r.key.ID().String(): bytes.Clone(wrapped)},
+	}
+	if !knows {
+		put.Recovery = recipient.Public()
+	}
+	return r.apply(state, registry.Command{PutSecrets: put})
+}
+
+// opensOwn says that this node's own wrap of the data key does.
+func (r *recovery) opensOwn(state *registry.State) bool {
+	wrapped, ok := state.Wraps[r.key.ID().String()]
+	if !ok {
+		return false
+	}
+	data, err := r.wrap.Unwrap(wrapped, state.Cluster.ID, state.DataKey)
+	if err == nil {
+		_, err = data.Open(state.Cluster.ID, arbiter.SecretCA, state.Secrets[arbiter.SecretCA].Box)
+	}
+	return err == nil
 }
 
 // saveSnapshot is the registry as the arbiter has it.

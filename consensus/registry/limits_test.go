@@ -36,7 +36,7 @@ func TestLimitsOfFounding(t *testing.T) {
 			}
 			return MaxSecrets
 		},
-		"CA":   func(c *Found, n int) int { c.Cluster.CA = make([]byte, n); return MaxBlob },
+		"CA": func(c *Found, n int) int { c.Cluster.CA = make([]byte, n); return MaxBlob },
 		"recovery key": func(c *Found, n int) int {
 			c.Cluster.Recovery = make([]byte, n)
 			return MaxBlob

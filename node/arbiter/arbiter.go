@@ -55,8 +55,8 @@ type Config struct {
 	Now    func() time.Duration // CLOCK_BOOTTIME
 	Wall   func() time.Time
 	Log    *slog.Logger
-	// Serving is told of the arbiter once it serves, and of nil when its
-	// term is over.
+	// Serving is told of the arbiter once its doors are open, and of nil when
+	// its term is over.
 	Serving func(*Arbiter)
 }
 
@@ -79,6 +79,9 @@ type Arbiter struct {
 	clients   map[registry.RequestID]*clientStream
 	offers    map[sliceKey]*offer
 	electing  bool // a change of the electorate is under way
+	renewal   *renewal
+	counting  bool // CountVoters without outcome
+	warned    bool // that the data key cannot be renewed
 	leavers   map[identity.NodeID]*leaver
 	lostAt    map[identity.NodeID]time.Duration // when the stream of a server was lost
 	entries   string                            // gateways as clients were told last
@@ -120,7 +123,6 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 	a.tickedAt = start
 	a.judge = session.New(session.Config{Self: config.Trust.Key.ID(), Start: start, Random: config.Random})
 	config.Log.Info("this node is the arbiter", "term", term, "incarnation", a.fence.Incarnation)
-	config.Serving(a)
 	defer config.Serving(nil)
 	a.run(ctx)
 	config.Log.Info("this node is no longer the arbiter", "term", term)
@@ -156,7 +158,7 @@ func (a *Arbiter) openSecrets() (err error) {
 	return nil
 }
 
-// run opens the doors, loops, and closes them again.
+// run opens the doors, says so, loops, and closes them again.
 func (a *Arbiter) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -166,6 +168,7 @@ func (a *Arbiter) run(ctx context.Context) {
 		a.propose(ctx)
 	}()
 	withdraw := a.openDoors(ctx)
+	a.config.Serving(a)
 	a.loop(ctx)
 	close(a.over)
 	withdraw()
@@ -209,6 +212,7 @@ func (a *Arbiter) tick() {
 	if a.tickCount%ElectorateTicks == 0 {
 		a.tendLeavers()
 		a.tendElectorate()
+		a.countVoters()
 		a.pushGateways()
 	}
 	a.tendCertificate()

@@ -294,7 +294,7 @@ func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []proto
 		if live == nil {
 			return
 		}
-		w.Leases, w.Mode, w.Headless = live.Leases, live.Mode, s.Policy.Headless
+		w.Leases, w.Mode, w.Headless = live.Leases, live.Mode, s.Headless()
 		w.Update = protocol.Update{Gateways: gateways(s, c.entered), Prefixes: prefixes(s, live.Client)}
 	})
 	return w

@@ -57,10 +57,35 @@ func (e elected) apply(a *Arbiter) {
 	a.pushViews()
 }
 
-// planElectorate names the next step, or nil. A voter that goes is replaced
+// countVoters has the registry know how many nodes vote: the headless time
+// depends on it. The Raft configuration is the truth.
+func (a *Arbiter) countVoters() {
+	voters, counted := 0, 0
+	for _, server := range a.config.Store.Servers() {
+		if server.Voter {
+			voters++
+		}
+	}
+	a.config.Store.View(func(s *registry.State) { counted = s.Voters })
+	voters = min(voters, registry.MaxVoters)
+	if a.counting || voters == 0 || voters == counted {
+		return
+	}
+	a.counting = true
+	a.submit(proposal{
+		command: registry.Command{ID: a.commandID(), CountVoters: &registry.CountVoters{Voters: voters}},
+		done:    func(registry.Result, error) { a.counting = false },
+	})
+}
+
+// planElectorate names the next step, or nil. Whoever left is kept from the
+// secrets first. A voter that goes is replaced
 // first and removed then. Without anybody to take its place, one that leaves
 // goes all the same and one that is silent stays; two that are left become one.
 func (a *Arbiter) planElectorate() func(context.Context) error {
+	if plan := a.planRenewal(); plan != nil {
+		return plan
+	}
 	e := a.judgeElectorate()
 	if len(e.useless) > 0 {
 		return a.removeServer(e.useless[0])
@@ -134,14 +159,19 @@ func (a *Arbiter) demoteOther(own identity.NodeID) func(context.Context) error {
 func (a *Arbiter) candidate(known map[identity.NodeID]bool) (found identity.NodeID, ok bool) {
 	a.config.Store.View(func(s *registry.State) {
 		for _, n := range sortedNodes(s) {
-			_, leaving := a.leavers[n.ID]
-			if n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && !known[n.ID] && a.nodes[n.ID] != nil {
+			if a.eligible(n) && !known[n.ID] {
 				found, ok = n.ID, true
 				return
 			}
 		}
 	})
 	return found, ok
+}
+
+// eligible says that a node could be given a vote now.
+func (a *Arbiter) eligible(n *registry.Node) bool {
+	_, leaving := a.leavers[n.ID]
+	return n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && a.nodes[n.ID] != nil
 }
 
 // prepareStandby wraps the data key to the node, has it open its Raft port,

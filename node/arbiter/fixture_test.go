@@ -36,22 +36,53 @@ type memoryStore struct {
 	servers []consensus.Server
 	log     []string // changes of the electorate, in order
 	changes chan struct{}
+	lose    func(registry.Command) loss // nil: no proposal is lost
+	full    error                       // why no server can be added
 }
+
+// loss is what becomes of a proposal.
+type loss int
+
+const (
+	arrives loss = iota
+	lost         // neither committed nor answered
+	deaf         // committed, but the answer is lost
+)
 
 func (m *memoryStore) Propose(_ context.Context, c registry.Command) (registry.Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.index++
-	if c.PutSecrets != nil {
-		for id := range c.PutSecrets.Wraps {
-			m.log = append(m.log, "wrap "+id[:8])
-		}
+	fate := arrives
+	if m.lose != nil {
+		fate = m.lose(c)
 	}
+	if fate == lost {
+		return registry.Result{}, consensus.ErrOutcomeUnknown
+	}
+	m.index++
+	m.note(c.PutSecrets)
 	select {
 	case m.changes <- struct{}{}:
 	default:
 	}
-	return registry.Apply(m.state, m.index, 2, c), nil
+	result := registry.Apply(m.state, m.index, 2, c)
+	if fate == deaf {
+		return registry.Result{}, consensus.ErrOutcomeUnknown
+	}
+	return result, nil
+}
+
+// note writes down who gets a data key; the caller holds mu.
+func (m *memoryStore) note(c *registry.PutSecrets) {
+	switch {
+	case c == nil:
+	case c.Generation > m.state.DataKey:
+		m.log = append(m.log, "renew")
+	default:
+		for id := range c.Wraps {
+			m.log = append(m.log, "wrap "+id[:8])
+		}
+	}
 }
 
 func (m *memoryStore) Barrier(context.Context) error { return nil }
@@ -72,6 +103,9 @@ func (m *memoryStore) Servers() []consensus.Server {
 func (m *memoryStore) change(what string, id identity.NodeID, voter, keep bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if keep && m.full != nil {
+		return m.full
+	}
 	m.log = append(m.log, what+" "+id.Short())
 	m.servers = slices.DeleteFunc(m.servers, func(s consensus.Server) bool { return s.ID == id })
 	if keep {
@@ -103,6 +137,8 @@ type fixture struct {
 	ahead     atomic.Int64 // of the wall clock
 	now       atomic.Int64
 	arbiter   *Arbiter // once serving
+	recovery  vault.Recipient
+	joined    map[identity.NodeID]joiner // by member
 }
 
 func (f *fixture) wall() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) }
@@ -116,7 +152,7 @@ func (f *fixture) ok(err error) {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{T: t, store: &memoryStore{state: registry.New(), changes: make(chan struct{}, 1)}}
+	f := &fixture{T: t, store: &memoryStore{state: registry.New(), changes: make(chan struct{}, 1)}, joined: make(map[identity.NodeID]joiner)}
 	f.now.Store(int64(time.Hour))
 	key, err := identity.NewKey(rand.Reader)
 	f.ok(err)
@@ -125,18 +161,29 @@ func newFixture(t *testing.T) *fixture {
 	cluster := identity.ClusterID{1, 2}
 	f.authority, err = pki.NewAuthority(rand.Reader, cluster, time.Now())
 	f.ok(err)
-	cert, err := f.authority.IssueNode(pki.MakeRequest(key), []string{"agent", "gateway", "voter"}, time.Now())
+	f.recovery, err = vault.NewRecipient(rand.Reader)
 	f.ok(err)
-	f.trust, err = trust.New(trust.Config{
-		Cluster: cluster, CA: f.authority.Certificate(), Certificate: cert, Identity: key.Seed(), Wrap: wrap.Seed(),
-		Save: func([]byte) error { return nil }, Wall: f.wall,
-	})
-	f.ok(err)
+	f.joined[key.ID()] = joiner{key, wrap, "n1"}
+	f.trust = f.trustOf(key.ID())
 	f.port, err = port.Listen(netip.MustParseAddrPort("127.0.0.1:0"), slog.New(slog.DiscardHandler))
 	f.ok(err)
 	t.Cleanup(func() { _ = f.port.Close() })
 	f.found(key, wrap)
 	return f
+}
+
+// trustOf is what a member keeps of its own.
+func (f *fixture) trustOf(id identity.NodeID) *trust.Trust {
+	f.Helper()
+	j := f.joined[id]
+	cert, err := f.authority.IssueNode(pki.MakeRequest(j.key), []string{"agent", "gateway", "voter"}, time.Now())
+	f.ok(err)
+	t, err := trust.New(trust.Config{
+		Cluster: f.authority.Cluster(), CA: f.authority.Certificate(), Certificate: cert,
+		Identity: j.key.Seed(), Wrap: j.wrap.Seed(), Save: func([]byte) error { return nil }, Wall: f.wall,
+	})
+	f.ok(err)
+	return t
 }
 
 func (f *fixture) found(key identity.Key, wrap vault.Recipient) {
@@ -152,11 +199,15 @@ func (f *fixture) found(key identity.Key, wrap vault.Recipient) {
 	}
 	wrapped, err := vault.Wrap(data, wrap.Public(), id)
 	f.ok(err)
+	recovery, err := vault.Wrap(data, f.recovery.Public(), id)
+	f.ok(err)
 	pool := netip.MustParsePrefix("10.77.0.0/24")
 	all := registry.RoleVoter | registry.RoleGateway | registry.RoleAgent
 	f.commit(registry.Command{Found: &registry.Found{
-		Cluster: registry.Cluster{ID: id, Incarnation: 1, CA: f.authority.Certificate(), Pool: []netip.Prefix{pool}, Egress: registry.EgressRouted},
-		Parts:   []registry.Part{{Prefix: pool, Epoch: 1}}, Secrets: secrets, Wraps: map[string][]byte{key.ID().String(): wrapped},
+		Cluster: registry.Cluster{ID: id, Incarnation: 1, CA: f.authority.Certificate(), Pool: []netip.Prefix{pool},
+			Egress: registry.EgressRouted, Recovery: f.recovery.Public()},
+		Parts: []registry.Part{{Prefix: pool, Epoch: 1}}, Secrets: secrets,
+		Wraps: map[string][]byte{key.ID().String(): wrapped, registry.RecoveryWrap: recovery},
 		Founder: registry.Node{
 			Key: key.Public(), WrapKey: wrap.Public(), Name: "n1", May: all, Is: all,
 			Outer: f.port.Addr(), Inside: netip.MustParseAddr("10.0.0.1"), Capacity: 1000,
@@ -208,15 +259,19 @@ func (f *fixture) serve() *fixture {
 }
 
 // still is an arbiter whose loop the test itself turns.
-func (f *fixture) still() *Arbiter {
+func (f *fixture) still() *Arbiter { f.Helper(); return f.stillOn(f.trust) }
+
+// stillOn is the same on another node.
+func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 	f.Helper()
 	config := f.config()
+	config.Trust = t
 	a := &Arbiter{
 		config: config, term: 2, events: make(chan event, MaxEvents), over: make(chan struct{}),
 		proposals: make(chan proposal, MaxProposals), nodes: map[identity.NodeID]*nodeStream{},
 		clients: map[registry.RequestID]*clientStream{}, offers: map[sliceKey]*offer{},
 		leavers: map[identity.NodeID]*leaver{}, lostAt: map[identity.NodeID]time.Duration{}, probeKey: make([]byte, 32),
-		judge: session.New(session.Config{Self: f.trust.Key.ID(), Start: config.Now(), Random: rand.Reader}),
+		judge: session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
 	}
 	f.ok(a.openSecrets())
 	return a

@@ -1,8 +1,10 @@
 package arbiter
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -83,6 +85,26 @@ func TestJoin(t *testing.T) {
 	if again := f.join(j, token, nil); again.Reply == nil || again.Reply.Index != 2 {
 		t.Errorf("the same key with the same token, after a lost answer: %+v", again.Refused)
 	}
+}
+
+// TestServingMeansOpenDoors: whoever learns that there is an arbiter may ask it
+// for anything at once. (TestJoin failed now and then with EOF: its connection
+// came before there was a route for it.)
+func TestServingMeansOpenDoors(t *testing.T) {
+	f := newFixture(t)
+	config := f.config()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dialed := errors.New("never served")
+	config.Serving = func(a *Arbiter) {
+		if a == nil {
+			return
+		}
+		_, dialed = f.dial(port.ALPNJoin, nil)
+		cancel()
+	}
+	f.ok(Serve(ctx, config, 2))
+	f.ok(dialed)
 }
 
 func TestJoinsThatAreRefused(t *testing.T) {

@@ -56,9 +56,9 @@ func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeSt
 	n.sent.diffNodes(rows, v)
 	n.sent.diffParts(s.Parts, v)
 	n.sent.diffRoutes(routesFor(s, n.node), v)
-	if text := encoded(s.Policy); text != n.sent.policy {
+	policy := s.PolicyInForce()
+	if text := encoded(policy); text != n.sent.policy {
 		n.sent.policy = text
-		policy := s.Policy
 		v.Policy = &policy
 	}
 	if first {

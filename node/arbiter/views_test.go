@@ -37,7 +37,13 @@ func (f *fixture) member(a *Arbiter, name string, may registry.Roles) *nodeStrea
 		Key: j.key.Public(), WrapKey: j.wrap.Public(), Name: name, May: may,
 		Outer: netip.MustParseAddrPort("192.0.2.9:6484"), Inside: netip.MustParseAddr("10.0.0.9"),
 	}}})
-	n := stub(f.T, j.key.ID())
+	f.joined[j.key.ID()] = j
+	return f.connect(a, j.key.ID())
+}
+
+// connect gives a member a stream.
+func (f *fixture) connect(a *Arbiter, id identity.NodeID) *nodeStream {
+	n := stub(f.T, id)
 	a.nodes[n.node] = n
 	a.step(session.NodeUp{Node: n.node})
 	return n
