@@ -7,10 +7,6 @@ const (
 	// FirstTokenUses and FirstTokenLife are of the token that init prints.
 	FirstTokenUses = 4
 	FirstTokenLife = time.Hour
-	// DefaultHeadless is how long data runs without word from an arbiter;
-	// with a single voter it is HeadlessAlone, for nobody can take over.
-	DefaultHeadless = 15 * time.Minute
-	HeadlessAlone   = 24 * time.Hour
 	// RenewCheck is how often the certificate's age is looked at.
 	RenewCheck = time.Minute
 	// RenewRetry is the pause after a renewal that failed.

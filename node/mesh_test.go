@@ -100,11 +100,12 @@ func TestSessionOutlivesItsControl(t *testing.T) {
 
 	w.stopServing(w.members[0])
 	v.exchange(12)
+	const headless = registry.HeadlessAlone * time.Second // one node votes
 	for _, m := range w.members {
-		m.ahead.Store(int64(DefaultHeadless + time.Second))
+		m.ahead.Store(int64(headless + time.Second))
 	}
 	w.until("agents end what is headless for too long", func() bool { return w.journal.count("slice freed") >= len(before.Slices) })
-	v.ahead.Store(int64(DefaultHeadless + time.Second))
+	v.ahead.Store(int64(headless + time.Second))
 	if err := v.end(); !errors.Is(err, client.ErrHeadless) {
 		t.Fatalf("a headless client ended with %v", err)
 	}

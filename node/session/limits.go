@@ -54,12 +54,9 @@ const (
 	// LoadOver is the time over which a node's load is averaged for weights.
 	LoadOver = 5 * time.Second
 
-	// AbandonAfter is added to the policy's headless time: a session whose
+	// AbandonAfter is added to the headless time: a session whose
 	// client was not heard of for both is ended (I12, I13).
 	AbandonAfter = time.Minute
-
-	// DefaultHeadless stands for a policy that names none.
-	DefaultHeadless = 15 * time.Minute
 )
 
 // Sizes (I10).

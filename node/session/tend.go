@@ -11,7 +11,7 @@ import (
 // elsewhere, what is proven is committed, what is too little grows.
 func (a *Arbitrator) tend(view *registry.State, s *registry.Session) {
 	l := a.live(s.ID)
-	if l.end == nil && !l.attached && a.now-l.since >= headless(view.Policy)+AbandonAfter {
+	if l.end == nil && !l.attached && a.now-l.since >= headless(view)+AbandonAfter {
 		l.end = &End{Session: s.ID, Reason: "client gone for longer than headless"}
 	}
 	if l.end != nil {
@@ -28,11 +28,8 @@ func (a *Arbitrator) tend(view *registry.State, s *registry.Session) {
 	a.tendOpening(s, l)
 }
 
-func headless(p registry.Policy) time.Duration {
-	if p.Headless == 0 {
-		return DefaultHeadless
-	}
-	return time.Duration(p.Headless) * time.Second
+func headless(view *registry.State) time.Duration {
+	return time.Duration(view.Headless()) * time.Second
 }
 
 // tendSlice does the one thing that the present epoch of a slice needs most.

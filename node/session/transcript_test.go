@@ -148,7 +148,7 @@ func (s *script) run(f []string) {
 	w.settle()
 }
 
-// mesh makes a mesh: nodes=N [mbit=N] [slices=N] [overload=deny] [bandwidth=MBIT].
+// mesh makes a mesh: nodes=N [mbit=N] [slices=N] [overload=deny] [bandwidth=MBIT] [voters=N].
 func (s *script) mesh(args []string) {
 	policy := registry.Policy{
 		Slices: number(args, "slices", 0), Bandwidth: uint64(number(args, "bandwidth", 0)) * 1e6,
@@ -161,6 +161,7 @@ func (s *script) mesh(args []string) {
 		policy.Mode = registry.ModePacket
 	}
 	s.w = newWorld(number(args, "nodes", 1), policy, uint32(number(args, "mbit", 1000)))
+	s.w.must(registry.Command{CountVoters: &registry.CountVoters{Voters: number(args, "voters", 3)}})
 	for _, n := range s.w.nodes {
 		s.w.nodeUp(n, 1)
 	}
