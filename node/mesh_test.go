@@ -14,6 +14,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/mesh"
 	"github.com/meshcrypt/meshcrypt/mesh/meshtest"
 	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 )
 
 func newLogger(j *journal) *slog.Logger { return slog.New(j) }
@@ -105,10 +106,34 @@ func TestSessionOutlivesItsControl(t *testing.T) {
 		m.ahead.Store(int64(headless + time.Second))
 	}
 	w.until("agents end what is headless for too long", func() bool { return w.journal.count("slice freed") >= len(before.Slices) })
+	slept := v.journal.count("this process stood still") // a jump is taken for sleep, which is forgiven once
 	v.ahead.Store(int64(headless + time.Second))
+	w.until("the client woke up", func() bool { return v.journal.count("this process stood still") > slept })
+	v.ahead.Store(2 * int64(headless+time.Second))
 	if err := v.end(); !errors.Is(err, client.ErrHeadless) {
 		t.Fatalf("a headless client ended with %v", err)
 	}
+}
+
+// TestClientWakesUp: a laptop that slept for longer than its keys live comes
+// back by itself, by resumption, and uses none of them again (design 9).
+func TestClientWakesUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 4)
+	v := w.connect("erin", wide, w.members[1], w.members[2])
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) >= 3 })
+	before := v.session()
+	v.ahead.Store(int64(dataplane.KeyLife + time.Minute))
+	w.until("the session is resumed with new keys", func() bool {
+		now := v.session()
+		for i, sl := range now.Slices {
+			if i < len(before.Slices) && sl.Epoch <= before.Slices[i].Epoch {
+				return false
+			}
+		}
+		return now.ID == before.ID && v.settled() && v.journal.count("session resumed") >= 1
+	})
+	v.exchange(12)
 }
 
 // stopServing takes the arbiter away and leaves the node's packet path.

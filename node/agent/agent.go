@@ -94,6 +94,7 @@ type Agent struct {
 	rejects *rejects
 	dirty   bool // the tables must be published before the next event
 	ticks   uint64
+	tickAt  time.Duration // the last one
 
 	strangers  map[netip.Addr]time.Duration // inside addresses of nobody known, since when
 	rekeyAfter time.Duration                // RekeyAfter; tests shorten it
@@ -116,6 +117,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 
 		strangers:  make(map[netip.Addr]time.Duration),
 		rekeyAfter: RekeyAfter,
+		tickAt:     config.Now(),
 	}
 	return a
 }
@@ -135,12 +137,21 @@ func (a *Agent) Run(ctx context.Context) {
 			a.drain(streamDone)
 			return
 		case e := <-a.events:
-			e.apply(a)
+			a.turn(e)
 		case <-ticker.C:
 			a.tick()
 		}
 		a.publishIfDirty()
 	}
+}
+
+// turn applies an event, after the tick that is overdue: keys whose time is
+// over must not answer what waited in the queue while this process stood still.
+func (a *Agent) turn(e event) {
+	if a.config.Now()-a.tickAt > dataplane.StallLimit {
+		a.tick()
+	}
+	e.apply(a)
 }
 
 // drain keeps the queue moving until the stream has ended: its goroutine may
@@ -159,7 +170,8 @@ func (a *Agent) drain(streamDone chan struct{}) {
 func (a *Agent) tick() {
 	a.ticks++
 	now := a.config.Now()
-	a.config.Engine.Tick()
+	a.tickAt = now
+	a.superviseEngine(now)
 	a.probe(now)
 	a.superviseParts(now)
 	a.superviseSlices(now)

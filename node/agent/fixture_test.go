@@ -161,7 +161,7 @@ func (f *fixture) key() identity.Key {
 
 // do gives the loop one event, as Run does.
 func (f *fixture) do(e event) {
-	e.apply(f.Agent)
+	f.turn(e)
 	f.publishIfDirty()
 	f.pump()
 }
@@ -171,7 +171,7 @@ func (f *fixture) pump() {
 	for {
 		select {
 		case e := <-f.events:
-			e.apply(f.Agent)
+			f.turn(e)
 			f.publishIfDirty()
 			continue
 		default:

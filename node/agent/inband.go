@@ -26,17 +26,11 @@ func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
 }
 
 // superviseRekey offers the next prekey when the keys grow old. The offer is
-// repeated until the client's new SA is in use; the hard limits of the SA, and
-// KeysEnd, end what nobody renewed.
+// repeated until the client's new SA is in use, for its answer fetches a confirm
+// that was lost; the hard limits of the SA, and KeysEnd, end what nobody renewed.
 func (a *Agent) superviseRekey(s *slice, now time.Duration) {
-	if s.next != nil {
-		if s.next.LastHeard() != 0 {
-			a.switchKeys(s, now)
-		}
-		return
-	}
 	old := now-s.since > a.rekeyDue(s.key)
-	if !old && !s.pair.Out.Soft() && !s.pair.In.Soft() {
+	if s.next == nil && !old && !s.pair.Out.Soft() && !s.pair.In.Soft() {
 		return
 	}
 	if s.rekeyed != 0 && now-s.rekeyed < RekeyRetry {
@@ -106,7 +100,7 @@ func (e acceptPart) apply(a *Agent) {
 func (a *Agent) switchKeys(s *slice, now time.Duration) {
 	a.release(s)
 	s.older, s.pair, s.next = s.pair, s.next, nil
-	s.olderAt, s.since, s.rekeyed, s.offer = now+RekeyLinger, now, 0, nil
+	s.olderAt, s.since, s.rekeyed, s.offer = now+RekeyLinger, time.Duration(s.pair.Ends)-KeysEnd, 0, nil
 	a.dirty = true
 	a.config.Log.Debug("slice rekeyed", "session", s.key.session, "slice", s.key.number)
 }

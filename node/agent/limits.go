@@ -1,6 +1,10 @@
 package agent
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+)
 
 // Limits of the control loop (I10).
 const (
@@ -69,7 +73,7 @@ const (
 const (
 	RekeyAfter = 10 * time.Minute
 	RekeyRetry = time.Second
-	KeysEnd    = 15 * time.Minute
+	KeysEnd    = dataplane.KeyLife
 )
 
 // RestartAfter is how long a process may have stood still and keep its keys.

@@ -171,7 +171,7 @@ func TestSeriesIsReplacedWhole(t *testing.T) {
 	f.fill()
 	f.use(MinPrekeys)
 	f.said = nil
-	f.clock.Store(int64(f.prekeys.renewal) - int64(TickEvery))
+	f.prekeys.renewal = f.Agent.config.Now() + TickEvery
 	for range 4*MinPrekeys/PrekeyBatch - 1 {
 		f.advance(TickEvery)
 		if said := saying(f, prekeys); len(said) != 0 || f.prekeys.offered() != 3*MinPrekeys {

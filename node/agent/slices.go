@@ -30,7 +30,7 @@ type slice struct {
 	older   *dataplane.Pair // superseded by a rekey, still opening
 	next    *dataplane.Pair // keyed by a rekey, not yet proven by the client
 	up      bool            // first valid ESP seen and reported
-	since   time.Duration   // granted, or last rekeyed
+	since   time.Duration   // granted, or the birth of the present keys
 	dropAt  time.Duration   // 0, or when a revoked slice ends
 	olderAt time.Duration   // when older is released
 	offer   [][]byte        // of the next rekey, until it is answered
@@ -217,7 +217,7 @@ func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pai
 	}
 	pair := &dataplane.Pair{
 		In: in, Out: out, Leases: append([]netip.Addr(nil), s.grant.Leases...),
-		Agent: true, Socket: a.config.Outer,
+		Agent: true, Socket: a.config.Outer, Ends: int64(a.config.Now() + KeysEnd),
 	}
 	key := s.key
 	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
@@ -230,6 +230,9 @@ func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pai
 func (a *Agent) superviseSlices(now time.Duration) {
 	a.refillPrekeys(now)
 	for _, s := range a.slices.byKey {
+		if s.next != nil && s.next.LastHeard() != 0 {
+			a.switchKeys(s, now)
+		}
 		switch {
 		case s.dropAt != 0 && now >= s.dropAt:
 			a.dropSlice(s, "revoked")
@@ -237,7 +240,7 @@ func (a *Agent) superviseSlices(now time.Duration) {
 			a.dropSlice(s, "no accept from the client")
 		case a.headless(now):
 			a.dropSlice(s, "no word from an arbiter for too long")
-		case s.pair != nil && now-s.since > KeysEnd:
+		case s.pair != nil && s.pair.Over(int64(now)):
 			a.dropSlice(s, "the client did not renew its keys")
 		case s.pair != nil:
 			a.superviseKeys(s, now)

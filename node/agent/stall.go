@@ -8,25 +8,35 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
-// Stalled is the packet engine's word that this process stood still: others
-// may have taken its slices over meanwhile (design 9).
-func (a *Agent) Stalled(gap time.Duration) { a.enqueue(stalled{gap}) }
+// Stalled is the packet engine's word that this process stood still. If it is
+// lost, the next tick hears of it too.
+func (a *Agent) Stalled(time.Duration) { a.enqueue(stalled{}) }
 
-type stalled struct{ gap time.Duration }
+type stalled struct{}
 
-// apply goes on after a short stop, and starts anew after a long one: nothing
-// is sealed under keys that somebody may have given up.
-func (e stalled) apply(a *Agent) {
-	a.config.Log.Warn("this process stood still", "for", e.gap.Round(time.Millisecond))
-	if e.gap > RestartAfter {
+func (stalled) apply(a *Agent) { a.superviseEngine(a.config.Now()) }
+
+// superviseEngine lets a packet engine go on that stopped because this process
+// stood still: others may have taken its slices over meanwhile (design 9).
+// After a short stop it goes on with the keys whose time is not over; after a
+// long one it starts anew: nothing is sealed under keys that somebody may have
+// given up.
+func (a *Agent) superviseEngine(now time.Duration) {
+	stood := a.config.Engine.Tick()
+	if stood == 0 {
+		return
+	}
+	a.config.Log.Warn("this process stood still", "for", stood.Round(time.Millisecond))
+	if stood > RestartAfter {
 		for _, s := range a.slices.byKey {
 			a.dropSlice(s, "this node stood still")
 		}
-		a.publishIfDirty()
 		if a.stream != nil {
 			a.stream.cancel() // the next one tells what is still ours
 		}
 	}
+	a.superviseSlices(now)
+	a.publishIfDirty()
 	a.config.Engine.Resume()
 }
 

@@ -82,6 +82,9 @@ type Client struct {
 	control   *controlState // nil while no arbiter is heard
 	redial    chan bool     // asks the dialer to hurry; true through another gateway
 	wordAt    time.Duration
+	stood     bool // this process stood still for long since that word
+	outdated  bool // a connection under way may have named slices that are gone
+	tickAt    time.Duration
 	aliveAt   time.Duration
 	auto      slicing.Auto // step 0: a slice per flow, 1: spraying
 	spreading slicing.Mode // how runs are spread now
@@ -118,6 +121,7 @@ func New(config Config) (*Client, error) {
 		spread:    dataplane.NewSpread(config.Engine.Queues()),
 		redial:    make(chan bool, 1),
 		wordAt:    config.Now(),
+		tickAt:    config.Now(),
 	}, nil
 }
 
@@ -148,12 +152,21 @@ func (c *Client) loop(ctx context.Context) error {
 		case err := <-c.failed:
 			return err
 		case e := <-c.events:
-			e.apply(c)
+			c.turn(e)
 		case <-ticker.C:
 			c.tick()
 		}
 		c.publishIfDirty()
 	}
+}
+
+// turn applies an event, after the tick that is overdue: keys whose time is
+// over must not answer what waited in the queue while this process stood still.
+func (c *Client) turn(e event) {
+	if c.config.Now()-c.tickAt > dataplane.StallLimit {
+		c.tick()
+	}
+	e.apply(c)
 }
 
 // drain keeps the queue moving until the dialer has ended.
@@ -177,6 +190,9 @@ func (c *Client) fail(err error) {
 
 func (c *Client) tick() {
 	now := c.config.Now()
+	c.tickAt = now
+	c.superviseEngine(now)
+	c.superviseKeys(now)
 	c.superviseAccepts(now)
 	c.superviseLiveness(now)
 	c.superviseMode(now)

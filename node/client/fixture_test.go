@@ -144,9 +144,10 @@ func (f *fixture) slice(number uint8, epoch uint32) *slice {
 	socket, err := f.open()
 	f.ok(err)
 	s := &slice{key: key, grant: mka.Grant{Slice: number, Epoch: epoch, SPI: spiA, Weight: 1}, socket: socket, confirmed: true}
-	s.pair = &dataplane.Pair{In: downIn, Out: up, Leases: []netip.Addr{lease()}, Socket: socket, Control: func(payload []byte) {
-		f.enqueue(controlMessage{key, append([]byte(nil), payload...)})
-	}}
+	s.pair = &dataplane.Pair{
+		In: downIn, Out: up, Leases: []netip.Addr{lease()}, Socket: socket, Ends: int64(f.config.Now() + dataplane.KeyLife),
+		Control: func(payload []byte) { f.enqueue(controlMessage{key, append([]byte(nil), payload...)}) },
+	}
 	s.pair.SetPath(link.Path{Remote: gatewayAddr(0)})
 	f.slices[key] = s
 	f.dirty = true
@@ -193,7 +194,7 @@ func (f *fixture) pump() {
 	for {
 		select {
 		case e := <-f.events:
-			e.apply(f.Client)
+			f.turn(e)
 			f.publishIfDirty()
 		default:
 			return

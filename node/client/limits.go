@@ -34,6 +34,8 @@ const (
 	// silence for AliveWithin makes the client try another gateway.
 	AliveEvery  = time.Second
 	AliveWithin = 4 * time.Second
+	// RestartAfter is how long this process may have stood still and keep its keys.
+	RestartAfter = time.Second
 	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
 	DialTimeout = 4 * time.Second
 	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.

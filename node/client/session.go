@@ -48,7 +48,7 @@ type welcomed struct {
 func (e welcomed) apply(c *Client) {
 	c.control = e.s
 	now := c.config.Now()
-	e.s.heardAt, c.wordAt = now, now
+	c.heard(e.s, now)
 	first := c.session == nil
 	if first {
 		c.session = &session{}
@@ -71,6 +71,15 @@ func (e welcomed) apply(c *Client) {
 		c.takeOffer(&e.welcome.Slices[i])
 	}
 	c.resayUp()
+	if c.outdated && len(e.welcome.Slices) == 0 {
+		c.hurry(false) // the next resumption says that we hold nothing
+	}
+	c.outdated = false
+}
+
+// heard notes a word of the arbiter.
+func (c *Client) heard(s *controlState, now time.Duration) {
+	s.heardAt, c.wordAt, c.stood = now, now, false
 }
 
 // useGateway starts on the gateway that let us in.
@@ -115,7 +124,7 @@ func (e controlReceived) apply(c *Client) {
 		return
 	}
 	now := c.config.Now()
-	e.s.heardAt, c.wordAt = now, now
+	c.heard(e.s, now)
 	switch m := e.m; {
 	case m.Offer != nil:
 		c.takeOffer(m.Offer)

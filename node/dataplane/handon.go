@@ -123,6 +123,8 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 	switch {
 	case p.Out == nil:
 		return DropEarly
+	case p.Over(w.now):
+		return DropExhausted
 	case path == nil || p.Socket == nil:
 		return DropNoPath
 	case esp.SealedLen(len(packet)) > link.MaxTrain:

@@ -169,6 +169,9 @@ func (w *inbound) open(d []byte) Reason {
 	if p.In == nil {
 		return DropEarly
 	}
+	if p.Over(w.now) {
+		return DropExhausted
+	}
 	payload, next, advanced, err := p.In.Open(d)
 	if err != nil {
 		return openReason(err)

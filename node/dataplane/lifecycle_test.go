@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 )
@@ -28,7 +29,9 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 	e.Tick()
 	step(StallLimit + 1)
 	carry(o, good, 0)
-	e.Tick()
+	if stood := e.Tick(); stood != StallLimit+1 {
+		t.Errorf("the owner heard of a gap of %v", stood)
+	}
 	carry(o, good, 0)
 	if got := o.ledger.stats(); got.Dropped[DropStalled] != 2 || got.Delivered[PortOuter] != 2 {
 		t.Errorf("outbound: %+v", got)
@@ -46,6 +49,63 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 	carry(o, good, 0)
 	if got := o.ledger.stats(); got.Delivered[PortOuter] != 3 {
 		t.Errorf("resumed: %+v", got)
+	}
+}
+
+// TestLateTickHearsTheWholeGap: a worker stops the engine early in a pause that
+// goes on; the owner must not take it for a short one.
+func TestLateTickHearsTheWholeGap(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1)
+	p, _, _ := testPair(t)
+	e := testEngine(t, Config{Clock: now.Load}) // and nobody listens
+	e.Publish(clientTable(p))
+	if stood := e.Tick(); stood != 0 {
+		t.Errorf("stood still for %v before it began", stood)
+	}
+	now.Add(int64(StallLimit) + 1)
+	carry(outboundWorker(e), NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)), 0)
+	now.Add(int64(time.Hour))
+	for range 2 { // until it is resumed
+		if stood := e.Tick(); stood != time.Hour+StallLimit+1 {
+			t.Fatalf("the owner heard of a gap of %v", stood)
+		}
+	}
+	if e.Resume(); e.Tick() != 0 {
+		t.Error("still stopped")
+	}
+}
+
+// TestKeysEndByTheClock: from its end on a pair neither seals nor opens, on
+// every way, though its owner has not noticed (design 5: hard 15 minutes).
+func TestKeysEndByTheClock(t *testing.T) {
+	const end = int64(KeyLife)
+	var now atomic.Int64
+	p, s, far := testPair(t)
+	p.Ends = end
+	e := testEngine(t, Config{Clock: now.Load})
+	up := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100))
+	down := NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(100)).Bytes()
+	out, in := outboundWorker(e), inboundWorker(e, s)
+	on := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+	handed := Marker{Type: MarkerHandOn, Hops: 1, SPI: esp.MakeSPI(2, 1)}.Append(nil, down)
+	for _, at := range []struct{ clock, passed, dropped int64 }{{end - 1, 1, 0}, {end, 1, 1}, {end + 1, 1, 2}} {
+		now.Store(at.clock)
+		p.Agent = false
+		e.Publish(clientTable(p))
+		carry(out, up, 0)
+		packet := seal(t, far, down, nextIPv4)
+		receive(t, in, s, packet, len(packet), "192.0.2.1:6484")
+		e.Publish(nodeTable(p))
+		receive(t, on, s, handed, len(handed), "10.0.0.3:6484")
+		for way, got := range map[string]Stats{
+			"sealed": out.ledger.stats(), "opened": in.ledger.stats(), "handed on": on.ledger.stats(),
+		} {
+			passed := got.Delivered[PortOuter] + got.Delivered[PortTUN]
+			if int64(passed) != at.passed || int64(got.Dropped[DropExhausted]) != at.dropped || got.Balance() != 0 {
+				t.Errorf("%s at %v: %+v", way, time.Duration(at.clock), got)
+			}
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	// StallLimit is the longest gap between two ticks after which nothing is
 	// opened or sealed until the owner has confirmed its slices.
 	StallLimit = 300 * time.Millisecond
+	// KeyLife is how long the keys of one pair may be used, at both ends
+	// (design 5: hard 15 minutes); the owner sets Pair.Ends by it.
+	KeyLife = 15 * time.Minute
 	// ViolationInterval is the least time between two reports of the same
 	// reason by one worker.
 	ViolationInterval = time.Second

@@ -111,6 +111,9 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 	if p.Out == nil {
 		return DropNoSlice
 	}
+	if p.Over(now) {
+		return DropExhausted
+	}
 	p.lastSent.Store(now)
 	for r.left() > 0 {
 		if reason := o.sealTrain(p, *path); reason != Pass {

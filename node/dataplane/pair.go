@@ -23,6 +23,9 @@ type Pair struct {
 	In *esp.Inbound
 	// Out seals for the peer.
 	Out *esp.Outbound
+	// Ends is the clock's value from which on neither SA is used, whatever the
+	// owner is doing then; 0 leaves the end to the owner.
+	Ends int64
 	// Leases is the session's inner addresses.
 	Leases []netip.Addr
 	// Agent says that this end is the agent: the lease is at the far end, and
@@ -108,6 +111,9 @@ func (p *Pair) SendControl(payload []byte) error {
 	frame = p.Out.Seal(frame, len(payload), nextDummy, counter)
 	return p.Socket.Send(frame, len(frame), *path)
 }
+
+// Over reports whether the time of the pair's keys has ended.
+func (p *Pair) Over(now int64) bool { return p.Ends != 0 && now >= p.Ends }
 
 // follow makes the path that of the packet which moved the window's right edge.
 func (p *Pair) follow(path *link.Path) {

@@ -1,0 +1,162 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// answer takes the agent's offer and answers it; it returns the new keys.
+func (c *customer) answer() (next *mka.Keys) {
+	c.Helper()
+	for next == nil {
+		body := c.control()
+		if body[0] != probe.KindPrekeyPart {
+			c.Fatalf("control message %d, want an offer", body[0])
+		}
+		parts, keys, err := c.machine.OfferPart(c.Agent.config.Random, body[1:], 5000)
+		c.ok(err)
+		next = keys
+		c.send(parts)
+	}
+	return next
+}
+
+func (c *customer) send(parts [][]byte) {
+	c.Helper()
+	for _, p := range parts {
+		c.ok(c.pair.SendControl(append([]byte{probe.KindAcceptPart}, p...)))
+	}
+}
+
+// TestLostConfirmIsSaidAgain: the agent repeats its offer until the new keys
+// are used, the client its answer, and that fetches the confirm.
+func TestLostConfirmIsSaidAgain(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	f.Agent.rekeyAfter = 10 * time.Second
+	f.advance(10*time.Second + TickEvery)
+	next := c.answer()
+	s := f.slices.byKey[c.sliceKey()]
+	f.until("the agent has the new keys", func() bool { return s.next != nil })
+	for lost := false; !lost; {
+		lost = c.control()[0] == probe.KindConfirm
+	}
+	f.advance(RekeyRetry)
+	for confirmed := false; !confirmed; {
+		switch body := c.control(); body[0] {
+		case probe.KindPrekeyPart:
+			parts, keys, err := c.machine.OfferPart(f.Agent.config.Random, body[1:], 5001)
+			if err != nil || keys != nil {
+				t.Fatalf("the same offer again: %v, new keys %v", err, keys != nil)
+			}
+			c.send(parts)
+		case probe.KindConfirm:
+			f.ok(c.machine.RekeyConfirm(body[1:]))
+			confirmed = true
+		}
+	}
+	c.pair = c.seal(*next)
+	f.ok(c.pair.SendControl(probe.Ask(1, 0)))
+	f.until("the client's use is noticed", func() bool { f.advance(TickEvery); return s.next == nil })
+}
+
+// TestKeysAreAsOldAsTheirBirth: keys that were agreed long before their first
+// use do not live longer for it.
+func TestKeysAreAsOldAsTheirBirth(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	f.Agent.rekeyAfter = 10 * time.Second
+	f.advance(10*time.Second + TickEvery)
+	next := c.answer()
+	s := f.slices.byKey[c.sliceKey()]
+	f.until("the agent has the new keys", func() bool { return s.next != nil })
+	born := f.Agent.config.Now()
+	f.Agent.rekeyAfter = time.Hour
+	f.keep(4 * time.Minute)
+	c.pair = c.seal(*next)
+	f.ok(c.pair.SendControl(probe.Ask(1, 0)))
+	f.until("the client uses them", func() bool { return s.next == nil || s.next.LastHeard() != 0 })
+	f.advance(TickEvery)
+	if s.since != born || s.pair.Ends != int64(born+KeysEnd) {
+		t.Errorf("born at %v, counted from %v, end at %v", born, s.since, time.Duration(s.pair.Ends))
+	}
+	if s.older == nil || s.older.Ends > s.pair.Ends {
+		t.Error("the older keys end after the newer")
+	}
+}
+
+// TestKeysEndBeforeTheirOwnerNotices: a worker that runs before the loop does
+// neither opens nor seals past 15 minutes, and neither does the loop.
+func TestKeysEndBeforeTheirOwnerNotices(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up() // nobody ticked: the rule of standing still is off
+	f.clock.Add(int64(KeysEnd) - 1)
+	c.ping()
+	f.clock.Add(1)
+	f.ok(c.pair.SendControl(probe.Ask(2, 0)))
+	f.until("the packet is dropped", func() bool {
+		return f.Agent.config.Engine.Stats().Dropped[dataplane.DropExhausted] == 1
+	})
+	pair := f.slices.byKey[c.sliceKey()].pair
+	f.do(acceptPart{c.sliceKey(), nil}) // any event that waited
+	if len(f.slices.byKey) != 0 {
+		t.Error("an event was applied before keys were ended whose time is over")
+	}
+	if err := pair.SendControl(nil); err == nil {
+		t.Error("keys that ended seal")
+	}
+}
+
+// TestStandingStill: after a short stop the agent goes on, after a long one it
+// gives up what others may have taken over (design 9).
+func TestStandingStill(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	f.advance(TickEvery)
+	stop := func(d time.Duration) {
+		t.Helper()
+		f.clock.Add(int64(d))
+		stalled := func() uint64 { return f.Agent.config.Engine.Stats().Dropped[dataplane.DropStalled] }
+		before := stalled()
+		f.ok(c.pair.SendControl(probe.Ask(1, 0)))
+		f.until("nothing is opened before the loop has run", func() bool { return stalled() == before+1 })
+	}
+	stop(dataplane.StallLimit + 1)
+	f.tick()
+	c.ping()
+	stop(RestartAfter)
+	f.do(stalled{})
+	c.ping()
+	if stop(RestartAfter + 1); len(f.slices.byKey) != 1 {
+		t.Fatal("dropped too early")
+	}
+	f.do(question{func() {}, make(chan struct{})}) // whatever comes first
+	if len(f.slices.byKey) != 0 {
+		t.Error("slices outlive a long stop")
+	}
+	if stood := f.Agent.config.Engine.Tick(); stood != 0 {
+		t.Error("the engine was not resumed")
+	}
+	f.until("the stream is opened anew", f.stream.isClosed)
+}
+
+// TestStallIsNeverMissed: the word of the packet engine may be lost in a full
+// queue; the engine goes on all the same.
+func TestStallIsNeverMissed(t *testing.T) {
+	f := newFixture(t).ready()
+	f.advance(TickEvery)
+	for len(f.events) < MaxEvents {
+		f.events <- nodeDatagram{}
+	}
+	f.clock.Add(int64(dataplane.StallLimit) + 1)
+	f.Stalled(dataplane.StallLimit + 1)
+	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	if stood := f.Agent.config.Engine.Tick(); stood != 0 {
+		t.Errorf("still stopped, for %v", stood)
+	}
+}
