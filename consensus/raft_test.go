@@ -121,6 +121,25 @@ func TestLeadershipIsTold(t *testing.T) {
 	}
 }
 
+// TestLeadershipGoesToTheOneNamed, and to no standby.
+func TestLeadershipGoesToTheOneNamed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	for range 2 {
+		leader := c.leader()
+		heir := c.nodes[(c.number(leader)+1)%3]
+		c.must(leader, tick(1))
+		c.ok(leader.TransferLeadershipTo(c.ctx(), heir.id))
+		if next := c.leader(); next != heir {
+			t.Fatalf("node %d leads, not %d", c.number(next), c.number(heir))
+		}
+	}
+	leader := c.leader()
+	if err := leader.TransferLeadershipTo(c.ctx(), identity.NodeID{9}); err == nil {
+		t.Error("the lead was given to a stranger")
+	}
+}
+
 func TestChangesAreSignalled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, nil)

@@ -47,6 +47,13 @@ func (r *Raft) TransferLeadership(ctx context.Context) error {
 	return nil
 }
 
+// TransferLeadershipTo hands the lead to a certain voter.
+func (r *Raft) TransferLeadershipTo(ctx context.Context, id identity.NodeID) error {
+	return r.change(ctx, "transfer leadership to", id, func(time.Duration) raft.Future {
+		return r.raft.LeadershipTransferToServer(serverID(id), serverAddress(id))
+	})
+}
+
 func (r *Raft) change(ctx context.Context, what string, id identity.NodeID,
 	call func(time.Duration) raft.Future) error {
 	_, err := r.await(ctx, func(timeout time.Duration) (any, error) { return nil, call(timeout).Error() })

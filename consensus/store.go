@@ -62,6 +62,8 @@ type Store interface {
 	RemoveServer(context.Context, identity.NodeID) error
 	// TransferLeadership hands the lead to the most current other voter.
 	TransferLeadership(context.Context) error
+	// TransferLeadershipTo hands the lead to a certain voter.
+	TransferLeadershipTo(context.Context, identity.NodeID) error
 	// Servers is the newest configuration this replica knows.
 	Servers() []Server
 	// Stats is for status.
