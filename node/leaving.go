@@ -61,13 +61,7 @@ func (n *Node) abdicate(ctx context.Context) (leads bool, err error) {
 		return false, nil
 	}
 	own := n.trust.Key.ID()
-	voters := 0
-	for _, server := range store.Servers() {
-		if server.Voter && server.ID != own {
-			voters++
-		}
-	}
-	if voters > 0 {
+	if len(votersBeside(store, own)) > 0 {
 		// Without success it is tried again.
 		_ = store.TransferLeadership(ctx)
 		return true, nil

@@ -33,6 +33,7 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpClientProfile: {Look: true, Do: control.Handle(n.clientProfile)},
 		control.OpDrain:         {Do: control.Handle(n.drain)},
 		control.OpRaftPeers:     {Look: true, Do: control.Handle(n.raftPeers)},
+		control.OpRaftRemove:    {Do: control.Handle(n.removePeer)},
 		control.OpRaftTransfer:  {Do: control.Handle(n.transferLeadership)},
 		control.OpSnapshotSave:  {Do: control.Handle(n.saveSnapshot)},
 	}
@@ -170,30 +171,4 @@ func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (control.P
 	}
 	slices.SortFunc(profile.Gateways, netip.AddrPort.Compare)
 	return control.Profile{Schema: "meshcrypt.profile/v1", Profile: profile.Text()}, nil
-}
-
-func (n *Node) raftPeers(*http.Request, control.Nothing) (control.RaftPeers, error) {
-	store := n.store.Load()
-	if store == nil {
-		return control.RaftPeers{}, consensus.ErrNotLeader
-	}
-	stats := store.Stats()
-	leader, _ := store.Leader()
-	out := control.RaftPeers{Schema: "meshcrypt.raft-peers/v1", Term: stats.Term, Index: stats.Commit}
-	for _, server := range store.Servers() {
-		out.Peers = append(out.Peers, control.RaftPeer{
-			Name: n.members.find(server.ID).Name, ID: server.ID, Leader: server.ID == leader, Voter: server.Voter,
-		})
-	}
-	return out, nil
-}
-
-func (n *Node) transferLeadership(r *http.Request, _ control.Nothing) (control.Nothing, error) {
-	store := n.store.Load()
-	if store == nil {
-		return control.Nothing{}, consensus.ErrNotLeader
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
-	defer cancel()
-	return control.Nothing{}, store.TransferLeadership(ctx)
 }

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -150,4 +152,67 @@ func TestLastVoterStays(t *testing.T) {
 			t.Errorf("it is %+v", n)
 		}
 	})
+}
+
+// TestRecoverTeachesTheRecoveryKey: a mesh whose registry does not have its
+// public half, as of before it was kept, learns it from the key itself.
+func TestRecoverTeachesTheRecoveryKey(t *testing.T) {
+	t.Parallel()
+	w, config, snapshot := recoverable(t)
+	w.members[0].stop()
+	state, err := registry.DecodeSnapshot(snapshot)
+	w.ok(err)
+	want := state.Cluster.Recovery
+	state.Cluster.Recovery = nil
+	config.Snapshot, err = registry.EncodeSnapshot(state)
+	w.ok(err)
+	restore := func() (got []byte) {
+		t.Helper()
+		w.ok(os.RemoveAll(w.members[0].dir.Path(datadir.RaftDir))) // else this replica's own word counts
+		_, err := Recover(config)
+		w.ok(err)
+		w.restart()
+		w.registry(func(s *registry.State) { got = s.Cluster.Recovery })
+		w.members[0].stop()
+		return got
+	}
+	if got := restore(); len(got) != 0 {
+		t.Fatalf("known from nowhere: %x", got)
+	}
+	config.Recovery = w.founded.Recovery
+	if got := restore(); !bytes.Equal(got, want) || len(want) == 0 {
+		t.Errorf("recovery key %x, want %x", got, want)
+	}
+	config.Recovery = "wrong"
+	w.ok(os.RemoveAll(w.members[0].dir.Path(datadir.RaftDir)))
+	if _, err := Recover(config); !errors.Is(err, ErrRecoveryKey) {
+		t.Errorf("with a wrong key: %v", err)
+	}
+}
+
+// TestRecoverRenewsTheDataKey: the voters that were lost may be in other hands.
+func TestRecoverRenewsTheDataKey(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	for _, m := range w.members {
+		m.stop()
+	}
+	_, err := Recover(RecoverConfig{DataDir: w.members[0].dir.Path(""), Log: w.log()})
+	w.ok(err)
+	lost := w.members[1:]
+	w.members = w.members[:1]
+	w.restart()
+	var state *registry.State
+	w.until("the data key is renewed", func() bool {
+		w.registry(func(s *registry.State) { state = s.Clone() })
+		return state.DataKey == 2 && state.Voters == 1
+	})
+	if !canOpen(state, w.members[0].trust.Wrap) {
+		t.Error("the voter that is left cannot open the secrets")
+	}
+	for _, m := range lost {
+		if canOpen(state, m.trust.Wrap) {
+			t.Errorf("%s can still open the secrets", m.self.Name)
+		}
+	}
 }

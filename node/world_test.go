@@ -175,8 +175,12 @@ func (w *world) found() {
 	w.until("the founder serves", func() bool { return w.members[0].arbiter.Load() != nil })
 }
 
-func (w *world) join() {
+// join has one more node join, as gateway and agent unless it is told otherwise.
+func (w *world) join(roles ...string) {
 	w.Helper()
+	if len(roles) == 0 {
+		roles = []string{"gateway", "agent"}
+	}
 	place, p := w.place(len(w.members) + 1)
 	dir, err := datadir.Open(w.TempDir())
 	w.ok(err)
@@ -184,7 +188,7 @@ func (w *world) join() {
 	w.ok(err)
 	w.ok(Join(w.Context(), dir, JoinConfig{
 		Place: place, Peers: []string{w.members[0].self.Outer.String()}, Token: token,
-		Roles: []string{"gateway", "agent"},
+		Roles: roles,
 	}, time.Now))
 	w.start(dir, p)
 }

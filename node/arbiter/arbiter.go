@@ -83,6 +83,7 @@ type Arbiter struct {
 	counting  bool // CountVoters without outcome
 	warned    bool // that the data key cannot be renewed
 	leavers   map[identity.NodeID]*leaver
+	expelled  map[identity.NodeID]bool          // servers an operator removed, until their next stream
 	lostAt    map[identity.NodeID]time.Duration // when the stream of a server was lost
 	entries   string                            // gateways as clients were told last
 	tickedAt  time.Duration
@@ -108,6 +109,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		clients:   make(map[registry.RequestID]*clientStream),
 		offers:    make(map[sliceKey]*offer),
 		leavers:   make(map[identity.NodeID]*leaver),
+		expelled:  make(map[identity.NodeID]bool),
 		lostAt:    make(map[identity.NodeID]time.Duration),
 		probeKey:  make([]byte, 32),
 	}

@@ -34,10 +34,13 @@ func (a *Arbiter) tendElectorate() {
 	if a.electing {
 		return
 	}
-	plan := a.planElectorate()
-	if plan == nil {
-		return
+	if plan := a.planElectorate(); plan != nil {
+		a.elect(plan)
 	}
+}
+
+// elect carries a plan out beside the loop.
+func (a *Arbiter) elect(plan func(context.Context) error) {
 	a.electing = true
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), ElectWithin)
@@ -171,7 +174,7 @@ func (a *Arbiter) candidate(known map[identity.NodeID]bool) (found identity.Node
 // eligible says that a node could be given a vote now.
 func (a *Arbiter) eligible(n *registry.Node) bool {
 	_, leaving := a.leavers[n.ID]
-	return n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && a.nodes[n.ID] != nil
+	return n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && !a.expelled[n.ID] && a.nodes[n.ID] != nil
 }
 
 // prepareStandby wraps the data key to the node, has it open its Raft port,

@@ -110,6 +110,7 @@ func (e nodeOpened) apply(a *Arbiter) {
 		old.raw.Close()
 	}
 	a.nodes[n.node] = n
+	delete(a.expelled, n.node)
 	n.say(&protocol.Node{Fence: &a.fence})
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})

@@ -25,6 +25,7 @@ const (
 	OpDrain         = "drain"
 	OpRaftPeers     = "raft/peers"
 	OpRaftTransfer  = "raft/transfer"
+	OpRaftRemove    = "raft/remove"
 	OpSnapshotSave  = "snapshot/save"
 	OpDisconnect    = "disconnect"
 )
@@ -215,6 +216,7 @@ type RaftPeer struct {
 	ID     identity.NodeID `json:"id"`
 	Leader bool            `json:"leader"`
 	Voter  bool            `json:"voter"`
+	Silent bool            `json:"silent"` // the arbiter has no stream of it
 }
 
 // Profile is the text that a client connects with.
