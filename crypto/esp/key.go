@@ -74,7 +74,17 @@ func (k Key) Equal(other Key) bool {
 	return a.suite == b.suite && subtle.ConstantTimeCompare(a.material, b.material) == 1
 }
 
-// secret returns what the key holds, nil for the zero Key.
+// Wipe clears the material in every copy of the key, which is the zero Key from
+// then on. Call it when both halves of the SA are made: they keep only what the
+// AEAD made of it. Not safe beside another use of the key.
+func (k Key) Wipe() {
+	if s := k.secret(); s != nil {
+		clear(s.material)
+		*k.sealed = nil
+	}
+}
+
+// secret returns what the key holds, nil for the zero Key and a wiped one.
 func (k Key) secret() *secret {
 	if k.sealed == nil {
 		return nil

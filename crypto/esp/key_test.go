@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,41 @@ func TestKeyCopiesItsMaterial(t *testing.T) {
 	clear(material)
 	if k.secret().oracleHash() != before {
 		t.Fatal("the caller's buffer is the key")
+	}
+}
+
+// TestWipe: the material is gone from memory, in every copy of the key; the SA
+// made of it goes on.
+func TestWipe(t *testing.T) {
+	k := testKey(t)
+	other, material := k, k.secret().material
+	out, err := NewOutbound(300, k, DefaultLimits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := NewInbound(300, k, DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Wipe()
+	if !bytes.Equal(material, make([]byte, len(material))) {
+		t.Error("the material is still there")
+	}
+	if k.Wipe(); !other.Equal(Key{}) || k.Equal(testKey(t)) {
+		t.Error("a copy of a wiped key is not empty")
+	}
+	if _, err := NewOutbound(301, other, DefaultLimits(), nil); !errors.Is(err, ErrSuite) {
+		t.Errorf("a wiped key makes an SA: %v", err)
+	}
+	Key{}.Wipe()
+	first, err := out.Reserve(1, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, SealedLen(5))
+	copy(frame[PayloadOffset:], "hello")
+	if payload, _, _, err := in.Open(out.Seal(frame, 5, NextDummy, first)); err != nil || string(payload) != "hello" {
+		t.Errorf("opened %q, %v", payload, err)
 	}
 }
 

@@ -24,6 +24,7 @@ type Agent struct {
 	current    link
 	spiA, spiC uint32
 
+	over     bool   // wiped
 	offered  uint32 // number of the last offer
 	assembly assembly
 }
@@ -82,12 +83,27 @@ func (g Grant) binds(p Prekey) error {
 // Grant is what the arbiter stated.
 func (a *Agent) Grant() Grant { return a.grant }
 
+// Wipe ends the machine and clears its secrets; every later step is ErrOrder.
+func (a *Agent) Wipe() {
+	if a.waiting != nil {
+		a.waiting.secret.Expire()
+		a.waiting.early.forget()
+	}
+	a.first.knock.forget()
+	a.latest.knock.forget()
+	clear(a.current.secret[:])
+	*a = Agent{grant: a.grant, over: true}
+}
+
 // Accept takes the client's datagram and returns the Confirm to send back and,
 // the first time, the keys. The identical datagram again gets the same Confirm
 // and nil keys. Errors, in the order of the checks: ErrMalformed, ErrVersion,
 // ErrSPI, ErrMismatch (another SPI_A), ErrKnock, ErrSignature, ErrPrekey,
-// ErrEncapsulation.
+// ErrEncapsulation. ErrOrder after Wipe.
 func (a *Agent) Accept(datagram []byte) (confirm []byte, keys *Keys, err error) {
+	if a.over {
+		return nil, nil, errOver
+	}
 	m, err := parseAccept(datagram)
 	if err != nil {
 		return nil, nil, err
@@ -116,6 +132,7 @@ func (a *Agent) agree(m accept) (outcome, *offer, error) {
 	}
 	a.waiting, a.up = nil, true
 	a.current, a.spiA, a.spiC = out.next, m.spiA, m.spiC
+	clear(out.next.secret[:])
 	return out, o, nil
 }
 
@@ -148,7 +165,7 @@ func (a *Agent) Offer(_ io.Reader, next *PrekeySecret, signed SignedPrekey) (par
 	}
 	if a.waiting != nil {
 		a.waiting.secret.Expire()
-		a.waiting.early.wipe()
+		a.waiting.early.forget()
 	}
 	a.waiting, a.offered = o, number
 	return splitParts(number, marshalRekeyOffer(a.current.number, signed)), nil
@@ -193,6 +210,7 @@ func (a *Agent) acceptRekey(m accept) (confirm []byte, keys *Keys, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	a.latest.knock.forget()
 	a.latest = o.answered(m, marshalRekeyConfirm(o.number, out.mac))
 	return bytes.Clone(a.latest.confirm), out.forAgent(m.spiA, m.spiC), nil
 }

@@ -25,6 +25,7 @@ type Client struct {
 	currentMAC [hashSize]byte
 	spiA, spiC uint32
 
+	over     bool   // wiped
 	pending  *rekey // answered, not confirmed
 	assembly assembly
 }
@@ -58,6 +59,7 @@ func NewClient(random io.Reader, session identity.Key, sg SignedGrant, arbiter i
 		return nil, nil, Keys{}, err
 	}
 	c.first, c.current, c.currentMAC = out.mac, out.next, out.mac
+	clear(out.next.secret[:])
 	return c, message, *out.forClient(p.SPI, spiC), nil
 }
 
@@ -100,7 +102,7 @@ func (c *Client) accept(random io.Reader, number uint32, t transcript, share []b
 	if err != nil {
 		return nil, outcome{}, err
 	}
-	defer e.wipe()
+	defer e.forget()
 	enc, kem, err := encapsulate(p.Encapsulation, context[:])
 	if err != nil {
 		return nil, outcome{}, err
@@ -114,10 +116,22 @@ func (c *Client) accept(random io.Reader, number uint32, t transcript, share []b
 	return message, out, err
 }
 
+// Wipe ends the machine and clears its secrets; every later step is ErrOrder.
+func (c *Client) Wipe() {
+	if c.pending != nil {
+		clear(c.pending.next.secret[:])
+	}
+	clear(c.current.secret[:])
+	*c = Client{grant: c.grant, over: true}
+}
+
 // Confirm checks the agent's proof of the slice's own agreement; the same
 // again is no error. Errors: ErrMalformed, ErrVersion, ErrMismatch (another
-// SPI_C), ErrConfirm.
+// SPI_C), ErrConfirm, ErrOrder after Wipe.
 func (c *Client) Confirm(datagram []byte) error {
+	if c.over {
+		return errOver
+	}
 	spiC, mac, err := parseConfirm(datagram)
 	if err != nil {
 		return err

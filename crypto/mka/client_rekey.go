@@ -97,6 +97,7 @@ func (c *Client) answer(random io.Reader, number uint32, offer []byte, nextSPI u
 		number: number, offer: offer, parts: splitParts(number, message),
 		mac: out.mac, next: out.next, spiA: p.SPI, spiC: nextSPI,
 	}
+	clear(out.next.secret[:])
 	return cloneParts(c.pending.parts), out.forClient(p.SPI, nextSPI), nil
 }
 
@@ -119,6 +120,7 @@ func (c *Client) RekeyConfirm(body []byte) error {
 	r := c.pending
 	c.pending = nil
 	c.current, c.currentMAC, c.spiA, c.spiC = r.next, r.mac, r.spiA, r.spiC
+	clear(r.next.secret[:])
 	return nil
 }
 

@@ -1,6 +1,9 @@
 package mka
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The reasons for which a message or a step is refused. A refusal leaves the
 // machine as it was, except that a prekey is spent by the first Accept that
@@ -35,3 +38,6 @@ var (
 	// rekey before the confirm, or a part of a rekey that is over.
 	ErrOrder = errors.New("mka: step out of order")
 )
+
+// errOver is for a machine that was wiped.
+var errOver = fmt.Errorf("%w: this slice is over", ErrOrder)

@@ -69,6 +69,12 @@ func (e early) tag(knocked []byte) []byte {
 // to recognise a repeated Accept.
 func (e early) wipe() { clear(e.prk) }
 
+// forget forgets the knock key too.
+func (e early) forget() {
+	clear(e.prk)
+	clear(e.knock)
+}
+
 // finish mixes the KEM's secret in and derives everything under T.
 func (e early) finish(suite esp.Suite, kem []byte, t [hashSize]byte, number uint32) (outcome, error) {
 	derived, err := expand(e.prk, derivedLabel, t, hashSize)

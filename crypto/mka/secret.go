@@ -27,6 +27,12 @@ func (o outcome) forClient(spiA, spiC uint32) *Keys {
 	return &Keys{In: o.toClient, Out: o.toAgent, SPIIn: spiC, SPIOut: spiA}
 }
 
+// Wipe clears both keys, once the SA pair is made of them.
+func (k Keys) Wipe() {
+	k.In.Wipe()
+	k.Out.Wipe()
+}
+
 // Format prints no secret whatever the verb.
 func (Share) Format(f fmt.State, _ rune) { redact(f, "Share") }
 

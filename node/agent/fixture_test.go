@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -336,7 +337,7 @@ func (c *customer) seal(keys mka.Keys) *dataplane.Pair {
 // granted has the agent take the grant; it returns its answer.
 func (c *customer) granted() *protocol.SliceAck {
 	c.Helper()
-	c.hear(&protocol.Node{Grant: &protocol.Grant{Grant: c.signed, Share: c.share[:]}})
+	c.hear(&protocol.Node{Grant: &protocol.Grant{Grant: c.signed, Share: bytes.Clone(c.share[:])}})
 	acks := saying(c.fixture, func(m *protocol.Node) *protocol.SliceAck { return m.Ack })
 	if len(acks) != 1 {
 		c.Fatalf("%d answers to a grant", len(acks))

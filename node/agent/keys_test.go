@@ -1,10 +1,14 @@
 package agent
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -87,6 +91,38 @@ func TestKeysAreAsOldAsTheirBirth(t *testing.T) {
 	}
 	if s.older == nil || s.older.Ends > s.pair.Ends {
 		t.Error("the older keys end after the newer")
+	}
+}
+
+// TestKeyMaterialIsWiped: the share once it is used, keys once the SAs are made
+// of them, the machine's secrets when the slice ends (I1).
+func TestKeyMaterialIsWiped(t *testing.T) {
+	f := newFixture(t).ready()
+	var seen []esp.Key
+	f.Agent.config.KeyLog = func(_ uint32, k esp.Key) {
+		if k.Equal(esp.Key{}) {
+			t.Error("the key log of test builds gets nothing")
+		}
+		seen = append(seen, k)
+	}
+	c := f.customer(f.offered()[0], nil)
+	m := &protocol.Grant{Grant: c.signed, Share: bytes.Clone(c.share[:])}
+	f.hear(&protocol.Node{Grant: m})
+	if !bytes.Equal(m.Share, make([]byte, len(m.Share))) {
+		t.Error("the share stays in the message")
+	}
+	f.ok(c.socket.Send(c.accept, len(c.accept), link.Path{Remote: outer(own)}))
+	f.ok(c.machine.Confirm(c.receive()))
+	c.ping()
+	for _, k := range seen {
+		if !k.Equal(esp.Key{}) {
+			t.Error("a key stays in memory beside its SA")
+		}
+	}
+	s := f.slices.byKey[c.sliceKey()]
+	f.hear(&protocol.Node{Revoke: &protocol.Revoke{Slice: c.sliceKey().ref()}})
+	if _, _, err := s.machine.Accept(c.accept); !errors.Is(err, mka.ErrOrder) || len(seen) != 2 {
+		t.Errorf("the machine of a slice that ended answers: %v; %d keys seen", err, len(seen))
 	}
 }
 

@@ -105,6 +105,7 @@ func keyOf(r protocol.SliceRef) sliceKey { return sliceKey{r.Session, r.Number, 
 
 // takeGrant checks a slice grant and answers with an accept or a refusal.
 func (a *Agent) takeGrant(m *protocol.Grant) {
+	defer clear(m.Share)
 	s, err := a.newSlice(m)
 	if s == nil {
 		a.config.Log.Warn("grant refused", "error", err)
@@ -148,11 +149,14 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if copy(share[:], m.Share) != len(share) || len(m.Share) != len(share) {
 		return s, errors.New("the share has the wrong length")
 	}
+	defer clear(share[:])
 	secret := a.prekeys.take(grant.SPI)
 	if secret == nil {
 		return s, mka.ErrPrekey
 	}
-	s.machine, err = mka.NewAgent(m.Grant, a.stream.arbiter, share, secret, a.config.Key, a.floor)
+	if s.machine, err = mka.NewAgent(m.Grant, a.stream.arbiter, share, secret, a.config.Key, a.floor); err != nil {
+		secret.Expire()
+	}
 	return s, err
 }
 
@@ -201,8 +205,9 @@ func (e accepted) apply(a *Agent) {
 	}
 }
 
-// newPair turns agreed keys into an SA pair for the engine.
+// newPair turns agreed keys into an SA pair for the engine, and wipes them.
 func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pair, error) {
+	defer keys.Wipe()
 	if log := a.config.KeyLog; log != nil {
 		log(keys.SPIIn, keys.In)
 		log(keys.SPIOut, keys.Out)
@@ -284,6 +289,9 @@ func (a *Agent) release(s *slice) {
 func (a *Agent) dropSlice(s *slice, reason string) {
 	for _, p := range s.pairs() {
 		p.Out.Stop()
+	}
+	if s.machine != nil {
+		s.machine.Wipe()
 	}
 	a.slices.remove(s)
 	ref := s.key.ref()

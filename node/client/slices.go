@@ -71,6 +71,7 @@ func (c *Client) takeOffer(offer *protocol.SliceOffer) {
 		return
 	}
 	if c.slices[s.key] != nil {
+		s.machine.Wipe()
 		s.socket.Close()
 		return
 	}
@@ -90,6 +91,8 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		return nil, fmt.Errorf("%w: share of %d bytes", mka.ErrMalformed, len(offer.Share))
 	}
 	copy(share[:], offer.Share)
+	defer clear(share[:])
+	clear(offer.Share)
 	machine, accept, keys, err := mka.NewClient(c.config.Random, c.key, offer.Grant, c.control.arbiter,
 		offer.Prekey, share, c.control.hello, c.freshSPI())
 	if err != nil {
@@ -114,8 +117,10 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 	return s, nil
 }
 
-// newPair turns agreed keys into an SA pair through the gateway in use.
+// newPair turns agreed keys into an SA pair through the gateway in use, and
+// wipes them.
 func (c *Client) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
+	defer keys.Wipe()
 	if log := c.config.KeyLog; log != nil {
 		log(keys.SPIIn, keys.In)
 		log(keys.SPIOut, keys.Out)
@@ -258,6 +263,9 @@ func (c *Client) forget(s *slice) {
 	for _, p := range s.pairs() {
 		p.Out.Stop()
 	}
+	if s.machine != nil {
+		s.machine.Wipe()
+	}
 	s.socket.Close()
 	c.dirty = true
 }
@@ -370,36 +378,4 @@ func (e controlMessage) apply(c *Client) {
 	case probe.KindConfirm:
 		c.finishRekey(s, e.payload[1:], now)
 	}
-}
-
-// takeRekeyOffer answers the agent's next prekey inside the old SA.
-func (c *Client) takeRekeyOffer(s *slice, body []byte) {
-	parts, keys, err := s.machine.OfferPart(c.config.Random, body, c.freshSPI())
-	if err != nil {
-		c.config.Log.Debug("rekey offer not usable", "slice", s.key.number, "error", err)
-		return
-	}
-	if keys != nil {
-		if s.next, err = c.newPair(s, *keys); err != nil {
-			c.config.Log.Error("slice not rekeyed", "error", err)
-			return
-		}
-		c.dirty = true
-		c.publishIfDirty()
-	}
-	for _, part := range parts {
-		_ = s.pair.SendControl(append([]byte{probe.KindAcceptPart}, part...)) // the agent offers again
-	}
-}
-
-// finishRekey starts to seal under the new keys.
-func (c *Client) finishRekey(s *slice, body []byte, now time.Duration) {
-	if s.next == nil || s.machine.RekeyConfirm(body) != nil {
-		return
-	}
-	s.older, s.olderAt = s.pair, now+RetireAfter
-	s.pair, s.next = s.next, nil
-	c.dirty = true
-	c.publishIfDirty()
-	c.ask(s, now) // the agent switches when it has opened a packet of the new SA
 }

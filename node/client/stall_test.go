@@ -1,10 +1,13 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -159,5 +162,27 @@ func TestAgreedKeysHaveAnEnd(t *testing.T) {
 	f.takeOffer(&a.offer)
 	if s := f.slices[sliceKey{0, 1}]; s.pair.Ends != int64(time.Hour+dataplane.KeyLife) {
 		t.Errorf("the keys end at %v", time.Duration(s.pair.Ends))
+	}
+}
+
+// TestKeyMaterialIsWiped: the share once it is used, keys once the SAs are made
+// of them, the machine's secrets when the slice ends (I1).
+func TestKeyMaterialIsWiped(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	var seen []esp.Key
+	f.config.KeyLog = func(_ uint32, k esp.Key) { seen = append(seen, k) }
+	a := f.offer(0, 1, nil)
+	f.takeOffer(&a.offer)
+	if !bytes.Equal(a.offer.Share, make([]byte, len(a.share))) {
+		t.Error("the share stays in the message")
+	}
+	if len(seen) != 2 || !seen[0].Equal(esp.Key{}) || !seen[1].Equal(esp.Key{}) {
+		t.Errorf("of %d keys one stays in memory beside its SA", len(seen))
+	}
+	s := f.slices[sliceKey{0, 1}]
+	f.forget(s)
+	if err := s.machine.Confirm(nil); !errors.Is(err, mka.ErrOrder) {
+		t.Errorf("the machine of a slice that ended answers: %v", err)
 	}
 }

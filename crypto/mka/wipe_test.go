@@ -1,0 +1,105 @@
+package mka
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+)
+
+func zero(b []byte) bool { return bytes.Equal(b, make([]byte, len(b))) }
+
+// TestWipeAgent: what a machine knew is gone from memory, and it takes no
+// further step. The arrays are looked at where they were.
+func TestWipeAgent(t *testing.T) {
+	s := newScene(t)
+	s.established()
+	s.rekey(2, 0x2000)
+	parts := s.offerParts(3)
+	a := s.agent
+	secrets := map[string][]byte{
+		"the first knock": a.first.knock.knock, "the rekey's knock": a.latest.knock.knock,
+		"the offer's knock": a.waiting.early.knock, "the offer's key": a.waiting.early.prk,
+		"the next rekey's secret": a.current.secret[:],
+	}
+	waiting := a.waiting.secret
+	for what, b := range secrets {
+		if len(b) == 0 || zero(b) {
+			t.Fatalf("%s was never there", what)
+		}
+	}
+	a.Wipe()
+	for what, b := range secrets {
+		if !zero(b) {
+			t.Errorf("%s is still there", what)
+		}
+	}
+	if waiting.Usable() || waiting.private != nil {
+		t.Error("the waiting prekey lives on")
+	}
+	answer, _ := s.answerParts(parts, 0x3000)
+	if _, _, err := a.Accept(s.acceptData); !errors.Is(err, ErrOrder) {
+		t.Errorf("accept: %v", err)
+	}
+	if _, _, err := a.AcceptPart(answer[0]); !errors.Is(err, ErrOrder) {
+		t.Errorf("part of an answer: %v", err)
+	}
+	s.newPrekey(4)
+	if _, err := a.Offer(s.random, s.secret, s.prekey); !errors.Is(err, ErrOrder) {
+		t.Errorf("offer: %v", err)
+	}
+	a.Wipe()
+}
+
+// TestWipeClient, with a rekey that is answered and not confirmed.
+func TestWipeClient(t *testing.T) {
+	s := newScene(t)
+	s.established()
+	parts := s.offerParts(2)
+	answer, _ := s.answerParts(parts, 0x2000)
+	confirm, _ := s.acceptParts(answer)
+	c := s.client
+	current, pending := c.current.secret[:], c.pending.next.secret[:]
+	if zero(current) || zero(pending) {
+		t.Fatal("the secrets were never there")
+	}
+	c.Wipe()
+	if !zero(current) || !zero(pending) {
+		t.Error("a rekey's secret is still there")
+	}
+	if err := c.Confirm(marshalConfirm(0, [hashSize]byte{})); !errors.Is(err, ErrOrder) {
+		t.Errorf("confirm of nothing: %v", err)
+	}
+	if _, _, err := c.OfferPart(s.random, parts[0], 0x3000); !errors.Is(err, ErrOrder) {
+		t.Errorf("part of an offer: %v", err)
+	}
+	if err := c.RekeyConfirm(confirm); !errors.Is(err, ErrOrder) {
+		t.Errorf("confirm of a rekey: %v", err)
+	}
+}
+
+// TestRekeyLeavesNoOlderSecret: what the last agreement left is overwritten by
+// the next at both ends.
+func TestRekeyLeavesNoOlderSecret(t *testing.T) {
+	s := newScene(t)
+	s.established()
+	knock, older := s.agent.first.knock.knock, s.agent.current.secret
+	s.rekey(2, 0x2000)
+	second := s.agent.latest.knock.knock
+	s.rekey(3, 0x3000)
+	if s.agent.current.secret == older || s.client.current.secret != s.agent.current.secret {
+		t.Error("the secret of an older agreement is kept")
+	}
+	if !zero(second) || zero(knock) {
+		t.Error("of the knocks, the first and the last are needed")
+	}
+}
+
+func TestWipeKeys(t *testing.T) {
+	agent, _ := newScene(t).established()
+	agent.Wipe()
+	if !agent.In.Equal(esp.Key{}) || !agent.Out.Equal(esp.Key{}) {
+		t.Error("a wiped pair of keys holds one")
+	}
+}
