@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/crypto/vault"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -107,6 +108,9 @@ func newNode(r *protocol.JoinRequest, key identity.PublicKey, may registry.Roles
 			return registry.Node{}, no(protocol.RefusedPolicy, "the token allows the roles %v only", may.Names())
 		}
 		may = wanted
+	}
+	if err := vault.CheckPublic(r.WrapKey); err != nil {
+		return registry.Node{}, err // nobody could wrap the data key to it
 	}
 	return registry.Node{
 		ID: key.ID(), Key: key, WrapKey: r.WrapKey, Name: r.Name, May: may,

@@ -133,6 +133,7 @@ func TestJoinsThatAreRefused(t *testing.T) {
 		{"a used token", used, nil, protocol.RefusedAuth},
 		{"an expired token", expired, nil, protocol.RefusedAuth},
 		{"a revoked token", revoked, nil, protocol.RefusedAuth},
+		{"a key to wrap to that is none", good, func(r *protocol.JoinRequest) { r.WrapKey = r.WrapKey[1:] }, protocol.RefusedRetry},
 		{"roles beyond the token", good, func(r *protocol.JoinRequest) { r.Roles = []string{"voter"} }, protocol.RefusedPolicy},
 		{"a role that does not exist", good, func(r *protocol.JoinRequest) { r.Roles = []string{"arbiter"} }, protocol.RefusedPolicy},
 	} {
