@@ -147,6 +147,9 @@ func TestFixedModeStays(t *testing.T) {
 	s.load = 1
 	s.lapse(10 * time.Second)
 	s.holds(slicing.Pin, 5, 6, 7)
+	if step := s.Agent.view.modes[row.Session].step; step != stepOwn {
+		t.Errorf("auto went to step %d in secret", step)
+	}
 }
 
 // TestOwnSliceThatIsSilentIsNotPreferred: when this node's own slice cannot be
