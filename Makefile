@@ -27,12 +27,7 @@ race: ## all tests under the race detector
 	$(GO) test -race ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@set -eu; for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
-			echo "== $$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime '$(FUZZTIME)' "$$package"; \
-		done; \
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 e2e: build deps ## real processes in namespaces of their own
 	$(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e/...

@@ -37,6 +37,9 @@ func (a *app) register(ctx context.Context, config node.JoinConfig) error {
 
 // serve runs the node of the data directory until ctx ends.
 func (a *app) serve(ctx context.Context, log *slog.Logger) error {
+	if err := keepMemoryPrivate(); err != nil {
+		return err
+	}
 	err := node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: buildVersion()})
 	if errors.Is(err, node.ErrLeft) {
 		a.say("%v", err)
@@ -52,6 +55,9 @@ func (a *app) session(ctx context.Context, config node.ConnectConfig, logLevel s
 		return err
 	}
 	config.Log = log
+	if err := keepMemoryPrivate(); err != nil {
+		return err
+	}
 	return node.Connect(ctx, config)
 }
 
