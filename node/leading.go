@@ -100,11 +100,20 @@ func (n *Node) keepLog(wish protocol.Standby) {
 	}
 }
 
+// closeStore passes the lead on before it ends the log, so that nobody waits
+// for an election.
 func (n *Node) closeStore() {
-	if store := n.store.Load(); store != nil {
-		if err := store.Close(); err != nil {
-			n.config.Log.Error("log not closed", "error", err)
-		}
+	store := n.store.Load()
+	if store == nil {
+		return
+	}
+	if leader, known := store.Leader(); known && leader == n.trust.Key.ID() {
+		ctx, cancel := context.WithTimeout(context.Background(), GoodbyeWithin)
+		_ = store.TransferLeadership(ctx) // without success they elect
+		cancel()
+	}
+	if err := store.Close(); err != nil {
+		n.config.Log.Error("log not closed", "error", err)
 	}
 }
 

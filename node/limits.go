@@ -24,7 +24,8 @@ const (
 	// LeaveAgain is when a node that heard nothing asks to leave once more:
 	// there may be another arbiter.
 	LeaveAgain = time.Second
-	// GoodbyeWithin is how long a stopping daemon finishes answers.
+	// GoodbyeWithin is how long a stopping daemon finishes answers, and how
+	// long it tries to pass the lead on.
 	GoodbyeWithin = time.Second
 	// RelayRetry is the pause between attempts to reach one meanwhile.
 	RelayRetry = 100 * time.Millisecond
