@@ -231,7 +231,7 @@ func TestNewerCommandStopsTheReplica(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)
 	r := c.nodes[0]
-	c.ok(r.raft.Apply([]byte("mcrc\x02{}"), 0).Error())
+	c.ok(r.raft.Apply(append([]byte("mcrc"), registry.CommandVersion+1, '{', '}'), 0).Error())
 	if err := <-r.Failed(); !errors.Is(err, ErrFailed) || !errors.Is(err, registry.ErrNewer) {
 		t.Fatalf("got %v", err)
 	}
