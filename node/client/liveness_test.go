@@ -256,3 +256,20 @@ func TestRetiredAndUnconfirmedSlicesAreNotJudged(t *testing.T) {
 		t.Error("a retired epoch is never forgotten")
 	}
 }
+
+// TestNewerEpochRetiresTheOlder, whether the arbiter lives to say so or not:
+// else what died with its arbiter is kept, and said to be silent, for ever.
+func TestNewerEpochRetiresTheOlder(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	older, other, newer := f.slice(0, 1), f.slice(1, 1), f.slice(0, 2)
+	older.condemned = true
+	f.supersede(newer.key, f.config.Now())
+	if older.retireAt == 0 || other.retireAt != 0 || newer.retireAt != 0 {
+		t.Fatalf("retired at %v, %v, %v", older.retireAt, other.retireAt, newer.retireAt)
+	}
+	f.resayUp()
+	if s := silences(f.said()); len(s) != 0 {
+		t.Errorf("said: %+v", s)
+	}
+}

@@ -226,6 +226,7 @@ func (e confirm) apply(c *Client) {
 		s.confirmed = true
 		s.accept = nil
 		now := c.config.Now()
+		c.supersede(s.key, now)
 		s.pulse.restart(now)
 		c.ask(s, now)
 		ref := s.key.ref()
@@ -241,6 +242,16 @@ func (c *Client) retire(key sliceKey, now time.Duration) {
 	if s := c.slices[key]; s != nil && s.retireAt == 0 {
 		s.retireAt = now + RetireAfter
 		c.dirty = true
+	}
+}
+
+// supersede retires older epochs of a slice once its newer one is keyed. The
+// arbiter says so too, unless it died in between.
+func (c *Client) supersede(newer sliceKey, now time.Duration) {
+	for key := range c.slices {
+		if key.number == newer.number && key.epoch < newer.epoch {
+			c.retire(key, now)
+		}
 	}
 }
 
