@@ -210,18 +210,26 @@ func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, erro
 	}
 }
 
+// flowing waits until each transfer has moved another 10 MB.
+func (m *mesh) flowing(down, up *lab.Transfer) {
+	m.Helper()
+	d, u := down.Received(), up.Received()
+	m.Until("both transfers under way", 20*time.Second, func() error {
+		if d, u := down.Received()-d, up.Received()-u; d < 10<<20 || u < 10<<20 {
+			return fmt.Errorf("%d and %d bytes", d, u)
+		}
+		return nil
+	})
+}
+
 // killOnce gives the longest silence of either direction after the kill.
 func (m *mesh) killOnce(try int, victim func(*mesh) (*host, error)) (time.Duration, error) {
 	m.Helper()
 	m.slices(3)
 	down, up := m.transfer(lab.Plan{Down: true}), m.transfer(lab.Plan{})
-	m.Until("both transfers under way", 10*time.Second, func() error {
-		if d, u := down.Received(), up.Received(); d < 10<<20 || u < 10<<20 {
-			return fmt.Errorf("%d and %d bytes", d, u)
-		}
-		return nil
-	})
+	m.flowing(down, up)
 	v, err := victim(m)
+	m.flowing(down, up) // to get there may itself have stalled them, and TCP goes on slowly
 	r, err2 := m.rolesInUse()
 	if err := errors.Join(err, err2); err != nil {
 		down.Finish(within(20 * time.Second))
