@@ -174,8 +174,13 @@ type clientOpened struct {
 
 // apply asks the arbitrator for a session, or for the old one back.
 func (e clientOpened) apply(a *Arbiter) {
-	c := e.c
-	if len(a.clients) >= MaxClients || a.clients[c.request] != nil {
+	c, older := e.c, a.clients[e.c.request]
+	if older != nil && older.hello.SessionKey == c.hello.SessionKey {
+		older.close() // its client asks again, for it heard no answer there
+		delete(a.clients, c.request)
+		older = nil
+	}
+	if len(a.clients) >= MaxClients || older != nil {
 		c.say(&protocol.Client{Refused: &protocol.Refused{Code: protocol.RefusedRetry, Reason: "too many connections; try again"}})
 		return
 	}

@@ -288,11 +288,12 @@ func (a *Arbiter) sayAlive(now time.Duration) {
 		n.say(&protocol.Node{Alive: &protocol.Alive{}})
 	}
 	for _, c := range a.clients {
-		if now-c.heardAt > ClientSilence {
+		switch {
+		case now-c.heardAt > ClientSilence:
 			c.close()
-			continue
+		case c.session != registry.SessionID{}: // the first word to a client is its answer
+			c.say(&protocol.Client{Alive: &protocol.Alive{}})
 		}
-		c.say(&protocol.Client{Alive: &protocol.Alive{}})
 	}
 }
 

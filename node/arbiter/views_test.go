@@ -268,6 +268,49 @@ func TestPrekeysOfAnother(t *testing.T) {
 	}
 }
 
+// TestFirstWordIsTheAnswer: whatever is said to every client waits for the
+// welcome; a client takes anything else for a broken arbiter.
+func TestFirstWordIsTheAnswer(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	c := &clientStream{raw: rawConn(t), heardAt: a.config.Now(), outbox: make(chan *protocol.Client, MaxOutbox)}
+	a.clients[c.request] = c
+	a.sayAlive(a.config.Now())
+	if len(c.outbox) != 0 {
+		t.Fatalf("said before the welcome: %+v", <-c.outbox)
+	}
+	c.session[0] = 1
+	a.sayAlive(a.config.Now())
+	if m := <-c.outbox; m.Alive == nil {
+		t.Errorf("said after it: %+v", m)
+	}
+}
+
+// TestSameRequestTakesTheConnectionOver, if it is the same client's: no other
+// gets near it.
+func TestSameRequestTakesTheConnectionOver(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	connect := func(key byte) *clientStream {
+		c := &clientStream{request: registry.RequestID{1}, raw: rawConn(t), outbox: make(chan *protocol.Client, 1)}
+		c.hello.SessionKey[0] = key
+		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{9}}}.apply(a)
+		return c
+	}
+	first, again := connect(1), connect(1)
+	if a.clients[first.request] != again {
+		t.Fatal("the older connection stays")
+	}
+	if _, err := first.raw.NetConn().Write([]byte{0}); err == nil {
+		t.Error("the older connection is open")
+	}
+	clientClosed{first}.apply(a)
+	stranger := connect(2)
+	if m := <-stranger.outbox; a.clients[first.request] != again || m.Refused == nil {
+		t.Errorf("a stranger with the same request: %+v", m)
+	}
+}
+
 // TestLimitsOfATerm holds I10 where no other test does.
 func TestLimitsOfATerm(t *testing.T) {
 	f := newFixture(t)

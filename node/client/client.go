@@ -73,8 +73,11 @@ type Config struct {
 type Client struct {
 	config Config
 	key    identity.Key // of the session: resumes it
-	events chan event
-	failed chan error
+	// request is the first login's, however often it is tried: an answer that
+	// was lost must not leave a session that nobody knows (design 5).
+	request [16]byte
+	events  chan event
+	failed  chan error
 
 	session   *session // nil before the first welcome
 	slices    map[sliceKey]*slice
@@ -109,9 +112,14 @@ func New(config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	var request [16]byte
+	if _, err := io.ReadFull(config.Random, request[:]); err != nil {
+		return nil, err
+	}
 	return &Client{
 		config:    config,
 		key:       key,
+		request:   request,
 		events:    make(chan event, MaxEvents),
 		failed:    make(chan error, 1),
 		slices:    make(map[sliceKey]*slice),

@@ -113,7 +113,7 @@ type resumption struct{ welcome protocol.Welcome }
 // serveControl runs one connection from dial to end. It returns a resumption
 // once the arbiter has welcomed the client.
 func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*resumption, error) {
-	s, binding, err := c.dial(ctx, gateway)
+	s, binding, err := c.dial(ctx, gateway, resume)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func writeOutbox(ctx context.Context, s *controlState) {
 
 // dial opens TLS to the arbiter through a gateway. The arbiter is recognised
 // by the pinned CA before a byte of the client's is sent.
-func (c *Client) dial(ctx context.Context, gateway netip.AddrPort) (*controlState, Binding, error) {
+func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*controlState, Binding, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	var peer pki.Peer
@@ -177,17 +177,25 @@ func (c *Client) dial(ctx context.Context, gateway netip.AddrPort) (*controlStat
 		raw.Close()
 		return nil, Binding{}, fmt.Errorf("tls exporter: %w", err)
 	}
-	hello := mka.Hello{
-		Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM},
-		SessionKey: c.key.Public(), Bandwidth: c.config.Bandwidth,
-	}
-	rand.Read(hello.Request[:])
-	rand.Read(hello.Nonce[:])
+	hello := c.hello(resume)
 	s := &controlState{
 		conn: protocol.NewConn[protocol.Client](raw), raw: raw, arbiter: peer.Key, gateway: gateway,
 		hello: hello.Marshal(), outbox: make(chan *protocol.Client, MaxOutbox),
 	}
 	return s, Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(s.hello)}, nil
+}
+
+// hello is M1 of one connection.
+func (c *Client) hello(resume *resumption) mka.Hello {
+	h := mka.Hello{
+		Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM},
+		Request: c.request, SessionKey: c.key.Public(), Bandwidth: c.config.Bandwidth,
+	}
+	if resume != nil {
+		rand.Read(h.Request[:])
+	}
+	rand.Read(h.Nonce[:])
+	return h
 }
 
 // mark keeps the control connection out of the tunnel.

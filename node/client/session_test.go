@@ -167,3 +167,16 @@ func TestMaxEventsAndOutbox(t *testing.T) {
 		t.Error("I10: an arbiter that does not read keeps its connection")
 	}
 }
+
+// TestFirstLoginIsOneRequest, through whichever gateway and however often: the
+// arbiter must know it again when its first answer was lost (design 5).
+func TestFirstLoginIsOneRequest(t *testing.T) {
+	f := newFixture(t)
+	one, two := f.hello(nil), f.hello(nil)
+	if one.Request != two.Request || one.Request == [16]byte{} || one.Nonce == two.Nonce {
+		t.Errorf("requests %x and %x, nonces %x and %x", one.Request, two.Request, one.Nonce, two.Nonce)
+	}
+	if back, again := f.hello(&resumption{}), f.hello(&resumption{}); back.Request == one.Request || back.Request == again.Request {
+		t.Error("a resumption is an older request")
+	}
+}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"math"
 	"testing"
@@ -269,5 +270,19 @@ func BenchmarkTick(b *testing.B) {
 	for b.Loop() {
 		w.now += time.Millisecond
 		w.arb.Tick(w.now, w.state)
+	}
+}
+
+// TestAskedTwiceServesTheNewerHello: grants name the hello they answer, and a
+// client that asks again has forgotten its first one.
+func TestAskedTwiceServesTheNewerHello(t *testing.T) {
+	a := New(Config{Random: rand.Reader})
+	request := registry.RequestID{1}
+	view := &registry.State{Clients: map[string]*registry.Client{"ann": {Name: "ann"}}}
+	o := &opening{ask: Open{Request: request, Client: "ann", Hello: []byte{1}}, gone: true}
+	a.openings[request] = o
+	a.open(view, Open{Request: request, Client: "ann", Hello: []byte{2}})
+	if o.gone || o.ask.Hello[0] != 2 || len(a.openings) != 1 {
+		t.Errorf("gone %v, hello %v, %d openings", o.gone, o.ask.Hello, len(a.openings))
 	}
 }

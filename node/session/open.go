@@ -31,7 +31,8 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 	case client == nil || client.Revoked:
 		a.emit(Refuse{e.Request, Denied, "no such client, or revoked"})
 	case a.openings[e.Request] != nil:
-		a.openings[e.Request].gone = false // asked twice: the first answer serves
+		o := a.openings[e.Request] // asked twice: one session, for the newer hello
+		o.gone, o.ask.Key, o.ask.Hello = false, e.Key, e.Hello
 	case len(a.openings) >= MaxOpenings || len(a.proposals) >= MaxProposals/2:
 		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
 	default:
