@@ -58,6 +58,22 @@ func TestMeshCarriesASlicedSession(t *testing.T) {
 	}
 }
 
+// TestGoodbyeEndsTheSession: whoever stops cleanly leaves nothing behind.
+func TestGoodbyeEndsTheSession(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	for _, name := range []string{"ann", "ben", "cem", "dan", "eva", "fay", "gil", "hal"} {
+		v := w.connect(name, wide, w.members[0])
+		v.cancel()
+		if err := v.end(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := v.session(); s.State == registry.SessionActive {
+			t.Errorf("%s: the session goes on", name)
+		}
+	}
+}
+
 func agentsOf(s registry.Session) map[string]bool {
 	agents := make(map[string]bool)
 	for _, sl := range s.Slices {

@@ -136,7 +136,8 @@ func New(config Config) (*Client, error) {
 // Run is the control loop. It returns nil when ctx ends (after saying bye), or
 // why the session cannot go on.
 func (c *Client) Run(ctx context.Context) error {
-	dialCtx, stop := context.WithCancel(ctx)
+	// The connection outlives ctx: a clean end is said over it.
+	dialCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	dialed := make(chan struct{})
 	go func() {
 		defer close(dialed)

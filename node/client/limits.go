@@ -36,6 +36,8 @@ const (
 	AliveWithin = 4 * time.Second
 	// RestartAfter is how long this process may have stood still and keep its keys.
 	RestartAfter = time.Second
+	// ByeWithin bounds the wait for the arbiter's answer to a goodbye.
+	ByeWithin = time.Second
 	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
 	DialTimeout = 4 * time.Second
 	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.

@@ -195,11 +195,37 @@ func (c *Client) bytes() (total uint64) {
 	return total
 }
 
-// sayBye ends the session at the arbiter on a clean stop.
+// sayBye ends the session at the arbiter on a clean stop, and waits for its
+// answer: closed at once, the connection may take the word along.
 func (c *Client) sayBye(err error) {
 	if err != nil || c.control == nil {
 		return
 	}
 	c.control.raw.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = c.control.conn.Write(&protocol.Client{Bye: &protocol.Bye{Reason: "client disconnected", Bytes: c.bytes()}})
+	if c.control.conn.Write(&protocol.Client{Bye: &protocol.Bye{Reason: "client disconnected", Bytes: c.bytes()}}) != nil {
+		return
+	}
+	late := time.NewTimer(ByeWithin)
+	defer late.Stop()
+	for {
+		select {
+		case e := <-c.events:
+			if c.parted(e) {
+				return
+			}
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// parted reports whether the arbiter ended the session, or the connection did.
+func (c *Client) parted(e event) bool {
+	switch e := e.(type) {
+	case controlReceived:
+		return e.s == c.control && e.m.Bye != nil
+	case controlLost:
+		return e.s == c.control
+	}
+	return false
 }
