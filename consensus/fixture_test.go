@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,7 +49,21 @@ func newCluster(t *testing.T, size int, tune func(*Config)) *cluster {
 	for n := 1; n < size; n++ { // back to back: two voters are worse than one
 		c.ok(c.nodes[0].AddVoter(c.ctx(), id(n)))
 	}
+	c.until("every replica knows every voter", func() bool {
+		return !slices.ContainsFunc(c.nodes, func(r *Raft) bool { return voters(r) != size })
+	})
 	return c
+}
+
+// voters is how many a replica knows. A replica that has not heard of a new
+// voter refuses it its vote, so a test that takes the leader away waits for it.
+func voters(r *Raft) (n int) {
+	for _, s := range r.Servers() {
+		if s.Voter {
+			n++
+		}
+	}
+	return n
 }
 
 func founding() *registry.Found {
