@@ -36,6 +36,7 @@ func TestMeshCarriesASlicedSession(t *testing.T) {
 	if agents := agentsOf(before); len(agents) != len(before.Slices) {
 		t.Fatalf("%d slices on %d agents", len(before.Slices), len(agents))
 	}
+	w.until("every agent's path is proven", func() bool { return w.journal.count("plaintext path tested") >= len(w.members) })
 	if used := v.exchange(48); used < 2 {
 		t.Fatalf("48 flows came out at %d nodes", used)
 	}

@@ -40,6 +40,7 @@ const nodeLoad = 0.01
 type world struct {
 	*testing.T
 	sim     *linktest.Network
+	lan     link.Socket // where path tests enter the inside network
 	journal *journal
 	founded Founded
 	members []*member
@@ -225,7 +226,7 @@ func (w *world) openPackets(m *member) {
 	}})
 	w.ok(err)
 	f.engine, err = dataplane.New(dataplane.Config{
-		Device: m.device, Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway,
+		Device: w.soundly(m), Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway,
 		Marked: func(from link.Socket, path link.Path, k dataplane.Marker, d []byte) {
 			m.agent.ReceiveMarked(from, path, k, d)
 		},

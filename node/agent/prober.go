@@ -160,17 +160,14 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 func (a *Agent) testPath(tester identity.Index, now time.Duration) {
 	if tester == 0 || len(a.view.pool) == 0 {
 		a.probes.pathSent = 0
-		a.probes.path.store(probe.PathUnknown)
+		a.foundPath(probe.PathUnknown)
 		return
 	}
 	if now-a.probes.peers[tester].since >= PathSettle {
 		a.probes.pathSent++
 	}
 	if a.probes.pathSent > PathMisses {
-		if a.probes.path.store(probe.PathBroken) {
-			a.config.Log.Warn("this host does not forward packets from the TUN to the inside network",
-				"next", "meshcrypt status shows which firewall rule eats them")
-		}
+		a.foundPath(probe.PathBroken)
 	}
 	b := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
 	from := netip.AddrPortFrom(registry.PathTestAddress(a.view.pool[0]), a.config.InsidePort)
@@ -181,6 +178,23 @@ func (a *Agent) testPath(tester identity.Index, now time.Duration) {
 	}
 	if err != nil {
 		a.config.Log.Debug("path test not sent", "error", err)
+	}
+}
+
+// foundPath notes a verdict on this host's plaintext path; opened packets go
+// another way when it changes.
+func (a *Agent) foundPath(verdict probe.Verdict) {
+	if !a.probes.path.store(verdict) {
+		return
+	}
+	a.dirty = true
+	switch verdict {
+	case probe.PathBroken:
+		a.config.Log.Warn("this host does not forward packets from the TUN to the inside network",
+			"next", "meshcrypt status shows what is in the way")
+	case probe.PathGood:
+		a.config.Log.Info("plaintext path tested", "verdict", verdict)
+	case probe.PathUnknown:
 	}
 }
 
@@ -208,8 +222,6 @@ func (e nodeDatagram) apply(a *Agent) {
 	}
 	if m.Asked == probe.TypePath {
 		a.probes.pathSent = 0
-		if a.probes.path.store(probe.PathGood) {
-			a.config.Log.Info("plaintext path tested", "verdict", probe.PathGood)
-		}
+		a.foundPath(probe.PathGood)
 	}
 }

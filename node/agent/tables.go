@@ -18,6 +18,7 @@ func (a *Agent) publishIfDirty() {
 		return
 	}
 	a.dirty = false
+	a.steer()
 	a.config.Engine.Publish(a.engineTable())
 	a.config.Gateway.Publish(a.gatewayTable())
 }

@@ -18,6 +18,7 @@ type viewState struct {
 	modes   map[registry.SessionID]*sessionMode
 	silent  map[sliceKey]bool // condemned by the session's client
 	pool    []netip.Prefix
+	egress  registry.EgressKind
 	policy  registry.Policy
 	key     []byte // authenticates probes between nodes
 	arbiter identity.NodeID
@@ -75,6 +76,9 @@ func (v *viewState) adopt(m *protocol.View) {
 	}
 	if len(m.Pool) > 0 {
 		v.pool = m.Pool
+	}
+	if m.Egress != "" {
+		v.egress = m.Egress
 	}
 	if len(m.ProbeKey) > 0 {
 		v.key = m.ProbeKey

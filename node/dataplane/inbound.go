@@ -208,7 +208,7 @@ func (w *inbound) admit(payload []byte, next byte) Reason {
 	w.ledger.decide(1)
 	w.packets++
 	w.bytes += in.total
-	if to := w.pair.onward.Load(); to != nil {
+	if to := w.pair.Onward(in.v6); to != nil {
 		w.merge.flush()
 		w.onward.add(to, payload[:in.total])
 		return Pass

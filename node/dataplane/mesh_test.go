@@ -50,7 +50,7 @@ func TestOneAgentBehindAGateway(t *testing.T) {
 func TestTwoAgentsWithHandOn(t *testing.T) {
 	w := newWorld(t, 3, 2, 3)
 	w.nodes[2].table.Routes[lease()] = w.route([]int{2, 3}, 2)
-	w.pairs[3][1].SetOnward(&Onward{
+	w.pairs[3][1].SetOnward(false, &Onward{
 		SPI: spiOf(3, 7), Path: to(at(inside(2))), Socket: w.nodes[3].inside,
 	})
 	w.start()

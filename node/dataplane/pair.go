@@ -38,7 +38,7 @@ type Pair struct {
 	Control func(payload []byte)
 
 	path      atomic.Pointer[link.Path]
-	onward    atomic.Pointer[Onward]
+	onward    [2]atomic.Pointer[Onward] // by family
 	lastHeard atomic.Int64
 	lastSent  atomic.Int64
 	in, out   flow
@@ -83,8 +83,19 @@ func (p *Pair) Path() (link.Path, bool) {
 // guess at an agent.
 func (p *Pair) SetPath(path link.Path) { p.path.Store(&path) }
 
-// SetOnward makes opened packets go to the session's egress; nil to the TUN.
-func (p *Pair) SetOnward(o *Onward) { p.onward.Store(o) }
+// SetOnward makes opened packets of one family go to the session's egress; nil
+// to the TUN.
+func (p *Pair) SetOnward(v6 bool, o *Onward) { p.onward[familyIndex(v6)].Store(o) }
+
+// Onward is where opened packets of one family go; nil is the TUN.
+func (p *Pair) Onward(v6 bool) *Onward { return p.onward[familyIndex(v6)].Load() }
+
+func familyIndex(v6 bool) int {
+	if v6 {
+		return 1
+	}
+	return 0
+}
 
 // LastHeard is the clock's value when the last authenticated packet came.
 func (p *Pair) LastHeard() int64 { return p.lastHeard.Load() }

@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// What an agent has opened goes straight to its destination where the path
+// test proves that this host forwards it; otherwise, and always where the mesh
+// masquerades, to the egress of the lease, so that one flow has one source
+// address (design 6).
+
+// steer points every SA pair the way that its opened packets go.
+func (a *Agent) steer() {
+	for _, s := range a.slices.byKey {
+		for _, lease := range s.grant.Leases {
+			onward := a.onward(s, lease)
+			for _, p := range s.pairs() {
+				p.SetOnward(lease.Is6(), onward)
+			}
+		}
+	}
+}
+
+// onward is the egress to hand on to, nil for this host's own TUN.
+func (a *Agent) onward(s *slice, lease netip.Addr) *dataplane.Onward {
+	if a.view.egress != registry.EgressMasquerade && a.probes.pathVerdict() == probe.PathGood {
+		return nil
+	}
+	to := a.egressOf(lease)
+	if to.Index == a.config.Index || !to.Inside.IsValid() {
+		return nil
+	}
+	return &dataplane.Onward{
+		SPI: s.grant.SPI, Socket: a.config.Inside,
+		Path: link.Path{Remote: netip.AddrPortFrom(to.Inside, a.config.InsidePort)},
+	}
+}
+
+// egressOf is the node where replies to a lease arrive now, as this node sees
+// it: the second as soon as the egress is silent and the second is not. The
+// arbiter's confirmation comes later.
+func (a *Agent) egressOf(lease netip.Addr) protocol.NodeRow {
+	for _, p := range a.view.parts {
+		if !p.row.Prefix.Contains(lease) {
+			continue
+		}
+		egress, second := a.view.nodeByID(p.row.Egress), a.view.nodeByID(p.row.Second)
+		if p.taken || second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {
+			return second
+		}
+		return egress
+	}
+	return protocol.NodeRow{}
+}
+
+// answers reports whether a node is heard. This one is not: what it takes over
+// it decides elsewhere.
+func (a *Agent) answers(index identity.Index) bool {
+	p := a.probes.peers[index]
+	return p != nil && p.answers()
+}
