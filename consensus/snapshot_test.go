@@ -218,7 +218,7 @@ func TestRestoreIsWholeOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer := append([]byte(nil), good...)
-	newer[4]++
+	newer[4] = registry.SnapshotVersion + 1
 	for name, raw := range map[string][]byte{"cut": good[:50], "foreign": other, "newer": newer} {
 		if err := f.Restore(io.NopCloser(strings.NewReader(string(raw)))); err == nil || f.state != before {
 			t.Fatalf("%s: %v", name, err)

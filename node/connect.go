@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
@@ -35,8 +36,9 @@ type ConnectConfig struct {
 	Profile   client.Profile
 	User      string
 	Password  func() ([]byte, error)
-	Bandwidth uint64 // bit/s wanted; 0 leaves it to the mesh
-	Mode      string // slicing mode wanted; empty leaves it to the mesh
+	Bandwidth uint64      // bit/s wanted; 0 leaves it to the mesh
+	Mode      string      // slicing mode wanted; empty leaves it to the mesh
+	Suites    []esp.Suite // ciphers offered, best first; none: what suits this host
 	TUN       string
 	RunDir    string
 	Log       *slog.Logger
@@ -94,7 +96,12 @@ func (c *connection) newClient() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	suites := c.config.Suites
+	if len(suites) == 0 {
+		suites = client.PreferredSuites()
+	}
 	return client.New(client.Config{
+		Suites:  suites,
 		Profile: c.config.Profile, Login: c.login(), Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
 		Engine: c.engine, Host: c, Open: openClientSocket, Ledger: ledger, KeyLog: keyLog(),
 		Mark: host.DefaultMark, Ready: c.config.Ready,

@@ -17,7 +17,7 @@ import (
 // the wall clock to whoever sets the environment.
 const (
 	envOracle = "MESHCRYPT_NONCE_ORACLE" // file shared by all processes of a run
-	envKeys   = "MESHCRYPT_KEYLOG"       // file of "SPI key||salt" lines
+	envKeys   = "MESHCRYPT_KEYLOG"       // file of "SPI key||salt suite" lines
 	envClock  = "MESHCRYPT_CLOCK_OFFSET" // a duration added to the wall clock
 )
 
@@ -53,6 +53,6 @@ func keyLog() func(spi uint32, key esp.Key) {
 			panic("key log: " + err.Error())
 		}
 		defer f.Close()
-		fmt.Fprintf(f, "0x%08x 0x%s\n", spi, hex.EncodeToString(key.Reveal()))
+		fmt.Fprintf(f, "0x%08x 0x%s %v\n", spi, hex.EncodeToString(key.Reveal()), key.Suite())
 	}
 }

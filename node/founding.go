@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/crypto/vault"
@@ -22,6 +23,7 @@ type FoundConfig struct {
 	Egress   registry.EgressKind
 	Moving   []netip.Addr   // inside addresses that move with the pool parts
 	Prefixes []netip.Prefix // routes pushed to clients
+	Suites   []esp.Suite    // ciphers that sessions may use, best first; none: any
 }
 
 // Place is where and how a node takes part: what its operator says of the host.
@@ -145,6 +147,9 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	f.Cluster = registry.Cluster{ID: cluster, Incarnation: 1, CA: s.authority.Certificate(), Pool: config.Pool, Egress: config.Egress,
 		Recovery: s.recovery.Public()}
 	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes}
+	for _, suite := range config.Suites {
+		f.Policy.Suites = append(f.Policy.Suites, uint16(suite))
+	}
 	id := s.key.ID()
 	for i := range parts {
 		parts[i].Egress = id

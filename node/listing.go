@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/control"
@@ -125,6 +126,9 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		Egress: name(live.Egress), Second: name(live.Second), Mode: string(live.Mode),
 		Connected: report.Connected[live.ID], Bytes: live.Bytes, Slices: []control.Slice{},
 		Age: time.Duration(s.Tick-live.Opened) * time.Second,
+	}
+	if len(live.Slices) > 0 {
+		row.Suite = esp.Suite(live.Slices[0].Suite).String()
 	}
 	var total uint64
 	for _, sl := range live.Slices {

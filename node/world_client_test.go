@@ -68,7 +68,7 @@ func (w *world) connect(name string, bandwidth uint64, gateways ...*member) *vis
 		profile.Gateways = append(profile.Gateways, g.self.Outer)
 	}
 	v.run(client.Config{
-		Profile: profile, Bandwidth: bandwidth, Mode: registry.ModeBurst,
+		Profile: profile, Bandwidth: bandwidth, Mode: registry.ModeBurst, Suites: client.PreferredSuites(),
 		Login: func(b client.Binding) (protocol.Auth, error) {
 			return protocol.Auth{Method: protocol.MethodPassword, User: name, Proof: auth.SignPassword(key, b, name)}, nil
 		},

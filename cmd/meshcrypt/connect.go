@@ -46,6 +46,7 @@ const connectExample = `  sudo meshcrypt connect --profile ann.toml
 type connectFlags struct {
 	profile, user, passwordFile string
 	bandwidth, mode, tun        string
+	suites                      []string
 	runDir, logLevel            string
 }
 
@@ -62,6 +63,7 @@ func (a *app) connectCommand() *cobra.Command {
 	flags.StringVar(&f.passwordFile, "password-file", "", "file that holds the password; - is stdin (default: ask)")
 	flags.StringVar(&f.bandwidth, "bandwidth", "", "bandwidth wanted, such as 2gbit (default: what the mesh gives)")
 	flags.StringVar(&f.mode, "slice-mode", "auto", "how packets are spread over the slices: auto or burst")
+	flags.StringSliceVar(&f.suites, "suite", nil, "ciphers offered, best first: "+suiteNames()+" (default: all, in the order that suits this CPU)")
 	flags.StringVar(&f.tun, "tun", "mesh0", "name of the TUN interface")
 	runDirFlag(flags, &f.runDir)
 	logFlag(flags, &f.logLevel)
@@ -105,6 +107,9 @@ func (f connectFlags) config(ctx context.Context, args []string) (config node.Co
 		return config, usage("--slice-mode auto", "--slice-mode %q is not built in this version: there are auto and burst", f.mode)
 	}
 	if config.Bandwidth, err = bandwidth(f.bandwidth); err != nil {
+		return config, err
+	}
+	if config.Suites, err = suites("--suite", f.suites); err != nil {
 		return config, err
 	}
 	if config.Profile, err = f.anchor(ctx, args); err != nil {

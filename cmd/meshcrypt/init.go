@@ -33,6 +33,7 @@ const initExample = `  sudo meshcrypt init --run
 type initFlags struct {
 	place                       placeFlags
 	pool, insideAddresses, push []string
+	suites                      []string
 	egress, logLevel            string
 	run                         bool
 }
@@ -50,6 +51,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringVar(&f.egress, "egress", "routed", "how replies find back to clients: routed or masquerade")
 	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool")
 	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the network of --inside-if)")
+	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
 	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
 	logFlag(flags, &f.logLevel)
 	return cmd
@@ -91,6 +93,9 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 		return config, err
 	}
 	if config.Pool, err = prefixes("--pool", f.pool); err != nil {
+		return config, err
+	}
+	if config.Suites, err = suites("--suites", f.suites); err != nil {
 		return config, err
 	}
 	if config.Moving, err = addresses("--inside-address", f.insideAddresses); err != nil {

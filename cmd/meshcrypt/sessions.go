@@ -84,6 +84,7 @@ func sessionTable(w io.Writer, s control.Session) {
 	row(w, "State", stateCell(s))
 	row(w, "Egress", fmt.Sprintf("%s, then %s", s.Egress, s.Second))
 	row(w, "Mode", s.Mode)
+	row(w, "Cipher", s.Suite)
 	row(w, "Moved", byteCount(s.Bytes)+" in "+age(s.Age))
 	fmt.Fprintln(w)
 	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "DOWN", "SHARE")

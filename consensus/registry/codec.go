@@ -10,7 +10,7 @@ import (
 // A build that adds a command or changes one's meaning raises it. A command is
 // written in the oldest version that says all of it, so that replicas of an older
 // build go on until something comes that they would not understand.
-const CommandVersion = 2
+const CommandVersion = 3
 
 const commandMagic = "mcrc"
 
@@ -43,11 +43,15 @@ func EncodeCommand(c Command) ([]byte, error) {
 	return raw, nil
 }
 
-// version is the oldest one that says all of a command. Version 2 knows the
+// version is the oldest one that says all of a command. Version 3 knows the suites
+// of a policy: a replica that dropped them would admit what it must not. Version 2
+// knows the
 // recovery key, and takes a policy without headless time for one that follows the
 // count of voters; version 1 wrote DefaultHeadless into it.
 func (c Command) version() byte {
 	switch {
+	case c.Found != nil && c.Found.Policy.newer(), c.PutPolicy != nil && c.PutPolicy.Policy.newer():
+		return 3
 	case c.CountVoters != nil,
 		c.Found != nil && (len(c.Found.Cluster.Recovery) > 0 || c.Found.Policy.Headless == 0),
 		c.PutPolicy != nil && c.PutPolicy.Policy.Headless == 0,

@@ -168,7 +168,7 @@ func TestDamagedSnapshot(t *testing.T) {
 		t.Fatal("a trailing byte passes")
 	}
 	newer := bytes.Clone(raw)
-	newer[4]++
+	newer[4] = SnapshotVersion + 1
 	if _, err := DecodeSnapshot(newer); !errors.Is(err, ErrSnapshotNewer) {
 		t.Fatal("a newer version passes")
 	}
@@ -209,7 +209,7 @@ func TestDecodeCommand(t *testing.T) {
 	}{
 		"good":          {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3}}`, nil},
 		"unknown field": {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3,"x":1},"note":"y"}`, nil},
-		"newer version": {"mcrc\x03anything", ErrNewer},
+		"newer version": {"mcrc\x04anything", ErrNewer},
 		"new command":   {"mcrc\x01{" + id + `,"split_part":{"x":1}}`, ErrNewer},
 		"version 0":     {"mcrc\x00{}", ErrMalformed},
 		"no change":     {"mcrc\x01{" + id + `,"note":"y"}`, ErrMalformed},
@@ -254,7 +254,7 @@ func FuzzCommand(f *testing.F) {
 		}
 		f.Add(raw)
 	}
-	f.Add([]byte("mcrc\x03{}"))
+	f.Add([]byte("mcrc\x04{}"))
 	base := New()
 	for i, c := range script(f)[:9] {
 		Apply(base, uint64(i+1), 1, c)

@@ -51,7 +51,7 @@ func (s *State) raiseHeadlessFloor() {
 
 // checked is the policy with its defaults filled in.
 func (p Policy) checked() (Policy, *Error) {
-	p.Prefixes = slices.Clone(p.Prefixes)
+	p.Prefixes, p.Suites = slices.Clone(p.Prefixes), slices.Clone(p.Suites)
 	if p.Overload == "" {
 		p.Overload = OverloadAbsorb
 	}
@@ -68,8 +68,27 @@ func (p Policy) checked() (Policy, *Error) {
 	case !p.Mode.valid():
 		return p, ErrInvalid.with("mode %q", p.Mode)
 	}
+	if err := checkSuites(p.Suites); err != nil {
+		return p, err
+	}
 	return p, checkPrefixes(p.Prefixes)
 }
+
+// checkSuites takes numbers that this build does not know: a newer agent may.
+func checkSuites(suites []uint16) *Error {
+	if len(suites) > MaxSuites {
+		return ErrInvalid.with("%d suites, at most %d", len(suites), MaxSuites)
+	}
+	for i, s := range suites {
+		if s == 0 || slices.Contains(suites[:i], s) {
+			return ErrInvalid.with("suite %d", s)
+		}
+	}
+	return nil
+}
+
+// newer reports whether the policy says what only version 3 of the codecs knows.
+func (p Policy) newer() bool { return len(p.Suites) > 0 }
 
 func (m Mode) valid() bool {
 	return slices.Contains([]Mode{ModeAuto, ModeBurst, ModePacket, ModeFlowlet, ModePin}, m)

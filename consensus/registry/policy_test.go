@@ -1,6 +1,9 @@
 package registry
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // TestHeadless: the policy's word, else by the count of voters (design 2).
 func TestHeadless(t *testing.T) {
@@ -90,6 +93,35 @@ func TestCountVotersLimits(t *testing.T) { // I10
 	f.voters(MaxVoters)
 	f.refuse(ErrInvalid, Command{CountVoters: &CountVoters{Voters: MaxVoters + 1}})
 	f.refuse(ErrInvalid, Command{CountVoters: &CountVoters{}})
+}
+
+func TestPolicySuites(t *testing.T) { // I10
+	f := newFixture(t)
+	put := func(suites ...uint16) Command { return Command{PutPolicy: &PutPolicy{Policy: Policy{Suites: suites}}} }
+	full := []uint16{8, 7, 6, 5, 4, 3, 2, 1}
+	f.must(put(full...))
+	if got := f.s.Policy.Suites; !slices.Equal(got, full) || len(got) != MaxSuites {
+		t.Errorf("suites %v", got)
+	}
+	f.refuse(ErrInvalid, put(append(full, 9)...))
+	f.refuse(ErrInvalid, put(1, 2, 1))
+	f.refuse(ErrInvalid, put(0))
+}
+
+// TestSuitesNeedTheNewerCodec: a replica that does not know the suites of a policy
+// would admit by any, so it must not read past them.
+func TestSuitesNeedTheNewerCodec(t *testing.T) {
+	for want, suites := range map[byte][]uint16{1: nil, 3: {2}} {
+		policy := Policy{Headless: 7, Suites: suites}
+		raw, err := EncodeCommand(Command{ID: CommandID{1}, PutPolicy: &PutPolicy{Policy: policy}})
+		if err != nil || raw[len(commandMagic)] != want {
+			t.Errorf("%v: command version %d, %v", suites, raw[len(commandMagic)], err)
+		}
+		raw, err = EncodeSnapshot(&State{Policy: policy})
+		if err != nil || raw[len(snapshotMagic)] != want {
+			t.Errorf("%v: snapshot version %d, %v", suites, raw[len(snapshotMagic)], err)
+		}
+	}
 }
 
 // TestUpgradeOfPolicy: what version 1 left out meant the default.

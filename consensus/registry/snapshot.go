@@ -10,9 +10,9 @@ import (
 )
 
 // SnapshotVersion is the newest version of the snapshot codec this build reads.
-// Version 2 adds the recovery key and the count of voters; a state without either
-// is written as version 1, and read from it.
-const SnapshotVersion = 2
+// Version 3 adds what version 3 of the commands does, version 2 the recovery key
+// and the count of voters; a state is written in the oldest one that says all of it.
+const SnapshotVersion = 3
 
 const (
 	snapshotMagic  = "mcrs"
@@ -40,7 +40,10 @@ func EncodeSnapshot(s *State) ([]byte, error) {
 }
 
 func (s *State) version() byte {
-	if len(s.Cluster.Recovery) > 0 || s.Voters > 0 {
+	switch {
+	case s.Policy.newer():
+		return 3
+	case len(s.Cluster.Recovery) > 0 || s.Voters > 0:
 		return 2
 	}
 	return 1

@@ -178,6 +178,9 @@ type Policy struct {
 	Slices    int            `json:"slices"`    // most slices of one session; 0: MaxSlices
 	Mode      Mode           `json:"mode"`
 	Prefixes  []netip.Prefix `json:"prefixes"` // routes pushed to clients
+	// Suites are the ciphers that sessions may use, best first, by MKA/1's numbers;
+	// empty: any, and the client's order counts.
+	Suites []uint16 `json:"suites,omitempty"`
 }
 
 // Part is one part of the pool with its own moving inside address. The

@@ -9,7 +9,13 @@ import (
 const benchPayload = 1420
 
 func TestZeroAllocations(t *testing.T) {
-	out, in := testPair(t)
+	for _, suite := range Suites() {
+		t.Run(suite.String(), func(t *testing.T) { checkZeroAllocations(t, suite) })
+	}
+}
+
+func checkZeroAllocations(t *testing.T, suite Suite) {
+	out, in := suitePair(t, suite)
 	frame := make([]byte, SealedLen(benchPayload))
 	stranger := make([]byte, MinFrame)
 	allocs := testing.AllocsPerRun(500, func() {
@@ -42,39 +48,49 @@ func BenchmarkReserve(b *testing.B) {
 	}
 }
 
-func BenchmarkSeal(b *testing.B) {
-	out, _ := testPair(b)
+// eachSuite runs a benchmark for every suite, side by side.
+func eachSuite(b *testing.B, run func(b *testing.B, out *Outbound, in *Inbound)) {
+	for _, suite := range Suites() {
+		out, in := suitePair(b, suite)
+		b.Run(suite.String(), func(b *testing.B) {
+			b.SetBytes(benchPayload)
+			b.ReportAllocs()
+			run(b, out, in)
+		})
+	}
+}
+
+func BenchmarkSeal(b *testing.B) { eachSuite(b, benchmarkSeal) }
+
+func benchmarkSeal(b *testing.B, out *Outbound, _ *Inbound) {
 	frame := make([]byte, SealedLen(benchPayload))
-	b.SetBytes(benchPayload)
-	b.ReportAllocs()
 	for n := uint64(0); b.Loop(); n++ {
 		out.Seal(frame, benchPayload, NextIPv4, n%MaxHardPackets+1)
 	}
 }
 
-// BenchmarkAEAD is Seal without ESP: what the standard library alone takes.
-func BenchmarkAEAD(b *testing.B) {
-	out, _ := testPair(b)
+// BenchmarkAEAD is Seal without ESP: what the cipher alone takes.
+func BenchmarkAEAD(b *testing.B) { eachSuite(b, benchmarkAEAD) }
+
+func benchmarkAEAD(b *testing.B, out *Outbound, _ *Inbound) {
 	frame := make([]byte, SealedLen(benchPayload))
 	nonce := make([]byte, nonceSize)
 	plain := frame[PayloadOffset : len(frame)-icvSize]
-	b.SetBytes(benchPayload)
 	for b.Loop() {
 		out.tr.aead.Seal(plain[:0], nonce, plain, frame[:headerSize])
 	}
 }
 
 // BenchmarkOpen includes copying the frame, because Open consumes it.
-func BenchmarkOpen(b *testing.B) {
+func BenchmarkOpen(b *testing.B) { eachSuite(b, benchmarkOpen) }
+
+func benchmarkOpen(b *testing.B, out *Outbound, in *Inbound) {
 	const frames = 256
-	out, in := testPair(b)
 	var sealed [frames][]byte
 	for i := range sealed {
 		sealed[i] = sealFrame(out, pattern(benchPayload), NextIPv4, uint64(i)+1)
 	}
 	frame := make([]byte, len(sealed[0]))
-	b.SetBytes(benchPayload)
-	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		if n%frames == 0 {
 			in.window = replay.Window{}

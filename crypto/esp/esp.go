@@ -1,5 +1,6 @@
 // Package esp seals and opens the packets of one SA: ESP (RFC 4303) with
-// AES-GCM (RFC 4106), tunnel mode, no extended sequence numbers.
+// AES-GCM (RFC 4106) or ChaCha20-Poly1305 (RFC 7634), tunnel mode, no extended
+// sequence numbers.
 //
 // It owns the frame layout, the packet counter and its hard stop, the
 // transform, and the order of steps that keeps replays out. It does not own

@@ -11,8 +11,10 @@ import (
 
 const testSPI = uint32(7<<20 | 42)
 
-func testMaterial() []byte {
-	material := make([]byte, AES256GCM.MaterialSize())
+func testMaterial() []byte { return materialOf(AES256GCM) }
+
+func materialOf(s Suite) []byte {
+	material := make([]byte, s.MaterialSize())
 	for i := range material {
 		material[i] = byte(0xa0 ^ i*7)
 	}
@@ -43,7 +45,16 @@ func pair(t testing.TB, spi uint32, k Key, l Limits, led Ledger) (*Outbound, *In
 
 func testPair(t testing.TB) (*Outbound, *Inbound) {
 	t.Helper()
-	return pair(t, testSPI, testKey(t), DefaultLimits(), nil)
+	return suitePair(t, AES256GCM)
+}
+
+func suitePair(t testing.TB, s Suite) (*Outbound, *Inbound) {
+	t.Helper()
+	k, err := NewKey(s, materialOf(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair(t, testSPI, k, DefaultLimits(), nil)
 }
 
 func sealFrame(out *Outbound, payload []byte, next byte, counter uint64) []byte {

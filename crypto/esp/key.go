@@ -8,38 +8,6 @@ import (
 	"io"
 )
 
-// Suite names an AEAD and how ESP uses it. Numbers are MKA/1's.
-type Suite uint16
-
-// The suites of MKA/1. Only AES256GCM is built; the others give ErrSuite.
-const (
-	AES256GCM        Suite = 1 // RFC 4106
-	ChaCha20Poly1305 Suite = 2 // RFC 7634
-	AES128GCM        Suite = 3 // RFC 4106
-)
-
-// MaterialSize returns the length of the suite's key material, key and salt,
-// or 0 for a suite that is not available.
-func (s Suite) MaterialSize() int {
-	if s == AES256GCM {
-		return 32 + saltSize
-	}
-	return 0
-}
-
-// String returns the suite's name.
-func (s Suite) String() string {
-	switch s {
-	case AES256GCM:
-		return "AES-256-GCM"
-	case ChaCha20Poly1305:
-		return "ChaCha20-Poly1305"
-	case AES128GCM:
-		return "AES-128-GCM"
-	}
-	return fmt.Sprintf("suite %d", uint16(s))
-}
-
 // Key is the key material of one direction of one SA (I1). It cannot be
 // printed, marshalled or taken apart: it can only be compared, and given to
 // NewOutbound or NewInbound. The material stands behind two pointers: in an
@@ -63,6 +31,14 @@ func NewKey(s Suite, material []byte) (Key, error) {
 	}
 	inner := &secret{suite: s, material: bytes.Clone(material)}
 	return Key{&inner}, nil
+}
+
+// Suite is the cipher that the key is for; 0 for the zero Key.
+func (k Key) Suite() Suite {
+	if s := k.secret(); s != nil {
+		return s.suite
+	}
+	return 0
 }
 
 // Equal reports, in constant time, whether both hold the same material.

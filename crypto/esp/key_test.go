@@ -17,7 +17,8 @@ func TestNewKey(t *testing.T) {
 		want  error
 	}{
 		{AES256GCM, 36, nil}, {AES256GCM, 35, ErrSuite}, {AES256GCM, 37, ErrSuite}, {AES256GCM, 0, ErrSuite},
-		{ChaCha20Poly1305, 36, ErrSuite}, {AES128GCM, 20, ErrSuite}, {0, 0, ErrSuite}, {77, 36, ErrSuite},
+		{ChaCha20Poly1305, 36, nil}, {ChaCha20Poly1305, 20, ErrSuite}, {AES128GCM, 20, nil}, {AES128GCM, 36, ErrSuite},
+		{0, 0, ErrSuite}, {77, 36, ErrSuite},
 	} {
 		if _, err := NewKey(c.suite, make([]byte, c.size)); !errors.Is(err, c.want) {
 			t.Errorf("%v with %d bytes: %v, want %v", c.suite, c.size, err, c.want)

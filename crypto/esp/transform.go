@@ -1,7 +1,6 @@
 package esp
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
 	"fmt"
@@ -32,24 +31,21 @@ type scratch struct {
 }
 
 func newTransform(k Key) (*transform, error) {
-	if k.secret() == nil {
+	secret := k.secret()
+	if secret == nil {
 		return nil, fmt.Errorf("%w: empty key", ErrSuite)
 	}
-	return newGCM(k.secret().material)
+	return makeTransform(suites[secret.suite].aead, secret.material)
 }
 
-// newGCM builds the RFC 4106 transform of material, key || salt.
-func newGCM(material []byte) (*transform, error) {
+// makeTransform builds the AEAD of material, key || salt.
+func makeTransform(aead func(key []byte) (cipher.AEAD, error), material []byte) (*transform, error) {
 	key, salt := material[:len(material)-saltSize], material[len(material)-saltSize:]
-	block, err := aes.NewCipher(key)
+	made, err := aead(key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSuite, err)
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSuite, err)
-	}
-	t := &transform{aead: aead}
+	t := &transform{aead: made}
 	copy(t.salt[:], salt)
 	return t, nil
 }

@@ -51,25 +51,34 @@ func (v vector) number(t testing.TB, name string) uint64 {
 	return n
 }
 
-// The published vectors have IVs that are no counters and keys of every size,
+// The published vectors have IVs that are no counters and AES keys of every size,
 // so they enter below Seal, with header and trailer as they stand.
-func TestRFC4106Vectors(t *testing.T) {
-	vectors := readVectors(t, "testdata/rfc4106.txt")
-	if len(vectors) != 8 {
-		t.Fatalf("%d vectors, want 8", len(vectors))
-	}
-	for _, v := range vectors {
-		t.Run(v["name"], func(t *testing.T) {
-			tr, err := newGCM(v.bytes(t, "material"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if v["aad"] != "" {
-				checkNonce(t, tr, v)
-				return
-			}
-			checkPacket(t, tr, v)
-		})
+func TestPublishedVectors(t *testing.T) {
+	for _, file := range []struct {
+		name  string
+		suite Suite
+		count int
+	}{
+		{"testdata/rfc4106.txt", AES256GCM, 8}, // newGCM, whatever the size
+		{"testdata/rfc7634.txt", ChaCha20Poly1305, 2},
+	} {
+		vectors := readVectors(t, file.name)
+		if len(vectors) != file.count {
+			t.Fatalf("%s: %d vectors, want %d", file.name, len(vectors), file.count)
+		}
+		for _, v := range vectors {
+			t.Run(v["name"], func(t *testing.T) {
+				tr, err := makeTransform(suites[file.suite].aead, v.bytes(t, "material"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if v["aad"] != "" {
+					checkNonce(t, tr, v)
+					return
+				}
+				checkPacket(t, tr, v)
+			})
+		}
 	}
 }
 
@@ -106,12 +115,16 @@ func checkNonce(t *testing.T, tr *transform, v vector) {
 
 func TestGoldenFrames(t *testing.T) {
 	vectors := readVectors(t, "testdata/golden.txt")
-	if len(vectors) != 5 {
-		t.Fatalf("%d frames, want 5", len(vectors))
+	if len(vectors) != 9 {
+		t.Fatalf("%d frames, want 9", len(vectors))
 	}
 	for _, v := range vectors {
 		t.Run(v["name"], func(t *testing.T) {
-			key, err := NewKey(AES256GCM, v.bytes(t, "material"))
+			suite, err := ParseSuite(v["suite"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := NewKey(suite, v.bytes(t, "material"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,9 +48,33 @@ func TestNoKeyTwice(t *testing.T) {
 	}
 }
 
-// TestKeysWork seals at one end and opens at the other, both ways.
+// TestKeysWork seals at one end and opens at the other, both ways, under every
+// suite, and a rekey keeps the suite.
 func TestKeysWork(t *testing.T) {
-	a, c := newScene(t).established()
+	for _, suite := range esp.Suites() {
+		t.Run(suite.String(), func(t *testing.T) {
+			s := newScene(t)
+			offer := s.offer()
+			offer.Suites = esp.Suites()
+			s.hello = offer.Marshal()
+			s.grant = s.plainGrant()
+			s.grant.Suite = suite
+			s.signed = SignGrant(s.arbiter, s.grant)
+			a, c := s.established()
+			checkKeysWork(t, suite, a, c)
+			a, c = s.rekey(2, 0x2000)
+			checkKeysWork(t, suite, a, c)
+		})
+	}
+}
+
+func checkKeysWork(t *testing.T, suite Suite, a, c Keys) {
+	t.Helper()
+	for _, k := range []esp.Key{a.In, a.Out, c.In, c.Out} {
+		if k.Suite() != suite {
+			t.Errorf("a key of %v", k.Suite())
+		}
+	}
 	for name, pair := range map[string][2]Keys{"up": {c, a}, "down": {a, c}} {
 		from, to := pair[0], pair[1]
 		out, err := esp.NewOutbound(from.SPIOut, from.Out, esp.DefaultLimits(), nil)

@@ -125,7 +125,7 @@ func trafficKey(suite esp.Suite, prk []byte, label string, t [hashSize]byte) (es
 
 // built refuses a suite that crypto/esp does not have.
 func built(suite esp.Suite) error {
-	if suite.MaterialSize() == 0 {
+	if !suite.Built() {
 		return fmt.Errorf("%w: %v", ErrSuite, suite)
 	}
 	return nil

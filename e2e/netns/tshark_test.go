@@ -6,12 +6,14 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
 )
 
@@ -19,6 +21,51 @@ import (
 // with RFC 4106 sealing, as an implementation that is not ours reads them, and
 // nothing can be read without the keys that only this build hands out.
 func TestTsharkDecrypts(t *testing.T) {
+	for _, suite := range []esp.Suite{esp.AES256GCM, esp.AES128GCM} {
+		t.Run(suite.String(), func(t *testing.T) {
+			c := captureTransfers(t, suite)
+			sa := securityAssociations(t, c.keys)
+			all := c.tshark(c.file, nil, "esp")
+			inner := c.tshark(c.file, sa, "esp && ip.addr == "+destination)
+			clear := c.tshark(c.file, sa, canaryFilter)
+			t.Logf("%d keys; %d ESP packets, %d read as packets of the destination, %d of them with the canary", len(sa)/2, all, inner, clear)
+			if all < 4000 || inner < all*9/10 || clear < 4000 {
+				t.Errorf("tshark did not decrypt the traffic")
+			}
+		})
+	}
+}
+
+// TestScapyDecrypts is the same for ChaCha20-Poly1305 (RFC 7634), which this tshark
+// does not know.
+func TestScapyDecrypts(t *testing.T) {
+	c := captureTransfers(t, esp.ChaCha20Poly1305)
+	script, err := filepath.Abs("testdata/decrypt.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.wan.Try([]string{"HOME=" + c.Dir}, "/usr/bin/python3", script, c.file, c.keys, lab.Canary)
+	var all, opened, canaries int
+	if n, err := fmt.Sscan(r.Out, &all, &opened, &canaries); n != 3 || r.Code != 0 {
+		t.Fatalf("scapy: exit %d, %q, %v\n%s", r.Code, r.Out, err, r.Stderr)
+	}
+	t.Logf("%d ESP packets, %d opened, %d of them with the canary", all, opened, canaries)
+	if all < 4000 || opened < all*9/10 || canaries < 4000 {
+		t.Errorf("scapy did not decrypt the traffic")
+	}
+}
+
+const canaryFilter = `tcp.payload contains "` + lab.Canary + `"`
+
+// recorded is a capture of transfers under one suite, and the keys to it.
+type recorded struct {
+	*mesh
+	file, keys string
+}
+
+// captureTransfers downloads and uploads under a suite that the client asks for.
+func captureTransfers(t *testing.T, suite esp.Suite) recorded {
+	t.Helper()
 	m := newMesh(t, 3)
 	keys := m.File("keys")
 	m.env = append(m.env, "MESHCRYPT_KEYLOG="+keys)
@@ -29,26 +76,20 @@ func TestTsharkDecrypts(t *testing.T) {
 	m.wan.Sh("for d in client n1 n2 n3; do ethtool -K $d gro off tx-udp-segmentation off; done")
 	m.up()
 	capture := m.capture("client")
-	m.connect()
+	m.connect("--suite", suite.String())
+	if s, err := m.session(); err != nil || s.Suite != suite.String() {
+		t.Errorf("the session uses %q: %v", s.Suite, err)
+	}
 	for _, down := range []bool{true, false} {
 		if err := m.transfer(lab.Plan{Bytes: 3_000_000, Down: down}).Wait(within(30 * time.Second)).Check(); err != nil {
 			t.Error(err)
 		}
 	}
 	file := capture()
-	all := m.tshark(file, nil, "esp")
-	blind := m.tshark(file, nil, "tcp.payload contains \"meshcrypt-canary\"")
-	sa := securityAssociations(t, keys)
-	inner := m.tshark(file, sa, "esp && ip.addr == "+destination)
-	clear := m.tshark(file, sa, "tcp.payload contains \"meshcrypt-canary\"")
-	t.Logf("%d keys; %d ESP packets, %d read as packets of the destination, %d of them with the canary; %d without keys",
-		len(sa)/2, all, inner, clear, blind)
-	if all < 4000 || inner < all*9/10 || clear < 4000 {
-		t.Errorf("tshark did not decrypt the traffic")
-	}
-	if blind != 0 {
+	if blind := m.tshark(file, nil, canaryFilter); blind != 0 {
 		t.Errorf("I4: %d packets were readable without keys", blind)
 	}
+	return recorded{m, file, keys}
 }
 
 // capture records an interface of the router until the returned function is called.
@@ -85,7 +126,7 @@ func (m *mesh) tshark(file string, more []string, filter string) (packets int) {
 }
 
 // securityAssociations are tshark's options for the keys of a key log, whose
-// lines are an SPI and the key with its salt, in hex.
+// lines are an SPI, the key with its salt, in hex, and the suite.
 func securityAssociations(t *testing.T, path string) (options []string) {
 	t.Helper()
 	file, err := os.Open(path)
@@ -95,7 +136,7 @@ func securityAssociations(t *testing.T, path string) (options []string) {
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) != 2 {
+		if len(fields) != 3 {
 			t.Fatalf("key log: %d fields in a line", len(fields))
 		}
 		spi, err := strconv.ParseUint(strings.TrimPrefix(fields[0], "0x"), 16, 32)

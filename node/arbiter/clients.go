@@ -26,6 +26,7 @@ type clientStream struct {
 	hello   mka.Hello
 	digest  [32]byte      // of the hello as sent
 	mode    registry.Mode // wanted
+	suite   esp.Suite     // chosen
 	who     auth.Principal
 	entered identity.NodeID // gateway it came through
 	remote  netip.AddrPort
@@ -119,8 +120,8 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 		return nil, err
 	}
 	c.request, c.digest, c.mode = c.hello.Request, sha256.Sum256(m.Hello.Hello), m.Hello.Mode
-	if !slices.Contains(c.hello.Versions, mka.Version) || !slices.Contains(c.hello.Suites, esp.AES256GCM) {
-		return nil, no(protocol.RefusedVersion, "no common version or suite; upgrade the older side")
+	if !slices.Contains(c.hello.Versions, mka.Version) {
+		return nil, no(protocol.RefusedVersion, "no common version; upgrade the older side")
 	}
 	if !mka.VerifyHello(c.hello.SessionKey, exporter, m.Hello.Hello, m.Hello.Signature) {
 		return nil, no(protocol.RefusedAuth, "the session key's proof does not hold")
@@ -131,7 +132,10 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	if m.Auth == nil {
 		return nil, protocol.ErrFrame
 	}
-	return m.Auth, a.authenticate(c, m.Auth, auth.Binding{Exporter: [32]byte(exporter), Hello: c.digest})
+	if err := a.authenticate(c, m.Auth, auth.Binding{Exporter: [32]byte(exporter), Hello: c.digest}); err != nil {
+		return nil, err
+	}
+	return m.Auth, a.settle(c, m.Auth)
 }
 
 // authenticate is M2; an unknown name costs and answers like a wrong password.
@@ -198,7 +202,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	who := c.who.IdentityHash(a.cluster.ID)
 	a.step(session.Open{
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
-		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Suite: uint16(esp.AES256GCM), Mode: c.mode,
+		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Suite: uint16(c.suite), Mode: c.mode,
 	})
 }
 

@@ -50,8 +50,10 @@ type Config struct {
 	// Bandwidth wanted in bit/s; 0 leaves it to the mesh.
 	Bandwidth uint64
 	Mode      registry.Mode // wanted; empty leaves it to the mesh
-	Engine    *dataplane.Engine
-	Host      Host
+	// Suites are offered for the session, best first; the same at every resumption.
+	Suites []esp.Suite
+	Engine *dataplane.Engine
+	Host   Host
 	// Open makes the socket of one slice; each agent gets its own source port.
 	Open   func() (link.Socket, error)
 	Ledger esp.Ledger // nil in production

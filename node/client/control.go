@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -188,7 +187,7 @@ func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resum
 // hello is M1 of one connection.
 func (c *Client) hello(resume *resumption) mka.Hello {
 	h := mka.Hello{
-		Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM},
+		Versions: []uint16{mka.Version}, Suites: c.config.Suites,
 		Request: c.request, SessionKey: c.key.Public(), Bandwidth: c.config.Bandwidth,
 	}
 	if resume != nil {

@@ -97,6 +97,7 @@ type Session struct {
 	Egress    string        `json:"egress"`
 	Second    string        `json:"second"`
 	Mode      string        `json:"mode"`
+	Suite     string        `json:"suite"`     // cipher of its slices
 	Connected bool          `json:"connected"` // its control connection is open
 	Slices    []Slice       `json:"slices"`
 	Bytes     uint64        `json:"bytes"`
