@@ -121,6 +121,7 @@ var owners = []struct {
 	{"github.com/vishvananda/netns", in("cmd/meshcrypt/demo", "e2e"), "a node lives in the namespace it was started in"},
 	{"github.com/spf13/cobra", in("cmd"), "only cmd reads flags"},
 	{"github.com/BurntSushi/toml", in("cmd", "node", "node/client"), "files that people write are read at the edge"},
+	{"gvisor.dev/gvisor", in("node/netstack"), "a stack of our own is behind tun.Device and dialing"},
 	{"unsafe", in("mesh/link", "node/tun", "node/dataplane"), "only system calls and the inner loop of the checksum need it"},
 	{"C", exactly(), "one static binary: no cgo"},
 }
