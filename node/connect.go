@@ -19,17 +19,12 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
-	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
-// Names of the files in a client's run directory.
-const (
-	// ClientSocket is the operator's socket of a running client.
-	ClientSocket = "client.sock"
-	clientState  = "client-host.json"
-)
+// ClientSocket is the operator's socket of a running client, in its run directory.
+const ClientSocket = "client.sock"
 
 // ConnectConfig is what a client is started with.
 type ConnectConfig struct {
@@ -40,8 +35,10 @@ type ConnectConfig struct {
 	Mode      string      // slicing mode wanted; empty leaves it to the mesh
 	Suites    []esp.Suite // ciphers offered, best first; none: what suits this host
 	TUN       string
-	RunDir    string
-	Log       *slog.Logger
+	// Proxy, unless nil, replaces TUN and routes, and needs no rights.
+	Proxy  *ProxyConfig
+	RunDir string
+	Log    *slog.Logger
 	// Ready is called once packets flow both ways; may be nil.
 	Ready func()
 }
@@ -52,19 +49,19 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	device, err := tun.Open(config.TUN, workers(), InnerMTU)
+	user, err := openUserSide(config)
 	if err != nil {
 		return err
 	}
-	c := &connection{config: config}
+	c := &connection{config: config, user: user}
 	if c.engine, err = dataplane.New(dataplane.Config{
-		Device: device, Clock: clockNanoseconds, USO: true,
+		Device: user.device(), Clock: clockNanoseconds, USO: user.uso(),
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
 			c.client.ReceiveMarked(from, path, m, d)
 		},
 		Fault: func(err error) { config.Log.Error("a packet worker gave up", "error", err) },
 	}); err != nil {
-		return errors.Join(err, device.Close())
+		return errors.Join(err, user.device().Close(), user.close())
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	if c.client, err = c.newClient(); err != nil {
@@ -86,9 +83,29 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 // connection is the parts of one client.
 type connection struct {
 	config ConnectConfig
+	user   userSide
 	engine *dataplane.Engine
 	client *client.Client
-	host   *host.Client // nil before the first welcome; owned by the client's loop
+}
+
+// userSide is what lies between the tunnel and its user: the host's stack with
+// a TUN, or a stack of this process with a proxy.
+type userSide interface {
+	client.Host
+	device() tun.Device
+	// uso says that the device takes UDP super-packets.
+	uso() bool
+	// mark is of our own outer packets.
+	mark() int
+	// close gives back what Up took; the engine has closed the device.
+	close() error
+}
+
+func openUserSide(config ConnectConfig) (userSide, error) {
+	if config.Proxy != nil {
+		return openRootless(config)
+	}
+	return openRouted(config)
 }
 
 func (c *connection) newClient() (*client.Client, error) {
@@ -103,8 +120,8 @@ func (c *connection) newClient() (*client.Client, error) {
 	return client.New(client.Config{
 		Suites:  suites,
 		Profile: c.config.Profile, Login: c.login(), Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
-		Engine: c.engine, Host: c, Open: openClientSocket, Ledger: ledger, KeyLog: keyLog(),
-		Mark: host.DefaultMark, Ready: c.config.Ready,
+		Engine: c.engine, Host: c.user, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
+		Mark: c.user.mark(), Ready: c.config.Ready,
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,
 	})
 }
@@ -128,45 +145,18 @@ func (c *connection) login() func(client.Binding) (protocol.Auth, error) {
 	}
 }
 
-// openClientSocket makes one slice's socket. Its packets are marked, so that
-// they never follow the routes into the tunnel they carry.
-func openClientSocket() (link.Socket, error) {
-	sockets, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Mark: host.DefaultMark})
+// openSocket makes one slice's socket. Its packets are marked, so that they
+// never follow the routes into the tunnel they carry.
+func (c *connection) openSocket() (link.Socket, error) {
+	sockets, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Mark: c.user.mark()})
 	if err != nil {
 		return nil, err
 	}
 	return sockets[0], nil
 }
 
-// Up implements client.Host: first the blackholes, then address and routes.
-func (c *connection) Up(leases []netip.Addr, update protocol.Update) (err error) {
-	if c.host != nil {
-		return c.host.Update(update.Prefixes)
-	}
-	if c.host, err = host.PrepareClient(host.ClientConfig{
-		TUN: c.config.TUN, Leases: leases, Prefixes: update.Prefixes,
-		Mark: host.DefaultMark, Table: host.DefaultTable,
-		StateFile: filepath.Join(c.config.RunDir, clientState),
-	}); err != nil {
-		return err
-	}
-	if overlaps, err := c.host.Overlaps(); err == nil {
-		for _, o := range overlaps {
-			c.config.Log.Warn("a pushed network hides a local one", "pushed", o.Prefix, "local", o.Local, "device", o.Device)
-		}
-	}
-	return c.host.Up()
-}
-
-// close gives the host back after a clean stop; a killed client leaves its
-// blackhole routes, so that nothing follows the default route out.
-func (c *connection) close() error {
-	err := c.engine.Close()
-	if c.host != nil {
-		err = errors.Join(err, c.host.Close())
-	}
-	return err
-}
+// close gives the host back after a clean stop.
+func (c *connection) close() error { return errors.Join(c.engine.Close(), c.user.close()) }
 
 // openOperator lets meshcrypt disconnect find this client.
 func (c *connection) openOperator(disconnect func()) (closeAll func(), err error) {

@@ -2,34 +2,27 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
-	"github.com/meshcrypt/meshcrypt/node/host"
 )
-
-// clientState is the file in the run directory in which a client notes what it
-// changed on this host, while it is changed.
-const clientState = "client-host.json"
 
 const connectHelp = `Open a session with a mesh and route the networks it offers into the tunnel,
 until Ctrl-C or meshcrypt disconnect.
+
+Without root, or with --proxy, nothing of this host changes: programs enter the
+tunnel through a SOCKS5 and HTTP proxy on one port, by TCP and UDP. What the mesh
+does not offer is refused there, never sent another way.
 
 The mesh is recognised by its CA hash, from a profile or behind the # of the
 gateway; without one, connect refuses. Any gateway will do: the client learns
@@ -40,7 +33,8 @@ tunnel leaves in clear. connect takes them over; disconnect removes them.`
 
 const connectExample = `  sudo meshcrypt connect --profile ann.toml
   sudo meshcrypt connect --profile ann.toml --password-file secret --bandwidth 2gbit
-  sudo meshcrypt connect 203.0.113.7#n5s3... --user ann`
+  sudo meshcrypt connect 203.0.113.7#n5s3... --user ann
+  meshcrypt connect --profile ann.toml --proxy 127.0.0.1:1080    # no root`
 
 // connectFlags are how somebody connects.
 type connectFlags struct {
@@ -48,6 +42,7 @@ type connectFlags struct {
 	bandwidth, mode, tun        string
 	suites                      []string
 	runDir, logLevel            string
+	proxy                       proxyFlags
 }
 
 func (a *app) connectCommand() *cobra.Command {
@@ -55,9 +50,13 @@ func (a *app) connectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "connect [--profile FILE | <gateway>#<CA hash>]", Short: "reach the company's network through a mesh",
 		Long: connectHelp, Example: connectExample, Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.connect(cmd.Context(), f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.proxy.instead = !hasNetAdmin() && !cmd.Flags().Changed("tun")
+			return a.connect(cmd.Context(), f, args)
+		},
 	}
 	flags := cmd.Flags()
+	f.proxy.add(flags)
 	flags.StringVar(&f.profile, "profile", "", "profile, as meshcrypt client profile prints it")
 	flags.StringVar(&f.user, "user", "", "who connects (default: the profile's user)")
 	flags.StringVar(&f.passwordFile, "password-file", "", "file that holds the password; - is stdin (default: ask)")
@@ -68,17 +67,6 @@ func (a *app) connectCommand() *cobra.Command {
 	runDirFlag(flags, &f.runDir)
 	logFlag(flags, &f.logLevel)
 	return cmd
-}
-
-func runDirFlag(flags *pflag.FlagSet, runDir *string) {
-	flags.StringVar(runDir, "run-dir", defaultRunDir(), "where a running client keeps its socket")
-}
-
-func defaultRunDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
-		return filepath.Join(dir, "meshcrypt")
-	}
-	return "/run/meshcrypt"
 }
 
 func (a *app) connect(ctx context.Context, f connectFlags, args []string) error {
@@ -92,7 +80,15 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 		}
 	}
 	config.Password = secretSource{a, ctx, "--password-file", f.passwordFile}.password(config.User)
-	config.Ready = func() { a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", config.User) }
+	if config.Proxy, err = a.proxyConfig(f.proxy); err != nil {
+		return err
+	}
+	config.Ready = func() {
+		a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", config.User)
+		if config.Proxy != nil {
+			a.say("Try: curl --proxy socks5h://%s http://ADDRESS/", config.Proxy.Listen)
+		}
+	}
 	return a.session(ctx, config, f.logLevel)
 }
 
@@ -171,58 +167,4 @@ func gatewayAnchor(ctx context.Context, text string) (profile client.Profile, er
 		profile.Gateways = append(profile.Gateways, netip.AddrPortFrom(addr.Unmap(), uint16(port)))
 	}
 	return profile, nil
-}
-
-func (a *app) disconnectCommand() *cobra.Command {
-	var runDir string
-	cmd := &cobra.Command{
-		Use: "disconnect", Short: "end the session of this host's client", Args: cobra.NoArgs,
-		Long: `End the running client's session and take its routes away, the blackholes that
-a killed client left behind too.`,
-		Example: "  sudo meshcrypt disconnect",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.disconnect(cmd.Context(), runDir)
-		},
-	}
-	runDirFlag(cmd.Flags(), &runDir)
-	return cmd
-}
-
-func (a *app) disconnect(ctx context.Context, runDir string) error {
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
-	defer cancel()
-	err := control.Local(filepath.Join(runDir, node.ClientSocket)).Call(ctx, control.OpDisconnect, control.Nothing{}, nil)
-	if err == nil {
-		return a.disconnected(ctx, runDir)
-	}
-	if control.CodeOf(err) != control.CodeUnreachable {
-		return err
-	}
-	// No client runs. One that was killed left this file and what it describes.
-	left := filepath.Join(runDir, clientState)
-	if _, missing := os.Stat(left); missing != nil {
-		return control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
-	}
-	if err := host.Restore(left); err != nil {
-		return err
-	}
-	a.say("No client was running; what a killed one had left is removed.")
-	return nil
-}
-
-// disconnected waits until the client has given the host back.
-func (a *app) disconnected(ctx context.Context, runDir string) error {
-	look := time.NewTicker(pollEvery)
-	defer look.Stop()
-	for {
-		if _, err := os.Stat(filepath.Join(runDir, clientState)); errors.Is(err, fs.ErrNotExist) {
-			a.say("Disconnected.")
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return control.Errorf(control.CodeFailed, "look at the client's log", "the client was told to end, and did not")
-		case <-look.C:
-		}
-	}
 }

@@ -22,3 +22,6 @@ const (
 
 // DefaultPort is the one port of a node, UDP and TCP.
 const DefaultPort = 6484
+
+// DefaultProxy is where a client without root offers its tunnel.
+const DefaultProxy = "127.0.0.1:1080"

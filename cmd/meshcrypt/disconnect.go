@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/meshcrypt/meshcrypt/node"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/host"
+)
+
+// clientState is the file in the run directory in which a client notes what it
+// changed on this host, while it is changed.
+const clientState = "client-host.json"
+
+func (a *app) disconnectCommand() *cobra.Command {
+	var runDir string
+	cmd := &cobra.Command{
+		Use: "disconnect", Short: "end the session of this host's client", Args: cobra.NoArgs,
+		Long: `End the running client's session and take its routes away, the blackholes that
+a killed client left behind too.`,
+		Example: "  sudo meshcrypt disconnect\n  meshcrypt disconnect            # a client that runs without root",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.disconnect(cmd.Context(), runDir)
+		},
+	}
+	runDirFlag(cmd.Flags(), &runDir)
+	return cmd
+}
+
+func (a *app) disconnect(ctx context.Context, runDir string) error {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	err := control.Local(filepath.Join(runDir, node.ClientSocket)).Call(ctx, control.OpDisconnect, control.Nothing{}, nil)
+	if err == nil {
+		return a.disconnected(ctx, runDir)
+	}
+	if control.CodeOf(err) != control.CodeUnreachable {
+		return err
+	}
+	// No client runs. One that was killed left this file and what it describes.
+	left := filepath.Join(runDir, clientState)
+	if _, missing := os.Stat(left); missing != nil {
+		return control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
+	}
+	if err := host.Restore(left); err != nil {
+		return err
+	}
+	a.say("No client was running; what a killed one had left is removed.")
+	return nil
+}
+
+// disconnected waits until the client has given the host back: the file is
+// there while it has routes, the socket while it runs.
+func (a *app) disconnected(ctx context.Context, runDir string) error {
+	look := time.NewTicker(pollEvery)
+	defer look.Stop()
+	for {
+		if gone(filepath.Join(runDir, clientState)) && gone(filepath.Join(runDir, node.ClientSocket)) {
+			a.say("Disconnected.")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return control.Errorf(control.CodeFailed, "look at the client's log", "the client was told to end, and did not")
+		case <-look.C:
+		}
+	}
+}
+
+func gone(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func runDirFlag(flags *pflag.FlagSet, runDir *string) {
+	flags.StringVar(runDir, "run-dir", defaultRunDir(), "where a running client keeps its socket")
+}
+
+// defaultRunDir is a place that this user alone can write to.
+func defaultRunDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+		return filepath.Join(dir, "meshcrypt")
+	}
+	if cache, err := os.UserCacheDir(); err == nil && os.Geteuid() != 0 {
+		return filepath.Join(cache, "meshcrypt", "run")
+	}
+	return "/run/meshcrypt"
+}
