@@ -76,12 +76,12 @@ func TestResetIsPassedOn(t *testing.T) {
 // TestIdle: silence ends a connection, traffic keeps it, and half a connection
 // is kept for less.
 func TestIdle(t *testing.T) {
-	a, b, ended := relayed(t, 50*time.Millisecond, time.Hour, 10*time.Millisecond)
+	a, _, ended := relayed(t, 50*time.Millisecond, time.Hour, 10*time.Millisecond)
 	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("silence: %v", err)
 	}
 	<-ended
-	a, b, ended = relayed(t, time.Hour, 50*time.Millisecond, 10*time.Millisecond)
+	a, b, ended := relayed(t, time.Hour, 50*time.Millisecond, 10*time.Millisecond)
 	a.CloseWrite()
 	if _, err := io.ReadAll(b); err != nil {
 		t.Error(err)
