@@ -56,7 +56,7 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *f
 	}); err != nil {
 		return f, err
 	}
-	if f.device, err = tun.Open(self.TUN, workers(), InnerMTU); err != nil {
+	if f.device, err = tun.Open(self.TUN, workers(), NodeMTU); err != nil {
 		return f, err
 	}
 	if err = f.host.Up(); err != nil {
@@ -74,6 +74,7 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 	}
 	f.inside, err = link.Listen(link.Config{
 		Addr: netip.AddrPortFrom(self.Inside, insidePort(self)), Count: workers(), Device: self.InsideIf,
+		Fragment: true, // the inside network may take no more than a session does
 	})
 	if err != nil {
 		return err

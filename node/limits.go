@@ -42,7 +42,7 @@ const (
 	MaxWorkers = 16
 	// MaxCandidates bounds one search for the arbiter.
 	MaxCandidates = 16
-	// InnerMTU is the MTU of the TUN: an inner packet of this size makes an
-	// outer one of 1,484 bytes over IPv4.
-	InnerMTU = 1420
+	// NodeMTU is the MTU of a node's TUN, as large as any network's: what a
+	// session does not carry, the packet engine refuses by itself.
+	NodeMTU = 9216
 )

@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/load"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -189,7 +190,8 @@ func (n *Node) newAgent() {
 	n.agent = agent.New(agent.Config{
 		Key: n.trust.Key, Boot: n.boot, Index: n.self.Index,
 		Port: n.self.Outer.Port(), InsidePort: insidePort(n.self),
-		Engine: n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.host,
+		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
+		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.host,
 		Inside: n.forward.inside[0], Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
 		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog,
 		Left:   n.leave,

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/meshcrypt/meshcrypt/node/netstack"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/proxy"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -35,7 +36,7 @@ func openRootless(config ConnectConfig) (userSide, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (does another client run? choose another address with --proxy)", err)
 	}
-	stack, err := netstack.New(workers(), InnerMTU)
+	stack, err := netstack.New(workers(), pmtu.MinMTU)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -58,6 +59,9 @@ func (r *rootless) Up(leases []netip.Addr, update protocol.Update) error {
 	}
 	return nil
 }
+
+// SetMTU implements client.Host.
+func (r *rootless) SetMTU(mtu int) error { return r.stack.SetMTU(mtu) }
 
 func (r *rootless) close() error {
 	if r.server == nil {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/meshcrypt/meshcrypt/node/host"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
@@ -20,7 +21,7 @@ type routed struct {
 }
 
 func openRouted(config ConnectConfig) (userSide, error) {
-	device, err := tun.Open(config.TUN, workers(), InnerMTU)
+	device, err := tun.Open(config.TUN, workers(), pmtu.MinMTU)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +51,9 @@ func (r *routed) Up(leases []netip.Addr, update protocol.Update) (err error) {
 	}
 	return r.host.Up()
 }
+
+// SetMTU implements client.Host.
+func (r *routed) SetMTU(mtu int) error { return host.SetMTU(r.tun.Name(), mtu) }
 
 // close gives the host back after a clean stop; a killed client leaves its
 // blackhole routes, so that nothing follows the default route out.

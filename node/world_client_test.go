@@ -38,6 +38,9 @@ type visitor struct {
 	prefixes []netip.Prefix
 }
 
+// SetMTU is client.Host.
+func (v *visitor) SetMTU(int) error { return nil }
+
 // Up is client.Host.
 func (v *visitor) Up(leases []netip.Addr, update protocol.Update) error {
 	v.mu.Lock()

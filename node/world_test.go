@@ -235,7 +235,8 @@ func (w *world) openPackets(m *member) {
 	w.ok(err)
 	m.agent = agent.New(agent.Config{
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
-		Engine: f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
+		InsideMTU: func() int { return 0 },
+		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
 		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog,
 		Left: m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

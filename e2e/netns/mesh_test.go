@@ -53,6 +53,7 @@ type mesh struct {
 	binary     string
 	env        []string // of every process
 	wan, dest  *lab.Space
+	lan        *lab.Space
 	nodes      []*host
 	client     *host
 	oracleFile string
@@ -77,6 +78,7 @@ func newMesh(t *testing.T, count int) *mesh {
 	m.env = []string{"MESHCRYPT_NONCE_ORACLE=" + m.oracleFile}
 	m.wan, m.dest = m.Space("wan"), m.Space("dest")
 	lan := m.Space("lan")
+	m.lan = lan
 	bridge(m.wan)
 	bridge(lan)
 	m.wan.Sh("ip address add 192.0.2.254/24 dev sw0; sysctl -qw net.ipv4.ip_forward=1")

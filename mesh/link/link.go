@@ -21,6 +21,9 @@ type Path struct {
 	Local netip.Addr
 	// Remote is the peer. An IPv4 peer is always a plain IPv4 address.
 	Remote netip.AddrPort
+	// TOS is the DSCP and the ECN bits to send with. Receive leaves it 0, so
+	// that a path is the same for packets of every class.
+	TOS uint8
 }
 
 // Train describes the datagrams one Receive put into its buffer.
@@ -29,6 +32,8 @@ type Train struct {
 	// Len is the number of bytes; Segment the size of each datagram but the
 	// last, which may be shorter. A single datagram has Segment == Len.
 	Len, Segment int
+	// TOS is the DSCP and the ECN bits that all of them came with.
+	TOS uint8
 }
 
 // Socket is one UDP socket. Receive belongs to one goroutine at a time; Send

@@ -50,7 +50,7 @@ func listenOne(c Config) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: take over the socket of %v: %w", c.Addr, err)
 	}
-	s, err := newSocket(fd)
+	s, err := newSocket(fd, c.Fragment)
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("link: set up the socket of %v: %w", c.Addr, err)
@@ -135,20 +135,25 @@ func bindOptions(fd int, c Config) error {
 // dataOptions sets what the hot path relies on. UDP_GRO and SO_RXQ_OVFL may be
 // missing on old kernels: trains then arrive as single datagrams and Lost
 // stays 0.
-func dataOptions(fd int, v6 bool) error {
+func dataOptions(fd int, v6, fragment bool) error {
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
 	_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
-	if v6 {
-		return errors.Join(
-			unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1),
-			unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE),
-			unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE))
+	discover, discover6 := unix.IP_PMTUDISC_PROBE, unix.IPV6_PMTUDISC_PROBE
+	if fragment {
+		discover, discover6 = unix.IP_PMTUDISC_DONT, unix.IPV6_PMTUDISC_DONT
 	}
-	return errors.Join(
-		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_PKTINFO, 1),
-		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE))
+	err := errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVTOS, 1),
+		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, discover))
+	if !v6 {
+		return errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_PKTINFO, 1))
+	}
+	return errors.Join(err,
+		unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1),
+		unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVTCLASS, 1),
+		unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, discover6))
 }
 
 // setBuffer asks beyond the system's ceiling first, which needs a privilege,

@@ -91,6 +91,41 @@ func TestTooBig(t *testing.T) {
 	}
 }
 
+// A socket that may fragment sends what the link does not take in fragments,
+// and still sends trains of what it takes.
+func TestFragment(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	run(t, "ip link set lo mtu 1500 up")
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		c := link.Config{Addr: netip.MustParseAddrPort(addr), Fragment: true}
+		a, b := listen(t, c)[0], listen(t, c)[0]
+		path := link.Path{Remote: b.LocalAddr()}
+		buffer := make([]byte, link.MaxTrain)
+		for _, segment := range []int{4000, 1000} {
+			want := bytes.Repeat([]byte("train"), 1600)
+			if err := a.Send(want, segment, path); err != nil {
+				t.Fatal(err)
+			}
+			var got []byte
+			for len(got) < len(want) {
+				train, err := b.Receive(buffer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if segment == 1000 && train.Len != len(want) {
+					t.Errorf("%s: a train of %d bytes arrived as one of %d", addr, len(want), train.Len)
+				}
+				got = append(got, buffer[:train.Len]...)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s: received other bytes", addr)
+			}
+		}
+	}
+}
+
 func TestMark(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return

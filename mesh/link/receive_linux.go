@@ -18,7 +18,7 @@ type receiver struct {
 	overflow uint32
 }
 
-// controlSpace holds a packet info of either family, UDP_GRO and SO_RXQ_OVFL
+// controlSpace holds a packet info of either family, TOS, UDP_GRO and SO_RXQ_OVFL
 // with room to spare.
 const controlSpace = 256
 
@@ -108,6 +108,10 @@ func (s *socket) readMessage(level, kind int32, data []byte, t *Train) {
 		t.Path.Local = netip.AddrFrom4([4]byte(data[4:8])) // ipi_spec_dst
 	case level == unix.SOL_IPV6 && kind == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 		t.Path.Local = netip.AddrFrom16([16]byte(data[:16])).Unmap()
+	case level == unix.SOL_IP && kind == unix.IP_TOS && len(data) >= 1:
+		t.TOS = data[0]
+	case level == unix.SOL_IPV6 && kind == unix.IPV6_TCLASS && len(data) >= 4:
+		t.TOS = uint8(binary.NativeEndian.Uint32(data))
 	case level == unix.SOL_UDP && kind == unix.UDP_GRO && len(data) >= 4:
 		if size := int(int32(binary.NativeEndian.Uint32(data))); size > 0 && size < t.Len {
 			t.Segment = size

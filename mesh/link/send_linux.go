@@ -15,13 +15,14 @@ type sender struct {
 	name    unix.RawSockaddrInet6 // large enough for both families
 	nameLen uint32
 	control [controlWords]uint64 // words, for the alignment of cmsghdr
-	// source is how many bytes of control name the local address; a segment
-	// size may follow.
-	source int
+	// used is how many bytes of control name the local address and the TOS; a
+	// segment size may follow.
+	used int
 }
 
-// controlWords holds an IPv6 packet info (40 bytes) and a segment size (24).
-const controlWords = 8
+// controlWords holds an IPv6 packet info (40 bytes), a TOS (24) and a segment
+// size (24).
+const controlWords = 11
 
 // Send implements Socket.
 func (s *socket) Send(b []byte, segment int, path Path) error {
@@ -63,14 +64,16 @@ func (s *socket) failed(errno unix.Errno, path Path) error {
 }
 
 // sendTrain sends one train, one by one if it has to. That trains do not work
-// here is remembered only when the same datagrams went out singly: a segment
-// above the MTU or a vanished local address is refused either way.
+// here is remembered only when the same datagrams went out singly: a vanished
+// local address is refused either way. A segment above the MTU is no train on
+// any socket, though single datagrams may pass as fragments.
 func (s *socket) sendTrain(m *sender, b []byte, segment int) unix.Errno {
 	if len(b) <= segment {
 		return s.send(m, b, 0)
 	}
+	var errno unix.Errno
 	if !s.noTrains.Load() {
-		errno := s.send(m, b, segment)
+		errno = s.send(m, b, segment)
 		if errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
 			return errno
 		}
@@ -82,7 +85,9 @@ func (s *socket) sendTrain(m *sender, b []byte, segment int) unix.Errno {
 		}
 		b = b[n:]
 	}
-	s.noTrains.Store(true)
+	if errno != unix.EMSGSIZE {
+		s.noTrains.Store(true)
+	}
 	return 0
 }
 
@@ -131,6 +136,9 @@ func (m *sender) address(v6 bool, path Path) bool {
 	if local.IsValid() && !local.IsUnspecified() {
 		m.packetInfo(v6, local)
 	}
+	if path.TOS != 0 {
+		m.class(remote.Is6(), path.TOS)
+	}
 	return true
 }
 
@@ -138,28 +146,39 @@ func (m *sender) packetInfo(v6 bool, local netip.Addr) {
 	if v6 {
 		data := m.header(0, unix.SOL_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)
 		*(*[16]byte)(data) = local.As16()
-		m.source = unix.SizeofCmsghdr + align(unix.SizeofInet6Pktinfo)
+		m.used = unix.SizeofCmsghdr + align(unix.SizeofInet6Pktinfo)
 		return
 	}
 	data := m.header(0, unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)
 	(*unix.Inet4Pktinfo)(data).Spec_dst = local.As4()
-	m.source = unix.SizeofCmsghdr + align(unix.SizeofInet4Pktinfo)
+	m.used = unix.SizeofCmsghdr + align(unix.SizeofInet4Pktinfo)
 }
 
-// segment puts the segment size, if there is one, behind the local address
-// and returns how long the control messages are.
+// class puts the TOS behind the local address. What counts is the family of the
+// packet, not that of the socket.
+func (m *sender) class(v6 bool, tos uint8) {
+	level, kind := unix.SOL_IP, unix.IP_TOS
+	if v6 {
+		level, kind = unix.SOL_IPV6, unix.IPV6_TCLASS
+	}
+	*(*int32)(m.header(m.used, level, kind, 4)) = int32(tos)
+	m.used += unix.SizeofCmsghdr + align(4)
+}
+
+// segment puts the segment size, if there is one, behind the others and returns
+// how long the control messages are.
 func (m *sender) segment(size int) int {
 	if size <= 0 {
-		return m.source
+		return m.used
 	}
-	*(*uint16)(m.header(m.source, unix.SOL_UDP, unix.UDP_SEGMENT, 2)) = uint16(size)
-	return m.source + unix.SizeofCmsghdr + align(2)
+	*(*uint16)(m.header(m.used, unix.SOL_UDP, unix.UDP_SEGMENT, 2)) = uint16(size)
+	return m.used + unix.SizeofCmsghdr + align(2)
 }
 
 // header writes the head of a control message and returns the place of its data.
-func (m *sender) header(at int, level, kind int32, size int) unsafe.Pointer {
+func (m *sender) header(at, level, kind, size int) unsafe.Pointer {
 	h := (*unix.Cmsghdr)(unsafe.Add(unsafe.Pointer(&m.control), at))
-	h.Level, h.Type = level, kind
+	h.Level, h.Type = int32(level), int32(kind)
 	h.SetLen(unix.SizeofCmsghdr + size)
 	return unsafe.Add(unsafe.Pointer(h), unix.SizeofCmsghdr)
 }

@@ -28,13 +28,13 @@ type socket struct {
 
 var _ Socket = (*socket)(nil)
 
-func newSocket(fd int) (*socket, error) {
+func newSocket(fd int, fragment bool) (*socket, error) {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
 		return nil, err
 	}
 	s := &socket{fd: fd, v6: domain == unix.AF_INET6}
-	if err := dataOptions(fd, s.v6); err != nil {
+	if err := dataOptions(fd, s.v6, fragment); err != nil {
 		return nil, err
 	}
 	name, err := unix.Getsockname(fd)

@@ -157,6 +157,35 @@ func TestLocalAddressIsHonoured(t *testing.T) {
 	}
 }
 
+// TestTOSTravels: DSCP and ECN go with a train and come with it, whatever the
+// families of the sockets; the path they came by is that of every class.
+func TestTOSTravels(t *testing.T) {
+	dual, v4, v6 := open(t, "[::]:0"), open(t, "127.0.0.1:0"), open(t, "[::1]:0")
+	buffer := make([]byte, MaxTrain)
+	for _, peer := range []*socket{v4, v6} {
+		addr := peer.LocalAddr().Addr()
+		there := Path{Local: addr, Remote: netip.AddrPortFrom(addr, dual.LocalAddr().Port())}
+		for _, tos := range []uint8{0, 1, 2, 3, 0xb8, 0xff} {
+			there.TOS = tos
+			if err := peer.Send(pattern(2500, 1000), 1000, there); err != nil {
+				t.Fatal(err)
+			}
+			train, err := dual.Receive(buffer)
+			if err != nil || train.TOS != tos || train.Path.TOS != 0 || train.Segment != 1000 {
+				t.Fatalf("%v: sent %#x, received %+v, %v", addr, tos, train, err)
+			}
+			back := train.Path
+			back.TOS = train.TOS
+			if err := dual.Send(buffer[:train.Len], train.Segment, back); err != nil {
+				t.Fatal(err)
+			}
+			if train, err = peer.Receive(buffer); err != nil || train.TOS != tos {
+				t.Errorf("%v: answered %#x, received %+v, %v", addr, tos, train, err)
+			}
+		}
+	}
+}
+
 func TestWrongFamilyIsRefused(t *testing.T) {
 	a := open(t, "127.0.0.1:0")
 	for _, path := range []Path{

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
@@ -49,12 +50,14 @@ type Config struct {
 	Port  uint16 // of outer datagrams, on every node
 	// InsidePort is that of hand-on and probes between nodes.
 	InsidePort uint16
-	Engine     *dataplane.Engine
-	Gateway    *gateway.Gateway
-	Host       Host
-	Inside     link.Socket // sends probes to other nodes' inside addresses
-	Outer      link.Socket // pairs answer their clients from it
-	Ledger     esp.Ledger  // nil in production
+	// InsideMTU is the present MTU of the inside interface; 0 when not known.
+	InsideMTU func() int
+	Engine    *dataplane.Engine
+	Gateway   *gateway.Gateway
+	Host      Host
+	Inside    link.Socket // sends probes to other nodes' inside addresses
+	Outer     link.Socket // pairs answer their clients from it
+	Ledger    esp.Ledger  // nil in production
 	// KeyLog hears of every traffic key; nil but in test builds (I1).
 	KeyLog func(spi uint32, key esp.Key)
 
@@ -94,7 +97,10 @@ type Agent struct {
 	rejects *rejects
 	dirty   bool // the tables must be published before the next event
 	ticks   uint64
-	tickAt  time.Duration // the last one
+	// handOnMost is the largest packet that is handed on in one piece; written
+	// by the loop, read by packet workers.
+	handOnMost atomic.Int32
+	tickAt     time.Duration // the last one
 
 	strangers  map[netip.Addr]time.Duration // inside addresses of nobody known, since when
 	rekeyAfter time.Duration                // RekeyAfter; tests shorten it
@@ -179,6 +185,7 @@ func (a *Agent) tick() {
 	if a.ticks%LoadTicks == 0 {
 		used := a.config.Load()
 		a.probes.own.store(probe.LoadOf(used))
+		a.superviseHandOn()
 		a.say(&protocol.Node{Load: &protocol.Load{Used: used}})
 	}
 	a.superviseModes(now)

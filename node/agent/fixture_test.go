@@ -34,16 +34,17 @@ const hangLimit = 10 * time.Second
 type fixture struct {
 	*testing.T
 	*Agent
-	index   identity.Index
-	sim     *linktest.Network
-	device  *tuntest.Device
-	host    *movingHost
-	clock   atomic.Int64
-	arbiter identity.Key
-	stream  *scriptedStream
-	said    []*protocol.Node // to the arbiter, not yet asked for
-	left    []string
-	next    byte // numbers sessions
+	index     identity.Index
+	sim       *linktest.Network
+	device    *tuntest.Device
+	host      *movingHost
+	clock     atomic.Int64
+	arbiter   identity.Key
+	stream    *scriptedStream
+	said      []*protocol.Node // to the arbiter, not yet asked for
+	left      []string
+	insideMTU int  // of the inside interface
+	next      byte // numbers sessions
 }
 
 // movingHost remembers which inside addresses are held.
@@ -136,7 +137,8 @@ func (f *fixture) config() Config {
 	f.ok(err)
 	return Config{
 		Key: f.key(), Boot: identity.BootID{7}, Index: f.index, Port: dataPort, InsidePort: inPort,
-		Engine: engine, Gateway: forwarder, Host: f.host, Inside: in, Outer: out,
+		InsideMTU: func() int { return f.insideMTU },
+		Engine:    engine, Gateway: forwarder, Host: f.host, Inside: in, Outer: out,
 		Dial:  func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
 		Facts: func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
 		Load:  func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},

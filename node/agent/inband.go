@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
@@ -18,11 +19,35 @@ func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
 		if reply, ok := probe.Answer(payload, a.probes.pathVerdict(), a.probes.ownLoad()); ok {
 			_ = pair.SendControl(reply) // a lost reply looks like a lost probe
 		}
+	case probe.KindPadded:
+		a.answerPadded(pair, payload)
 	case probe.KindAcceptPart:
 		a.enqueue(acceptPart{key, append([]byte(nil), payload[1:]...)})
 	case probe.KindVerdict:
 		a.enqueue(clientVerdict{key, append([]byte(nil), payload[1:]...)})
 	}
+}
+
+// answerPadded lets a client's word on sizes count and sends as much back as
+// came, so that both directions are measured.
+func (a *Agent) answerPadded(pair *dataplane.Pair, payload []byte) {
+	p, ok := probe.ParsePadded(payload, probe.KindPadded)
+	if !ok {
+		return
+	}
+	pair.SetSizes(int(p.MTU), int(p.Limit))
+	p.MTU, p.Limit = uint16(a.handOnMost.Load()), 0
+	_ = pair.SendPadded(p.Marshal(probe.KindPaddedReply)) // a lost reply looks like a lost probe
+}
+
+// superviseHandOn notes what the inside network takes in one piece when packets
+// are handed on there.
+func (a *Agent) superviseHandOn() {
+	most := 0
+	if mtu := a.config.InsideMTU(); mtu > 0 && len(a.view.nodes) > 1 {
+		most = max(pmtu.MinMTU, mtu-dataplane.HandOnOverhead(a.config.Inside.LocalAddr().Addr()))
+	}
+	a.handOnMost.Store(int32(min(most, probe.MaxPadded)))
 }
 
 // superviseRekey offers the next prekey when the keys grow old. The offer is

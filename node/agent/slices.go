@@ -224,6 +224,9 @@ func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pai
 		In: in, Out: out, Leases: append([]netip.Addr(nil), s.grant.Leases...),
 		Agent: true, Socket: a.config.Outer, Ends: int64(a.config.Now() + KeysEnd),
 	}
+	if s.pair != nil {
+		pair.SetSizes(s.pair.Sizes())
+	}
 	key := s.key
 	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
 	pair.SetPath(path)

@@ -22,6 +22,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
@@ -39,6 +40,9 @@ var (
 type Host interface {
 	// Up gives the leases to the TUN and routes the pushed prefixes into it.
 	Up(leases []netip.Addr, update protocol.Update) error
+	// SetMTU makes the TUN's MTU that of the session. Until then it is
+	// pmtu.MinMTU.
+	SetMTU(mtu int) error
 }
 
 // Config is what a Client is built from; all fields are required unless said
@@ -94,6 +98,7 @@ type Client struct {
 	auto      slicing.Auto // step 0: a slice per flow, 1: spraying
 	spreading slicing.Mode // how runs are spread now
 	spread    *dataplane.Spread
+	mtu       int // of the session: what any slice carries
 	dirty     bool
 }
 
@@ -130,6 +135,7 @@ func New(config Config) (*Client, error) {
 		spreading: slicing.Pin,
 		spread:    dataplane.NewSpread(config.Engine.Queues()),
 		redial:    make(chan bool, 1),
+		mtu:       pmtu.MinMTU,
 		wordAt:    config.Now(),
 		tickAt:    config.Now(),
 	}, nil
@@ -206,6 +212,7 @@ func (c *Client) tick() {
 	c.superviseKeys(now)
 	c.superviseAccepts(now)
 	c.superviseLiveness(now)
+	c.superviseSizes(now)
 	c.superviseMode(now)
 	c.superviseRetired(now)
 	c.superviseControl(now)

@@ -18,6 +18,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
@@ -38,6 +39,13 @@ type fixture struct {
 	arbiter  identity.Key
 	peer     net.Conn // the arbiter's end of the control connection
 	ups      []protocol.Update
+	mtus     []int // that the TUN was given
+}
+
+// SetMTU is Host.
+func (f *fixture) SetMTU(mtu int) error {
+	f.mtus = append(f.mtus, mtu)
+	return nil
 }
 
 // Up is Host.
@@ -143,7 +151,7 @@ func (f *fixture) slice(number uint8, epoch uint32) *slice {
 	down, downIn := sas(f.T, spiC, byte(2*spiC+1))
 	socket, err := f.open()
 	f.ok(err)
-	s := &slice{key: key, grant: mka.Grant{Slice: number, Epoch: epoch, SPI: spiA, Weight: 1}, socket: socket, confirmed: true}
+	s := &slice{key: key, grant: mka.Grant{Slice: number, Epoch: epoch, SPI: spiA, Weight: 1}, socket: socket, confirmed: true, sizing: sizing{search: pmtu.New(false)}}
 	s.pair = &dataplane.Pair{
 		In: downIn, Out: up, Leases: []netip.Addr{lease()}, Socket: socket, Ends: int64(f.config.Now() + dataplane.KeyLife),
 		Control: func(payload []byte) { f.enqueue(controlMessage{key, append([]byte(nil), payload...)}) },

@@ -28,6 +28,9 @@ const (
 	// AcceptRetry and AcceptTries bound M4 without an answer.
 	AcceptRetry = 100 * time.Millisecond
 	AcceptTries = 50
+	// SizeRetry and SizeTries bound what tells an agent the sizes in force.
+	SizeRetry = 100 * time.Millisecond
+	SizeTries = 50
 	// RetireAfter is how long a dropped epoch still opens packets.
 	RetireAfter = 5 * time.Second
 	// AliveEvery is how often the control connection says that it lives;

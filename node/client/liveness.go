@@ -186,6 +186,7 @@ func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 			p.SetPath(link.Path{Remote: next})
 		}
 		s.pulse.restart(now)
+		s.sizing.search.Move(next.Addr().Is6())
 		if s.confirmed {
 			s.pulse.trial = true
 			c.ask(s, now)

@@ -33,6 +33,7 @@ func (c *Client) finishRekey(s *slice, body []byte, now time.Duration) {
 	}
 	s.older, s.olderAt = s.pair, now+RetireAfter
 	s.pair, s.next = s.next, nil
+	s.sizing.retell()
 	c.dirty = true
 	c.publishIfDirty()
 	c.ask(s, now) // the agent switches when it has opened a packet of the new SA

@@ -15,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/slicing"
@@ -49,6 +50,7 @@ type slice struct {
 	condemned bool          // silent while a sibling is heard
 	retireAt  time.Duration // 0, or when a dropped epoch is forgotten
 	pulse     pulse
+	sizing    sizing
 }
 
 // usable reports whether runs may be sealed for this epoch.
@@ -106,6 +108,7 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 	s := &slice{
 		key: sliceKey{grant.Slice, grant.Epoch}, grant: grant, spare: offer.Spare,
 		machine: machine, socket: socket, accept: accept,
+		sizing: sizing{search: pmtu.New(c.gateways.at(c.gateways.current).Addr().Is6())},
 	}
 	if s.pair, err = c.newPair(s, keys); err == nil {
 		err = c.config.Engine.Attach(socket)
@@ -229,6 +232,7 @@ func (e confirm) apply(c *Client) {
 		c.supersede(s.key, now)
 		s.pulse.restart(now)
 		c.ask(s, now)
+		c.superviseSizes(now)
 		ref := s.key.ref()
 		c.say(&protocol.Client{Up: &ref})
 		c.dirty = true
@@ -384,6 +388,8 @@ func (e controlMessage) apply(c *Client) {
 		if r, ok := probe.ParseReply(e.payload); ok {
 			s.pulse.answered(r, now)
 		}
+	case probe.KindPaddedReply:
+		c.padded(s, e.payload, now)
 	case probe.KindPrekeyPart:
 		c.takeRekeyOffer(s, e.payload[1:])
 	case probe.KindConfirm:

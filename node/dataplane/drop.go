@@ -32,6 +32,9 @@ const (
 	DropSend
 	DropWriteTUN
 	DropStalled
+	DropECN
+	DropPart
+	DropIncomplete
 	reasonCount
 )
 
@@ -41,7 +44,7 @@ func (r Reason) String() string {
 		"pass", "short", "malformed", "offload", "too-big", "no-route", "no-slice", "no-path",
 		"exhausted", "loop", "source", "destination", "foreign", "unknown-spi", "early",
 		"replay", "auth", "padding", "next-header", "peer", "hops", "type", "send",
-		"write-tun", "stalled",
+		"write-tun", "stalled", "ecn", "part", "incomplete",
 	}
 	if r >= reasonCount {
 		return "unknown"
@@ -61,19 +64,23 @@ func Reasons() []Reason {
 // Port is one of the ways into or out of the engine.
 type Port uint8
 
-// The ports. Received counts use the first three, Delivered counts all.
+// The ports. Received counts use the first three and PortPiece, Delivered counts
+// all. A piece is received when a packet is cut: its first piece goes on as the
+// packet. It is delivered when it waits for its other half, and received again
+// if it waits in vain.
 const (
 	PortTUN Port = iota
 	PortOuter
 	PortInside
 	PortControl
 	PortForward
+	PortPiece
 	portCount
 )
 
 // String returns the port's name.
 func (p Port) String() string {
-	names := [portCount]string{"tun", "outer", "inside", "control", "forward"}
+	names := [portCount]string{"tun", "outer", "inside", "control", "forward", "piece"}
 	if p >= portCount {
 		return "unknown"
 	}

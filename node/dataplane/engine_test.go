@@ -16,6 +16,7 @@ type fakeSocket struct {
 	trains chan fakeTrain
 	sent   [][]byte
 	sizes  []int
+	paths  []link.Path
 	fault  error
 	closed chan struct{}
 }
@@ -43,9 +44,10 @@ func (f *fakeSocket) Receive(b []byte) (link.Train, error) {
 	}
 }
 
-func (f *fakeSocket) Send(b []byte, segment int, _ link.Path) error {
+func (f *fakeSocket) Send(b []byte, segment int, path link.Path) error {
 	f.sent = append(f.sent, append([]byte(nil), b...))
 	f.sizes = append(f.sizes, segment)
+	f.paths = append(f.paths, path)
 	return f.fault
 }
 

@@ -19,12 +19,14 @@ type handOn struct {
 	inner  inner
 	merge  coalescer
 	batch  batch
+	large  oversize
 	report violations
 
 	// Of the present train.
 	table *Table
 	path  link.Path
 	now   int64
+	tos   uint8
 }
 
 func newHandOn(e *Engine, l *ledger, s link.Socket, q tun.Queue) worker {
@@ -32,6 +34,7 @@ func newHandOn(e *Engine, l *ledger, s link.Socket, q tun.Queue) worker {
 		engine: e, ledger: l, socket: s, buffer: make([]byte, link.MaxTrain+1024),
 		merge:  newCoalescer(l, q, e.config.USO),
 		batch:  batch{ledger: l, slab: make([]byte, slabBytes)},
+		large:  oversize{ledger: l, queue: q},
 		report: violations{tell: e.config.Violation},
 	}
 }
@@ -43,6 +46,7 @@ func (w *handOn) step() error {
 		return err
 	}
 	w.table, w.path, w.now = w.engine.table.Load(), t.Path, w.engine.config.Clock()
+	w.tos = t.TOS
 	n := (t.Len + t.Segment - 1) / t.Segment
 	w.ledger.take(PortInside, n)
 	if w.engine.stall.check(w.now) {
@@ -104,6 +108,11 @@ func (w *handOn) admit(m Marker, packet []byte) Reason {
 		return DropLoop
 	}
 	packet = packet[:in.total]
+	if w.tos&1 != 0 {
+		if reason := in.congest(packet, w.tos); reason != Pass {
+			return reason
+		}
+	}
 	if esp.Index(m.SPI) == w.table.Own {
 		return w.down(m.SPI, packet)
 	}
@@ -127,13 +136,16 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 		return DropExhausted
 	case path == nil || p.Socket == nil:
 		return DropNoPath
-	case esp.SealedLen(len(packet)) > link.MaxTrain:
-		return DropTooBig
 	}
 	w.merge.flush()
-	w.ledger.decide(1)
 	p.lastSent.Store(w.now)
-	w.batch.add(p, path, packet, w.inner.next())
+	mtu, limit := p.Sizes()
+	if len(packet) > limit {
+		return w.large.send(&w.batch, p, path, packet, &w.inner, w.now)
+	}
+	clampMSS(packet, &w.inner, min(mtu, limit))
+	w.ledger.decide(1)
+	w.batch.add(p, path, packet, w.inner.next(), w.inner.tos)
 	return Pass
 }
 
@@ -156,6 +168,7 @@ type batch struct {
 	slab    []byte
 	pair    *Pair
 	path    *link.Path
+	tos     uint8
 	packets [link.MaxSegments][]byte
 	nexts   [link.MaxSegments]byte
 	count   int
@@ -165,14 +178,14 @@ type batch struct {
 }
 
 // add takes one packet, after sending what it cannot travel with.
-func (b *batch) add(p *Pair, path *link.Path, packet []byte, next byte) {
+func (b *batch) add(p *Pair, path *link.Path, packet []byte, next, tos uint8) {
 	size := esp.SealedLen(len(packet))
-	if b.count > 0 && (p != b.pair || path != b.path || b.short || size > b.segment ||
+	if b.count > 0 && (p != b.pair || path != b.path || tos != b.tos || b.short || size > b.segment ||
 		b.count == len(b.packets) || (b.count+1)*b.segment > link.MaxTrain) {
 		b.flush()
 	}
 	if b.count == 0 {
-		b.pair, b.path, b.segment, b.short = p, path, size, false
+		b.pair, b.path, b.tos, b.segment, b.short = p, path, tos, size, false
 	}
 	b.packets[b.count], b.nexts[b.count] = packet, next
 	b.count++
@@ -207,7 +220,9 @@ func (b *batch) send(n int) Reason {
 		copy(frame[esp.PayloadOffset:], packet)
 		used += len(b.pair.Out.Seal(frame, len(packet), b.nexts[i], counter+uint64(i)))
 	}
-	if err := b.pair.Socket.Send(b.slab[:used], b.segment, *b.path); err != nil {
+	along := *b.path
+	along.TOS = b.tos
+	if err := b.pair.Socket.Send(b.slab[:used], b.segment, along); err != nil {
 		return DropSend
 	}
 	return Pass
@@ -223,12 +238,13 @@ type onward struct {
 	count   int
 	segment int
 	short   bool
+	tos     uint8
 }
 
 // add takes one packet, after sending what it cannot travel with.
-func (o *onward) add(to *Onward, packet []byte) {
+func (o *onward) add(to *Onward, packet []byte, tos uint8) {
 	size := MarkerLen + len(packet)
-	if o.count > 0 && (to != o.to || o.short || size > o.segment ||
+	if o.count > 0 && (to != o.to || tos != o.tos || o.short || size > o.segment ||
 		o.count == link.MaxSegments || o.used+size > link.MaxTrain) {
 		o.flush()
 	}
@@ -236,7 +252,7 @@ func (o *onward) add(to *Onward, packet []byte) {
 		o.slab = make([]byte, MarkerLen+link.MaxTrain+tun.MaxPacket)
 	}
 	if o.count == 0 {
-		o.to, o.segment = to, size
+		o.to, o.tos, o.segment = to, tos, size
 	}
 	Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Encode(o.slab[o.used:])
 	copy(o.slab[o.used+MarkerLen:], packet)
@@ -250,7 +266,9 @@ func (o *onward) flush() {
 	if o.count == 0 {
 		return
 	}
-	if err := o.to.Socket.Send(o.slab[:o.used], o.segment, o.to.Path); err != nil {
+	along := o.to.Path
+	along.TOS = o.tos
+	if err := o.to.Socket.Send(o.slab[:o.used], o.segment, along); err != nil {
 		o.ledger.fail(DropSend, o.count)
 	} else {
 		o.ledger.deliver(PortInside, o.count)

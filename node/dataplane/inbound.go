@@ -22,12 +22,14 @@ type inbound struct {
 	inner  inner
 	merge  coalescer
 	onward onward
+	halves halves
 	report violations
 
 	// Of the present train.
 	table *Table
 	path  link.Path
 	now   int64
+	tos   uint8
 	spi   uint32
 	pair  *Pair // of spi
 	// Packets and bytes of pair not yet in its counters.
@@ -39,6 +41,7 @@ func newInbound(e *Engine, l *ledger, s link.Socket, q tun.Queue) worker {
 		engine: e, ledger: l, socket: s, buffer: make([]byte, link.MaxTrain+1024),
 		merge:  newCoalescer(l, q, e.config.USO),
 		onward: onward{ledger: l},
+		halves: halves{ledger: l},
 		report: violations{tell: e.config.Violation},
 	}
 }
@@ -50,6 +53,7 @@ func (w *inbound) step() error {
 		return err
 	}
 	w.table, w.path, w.now = w.engine.table.Load(), t.Path, w.engine.config.Clock()
+	w.tos = t.TOS
 	b := w.buffer[:t.Len]
 	w.ledger.take(PortOuter, (t.Len+t.Segment-1)/t.Segment)
 	switch {
@@ -187,11 +191,31 @@ func (w *inbound) open(d []byte) Reason {
 		w.ledger.consume(PortControl, 1)
 		return Pass
 	}
-	return w.admit(payload, next)
+	if next == nextAggfrag {
+		return w.half(binary.BigEndian.Uint64(d[esp.PayloadOffset-8:]), payload)
+	}
+	return w.admit(payload, next, w.tos)
+}
+
+// half puts a packet that came in two datagrams together.
+func (w *inbound) half(counter uint64, payload []byte) Reason {
+	packet, tos, reason := w.halves.join(w.pair, counter, payload, w.tos, w.now)
+	if packet == nil {
+		return reason
+	}
+	next := byte(nextIPv4)
+	if packet[0]>>4 == 6 {
+		next = nextIPv6
+	}
+	if reason = w.admit(packet, next, tos); reason == Pass {
+		w.merge.flush()
+		w.onward.flush()
+	}
+	return reason
 }
 
 // admit judges the opened packet and sends it on its way.
-func (w *inbound) admit(payload []byte, next byte) Reason {
+func (w *inbound) admit(payload []byte, next byte, tos uint8) Reason {
 	in := &w.inner
 	if reason := in.parse(payload); reason != Pass {
 		return reason
@@ -205,12 +229,17 @@ func (w *inbound) admit(payload []byte, next byte) Reason {
 	if w.table.loops(in) {
 		return DropLoop
 	}
+	if tos&1 != 0 {
+		if reason := in.congest(payload, tos); reason != Pass {
+			return reason
+		}
+	}
 	w.ledger.decide(1)
 	w.packets++
 	w.bytes += in.total
 	if to := w.pair.Onward(in.v6); to != nil {
 		w.merge.flush()
-		w.onward.add(to, payload[:in.total])
+		w.onward.add(to, payload[:in.total], in.tos)
 		return Pass
 	}
 	w.onward.flush()

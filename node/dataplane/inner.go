@@ -27,7 +27,7 @@ type inner struct {
 	sport, dport uint16
 	total        int // length by its own header
 	header       int // bytes before the transport header
-	proto        uint8
+	proto, tos   uint8
 	v6           bool
 	fragment     bool // of a datagram; its ports are not known
 }
@@ -60,7 +60,7 @@ func (in *inner) parseIPv4(b []byte) Reason {
 		return DropMalformed
 	}
 	in.fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0
-	in.proto = b[9]
+	in.proto, in.tos = b[9], b[1]
 	in.src = netip.AddrFrom4([4]byte(b[12:16]))
 	in.dst = netip.AddrFrom4([4]byte(b[16:20]))
 	return Pass
@@ -77,7 +77,7 @@ func (in *inner) parseIPv6(b []byte) Reason {
 		return DropMalformed
 	}
 	in.fragment = false // a fragment has an extension header, so no ports either
-	in.proto = b[6]
+	in.proto, in.tos = b[6], b[0]<<4|b[1]>>4
 	in.src = netip.AddrFrom16([16]byte(b[8:24]))
 	in.dst = netip.AddrFrom16([16]byte(b[24:40]))
 	return Pass

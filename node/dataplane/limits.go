@@ -12,6 +12,20 @@ const (
 	// MaxControl is the largest control message inside an SA, so that its
 	// datagram passes every path of 1,280 bytes.
 	MaxControl = 1200
+	// MaxPadded is the largest control message that tests how large packets may be.
+	MaxPadded = 9216
+	// MinLimit is the smallest packet that one datagram always carries.
+	MinLimit = 576
+	// RefusalsPerSecond and RefusalBurst bound the ICMP messages by which one
+	// worker refuses packets that are too large.
+	RefusalsPerSecond = 1000
+	RefusalBurst      = 50
+	// MaxHalves is how many packets cut in two wait for their other half at one
+	// worker, MaxHalvesPerPair how many of one pair.
+	MaxHalves        = 64
+	MaxHalvesPerPair = 8
+	// HalfLife is how long one waits.
+	HalfLife = time.Second
 	// MaxCoalesced is the largest number of inner packets in one written
 	// super-packet; the kernel's own limit for UDP is the same.
 	MaxCoalesced = 64

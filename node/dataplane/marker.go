@@ -1,10 +1,22 @@
 package dataplane
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // MarkerLen is the length of the header of every datagram on the data port
 // that is not ESP.
 const MarkerLen = 12
+
+// HandOnOverhead is what handing on over a network of that address's family
+// adds to a packet.
+func HandOnOverhead(a netip.Addr) int {
+	if a.Is4() {
+		return MarkerLen + udpHeaderLen + ipv4HeaderLen
+	}
+	return MarkerLen + udpHeaderLen + ipv6HeaderLen
+}
 
 // MarkerType says what follows a Marker.
 type MarkerType uint8

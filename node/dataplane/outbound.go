@@ -25,6 +25,8 @@ type outbound struct {
 	buffer []byte // headroom and one super-packet, room for a trailer behind
 	slab   []byte // one train
 	run    run
+	large  oversize
+	batch  batch // pieces of what is too large
 }
 
 func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
@@ -32,6 +34,8 @@ func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
 		engine: e, ledger: l, number: number, queue: q,
 		buffer: make([]byte, headroom+tun.MaxPacket+esp.MaxOverhead),
 		slab:   make([]byte, slabBytes),
+		large:  oversize{ledger: l, queue: q},
+		batch:  batch{ledger: l},
 	}
 }
 
@@ -88,7 +92,7 @@ func (o *outbound) slice(t *Table, packet []byte) (*RouteSlice, Reason) {
 	}
 	mine := &route.Spread.workers[o.number]
 	i, ok := mine.picker.Pick(route.Set, slicing.Run{
-		Bytes: r.total, Flow: r.flow(packet), Sprayable: r.proto == protoTCP,
+		Bytes: r.total, Flow: r.flow(packet), Sprayable: r.proto == protoTCP && !r.fragment,
 	})
 	if !ok || i >= len(route.Slices) {
 		return nil, DropNoSlice
@@ -115,8 +119,43 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 		return DropExhausted
 	}
 	p.lastSent.Store(now)
+	mtu, limit := p.Sizes()
+	if r.length() > limit {
+		return o.sealLarge(p, path, mtu, now)
+	}
+	if r.single {
+		clampMSS(r.packet, &r.inner, min(mtu, limit))
+	}
+	along := *path
+	along.TOS = r.tos
 	for r.left() > 0 {
-		if reason := o.sealTrain(p, *path); reason != Pass {
+		if reason := o.sealTrain(p, along); reason != Pass {
+			return reason
+		}
+	}
+	return Pass
+}
+
+// sealLarge sends what is left of a run whose packets are too large for one
+// datagram, piece by piece, or refuses it by its first packet.
+func (o *outbound) sealLarge(p *Pair, path *link.Path, mtu int, now int64) Reason {
+	r := &o.run
+	if o.batch.slab == nil {
+		o.batch.slab = make([]byte, slabBytes)
+	}
+	for r.left() > 0 {
+		packet, in := r.packet, r.inner
+		if r.single {
+			r.index++
+		} else {
+			in.total = r.cut(o.large.room())
+			packet = o.large.packet[:in.total]
+		}
+		reason := o.large.send(&o.batch, p, path, packet, &in, now)
+		if reason != Pass {
+			o.ledger.drop(reason, 1)
+		}
+		if reason != Pass && in.total > mtu {
 			return reason
 		}
 	}
@@ -171,6 +210,8 @@ func (o *outbound) handOnRun(s *RouteSlice) Reason {
 		return DropNoPath
 	}
 	marker := Marker{Type: MarkerHandOn, Hops: 1, SPI: s.SPI}
+	along := s.HandOn
+	along.TOS = r.tos
 	for r.left() > 0 {
 		segment := MarkerLen + r.length()
 		n := min(r.left(), link.MaxSegments, link.MaxTrain/segment)
@@ -178,7 +219,7 @@ func (o *outbound) handOnRun(s *RouteSlice) Reason {
 			return DropTooBig
 		}
 		o.ledger.decide(n)
-		o.send(socket, o.markInto(marker, n), segment, s.HandOn, PortInside, n)
+		o.send(socket, o.markInto(marker, n), segment, along, PortInside, n)
 	}
 	return Pass
 }

@@ -39,6 +39,7 @@ type Pair struct {
 
 	path      atomic.Pointer[link.Path]
 	onward    [2]atomic.Pointer[Onward] // by family
+	sizes     atomic.Uint32             // MTU 16, limit 16, see oversize.go
 	lastHeard atomic.Int64
 	lastSent  atomic.Int64
 	in, out   flow
@@ -105,8 +106,14 @@ func (p *Pair) LastSent() int64 { return p.lastSent.Load() }
 
 // SendControl seals a control message as a dummy packet (RFC 4303 2.6) and
 // sends it to the peer. It is safe for concurrent use.
-func (p *Pair) SendControl(payload []byte) error {
-	if len(payload) > MaxControl {
+func (p *Pair) SendControl(payload []byte) error { return p.sendControl(payload, MaxControl) }
+
+// SendPadded is SendControl for a message as large as the packets whose way it
+// tests. link.ErrTooBig says that this host's own link does not take it.
+func (p *Pair) SendPadded(payload []byte) error { return p.sendControl(payload, MaxPadded) }
+
+func (p *Pair) sendControl(payload []byte, most int) error {
+	if len(payload) > most {
 		return ErrTooLong
 	}
 	path := p.path.Load()

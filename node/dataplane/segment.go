@@ -9,6 +9,7 @@ import (
 // TCP flags and the offsets of checksum fields within a transport header.
 const (
 	flagFIN = 0x01
+	flagSYN = 0x02
 	flagPSH = 0x08
 	flagACK = 0x10
 	flagECE = 0x40

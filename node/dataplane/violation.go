@@ -24,7 +24,7 @@ func (v *violations) raise(r Reason, p *Pair, path link.Path, now int64) {
 func violates(r Reason) bool {
 	switch r {
 	case DropAuth, DropPadding, DropNextHeader, DropSource, DropDestination, DropLoop,
-		DropPeer, DropHops:
+		DropPeer, DropHops, DropPart:
 		return true
 	}
 	return false

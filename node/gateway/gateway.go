@@ -115,7 +115,7 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 		}
 	}
 	r.seen.Store(now)
-	if err := r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer}); err != nil {
+	if err := r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer, TOS: t.TOS}); err != nil {
 		return DropSend
 	}
 	return Pass
@@ -179,7 +179,7 @@ func (g *Gateway) back(p *port, b []byte, t link.Train) Reason {
 	if !r.confirmed.Load() {
 		r.confirmed.Store(true)
 	}
-	if err := r.outer.Send(b, t.Segment, link.Path{Local: r.local, Remote: r.client}); err != nil {
+	if err := r.outer.Send(b, t.Segment, link.Path{Local: r.local, Remote: r.client, TOS: t.TOS}); err != nil {
 		return DropSend
 	}
 	return Pass

@@ -19,6 +19,9 @@ const (
 	KindConfirm    = 5
 	KindVerdict    = 6
 	KindPush       = 7
+	// KindPadded and KindPaddedReply measure the path's MTU, see Padded.
+	KindPadded      = 8
+	KindPaddedReply = 9
 )
 
 // Verdict is what an agent says of its own plaintext path.

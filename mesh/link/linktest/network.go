@@ -177,7 +177,7 @@ func (n *Network) qualityOf(w way) Quality {
 }
 
 // send puts the datagrams of one train on their way; under mu.
-func (n *Network) send(b []byte, segment int, from, to netip.AddrPort) {
+func (n *Network) send(b []byte, segment int, from, to netip.AddrPort, tos uint8) {
 	w := way{from.Addr(), to.Addr()}
 	q := n.qualityOf(w)
 	var train flight
@@ -200,7 +200,7 @@ func (n *Network) send(b []byte, segment int, from, to netip.AddrPort) {
 		}
 		n.launch(train)
 		train = flight{
-			due: due, from: from, to: to, segment: size, count: 1,
+			due: due, from: from, to: to, segment: size, count: 1, tos: tos,
 			payload: append([]byte(nil), datagram...),
 		}
 	}

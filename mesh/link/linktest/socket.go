@@ -90,7 +90,7 @@ func (s *Socket) Send(b []byte, segment int, path link.Path) error {
 	most := max(1, min(link.MaxSegments, link.MaxTrain/max(segment, 1))) * segment
 	for len(b) > 0 {
 		size := min(most, len(b))
-		n.send(b[:size], segment, from, to)
+		n.send(b[:size], segment, from, to, path.TOS)
 		b = b[size:]
 	}
 	return nil
@@ -148,7 +148,7 @@ func (s *Socket) take(b []byte) (link.Train, bool) {
 	copy(b, f.payload[:size])
 	return link.Train{
 		Path: link.Path{Local: f.to.Addr(), Remote: f.from},
-		Len:  size, Segment: min(f.segment, size),
+		Len:  size, Segment: min(f.segment, size), TOS: f.tos,
 	}, true
 }
 

@@ -15,6 +15,7 @@ type flight struct {
 	payload  []byte
 	segment  int
 	count    int
+	tos      uint8
 }
 
 // joins says whether a datagram extends the train: a short one ends it.

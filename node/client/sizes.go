@@ -1,0 +1,134 @@
+package client
+
+import (
+	"errors"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// sizing is what the client knows of how large packets of one slice may be, and
+// what its agent was told of it.
+type sizing struct {
+	search *pmtu.Search
+	inside int // what the agent's inside network takes in a hand-on; 0: anything
+	say    spoken
+	heard  spoken // that the agent confirmed
+	token  uint32 // of the last probe
+	since  uint32 // the first one that said this
+	saidAt time.Duration
+	tries  int
+}
+
+// spoken is what a client tells an agent.
+type spoken struct{ mtu, limit int }
+
+// superviseSizes measures every slice's path, makes one MTU of them, and tells
+// the agents until they confirm.
+func (c *Client) superviseSizes(now time.Duration) {
+	for _, s := range c.slices {
+		if s.confirmed && s.retireAt == 0 {
+			c.measure(s, now)
+		}
+	}
+	c.settleMTU()
+	for _, s := range c.slices {
+		if s.confirmed && s.retireAt == 0 {
+			c.tellSizes(s, now)
+		}
+	}
+}
+
+// measure sends the padded probes that are due on one slice.
+func (c *Client) measure(s *slice, now time.Duration) {
+	for _, size := range s.sizing.search.Step(pmtu.Tick{
+		Now: now, Heard: s.pulse.heardAt, Patience: s.pulse.rtt.Silence(), Active: now-c.lastSent(s) < ActiveFor,
+	}) {
+		if errors.Is(c.sendPadded(s, size), link.ErrTooBig) {
+			s.sizing.search.Refuse(size)
+		}
+		if now-s.pulse.askedAt >= ProbeActive {
+			c.ask(s, now) // what is lost says something only beside what is not
+		}
+	}
+}
+
+// sendPadded sends one probe that fills a packet of the size, and tells the
+// agent the sizes in force.
+func (c *Client) sendPadded(s *slice, size int) error {
+	z := &s.sizing
+	z.token++
+	return s.pair.SendPadded(probe.Padded{
+		Size: size, Token: z.token, MTU: uint16(z.say.mtu), Limit: uint16(z.say.limit),
+	}.Marshal(probe.KindPadded))
+}
+
+// settleMTU makes the smallest of all measured paths the session's MTU.
+func (c *Client) settleMTU() {
+	mtu := 0
+	for _, s := range c.slices {
+		z := &s.sizing
+		if !s.usable() || !z.search.Measured() && !z.search.Settled() {
+			continue
+		}
+		least := z.search.Size()
+		if z.inside > 0 {
+			least = min(least, z.inside)
+		}
+		if mtu == 0 || least < mtu {
+			mtu = least
+		}
+	}
+	if mtu == 0 {
+		return
+	}
+	if mtu = max(mtu, pmtu.MinMTU); mtu == c.mtu {
+		return
+	}
+	c.config.Log.Info("inner MTU", "bytes", mtu, "was", c.mtu)
+	c.mtu = mtu
+	if err := c.config.Host.SetMTU(mtu); err != nil {
+		c.config.Log.Error("the tunnel's MTU is not set", "error", err)
+	}
+}
+
+// tellSizes puts the sizes in force at this end, and says them to the agent
+// until it confirms; one that never does is older than this.
+func (c *Client) tellSizes(s *slice, now time.Duration) {
+	z := &s.sizing
+	if want := (spoken{c.mtu, z.search.Size()}); want != z.say {
+		z.say = want
+		z.retell()
+	}
+	for _, p := range s.pairs() {
+		p.SetSizes(z.say.mtu, z.say.limit)
+	}
+	if z.say == z.heard || z.tries >= SizeTries || z.tries > 0 && now-z.saidAt < SizeRetry {
+		return
+	}
+	z.tries, z.saidAt = z.tries+1, now
+	_ = c.sendPadded(s, probe.LenPadded) // repeated
+}
+
+// padded takes an agent's answer.
+func (c *Client) padded(s *slice, payload []byte, now time.Duration) {
+	reply, ok := probe.ParsePadded(payload, probe.KindPaddedReply)
+	if !ok {
+		return
+	}
+	z := &s.sizing
+	z.inside = int(reply.MTU)
+	if reply.Token >= z.since {
+		z.heard = z.say
+	}
+	if reply.Size > probe.LenPadded {
+		z.search.Pass(reply.Size, now)
+		c.settleMTU()
+		c.tellSizes(s, now)
+	}
+}
+
+// retell forgets what the agent confirmed: it was something else, or its keys are new.
+func (z *sizing) retell() { z.heard, z.tries, z.since = spoken{}, 0, z.token+1 }
