@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/agent"
@@ -53,6 +54,7 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *f
 	if f.host, err = host.PrepareNode(host.NodeConfig{
 		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Inside: self.Inside, Port: self.Listen.Port(),
 		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Log: log,
+		Masquerade: self.Egress == registry.EgressMasquerade, PathTest: pathTests(self.Pool),
 	}); err != nil {
 		return f, err
 	}
@@ -66,6 +68,14 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *f
 		log.Warn(warning)
 	}
 	return f, f.openSockets(self)
+}
+
+// pathTests are the addresses from which nodes test their plaintext path.
+func pathTests(pool []netip.Prefix) (all []netip.Addr) {
+	for _, p := range pool {
+		all = append(all, registry.PathTestAddress(p))
+	}
+	return all
 }
 
 func (f *forwarding) openSockets(self datadir.Node) (err error) {

@@ -125,7 +125,7 @@ func (s *meshSecrets) save(dir *datadir.Dir, config FoundConfig, parts []registr
 		dir.SaveNode(datadir.Node{
 			Cluster: s.authority.Cluster(), CA: s.authority.Certificate(), Name: p.Name, Index: 1,
 			Listen: p.Listen, Outer: p.Outer, InsideIf: p.InsideIf, Inside: p.Inside,
-			Capacity: p.Capacity, TUN: p.TUN, Pool: config.Pool, Founder: true,
+			Capacity: p.Capacity, TUN: p.TUN, Pool: config.Pool, Egress: config.Egress, Founder: true,
 		}))
 }
 

@@ -147,6 +147,7 @@ func (j *joiner) save(reply *protocol.JoinReply, ca []byte) error {
 		j.dir.SaveNode(datadir.Node{
 			Cluster: reply.Cluster, CA: ca, Name: p.Name, Index: reply.Index, Listen: p.Listen, Outer: p.Outer,
 			InsideIf: p.InsideIf, Inside: p.Inside, Capacity: p.Capacity, TUN: p.TUN, Pool: reply.Pool,
+			Egress: reply.Egress,
 		}))
 }
 

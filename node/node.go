@@ -23,6 +23,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/load"
+	"github.com/meshcrypt/meshcrypt/node/mirror"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/trust"
@@ -53,6 +54,7 @@ type Node struct {
 	agent   *agent.Agent
 	port    *port.Port
 	gossip  *mesh.Mesh
+	copier  *mirror.Copier                  // of the flows of egresses that this node stands behind
 	store   atomic.Pointer[consensus.Raft]  // nil while this node keeps no log
 	arbiter atomic.Pointer[arbiter.Arbiter] // nil unless this node leads
 	link    arbiterLink
@@ -137,6 +139,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
+	n.copier = n.newCopier()
 	n.newAgent()
 	if err := n.forward.start(n.agent); err != nil {
 		return err
@@ -164,7 +167,8 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	defer n.group.Wait()
 	defer cancel()
 	n.relayStrangers(ctx)
-	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.forward.keep}
+	n.serveFlows(ctx)
+	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.forward.keep, n.copier.Run}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
 	}
@@ -194,6 +198,7 @@ func (n *Node) newAgent() {
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.host,
 		Inside: n.forward.inside[0], Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
 		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog,
+		Follow: n.follow,
 		Left:   n.leave,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
 	}, n.members.fence)

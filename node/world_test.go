@@ -238,7 +238,8 @@ func (w *world) openPackets(m *member) {
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
 		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog,
-		Left: m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
+		Follow: func(map[identity.NodeID][]registry.Part) {},
+		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)
 	w.ok(f.start(m.agent))
 }
@@ -255,6 +256,8 @@ type fixedHost struct{}
 
 func (fixedHost) HoldAddress(netip.Addr) error    { return nil }
 func (fixedHost) ReleaseAddress(netip.Addr) error { return nil }
+
+func (fixedHost) Hide(netip.Prefix, netip.Addr) error { return nil }
 
 // stop ends a member at once, as kill -9 does for its peers.
 func (m *member) stop() {

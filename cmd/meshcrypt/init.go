@@ -23,10 +23,14 @@ within an hour. The CA hash is how clients and joiners recognise this mesh.
 --inside-address is an address of the inside network that no host owns: replies
 to clients are routed to it, and it moves to another member when one fails.
 Give one per part that the pool is to be cut into; each host inside needs a
-route for the pool to it.`
+route for the pool to it.
+
+With --egress masquerade no host inside needs a route: it sees clients as their
+part's inside address, and their connections survive a failing member.`
 
 const initExample = `  sudo meshcrypt init --run
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --push 10.20.0.0/16
+  sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --egress masquerade
   sudo meshcrypt init --listen 0.0.0.0:6484 --advertise 203.0.113.7 --capacity 2`
 
 // initFlags are what init decides for the life of the mesh.
@@ -85,9 +89,9 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	case "routed":
 		config.Egress = "routed"
 	case "masquerade":
-		return config, usage("--egress routed", "--egress masquerade is not built yet in this version")
+		config.Egress = "masquerade"
 	default:
-		return config, usage("--egress routed", "unknown --egress %q", f.egress)
+		return config, usage("--egress routed, or --egress masquerade", "unknown --egress %q", f.egress)
 	}
 	if config.Place, err = f.place.place(); err != nil {
 		return config, err
@@ -136,12 +140,18 @@ func (a *app) printFounded(f node.Founded, config node.FoundConfig, insideIf str
 		fmt.Fprintf(w, "\nJoin line for the next hosts (%d uses, %s):\n%s\n", node.FirstTokenUses, age(node.FirstTokenLife), reply.Join)
 	})
 	a.say("%s", foundedAdvice)
+	if config.Egress == "masquerade" && len(config.Moving) == 0 {
+		a.say("%s", noMovingAdvice)
+	}
 	return err
 }
 
 const foundedAdvice = `Write the recovery key down now: it is stored nowhere and never shown again.
 Two hosts alone do not replace each other as arbiter: should the founder die, sessions
 run on without it, and new ones wait for it. With a third host that happens by itself.`
+
+const noMovingAdvice = `Without --inside-address clients are hidden behind the address of whichever member they
+pass: their connections break when it fails.`
 
 // joinLine is ready to paste on the next host: the token goes by stdin, so
 // that it stands in no process list.

@@ -88,7 +88,7 @@ func TestUsage(t *testing.T) {
 		"run without state":   {[]string{"run"}, []string{"meshcrypt init", "meshcrypt join"}},
 		"join without peer":   {[]string{"join"}, []string{"no peer"}},
 		"join without token":  {[]string{"join", "192.0.2.1", "--advertise", "192.0.2.9"}, []string{"no terminal", "--token-file"}},
-		"masquerade":          {[]string{"init", "--egress", "masquerade"}, []string{"not built yet", "--egress routed"}},
+		"unknown egress":      {[]string{"init", "--egress", "bridged"}, []string{`unknown --egress "bridged"`, "--egress masquerade"}},
 		"listen":              {[]string{"init", "--listen", "here"}, []string{`"here"`, "--listen 192.0.2.1:6484"}},
 		"pool with host bits": {[]string{"init", "--advertise", "192.0.2.9", "--pool", "10.77.1.0/16"}, []string{"--pool 10.77.0.0/16"}},
 		"inside interface":    {[]string{"init", "--advertise", "192.0.2.9", "--inside-if", "nosuch0"}, []string{"nosuch0", "ip link"}},

@@ -46,13 +46,15 @@ func TestKillGateway(t *testing.T) {
 }
 
 func TestKillEgress(t *testing.T) {
-	testKill(t, otherStall, func(m *mesh) (*host, error) {
-		r, err := m.rolesInUse()
-		if err != nil {
-			return nil, err
-		}
-		return m.node(r.session.Egress), nil
-	})
+	testKill(t, otherStall, egressOfSession)
+}
+
+func egressOfSession(m *mesh) (*host, error) {
+	r, err := m.rolesInUse()
+	if err != nil {
+		return nil, err
+	}
+	return m.node(r.session.Egress), nil
 }
 
 func TestKillLeader(t *testing.T) {
@@ -183,7 +185,11 @@ func (m *mesh) enterBy(one *host) {
 // testKill kills the victim again and again, with a transfer running each way,
 // and heals the mesh in between.
 func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, error)) {
-	m := newMesh(t, 4)
+	testKillIn(newMesh(t, 4), limit, victim)
+}
+
+func testKillIn(m *mesh, limit time.Duration, victim func(*mesh) (*host, error)) {
+	t := m.t
 	m.watch("client")
 	m.up()
 	m.connect("--slice-mode", "burst")

@@ -61,6 +61,7 @@ type mesh struct {
 	token      string
 	profile    string // file
 	fresh      int    // data directories that were used once
+	initMore   []string
 }
 
 // newMesh builds the networks and hosts; nothing runs on them yet.
@@ -187,7 +188,7 @@ func (m *mesh) initArgs(more ...string) []string {
 	for i := range parts {
 		args = append(args, "--inside-address", fmt.Sprintf("10.20.0.%d", 201+i))
 	}
-	return append(args, more...)
+	return append(append(args, m.initMore...), more...)
 }
 
 var tokenForm = regexp.MustCompile(`mct1\.[A-Za-z0-9]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
@@ -26,10 +27,12 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
-// Host moves a pool part's inside address to and from this host.
+// Host moves a pool part's inside address to and from this host, and hides the
+// part's leases behind it where the mesh masquerades.
 type Host interface {
 	HoldAddress(netip.Addr) error
 	ReleaseAddress(netip.Addr) error
+	Hide(part netip.Prefix, behind netip.Addr) error
 }
 
 // Stream is an open, mutually authenticated connection to an arbiter.
@@ -70,6 +73,9 @@ type Config struct {
 	// Learned is called from the loop with the members and the fence
 	// whenever either changes.
 	Learned func([]protocol.NodeRow, protocol.Fence, *protocol.View)
+	// Follow is called from the loop with the egresses whose masqueraded flows
+	// this node is to copy, whenever a part changes.
+	Follow func(map[identity.NodeID][]registry.Part)
 	// Standby is called when the arbiter wants this node to keep the log.
 	Standby func(protocol.Standby)
 	// Left is called when this node is no longer a member.

@@ -43,20 +43,30 @@ type fixture struct {
 	stream    *scriptedStream
 	said      []*protocol.Node // to the arbiter, not yet asked for
 	left      []string
-	insideMTU int  // of the inside interface
-	next      byte // numbers sessions
+	behind    map[identity.NodeID][]registry.Part // whose flows to copy
+	insideMTU int                                 // of the inside interface
+	next      byte                                // numbers sessions
 }
 
 // movingHost remembers which inside addresses are held.
 type movingHost struct {
-	held map[netip.Addr]bool
-	fail error
+	held   map[netip.Addr]bool
+	hidden map[netip.Prefix]netip.Addr
+	fail   error
 }
 
 func (h *movingHost) HoldAddress(a netip.Addr) error {
 	if h.fail == nil {
 		h.held[a] = true
 	}
+	return h.fail
+}
+
+func (h *movingHost) Hide(part netip.Prefix, behind netip.Addr) error {
+	if h.hidden == nil {
+		h.hidden = map[netip.Prefix]netip.Addr{}
+	}
+	h.hidden[part] = behind
 	return h.fail
 }
 
@@ -142,6 +152,7 @@ func (f *fixture) config() Config {
 		Dial:  func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
 		Facts: func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
 		Load:  func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
+		Follow:  func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
 		Standby: func(protocol.Standby) {}, Left: func(reason string) { f.left = append(f.left, reason) },
 		Random: rand.Reader, Now: func() time.Duration { return time.Duration(f.clock.Load()) },
 		Log: slog.New(slog.DiscardHandler),

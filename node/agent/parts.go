@@ -1,9 +1,14 @@
 package agent
 
 import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -32,10 +37,51 @@ func (a *Agent) learnPart(row registry.Part) {
 		p.taken = false
 	}
 	p.row = row
+	a.hidePart(p)
 	a.settlePart(p)
+	a.followParts()
 	if p.taken { // said before to an arbiter that may have died with it
 		a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: row.Prefix, Epoch: row.Epoch}})
 	}
+}
+
+// hidePart tells the host behind which address the part's leases are hidden,
+// before it may be the one that does it.
+func (a *Agent) hidePart(p *part) {
+	if a.view.egress != registry.EgressMasquerade || !p.row.Inside.IsValid() {
+		return
+	}
+	if err := a.config.Host.Hide(p.row.Prefix, p.row.Inside); err != nil {
+		a.config.Log.Error("leases not hidden", "pool", p.row.Prefix, "address", p.row.Inside, "error", err)
+	}
+}
+
+// followParts has the flows of every egress copied that this node stands
+// behind. Flows hidden behind an egress's own address die with it, so they are
+// not.
+func (a *Agent) followParts() {
+	if a.view.egress != registry.EgressMasquerade {
+		return
+	}
+	behind := make(map[identity.NodeID][]registry.Part)
+	for _, prefix := range slices.SortedFunc(maps.Keys(a.view.parts), netip.Prefix.Compare) {
+		p := a.view.parts[prefix]
+		if p.row.Second == a.config.Key.ID() && !p.taken && p.row.Inside.IsValid() && !p.row.Egress.IsZero() {
+			behind[p.row.Egress] = append(behind[p.row.Egress], p.row)
+		}
+	}
+	a.config.Follow(behind)
+}
+
+// Feeds reports whether this node is egress of all these parts and the other
+// one their second: then it may have their flows.
+func (a *Agent) Feeds(ctx context.Context, second identity.NodeID, prefixes []netip.Prefix) (yes bool) {
+	return a.ask(ctx, func() {
+		yes = len(prefixes) > 0 && !slices.ContainsFunc(prefixes, func(prefix netip.Prefix) bool {
+			p := a.view.parts[prefix]
+			return p == nil || !p.held || p.row.Second != second
+		})
+	}) && yes
 }
 
 // settlePart holds the inside address exactly while this node is egress.
@@ -81,6 +127,7 @@ func (a *Agent) superviseParts(now time.Duration) {
 func (a *Agent) takePart(p *part, egress protocol.NodeRow, now time.Duration) {
 	p.taken, p.takenAt = true, now
 	a.config.Log.Warn("egress is silent; taking over", "egress", egress.Name, "prefix", p.row.Prefix)
+	a.followParts()
 	a.settlePart(p)
 	a.dirty = true
 	a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: p.row.Prefix, Epoch: p.row.Epoch}})
@@ -96,6 +143,7 @@ func (a *Agent) yieldPart(p *part, egress protocol.NodeRow, now time.Duration) {
 	}
 	p.taken = false
 	a.config.Log.Warn("egress is heard again; giving back", "egress", egress.Name, "prefix", p.row.Prefix)
+	a.followParts()
 	a.settlePart(p)
 	a.dirty = true
 }

@@ -65,7 +65,8 @@ func (a *Agent) engineTable() *dataplane.Table {
 // others handed on to their agents, none that is silent.
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 	mode := a.view.modes[r.Session]
-	route := &dataplane.Route{Set: &slicing.Set{Mode: mode.mode()}, Spread: a.spread(r.Session)}
+	route := &dataplane.Route{Set: &slicing.Set{Mode: mode.mode()}, Spread: a.spread(r.Session),
+		Upward: r.Upward}
 	for _, s := range r.Slices {
 		key := sliceKey{r.Session, s.Number, s.Epoch}
 		slice := dataplane.RouteSlice{SPI: s.SPI}

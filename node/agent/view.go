@@ -51,9 +51,6 @@ func (a *Agent) learn(m *protocol.View) {
 			v.nodes[n.Index] = n
 		}
 	}
-	for _, p := range m.Parts {
-		a.learnPart(p)
-	}
 	for _, id := range m.Unroutes {
 		delete(v.routes, id)
 		delete(v.modes, id)
@@ -63,6 +60,9 @@ func (a *Agent) learn(m *protocol.View) {
 		v.learnMode(r)
 	}
 	v.adopt(m)
+	for _, p := range m.Parts {
+		a.learnPart(p)
+	}
 	v.forgetSessions()
 	v.forgetVerdicts()
 	a.dirty = true

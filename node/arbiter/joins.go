@@ -119,7 +119,8 @@ func newNode(r *protocol.JoinRequest, key identity.PublicKey, may registry.Roles
 }
 
 func (a *Arbiter) joinReply(csr []byte, id identity.NodeID) (*protocol.JoinReply, error) {
-	reply := &protocol.JoinReply{CA: a.cluster.CA, Cluster: a.cluster.ID, GossipKey: a.gossipKey, Pool: a.cluster.Pool}
+	reply := &protocol.JoinReply{CA: a.cluster.CA, Cluster: a.cluster.ID, GossipKey: a.gossipKey, Pool: a.cluster.Pool,
+		Egress: a.cluster.Egress}
 	var roles []string
 	voters := a.voters()
 	a.config.Store.View(func(s *registry.State) {

@@ -163,6 +163,9 @@ func routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
 	row := protocol.RouteRow{Session: session.ID, Leases: session.Leases, Mode: session.Mode}
 	newest := make(map[uint8]registry.Slice)
 	for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
+		if sl.State != registry.SliceVoid {
+			row.Upward = append(row.Upward, sl.SPI)
+		}
 		if sl.State == registry.SliceUp && sl.Epoch >= newest[sl.Number].Epoch {
 			newest[sl.Number] = sl
 		}
@@ -181,6 +184,7 @@ func routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
 		})
 	}
 	slices.SortFunc(row.Slices, func(x, y protocol.RouteSlice) int { return int(x.Number) - int(y.Number) })
+	slices.Sort(row.Upward)
 	return row
 }
 

@@ -79,9 +79,12 @@ func TestViewsAreDifferences(t *testing.T) {
 	if v := views(n); len(v) != 1 || len(v[0].Nodes) != 1 || !v[0].Nodes[0].Removed || v[0].Nodes[0].Index != 3 {
 		t.Errorf("a node left: %+v", v)
 	}
-	f.session(a, 1, n.node)
+	s := f.session(a, 1, n.node)
+	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 1, Agent: n.node, State: registry.SliceGranted, SPI: 9},
+		registry.Slice{Number: 2, Epoch: 1, Agent: n.node, State: registry.SliceVoid, SPI: 8})
 	a.pushViews()
-	if v := views(n); len(v) != 1 || len(v[0].Routes) != 1 {
+	if v := views(n); len(v) != 1 || len(v[0].Routes) != 1 || len(v[0].Routes[0].Slices) != 1 ||
+		!slices.Equal(v[0].Routes[0].Upward, []uint32{1, 9}) {
 		t.Errorf("a session was opened: %+v", v)
 	}
 	f.store.state.Sessions[registry.SessionID{1}].State = registry.SessionEnded

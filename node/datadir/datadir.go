@@ -51,18 +51,19 @@ type Dir struct {
 
 // Node is what init or join decided, once.
 type Node struct {
-	Cluster  identity.ClusterID `json:"cluster"`
-	CA       []byte             `json:"ca"` // certificate, DER
-	Name     string             `json:"name"`
-	Index    identity.Index     `json:"index"`
-	Listen   netip.AddrPort     `json:"listen"`
-	Outer    netip.AddrPort     `json:"outer"`
-	InsideIf string             `json:"inside_if"`
-	Inside   netip.Addr         `json:"inside"`
-	Capacity uint32             `json:"capacity"` // thousandths of a CPU, 0: all
-	TUN      string             `json:"tun"`
-	Pool     []netip.Prefix     `json:"pool"`
-	Founder  bool               `json:"founder"`
+	Cluster  identity.ClusterID  `json:"cluster"`
+	CA       []byte              `json:"ca"` // certificate, DER
+	Name     string              `json:"name"`
+	Index    identity.Index      `json:"index"`
+	Listen   netip.AddrPort      `json:"listen"`
+	Outer    netip.AddrPort      `json:"outer"`
+	InsideIf string              `json:"inside_if"`
+	Inside   netip.Addr          `json:"inside"`
+	Capacity uint32              `json:"capacity"` // thousandths of a CPU, 0: all
+	TUN      string              `json:"tun"`
+	Pool     []netip.Prefix      `json:"pool"`
+	Egress   registry.EgressKind `json:"egress,omitempty"`
+	Founder  bool                `json:"founder"`
 }
 
 // Keys are the node's private halves: what makes it this node.

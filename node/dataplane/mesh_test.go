@@ -129,6 +129,7 @@ func idle(h *host) bool {
 func TestSourceIsTheLease(t *testing.T) {
 	w := newWorld(t, 3, 2, 3)
 	w.nodes[2].table.Routes[lease()] = w.route([]int{2, 3}, 2)
+	w.nodes[2].table.Routes[lease()].Upward = []uint32{spiOf(3, 9)} // granted, not up yet
 	other := netip.MustParseAddr("10.99.0.6")
 	// A client that seals what it likes.
 	for _, p := range w.pairs {
@@ -150,16 +151,18 @@ func TestSourceIsTheLease(t *testing.T) {
 	hand(spiOf(3, 8), 1, good)
 	hand(spiOf(3, 7), 2, good)
 	hand(spiOf(2, 7), 1, good) // downwards, but its destination is no lease
-	hand(spiOf(3, 7), 1, good)
-	if p, ok := w.nodes[2].device.Wait(); !ok || !Sound(p.Data) || len(p.Data) != len(good) {
-		t.Error("the good packet did not come through")
+	for _, spi := range []uint32{spiOf(3, 7), spiOf(3, 9)} {
+		hand(spi, 1, good)
+		if p, ok := w.nodes[2].device.Wait(); !ok || !Sound(p.Data) || len(p.Data) != len(good) {
+			t.Error("the good packet did not come through")
+		}
 	}
 	w.wait(func() bool {
 		return w.nodes[2].engine.Stats().Dropped[DropSource]+w.nodes[3].engine.Stats().Dropped[DropSource] == 3
 	})
 	w.stop()
 	s := w.nodes[2].engine.Stats()
-	if s.Dropped[DropHops] != 1 || s.Dropped[DropDestination] != 1 || s.Delivered[PortTUN] != 1 {
+	if s.Dropped[DropHops] != 1 || s.Dropped[DropDestination] != 1 || s.Delivered[PortTUN] != 2 {
 		t.Errorf("egress: %+v", s)
 	}
 }

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -36,6 +37,9 @@ type Table struct {
 // Route is the slices of one session and how packets spread over them.
 type Route struct {
 	Slices []RouteSlice
+	// Upward is granted SPIs under which packets may be handed on upwards too:
+	// of slices that do not carry packets down, or not yet.
+	Upward []uint32
 	Set    *slicing.Set
 	// Spread remembers what each slice was given. Keep it when a route of the
 	// same session is built anew.
@@ -84,14 +88,14 @@ func (t *Table) route(in *inner) *Route {
 	return t.Default
 }
 
-// carries reports whether an SPI is one of the route's slices.
+// carries reports whether packets of the session may come up under an SPI.
 func (r *Route) carries(spi uint32) bool {
 	for i := range r.Slices {
 		if r.Slices[i].SPI == spi {
 			return true
 		}
 	}
-	return false
+	return slices.Contains(r.Upward, spi)
 }
 
 // loops reports whether the packet is tunnel traffic of this very mesh, to or

@@ -41,17 +41,37 @@ func install(name string, chains []chain) error {
 	c.DelTable(table)
 	c.AddTable(table)
 	for _, ch := range chains {
-		added := c.AddChain(&nftables.Chain{
-			Name: ch.name, Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
-		})
-		for _, r := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: r})
-		}
+		ch.fill(c, table)
 	}
 	if err := c.Flush(); err != nil {
 		return failed(err, filterNext, "write the nft table %s", name)
 	}
 	return nil
+}
+
+// refill replaces the rules of one chain that is there, in one transaction.
+func refill(name string, ch chain) error {
+	c, err := nftables.New()
+	if err != nil {
+		return failed(err, filterNext, "open the packet filter")
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
+	c.FlushChain(&nftables.Chain{Name: ch.name, Table: table})
+	ch.fill(c, table)
+	if err := c.Flush(); err != nil {
+		return failed(err, filterNext, "write the chain %s of the nft table %s", ch.name, name)
+	}
+	return nil
+}
+
+// fill adds the chain, if it is not there, and its rules.
+func (ch chain) fill(c *nftables.Conn, table *nftables.Table) {
+	added := c.AddChain(&nftables.Chain{
+		Name: ch.name, Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
+	})
+	for _, r := range ch.rules {
+		c.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: r})
+	}
 }
 
 const filterNext = "the kernel must have nf_tables: try `modprobe nf_tables nf_conntrack`"
@@ -139,6 +159,19 @@ func drop() []expr.Any {
 func notrack() []expr.Any { return []expr.Any{&expr.Notrack{}} }
 
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
+
+// translate gives packets another source address, and a port of the kernel's
+// choice where theirs is taken.
+func translate(to netip.Addr) []expr.Any {
+	family := uint32(unix.NFPROTO_IPV4)
+	if to.Is6() {
+		family = unix.NFPROTO_IPV6
+	}
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: to.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: 1},
+	}
+}
 
 // rememberMark puts a packet's mark on its connection, recallMark back.
 func rememberMark(mark uint32) []expr.Any {

@@ -11,6 +11,8 @@ const (
 	MaxPrefixes = 1024
 	// MaxHeld is the largest number of inside addresses a node holds.
 	MaxHeld = 64
+	// MaxHidden is the largest number of parts a node hides behind addresses.
+	MaxHidden = 256
 	// maxNameLen is the length of an interface name, IFNAMSIZ less its zero.
 	maxNameLen = 15
 	// maxJournal bounds the state file.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 
@@ -27,8 +28,12 @@ type NodeConfig struct {
 	Port uint16
 	// InsidePort is the UDP port of packets between nodes; 0 is none.
 	InsidePort uint16
-	// Masquerade hides leases behind this host's inside address.
+	// Masquerade hides leases behind the addresses given to Hide, and behind
+	// this host's own inside address without one.
 	Masquerade bool
+	// PathTest are the addresses of the pool that are never hidden: tests of
+	// whether this host forwards come from them.
+	PathTest []netip.Addr
 	// StateFile keeps the host's original settings while they are changed.
 	StateFile string
 	// Log gets what happens in the background; nil for nowhere.
@@ -43,6 +48,7 @@ type Node struct {
 
 	mu     sync.Mutex // protects the fields below
 	held   map[netip.Addr]*announcement
+	hidden map[netip.Prefix]netip.Addr
 	closed bool
 }
 
@@ -58,7 +64,7 @@ func PrepareNode(c NodeConfig) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, journal: j, held: map[netip.Addr]*announcement{}}
+	n := &Node{config: c, journal: j, held: map[netip.Addr]*announcement{}, hidden: map[netip.Prefix]netip.Addr{}}
 	if err := n.prepare(); err != nil {
 		return nil, errors.Join(err, n.Close(true))
 	}
@@ -102,6 +108,10 @@ func (n *Node) prepare() error {
 		return err
 	}
 	settings := append([]setting{ipv4Conf("all", "send_redirects", "0")}, ipv4Router(c.InsideInterface)...)
+	if c.Masquerade {
+		// All changes are told, also of flows that began before somebody listened.
+		settings = append(settings, setting{name: "netfilter/nf_conntrack_events", value: "1"})
+	}
 	if hasIPv6(c.Pool) {
 		interfaces, err := ipv6Interfaces()
 		if err != nil {
@@ -235,6 +245,28 @@ func (n *Node) release(a netip.Addr) error {
 		return err
 	}
 	return deleteAddress(link, a)
+}
+
+// Hide hides the leases of one part of the pool behind a moving address
+// wherever this host forwards them to the inside network.
+func (n *Node) Hide(part netip.Prefix, behind netip.Addr) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.closed:
+		return ErrClosed
+	case !n.config.Masquerade || n.hidden[part] == behind:
+		return nil
+	case len(n.hidden) >= MaxHidden:
+		return fmt.Errorf("%w: this host hides %d parts already", ErrConfig, MaxHidden)
+	}
+	hidden := maps.Clone(n.hidden)
+	hidden[part] = behind
+	if err := refill(tableNode, masqueraded(n.config, hidden)); err != nil {
+		return err
+	}
+	n.hidden = hidden
+	return nil
 }
 
 // Close puts the host back. With keepBlackhole packets to the pool are still

@@ -209,9 +209,49 @@ func TestNodeMasquerade(t *testing.T) {
 	peer(t)
 	c := nodeConfig(t.TempDir())
 	c.Masquerade = true
-	prepareNode(t, c)
-	contains(t, "nft list table inet meshcrypt", `oifname "inside0" ip saddr 10.99.0.0/16 masquerade`)
+	c.PathTest = []netip.Addr{netip.MustParseAddr("10.99.0.1")}
+	run(t, "nft add table ip first; sysctl -qw net.netfilter.nf_conntrack_events=2")
+	n := prepareNode(t, c)
+	const list = "nft list table inet meshcrypt"
+	contains(t, list, `oifname "inside0" ip saddr 10.99.0.0/16 masquerade`)
+	contains(t, list, "ip saddr 10.99.0.1 accept")
 	lacks(t, "nft list chain inet meshcrypt untracked_in", "10.99.0.0")
+	sysctl(t, "netfilter/nf_conntrack_events=1")
+
+	part, behind := netip.MustParsePrefix("10.99.0.0/17"), netip.MustParseAddr("10.1.0.100")
+	six, behind6 := netip.MustParsePrefix("fd99::/64"), netip.MustParseAddr("fd01::100")
+	if err := errors.Join(n.Hide(part, behind), n.Hide(part, behind), n.Hide(six, behind6)); err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range []string{
+		`oifname "inside0" ip saddr 10.99.0.0/17 snat ip to 10.1.0.100`,
+		`oifname "inside0" ip6 saddr fd99::/64 snat ip6 to fd01::100`,
+		`oifname "inside0" ip saddr 10.99.0.0/16 masquerade`,
+	} {
+		if n := strings.Count(run(t, list), rule); n != 1 {
+			t.Errorf("%d times %q in %s", n, rule, run(t, list))
+		}
+	}
+	if err := n.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	sysctl(t, "netfilter/nf_conntrack_events=2")
+	if err := n.Hide(part, behind); !errors.Is(err, ErrClosed) {
+		t.Errorf("hidden after the end: %v", err)
+	}
+}
+
+// At the limit (I10).
+func TestHiddenPartsAreBounded(t *testing.T) {
+	n := &Node{config: NodeConfig{Masquerade: true}, hidden: map[netip.Prefix]netip.Addr{}}
+	a := netip.MustParseAddr("10.99.0.0")
+	for len(n.hidden) < MaxHidden {
+		n.hidden[netip.PrefixFrom(a, 32)] = a
+		a = a.Next()
+	}
+	if err := n.Hide(netip.PrefixFrom(a, 32), a); !errors.Is(err, ErrConfig) {
+		t.Errorf("one more than %d: %v", MaxHidden, err)
+	}
 }
 
 func TestNodeWarnings(t *testing.T) {

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 )
@@ -20,8 +22,7 @@ func nodeChains(c NodeConfig) []chain {
 			nftables.ChainPriorityFilter, leaseInside(c)),
 	}
 	if c.Masquerade {
-		chains = append(chains, base("masquerade", nftables.ChainTypeNAT,
-			nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, masqueraded(c)))
+		chains = append(chains, masqueraded(c, nil))
 	}
 	return chains
 }
@@ -60,12 +61,23 @@ func leaseInside(c NodeConfig) []rule {
 	return append(rules, of(from(c.TUN), drop()), of(via(c.TUN), drop()))
 }
 
-func masqueraded(c NodeConfig) []rule {
+// masqueraded hides what is forwarded from leases to the inside network: each
+// part behind its own address, which moves with it, the rest behind this
+// host's.
+func masqueraded(c NodeConfig, hidden map[netip.Prefix]netip.Addr) chain {
 	var rules []rule
+	for _, a := range c.PathTest {
+		rules = append(rules, of(source(netip.PrefixFrom(a, a.BitLen())), accept()))
+	}
+	parts := slices.SortedFunc(maps.Keys(hidden), netip.Prefix.Compare)
+	for _, p := range parts {
+		rules = append(rules, of(via(c.InsideInterface), source(p), translate(hidden[p])))
+	}
 	for _, p := range c.Pool {
 		rules = append(rules, of(via(c.InsideInterface), source(p), masquerade()))
 	}
-	return rules
+	return base("masquerade", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+		nftables.ChainPriorityNATSource, rules)
 }
 
 // clientChains is the whole filter of a client. Its UDP port stays tracked:

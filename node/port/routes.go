@@ -15,6 +15,7 @@ const (
 	ALPNStream   = "mc-stream/1"
 	ALPNRelay    = "mc-relay/1"
 	ALPNOperator = "mc-operator/1"
+	ALPNFlows    = "mc-flows/1"
 
 	ALPNJoin   = "mc-join/1"
 	ALPNRenew  = "mc-renew/1"

@@ -3,6 +3,7 @@ package protocol
 import (
 	"net/netip"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
@@ -36,11 +37,12 @@ type Renew struct {
 
 // JoinReply is what a new or renewed member needs to take part.
 type JoinReply struct {
-	Certificate []byte             `json:"certificate"`
-	CA          []byte             `json:"ca"`
-	Cluster     identity.ClusterID `json:"cluster"`
-	Index       identity.Index     `json:"index"`
-	GossipKey   []byte             `json:"gossip_key,omitempty"`
-	Nodes       []NodeRow          `json:"nodes,omitempty"`
-	Pool        []netip.Prefix     `json:"pool,omitempty"`
+	Certificate []byte              `json:"certificate"`
+	CA          []byte              `json:"ca"`
+	Cluster     identity.ClusterID  `json:"cluster"`
+	Index       identity.Index      `json:"index"`
+	GossipKey   []byte              `json:"gossip_key,omitempty"`
+	Nodes       []NodeRow           `json:"nodes,omitempty"`
+	Pool        []netip.Prefix      `json:"pool,omitempty"`
+	Egress      registry.EgressKind `json:"egress,omitempty"`
 }

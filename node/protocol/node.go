@@ -155,6 +155,9 @@ type RouteRow struct {
 	Leases  []netip.Addr       `json:"leases"`
 	Mode    registry.Mode      `json:"mode"`
 	Slices  []RouteSlice       `json:"slices"`
+	// Upward is the granted SPIs of all slices that may bring packets up: those
+	// that are not up yet, spares and older epochs too.
+	Upward []uint32 `json:"upward,omitempty"`
 }
 
 // RouteSlice is one slice that is up.

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -29,6 +30,9 @@ const (
 // Transfer is one TCP connection that carries bytes one way, and what its
 // receiver saw.
 type Transfer struct {
+	// From is the caller as the server sees it.
+	From netip.AddrPort
+
 	sink   net.Conn
 	source net.Conn
 	stop   chan struct{}
@@ -126,7 +130,7 @@ func (w *World) connect(caller, server *Space, address string, plan Plan) (*Tran
 		near.Close()
 		return nil, err
 	}
-	t := &Transfer{sink: far, source: near, stop: make(chan struct{}), done: make(chan struct{}), begin: time.Now()}
+	t := &Transfer{From: far.RemoteAddr().(*net.TCPAddr).AddrPort(), sink: far, source: near, stop: make(chan struct{}), done: make(chan struct{}), begin: time.Now()}
 	if plan.Down {
 		t.sink, t.source = near, far
 	}
