@@ -15,11 +15,9 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
-	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
-	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -29,11 +27,10 @@ const ClientSocket = "client.sock"
 // ConnectConfig is what a client is started with.
 type ConnectConfig struct {
 	Profile   client.Profile
-	User      string
-	Password  func() ([]byte, error)
-	Bandwidth uint64      // bit/s wanted; 0 leaves it to the mesh
-	Mode      string      // slicing mode wanted; empty leaves it to the mesh
-	Suites    []esp.Suite // ciphers offered, best first; none: what suits this host
+	Login     func(client.Binding) (client.Login, error) // see PasswordLogin and its siblings
+	Bandwidth uint64                                     // bit/s wanted; 0 leaves it to the mesh
+	Mode      string                                     // slicing mode wanted; empty leaves it to the mesh
+	Suites    []esp.Suite                                // ciphers offered, best first; none: what suits this host
 	TUN       string
 	// Proxy, unless nil, replaces TUN and routes, and needs no rights.
 	Proxy  *ProxyConfig
@@ -119,30 +116,11 @@ func (c *connection) newClient() (*client.Client, error) {
 	}
 	return client.New(client.Config{
 		Suites:  suites,
-		Profile: c.config.Profile, Login: c.login(), Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
+		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
 		Engine: c.engine, Host: c.user, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
 		Mark: c.user.mark(), Ready: c.config.Ready,
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,
 	})
-}
-
-// login derives the password's key once; the password itself goes nowhere.
-func (c *connection) login() func(client.Binding) (protocol.Auth, error) {
-	return func(binding client.Binding) (protocol.Auth, error) {
-		password, err := c.config.Password()
-		if err != nil {
-			return protocol.Auth{}, err
-		}
-		key, err := auth.DeriveKey(password, c.config.Profile.Cluster, c.config.User, auth.DefaultCost())
-		clear(password)
-		if err != nil {
-			return protocol.Auth{}, err
-		}
-		return protocol.Auth{
-			Method: protocol.MethodPassword, User: c.config.User,
-			Proof: auth.SignPassword(key, binding, c.config.User),
-		}, nil
-	}
 }
 
 // openSocket makes one slice's socket. Its packets are marked, so that they

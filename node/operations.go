@@ -15,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // arbiterOperations are those that only the arbiter can answer: they read or
@@ -31,6 +32,10 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpClientList:    {Look: true, Do: control.Handle(n.listClients)},
 		control.OpClientRevoke:  {Do: control.Handle(n.revokeClient)},
 		control.OpClientProfile: {Look: true, Do: control.Handle(n.clientProfile)},
+		control.OpCAShow:        {Look: true, Do: control.Handle(n.listAuthorities)},
+		control.OpCAIssue:       {Do: control.Handle(n.issueCertificate)},
+		control.OpCAImport:      {Do: control.Handle(n.importAuthority)},
+		control.OpCARevoke:      {Do: control.Handle(n.revokeCertificate)},
 		control.OpDrain:         {Do: control.Handle(n.drain)},
 		control.OpRaftPeers:     {Look: true, Do: control.Handle(n.raftPeers)},
 		control.OpRaftRemove:    {Do: control.Handle(n.removePeer)},
@@ -135,7 +140,7 @@ func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, err
 			}
 		}
 		for _, c := range s.Clients {
-			row := control.ClientRow{Name: c.Name, State: "allowed", Group: c.Group, Prefixes: c.Prefixes, Sessions: sessions[c.Name]}
+			row := control.ClientRow{Name: c.Name, State: "allowed", Group: c.Group, Login: loginOf(c), Prefixes: c.Prefixes, Sessions: sessions[c.Name]}
 			if c.Revoked {
 				row.State = "revoked"
 			}
@@ -146,9 +151,31 @@ func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, err
 	return out, err
 }
 
+// loginOf says how a client logs in.
+func loginOf(c *registry.Client) string {
+	switch {
+	case c.Authority != "":
+		return protocol.MethodCertificate + " of " + c.Authority
+	case c.SharedKey != nil:
+		return protocol.MethodSharedKey
+	}
+	return protocol.MethodPassword
+}
+
 func (n *Node) revokeClient(r *http.Request, in control.NameRequest) (control.Nothing, error) {
 	_, err := n.propose(r.Context(), registry.Command{RevokeClient: &registry.RevokeClient{Name: in.Name}})
 	return control.Nothing{}, err
+}
+
+// profileMethod is left out for a password, so that older clients read the profile.
+func profileMethod(c *registry.Client) string {
+	switch {
+	case c.Authority != "":
+		return protocol.MethodCertificate
+	case c.SharedKey != nil:
+		return protocol.MethodSharedKey
+	}
+	return ""
 }
 
 // clientProfile is the text a client connects with; it holds no secret.
@@ -156,7 +183,9 @@ func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (control.P
 	profile := client.Profile{Cluster: n.self.Cluster, CAHash: n.trust.CAHash, User: in.Name}
 	known := false
 	err := n.view(func(s *registry.State) {
-		known = s.Clients[in.Name] != nil
+		if c := s.Clients[in.Name]; c != nil {
+			known, profile.Method = true, profileMethod(c)
+		}
 		for _, node := range s.Members() {
 			if node.Is&registry.RoleGateway != 0 {
 				profile.Gateways = append(profile.Gateways, node.Outer)

@@ -72,8 +72,8 @@ func (w *world) connect(name string, bandwidth uint64, gateways ...*member) *vis
 	}
 	v.run(client.Config{
 		Profile: profile, Bandwidth: bandwidth, Mode: registry.ModeBurst, Suites: client.PreferredSuites(),
-		Login: func(b client.Binding) (protocol.Auth, error) {
-			return protocol.Auth{Method: protocol.MethodPassword, User: name, Proof: auth.SignPassword(key, b, name)}, nil
+		Login: func(b client.Binding) (client.Login, error) {
+			return client.Login{Auth: protocol.Auth{Method: protocol.MethodPassword, User: name, Proof: auth.SignPassword(key, b, name)}}, nil
 		},
 	})
 	select {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -25,25 +26,39 @@ func (a *app) clientCommand() *cobra.Command {
 
 // clientFlags describe a client to be added.
 type clientFlags struct {
-	passwordFile, bandwidth string
-	prefixes                []string
-	replace                 bool
+	passwordFile, sharedKeyFile, authority string
+	cert                                   bool
+	issue                                  issueFlags
+	bandwidth                              string
+	prefixes                               []string
+	replace                                bool
 }
 
 func (a *app) clientAddCommand() *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{
-		Use: "add NAME", Short: "let somebody connect, by password", Args: cobra.ExactArgs(1),
-		Long: `Add a client with a password. This command turns the password into a key and
-hands over its public half: the password itself reaches no daemon and no node.`,
+		Use: "add NAME", Short: "let somebody connect", Args: cobra.ExactArgs(1),
+		Long: `Add a client that logs in by a password, a pre-shared key, or a certificate.
+
+This command turns a password or pre-shared key into what checks a proof of it and
+hands that over: the secret itself reaches no daemon and no node. A pre-shared key
+must be hard to guess: head -c 32 /dev/urandom | base64 > ann.psk. --cert issues a
+certificate of the mesh's CA as meshcrypt ca issue does; --ca admits those of an
+imported CA that name the client, see meshcrypt ca --help.`,
 		Example: `  meshcrypt client add ann
   meshcrypt client add ann --password-file - < secret
-  meshcrypt client add site-b --prefix 10.20.0.0/16 --bandwidth 500mbit
+  meshcrypt client add site-b --psk-file site-b.psk --prefix 10.20.0.0/16 --bandwidth 500mbit
+  meshcrypt client add ann --cert --out /root/ann
+  meshcrypt client add ann@example.com --ca corp
   meshcrypt client add ann --replace            # a new password`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.addClient(cmd.Context(), f, args[0]) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.passwordFile, "password-file", "", "file that holds the password; - is stdin (default: ask)")
+	flags.StringVar(&f.sharedKeyFile, "psk-file", "", "file that holds a pre-shared key; - is stdin")
+	flags.BoolVar(&f.cert, "cert", false, "log in by certificates of the mesh; the first is issued now")
+	flags.StringVar(&f.authority, "ca", "", "log in by certificates of this imported CA")
+	f.issue.add(flags)
 	flags.StringSliceVar(&f.prefixes, "prefix", nil, "prefixes the client reaches through the mesh (default: the mesh's)")
 	flags.StringVar(&f.bandwidth, "bandwidth", "", "bandwidth assumed when the client names none, such as 200mbit")
 	flags.BoolVar(&f.replace, "replace", false, "replace a client of that name")
@@ -54,7 +69,7 @@ func (a *app) addClient(ctx context.Context, f clientFlags, name string) error {
 	request := control.ClientRequest{Replace: f.replace}
 	request.Client.Name = name
 	var err error
-	if err = auth.CheckUser(name); err != nil {
+	if err = errors.Join(auth.CheckUser(name), f.check()); err != nil {
 		return err
 	}
 	if request.Client.Prefixes, err = prefixes("--prefix", f.prefixes); err != nil {
@@ -63,24 +78,64 @@ func (a *app) addClient(ctx context.Context, f clientFlags, name string) error {
 	if request.Client.Bandwidth, err = bandwidth(f.bandwidth); err != nil {
 		return err
 	}
+	if err := f.credential(ctx, a, name, &request); err != nil {
+		return err
+	}
+	if err := a.call(ctx, control.OpClientPut, request, nil); err != nil {
+		return err
+	}
+	if f.cert {
+		if err := a.issueCertificate(ctx, f.issue, name); err != nil {
+			return err
+		}
+	}
+	a.say("%s may connect. Their profile: meshcrypt client profile %s", name, name)
+	return nil
+}
+
+// check sees that the client logs in in one way.
+func (f clientFlags) check() error {
+	ways := 0
+	for _, given := range []bool{f.passwordFile != "", f.sharedKeyFile != "", f.cert, f.authority != ""} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		return usage("meshcrypt client add --help", "give one of --password-file, --psk-file, --cert, --ca")
+	}
+	return nil
+}
+
+// credential is what the registry checks the client by.
+func (f clientFlags) credential(ctx context.Context, a *app, name string, request *control.ClientRequest) error {
 	var status control.Status
 	if err := a.call(ctx, control.OpStatus, control.Nothing{}, &status); err != nil {
 		return err
+	}
+	switch {
+	case f.cert || f.authority != "":
+		request.Authority(f.authority)
+		return nil
+	case f.sharedKeyFile != "":
+		secret, err := secretSource{a, ctx, "--psk-file", f.sharedKeyFile}.read("pre-shared key for " + name)
+		if err != nil {
+			return err
+		}
+		key, err := auth.DeriveSharedKey(secret, status.Cluster, name, auth.DefaultCost())
+		if err != nil {
+			return err
+		}
+		request.SharedKey(key.Verifier())
+		return nil
 	}
 	password, err := secretSource{a, ctx, "--password-file", f.passwordFile}.readNew("password for " + name)
 	if err != nil {
 		return err
 	}
 	key, err := auth.DeriveKey(password, status.Cluster, name, auth.DefaultCost())
-	if err != nil {
-		return err
-	}
 	request.Client.PasswordKey = key.Public()
-	if err := a.call(ctx, control.OpClientPut, request, nil); err != nil {
-		return err
-	}
-	a.say("%s may connect. Their profile: meshcrypt client profile %s", name, name)
-	return nil
+	return err
 }
 
 func (a *app) clientListCommand() *cobra.Command {
@@ -94,9 +149,9 @@ func (a *app) clientListCommand() *cobra.Command {
 			}
 			withSchema(&c.Schema, "clients")
 			return a.print(c, func(w io.Writer) {
-				row(w, "NAME", "STATE", "GROUP", "SESSIONS", "PREFIXES")
+				row(w, "NAME", "STATE", "LOGIN", "GROUP", "SESSIONS", "PREFIXES")
 				for _, one := range c.Clients {
-					row(w, one.Name, one.State, one.Group, one.Sessions, words(one.Prefixes))
+					row(w, one.Name, one.State, one.Login, one.Group, one.Sessions, words(one.Prefixes))
 				}
 			})
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -33,16 +34,18 @@ tunnel leaves in clear. connect takes them over; disconnect removes them.`
 
 const connectExample = `  sudo meshcrypt connect --profile ann.toml
   sudo meshcrypt connect --profile ann.toml --password-file secret --bandwidth 2gbit
+  sudo meshcrypt connect --profile ann.toml --cert ann.crt --key ann.key
   sudo meshcrypt connect 203.0.113.7#n5s3... --user ann
   meshcrypt connect --profile ann.toml --proxy 127.0.0.1:1080    # no root`
 
 // connectFlags are how somebody connects.
 type connectFlags struct {
-	profile, user, passwordFile string
-	bandwidth, mode, tun        string
-	suites                      []string
-	runDir, logLevel            string
-	proxy                       proxyFlags
+	login                loginFlags
+	profile, user        string
+	bandwidth, mode, tun string
+	suites               []string
+	runDir, logLevel     string
+	proxy                proxyFlags
 }
 
 func (a *app) connectCommand() *cobra.Command {
@@ -58,8 +61,8 @@ func (a *app) connectCommand() *cobra.Command {
 	flags := cmd.Flags()
 	f.proxy.add(flags)
 	flags.StringVar(&f.profile, "profile", "", "profile, as meshcrypt client profile prints it")
-	flags.StringVar(&f.user, "user", "", "who connects (default: the profile's user)")
-	flags.StringVar(&f.passwordFile, "password-file", "", "file that holds the password; - is stdin (default: ask)")
+	flags.StringVar(&f.user, "user", "", "who connects (default: the profile's user, or whom --cert names)")
+	f.login.add(flags)
 	flags.StringVar(&f.bandwidth, "bandwidth", "", "bandwidth wanted, such as 2gbit (default: what the mesh gives)")
 	flags.StringVar(&f.mode, "slice-mode", "auto", "how packets are spread over the slices: auto or burst")
 	flags.StringSliceVar(&f.suites, "suite", nil, "ciphers offered, best first: "+suiteNames()+" (default: all, in the order that suits this CPU)")
@@ -79,17 +82,35 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 			return err
 		}
 	}
-	config.Password = secretSource{a, ctx, "--password-file", f.passwordFile}.password(config.User)
+	user, err := f.logIn(ctx, a, &config)
+	if err != nil {
+		return err
+	}
 	if config.Proxy, err = a.proxyConfig(f.proxy); err != nil {
 		return err
 	}
 	config.Ready = func() {
-		a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", config.User)
+		a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", user)
 		if config.Proxy != nil {
 			a.say("Try: curl --proxy socks5h://%s http://ADDRESS/", config.Proxy.Listen)
 		}
 	}
 	return a.session(ctx, config, f.logLevel)
+}
+
+// logIn finds out who connects, and how.
+func (f connectFlags) logIn(ctx context.Context, a *app, config *node.ConnectConfig) (user string, err error) {
+	method, err := f.login.method(config.Profile)
+	if err != nil {
+		return "", err
+	}
+	if user = cmp.Or(f.user, config.Profile.User); user == "" {
+		if user, err = f.login.user(method, config.Profile); err != nil {
+			return "", err
+		}
+	}
+	config.Login, err = f.login.login(ctx, a, method, user, config.Profile)
+	return user, err
 }
 
 // password is asked for when it is needed, not before.
@@ -111,10 +132,7 @@ func (f connectFlags) config(ctx context.Context, args []string) (config node.Co
 	if config.Profile, err = f.anchor(ctx, args); err != nil {
 		return config, err
 	}
-	if config.User = f.user; f.user == "" {
-		config.User = config.Profile.User
-	}
-	if config.User == "" {
+	if f.user == "" && config.Profile.User == "" && f.login.cert == "" {
 		return config, usage("--user NAME", "who connects? neither the profile nor --user says")
 	}
 	return config, nil

@@ -87,6 +87,9 @@ func knownFailures() []knownFailure {
 		{client.ErrEnded, control.CodeDenied, "meshcrypt sessions --ended on a member tells who ended it"},
 		{auth.ErrUser, control.CodeUsage, "use letters, digits, dot, dash, underscore"},
 		{auth.ErrPassword, control.CodeUsage, "give a password by --password-file or at the prompt"},
+		{auth.ErrWeakKey, control.CodeUsage, "head -c 32 /dev/urandom | base64 > FILE makes a good one"},
+		{auth.ErrMesh, control.CodeAuth, "whoever answers has the mesh's CA, but not your key: tell the mesh's operator"},
+		{pki.ErrKey, control.CodeUsage, "use a key that is Ed25519, ECDSA on P-256 or P-384, or RSA of 2048 bits or more"},
 		{auth.ErrDenied, control.CodeAuth, "check user and password; meshcrypt client list on a member shows who may connect"},
 		{syscall.EADDRINUSE, control.CodeFailed, "ss -lntup shows who holds the port; choose another with --listen"},
 		{fs.ErrPermission, control.CodeFailed, "run as root, or give the binary CAP_NET_ADMIN and choose a --data-dir of your own"},
@@ -100,7 +103,7 @@ func knownFailures() []knownFailure {
 func refused(r *client.Refusal) failure {
 	switch r.Code {
 	case protocol.RefusedAuth:
-		return failure{r.Error(), "check user and password; meshcrypt client list on a member shows who may connect", control.CodeAuth}
+		return failure{r.Error(), "check user and credential; meshcrypt client list and meshcrypt ca show on a member tell who may connect, and how", control.CodeAuth}
 	case protocol.RefusedPolicy:
 		return failure{r.Error(), "ask the mesh's operator: meshcrypt client list", control.CodeDenied}
 	case protocol.RefusedCapacity:

@@ -14,6 +14,8 @@ const (
 	MaxConfig  = 1 << 20
 	MaxProfile = 64 << 10
 	MaxSecret  = 4 << 10
+	// MaxCertificateFile bounds a file of certificates, or of one key.
+	MaxCertificateFile = 64 << 10
 	// MaxBandwidth is what --bandwidth accepts, in bit/s.
 	MaxBandwidth = 100_000_000_000_000
 	// MaxCapacity is what --capacity accepts, in CPUs.

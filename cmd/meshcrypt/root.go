@@ -72,7 +72,7 @@ func (a *app) root() *cobra.Command {
 		a.initCommand(), a.runCommand(), a.joinCommand(), a.leaveCommand(),
 		a.drainCommand(false), a.drainCommand(true),
 		a.statusCommand(), a.membersCommand(), a.sessionsCommand(),
-		a.tokenCommand(), a.clientCommand(), a.operatorCommand(),
+		a.tokenCommand(), a.clientCommand(), a.caCommand(), a.operatorCommand(),
 		a.connectCommand(), a.disconnectCommand(), a.demoCommand(), a.versionCommand())
 	return group(root)
 }

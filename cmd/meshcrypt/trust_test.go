@@ -10,9 +10,11 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
-func profile(t *testing.T) string {
-	p := client.Profile{Cluster: cluster(), CAHash: [32]byte{7}, User: "ann"}
-	return write(t, strings.Replace(p.Text(), "gateways = []", `gateways = ["192.0.2.1:6484"]`, 1))
+func profile(t *testing.T) string { return write(t, profileText("")) }
+
+func profileText(method string) string {
+	p := client.Profile{Cluster: cluster(), CAHash: [32]byte{7}, User: "ann", Method: method}
+	return strings.Replace(p.Text(), "gateways = []", `gateways = ["192.0.2.1:6484"]`, 1)
 }
 
 // TestConnectNeedsATrustAnchor: there is no way to connect to whoever answers.
@@ -36,6 +38,19 @@ func TestConnectNeedsATrustAnchor(t *testing.T) {
 		"unknown key":     {[]string{"--profile", write(t, "insecure = true\n")}, []string{"insecure"}},
 		"slice mode":      {[]string{"--profile", good, "--slice-mode", "confetti"}, []string{"confetti"}},
 		"bandwidth":       {[]string{"--profile", good, "--bandwidth", "wide"}, []string{"wide"}},
+		"suite":           {[]string{"--profile", good, "--suite", "des"}, []string{`"des"`, "chacha20-poly1305"}},
+		"suite twice":     {[]string{"--profile", good, "--suite", "aes-128-gcm,AES-128-GCM"}, []string{"twice"}},
+		"two logins":      {[]string{"--profile", good, "--psk-file", "x", "--cert", "y"}, []string{"one way", "--psk-file"}},
+		"no key":          {[]string{"--profile", good, "--cert", "y"}, []string{"--key FILE"}},
+		"no certificate":  {[]string{"--profile", good, "--cert", "/no/such", "--key", "/no/such"}, []string{"--cert", "/no/such"}},
+		"no psk":          {[]string{"--profile", good, "--psk-file", "/no/such"}, []string{"/no/such"}},
+		"weak psk":        {[]string{"--profile", good, "--psk-file", write(t, "hunter2")}, []string{"too easy to guess", "/dev/urandom"}},
+		"not a pair":      {[]string{"--profile", good, "--cert", write(t, "x"), "--key", write(t, "y")}, []string{"one pair"}},
+		"locked key": {[]string{"--profile", good, "--cert", write(t, "x"), "--key", write(t, "-----BEGIN ENCRYPTED PRIVATE KEY-----")},
+			[]string{"passphrase", "openssl pkey"}},
+		"profile by psk":         {[]string{"--profile", write(t, profileText("psk"))}, []string{"--psk-file FILE"}},
+		"profile by certificate": {[]string{"--profile", write(t, profileText("certificate"))}, []string{"--cert FILE"}},
+		"profile by magic":       {[]string{"--profile", write(t, profileText("magic"))}, []string{"key method"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			meshcrypt(t, "", append([]string{"connect"}, c.args...)...).want(t, control.CodeUsage, append(c.words, "next:")...)
@@ -46,12 +61,12 @@ func TestConnectNeedsATrustAnchor(t *testing.T) {
 func TestAnchors(t *testing.T) {
 	f := connectFlags{mode: "auto", profile: profile(t)}
 	config, err := f.config(t.Context(), nil)
-	if err != nil || config.User != "ann" || config.Profile.CAHash != [32]byte{7} || len(config.Profile.Gateways) != 1 {
+	if err != nil || config.Profile.User != "ann" || config.Profile.CAHash != [32]byte{7} || len(config.Profile.Gateways) != 1 {
 		t.Errorf("profile: %+v, %v", config, err)
 	}
 	f = connectFlags{mode: "auto", user: "bob", bandwidth: "2gbit"}
 	config, err = f.config(t.Context(), []string{"192.0.2.1#" + pki.FormatHash([32]byte{7})})
-	if err != nil || config.User != "bob" || config.Bandwidth != 2e9 || config.Profile.Gateways[0].String() != "192.0.2.1:6484" {
+	if err != nil || config.Bandwidth != 2e9 || config.Profile.Gateways[0].String() != "192.0.2.1:6484" {
 		t.Errorf("gateway: %+v, %v", config, err)
 	}
 }

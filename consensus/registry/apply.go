@@ -99,6 +99,9 @@ func (c Command) changes() []change {
 	add(c.PutSecrets != nil, c.PutSecrets)
 	add(c.Reincarnate != nil, c.Reincarnate)
 	add(c.CountVoters != nil, c.CountVoters)
+	add(c.PutAuthority != nil, c.PutAuthority)
+	add(c.RevokeAuthority != nil, c.RevokeAuthority)
+	add(c.PutCertificate != nil, c.PutCertificate)
 	return set
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 )
@@ -25,6 +26,7 @@ func (c *PutClient) apply(s *State, _ entry) (Result, *Error) {
 	}
 	client := c.Client
 	client.Prefixes = slices.Clone(client.Prefixes)
+	client.SharedKey = client.SharedKey.clone()
 	client.Revoked, client.Created = false, s.Tick
 	if exists && c.Replace {
 		client.Created = known.Created
@@ -40,8 +42,24 @@ func (c *PutClient) check() *Error {
 	case c.Client.Group != "" && !validName(c.Client.Group):
 		return ErrInvalid.with("group name %q", c.Client.Group)
 	}
+	if k := c.Client.SharedKey; k != nil && (len(k.Stored) != sha256.Size || len(k.Server) != sha256.Size) {
+		return ErrInvalid.with("pre-shared key of %d and %d bytes", len(k.Stored), len(k.Server))
+	}
+	if a := c.Client.Authority; a != "" && !validName(a) {
+		return ErrInvalid.with("authority name %q", a)
+	}
 	return checkPrefixes(c.Client.Prefixes)
 }
+
+func (k *SharedKey) clone() *SharedKey {
+	if k == nil {
+		return nil
+	}
+	return &SharedKey{Stored: slices.Clone(k.Stored), Server: slices.Clone(k.Server)}
+}
+
+// newer reports whether the client logs in by what only version 3 of the codecs knows.
+func (c *Client) newer() bool { return c != nil && (c.SharedKey != nil || c.Authority != "") }
 
 func checkPrefixes(prefixes []netip.Prefix) *Error {
 	if len(prefixes) > MaxPrefixes {
@@ -61,6 +79,7 @@ func (c *RevokeClient) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, ErrNotFound.with("client %q", c.Name)
 	}
 	client.Revoked = true
+	s.revokeCertificates(c.Name)
 	for _, ses := range s.Sessions {
 		if ses.Client == c.Name && ses.State == SessionActive {
 			s.endSession(ses, ReasonRevoked, ses.Bytes)

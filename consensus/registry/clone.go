@@ -16,6 +16,8 @@ func (s *State) makeMaps() {
 	ensure(&s.Requests)
 	ensure(&s.Secrets)
 	ensure(&s.Wraps)
+	ensure(&s.Authorities)
+	ensure(&s.Certificates)
 }
 
 func ensure[K comparable, V any](m *map[K]V) {
@@ -32,6 +34,8 @@ func (s *State) Clone() *State {
 	})
 	c.Tokens = cloneEach(s.Tokens, func(t *Token) { t.Burned = maps.Clone(t.Burned) })
 	c.Clients = cloneEach(s.Clients, func(*Client) {})
+	c.Authorities = cloneEach(s.Authorities, func(*Authority) {})
+	c.Certificates = cloneEach(s.Certificates, func(*Certificate) {})
 	c.Leases = cloneEach(s.Leases, func(*Lease) {})
 	c.Sessions = cloneEach(s.Sessions, func(ses *Session) {
 		ses.Slices, ses.Retiring = slices.Clone(ses.Slices), slices.Clone(ses.Retiring)

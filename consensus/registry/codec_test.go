@@ -24,7 +24,11 @@ func script(t testing.TB) []Command {
 		{SetRoles: &SetRoles{ID: node(1), Is: RoleAgent}},
 		{UpdateNode: &UpdateNode{ID: node(1), Boot: boot(1), Mbit: 9}},
 		{PutClient: &PutClient{Client: Client{Name: "alice"}}},
-		{PutPolicy: &PutPolicy{Policy: Policy{Headless: 7}}},
+		{PutPolicy: &PutPolicy{Policy: Policy{Headless: 7, Suites: []uint16{2, 1}}}},
+		{PutAuthority: &PutAuthority{Authority: Authority{Name: "corp", Roots: [][]byte{{1}}}}},
+		{PutClient: &PutClient{Client: Client{Name: "bob", Authority: MeshAuthority, SharedKey: &SharedKey{Stored: hash, Server: hash}}}},
+		{PutCertificate: &PutCertificate{Certificate: Certificate{ID: CertificateID{1}, Authority: MeshAuthority, Client: "bob"}}},
+		{RevokeAuthority: &RevokeAuthority{Name: "corp"}},
 		{OpenSession: f.opening(1, "alice", a)},
 		{GrantSlice: &GrantSlice{Session: session(1), Slice: b, Retire: true}},
 		{MarkSlice: &MarkSlice{Session: session(1), Epoch: 2, State: SliceUp}},
@@ -106,6 +110,12 @@ func scribble(s *State) {
 	for _, l := range s.Leases {
 		l.Client = "x"
 	}
+	for _, a := range s.Authorities {
+		a.Revoked = !a.Revoked
+	}
+	for _, cert := range s.Certificates {
+		cert.Revoked = !cert.Revoked
+	}
 	for _, c := range s.Clients {
 		c.Revoked = !c.Revoked
 	}
@@ -177,15 +187,18 @@ func TestDamagedSnapshot(t *testing.T) {
 // A snapshot with a right checksum over a wrong state is refused too.
 func TestInconsistentSnapshot(t *testing.T) {
 	for name, spoil := range map[string]func(*State){
-		"nil node":       func(s *State) { s.Nodes[node(0)] = nil },
-		"foreign node":   func(s *State) { s.Nodes[node(7)] = s.Nodes[node(0)] },
-		"nil token":      func(s *State) { s.Tokens["x"] = nil },
-		"nil client":     func(s *State) { s.Clients["x"] = nil },
-		"nil lease":      func(s *State) { s.Leases[PathTestAddress(testPool)] = nil },
-		"lost lease":     func(s *State) { s.Leases[PathTestAddress(testPool)] = &Lease{Session: session(1)} },
-		"nil session":    func(s *State) { s.Sessions[session(1)] = nil },
-		"lost request":   func(s *State) { s.Requests[request(1)] = session(1) },
-		"token unburned": func(s *State) { s.Tokens["tok"].Burned = nil },
+		"nil node":            func(s *State) { s.Nodes[node(0)] = nil },
+		"foreign node":        func(s *State) { s.Nodes[node(7)] = s.Nodes[node(0)] },
+		"nil token":           func(s *State) { s.Tokens["x"] = nil },
+		"nil client":          func(s *State) { s.Clients["x"] = nil },
+		"nil authority":       func(s *State) { s.Authorities["x"] = nil },
+		"nil certificate":     func(s *State) { s.Certificates[CertificateID{1}] = nil },
+		"foreign certificate": func(s *State) { s.Certificates[CertificateID{1}] = &Certificate{} },
+		"nil lease":           func(s *State) { s.Leases[PathTestAddress(testPool)] = nil },
+		"lost lease":          func(s *State) { s.Leases[PathTestAddress(testPool)] = &Lease{Session: session(1)} },
+		"nil session":         func(s *State) { s.Sessions[session(1)] = nil },
+		"lost request":        func(s *State) { s.Requests[request(1)] = session(1) },
+		"token unburned":      func(s *State) { s.Tokens["tok"].Burned = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

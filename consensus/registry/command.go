@@ -32,6 +32,10 @@ type Command struct {
 	PutSecrets   *PutSecrets   `json:"put_secrets,omitempty"`
 	Reincarnate  *Reincarnate  `json:"reincarnate,omitempty"`
 	CountVoters  *CountVoters  `json:"count_voters,omitempty"`
+
+	PutAuthority    *PutAuthority    `json:"put_authority,omitempty"`
+	RevokeAuthority *RevokeAuthority `json:"revoke_authority,omitempty"`
+	PutCertificate  *PutCertificate  `json:"put_certificate,omitempty"`
 }
 
 // Found is the first command of a mesh: it makes the cluster, its first node
@@ -100,6 +104,24 @@ type RevokeClient struct {
 	Name string `json:"name"`
 }
 
+// PutAuthority imports a CA, or again one that was revoked.
+type PutAuthority struct {
+	Authority Authority `json:"authority"` // Name and Roots
+}
+
+// RevokeAuthority refuses an imported CA's certificates from now on and ends the
+// sessions that were opened by them.
+type RevokeAuthority struct {
+	Name string `json:"name"`
+}
+
+// PutCertificate lists a certificate that the mesh issued, or revokes anybody's and
+// ends its sessions. Now, Unix seconds, lets those be forgotten that ended before.
+type PutCertificate struct {
+	Certificate Certificate `json:"certificate"`
+	Now         int64       `json:"now"`
+}
+
 // PutPolicy replaces the policy; its Version is decided by Apply.
 type PutPolicy struct {
 	Policy Policy `json:"policy"`
@@ -117,7 +139,7 @@ type MovePart struct {
 // OpenSession admits a client: it chooses the lease in the given part and
 // grants every slice at epoch 1. A known Request finds its session again.
 type OpenSession struct {
-	Session Session      `json:"session"` // ID, Client, Request, Key, Identity, Hello, Mode, Bandwidth
+	Session Session      `json:"session"` // ID, Client, Request, Key, Identity, Hello, Certificate, Mode, Bandwidth
 	Part    netip.Prefix `json:"part"`
 	Slices  []Slice      `json:"slices"` // Number, Class, Suite, Agent, Boot, SPI, Weight
 }

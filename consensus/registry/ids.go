@@ -37,6 +37,15 @@ func (id RequestID) MarshalText() ([]byte, error) { return []byte(id.String()), 
 // UnmarshalText reads the 32 digits of String.
 func (id *RequestID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
 
+// String returns 64 hexadecimal digits.
+func (id CertificateID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText makes a CertificateID a JSON string and map key.
+func (id CertificateID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads the 64 digits of String.
+func (id *CertificateID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
 func unmarshalHex(dst, text []byte) error {
 	if hex.DecodedLen(len(text)) != len(dst) || len(text)%2 != 0 {
 		return fmt.Errorf("%w: %d characters, want %d", identity.ErrMalformed, len(text), hex.EncodedLen(len(dst)))

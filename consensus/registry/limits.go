@@ -4,32 +4,35 @@ import "github.com/meshcrypt/meshcrypt/crypto/identity"
 
 // Limits of the registry (I10). Each has a test at the limit.
 const (
-	MaxSlices    = 16                     // of one session
-	MaxRetiring  = 2 * MaxSlices          // older slice epochs of one session that still receive
-	MaxSessions  = 32_768                 // active and ended; the oldest ended one makes room
-	MaxLeases    = 131_072                // remembered leases; beyond it only expired ones are given
-	MaxClients   = 65_536                 // accounts, revoked ones included
-	MaxRemoved   = 4_096                  // removed nodes remembered by key; the oldest is forgotten
-	MaxTokens    = 1_024                  // join tokens, used up ones included until they age out
-	MaxUses      = int(identity.MaxIndex) // of one token
-	MaxPools     = 4                      // prefixes of the pool
-	MaxParts     = 64                     // parts of the pool
-	MaxPrefixes  = 64                     // pushed routes of a client or of the policy
-	MaxSuites    = 8                      // ciphers that the policy names
-	MaxSecrets   = 64                     // sealed secrets
-	MaxWraps     = 64                     // wraps of the data key: voters and recovery
-	MaxVoters    = 9                      // five by the operator's choice, and those that replace some
-	MaxPastBoots = 8                      // superseded boots remembered per node
-	MaxSpent     = 4_096                  // granted SPIs remembered per boot beyond the living ones
-	MaxApplied   = 4_096                  // commands remembered for deduplication
-	MaxName      = 64                     // bytes of a name
-	MaxBlob      = 64 << 10               // bytes of a certificate, box or wrap
-	MaxReason    = 160                    // bytes of a reason or detail
-	MaxElapsed   = 24 * 60 * 60           // seconds one AdvanceTick may add
-	MaxTokenLife = 30 * 24 * 60 * 60      // seconds
-	MaxHeadless  = 7 * 24 * 60 * 60       // seconds
-	MaxCommand   = 1 << 20                // bytes of an encoded command
-	MaxSnapshot  = 256 << 20              // bytes of an encoded snapshot
+	MaxSlices       = 16                     // of one session
+	MaxRetiring     = 2 * MaxSlices          // older slice epochs of one session that still receive
+	MaxSessions     = 32_768                 // active and ended; the oldest ended one makes room
+	MaxLeases       = 131_072                // remembered leases; beyond it only expired ones are given
+	MaxClients      = 65_536                 // accounts, revoked ones included
+	MaxAuthorities  = 32                     // imported CAs, revoked ones included
+	MaxRoots        = 8                      // trust anchors of one imported CA
+	MaxCertificates = 65_536                 // client certificates issued or revoked, until their dates are over
+	MaxRemoved      = 4_096                  // removed nodes remembered by key; the oldest is forgotten
+	MaxTokens       = 1_024                  // join tokens, used up ones included until they age out
+	MaxUses         = int(identity.MaxIndex) // of one token
+	MaxPools        = 4                      // prefixes of the pool
+	MaxParts        = 64                     // parts of the pool
+	MaxPrefixes     = 64                     // pushed routes of a client or of the policy
+	MaxSuites       = 8                      // ciphers that the policy names
+	MaxSecrets      = 64                     // sealed secrets
+	MaxWraps        = 64                     // wraps of the data key: voters and recovery
+	MaxVoters       = 9                      // five by the operator's choice, and those that replace some
+	MaxPastBoots    = 8                      // superseded boots remembered per node
+	MaxSpent        = 4_096                  // granted SPIs remembered per boot beyond the living ones
+	MaxApplied      = 4_096                  // commands remembered for deduplication
+	MaxName         = 64                     // bytes of a name
+	MaxBlob         = 64 << 10               // bytes of a certificate, box or wrap
+	MaxReason       = 160                    // bytes of a reason or detail
+	MaxElapsed      = 24 * 60 * 60           // seconds one AdvanceTick may add
+	MaxTokenLife    = 30 * 24 * 60 * 60      // seconds
+	MaxHeadless     = 7 * 24 * 60 * 60       // seconds
+	MaxCommand      = 1 << 20                // bytes of an encoded command
+	MaxSnapshot     = 256 << 20              // bytes of an encoded snapshot
 )
 
 // Times of the registry, in ticks.

@@ -47,6 +47,16 @@ func (s *State) refuseAlso(present *State) {
 			_, _ = (&RevokeClient{Name: name}).apply(s, at)
 		}
 	}
+	for name, a := range present.Authorities {
+		if known := s.Authorities[name]; a.Revoked && known != nil && !known.Revoked {
+			_, _ = (&RevokeAuthority{Name: name}).apply(s, at)
+		}
+	}
+	for _, cert := range present.Certificates {
+		if cert.Revoked {
+			_, _ = (&PutCertificate{Certificate: *cert}).apply(s, at)
+		}
+	}
 	for id, ended := range present.Sessions {
 		if ses := s.Sessions[id]; ended.State == SessionEnded && ses != nil && ses.State == SessionActive {
 			s.endSession(ses, ended.Reason, ended.Bytes)

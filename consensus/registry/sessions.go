@@ -16,6 +16,9 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	if err := s.admitted(c.Session.Client); err != nil {
 		return Result{}, err
 	}
+	if err := s.certified(c.Session.Certificate, c.Session.Client); err != nil {
+		return Result{}, err
+	}
 	if id, ok := s.Requests[c.Session.Request]; ok {
 		return c.again(s.Sessions[id])
 	}
@@ -91,8 +94,13 @@ func checkSessionKey(key identity.PublicKey, hello []byte) *Error {
 // admit is the session without its slices.
 func (c *OpenSession) admit(s *State, p Part, lease netip.Addr) *Session {
 	ses := c.Session
+	if ses.Certificate != nil {
+		used := *ses.Certificate
+		ses.Certificate = &used
+	}
 	return &Session{
-		ID: ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
+		Certificate: ses.Certificate,
+		ID:          ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
 		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
 		Leases: []netip.Addr{lease}, Egress: p.Egress, Second: p.Second, EgressKind: s.Cluster.Egress,
 		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
@@ -139,6 +147,9 @@ func (c *ResumeKey) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, err
 	}
 	if err := s.admitted(ses.Client); err != nil {
+		return Result{}, err
+	}
+	if err := s.certified(ses.Certificate, ses.Client); err != nil {
 		return Result{}, err
 	}
 	if err := checkSessionKey(c.Key, c.Hello); err != nil {

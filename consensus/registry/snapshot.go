@@ -41,12 +41,21 @@ func EncodeSnapshot(s *State) ([]byte, error) {
 
 func (s *State) version() byte {
 	switch {
-	case s.Policy.newer():
+	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients():
 		return 3
 	case len(s.Cluster.Recovery) > 0 || s.Voters > 0:
 		return 2
 	}
 	return 1
+}
+
+func (s *State) newerClients() bool {
+	for _, c := range s.Clients {
+		if c.newer() {
+			return true
+		}
+	}
+	return false
 }
 
 func sealSnapshot(version byte, body []byte) []byte {
@@ -113,6 +122,16 @@ func (s *State) consistent() error {
 	for name, c := range s.Clients {
 		if c == nil {
 			return fmt.Errorf("%w: client %q", ErrSnapshot, clip(name))
+		}
+	}
+	for name, a := range s.Authorities {
+		if a == nil {
+			return fmt.Errorf("%w: authority %q", ErrSnapshot, clip(name))
+		}
+	}
+	for id, cert := range s.Certificates {
+		if cert == nil || cert.ID != id {
+			return fmt.Errorf("%w: certificate %s", ErrSnapshot, id)
 		}
 	}
 	return s.consistentSessions()

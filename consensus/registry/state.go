@@ -89,8 +89,14 @@ type State struct {
 	Requests map[RequestID]SessionID      `json:"requests"`
 	Secrets  map[string]Sealed            `json:"secrets"`
 	Wraps    map[string][]byte            `json:"wraps"` // NodeID or RecoveryWrap → wrapped data key
-	DataKey  uint64                       `json:"data_key"`
-	Applied  []AppliedCommand             `json:"applied"` // newest last, at most MaxApplied
+
+	// Authorities are imported CAs, Certificates what the mesh issued to clients and
+	// what of anybody's is revoked.
+	Authorities  map[string]*Authority          `json:"authorities,omitempty"`
+	Certificates map[CertificateID]*Certificate `json:"certificates,omitempty"`
+
+	DataKey uint64           `json:"data_key"`
+	Applied []AppliedCommand `json:"applied"` // newest last, at most MaxApplied
 
 	// HeadlessFloor is the last tick at which a node that missed a shortening of
 	// the headless time may still run by the longer one; holds never end before it
@@ -158,10 +164,41 @@ type Token struct {
 	Revoked bool                                   `json:"revoked"`
 }
 
+// Authority is an imported CA whose certificates let clients in, as long as a
+// client says so.
+type Authority struct {
+	Name    string   `json:"name"`
+	Roots   [][]byte `json:"roots"` // trust anchors, DER
+	Created Tick     `json:"created"`
+	Revoked bool     `json:"revoked"`
+}
+
+// CertificateID is the SHA-256 of a certificate's issuer and serial number.
+type CertificateID [32]byte
+
+// Certificate is what the registry keeps of a client's certificate.
+type Certificate struct {
+	ID        CertificateID `json:"id"`
+	Authority string        `json:"authority"` // MeshAuthority or an imported one; empty: not known
+	Serial    string        `json:"serial"`    // hexadecimal, for people
+	Client    string        `json:"client,omitempty"`
+	Ends      int64         `json:"ends"` // Unix seconds of its last moment; 0: not known
+	Revoked   bool          `json:"revoked"`
+}
+
+// SharedKey checks a client's pre-shared key and lets it check the mesh. It is no
+// login secret itself, see node/auth.
+type SharedKey struct {
+	Stored []byte `json:"stored"`
+	Server []byte `json:"server"`
+}
+
 // Client is somebody who may open sessions.
 type Client struct {
 	Name        string             `json:"name"`
 	PasswordKey identity.PublicKey `json:"password_key"` // argon2id-derived, see node/auth
+	SharedKey   *SharedKey         `json:"shared_key,omitempty"`
+	Authority   string             `json:"authority,omitempty"` // whose certificates let it in; empty: nobody's
 	Group       string             `json:"group"`
 	Bandwidth   uint64             `json:"bandwidth"` // bit/s wanted by default; 0: the policy's
 	Prefixes    []netip.Prefix     `json:"prefixes"`  // routes pushed; empty: the policy's
@@ -212,26 +249,28 @@ const (
 
 // Session is an admitted client.
 type Session struct {
-	ID         SessionID          `json:"id"`
-	Client     string             `json:"client"`
-	Request    RequestID          `json:"request"`
-	Key        identity.PublicKey `json:"key"`      // pk_S
-	Identity   []byte             `json:"identity"` // SHA-256 of the authenticated identity
-	Hello      []byte             `json:"hello"`    // SHA-256 of M1
-	Leases     []netip.Addr       `json:"leases"`   // inner addresses, at most one per family
-	Egress     identity.NodeID    `json:"egress"`
-	Second     identity.NodeID    `json:"second"`
-	EgressKind EgressKind         `json:"egress_kind"`
-	Mode       Mode               `json:"mode"`
-	Bandwidth  uint64             `json:"bandwidth"` // bit/s
-	Policy     uint64             `json:"policy"`    // version it was admitted under
-	Slices     []Slice            `json:"slices"`    // current epoch of each, by Number
-	Retiring   []Slice            `json:"retiring"`  // older epochs that still open packets
-	State      SessionState       `json:"state"`
-	Reason     string             `json:"reason"`
-	Opened     Tick               `json:"opened"`
-	Ended      Tick               `json:"ended"`
-	Bytes      uint64             `json:"bytes"` // both ways, as last reported
+	ID       SessionID          `json:"id"`
+	Client   string             `json:"client"`
+	Request  RequestID          `json:"request"`
+	Key      identity.PublicKey `json:"key"`      // pk_S
+	Identity []byte             `json:"identity"` // SHA-256 of the authenticated identity
+	Hello    []byte             `json:"hello"`    // SHA-256 of M1
+	// Certificate is what the client logged in by; nil: by something else.
+	Certificate *Certificate    `json:"certificate,omitempty"`
+	Leases      []netip.Addr    `json:"leases"` // inner addresses, at most one per family
+	Egress      identity.NodeID `json:"egress"`
+	Second      identity.NodeID `json:"second"`
+	EgressKind  EgressKind      `json:"egress_kind"`
+	Mode        Mode            `json:"mode"`
+	Bandwidth   uint64          `json:"bandwidth"` // bit/s
+	Policy      uint64          `json:"policy"`    // version it was admitted under
+	Slices      []Slice         `json:"slices"`    // current epoch of each, by Number
+	Retiring    []Slice         `json:"retiring"`  // older epochs that still open packets
+	State       SessionState    `json:"state"`
+	Reason      string          `json:"reason"`
+	Opened      Tick            `json:"opened"`
+	Ended       Tick            `json:"ended"`
+	Bytes       uint64          `json:"bytes"` // both ways, as last reported
 }
 
 // SliceState is where one epoch of a slice stands.

@@ -132,7 +132,7 @@ func authorityTemplate(public identity.PublicKey, cluster identity.ClusterID, no
 	start, end := now.Add(-Backdate), now.AddDate(AuthorityYears, 0, 0)
 	id := public.ID()
 	return &x509.Certificate{
-		SerialNumber:          serial(public, authorityName(cluster), start, end),
+		SerialNumber:          serial(public[:], authorityName(cluster), start, end),
 		Subject:               pkix.Name{CommonName: "meshcrypt " + cluster.String()},
 		NotBefore:             start,
 		NotAfter:              end,
@@ -147,7 +147,7 @@ func authorityTemplate(public identity.PublicKey, cluster identity.ClusterID, no
 
 func leafTemplate(public identity.PublicKey, name Name, start, end time.Time) *x509.Certificate {
 	return &x509.Certificate{
-		SerialNumber:          serial(public, name.String(), start, end),
+		SerialNumber:          serial(public[:], name.String(), start, end),
 		NotBefore:             start,
 		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
@@ -158,11 +158,11 @@ func leafTemplate(public identity.PublicKey, name Name, start, end time.Time) *x
 }
 
 // serial is a hash of what the certificate says. Refusal goes by key and never
-// by serial, and Ed25519 hashes with SHA-512, so it need not be a secret.
-func serial(public identity.PublicKey, name string, start, end time.Time) *big.Int {
+// by serial alone, and Ed25519 hashes with SHA-512, so it need not be a secret.
+func serial(public []byte, name string, start, end time.Time) *big.Int {
 	var text strings.Builder
 	text.WriteString("meshcrypt serial")
-	text.Write(public[:])
+	text.Write(public)
 	text.Write(binary.BigEndian.AppendUint64(nil, uint64(start.Unix())))
 	text.Write(binary.BigEndian.AppendUint64(nil, uint64(end.Unix())))
 	text.WriteString(name)

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base32"
 	"fmt"
 )
@@ -17,6 +18,9 @@ func Hash(certDER []byte) ([32]byte, error) {
 	}
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo), nil
 }
+
+// KeyHash is Hash for a certificate of any authority.
+func KeyHash(cert *x509.Certificate) [32]byte { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
 
 // FormatHash gives the 52 base32 characters that follow the # of a gateway.
 func FormatHash(hash [32]byte) string { return base32Lower.EncodeToString(hash[:]) }

@@ -11,6 +11,20 @@ const (
 	RenewGrace     = 90 * 24 * time.Hour // past expiry, in which a listed key may still renew
 )
 
+// How long the certificates of clients live.
+const (
+	ClientLife    = 365 * 24 * time.Hour     // unless the operator says otherwise
+	MaxClientLife = 5 * 365 * 24 * time.Hour // at most, and never longer than the CA's
+)
+
+// Bounds on what a client may present (I10); other authorities write more into their
+// certificates than ours does.
+const (
+	MaxClientChain       = 4       // certificates: the leaf and what is between it and an anchor
+	MaxClientCertificate = 8 << 10 // bytes of one certificate or request
+	minRSA, maxRSA       = 2048, 8192
+)
+
 // Bounds on what a peer may present (I10).
 const (
 	MaxChain       = 2    // certificates: the leaf and its CA

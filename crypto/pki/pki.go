@@ -1,6 +1,6 @@
 // Package pki says what a key may be: the mesh's certificate authority, the
-// short-lived certificates it gives to nodes and to the arbiter, how a peer's
-// certificates are judged, and the token by which a new host joins.
+// short-lived certificates it gives to nodes and to the arbiter, the longer ones it
+// gives to clients, how a peer's certificates are judged, and the token by which a new host joins.
 //
 // Identity is the key. A certificate adds the cluster and the roles that its
 // holder may take, in one URI: mesh://<cluster>/<roles>/<node>. It counts only

@@ -28,7 +28,9 @@ type clientStream struct {
 	mode    registry.Mode // wanted
 	suite   esp.Suite     // chosen
 	who     auth.Principal
-	entered identity.NodeID // gateway it came through
+	proof   []byte                // of the mesh, to one with a pre-shared key
+	cert    *registry.Certificate // logged in by; nil: by something else
+	entered identity.NodeID       // gateway it came through
 	remote  netip.AddrPort
 	conn    *protocol.Conn[protocol.Client]
 	raw     *tls.Conn
@@ -138,39 +140,6 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	return m.Auth, a.settle(c, m.Auth)
 }
 
-// authenticate is M2; an unknown name costs and answers like a wrong password.
-func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
-	var key identity.PublicKey
-	user, revoked := m.User, false
-	a.config.Store.View(func(s *registry.State) {
-		if m.Method == protocol.MethodResume {
-			if live := s.Sessions[m.Session]; live != nil && live.State == registry.SessionActive {
-				key, user = live.Key, live.Client
-			}
-		} else if client := s.Clients[user]; client != nil {
-			key = client.PasswordKey
-		}
-		revoked = s.Clients[user] != nil && s.Clients[user].Revoked
-	})
-	switch m.Method {
-	case protocol.MethodPassword:
-		c.who, err = auth.VerifyPassword(key, binding, user, m.Proof)
-	case protocol.MethodResume:
-		c.who, err = auth.VerifyResume(key, binding, m.Session, user, m.Proof)
-	default:
-		return no(protocol.RefusedAuth, "unknown method of authentication")
-	}
-	switch {
-	case err != nil && m.Method == protocol.MethodResume:
-		return no(protocol.RefusedSession, "there is no such session to resume")
-	case err != nil:
-		return no(protocol.RefusedAuth, "user name or password is wrong")
-	case revoked:
-		return no(protocol.RefusedPolicy, "this client is revoked")
-	}
-	return nil
-}
-
 type clientOpened struct {
 	c    *clientStream
 	auth *protocol.Auth
@@ -202,7 +171,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	who := c.who.IdentityHash(a.cluster.ID)
 	a.step(session.Open{
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
-		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Suite: uint16(c.suite), Mode: c.mode,
+		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite), Mode: c.mode,
 	})
 }
 
@@ -297,7 +266,7 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 }
 
 func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []protocol.SliceOffer) *protocol.Welcome {
-	w := &protocol.Welcome{Session: id, Slices: offers}
+	w := &protocol.Welcome{Session: id, Slices: offers, Proof: c.proof}
 	a.config.Store.View(func(s *registry.State) {
 		live := s.Sessions[id]
 		if live == nil {

@@ -2,14 +2,16 @@
 // credential and a proof go in, a Principal comes out. What the principal may
 // do is for policy and registry.
 //
-// Every proof is an Ed25519 signature bound to one TLS connection and one
-// hello (M1), so it serves nobody else and never again. No password reaches
-// any node: the client turns it into a key, and the registry holds the public
-// half. Whoever reads the registry can still guess passwords offline, at the
-// price of Cost for each guess.
+// Every proof is bound to one TLS connection and one hello (M1), so it serves
+// nobody else and never again. No password reaches any node: the client turns it
+// into a key, and the registry holds the public half. A pre-shared key is stretched
+// too, and proved by HMAC both ways; the registry's half lets nobody in. A
+// certificate's key signs. Whoever reads the registry can still guess passwords
+// offline, at the price of Cost for each guess.
 //
 // The package owns key derivation, proofs and the grammar of user names. It
-// does not own the registry's lists, sessions, attempts per minute, or TLS.
+// does not own the registry's lists, sessions, attempts per minute, TLS, or who
+// signed a certificate (crypto/pki).
 package auth
 
 import (
@@ -37,6 +39,9 @@ type Method string
 const (
 	MethodPassword Method = "password"
 	MethodSession  Method = "session" // resumption by the session's key
+
+	MethodCertificate Method = "certificate"
+	MethodSharedKey   Method = "psk"
 )
 
 // Principal is somebody whose proof held. User is a client's name in the

@@ -50,7 +50,7 @@ type Host interface {
 type Config struct {
 	Profile Profile
 	// Login authenticates the first hello; resumption needs it no more.
-	Login func(binding Binding) (protocol.Auth, error)
+	Login func(binding Binding) (Login, error)
 	// Bandwidth wanted in bit/s; 0 leaves it to the mesh.
 	Bandwidth uint64
 	Mode      registry.Mode // wanted; empty leaves it to the mesh
@@ -73,6 +73,13 @@ type Config struct {
 	Now  func() time.Duration
 	Wall func() time.Time
 	Log  *slog.Logger
+}
+
+// Login is what a client proves of itself, and how it has the mesh prove itself.
+type Login struct {
+	Auth protocol.Auth
+	// Confirm judges the welcome's proof; nil: the CA's word is enough.
+	Confirm func(proof []byte) error
 }
 
 // Client runs one session. Run may be called once.

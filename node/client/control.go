@@ -96,6 +96,9 @@ func (c *Client) keepControl(ctx context.Context) {
 
 // finalRefusal picks out what no retry will change.
 func finalRefusal(err error, resume *resumption) error {
+	if errors.Is(err, auth.ErrMesh) {
+		return err
+	}
 	var refusal *Refusal
 	if !errors.As(err, &refusal) || refusal.Code == protocol.RefusedRetry {
 		return nil
@@ -211,12 +214,12 @@ func (c *Client) mark(_, _ string, raw syscall.RawConn) (err error) {
 // introduce says M1 and M2 and waits for M3.
 func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding, resume *resumption) (*protocol.Welcome, error) {
 	var err error
-	credentials := protocol.Auth{Method: protocol.MethodResume}
+	login := Login{Auth: protocol.Auth{Method: protocol.MethodResume}}
 	if resume != nil {
-		credentials.Session = resume.welcome.Session
-		credentials.Held = c.heldSlices(ctx)
-		credentials.Proof = auth.SignResume(c.key, binding, resume.welcome.Session)
-	} else if credentials, err = c.config.Login(binding); err != nil {
+		login.Auth.Session = resume.welcome.Session
+		login.Auth.Held = c.heldSlices(ctx)
+		login.Auth.Proof = auth.SignResume(c.key, binding, resume.welcome.Session)
+	} else if login, err = c.config.Login(binding); err != nil {
 		return nil, err
 	}
 	s.raw.SetDeadline(time.Now().Add(DialTimeout))
@@ -225,7 +228,7 @@ func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding
 	if err := s.conn.Write(&protocol.Client{Hello: &hello}); err != nil {
 		return nil, err
 	}
-	if err := s.conn.Write(&protocol.Client{Auth: &credentials}); err != nil {
+	if err := s.conn.Write(&protocol.Client{Auth: &login.Auth}); err != nil {
 		return nil, err
 	}
 	m, err := s.conn.Read()
@@ -236,6 +239,11 @@ func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding
 		return nil, &Refusal{*m.Refused}
 	case m.Welcome == nil:
 		return nil, fmt.Errorf("%w: the arbiter answered with something else than a welcome", protocol.ErrFrame)
+	}
+	if login.Confirm != nil {
+		if err := login.Confirm(m.Welcome.Proof); err != nil {
+			return nil, err
+		}
 	}
 	return m.Welcome, nil
 }

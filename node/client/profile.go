@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // ErrProfile says that a profile cannot be used, and which line and key are wrong.
@@ -22,6 +23,7 @@ type Profile struct {
 	CAHash   [32]byte
 	Gateways []netip.AddrPort
 	User     string
+	Method   string // how the user logs in, by the names of protocol.Auth; empty: by password
 }
 
 // profileFile is the profile's text form.
@@ -30,6 +32,7 @@ type profileFile struct {
 	CA       string   `toml:"ca"`
 	Gateways []string `toml:"gateways"`
 	User     string   `toml:"user,omitempty"`
+	Method   string   `toml:"method,omitempty"`
 }
 
 // ParseProfile reads a profile strictly: an unknown key is an error.
@@ -65,8 +68,11 @@ func (f profileFile) profile() (p Profile, err error) {
 	if n := len(p.Gateways); n == 0 || n > MaxGateways {
 		return p, fmt.Errorf("%w: key gateways has %d entries, want 1 to %d", ErrProfile, n, MaxGateways)
 	}
-	p.User = f.User
-	return p, nil
+	switch p.User, p.Method = f.User, f.Method; f.Method {
+	case "", protocol.MethodPassword, protocol.MethodSharedKey, protocol.MethodCertificate:
+		return p, nil
+	}
+	return p, fmt.Errorf("%w: key method: %q is not known to this version", ErrProfile, f.Method)
 }
 
 // Text is the profile as a file.
@@ -79,7 +85,7 @@ func (p Profile) Text() string {
 	}
 	// Encoding these plain fields into memory cannot fail.
 	_ = toml.NewEncoder(&b).Encode(profileFile{
-		Cluster: p.Cluster.String(), CA: pki.FormatHash(p.CAHash), Gateways: gateways, User: p.User,
+		Cluster: p.Cluster.String(), CA: pki.FormatHash(p.CAHash), Gateways: gateways, User: p.User, Method: p.Method,
 	})
 	return b.String()
 }

@@ -19,7 +19,9 @@ func sample() Profile {
 }
 
 func TestProfileRoundTrip(t *testing.T) {
-	for _, p := range []Profile{sample(), {Gateways: sample().Gateways}} {
+	byKey := sample()
+	byKey.Method = "psk"
+	for _, p := range []Profile{sample(), {Gateways: sample().Gateways}, byKey} {
 		got, err := ParseProfile([]byte(p.Text()))
 		if err != nil || !reflect.DeepEqual(got, p) {
 			t.Errorf("%+v came back as %+v, %v", p, got, err)

@@ -1,11 +1,13 @@
 package control
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/auth"
 )
 
 // Names of the operations.
@@ -21,6 +23,10 @@ const (
 	OpClientList    = "client/list"
 	OpClientRevoke  = "client/revoke"
 	OpClientProfile = "client/profile"
+	OpCAShow        = "ca/show"
+	OpCAIssue       = "ca/issue"
+	OpCAImport      = "ca/import"
+	OpCARevoke      = "ca/revoke"
 	OpLeave         = "leave"
 	OpDrain         = "drain"
 	OpRaftPeers     = "raft/peers"
@@ -163,11 +169,22 @@ type NameRequest struct {
 	Name string `json:"name"`
 }
 
-// ClientRequest adds a client. The password never travels: only the public
-// key that was derived from it.
+// ClientRequest adds a client. Neither password nor pre-shared key travels: only
+// what checks a proof of it.
 type ClientRequest struct {
 	Client  registry.Client `json:"client"`
 	Replace bool            `json:"replace"`
+}
+
+// Authority has the client log in by certificates of an imported CA, or of the
+// mesh's own if none is named.
+func (r *ClientRequest) Authority(name string) {
+	r.Client.Authority = cmp.Or(name, registry.MeshAuthority)
+}
+
+// SharedKey has the client log in by a pre-shared key.
+func (r *ClientRequest) SharedKey(v auth.Verifier) {
+	r.Client.SharedKey = &registry.SharedKey{Stored: v.Stored, Server: v.Server}
 }
 
 // Clients lists clients.
@@ -181,6 +198,7 @@ type ClientRow struct {
 	Name     string         `json:"name"`
 	State    string         `json:"state"` // allowed or revoked
 	Group    string         `json:"group"`
+	Login    string         `json:"login"` // how: password, psk, or certificate and whose
 	Prefixes []netip.Prefix `json:"prefixes"`
 	Sessions int            `json:"sessions"`
 }

@@ -33,8 +33,10 @@ type Hello struct {
 
 // Methods of Auth.
 const (
-	MethodPassword = "password"
-	MethodResume   = "resume"
+	MethodPassword    = "password"
+	MethodSharedKey   = "psk"
+	MethodCertificate = "certificate"
+	MethodResume      = "resume"
 )
 
 // Auth is the client's authentication, bound to the TLS exporter.
@@ -43,6 +45,7 @@ type Auth struct {
 	User    string             `json:"user,omitempty"`
 	Session registry.SessionID `json:"session,omitzero"` // of a resumption
 	Held    []SliceRef         `json:"held,omitempty"`   // slices the resuming client still has up
+	Chain   [][]byte           `json:"chain,omitempty"`  // of a certificate: the leaf first, DER
 	Proof   []byte             `json:"proof"`
 }
 
@@ -53,7 +56,8 @@ type Welcome struct {
 	Mode     registry.Mode      `json:"mode"`
 	Slices   []SliceOffer       `json:"slices"`
 	Update   Update             `json:"update"`
-	Headless uint64             `json:"headless"` // seconds without word from an arbiter
+	Headless uint64             `json:"headless"`        // seconds without word from an arbiter
+	Proof    []byte             `json:"proof,omitempty"` // of the mesh, to a client with a pre-shared key
 }
 
 // Update is what an arbiter pushes to a client and may change later.

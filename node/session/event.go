@@ -46,8 +46,10 @@ type Open struct {
 	Key       identity.PublicKey
 	Identity  []byte
 	Hello     []byte
-	Mode      registry.Mode // empty: the policy's
-	Suite     uint16
+	// Certificate is what the client logged in by; nil: by something else.
+	Certificate *registry.Certificate
+	Mode        registry.Mode // empty: the policy's
+	Suite       uint16
 }
 
 // Resume is a client that comes back to its session under a new request.

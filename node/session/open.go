@@ -80,7 +80,7 @@ func (a *Arbitrator) proposeOpen(o *opening, list []registry.Slice) bool {
 	return a.propose(registry.Command{OpenSession: &registry.OpenSession{
 		Session: registry.Session{
 			ID: o.session, Client: o.ask.Client, Request: o.ask.Request, Key: o.ask.Key,
-			Identity: o.ask.Identity, Hello: o.ask.Hello, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth,
+			Identity: o.ask.Identity, Hello: o.ask.Hello, Certificate: o.ask.Certificate, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth,
 		},
 		Part: o.parts[0], Slices: list,
 	}}) != 0
