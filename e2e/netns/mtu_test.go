@@ -3,7 +3,9 @@
 package netns
 
 import (
+	"bytes"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -64,14 +66,10 @@ func TestMTU(t *testing.T) {
 			m.connect("--slice-mode", "burst")
 			m.slices(2)
 			took := m.tunnelMTU(offered(outer), 5*time.Second)
-			for _, plan := range []lab.Plan{{Bytes: 20 << 20}, {Bytes: 20 << 20, Down: true}} {
-				r := m.transfer(plan).Wait(within(30 * time.Second))
-				t.Logf("tunnel MTU %d after %v, down %v: %v", offered(outer), took, plan.Down, r)
-				if err := r.Check(); err != nil {
-					t.Error(err)
-				}
-			}
+			t.Logf("tunnel MTU %d after %v", offered(outer), took)
+			m.bothWays(t)
 			m.pings(t, offered(outer))
+			m.datagrams(t, 30_000)
 			m.disconnect()
 		})
 	}
@@ -112,4 +110,171 @@ func (m *mesh) lease() string {
 	out := m.client.Sh("ip -4 -o address show dev mesh0")
 	address, _, _ := strings.Cut(strings.Fields(out)[3], "/")
 	return address
+}
+
+// datagrams sends a large UDP datagram, and gets it back: in fragments both ways.
+func (m *mesh) datagrams(t *testing.T, size int) {
+	t.Helper()
+	var echo, caller *net.UDPConn
+	err := m.dest.Do(func() (err error) {
+		echo, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(destination)})
+		return err
+	})
+	if err != nil {
+		m.Fatalf("%v", err)
+	}
+	defer echo.Close()
+	err = m.client.Do(func() (err error) {
+		caller, err = net.DialUDP("udp4", nil, echo.LocalAddr().(*net.UDPAddr))
+		return err
+	})
+	if err != nil {
+		m.Fatalf("%v", err)
+	}
+	defer caller.Close()
+	sent := make([]byte, size)
+	for i := range sent {
+		sent[i] = byte(i / 7)
+	}
+	buffer := make([]byte, 1<<16)
+	// UDP promises nothing: of a few, one arrives.
+	for range 5 {
+		if _, err := caller.Write(sent); err != nil {
+			t.Errorf("send %d bytes: %v", size, err)
+			return
+		}
+		echo.SetReadDeadline(time.Now().Add(time.Second))
+		n, from, err := echo.ReadFromUDPAddrPort(buffer)
+		if err != nil || !bytes.Equal(buffer[:n], sent) {
+			continue
+		}
+		if _, err := echo.WriteToUDPAddrPort(buffer[:n], from); err != nil {
+			t.Errorf("send %d bytes back: %v", size, err)
+		}
+		caller.SetReadDeadline(time.Now().Add(time.Second))
+		if n, err = caller.Read(buffer); err == nil && bytes.Equal(buffer[:n], sent) {
+			return
+		}
+	}
+	t.Errorf("no datagram of %d bytes came and went", size)
+}
+
+// TestMTUBetweenNodes: the smallest path wins, also one between gateway and
+// agent; an inside network that takes less than a hand-on gets fragments.
+func TestMTUBetweenNodes(t *testing.T) {
+	m := newMesh(t, 2)
+	m.up()
+	m.access(m.nodes[1], 1400)
+	m.connect("--slice-mode", "burst")
+	m.slices(2)
+	m.tunnelMTU(offered(1400), 5*time.Second)
+	m.bothWays(t)
+	m.pings(t, offered(1400))
+	m.disconnect()
+	for _, s := range append(spaces(m.nodes), m.dest) {
+		s.Sh("ip link set in mtu 1300")
+	}
+	m.dest.Sh("ip route flush cache")
+	time.Sleep(time.Second) // agents look at their interfaces twice a second
+	m.connect("--slice-mode", "burst")
+	m.slices(2)
+	m.tunnelMTU(pmtu.MinMTU, 5*time.Second)
+	m.bothWays(t)
+	m.datagrams(t, 1252)
+}
+
+func (m *mesh) bothWays(t *testing.T) {
+	t.Helper()
+	for _, plan := range []lab.Plan{{Bytes: 20 << 20}, {Bytes: 20 << 20, Down: true}} {
+		r := m.transfer(plan).Wait(within(30 * time.Second))
+		t.Logf("down %v: %v", plan.Down, r)
+		if err := r.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestBlackHole: a link in the middle takes less from one moment on, and nobody
+// says so. Transfers in both directions go on within seconds, and end well.
+func TestBlackHole(t *testing.T) {
+	m := newMesh(t, 2)
+	m.up()
+	m.connect("--slice-mode", "burst")
+	m.slices(2)
+	m.tunnelMTU(offered(1500), 5*time.Second)
+	// A veth pair passes trains on unsplit, however small its MTU is.
+	m.client.Sh("ethtool -K out tso off gso off tx-udp-segmentation off")
+	m.wan.Sh("nft add table ip silent; nft add chain ip silent out '{ type filter hook output priority 0; }'" +
+		"; nft add rule ip silent out icmp type destination-unreachable drop")
+	plans := []lab.Plan{{Pace: 50}, {Pace: 50, Down: true}}
+	var going []*lab.Transfer
+	for _, plan := range plans {
+		going = append(going, m.transfer(plan))
+	}
+	time.Sleep(2 * time.Second)
+	for _, g := range going {
+		g.Forget()
+	}
+	m.wan.Sh("ip link set client mtu 1400")
+	took := m.tunnelMTU(offered(1400), 5*time.Second)
+	time.Sleep(4 * time.Second)
+	for i, g := range going {
+		r := g.Finish(within(20 * time.Second))
+		t.Logf("the tunnel's MTU followed after %v; down %v: longest stall %v; %v", took, plans[i].Down, g.Stall(), r)
+		if err := r.Check(); err != nil {
+			t.Error(err)
+		}
+		if g.Stall() > 6*time.Second {
+			t.Errorf("down %v stood for %v", plans[i].Down, g.Stall())
+		}
+	}
+	m.pings(t, offered(1400))
+}
+
+// TestMarksArrive: DSCP stands on the outer packets and arrives inside, both
+// ways; what a router in the outer network marks as congestion arrives too; and
+// each way costs one hop.
+func TestMarksArrive(t *testing.T) {
+	m := newMesh(t, 2)
+	m.up()
+	for _, s := range []*lab.Space{m.client.Space, m.dest} {
+		s.Sh("sysctl -qw net.ipv4.tcp_ecn=1")
+	}
+	m.connect("--slice-mode", "burst")
+	m.slices(2)
+	m.wan.Sh("nft add table ip outer; nft add chain ip outer forward '{ type filter hook forward priority 0; }'")
+	for _, rule := range []string{
+		`udp dport 6484 ip dscp cs5 counter comment '"up"'`, `udp sport 6484 ip dscp cs5 counter comment '"down"'`,
+		"ip ecn '{ ect0, ect1 }' ip ecn set ce",
+	} {
+		m.wan.Sh("nft add rule ip outer forward %s", rule)
+	}
+	for s, device := range map[*lab.Space]string{m.dest: "in", m.client.Space: "mesh0"} {
+		s.Sh("nft add table ip seen; nft add chain ip seen in '{ type filter hook prerouting priority 0; }'")
+		for _, rule := range []string{`ip dscp cs5 counter comment '"dscp"'`, `ip protocol tcp ip ecn ce counter comment '"ce"'`} {
+			s.Sh("nft add rule ip seen in iifname %s %s", device, rule)
+		}
+	}
+	ping := m.client.Sh("ping -c3 -i0.2 -W2 -Q 0xa0 %s", destination) // 0xa0 is cs5
+	if !strings.Contains(ping, "ttl=63") {
+		t.Errorf("not one hop: %s", ping)
+	}
+	if r := m.client.Try(nil, "ping", "-c1", "-W2", "-t1", destination); !strings.Contains(r.Out, "Time to live exceeded") {
+		t.Errorf("TTL 1 does not end at the agent: %s", r.Out)
+	}
+	m.bothWays(t)
+	for where, wants := range map[*lab.Space][]string{m.wan: {"up", "down"}, m.dest: {"dscp", "ce"}, m.client.Space: {"dscp", "ce"}} {
+		rules := where.Sh("nft list ruleset")
+		for _, want := range wants {
+			counted := false
+			for _, line := range strings.Split(rules, "\n") {
+				if strings.Contains(line, `comment "`+want+`"`) {
+					counted = !strings.Contains(line, "packets 0 ")
+				}
+			}
+			if !counted {
+				t.Errorf("no packet counted as %q on %s:\n%s", want, where.Name, rules)
+			}
+		}
+	}
 }
