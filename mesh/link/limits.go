@@ -1,5 +1,7 @@
 package link
 
+import "time"
+
 // Limits of a train. The kernel takes at most 64 segments before 6.9, and
 // 49 segments of 1,436 bytes (70 KB) give EMSGSIZE, so both bounds count.
 const (
@@ -16,4 +18,14 @@ const (
 	// sendRetries bounds how often one Send repeats a call that reported an
 	// earlier datagram's ICMP error or an interrupted wait.
 	sendRetries = 8
+	// MaxKnown is how many peers a Door tells from strangers: each makes the
+	// kernel's comparison longer.
+	MaxKnown = 512
+	// StrangerBytes is the queue of a strangers' socket, StrangerRate how many
+	// trains a second it takes up, StrangerBurst how many at once.
+	StrangerBytes = 512 << 10
+	StrangerRate  = 10_000
+	StrangerBurst = 1_000
+	// strangerNap is the shortest wait for that budget.
+	strangerNap = time.Millisecond
 )

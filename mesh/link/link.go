@@ -48,7 +48,7 @@ type Socket interface {
 	// LocalAddr is the address the socket is bound to.
 	LocalAddr() netip.AddrPort
 	// Lost is how many datagrams the kernel dropped because the receive
-	// buffer was full (SO_RXQ_OVFL).
+	// buffer was full (the counter of SO_RXQ_OVFL), by now.
 	Lost() uint64
 	Close() error
 }

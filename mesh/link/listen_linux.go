@@ -132,14 +132,12 @@ func bindOptions(fd int, c Config) error {
 	return nil
 }
 
-// dataOptions sets what the hot path relies on. UDP_GRO and SO_RXQ_OVFL may be
-// missing on old kernels: trains then arrive as single datagrams and Lost
-// stays 0.
+// dataOptions sets what the hot path relies on. UDP_GRO may be missing on old
+// kernels: trains then arrive as single datagrams.
 func dataOptions(fd int, v6, fragment bool) error {
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
 	_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	discover, discover6 := unix.IP_PMTUDISC_PROBE, unix.IPV6_PMTUDISC_PROBE
 	if fragment {
 		discover, discover6 = unix.IP_PMTUDISC_DONT, unix.IPV6_PMTUDISC_DONT

@@ -14,12 +14,10 @@ type receiver struct {
 	vector  unix.Iovec
 	name    unix.RawSockaddrInet6 // large enough for both families
 	control [controlSpace]byte
-	// overflow is the last value of the kernel's 32-bit loss counter.
-	overflow uint32
 }
 
-// controlSpace holds a packet info of either family, TOS, UDP_GRO and SO_RXQ_OVFL
-// with room to spare.
+// controlSpace holds a packet info of either family, TOS and UDP_GRO with room
+// to spare.
 const controlSpace = 256
 
 // Receive implements Socket. Errors that ICMP or a shortage put on the socket
@@ -28,6 +26,9 @@ func (s *socket) Receive(b []byte) (Train, error) {
 	s.using.RLock()
 	defer s.using.RUnlock()
 	for !s.closed.Load() {
+		if s.budget != nil {
+			s.budget.await()
+		}
 		n, errno := s.receive(b)
 		if errno != 0 {
 			if passing(errno) || hopeful(errno) {
@@ -81,7 +82,7 @@ func (s *socket) train(room, n int) (t Train, ok bool) {
 	s.readControl(r.control[:min(int(r.message.Controllen), controlSpace)], &t)
 	if n > room {
 		whole := room / t.Segment * t.Segment
-		s.lost.Add(uint64((n - whole + t.Segment - 1) / t.Segment))
+		s.cut.Add(uint64((n - whole + t.Segment - 1) / t.Segment))
 		t.Len = whole
 	}
 	return t, t.Len > 0 && t.Path.Remote.IsValid()
@@ -116,10 +117,6 @@ func (s *socket) readMessage(level, kind int32, data []byte, t *Train) {
 		if size := int(int32(binary.NativeEndian.Uint32(data))); size > 0 && size < t.Len {
 			t.Segment = size
 		}
-	case level == unix.SOL_SOCKET && kind == unix.SO_RXQ_OVFL && len(data) >= 4:
-		total := binary.NativeEndian.Uint32(data)
-		s.lost.Add(uint64(total - s.in.overflow)) // right across a wrap
-		s.in.overflow = total
 	}
 }
 

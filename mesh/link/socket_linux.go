@@ -20,10 +20,17 @@ type socket struct {
 	// writing while fd is closed, so that no call meets a recycled number.
 	using    sync.RWMutex
 	closed   atomic.Bool
-	noTrains atomic.Bool // the kernel or device refused UDP_SEGMENT
-	lost     atomic.Uint64
+	noTrains atomic.Bool   // the kernel or device refused UDP_SEGMENT
+	cut      atomic.Uint64 // datagrams that did not fit a Receive's buffer
 
-	in receiver // owned by the goroutine in Receive
+	in     receiver // owned by the goroutine in Receive, as is budget
+	budget *budget  // nil but at a strangers' socket
+
+	losses sync.Mutex // protects overflow and dropped
+	// overflow is the last value of the kernel's 32-bit loss counter, dropped
+	// their sum.
+	overflow uint32
+	dropped  uint64
 }
 
 var _ Socket = (*socket)(nil)
@@ -54,13 +61,47 @@ func newSocket(fd int, fragment bool) (*socket, error) {
 
 func (s *socket) LocalAddr() netip.AddrPort { return s.local }
 
-func (s *socket) Lost() uint64 { return s.lost.Load() }
+// Lost asks the kernel (SO_MEMINFO): what SO_RXQ_OVFL says comes only with the
+// next datagram, and after a flood there may be none.
+func (s *socket) Lost() uint64 {
+	s.losses.Lock()
+	defer s.losses.Unlock()
+	if total, ok := s.drops(); ok {
+		s.dropped += uint64(total - s.overflow) // right across a wrap
+		s.overflow = total
+	}
+	return s.dropped + s.cut.Load()
+}
+
+// drops reads the kernel's counter of what found no room in the queue.
+func (s *socket) drops() (total uint32, ok bool) {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	if s.closed.Load() {
+		return 0, false
+	}
+	var info [skMemInfo]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return info[skMemInfoDrops], errno == 0 && size > 4*skMemInfoDrops
+}
+
+// Of enum in linux/sock_diag.h.
+const (
+	skMemInfoDrops = 8
+	skMemInfo      = 9
+)
 
 // Close wakes a blocked Receive by shutdown(2) and waits until no call uses
 // the descriptor. The flag decides, not what the woken call returns.
 func (s *socket) Close() error {
+	s.Lost() // for the last time
 	if s.closed.Swap(true) {
 		return nil
+	}
+	if s.budget != nil {
+		close(s.budget.closed)
 	}
 	// ENOTCONN is the normal answer for an unconnected socket, which is shut
 	// down all the same.

@@ -1,0 +1,203 @@
+package link_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+)
+
+// behind is two workers and a strangers' socket, which tell who received.
+type behind struct {
+	t       *testing.T
+	sockets []link.Socket
+	door    *link.Door
+	got     chan int
+}
+
+const strangersSocket = 2
+
+func openDoor(t *testing.T, address string) *behind {
+	t.Helper()
+	sockets, door, err := link.ListenBehindDoor(link.Config{Addr: netip.MustParseAddrPort(address), Count: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &behind{t, sockets, door, make(chan int, 1)}
+	for i, s := range sockets {
+		go func() {
+			buffer := make([]byte, link.MaxTrain)
+			for {
+				if _, err := s.Receive(buffer); err != nil {
+					return
+				}
+				b.got <- i
+			}
+		}()
+	}
+	t.Cleanup(func() {
+		for _, s := range sockets {
+			_ = s.Close()
+		}
+	})
+	return b
+}
+
+// from sends one datagram of a source and gives the socket that took it.
+func (b *behind) from(source string) int {
+	b.t.Helper()
+	var d net.Dialer
+	if source != "" {
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.MustParseAddrPort(source))
+	}
+	conn, err := d.Dial("udp", b.sockets[0].LocalAddr().String())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("knock")); err != nil {
+		b.t.Fatal(err)
+	}
+	select {
+	case i := <-b.got:
+		return i
+	case <-time.After(5 * time.Second):
+		b.t.Fatalf("nobody received from %s", source)
+		return -1
+	}
+}
+
+func (b *behind) know(peers ...netip.Addr) {
+	b.t.Helper()
+	if err := b.door.Know(peers); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestStrangersHaveADoorOfTheirOwn(t *testing.T) {
+	friend, other := netip.MustParseAddr("127.0.0.5"), netip.MustParseAddr("127.0.0.6")
+	for _, address := range []string{"127.0.0.1:0", "[::]:0"} { // the second gets IPv4 on an IPv6 socket
+		b := openDoor(t, address)
+		if b.from("127.0.0.5:0") == strangersSocket {
+			t.Error("a stranger although nobody is known yet")
+		}
+		b.know(friend, friend, other)
+		if i := b.from("127.0.0.7:0"); i != strangersSocket {
+			t.Errorf("%s: a stranger came to socket %d", address, i)
+		}
+		workers := map[int]bool{}
+		for range 40 {
+			workers[b.from("127.0.0.5:0")] = true
+			b.from("127.0.0.6:0")
+		}
+		if len(workers) != 2 || workers[strangersSocket] {
+			t.Errorf("%s: a known peer's 40 ports came to the sockets %v", address, workers)
+		}
+		first := b.from("127.0.0.5:23456")
+		for range 10 {
+			if i := b.from("127.0.0.5:23456"); i != first {
+				t.Errorf("%s: one path came to the sockets %d and %d", address, first, i)
+			}
+		}
+		b.know()
+		if b.from("127.0.0.7:0") == strangersSocket {
+			t.Error("a stranger although nobody is known any more")
+		}
+	}
+}
+
+func TestDoorKnowsIPv6Prefixes(t *testing.T) {
+	b := openDoor(t, "[::1]:0")
+	b.know(netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.0.0.1"))
+	if i := b.from(""); i != strangersSocket {
+		t.Errorf("a stranger came to socket %d", i)
+	}
+	b.know(netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::2")) // of the /64 of ::1
+	if i := b.from(""); i == strangersSocket {
+		t.Error("a neighbour of a known peer counts as a stranger")
+	}
+}
+
+// TestMaxKnown: the kernel takes the longest program; with one peer more
+// nobody is a stranger (I10).
+func TestMaxKnown(t *testing.T) {
+	b := openDoor(t, "127.0.0.1:0")
+	var peers []netip.Addr
+	for i := range link.MaxKnown {
+		peers = append(peers, netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::1", i)))
+	}
+	b.know(peers...)
+	if i := b.from("127.0.0.7:0"); i != strangersSocket {
+		t.Errorf("a stranger came to socket %d", i)
+	}
+	b.know(append(peers, netip.MustParseAddr("10.0.0.1"))...)
+	if i := b.from("127.0.0.7:0"); i == strangersSocket {
+		t.Error("a stranger although there are too many peers to know")
+	}
+}
+
+// TestStrangersAreLimited: what exceeds the budget is lost at the strangers'
+// socket, is counted there by the kernel to the last datagram, and nobody else
+// loses anything (I10).
+func TestStrangersAreLimited(t *testing.T) {
+	sockets, door, err := link.ListenBehindDoor(link.Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Count: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := door.Know([]netip.Addr{netip.MustParseAddr("127.0.0.5")}); err != nil {
+		t.Fatal(err)
+	}
+	var datagrams, trains atomic.Uint64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffer := make([]byte, link.MaxTrain)
+		for {
+			train, err := sockets[1].Receive(buffer)
+			if err != nil {
+				return
+			}
+			trains.Add(1)
+			datagrams.Add(uint64((train.Len + train.Segment - 1) / train.Segment))
+		}
+	}()
+	conn, err := net.Dial("udp", sockets[0].LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const sent = 30_000
+	begin := time.Now()
+	for i := range sent {
+		if _, err := conn.Write(binary.BigEndian.AppendUint32(nil, uint32(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ticker, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer ticker.Stop()
+	for waiting := true; waiting && datagrams.Load()+sockets[1].Lost() < sent; {
+		select {
+		case <-ticker.C:
+		case <-late:
+			waiting = false
+		}
+	}
+	took := time.Since(begin)
+	for _, s := range sockets {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	<-done
+	if datagrams.Load()+sockets[1].Lost() != sent || sockets[0].Lost() != 0 {
+		t.Errorf("of %d, %d were received and %d lost; others lost %d", sent, datagrams.Load(), sockets[1].Lost(), sockets[0].Lost())
+	}
+	if most := link.StrangerBurst + uint64(took.Seconds()*link.StrangerRate) + 1; trains.Load() > most {
+		t.Errorf("%d trains in %v, the budget is %d", trains.Load(), took, most)
+	}
+}
