@@ -18,6 +18,7 @@ const (
 	DropSend
 	DropStranger
 	DropNoRow
+	DropDuplicate
 	reasonCount
 )
 
@@ -25,7 +26,7 @@ const (
 func (r Reason) String() string {
 	names := [reasonCount]string{
 		"pass", "from-node", "implausible", "unknown-index", "dead", "rate", "full", "port",
-		"send", "stranger", "no-row",
+		"send", "stranger", "no-row", "duplicate",
 	}
 	if r >= reasonCount {
 		return "unknown"

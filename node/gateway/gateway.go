@@ -40,6 +40,7 @@ type Gateway struct {
 	config   Config
 	nodes    atomic.Pointer[Nodes]
 	table    *table
+	copies   *duplicates
 	counters counters
 	group    sync.WaitGroup
 
@@ -57,7 +58,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	c.MaxRows = limit(c.MaxRows, MaxRows)
 	c.MaxPorts = limit(c.MaxPorts, MaxPorts)
-	g := &Gateway{config: c, table: newTable()}
+	g := &Gateway{config: c, table: newTable(), copies: newDuplicates()}
 	g.make = making{lanes: map[identity.Index]*lane{}}
 	g.make.buckets = map[netip.Prefix]*bucket{}
 	return g, nil
@@ -104,6 +105,9 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 		return DropUnknownIndex
 	case !node.Alive:
 		return DropDead
+	// A train may hold a copy beside packets that are new.
+	case t.Len == t.Segment && b[0]|b[1]|b[2]|b[3] != 0 && g.copies.known(b):
+		return DropDuplicate
 	}
 	now := g.config.Clock()
 	k := key{client: t.Path.Remote, local: t.Path.Local, node: ix}
@@ -191,6 +195,17 @@ func answers(b []byte, segment int) bool {
 		return m.Type == dataplane.MarkerConfirm
 	}
 	return segment >= minESP && binary.BigEndian.Uint32(b) != 0
+}
+
+// Confirmed lists the clients that a node has answered; clients of one host
+// are listed as often as they are.
+func (g *Gateway) Confirmed() (clients []netip.Addr) {
+	g.table.each(func(r *row) {
+		if r.confirmed.Load() {
+			clients = append(clients, r.client.Addr())
+		}
+	})
+	return clients
 }
 
 // Stats returns the counts so far and what there is now.

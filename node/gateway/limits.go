@@ -12,6 +12,12 @@ const (
 	// MaxPorts is how many inside ports are opened, and so how many rows one
 	// node can have: a row's port is unique among the rows of its node.
 	MaxPorts = 1024
+	// MaxUnconfirmed is how many rows of one node may wait for its answer: more
+	// push out the oldest of them. A port is a socket and a thread, and each
+	// waiting row has one.
+	MaxUnconfirmed = 256
+	// MaxDuplicates is how many datagrams are remembered to know copies by.
+	MaxDuplicates = 1 << 15
 	// MaxPrefixes is how many source prefixes have a token bucket.
 	MaxPrefixes = 1 << 14
 	// PrefixBurst is how many rows one source prefix can make at once.

@@ -82,8 +82,8 @@ func (g *Gateway) create(k key, outer link.Socket, now int64) (*row, Reason) {
 	return r, Pass
 }
 
-// room finds a port without a row of the node; when there is none, the oldest
-// unconfirmed row goes.
+// room finds a port without a row of the node; when there is none, or too many
+// rows of the node wait to be confirmed, the oldest unconfirmed row goes.
 func (g *Gateway) room(ix identity.Index) (*port, Reason) {
 	m := &g.make
 	l := m.lanes[ix]
@@ -96,6 +96,11 @@ func (g *Gateway) room(ix identity.Index) (*port, Reason) {
 	}
 	if len(l.free) == 0 && l.used >= g.config.MaxPorts && !g.evict(&l.oldest) {
 		return nil, DropFull
+	}
+	if len(l.oldest) >= MaxUnconfirmed {
+		if l.oldest.sweep(); len(l.oldest) >= MaxUnconfirmed {
+			g.evict(&l.oldest)
+		}
 	}
 	if n := len(l.free); n > 0 {
 		p := l.free[n-1]
