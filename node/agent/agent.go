@@ -92,7 +92,10 @@ type Config struct {
 type Agent struct {
 	config Config
 	events chan event
-	floor  mka.Fence // highest fence seen; owned by the loop
+	// outside is what strangers may cause: a flood of it must not keep the
+	// loop from events.
+	outside chan event
+	floor   mka.Fence // highest fence seen; owned by the loop
 
 	stream  *streamState // nil while no arbiter is heard
 	wordAt  time.Duration
@@ -120,6 +123,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 	a := &Agent{
 		config:  config,
 		events:  make(chan event, MaxEvents),
+		outside: make(chan event, MaxOutside),
 		floor:   mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
 		prekeys: newPrekeyPool(),
 		slices:  newSliceTable(),
@@ -149,6 +153,8 @@ func (a *Agent) Run(ctx context.Context) {
 			a.drain(streamDone)
 			return
 		case e := <-a.events:
+			a.turn(e)
+		case e := <-a.outside:
 			a.turn(e)
 		case <-ticker.C:
 			a.tick()

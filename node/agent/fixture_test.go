@@ -184,6 +184,10 @@ func (f *fixture) do(e event) {
 func (f *fixture) pump() {
 	for {
 		select {
+		case e := <-f.outside:
+			f.turn(e)
+			f.publishIfDirty()
+			continue
 		case e := <-f.events:
 			f.turn(e)
 			f.publishIfDirty()
@@ -365,12 +369,18 @@ func (c *customer) sliceKey() sliceKey {
 // up takes the slice to where both sides seal.
 func (c *customer) up() *customer {
 	c.Helper()
+	c.keyed().ping()
+	return c
+}
+
+// keyed takes the slice to its Confirm; nothing was sealed yet.
+func (c *customer) keyed() *customer {
+	c.Helper()
 	if ack := c.granted(); !ack.Ok {
 		c.Fatalf("grant refused: %s", ack.Reason)
 	}
 	c.ok(c.socket.Send(c.accept, len(c.accept), link.Path{Remote: outer(own)}))
 	c.ok(c.machine.Confirm(c.receive()))
-	c.ping()
 	return c
 }
 

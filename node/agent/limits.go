@@ -10,6 +10,8 @@ import (
 const (
 	// MaxEvents is the control loop's queue.
 	MaxEvents = 1024
+	// MaxOutside is how many datagrams of strangers wait for the loop.
+	MaxOutside = 64
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 4096
 	// MaxSlices is how many slices one agent holds, all epochs together.
@@ -44,6 +46,9 @@ const (
 	// PrekeyGrace is how long a grant under way may name a prekey of a series
 	// that was replaced.
 	PrekeyGrace = 30 * time.Second
+	// AcceptAgain is the shortest time between two answers to one Accept. Clients
+	// repeat it less often.
+	AcceptAgain = 50 * time.Millisecond
 	// AcceptWithin is how long a granted slice waits for its client.
 	AcceptWithin = 30 * time.Second
 	// ProbeMisses silent probe intervals make a node silent.

@@ -44,6 +44,17 @@ func TestMaxEvents(t *testing.T) {
 	}
 }
 
+// TestMaxOutside: a flood of Accepts takes no place of what this node needs.
+func TestMaxOutside(t *testing.T) {
+	f := newFixture(t)
+	for range MaxOutside + 3 {
+		f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerAccept}, make([]byte, 1230))
+	}
+	if r := f.Rejects(); r["accept-queue-full"] != 3 || len(f.outside) != MaxOutside || len(f.events) != 0 {
+		t.Errorf("%d of strangers and %d of this node's wait, rejects %v", len(f.outside), len(f.events), r)
+	}
+}
+
 // TestMaxOutbox: an arbiter that does not read loses its stream, and the loop
 // does not wait for it.
 func TestMaxOutbox(t *testing.T) {

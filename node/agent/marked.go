@@ -13,7 +13,8 @@ func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker,
 	var e event
 	switch m.Type {
 	case dataplane.MarkerAccept:
-		e = accepted{path, m.SPI, append([]byte(nil), datagram...)}
+		a.receiveAccept(path, m.SPI, datagram)
+		return
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
 		e = nodeDatagram{append([]byte(nil), datagram...)}
 	case dataplane.MarkerVerdict:
@@ -24,6 +25,20 @@ func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker,
 	}
 	if !a.enqueue(e) {
 		a.rejects.count("queue-full")
+	}
+}
+
+// receiveAccept lets a stranger's datagram wait, if there is room, and costs
+// nothing else: it may be one of very many.
+func (a *Agent) receiveAccept(path link.Path, spi uint32, datagram []byte) {
+	if len(a.outside) == cap(a.outside) {
+		a.rejects.count("accept-queue-full")
+		return
+	}
+	select {
+	case a.outside <- accepted{path, spi, append([]byte(nil), datagram...)}:
+	default:
+		a.rejects.count("accept-queue-full")
 	}
 }
 

@@ -23,19 +23,20 @@ type sliceKey struct {
 // slice is one granted epoch at its agent. It is owned by the control loop;
 // its pairs are shared with the packet engine, which only adds to counters.
 type slice struct {
-	key     sliceKey
-	grant   mka.Grant
-	machine *mka.Agent
-	pair    *dataplane.Pair // nil until the client's Accept
-	older   *dataplane.Pair // superseded by a rekey, still opening
-	next    *dataplane.Pair // keyed by a rekey, not yet proven by the client
-	up      bool            // first valid ESP seen and reported
-	since   time.Duration   // granted, or the birth of the present keys
-	dropAt  time.Duration   // 0, or when a revoked slice ends
-	olderAt time.Duration   // when older is released
-	offer   [][]byte        // of the next rekey, until it is answered
-	rekeyed time.Duration   // when the offer was last sent
-	told    allowance       // of verdicts its client may say
+	key         sliceKey
+	grant       mka.Grant
+	machine     *mka.Agent
+	pair        *dataplane.Pair // nil until the client's Accept
+	older       *dataplane.Pair // superseded by a rekey, still opening
+	next        *dataplane.Pair // keyed by a rekey, not yet proven by the client
+	up          bool            // first valid ESP seen and reported
+	since       time.Duration   // granted, or the birth of the present keys
+	dropAt      time.Duration   // 0, or when a revoked slice ends
+	confirmedAt time.Duration   // the last Confirm was sent
+	olderAt     time.Duration   // when older is released
+	offer       [][]byte        // of the next rekey, until it is answered
+	rekeyed     time.Duration   // when the offer was last sent
+	told        allowance       // of verdicts its client may say
 }
 
 // sliceTable is every slice this agent holds, by name and by SPI.
@@ -185,6 +186,11 @@ func (e accepted) apply(a *Agent) {
 		a.rejects.count("accept-unknown")
 		return
 	}
+	now := a.config.Now()
+	if s.answered(now) {
+		a.rejects.count("accept-repeated")
+		return
+	}
 	confirm, keys, err := s.machine.Accept(e.datagram)
 	if err != nil {
 		a.rejects.count("accept-refused")
@@ -196,13 +202,20 @@ func (e accepted) apply(a *Agent) {
 			a.config.Log.Error("slice not keyed", "error", err)
 			return
 		}
-		s.since = a.config.Now()
+		s.since = now
 		a.dirty = true
 		a.publishIfDirty() // the client may send as soon as it sees the Confirm
 	}
+	s.confirmedAt = now
 	if err := a.config.Outer.Send(confirm, len(confirm), e.path); err != nil {
 		a.config.Log.Debug("confirm not sent", "error", err)
 	}
+}
+
+// answered reports whether the client has its Confirm, or was sent one just
+// now. Whoever recorded its Accept may repeat it from anywhere, for ever.
+func (s *slice) answered(now time.Duration) bool {
+	return s.pair != nil && (s.pair.LastHeard() != 0 || now-s.confirmedAt < AcceptAgain)
 }
 
 // newPair turns agreed keys into an SA pair for the engine, and wipes them.

@@ -31,8 +31,32 @@ func TestSliceComesUp(t *testing.T) {
 	if ack := c.granted(); !ack.Ok {
 		t.Errorf("the same grant again is refused: %s", ack.Reason)
 	}
-	f.ok(c.socket.Send(c.accept, len(c.accept), link.Path{Remote: outer(own)}))
-	f.ok(c.machine.Confirm(c.receive())) // a repeated Accept gets the same Confirm
+}
+
+// TestRepeatedAccept gets the same Confirm until the client is heard, not more
+// often than a client asks, and never again: a recorded one would send Confirms
+// to whoever it says that it is from.
+func TestRepeatedAccept(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).keyed()
+	repeated := uint64(0)
+	again := func(answered bool) {
+		t.Helper()
+		f.do(accepted{link.Path{Remote: outer(9)}, c.grant.SPI, c.accept})
+		if !answered {
+			repeated++
+		}
+		if n := f.Rejects()["accept-repeated"]; n != repeated {
+			t.Errorf("%d counted as repeated, want %d", n, repeated)
+		}
+	}
+	again(false)
+	f.clock.Add(int64(AcceptAgain))
+	again(true)
+	again(false)
+	c.ping()
+	f.clock.Add(int64(time.Second))
+	again(false)
 }
 
 func TestGrantsThatAreRefused(t *testing.T) {

@@ -90,6 +90,7 @@ type Client struct {
 	// was lost must not leave a session that nobody knows (design 5).
 	request [16]byte
 	events  chan event
+	outside chan event // what strangers may cause, apart: they may cause much
 	failed  chan error
 
 	session   *session // nil before the first welcome
@@ -135,6 +136,7 @@ func New(config Config) (*Client, error) {
 		key:       key,
 		request:   request,
 		events:    make(chan event, MaxEvents),
+		outside:   make(chan event, MaxOutside),
 		failed:    make(chan error, 1),
 		slices:    make(map[sliceKey]*slice),
 		gateways:  gatewayList{all: config.Profile.Gateways},
@@ -176,6 +178,8 @@ func (c *Client) loop(ctx context.Context) error {
 		case err := <-c.failed:
 			return err
 		case e := <-c.events:
+			c.turn(e)
+		case e := <-c.outside:
 			c.turn(e)
 		case <-ticker.C:
 			c.tick()

@@ -201,6 +201,8 @@ func (f *fixture) until(what string, holds func() bool) {
 func (f *fixture) pump() {
 	for {
 		select {
+		case e := <-f.outside:
+			f.turn(e)
 		case e := <-f.events:
 			f.turn(e)
 			f.publishIfDirty()

@@ -6,6 +6,8 @@ import "time"
 const (
 	// MaxEvents is the control loop's queue.
 	MaxEvents = 1024
+	// MaxOutside is how many datagrams of strangers wait for the loop.
+	MaxOutside = 64
 	// MaxSlices is how many slices one session may have, retiring ones included.
 	MaxSlices = 32
 	// MaxGateways bounds the list in a profile, and that an arbiter pushes.

@@ -149,11 +149,12 @@ func TestSilentArbiter(t *testing.T) {
 func TestMaxEventsAndOutbox(t *testing.T) {
 	f := newFixture(t)
 	for range MaxEvents + 5 {
+		f.enqueue(controlMessage{})
 		f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
 	}
 	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerAccept}, nil)
-	if len(f.events) != MaxEvents {
-		t.Errorf("I10: %d events", len(f.events))
+	if len(f.events) != MaxEvents || len(f.outside) != MaxOutside {
+		t.Errorf("I10: %d events and %d of strangers", len(f.events), len(f.outside))
 	}
 	s := f.connect()
 	for range MaxOutbox {

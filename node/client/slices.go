@@ -215,8 +215,12 @@ type confirm struct{ datagram []byte }
 
 // ReceiveMarked is the packet engine's callback for marked datagrams.
 func (c *Client) ReceiveMarked(_ link.Socket, _ link.Path, m dataplane.Marker, datagram []byte) {
-	if m.Type == dataplane.MarkerConfirm {
-		c.enqueue(confirm{append([]byte(nil), datagram...)})
+	if m.Type != dataplane.MarkerConfirm || len(c.outside) == cap(c.outside) {
+		return
+	}
+	select {
+	case c.outside <- confirm{append([]byte(nil), datagram...)}:
+	default: // the agent repeats it when asked again
 	}
 }
 

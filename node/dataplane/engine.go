@@ -14,6 +14,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,6 +94,9 @@ func New(c Config) (*Engine, error) {
 
 // Publish makes t the table of every packet that is taken up from now on.
 func (e *Engine) Publish(t *Table) { e.table.Store(t) }
+
+// Heard is that of the table in use.
+func (e *Engine) Heard(most int) []netip.Addr { return e.table.Load().Heard(most) }
 
 // Start starts one worker for each queue and each configured socket.
 func (e *Engine) Start() error {

@@ -141,7 +141,7 @@ func (w *inbound) unknown(spi uint32) Reason {
 }
 
 // marked hands a control datagram to the owner: at a node accepts of its own
-// SPIs and probes of other nodes, at a client confirms.
+// SPIs, at a client confirms. Nodes speak with each other on the inside.
 func (w *inbound) marked(d []byte) Reason {
 	m, ok := ParseMarker(d)
 	if !ok {
@@ -153,8 +153,6 @@ func (w *inbound) marked(d []byte) Reason {
 		ok = !client && esp.Index(m.SPI) == w.table.Own
 	case MarkerConfirm:
 		ok = client
-	case MarkerProbe, MarkerProbeReply:
-		ok = !client && w.table.Nodes[w.path.Remote.Addr()]
 	default:
 		ok = false
 	}

@@ -98,6 +98,24 @@ func (r *Route) carries(spi uint32) bool {
 	return slices.Contains(r.Upward, spi)
 }
 
+// Heard lists where authenticated packets come from at present, and the nodes;
+// nothing when that is more than most.
+func (t *Table) Heard(most int) []netip.Addr {
+	if t == nil || len(t.In)+len(t.Nodes) > most {
+		return nil
+	}
+	var all []netip.Addr
+	for _, p := range t.In {
+		if path := p.path.Load(); path != nil && p.LastHeard() != 0 {
+			all = append(all, path.Remote.Addr())
+		}
+	}
+	for a := range t.Nodes {
+		all = append(all, a)
+	}
+	return all
+}
+
 // loops reports whether the packet is tunnel traffic of this very mesh, to or
 // from a node's data port.
 func (t *Table) loops(in *inner) bool {
