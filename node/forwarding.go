@@ -26,7 +26,8 @@ type forwarding struct {
 	log     *slog.Logger
 	host    *host.Node
 	device  tun.Device
-	outer   []link.Socket
+	outer   []link.Socket // the last is the strangers'
+	door    *link.Door
 	inside  []link.Socket
 	engine  *dataplane.Engine
 	gateway *gateway.Gateway
@@ -79,7 +80,7 @@ func pathTests(pool []netip.Prefix) (all []netip.Addr) {
 }
 
 func (f *forwarding) openSockets(self datadir.Node) (err error) {
-	if f.outer, err = link.Listen(link.Config{Addr: self.Listen, Count: workers()}); err != nil {
+	if f.outer, f.door, err = link.ListenBehindDoor(link.Config{Addr: self.Listen, Count: workers()}); err != nil {
 		return fmt.Errorf("%w (is another process on UDP port %d? choose another with --listen)", err, self.Listen.Port())
 	}
 	f.inside, err = link.Listen(link.Config{
@@ -127,18 +128,33 @@ func (f *forwarding) start(a *agent.Agent) error {
 	return f.engine.Start()
 }
 
-// keep lets the gateway's rows age.
+// keep lets the gateway's rows age, and tells the door who is no stranger.
 func (f *forwarding) keep(ctx context.Context) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
+	age, know := time.NewTicker(time.Second), time.NewTicker(KnowEvery)
+	defer age.Stop()
+	defer know.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-age.C:
 			f.gateway.Tick()
+		case <-know.C:
+			if err := f.door.Know(f.known()); err != nil {
+				f.log.Warn("strangers are not kept apart", "error", err)
+			}
 		}
 	}
+}
+
+// known is who has proved itself: clients that an agent answered through this
+// gateway, those whose packets open here, and the other nodes.
+func (f *forwarding) known() []netip.Addr {
+	heard := f.engine.Heard(link.MaxKnown)
+	if heard == nil {
+		return nil // more than can be told apart, or a node that is not set up
+	}
+	return append(heard, f.gateway.Confirmed()...)
 }
 
 // close ends the packet path and gives the host back. A member that will run

@@ -47,6 +47,7 @@ func (n *Node) noArbiter() string {
 // counts sums what the packet path delivered and dropped, by name.
 func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[string]uint64) {
 	delivered, dropped = make(map[string]uint64), make(map[string]uint64)
+	strangers := f.outer[len(f.outer)-1].Lost() // is in the sum below
 	engine, forwarder := f.engine.Stats(), f.gateway.Stats()
 	for p, count := range engine.Delivered {
 		delivered[dataplane.Port(p).String()] = count
@@ -61,7 +62,8 @@ func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[s
 	for reason, count := range rejects {
 		addCount(dropped, reason, count)
 	}
-	addCount(dropped, "kernel-queue", engine.Lost+forwarder.Lost)
+	addCount(dropped, "strangers", strangers)
+	addCount(dropped, "kernel-queue", engine.Lost+forwarder.Lost-strangers)
 	return delivered, dropped
 }
 
