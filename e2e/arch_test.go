@@ -124,7 +124,7 @@ var owners = []struct {
 	{"github.com/spf13/cobra", in("cmd"), "only cmd reads flags"},
 	{"github.com/BurntSushi/toml", in("cmd", "node", "node/client"), "files that people write are read at the edge"},
 	{"gvisor.dev/gvisor", in("node/netstack"), "a stack of our own is behind tun.Device and dialing"},
-	{"unsafe", in("mesh/link", "node/tun", "node/dataplane"), "only system calls and the inner loop of the checksum need it"},
+	{"unsafe", in("mesh/link", "node/tun", "node/dataplane", "e2e/netns/lab"), "only system calls and the inner loop of the checksum need it"},
 	{"C", exactly(), "one static binary: no cgo"},
 }
 

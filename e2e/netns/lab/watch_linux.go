@@ -63,28 +63,34 @@ func (s *Space) Watch(device string, canary []byte, ports ...uint16) *Watch {
 	return w
 }
 
-func (w *Watch) open(device string) error {
+func (w *Watch) open(device string) (err error) {
+	w.fd, err = packetSocket(device)
+	return err
+}
+
+// packetSocket sees every packet of a device, and wakes ten times a second
+// when there is none.
+func packetSocket(device string) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	// Without the right to force it, the kernel's own limit has to do.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, watchBuffer)
 	}
 	index, err := ifindex(device)
+	if err == nil {
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000})
+	}
+	if err == nil {
+		all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL))
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index})
+	}
 	if err != nil {
-		return errors.Join(err, unix.Close(fd))
+		return -1, errors.Join(err, unix.Close(fd))
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
-		return errors.Join(err, unix.Close(fd))
-	}
-	all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
-		return errors.Join(err, unix.Close(fd))
-	}
-	w.fd = fd
-	return nil
+	return fd, nil
 }
 
 func ifindex(device string) (int, error) {
