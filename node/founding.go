@@ -23,6 +23,8 @@ type FoundConfig struct {
 	Egress   registry.EgressKind
 	Moving   []netip.Addr   // inside addresses that move with the pool parts
 	Prefixes []netip.Prefix // routes pushed to clients
+	DNS      []netip.Addr   // servers that clients resolve names by
+	Search   []string       // domains below which they look for short names
 	Suites   []esp.Suite    // ciphers that sessions may use, best first; none: any
 }
 
@@ -146,7 +148,8 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	f.Wraps[registry.RecoveryWrap], errs[3] = vault.Wrap(s.data, s.recovery.Public(), cluster)
 	f.Cluster = registry.Cluster{ID: cluster, Incarnation: 1, CA: s.authority.Certificate(), Pool: config.Pool, Egress: config.Egress,
 		Recovery: s.recovery.Public()}
-	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes}
+	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes,
+		DNS: config.DNS, Search: config.Search}
 	for _, suite := range config.Suites {
 		f.Policy.Suites = append(f.Policy.Suites, uint16(suite))
 	}

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/node/netstack"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/proxy"
+	"github.com/meshcrypt/meshcrypt/node/resolver"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -28,6 +31,7 @@ type rootless struct {
 	stack    *netstack.Stack
 	listener net.Listener
 	server   *proxy.Server // nil before the first welcome; owned by the client's loop
+	names    atomic.Pointer[resolver.Resolver]
 }
 
 // openRootless takes the port at once: what can fail fails before the login.
@@ -52,9 +56,10 @@ func (r *rootless) Up(leases []netip.Addr, update protocol.Update) error {
 	if err := r.stack.Configure(leases, update.Prefixes); err != nil {
 		return err
 	}
+	r.learnNames(update)
 	if r.server == nil {
 		r.server = proxy.Start(proxy.Config{
-			Listener: r.listener, Network: tunnelled{r.stack}, Credentials: r.config.Proxy.Credentials, Log: r.config.Log,
+			Listener: r.listener, Network: tunnelled{r}, Credentials: r.config.Proxy.Credentials, Log: r.config.Log,
 		})
 	}
 	return nil
@@ -74,21 +79,63 @@ func (r *rootless) close() error {
 	return err
 }
 
-// tunnelled is the proxy's way into the stack.
-type tunnelled struct{ stack *netstack.Stack }
+// learnNames has names resolved through the tunnel, by the servers that the
+// mesh pushed and no others.
+func (r *rootless) learnNames(update protocol.Update) {
+	names := &resolver.Resolver{Servers: update.DNS, Search: update.Search, Dial: r.dial}
+	if old := r.names.Swap(names); old != nil && slices.Equal(old.Servers, names.Servers) {
+		return
+	}
+	if len(names.Servers) == 0 {
+		r.config.Log.Info("the mesh pushed no DNS server: the proxy takes addresses only")
+	}
+	for _, server := range names.Servers {
+		if !r.stack.Reaches(server) {
+			r.config.Log.Warn("a pushed DNS server is in no pushed network", "server", server)
+		}
+	}
+}
 
-func (t tunnelled) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	c, err := t.stack.DialTCP(ctx, to)
+// dial is the resolver's way to its servers.
+func (r *rootless) dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
+	if network == "udp" {
+		return connected(r.stack.DialUDP(to))
+	}
+	return connected(r.stack.DialTCP(ctx, to))
+}
+
+// connected keeps a nil pointer from becoming a connection.
+func connected[C net.Conn](c C, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (t tunnelled) OpenUDP(v6 bool) (net.PacketConn, error) { return t.stack.OpenUDP(v6) }
+// tunnelled is the proxy's way into the stack.
+type tunnelled struct{ *rootless }
+
+func (t tunnelled) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	return connected(t.stack.DialTCP(ctx, to))
+}
+
+func (t tunnelled) OpenUDP(v6 bool) (net.PacketConn, error) {
+	socket, err := t.stack.OpenUDP(v6)
+	if err != nil {
+		return nil, err
+	}
+	return socket, nil
+}
 
 func (t tunnelled) Reaches(addr netip.Addr) bool { return t.stack.Reaches(addr) }
 
-func (t tunnelled) Lookup(context.Context, string) ([]netip.Addr, error) {
-	return nil, proxy.ErrNoNames
+func (t tunnelled) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	all, err := t.names.Load().Lookup(ctx, name)
+	switch {
+	case errors.Is(err, resolver.ErrNoServers):
+		err = proxy.ErrNoNames
+	case errors.Is(err, resolver.ErrNotFound), errors.Is(err, resolver.ErrName):
+		err = fmt.Errorf("%w: %w", proxy.ErrUnknownName, err)
+	}
+	return all, err
 }

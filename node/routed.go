@@ -37,6 +37,9 @@ func (r *routed) Up(leases []netip.Addr, update protocol.Update) (err error) {
 	if r.host != nil {
 		return r.host.Update(update.Prefixes)
 	}
+	if len(update.DNS) > 0 {
+		r.config.Log.Info("the mesh offers DNS; this host's resolver is left as it is", "servers", update.DNS, "search", update.Search)
+	}
 	if r.host, err = host.PrepareClient(host.ClientConfig{
 		TUN: r.config.TUN, Leases: leases, Prefixes: update.Prefixes,
 		Mark: host.DefaultMark, Table: host.DefaultTable,

@@ -82,11 +82,11 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 			return err
 		}
 	}
+	if config.Proxy != nil && f.proxy.listen == "" {
+		a.say("No root, so no TUN and no routes: programs enter the tunnel by the SOCKS5 and HTTP proxy on %s.", config.Proxy.Listen)
+	}
 	user, err := f.logIn(ctx, a, &config)
 	if err != nil {
-		return err
-	}
-	if config.Proxy, err = a.proxyConfig(f.proxy); err != nil {
 		return err
 	}
 	config.Ready = func() {
@@ -127,6 +127,9 @@ func (f connectFlags) config(ctx context.Context, args []string) (config node.Co
 		return config, err
 	}
 	if config.Suites, err = suites("--suite", f.suites); err != nil {
+		return config, err
+	}
+	if config.Proxy, err = f.proxy.config(); err != nil {
 		return config, err
 	}
 	if config.Profile, err = f.anchor(ctx, args); err != nil {

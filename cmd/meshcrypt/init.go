@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,13 +32,14 @@ part's inside address, and their connections survive a failing member.`
 const initExample = `  sudo meshcrypt init --run
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --push 10.20.0.0/16
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --egress masquerade
+  sudo meshcrypt init --inside-if eth1 --dns 10.20.0.53 --search corp.example
   sudo meshcrypt init --listen 0.0.0.0:6484 --advertise 203.0.113.7 --capacity 2`
 
 // initFlags are what init decides for the life of the mesh.
 type initFlags struct {
 	place                       placeFlags
 	pool, insideAddresses, push []string
-	suites                      []string
+	dns, search, suites         []string
 	egress, logLevel            string
 	run                         bool
 }
@@ -55,6 +57,8 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringVar(&f.egress, "egress", "routed", "how replies find back to clients: routed or masquerade")
 	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool")
 	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the network of --inside-if)")
+	flags.StringSliceVar(&f.dns, "dns", nil, "DNS servers that clients ask through the mesh, within a pushed prefix")
+	flags.StringSliceVar(&f.search, "search", nil, "domains below which clients look for short names")
 	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
 	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
 	logFlag(flags, &f.logLevel)
@@ -113,7 +117,25 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	} else {
 		config.Prefixes, err = prefixes("--push", f.push)
 	}
-	return config, err
+	if err != nil {
+		return config, err
+	}
+	return config, f.names(&config)
+}
+
+// names reads what clients are to resolve names by.
+func (f initFlags) names(config *node.FoundConfig) (err error) {
+	if config.DNS, err = addresses("--dns", f.dns); err != nil {
+		return err
+	}
+	for _, server := range config.DNS {
+		if !slices.ContainsFunc(config.Prefixes, func(p netip.Prefix) bool { return p.Contains(server) }) {
+			return usage("--push "+netip.PrefixFrom(server, server.BitLen()).String()+" as well",
+				"--dns %s: clients do not reach it, for no pushed prefix has it", server)
+		}
+	}
+	config.Search = f.search
+	return nil
 }
 
 // foundedReply is init's data.

@@ -21,14 +21,13 @@ func (f *proxyFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.authFile, "proxy-auth-file", "", "file with user:password that programs must give to the proxy")
 }
 
-// proxyConfig is nil where the host's own stack leads into the tunnel.
-func (a *app) proxyConfig(f proxyFlags) (*node.ProxyConfig, error) {
-	if f.listen == "" {
-		if !f.instead {
-			return nil, nil
-		}
+// config is nil where the host's own stack leads into the tunnel.
+func (f proxyFlags) config() (*node.ProxyConfig, error) {
+	switch {
+	case f.listen == "" && !f.instead:
+		return nil, nil
+	case f.listen == "":
 		f.listen = DefaultProxy
-		a.say("No root, so no TUN and no routes: programs enter the tunnel by the SOCKS5 and HTTP proxy on %s.", f.listen)
 	}
 	listen, err := netip.ParseAddrPort(f.listen)
 	if err != nil || listen.Port() == 0 {

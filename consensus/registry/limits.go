@@ -19,6 +19,8 @@ const (
 	MaxParts        = 64                     // parts of the pool
 	MaxPrefixes     = 64                     // pushed routes of a client or of the policy
 	MaxSuites       = 8                      // ciphers that the policy names
+	MaxDNS          = 3                      // DNS servers pushed to clients
+	MaxSearch       = 6                      // search domains pushed to clients
 	MaxSecrets      = 64                     // sealed secrets
 	MaxWraps        = 64                     // wraps of the data key: voters and recovery
 	MaxVoters       = 9                      // five by the operator's choice, and those that replace some

@@ -52,6 +52,7 @@ func (s *State) raiseHeadlessFloor() {
 // checked is the policy with its defaults filled in.
 func (p Policy) checked() (Policy, *Error) {
 	p.Prefixes, p.Suites = slices.Clone(p.Prefixes), slices.Clone(p.Suites)
+	p.DNS, p.Search = slices.Clone(p.DNS), slices.Clone(p.Search)
 	if p.Overload == "" {
 		p.Overload = OverloadAbsorb
 	}
@@ -71,6 +72,9 @@ func (p Policy) checked() (Policy, *Error) {
 	if err := checkSuites(p.Suites); err != nil {
 		return p, err
 	}
+	if err := checkNames(p.DNS, p.Search); err != nil {
+		return p, err
+	}
 	return p, checkPrefixes(p.Prefixes)
 }
 
@@ -88,7 +92,7 @@ func checkSuites(suites []uint16) *Error {
 }
 
 // newer reports whether the policy says what only version 3 of the codecs knows.
-func (p Policy) newer() bool { return len(p.Suites) > 0 }
+func (p Policy) newer() bool { return len(p.Suites)+len(p.DNS)+len(p.Search) > 0 }
 
 func (m Mode) valid() bool {
 	return slices.Contains([]Mode{ModeAuto, ModeBurst, ModePacket, ModeFlowlet, ModePin}, m)

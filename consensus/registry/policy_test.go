@@ -1,7 +1,10 @@
 package registry
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -137,5 +140,33 @@ func TestUpgradeOfPolicy(t *testing.T) {
 		if err != nil || c.PutPolicy.Policy.Headless != want {
 			t.Errorf("%q: %+v, %v", raw, c.PutPolicy, err)
 		}
+	}
+}
+
+// TestPolicyNames: so many servers and domains, and nothing that is none.
+func TestPolicyNames(t *testing.T) { // I10
+	f := newFixture(t)
+	put := func(p Policy) Command { return Command{PutPolicy: &PutPolicy{Policy: p}} }
+	servers, search := make([]netip.Addr, MaxDNS), make([]string, MaxSearch)
+	for i := range servers {
+		servers[i] = netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+	}
+	for i := range search {
+		search[i] = fmt.Sprintf("d%d.corp-1.example", i)
+	}
+	f.must(put(Policy{DNS: servers, Search: search}))
+	if got := f.s.Policy; !slices.Equal(got.DNS, servers) || !slices.Equal(got.Search, search) {
+		t.Errorf("%v, %v", got.DNS, got.Search)
+	}
+	for _, bad := range []Policy{
+		{DNS: append(slices.Clone(servers), servers[0])}, {Search: append(slices.Clone(search), "x.example")},
+		{DNS: []netip.Addr{{}}}, {DNS: []netip.Addr{netip.IPv4Unspecified()}}, {DNS: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}},
+		{Search: []string{""}}, {Search: []string{"a..b"}}, {Search: []string{"a b"}}, {Search: []string{strings.Repeat("a", 64)}},
+		{Search: []string{strings.Repeat("a.", 127)}},
+	} {
+		f.refuse(ErrInvalid, put(bad))
+	}
+	if !(Policy{DNS: servers}).newer() || !(Policy{Search: search}).newer() {
+		t.Error("an older replica would drop them")
 	}
 }

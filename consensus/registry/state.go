@@ -218,6 +218,9 @@ type Policy struct {
 	// Suites are the ciphers that sessions may use, best first, by MKA/1's numbers;
 	// empty: any, and the client's order counts.
 	Suites []uint16 `json:"suites,omitempty"`
+	// DNS and Search are what clients resolve names by.
+	DNS    []netip.Addr `json:"dns,omitempty"`
+	Search []string     `json:"search,omitempty"`
 }
 
 // Part is one part of the pool with its own moving inside address. The

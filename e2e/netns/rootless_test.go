@@ -4,6 +4,7 @@ package netns
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,13 +12,17 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 const proxyAt = "127.0.0.1:1080"
@@ -191,4 +196,177 @@ func (r *rootless) leaves() {
 	if out.Code != 0 || !ended || code != 0 {
 		r.t.Errorf("disconnect: exit %d, %s; the client: %d, %v", out.Code, out.Stderr, code, ended)
 	}
+}
+
+// zone is a DNS server at the destination that knows one name, by UDP, with
+// its TCP port closed.
+func (m *mesh) zone(name string) {
+	m.Helper()
+	var socket net.PacketConn
+	if err := m.dest.Do(func() (err error) {
+		socket, err = net.ListenPacket("udp", net.JoinHostPort(destination, "53"))
+		return err
+	}); err != nil {
+		m.Fatalf("%v", err)
+	}
+	m.Cleanup(func() { socket.Close() })
+	go func() {
+		b := make([]byte, 1500)
+		for {
+			n, from, err := socket.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if answer := nameAnswer(b[:n], name); answer != nil {
+				socket.WriteTo(answer, from)
+			}
+		}
+	}()
+}
+
+// nameAnswer answers one query; nil is silence.
+func nameAnswer(query []byte, name string) []byte {
+	var d dnsmessage.Message
+	if d.Unpack(query) != nil || len(d.Questions) != 1 {
+		return nil
+	}
+	d.Response, d.Additionals = true, nil
+	switch q := d.Questions[0]; {
+	case q.Name.String() != name+".":
+		d.RCode = dnsmessage.RCodeNameError
+	case q.Type == dnsmessage.TypeA:
+		d.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 1},
+			Body:   &dnsmessage.AResource{A: netip.MustParseAddr(destination).As4()},
+		}}
+	}
+	answer, err := d.Pack()
+	if err != nil {
+		return nil
+	}
+	return answer
+}
+
+// TestRootlessNames: the mesh pushes a DNS server inside and a search domain;
+// the proxy resolves by it, and a program asks it itself by UDP ASSOCIATE.
+func TestRootlessNames(t *testing.T) {
+	const name = "web.corp.example"
+	m := newMesh(t, 1)
+	m.watch("client")
+	m.zone(name)
+	m.nodes[0].start(m.initArgs("--run", "--dns", destination, "--search", "corp.example")...)
+	m.ready(1)
+	r := m.connectRootless()
+	_, want := m.web(1_000_000)
+	begin := time.Now()
+	for _, proxy := range []string{"socks5h://" + proxyAt, "http://" + proxyAt} {
+		for _, host := range []string{name, "web"} {
+			if sum, n, err := r.curl(proxy, "http://"+host+"/"); err != nil || sum != want {
+				t.Errorf("%s by %s: %d bytes, %v", host, proxy, n, err)
+			}
+			t.Logf("%s by %s after %v", host, proxy, time.Since(begin).Round(time.Millisecond))
+		}
+		if _, _, err := r.curl(proxy, "http://nowhere.corp.example/"); err == nil {
+			t.Errorf("a name that does not exist was reached by %s", proxy)
+		}
+	}
+	if err := r.askByUDP(name); err != nil {
+		t.Error(err)
+	}
+}
+
+// askByUDP sends a DNS query by a SOCKS5 association, as a program would.
+func (r *rootless) askByUDP(name string) error {
+	query := dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true}, Questions: []dnsmessage.Question{{
+		Name: dnsmessage.MustNewName(name + "."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+	packed, err := query.Pack()
+	if err != nil {
+		return err
+	}
+	return r.client.Do(func() error {
+		control, err := net.Dial("tcp", proxyAt)
+		if err != nil {
+			return err
+		}
+		defer control.Close()
+		control.SetDeadline(time.Now().Add(10 * time.Second))
+		control.Write([]byte{5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0})
+		answer := make([]byte, 2+10)
+		if _, err := io.ReadFull(control, answer); err != nil || answer[3] != 0 {
+			return fmt.Errorf("associate: % x, %w", answer, err)
+		}
+		at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte(answer[6:10])), binary.BigEndian.Uint16(answer[10:])))
+		socket, err := net.DialUDP("udp", nil, at)
+		if err != nil {
+			return err
+		}
+		defer socket.Close()
+		socket.SetDeadline(time.Now().Add(10 * time.Second))
+		head := append([]byte{0, 0, 0, 1}, netip.MustParseAddr(destination).AsSlice()...)
+		socket.Write(append(append(head, 0, 53), packed...))
+		b := make([]byte, 1500)
+		n, err := socket.Read(b)
+		if err != nil || n < 10 {
+			return fmt.Errorf("by UDP: %d bytes, %w", n, err)
+		}
+		var said dnsmessage.Message
+		if err := said.Unpack(b[10:n]); err != nil || said.ID != 7 || len(said.Answers) != 1 {
+			return fmt.Errorf("by UDP: %v, %w", said, err)
+		}
+		return nil
+	})
+}
+
+// TestRootlessKill: an agent dies by kill -9 in the middle of a sprayed
+// download by SOCKS5: the connection stays and the hash is right.
+func TestRootlessKill(t *testing.T) {
+	m := newMesh(t, 4)
+	m.watch("client")
+	m.up()
+	r := m.connectRootless("--slice-mode", "burst")
+	m.slices(3)
+	const size = 400_000_000
+	url, want := m.web(size)
+	type result struct {
+		sum string
+		n   int64
+		err error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		sum, n, err := r.curl("socks5h://"+proxyAt, "--limit-rate", "80M", url)
+		ended <- result{sum, n, err}
+	}()
+	m.Until("the download is under way", 10*time.Second, func() error {
+		if s, err := m.session(); err != nil || carried(s) < 40<<20 {
+			return fmt.Errorf("%d bytes: %w", carried(s), err)
+		}
+		return nil
+	})
+	use, err := m.rolesInUse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slice := range use.session.Slices {
+		if slice.State == "up" && slice.Agent != use.gateway && slice.Agent != use.session.Egress {
+			m.node(slice.Agent).process.Kill()
+			t.Logf("killed %s of %v", slice.Agent, use)
+			break
+		}
+	}
+	got := <-ended
+	if got.err != nil || got.sum != want {
+		t.Errorf("%d bytes of %d, hash %.16s, want %.16s: %v", got.n, size, got.sum, want, got.err)
+	}
+	if s, err := m.session(); err != nil || s.ID != use.session.ID {
+		t.Errorf("the session did not survive: %v, %v", s.ID, err)
+	}
+}
+
+// carried is what the agents sent to the client.
+func carried(s control.Session) (bytes uint64) {
+	for _, slice := range s.Slices {
+		bytes += slice.Out
+	}
+	return bytes
 }

@@ -273,9 +273,17 @@ func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []proto
 			return
 		}
 		w.Leases, w.Mode, w.Headless = live.Leases, live.Mode, s.Headless()
-		w.Update = protocol.Update{Gateways: gateways(s, c.entered), Prefixes: prefixes(s, live.Client)}
+		w.Update = update(s, c, live.Client)
 	})
 	return w
+}
+
+// update is what a client is to know of the mesh.
+func update(s *registry.State, c *clientStream, client string) protocol.Update {
+	return protocol.Update{
+		Gateways: gateways(s, c.entered), Prefixes: prefixes(s, client),
+		DNS: s.Policy.DNS, Search: s.Policy.Search,
+	}
 }
 
 // prefixes are the routes pushed to a client: its own, or the policy's.

@@ -142,8 +142,8 @@ func (a *Arbiter) pushGateways() {
 	for _, c := range a.clients {
 		a.config.Store.View(func(s *registry.State) {
 			if live := s.Sessions[c.session]; live != nil {
-				c.say(&protocol.Client{Update: &protocol.Update{
-					Gateways: gateways(s, c.entered), Prefixes: prefixes(s, live.Client)}})
+				pushed := update(s, c, live.Client)
+				c.say(&protocol.Client{Update: &pushed})
 			}
 		})
 	}

@@ -64,6 +64,9 @@ type Welcome struct {
 type Update struct {
 	Gateways []netip.AddrPort `json:"gateways"`
 	Prefixes []netip.Prefix   `json:"prefixes"`
+	// DNS and Search are what names are resolved by, through the tunnel.
+	DNS    []netip.Addr `json:"dns,omitempty"`
+	Search []string     `json:"search,omitempty"`
 }
 
 // SliceOffer is a slice granted to an agent, with what the client needs for
