@@ -18,6 +18,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -117,7 +118,7 @@ func (c *connection) newClient() (*client.Client, error) {
 	return client.New(client.Config{
 		Suites:  suites,
 		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
-		Engine: c.engine, Host: c.user, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
+		Engine: c.engine, Host: c.user, Network: c, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
 		Mark: c.user.mark(), Ready: c.config.Ready,
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,
 	})
@@ -132,6 +133,14 @@ func (c *connection) openSocket() (link.Socket, error) {
 	}
 	return sockets[0], nil
 }
+
+// Watch implements client.Network.
+func (c *connection) Watch(ctx context.Context, changed func()) error {
+	return host.WatchNetwork(ctx, changed)
+}
+
+// ExitTo implements client.Network.
+func (c *connection) ExitTo(to netip.Addr) host.Exit { return host.ExitTo(to, c.user.mark()) }
 
 // close gives the host back after a clean stop.
 func (c *connection) close() error { return errors.Join(c.engine.Close(), c.user.close()) }

@@ -107,11 +107,11 @@ func (e acceptPart) apply(a *Agent) {
 		return
 	}
 	if keys != nil {
-		path, _ := s.pair.Path()
-		if s.next, err = a.newPair(s, *keys, path); err != nil {
+		if s.next, err = a.newPair(s, *keys); err != nil {
 			a.config.Log.Error("slice not rekeyed", "error", err)
 			return
 		}
+		s.next.FollowFrom(s.pair)
 		a.slices.bySPI[s.next.In.SPI()] = s
 		a.dirty = true
 		a.publishIfDirty()

@@ -9,11 +9,11 @@ import (
 
 // ReceiveMarked is the packet engine's callback for marked datagrams: Accepts
 // of clients, probes of nodes, verdicts that agents pass on. It copies, enqueues and returns.
-func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
+func (a *Agent) ReceiveMarked(from link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
 	var e event
 	switch m.Type {
 	case dataplane.MarkerAccept:
-		a.receiveAccept(path, m.SPI, datagram)
+		a.receiveAccept(from, path, m.SPI, datagram)
 		return
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
 		e = nodeDatagram{append([]byte(nil), datagram...)}
@@ -30,13 +30,13 @@ func (a *Agent) ReceiveMarked(_ link.Socket, path link.Path, m dataplane.Marker,
 
 // receiveAccept lets a stranger's datagram wait, if there is room, and costs
 // nothing else: it may be one of very many.
-func (a *Agent) receiveAccept(path link.Path, spi uint32, datagram []byte) {
+func (a *Agent) receiveAccept(from link.Socket, path link.Path, spi uint32, datagram []byte) {
 	if len(a.outside) == cap(a.outside) {
 		a.rejects.count("accept-queue-full")
 		return
 	}
 	select {
-	case a.outside <- accepted{path, spi, append([]byte(nil), datagram...)}:
+	case a.outside <- accepted{from, path, spi, append([]byte(nil), datagram...)}:
 	default:
 		a.rejects.count("accept-queue-full")
 	}

@@ -174,6 +174,7 @@ func (a *Agent) takeRevoke(m *protocol.Revoke) {
 
 // accepted is a client's M4, received by the packet engine on the outer socket.
 type accepted struct {
+	from     link.Socket
 	path     link.Path
 	spi      uint32
 	datagram []byte
@@ -198,16 +199,17 @@ func (e accepted) apply(a *Agent) {
 		return
 	}
 	if keys != nil {
-		if s.pair, err = a.newPair(s, *keys, e.path); err != nil {
+		if s.pair, err = a.newPair(s, *keys); err != nil {
 			a.config.Log.Error("slice not keyed", "error", err)
 			return
 		}
+		s.pair.SetWay(e.from, e.path)
 		s.since = now
 		a.dirty = true
 		a.publishIfDirty() // the client may send as soon as it sees the Confirm
 	}
 	s.confirmedAt = now
-	if err := a.config.Outer.Send(confirm, len(confirm), e.path); err != nil {
+	if err := e.from.Send(confirm, len(confirm), e.path); err != nil {
 		a.config.Log.Debug("confirm not sent", "error", err)
 	}
 }
@@ -219,7 +221,7 @@ func (s *slice) answered(now time.Duration) bool {
 }
 
 // newPair turns agreed keys into an SA pair for the engine, and wipes them.
-func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pair, error) {
+func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 	defer keys.Wipe()
 	if log := a.config.KeyLog; log != nil {
 		log(keys.SPIIn, keys.In)
@@ -242,7 +244,6 @@ func (a *Agent) newPair(s *slice, keys mka.Keys, path link.Path) (*dataplane.Pai
 	}
 	key := s.key
 	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
-	pair.SetPath(path)
 	return pair, nil
 }
 

@@ -42,7 +42,7 @@ func TestRepeatedAccept(t *testing.T) {
 	repeated := uint64(0)
 	again := func(answered bool) {
 		t.Helper()
-		f.do(accepted{link.Path{Remote: outer(9)}, c.grant.SPI, c.accept})
+		f.do(accepted{f.Agent.config.Outer, link.Path{Remote: outer(9)}, c.grant.SPI, c.accept})
 		if !answered {
 			repeated++
 		}

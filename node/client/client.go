@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -22,6 +23,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/slicing"
@@ -58,6 +60,8 @@ type Config struct {
 	Suites []esp.Suite
 	Engine *dataplane.Engine
 	Host   Host
+	// Network is watched for changes; nil leaves them to silence.
+	Network Network
 	// Open makes the socket of one slice; each agent gets its own source port.
 	Open   func() (link.Socket, error)
 	Ledger esp.Ledger // nil in production
@@ -96,8 +100,10 @@ type Client struct {
 	session   *session // nil before the first welcome
 	slices    map[sliceKey]*slice
 	gateways  gatewayList
-	control   *controlState // nil while no arbiter is heard
-	redial    chan bool     // asks the dialer to hurry; true through another gateway
+	control   *controlState                      // nil while no arbiter is heard
+	redial    chan bool                          // asks the dialer to hurry; true through another gateway
+	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
+	exit      host.Exit                          // to the gateway in use, as last seen
 	wordAt    time.Duration
 	stood     bool // this process stood still for long since that word
 	outdated  bool // a connection under way may have named slices that are gone
@@ -160,10 +166,16 @@ func (c *Client) Run(ctx context.Context) error {
 		defer close(dialed)
 		c.keepControl(dialCtx)
 	}()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		c.watchNetwork(dialCtx)
+	}()
 	err := c.loop(ctx)
 	c.sayBye(err)
 	stop()
 	c.drain(dialed)
+	c.drain(watched)
 	c.closeSlices()
 	return err
 }
@@ -197,11 +209,11 @@ func (c *Client) turn(e event) {
 	e.apply(c)
 }
 
-// drain keeps the queue moving until the dialer has ended.
-func (c *Client) drain(dialed chan struct{}) {
+// drain keeps the queue moving until one who fills it has ended.
+func (c *Client) drain(ended chan struct{}) {
 	for {
 		select {
-		case <-dialed:
+		case <-ended:
 			return
 		case <-c.events:
 		}
@@ -220,6 +232,7 @@ func (c *Client) tick() {
 	now := c.config.Now()
 	c.tickAt = now
 	c.superviseEngine(now)
+	c.superviseNetwork()
 	c.superviseKeys(now)
 	c.superviseAccepts(now)
 	c.superviseLiveness(now)

@@ -163,6 +163,7 @@ func writeOutbox(ctx context.Context, s *controlState) {
 func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*controlState, Binding, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
+	c.dialing.Store(&cancel)
 	var peer pki.Peer
 	check := func(raw [][]byte) (err error) {
 		peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())

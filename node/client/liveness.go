@@ -96,7 +96,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 		}
 	}
 	switch {
-	case len(silent) == 0:
+	case len(silent) == 0, c.stranded():
 	case witness != nil:
 		c.condemn(silent, witness)
 	case len(silent) == len(judged):
@@ -158,6 +158,7 @@ func (c *Client) condemn(silent []*slice, living *slice) {
 func (c *Client) leaveGateway(now time.Duration) {
 	old := c.gateways.at(c.gateways.current)
 	c.gateways.current++
+	c.notice()
 	next := c.gateways.at(c.gateways.current)
 	c.config.Log.Warn("gateway is silent", "gateway", old, "next", next)
 	c.moveTo(next, now)
@@ -172,6 +173,7 @@ func (c *Client) leaveGateway(now time.Duration) {
 func (c *Client) adoptGateways(all []netip.AddrPort, now time.Duration) {
 	old := c.gateways.at(c.gateways.current)
 	c.gateways.replace(all)
+	c.notice()
 	if next := c.gateways.at(c.gateways.current); next != old {
 		c.config.Log.Info("gateway changed", "gateway", old, "next", next)
 		c.moveTo(next, now)

@@ -64,6 +64,7 @@ func (e welcomed) apply(c *Client) {
 	if first {
 		c.gateways.replace(e.welcome.Update.Gateways)
 		c.useGateway(e.s.gateway)
+		c.notice()
 	} else {
 		c.adoptGateways(e.welcome.Update.Gateways, now)
 	}

@@ -18,7 +18,7 @@ func (nowhere) Write([][]byte) error              { return nil }
 // outRig is a worker that seals to nowhere, and a 64 KB run for it.
 func outRig(t testing.TB) (o *outbound, h tun.VnetHeader, load func() []byte) {
 	p, _, _ := testPair(t)
-	p.Socket = nowhere{}
+	p.SetWay(nowhere{}, link.Path{Remote: addrPort("192.0.2.1:6484")})
 	e := testEngine(t, Config{})
 	e.Publish(clientTable(p))
 	o = outboundWorker(e)

@@ -2,8 +2,6 @@ package dataplane
 
 import (
 	"encoding/binary"
-
-	"github.com/meshcrypt/meshcrypt/mesh/link"
 )
 
 // A packet that one datagram does not carry, though the session's MTU promises
@@ -20,7 +18,7 @@ const (
 
 // halve puts both halves of a packet into the batch, alone, so that their
 // numbers follow each other.
-func (v *oversize) halve(b *batch, p *Pair, path *link.Path, packet []byte, in *inner) {
+func (v *oversize) halve(b *batch, p *Pair, way *way, packet []byte, in *inner) {
 	b.flush()
 	packet = packet[:in.total]
 	at := (len(packet) + 1) / 2
@@ -29,8 +27,8 @@ func (v *oversize) halve(b *batch, p *Pair, path *link.Path, packet []byte, in *
 	putPart(second, len(packet)-at, packet[at:])
 	v.ledger.take(PortPiece, 1)
 	v.ledger.decide(2)
-	b.add(p, path, first, nextAggfrag, in.tos)
-	b.add(p, path, second, nextAggfrag, in.tos)
+	b.add(p, way, first, nextAggfrag, in.tos)
+	b.add(p, way, second, nextAggfrag, in.tos)
 	b.flush()
 }
 

@@ -128,24 +128,24 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 	if reason := p.admitOut(&w.inner); reason != Pass {
 		return reason
 	}
-	path := p.path.Load()
+	way := p.way.Load()
 	switch {
 	case p.Out == nil:
 		return DropEarly
 	case p.Over(w.now):
 		return DropExhausted
-	case path == nil || p.Socket == nil:
+	case way == nil || way.socket == nil:
 		return DropNoPath
 	}
 	w.merge.flush()
 	p.lastSent.Store(w.now)
 	mtu, limit := p.Sizes()
 	if len(packet) > limit {
-		return w.large.send(&w.batch, p, path, packet, &w.inner, w.now)
+		return w.large.send(&w.batch, p, way, packet, &w.inner, w.now)
 	}
 	clampMSS(packet, &w.inner, min(mtu, limit))
 	w.ledger.decide(1)
-	w.batch.add(p, path, packet, w.inner.next(), w.inner.tos)
+	w.batch.add(p, way, packet, w.inner.next(), w.inner.tos)
 	return Pass
 }
 
@@ -167,7 +167,7 @@ type batch struct {
 	ledger  *ledger
 	slab    []byte
 	pair    *Pair
-	path    *link.Path
+	way     *way
 	tos     uint8
 	packets [link.MaxSegments][]byte
 	nexts   [link.MaxSegments]byte
@@ -178,14 +178,14 @@ type batch struct {
 }
 
 // add takes one packet, after sending what it cannot travel with.
-func (b *batch) add(p *Pair, path *link.Path, packet []byte, next, tos uint8) {
+func (b *batch) add(p *Pair, way *way, packet []byte, next, tos uint8) {
 	size := esp.SealedLen(len(packet))
-	if b.count > 0 && (p != b.pair || path != b.path || tos != b.tos || b.short || size > b.segment ||
+	if b.count > 0 && (p != b.pair || way != b.way || tos != b.tos || b.short || size > b.segment ||
 		b.count == len(b.packets) || (b.count+1)*b.segment > link.MaxTrain) {
 		b.flush()
 	}
 	if b.count == 0 {
-		b.pair, b.path, b.tos, b.segment, b.short = p, path, tos, size, false
+		b.pair, b.way, b.tos, b.segment, b.short = p, way, tos, size, false
 	}
 	b.packets[b.count], b.nexts[b.count] = packet, next
 	b.count++
@@ -220,9 +220,9 @@ func (b *batch) send(n int) Reason {
 		copy(frame[esp.PayloadOffset:], packet)
 		used += len(b.pair.Out.Seal(frame, len(packet), b.nexts[i], counter+uint64(i)))
 	}
-	along := *b.path
+	along := b.way.path
 	along.TOS = b.tos
-	if err := b.pair.Socket.Send(b.slab[:used], b.segment, along); err != nil {
+	if err := b.way.socket.Send(b.slab[:used], b.segment, along); err != nil {
 		return DropSend
 	}
 	return Pass

@@ -180,10 +180,10 @@ func (w *inbound) open(d []byte) Reason {
 	}
 	p.lastHeard.Store(w.now)
 	if advanced {
-		p.follow(&w.path)
+		w.follow(p)
 	}
 	if next == nextDummy {
-		if p.Control != nil {
+		if !w.roaming(p, payload) && p.Control != nil {
 			p.Control(payload)
 		}
 		w.ledger.consume(PortControl, 1)

@@ -40,6 +40,12 @@ const (
 	// KeyLife is how long the keys of one pair may be used, at both ends
 	// (design 5: hard 15 minutes); the owner sets Pair.Ends by it.
 	KeyLife = 15 * time.Minute
+	// ChallengeInterval is the least time between two challenges on one pair.
+	ChallengeInterval = 20 * time.Millisecond
+	// prefixIPv4 and prefixIPv6 are how much of an address stays when a peer
+	// is given another one in its network, or behind its NAT.
+	prefixIPv4 = 24
+	prefixIPv6 = 48
 	// ViolationInterval is the least time between two reports of the same
 	// reason by one worker.
 	ViolationInterval = time.Second

@@ -108,8 +108,8 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 	if reason := p.admitOut(&r.inner); reason != Pass {
 		return reason
 	}
-	path := p.path.Load()
-	if path == nil || p.Socket == nil {
+	way := p.way.Load()
+	if way == nil || way.socket == nil {
 		return DropNoPath
 	}
 	if p.Out == nil {
@@ -121,15 +121,15 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 	p.lastSent.Store(now)
 	mtu, limit := p.Sizes()
 	if r.length() > limit {
-		return o.sealLarge(p, path, mtu, now)
+		return o.sealLarge(p, way, mtu, now)
 	}
 	if r.single {
 		clampMSS(r.packet, &r.inner, min(mtu, limit))
 	}
-	along := *path
+	along := way.path
 	along.TOS = r.tos
 	for r.left() > 0 {
-		if reason := o.sealTrain(p, along); reason != Pass {
+		if reason := o.sealTrain(p, way.socket, along); reason != Pass {
 			return reason
 		}
 	}
@@ -138,7 +138,7 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 
 // sealLarge sends what is left of a run whose packets are too large for one
 // datagram, piece by piece, or refuses it by its first packet.
-func (o *outbound) sealLarge(p *Pair, path *link.Path, mtu int, now int64) Reason {
+func (o *outbound) sealLarge(p *Pair, way *way, mtu int, now int64) Reason {
 	r := &o.run
 	if o.batch.slab == nil {
 		o.batch.slab = make([]byte, slabBytes)
@@ -151,7 +151,7 @@ func (o *outbound) sealLarge(p *Pair, path *link.Path, mtu int, now int64) Reaso
 			in.total = r.cut(o.large.room())
 			packet = o.large.packet[:in.total]
 		}
-		reason := o.large.send(&o.batch, p, path, packet, &in, now)
+		reason := o.large.send(&o.batch, p, way, packet, &in, now)
 		if reason != Pass {
 			o.ledger.drop(reason, 1)
 		}
@@ -163,7 +163,7 @@ func (o *outbound) sealLarge(p *Pair, path *link.Path, mtu int, now int64) Reaso
 }
 
 // sealTrain cuts, seals and sends one train of equal datagrams.
-func (o *outbound) sealTrain(p *Pair, path link.Path) Reason {
+func (o *outbound) sealTrain(p *Pair, socket link.Socket, path link.Path) Reason {
 	r := &o.run
 	length := r.length()
 	segment := esp.SealedLen(length)
@@ -179,7 +179,7 @@ func (o *outbound) sealTrain(p *Pair, path link.Path) Reason {
 	o.ledger.decide(n)
 	train := o.sealInto(p, counter, n)
 	p.out.add(n, bytes)
-	o.send(p.Socket, train, segment, path, PortOuter, n)
+	o.send(socket, train, segment, path, PortOuter, n)
 	return Pass
 }
 

@@ -3,7 +3,6 @@ package dataplane
 import (
 	"encoding/binary"
 
-	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
@@ -50,19 +49,19 @@ func (v *oversize) room() []byte {
 
 // send puts the pieces of one packet into the batch and sends them. A reason
 // counts for the packet.
-func (v *oversize) send(b *batch, p *Pair, path *link.Path, packet []byte, in *inner, now int64) Reason {
+func (v *oversize) send(b *batch, p *Pair, way *way, packet []byte, in *inner, now int64) Reason {
 	mtu, limit := p.Sizes()
 	v.room()
 	switch {
 	case in.total <= mtu && partHeader+(in.total+1)/2 <= limit:
-		v.halve(b, p, path, packet, in)
+		v.halve(b, p, way, packet, in)
 	case refusable(packet, in):
 		if in.total > mtu && v.refusals.spend(now) {
 			v.refuse(p, packet, in, mtu)
 		}
 		return DropTooBig
 	default:
-		return v.fragments(b, p, path, packet, in, min(mtu, limit))
+		return v.fragments(b, p, way, packet, in, min(mtu, limit))
 	}
 	return Pass
 }
@@ -88,7 +87,7 @@ func (v *oversize) refuse(p *Pair, packet []byte, in *inner, mtu int) {
 }
 
 // fragments sends a packet in pieces of at most so many bytes.
-func (v *oversize) fragments(b *batch, p *Pair, path *link.Path, packet []byte, in *inner, most int) Reason {
+func (v *oversize) fragments(b *batch, p *Pair, way *way, packet []byte, in *inner, most int) Reason {
 	b.flush()
 	used, sent := 0, 0
 	for f := newFragmenter(packet, in, most); f.more(); sent++ {
@@ -100,7 +99,7 @@ func (v *oversize) fragments(b *batch, p *Pair, path *link.Path, packet []byte, 
 			v.ledger.take(PortPiece, 1)
 		}
 		v.ledger.decide(1)
-		b.add(p, path, v.pieces[used:used+n:used+n], nextIPv4, in.tos)
+		b.add(p, way, v.pieces[used:used+n:used+n], nextIPv4, in.tos)
 		used += n
 	}
 	b.flush()

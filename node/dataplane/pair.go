@@ -31,13 +31,14 @@ type Pair struct {
 	// Agent says that this end is the agent: the lease is at the far end, and
 	// the path follows the peer.
 	Agent bool
-	// Socket sends to the peer.
+	// Socket sends to the peer, unless SetWay named another.
 	Socket link.Socket
 	// Control takes authenticated control messages. It must not block, and
 	// must not keep the payload.
 	Control func(payload []byte)
 
-	path      atomic.Pointer[link.Path]
+	way       atomic.Pointer[way]
+	asked     atomic.Int64              // clock of the last challenge, see roam.go
 	onward    [2]atomic.Pointer[Onward] // by family
 	sizes     atomic.Uint32             // MTU 16, limit 16, see oversize.go
 	lastHeard atomic.Int64
@@ -72,17 +73,26 @@ func (p *Pair) Counters() PairCounters {
 	}
 }
 
+// way is how packets reach the peer: out of which socket, and along which path.
+type way struct {
+	socket link.Socket
+	path   link.Path
+}
+
 // Path is where packets for the peer go; false when nothing is known.
 func (p *Pair) Path() (link.Path, bool) {
-	if path := p.path.Load(); path != nil {
-		return *path, true
+	if w := p.way.Load(); w != nil {
+		return w.path, true
 	}
 	return link.Path{}, false
 }
 
-// SetPath sets the way to the peer: the gateway in use at a client, a first
-// guess at an agent.
-func (p *Pair) SetPath(path link.Path) { p.path.Store(&path) }
+// SetPath sets the way to the peer out of the pair's own socket: the gateway
+// in use at a client, a first guess at an agent.
+func (p *Pair) SetPath(path link.Path) { p.SetWay(p.Socket, path) }
+
+// SetWay sets the way to the peer out of a certain socket.
+func (p *Pair) SetWay(socket link.Socket, path link.Path) { p.way.Store(&way{socket, path}) }
 
 // SetOnward makes opened packets of one family go to the session's egress; nil
 // to the TUN.
@@ -116,8 +126,12 @@ func (p *Pair) sendControl(payload []byte, most int) error {
 	if len(payload) > most {
 		return ErrTooLong
 	}
-	path := p.path.Load()
-	if path == nil {
+	return p.sendAlong(p.way.Load(), payload)
+}
+
+// sendAlong sends a control message along a way that need not be the pair's own.
+func (p *Pair) sendAlong(w *way, payload []byte) error {
+	if w == nil || w.socket == nil {
 		return ErrNoPath
 	}
 	counter, err := p.Out.Reserve(1, len(payload))
@@ -127,18 +141,11 @@ func (p *Pair) sendControl(payload []byte, most int) error {
 	frame := make([]byte, esp.SealedLen(len(payload)))
 	copy(frame[esp.PayloadOffset:], payload)
 	frame = p.Out.Seal(frame, len(payload), nextDummy, counter)
-	return p.Socket.Send(frame, len(frame), *path)
+	return w.socket.Send(frame, len(frame), w.path)
 }
 
 // Over reports whether the time of the pair's keys has ended.
 func (p *Pair) Over(now int64) bool { return p.Ends != 0 && now >= p.Ends }
-
-// follow makes the path that of the packet which moved the window's right edge.
-func (p *Pair) follow(path *link.Path) {
-	if old := p.path.Load(); p.Agent && (old == nil || *old != *path) {
-		p.SetPath(*path)
-	}
-}
 
 // leased reports whether the address is one of the session's own.
 func (p *Pair) leased(a netip.Addr) bool {

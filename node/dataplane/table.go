@@ -106,7 +106,7 @@ func (t *Table) Heard(most int) []netip.Addr {
 	}
 	var all []netip.Addr
 	for _, p := range t.In {
-		if path := p.path.Load(); path != nil && p.LastHeard() != 0 {
+		if path, ok := p.Path(); ok && p.LastHeard() != 0 {
 			all = append(all, path.Remote.Addr())
 		}
 	}

@@ -13,6 +13,9 @@ const (
 	MaxHeld = 64
 	// MaxHidden is the largest number of parts a node hides behind addresses.
 	MaxHidden = 256
+	// SettleTime is how long changes of the network are gathered before a
+	// watcher hears of them.
+	SettleTime = 100 * time.Millisecond
 	// maxNameLen is the length of an interface name, IFNAMSIZ less its zero.
 	maxNameLen = 15
 	// maxJournal bounds the state file.

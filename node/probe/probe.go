@@ -22,6 +22,8 @@ const (
 	// KindPadded and KindPaddedReply measure the path's MTU, see Padded.
 	KindPadded      = 8
 	KindPaddedReply = 9
+	KindSeen        = 16
+	KindSeenEcho    = 17
 )
 
 // Verdict is what an agent says of its own plaintext path.

@@ -147,6 +147,10 @@ func FuzzControl(f *testing.F) {
 	reply, _ := Answer(Ask(1, time.Second), PathGood, 9)
 	f.Add(reply)
 	f.Add(VerdictBody(1, 2))
+	challenge := Seen(netip.MustParseAddrPort("198.51.100.7:40000"))
+	echo, _ := EchoSeen(challenge)
+	f.Add(challenge)
+	f.Add(echo)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if reply, ok := Answer(b, PathGood, 9); ok {
 			if r, ok := ParseReply(reply); !ok || !bytes.Equal(Ask(r.Sequence, r.Sent), b) {
@@ -161,5 +165,27 @@ func FuzzControl(f *testing.F) {
 		if number, epoch, ok := ParseVerdict(b); ok && !bytes.Equal(VerdictBody(number, epoch), b) {
 			t.Fatalf("%x", b)
 		}
+		if at, ok := ParseSeenEcho(b); ok {
+			if again, ok := EchoSeen(Seen(at)); !ok || !bytes.Equal(again, b) {
+				t.Fatalf("%x came back as %x", b, again)
+			}
+		}
 	})
+}
+
+// TestSeen: a challenge comes back with the address that was in it.
+func TestSeen(t *testing.T) {
+	for _, text := range []string{"198.51.100.7:40000", "[2001:db8::7]:1"} {
+		at := netip.MustParseAddrPort(text)
+		echo, ok := EchoSeen(Seen(at))
+		if got, read := ParseSeenEcho(echo); !ok || !read || got != at {
+			t.Errorf("%v became %v, %v, %v", at, got, ok, read)
+		}
+		if _, ok := ParseSeenEcho(Seen(at)); ok {
+			t.Error("a challenge counts as its echo")
+		}
+		if _, ok := EchoSeen(echo); ok {
+			t.Error("an echo is echoed")
+		}
+	}
 }

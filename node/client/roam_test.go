@@ -1,0 +1,83 @@
+package client
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/node/host"
+)
+
+// around is a host's network that the test changes.
+type around struct{ exit host.Exit }
+
+func (a *around) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
+func (a *around) ExitTo(netip.Addr) host.Exit               { return a.exit }
+
+// inNetwork gives the client a session in a network of its own.
+func (f *fixture) inNetwork() *around {
+	a := &around{host.Exit{Device: 2, Source: netip.MustParseAddr("198.51.100.7")}}
+	f.config.Network, f.session, f.exit = a, &session{}, a.exit
+	return a
+}
+
+// TestNetworkChanges: every SA speaks at once by the new way; what did not
+// change costs nothing.
+func TestNetworkChanges(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	network, slices := f.inNetwork(), []*slice{f.slice(0, 1), f.slice(1, 1)}
+	networkChanged{}.apply(f.Client)
+	for _, s := range slices {
+		if n := len(f.arrived(0, s)); n != 0 {
+			t.Errorf("slice %d sent %d packets though nothing changed", s.key.number, n)
+		}
+	}
+	network.exit.Device = 3
+	networkChanged{}.apply(f.Client)
+	for _, s := range slices {
+		if n := len(f.arrived(0, s)); n != 1 {
+			t.Errorf("slice %d sent %d packets by the new way, want 1", s.key.number, n)
+		}
+		if path, _ := s.pair.Path(); path.Remote != gatewayAddr(0) {
+			t.Errorf("slice %d left its gateway for %v", s.key.number, path.Remote)
+		}
+	}
+}
+
+// TestNoNetwork: silence says nothing about the gateway while no packet can
+// leave; the client stays, and speaks as soon as there is a way again.
+func TestNoNetwork(t *testing.T) {
+	f := newFixture(t)
+	network, s := f.inNetwork(), f.slice(0, 1)
+	was := network.exit
+	network.exit = host.Exit{}
+	networkChanged{}.apply(f.Client)
+	f.ask(s, f.config.Now())
+	f.advance(3000 * ms)
+	if path, _ := s.pair.Path(); path.Remote != gatewayAddr(0) || s.condemned {
+		t.Errorf("path %v, condemned %v", path.Remote, s.condemned)
+	}
+	f.arrived(0, s)
+	network.exit = was
+	f.superviseNetwork()
+	if n := len(f.arrived(0, s)); n != 1 {
+		t.Errorf("%d packets by the new way, want 1", n)
+	}
+	if other := <-f.redial; other {
+		t.Error("redials through another gateway")
+	}
+}
+
+// TestDialOfTheOldNetworkIsAbandoned: it would wait for its timeout.
+func TestDialOfTheOldNetworkIsAbandoned(t *testing.T) {
+	f := newFixture(t)
+	network := f.inNetwork()
+	ctx, cancel := context.WithCancel(context.Background())
+	f.dialing.Store(&cancel)
+	network.exit.Device = 3
+	networkChanged{}.apply(f.Client)
+	if ctx.Err() == nil {
+		t.Error("the attempt goes on")
+	}
+}
