@@ -1,5 +1,7 @@
 package slicing
 
+import "time"
+
 // The limits of this package (I10).
 const (
 	// MaxSlices is how many slices one Set may hold; a Picker never looks
@@ -22,4 +24,13 @@ const (
 	// of flows that can't be sprayed. What goes beyond is forgiven: otherwise
 	// an hour of one UDP flow would keep all TCP off its slice for an hour.
 	MaxLead = 16
+
+	// FlowSets and FlowWays bound the flows whose slice one Picker remembers. A
+	// flow that finds no place goes by the rendezvous alone, so it keeps its
+	// slice too, as long as no weight changes.
+	FlowSets = 64
+	FlowWays = 4
+
+	// FlowIdle is how long a flow keeps its place against another one.
+	FlowIdle = 10 * time.Second
 )

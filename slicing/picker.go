@@ -14,14 +14,15 @@ type Picker struct {
 	lead    [MaxSlices]float64 // bytes ahead of the share; they sum to 0
 	share   [MaxSlices]float64 // part of all bytes; 0: not usable
 	slices  int                // entries of share that count
-	count   int                // usable ones among them
+	usable  [MaxSlices]int     // the first count: those with a share
+	count   int
 	current int
 	visit   int    // bytes of the present visit, not yet in lead
 	packet  uint64 // packets given out in mode Packet
+	hand    [MaxSlices]int
 
-	flow      uint64 // the last flow that was hashed, and its slice
-	flowSlice int
-	flowKnown bool
+	flows *flows // nil before the first flow that must stay together
+	last  *place // of the last such flow
 }
 
 // Pick returns the slice that carries the run; ok is false when none is
@@ -37,9 +38,33 @@ func (p *Picker) Pick(set *Set, r Run) (slice int, ok bool) {
 	case !r.Sprayable || set.Mode == Pin:
 		return p.pin(r), true
 	case set.Mode == Packet:
-		return p.nextPacket(), true
+		return p.deal(1)[0], true
+	case set.Mode == Flowlet:
+		return p.flowlet(r), true
 	}
 	return p.burst(r), true
+}
+
+// Deal gives out the packets of one run in mode Packet: packet i goes to slice
+// hand[i mod len(hand)], and the next run goes on behind the last one. This is
+// the patent's figure 7. The hand is empty when no slice is usable, and holds
+// until the next call.
+func (p *Picker) Deal(set *Set, packets int) (hand []int) {
+	if set != p.set {
+		p.adopt(set)
+	}
+	return p.deal(packets)
+}
+
+func (p *Picker) deal(packets int) []int {
+	if p.count == 0 {
+		return nil
+	}
+	first := int(p.packet % uint64(p.count))
+	p.packet += uint64(packets)
+	n := copy(p.hand[:], p.usable[first:p.count])
+	copy(p.hand[n:], p.usable[:first])
+	return p.hand[:p.count]
 }
 
 // adopt makes set the present one. Leads are bytes and stay, so fairness
@@ -48,7 +73,10 @@ func (p *Picker) Pick(set *Set, r Run) (slice int, ok bool) {
 // unusable gets nothing more.
 func (p *Picker) adopt(set *Set) {
 	p.settle()
-	p.set, p.slices, p.count, p.flowKnown = set, 0, 0, false
+	if p.flows != nil && (set == nil || p.set == nil || set.Step != p.set.Step) {
+		*p.flows, p.last = flows{}, nil
+	}
+	p.set, p.slices, p.count = set, 0, 0
 	was := p.share
 	p.share = [MaxSlices]float64{}
 	if set == nil {
@@ -68,6 +96,7 @@ func (p *Picker) adopt(set *Set) {
 		if w == 0 {
 			continue
 		}
+		p.usable[p.count] = i
 		p.count++
 		p.share[i] = float64(w) / float64(total)
 		sum += p.lead[i]
@@ -121,22 +150,6 @@ func (p *Picker) spread(size float64) {
 	for i, share := range p.share[:p.slices] {
 		p.lead[i] -= size * share
 	}
-}
-
-// nextPacket is the patent's figure 7: packet i to usable slice i mod N.
-func (p *Picker) nextPacket() int {
-	nth := int(p.packet % uint64(p.count))
-	p.packet++
-	for i, share := range p.share[:p.slices] {
-		if share == 0 {
-			continue
-		}
-		if nth == 0 {
-			return i
-		}
-		nth--
-	}
-	panic("slicing: fewer usable slices than counted")
 }
 
 // runBytes is what of a run is accounted: never 0, so that a visit ends.

@@ -109,17 +109,17 @@ func TestWeight(t *testing.T) {
 }
 
 func TestParseMode(t *testing.T) {
-	for word, want := range map[string]Mode{"": Burst, "auto": Burst, "burst": Burst, "pin": Pin, "packet": Packet} {
+	for word, want := range map[string]Mode{"": Burst, "auto": Burst, "burst": Burst, "pin": Pin, "packet": Packet, "flowlet": Flowlet} {
 		if got, err := ParseMode(word); err != nil || got != want {
 			t.Errorf("ParseMode(%q) = %v, %v", word, got, err)
 		}
 	}
-	for _, word := range []string{"flowlet", "Burst", "rr"} {
+	for _, word := range []string{"Flowlet", "Burst", "rr"} {
 		if _, err := ParseMode(word); !errors.Is(err, ErrMode) {
 			t.Errorf("ParseMode(%q) = %v, want ErrMode", word, err)
 		}
 	}
-	for _, m := range []Mode{Burst, Pin, Packet} {
+	for _, m := range []Mode{Burst, Pin, Packet, Flowlet} {
 		if got, err := ParseMode(m.String()); err != nil || got != m {
 			t.Errorf("ParseMode(%v.String()) = %v, %v", m, got, err)
 		}

@@ -5,19 +5,6 @@ import (
 	"math/bits"
 )
 
-// pin keeps a flow on one slice and books its bytes there at once, so that
-// sprayed runs make room for it.
-func (p *Picker) pin(r Run) int {
-	if !p.flowKnown || p.flow != r.Flow {
-		p.flow, p.flowSlice, p.flowKnown = r.Flow, Rendezvous(p.set.usable(), r.Flow), true
-	}
-	slice := p.flowSlice
-	if p.lead[slice] < float64(MaxLead*p.set.quantum()) {
-		p.book(slice, runBytes(r))
-	}
-	return slice
-}
-
 // Rendezvous is the slice with the highest score for the flow, weighted so
 // that flows fall to slices in proportion to their weights; -1 when none is
 // usable. A score depends on that slice and its weight alone: when a slice
