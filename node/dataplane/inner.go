@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"net/netip"
 )
 
@@ -98,25 +97,6 @@ func (in *inner) next() byte {
 		return nextIPv6
 	}
 	return nextIPv4
-}
-
-// flow hashes addresses, protocol and ports, so that all packets of one flow
-// give one number. It serves to spread flows, not to resist an attacker.
-func (in *inner) flow(b []byte) uint64 {
-	at, end := 12, 20
-	if in.v6 {
-		at, end = 8, 40
-	}
-	h := uint64(in.proto)<<32 | uint64(in.sport)<<16 | uint64(in.dport)
-	for ; at < end; at += 8 {
-		h = mix(h ^ binary.BigEndian.Uint64(b[at:]))
-	}
-	return mix(h)
-}
-
-func mix(h uint64) uint64 {
-	hi, lo := bits.Mul64(h^0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
-	return hi ^ lo
 }
 
 // pseudo sums the addresses and protocol of a pseudo header; the length of the

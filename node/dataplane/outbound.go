@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"time"
+
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -8,7 +10,7 @@ import (
 )
 
 // The functions of this file stand in the order in which a packet meets them:
-// step reads the TUN, carry routes and slices, then sealRun or handOnRun cut
+// step reads the TUN, carry routes, slice chooses, then sealRun or handOnRun cut
 // the run into trains and send them.
 
 // headroom is where packets start in a worker's buffer: the TUN's own header
@@ -64,41 +66,73 @@ func (o *outbound) carry(h tun.VnetHeader, packet []byte) {
 	o.ledger.take(PortTUN, r.left())
 	now := o.engine.config.Clock()
 	table := o.engine.table.Load()
-	slice, reason := o.slice(table, packet)
+	route := table.route(&r.inner)
+	var reason Reason
 	switch {
 	case o.engine.stall.check(now):
 		reason = DropStalled
-	case reason == Pass && table.loops(&r.inner):
+	case route == nil:
+		reason = DropNoRoute
+	case table.loops(&r.inner):
 		reason = DropLoop
-	case reason == Pass && slice.Pair != nil:
-		reason = o.sealRun(slice.Pair, now)
-	case reason == Pass:
-		reason = o.handOnRun(slice)
+	default:
+		reason = o.slice(route, packet, now)
 	}
 	if reason != Pass {
 		o.ledger.drop(reason, r.left())
 	}
 }
 
-// slice chooses the way: the route of the destination, then one of its slices.
-func (o *outbound) slice(t *Table, packet []byte) (*RouteSlice, Reason) {
-	r := &o.run
-	route := t.route(&r.inner)
-	if route == nil {
-		return nil, DropNoRoute
-	}
+// slice chooses one of the route's slices and sends the run on it; in mode
+// packet its packets go to all of them in turn.
+func (o *outbound) slice(route *Route, packet []byte, now int64) Reason {
 	if route.Set == nil {
-		return nil, DropNoSlice
+		return DropNoSlice
 	}
+	r := &o.run
 	mine := &route.Spread.workers[o.number]
+	spray := r.sprayable(route.SprayUDP)
+	if spray && route.Set.Mode == slicing.Packet {
+		return o.deal(route, mine, now)
+	}
 	i, ok := mine.picker.Pick(route.Set, slicing.Run{
-		Bytes: r.total, Flow: r.flow(packet), Sprayable: r.proto == protoTCP && !r.fragment,
+		Bytes: r.total, Flow: r.flow(packet), Sprayable: spray, Now: time.Duration(now),
 	})
-	if !ok || i >= len(route.Slices) {
-		return nil, DropNoSlice
+	if !ok {
+		return DropNoSlice
 	}
 	mine.carried.Add(uint64(r.total))
-	return &route.Slices[i], Pass
+	return o.sendOn(route, i, now)
+}
+
+// deal sends packet i of the run on slice i mod N: one train for each slice.
+func (o *outbound) deal(route *Route, mine *spreader, now int64) Reason {
+	r := &o.run
+	packets := r.left()
+	hand := mine.picker.Deal(route.Set, packets)
+	if len(hand) == 0 {
+		return DropNoSlice
+	}
+	mine.carried.Add(uint64(r.total))
+	for turn, i := range hand[:min(len(hand), packets)] {
+		r.turn(turn, len(hand))
+		if reason := o.sendOn(route, i, now); reason != Pass {
+			o.ledger.drop(reason, r.left())
+		}
+	}
+	return Pass
+}
+
+// sendOn seals what is left of the run, or hands it on.
+func (o *outbound) sendOn(route *Route, i int, now int64) Reason {
+	if i >= len(route.Slices) {
+		return DropNoSlice
+	}
+	s := &route.Slices[i]
+	if s.Pair == nil {
+		return o.handOnRun(s)
+	}
+	return o.sealRun(s.Pair, now)
 }
 
 // sealRun seals what is left of the run under one SA and sends it. A reason

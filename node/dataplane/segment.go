@@ -27,8 +27,9 @@ type run struct {
 	packet  []byte
 	headers int    // bytes of all headers
 	size    int    // payload bytes of each segment
-	done    int    // payload bytes cut so far
+	done    int    // payload bytes before the next segment
 	index   int    // of the next segment
+	stride  int    // from one segment to the next, above 1 where others take turns
 	base    uint64 // sum of the pseudo header without its length
 	single  bool   // the packet goes as it is
 }
@@ -40,7 +41,7 @@ func (r *run) load(h tun.VnetHeader, packet []byte) Reason {
 		return reason
 	}
 	r.packet = packet[:r.total]
-	r.done, r.index = 0, 0
+	r.turn(0, 1)
 	kind := h.GSOType &^ tun.GSOECN
 	r.single = kind == tun.GSONone
 	if r.single {
@@ -91,12 +92,21 @@ func completeChecksum(h tun.VnetHeader, packet []byte) Reason {
 	return Pass
 }
 
-// left is how many inner packets are still to come.
+// turn begins the cutting of every stride-th segment from the first on.
+func (r *run) turn(first, stride int) {
+	r.index, r.done, r.stride = first, first*r.size, stride
+}
+
+// left is how many inner packets of this turn are still to come.
 func (r *run) left() int {
 	if r.single {
-		return 1 - r.index
+		return max(1-r.index, 0)
 	}
-	return (r.total - r.headers - r.done + r.size - 1) / r.size
+	segments := (r.total - r.headers - r.done + r.size - 1) / r.size
+	if r.stride == 1 {
+		return max(segments, 0)
+	}
+	return max((segments+r.stride-1)/r.stride, 0)
 }
 
 // length is the size of the next inner packet.
@@ -112,7 +122,8 @@ func (r *run) bytes(n int) int {
 	if r.single {
 		return r.total
 	}
-	return n*r.headers + min(n*r.size, r.total-r.headers-r.done)
+	before := (n - 1) * r.size // whole ones; the last of all may be shorter
+	return n*r.headers + before + min(r.size, r.total-r.headers-r.done-before*r.stride)
 }
 
 // cut writes the next inner packet to dst and returns its length.
@@ -133,8 +144,8 @@ func (r *run) cut(dst []byte) int {
 	} else {
 		r.fixUDP(dst)
 	}
-	r.done += n - r.headers
-	r.index++
+	r.done += r.stride * r.size
+	r.index += r.stride
 	return n
 }
 

@@ -34,7 +34,8 @@ type Table struct {
 	DataPort uint16
 }
 
-// Route is the slices of one session and how packets spread over them.
+// Route is the slices of one session and how packets spread over them. A slice
+// stands at its number; a number that has none has weight 0.
 type Route struct {
 	Slices []RouteSlice
 	// Upward is granted SPIs under which packets may be handed on upwards too:
@@ -44,6 +45,8 @@ type Route struct {
 	// Spread remembers what each slice was given. Keep it when a route of the
 	// same session is built anew.
 	Spread *Spread
+	// SprayUDP lets one flow of UDP take several slices, as TCP does.
+	SprayUDP bool
 }
 
 // RouteSlice is one way to the client. With a Pair this node seals itself;
@@ -91,7 +94,7 @@ func (t *Table) route(in *inner) *Route {
 // carries reports whether packets of the session may come up under an SPI.
 func (r *Route) carries(spi uint32) bool {
 	for i := range r.Slices {
-		if r.Slices[i].SPI == spi {
+		if r.Slices[i].SPI == spi && spi != 0 {
 			return true
 		}
 	}
