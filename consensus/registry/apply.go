@@ -102,6 +102,7 @@ func (c Command) changes() []change {
 	add(c.PutAuthority != nil, c.PutAuthority)
 	add(c.RevokeAuthority != nil, c.RevokeAuthority)
 	add(c.PutCertificate != nil, c.PutCertificate)
+	add(c.WeighSlices != nil, c.WeighSlices)
 	return set
 }
 

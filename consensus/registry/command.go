@@ -32,6 +32,7 @@ type Command struct {
 	PutSecrets   *PutSecrets   `json:"put_secrets,omitempty"`
 	Reincarnate  *Reincarnate  `json:"reincarnate,omitempty"`
 	CountVoters  *CountVoters  `json:"count_voters,omitempty"`
+	WeighSlices  *WeighSlices  `json:"weigh_slices,omitempty"`
 
 	PutAuthority    *PutAuthority    `json:"put_authority,omitempty"`
 	RevokeAuthority *RevokeAuthority `json:"revoke_authority,omitempty"`
@@ -139,7 +140,8 @@ type MovePart struct {
 // OpenSession admits a client: it chooses the lease in the given part and
 // grants every slice at epoch 1. A known Request finds its session again.
 type OpenSession struct {
-	Session Session      `json:"session"` // ID, Client, Request, Key, Identity, Hello, Certificate, Mode, Bandwidth
+	// ID, Client, Request, Key, Identity, Hello, Certificate, Mode, Shares, SprayUDP, Bandwidth
+	Session Session      `json:"session"`
 	Part    netip.Prefix `json:"part"`
 	Slices  []Slice      `json:"slices"` // Number, Class, Suite, Agent, Boot, SPI, Weight
 }
@@ -160,6 +162,20 @@ type MarkSlice struct {
 	Number  uint8      `json:"number"`
 	Epoch   uint32     `json:"epoch"`
 	State   SliceState `json:"state"`
+}
+
+// WeighSlices gives slices of a session other weights, at the epochs that they
+// have: keys and owners stay. Either all of it takes effect or none.
+type WeighSlices struct {
+	Session SessionID     `json:"session"`
+	Weights []SliceWeight `json:"weights"`
+}
+
+// SliceWeight is the weight of one slice epoch.
+type SliceWeight struct {
+	Number uint8  `json:"number"`
+	Epoch  uint32 `json:"epoch"`
+	Weight uint32 `json:"weight"`
 }
 
 // ResumeKey gives a resumed session the key and hello of its new request.
@@ -252,6 +268,7 @@ var (
 	ErrPrekey    = &Error{Code: "prekey"}    // SPI was granted before, or is not of that node
 	ErrExhausted = &Error{Code: "exhausted"} // no free lease or index, or a limit is reached
 	ErrInvalid   = &Error{Code: "invalid"}   // malformed or contradicting fields
+	ErrPolicy    = &Error{Code: "policy"}    // the policy does not allow it
 	ErrEnded     = &Error{Code: "ended"}     // the session is over
 	ErrUnknown   = &Error{Code: "unknown"}   // a command of a newer version
 )

@@ -18,6 +18,7 @@ const (
 	MaxPools        = 4                      // prefixes of the pool
 	MaxParts        = 64                     // parts of the pool
 	MaxPrefixes     = 64                     // pushed routes of a client or of the policy
+	MaxModes        = 8                      // slicing modes that a policy names
 	MaxSuites       = 8                      // ciphers that the policy names
 	MaxDNS          = 3                      // DNS servers pushed to clients
 	MaxSearch       = 6                      // search domains pushed to clients

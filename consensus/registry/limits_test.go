@@ -30,6 +30,12 @@ func TestLimitsOfFounding(t *testing.T) {
 			}
 			return MaxPrefixes
 		},
+		"modes": func(c *Found, n int) int {
+			for range n {
+				c.Policy.Modes = append(c.Policy.Modes, ModeAuto)
+			}
+			return MaxModes
+		},
 		"secrets": func(c *Found, n int) int {
 			for i := len(c.Secrets); i < n; i++ {
 				c.Secrets[fmt.Sprint("s", i)] = Sealed{Generation: 1}

@@ -51,7 +51,7 @@ func (s *State) raiseHeadlessFloor() {
 
 // checked is the policy with its defaults filled in.
 func (p Policy) checked() (Policy, *Error) {
-	p.Prefixes, p.Suites = slices.Clone(p.Prefixes), slices.Clone(p.Suites)
+	p.Prefixes, p.Suites, p.Modes = slices.Clone(p.Prefixes), slices.Clone(p.Suites), slices.Clone(p.Modes)
 	p.DNS, p.Search = slices.Clone(p.DNS), slices.Clone(p.Search)
 	if p.Overload == "" {
 		p.Overload = OverloadAbsorb
@@ -68,6 +68,10 @@ func (p Policy) checked() (Policy, *Error) {
 		return p, ErrInvalid.with("%d slices, at most %d", p.Slices, MaxSlices)
 	case !p.Mode.valid():
 		return p, ErrInvalid.with("mode %q", p.Mode)
+	case slices.ContainsFunc(p.Modes, func(m Mode) bool { return !m.valid() }) || len(p.Modes) > MaxModes:
+		return p, ErrInvalid.with("modes %v", p.Modes)
+	case !p.Allows(p.Mode):
+		return p, ErrInvalid.with("mode %q is the default, but not among %v", p.Mode, p.Modes)
 	}
 	if err := checkSuites(p.Suites); err != nil {
 		return p, err
@@ -92,8 +96,16 @@ func checkSuites(suites []uint16) *Error {
 }
 
 // newer reports whether the policy says what only version 3 of the codecs knows.
-func (p Policy) newer() bool { return len(p.Suites)+len(p.DNS)+len(p.Search) > 0 }
+func (p Policy) newer() bool { return len(p.Suites)+len(p.DNS)+len(p.Search)+len(p.Modes) > 0 }
+
+// Allows reports whether a session may be in a mode.
+func (p Policy) Allows(m Mode) bool { return len(p.Modes) == 0 || slices.Contains(p.Modes, m) }
 
 func (m Mode) valid() bool {
 	return slices.Contains([]Mode{ModeAuto, ModeBurst, ModePacket, ModeFlowlet, ModePin}, m)
 }
+
+// newer reports whether the session says what only version 3 of the codecs knows.
+func (ses *Session) newer() bool { return ses.Shares != "" || ses.SprayUDP || ses.Certificate != nil }
+
+func (s Shares) valid() bool { return s == "" || s == SharesCapacity || s == SharesEqual }

@@ -77,6 +77,10 @@ func (c *OpenSession) check(s *State) *Error {
 		return ErrInvalid.with("identity hash of %d bytes", len(ses.Identity))
 	case ses.Mode != "" && !ses.Mode.valid():
 		return ErrInvalid.with("mode %q", ses.Mode)
+	case !s.Policy.Allows(cmp.Or(ses.Mode, s.Policy.Mode)):
+		return ErrPolicy.with("mode %q, allowed are %v", ses.Mode, s.Policy.Modes)
+	case !ses.Shares.valid():
+		return ErrInvalid.with("shares %q", ses.Shares)
 	}
 	return checkSessionKey(ses.Key, ses.Hello)
 }
@@ -103,7 +107,7 @@ func (c *OpenSession) admit(s *State, p Part, lease netip.Addr) *Session {
 		ID:          ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
 		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
 		Leases: []netip.Addr{lease}, Egress: p.Egress, Second: p.Second, EgressKind: s.Cluster.Egress,
-		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
+		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Shares: ses.Shares, SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
 		State: SessionActive, Opened: s.Tick,
 	}
 }
@@ -198,3 +202,7 @@ func (s *State) ActiveSessions() []*Session {
 	slices.SortFunc(active, func(a, b *Session) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return active
 }
+
+// EqualShares says that every slice of the session weighs the same: on request,
+// and in mode packet, which knows no weights.
+func (ses *Session) EqualShares() bool { return ses.Shares == SharesEqual || ses.Mode == ModePacket }

@@ -50,6 +50,7 @@ func TestOpenSessionRefusals(t *testing.T) {
 	f.client("mallory")
 	f.must(Command{RevokeClient: &RevokeClient{Name: "mallory"}})
 	f.must(Command{SetRoles: &SetRoles{ID: node(2), Is: RoleAgent, Drained: true}})
+	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: 100, Modes: []Mode{ModeAuto, ModePin}}}})
 	f.open(9, "alice")
 	used := f.s.Sessions[session(9)].Slices[0].SPI
 	type edit = func(*OpenSession)
@@ -66,6 +67,8 @@ func TestOpenSessionRefusals(t *testing.T) {
 		"identity":        {ErrInvalid, func(c *OpenSession) { c.Session.Identity = nil }},
 		"hello":           {ErrInvalid, func(c *OpenSession) { c.Session.Hello = hash[1:] }},
 		"mode":            {ErrInvalid, func(c *OpenSession) { c.Session.Mode = "fast" }},
+		"mode forbidden":  {ErrPolicy, func(c *OpenSession) { c.Session.Mode = ModePacket }},
+		"shares":          {ErrInvalid, func(c *OpenSession) { c.Session.Shares = "most" }},
 		"part":            {ErrNotFound, func(c *OpenSession) { c.Part = testPool }},
 		"no slices":       {ErrInvalid, func(c *OpenSession) { c.Slices = nil }},
 		"number twice":    {ErrInvalid, func(c *OpenSession) { c.Slices[1].Number = 0 }},

@@ -184,6 +184,30 @@ func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
 	return Result{Session: ses.ID}, nil
 }
 
+// apply changes nothing unless every weight is good and about a present epoch.
+func (c *WeighSlices) apply(s *State, _ entry) (Result, *Error) {
+	ses, err := s.active(c.Session)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(c.Weights) == 0 || len(c.Weights) > len(ses.Slices) {
+		return Result{}, ErrInvalid.with("%d weights for %d slices", len(c.Weights), len(ses.Slices))
+	}
+	weighed := slices.Clone(ses.Slices)
+	for _, w := range c.Weights {
+		i := slices.IndexFunc(weighed, func(sl Slice) bool { return sl.Number == w.Number && sl.Epoch == w.Epoch })
+		switch {
+		case i < 0 || weighed[i].State == SliceVoid:
+			return Result{}, ErrStale.with("slice %d has no epoch %d", w.Number, w.Epoch)
+		case w.Weight == 0:
+			return Result{}, ErrInvalid.with("slice %d without weight", w.Number)
+		}
+		weighed[i].Weight = w.Weight
+	}
+	ses.Slices = weighed
+	return Result{Session: ses.ID}, nil
+}
+
 func (sl *Slice) mark(state SliceState, now Tick) {
 	if sl.State != state {
 		sl.State, sl.Since = state, now

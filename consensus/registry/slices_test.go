@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -186,4 +187,31 @@ func TestDeduplication(t *testing.T) {
 	if r := Apply(f.s, 9000, 4, c); r.Index != 9000 {
 		t.Fatal("a forgotten command kept its result")
 	}
+}
+
+// TestWeighSlices: weights of present epochs change, and nothing else; one that
+// is wrong spoils all.
+func TestWeighSlices(t *testing.T) {
+	f := newFixture(t)
+	f.join(1)
+	f.client("alice")
+	f.must(Command{OpenSession: f.opening(1, "alice", f.slice(0, 0), f.slice(1, 1))})
+	before := slices.Clone(f.s.Sessions[session(1)].Slices)
+	weigh := func(weights ...SliceWeight) Command {
+		return Command{WeighSlices: &WeighSlices{Session: session(1), Weights: weights}}
+	}
+	f.must(weigh(SliceWeight{1, 1, 40}, SliceWeight{0, 1, 30}))
+	before[0].Weight, before[1].Weight = 30, 40
+	if after := f.s.Sessions[session(1)].Slices; !slices.Equal(after, before) {
+		t.Errorf("%+v, want %+v", after, before)
+	}
+	f.refuse(ErrInvalid, weigh())
+	f.refuse(ErrInvalid, weigh(SliceWeight{0, 1, 1}, SliceWeight{1, 1, 0}))
+	f.refuse(ErrInvalid, weigh(SliceWeight{0, 1, 1}, SliceWeight{1, 1, 1}, SliceWeight{1, 1, 2}))
+	f.refuse(ErrStale, weigh(SliceWeight{0, 1, 1}, SliceWeight{1, 2, 9}))
+	f.refuse(ErrStale, weigh(SliceWeight{2, 1, 9}))
+	f.must(mark(1, 1, SliceVoid))
+	f.refuse(ErrStale, weigh(SliceWeight{0, 1, 9}))
+	f.end(1)
+	f.refuse(ErrEnded, weigh(SliceWeight{1, 1, 9}))
 }

@@ -40,6 +40,11 @@ func EncodeSnapshot(s *State) ([]byte, error) {
 }
 
 func (s *State) version() byte {
+	for _, ses := range s.Sessions {
+		if ses != nil && ses.newer() {
+			return 3
+		}
+	}
 	switch {
 	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients():
 		return 3

@@ -61,6 +61,15 @@ const (
 	ModePin     Mode = "pin"
 )
 
+// Shares is what the slices of a session are weighted by.
+type Shares string
+
+// The kinds of shares.
+const (
+	SharesCapacity Shares = "capacity" // what each agent has free, followed while the session lasts
+	SharesEqual    Shares = "equal"    // 1/N each
+)
+
 // SessionID names one session; 16 random bytes chosen by the arbiter.
 type SessionID [16]byte
 
@@ -209,12 +218,13 @@ type Client struct {
 // Policy is the current version of what the mesh allows.
 type Policy struct {
 	Version   uint64         `json:"version"`
-	Headless  uint64         `json:"headless"`  // seconds data runs without word from an arbiter; 0: see State.Headless
-	Overload  Overload       `json:"overload"`  // absorb or deny
-	Bandwidth uint64         `json:"bandwidth"` // bit/s assumed when nothing is said
-	Slices    int            `json:"slices"`    // most slices of one session; 0: MaxSlices
-	Mode      Mode           `json:"mode"`
-	Prefixes  []netip.Prefix `json:"prefixes"` // routes pushed to clients
+	Headless  uint64         `json:"headless"`        // seconds data runs without word from an arbiter; 0: see State.Headless
+	Overload  Overload       `json:"overload"`        // absorb or deny
+	Bandwidth uint64         `json:"bandwidth"`       // bit/s assumed when nothing is said
+	Slices    int            `json:"slices"`          // most slices of one session; 0: MaxSlices
+	Mode      Mode           `json:"mode"`            // of a session that asks for none
+	Modes     []Mode         `json:"modes,omitempty"` // that may be asked for; none: all
+	Prefixes  []netip.Prefix `json:"prefixes"`        // routes pushed to clients
 	// Suites are the ciphers that sessions may use, best first, by MKA/1's numbers;
 	// empty: any, and the client's order counts.
 	Suites []uint16 `json:"suites,omitempty"`
@@ -265,10 +275,12 @@ type Session struct {
 	Second      identity.NodeID `json:"second"`
 	EgressKind  EgressKind      `json:"egress_kind"`
 	Mode        Mode            `json:"mode"`
-	Bandwidth   uint64          `json:"bandwidth"` // bit/s
-	Policy      uint64          `json:"policy"`    // version it was admitted under
-	Slices      []Slice         `json:"slices"`    // current epoch of each, by Number
-	Retiring    []Slice         `json:"retiring"`  // older epochs that still open packets
+	Shares      Shares          `json:"shares,omitempty"`    // empty: by capacity
+	SprayUDP    bool            `json:"spray_udp,omitempty"` // one flow of UDP may take several slices
+	Bandwidth   uint64          `json:"bandwidth"`           // bit/s
+	Policy      uint64          `json:"policy"`              // version it was admitted under
+	Slices      []Slice         `json:"slices"`              // current epoch of each, by Number
+	Retiring    []Slice         `json:"retiring"`            // older epochs that still open packets
 	State       SessionState    `json:"state"`
 	Reason      string          `json:"reason"`
 	Opened      Tick            `json:"opened"`
