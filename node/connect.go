@@ -31,6 +31,8 @@ type ConnectConfig struct {
 	Login     func(client.Binding) (client.Login, error) // see PasswordLogin and its siblings
 	Bandwidth uint64                                     // bit/s wanted; 0 leaves it to the mesh
 	Mode      string                                     // slicing mode wanted; empty leaves it to the mesh
+	Shares    string                                     // what slices are to be weighted by; empty: by capacity
+	SprayUDP  bool                                       // one flow of UDP may take several slices
 	Suites    []esp.Suite                                // ciphers offered, best first; none: what suits this host
 	TUN       string
 	// Proxy, unless nil, replaces TUN and routes, and needs no rights.
@@ -118,6 +120,7 @@ func (c *connection) newClient() (*client.Client, error) {
 	return client.New(client.Config{
 		Suites:  suites,
 		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
+		Shares: registry.Shares(c.config.Shares), SprayUDP: c.config.SprayUDP,
 		Engine: c.engine, Host: c.user, Network: c, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
 		Mark: c.user.mark(), Ready: c.config.Ready,
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,

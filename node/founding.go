@@ -26,6 +26,17 @@ type FoundConfig struct {
 	DNS      []netip.Addr   // servers that clients resolve names by
 	Search   []string       // domains below which they look for short names
 	Suites   []esp.Suite    // ciphers that sessions may use, best first; none: any
+	// Modes are the slicing modes that clients may ask for, the first one for
+	// those that do not; none: all, auto the first.
+	Modes []string
+}
+
+// SliceModes are the slicing modes by name.
+func SliceModes() (names []string) {
+	for _, m := range registry.Modes() {
+		names = append(names, string(m))
+	}
+	return names
 }
 
 // Place is where and how a node takes part: what its operator says of the host.
@@ -152,6 +163,10 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 		DNS: config.DNS, Search: config.Search}
 	for _, suite := range config.Suites {
 		f.Policy.Suites = append(f.Policy.Suites, uint16(suite))
+	}
+	for _, m := range config.Modes {
+		f.Policy.Modes = append(f.Policy.Modes, registry.Mode(m))
+		f.Policy.Mode = f.Policy.Modes[0]
 	}
 	id := s.key.ID()
 	for i := range parts {

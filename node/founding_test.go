@@ -190,7 +190,8 @@ func TestSessionRow(t *testing.T) {
 	if row.Egress != "n1" || row.Second != "" || row.Age != time.Minute || row.Bytes != 400 || !row.Connected {
 		t.Errorf("%+v", row)
 	}
-	if row.Slices[0].Share != 0.75 || row.Slices[1].Share != 0.25 || row.Slices[0].SPI != "0x00100001" {
+	if row.Slices[0].Share != 0.75 || row.Slices[1].Share != 0.25 || row.Slices[0].SPI != "0x00100001" ||
+		row.Slices[0].Up != 100./150 || row.Slices[1].Down != 0.2 {
 		t.Errorf("%+v", row.Slices)
 	}
 	if idle := sessionRow(s, live, arbiter.Report{}); idle.Slices[0].Share != 0 || idle.Bytes != 10 {

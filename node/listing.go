@@ -124,32 +124,38 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 	row := control.Session{
 		ID: live.ID.String(), Client: live.Client, Leases: live.Leases, State: string(live.State), Reason: live.Reason,
 		Egress: name(live.Egress), Second: name(live.Second), Mode: string(live.Mode),
+		Shares: string(registry.SharesCapacity), SprayUDP: live.SprayUDP,
 		Connected: report.Connected[live.ID], Bytes: live.Bytes, Slices: []control.Slice{},
 		Age: time.Duration(s.Tick-live.Opened) * time.Second,
 	}
 	if len(live.Slices) > 0 {
 		row.Suite = esp.Suite(live.Slices[0].Suite).String()
 	}
-	var total uint64
+	if live.EqualShares() {
+		row.Shares = string(registry.SharesEqual)
+	}
+	var up, down uint64
 	for _, sl := range live.Slices {
 		if live.Bandwidth == 0 && sl.State == registry.SliceVoid {
 			continue // vacant: there is no node for it
 		}
 		u := report.Usage[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
-		total += u.In + u.Out
+		up, down = up+u.In, down+u.Out
 		row.Slices = append(row.Slices, control.Slice{
 			Number: sl.Number, Epoch: sl.Epoch, Agent: name(sl.Agent), State: string(sl.State), Weight: sl.Weight,
 			SPI: fmt.Sprintf("0x%08x", sl.SPI), In: u.In, Out: u.Out,
 		})
 	}
 	for i := range row.Slices {
-		if total > 0 {
-			row.Slices[i].Share = float64(row.Slices[i].In+row.Slices[i].Out) / float64(total)
-		}
+		sl := &row.Slices[i]
+		sl.Up, sl.Down, sl.Share = share(sl.In, up), share(sl.Out, down), share(sl.In+sl.Out, up+down)
 	}
-	row.Bytes = max(row.Bytes, total)
+	row.Bytes = max(row.Bytes, up+down)
 	return row
 }
+
+// share is a part of a whole, 0 of nothing.
+func share(part, whole uint64) float64 { return float64(part) / float64(max(whole, 1)) }
 
 // findSession resolves a session's id from its first characters.
 func (n *Node) findSession(prefix string) (found registry.SessionID, err error) {

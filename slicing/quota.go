@@ -49,6 +49,7 @@ const (
 	WeightSteps    = 8 // parts of what an agent offers
 	SameWithin     = 3
 	SameBusyWithin = 5
+	ShareKeeps     = 4 // a share that changes by less than this part of itself stays
 )
 
 // Weight is the weight of a slice on an agent: what it offers, in whole Mbit/s,
@@ -74,6 +75,24 @@ func Weight(c Capacity, beside []Capacity, given []uint32) uint32 {
 		}
 	}
 	return weight
+}
+
+// Reweigh is the weights of all agents of a session as things are now. ok is
+// false when no share would change by a part of ShareKeeps: then the present
+// weights stay.
+func Reweigh(agents []Capacity, present []uint32) (weights []uint32, ok bool) {
+	for _, c := range agents {
+		weights = append(weights, Weight(c, agents, weights))
+	}
+	var sum, was float64
+	for i := range weights {
+		sum, was = sum+float64(weights[i]), was+float64(present[i])
+	}
+	for i := range weights {
+		share, before := float64(weights[i])/sum, float64(present[i])/was
+		ok = ok || max(share, before)-min(share, before) > before/ShareKeeps
+	}
+	return weights, ok
 }
 
 // idle is the free part of what an agent offers, 0 to 1.

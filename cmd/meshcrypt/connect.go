@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -29,6 +31,17 @@ The mesh is recognised by its CA hash, from a profile or behind the # of the
 gateway; without one, connect refuses. Any gateway will do: the client learns
 the others, and moves to the next when one falls silent.
 
+--slice-mode says how packets are spread over the slices of the session:
+  auto     a slice for each flow, and one flow over several only while an agent
+           is full and it pays
+  burst    one flow over all slices, by bytes and share
+  packet   up, packet i to agent i mod N, each 1/N, as the patent has it; down,
+           1/N of the bytes by whole bursts
+  flowlet  a flow changes its slice only in a pause that hides the difference of
+           the paths
+  pin      a slice for each flow, for as long as that slice is there
+UDP, IPsec, GRE and fragments stay on one slice in every mode.
+
 A killed client leaves blackhole routes behind, so that nothing meant for the
 tunnel leaves in clear. connect takes them over; disconnect removes them.`
 
@@ -40,12 +53,13 @@ const connectExample = `  sudo meshcrypt connect --profile ann.toml
 
 // connectFlags are how somebody connects.
 type connectFlags struct {
-	login                loginFlags
-	profile, user        string
-	bandwidth, mode, tun string
-	suites               []string
-	runDir, logLevel     string
-	proxy                proxyFlags
+	login                   loginFlags
+	profile, user           string
+	bandwidth, mode, shares string
+	sprayUDP                bool
+	suites                  []string
+	tun, runDir, logLevel   string
+	proxy                   proxyFlags
 }
 
 func (a *app) connectCommand() *cobra.Command {
@@ -58,18 +72,23 @@ func (a *app) connectCommand() *cobra.Command {
 			return a.connect(cmd.Context(), f, args)
 		},
 	}
-	flags := cmd.Flags()
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func (f *connectFlags) add(flags *pflag.FlagSet) {
 	f.proxy.add(flags)
 	flags.StringVar(&f.profile, "profile", "", "profile, as meshcrypt client profile prints it")
 	flags.StringVar(&f.user, "user", "", "who connects (default: the profile's user, or whom --cert names)")
 	f.login.add(flags)
 	flags.StringVar(&f.bandwidth, "bandwidth", "", "bandwidth wanted, such as 2gbit (default: what the mesh gives)")
-	flags.StringVar(&f.mode, "slice-mode", "auto", "how packets are spread over the slices: auto or burst")
+	flags.StringVar(&f.mode, "slice-mode", "", "how packets are spread over the slices, see above (default: what the mesh says, mostly auto)")
+	flags.StringVar(&f.shares, "slice-shares", "capacity", "how much each slice gets: capacity, or equal for 1/N each")
+	flags.BoolVar(&f.sprayUDP, "spray-udp", false, "spread one flow of UDP over several slices too, out of order; never QUIC and IPsec")
 	flags.StringSliceVar(&f.suites, "suite", nil, "ciphers offered, best first: "+suiteNames()+" (default: all, in the order that suits this CPU)")
 	flags.StringVar(&f.tun, "tun", "mesh0", "name of the TUN interface")
 	runDirFlag(flags, &f.runDir)
 	logFlag(flags, &f.logLevel)
-	return cmd
 }
 
 func (a *app) connect(ctx context.Context, f connectFlags, args []string) error {
@@ -119,9 +138,16 @@ func (s secretSource) password(user string) func() ([]byte, error) {
 }
 
 func (f connectFlags) config(ctx context.Context, args []string) (config node.ConnectConfig, err error) {
-	config.Mode, config.TUN, config.RunDir = f.mode, f.tun, f.runDir
-	if f.mode != "auto" && f.mode != "burst" {
-		return config, usage("--slice-mode auto", "--slice-mode %q is not built in this version: there are auto and burst", f.mode)
+	config.Mode, config.SprayUDP, config.TUN, config.RunDir = f.mode, f.sprayUDP, f.tun, f.runDir
+	if f.mode != "" && !slices.Contains(node.SliceModes(), f.mode) {
+		return config, usage("--slice-mode auto", "--slice-mode %q is none of %s", f.mode, strings.Join(node.SliceModes(), ", "))
+	}
+	switch f.shares {
+	case "", "capacity": // the default is not asked for: an older mesh would not know the word
+	case "equal":
+		config.Shares = f.shares
+	default:
+		return config, usage("--slice-shares equal", "--slice-shares %q is neither capacity nor equal", f.shares)
 	}
 	if config.Bandwidth, err = bandwidth(f.bandwidth); err != nil {
 		return config, err

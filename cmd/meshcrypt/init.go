@@ -40,6 +40,7 @@ type initFlags struct {
 	place                       placeFlags
 	pool, insideAddresses, push []string
 	dns, search, suites         []string
+	sliceModes                  []string
 	egress, logLevel            string
 	run                         bool
 }
@@ -60,6 +61,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringSliceVar(&f.dns, "dns", nil, "DNS servers that clients ask through the mesh, within a pushed prefix")
 	flags.StringSliceVar(&f.search, "search", nil, "domains below which clients look for short names")
 	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
+	flags.StringSliceVar(&f.sliceModes, "slice-modes", nil, "slicing modes that clients may ask for, the first for those that do not (default: all, auto first)")
 	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
 	logFlag(flags, &f.logLevel)
 	return cmd
@@ -97,6 +99,12 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	default:
 		return config, usage("--egress routed, or --egress masquerade", "unknown --egress %q", f.egress)
 	}
+	for _, mode := range f.sliceModes {
+		if !slices.Contains(node.SliceModes(), mode) {
+			return config, usage("--slice-modes auto,pin", "--slice-modes: %q is none of %s", mode, strings.Join(node.SliceModes(), ", "))
+		}
+	}
+	config.Modes = f.sliceModes
 	if config.Place, err = f.place.place(); err != nil {
 		return config, err
 	}

@@ -83,15 +83,29 @@ func sessionTable(w io.Writer, s control.Session) {
 	row(w, "Leases", words(s.Leases))
 	row(w, "State", stateCell(s))
 	row(w, "Egress", fmt.Sprintf("%s, then %s", s.Egress, s.Second))
-	row(w, "Mode", s.Mode)
+	row(w, "Mode", modeCell(s))
 	row(w, "Cipher", s.Suite)
 	row(w, "Moved", byteCount(s.Bytes)+" in "+age(s.Age))
 	fmt.Fprintln(w)
-	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "DOWN", "SHARE")
+	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "SHARE", "DOWN", "SHARE")
 	for _, sl := range s.Slices {
 		row(w, sl.Number, sl.Epoch, sl.Agent, sl.State, sl.Weight, sl.SPI,
-			byteCount(sl.In), byteCount(sl.Out), fmt.Sprintf("%.1f%%", 100*sl.Share))
+			byteCount(sl.In), percent(sl.Up), byteCount(sl.Out), percent(sl.Down))
 	}
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }
+
+// modeCell is what the session was admitted with.
+func modeCell(s control.Session) string {
+	text := s.Mode + ", shares by capacity"
+	if s.Shares == "equal" {
+		text = s.Mode + ", equal shares"
+	}
+	if s.SprayUDP {
+		text += ", UDP sprayed too"
+	}
+	return text
 }
 
 func (a *app) sessionKickCommand() *cobra.Command {

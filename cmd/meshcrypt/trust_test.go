@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
@@ -37,6 +39,7 @@ func TestConnectNeedsATrustAnchor(t *testing.T) {
 		"hash left out":   {[]string{"--profile", write(t, "cluster = \"01020300000000000000000000000000\"\ngateways = [\"192.0.2.1:6484\"]\n")}, []string{"key ca", "trusts anybody"}},
 		"unknown key":     {[]string{"--profile", write(t, "insecure = true\n")}, []string{"insecure"}},
 		"slice mode":      {[]string{"--profile", good, "--slice-mode", "confetti"}, []string{"confetti"}},
+		"slice shares":    {[]string{"--profile", good, "--slice-shares", "most"}, []string{"most", "equal"}},
 		"bandwidth":       {[]string{"--profile", good, "--bandwidth", "wide"}, []string{"wide"}},
 		"suite":           {[]string{"--profile", good, "--suite", "des"}, []string{`"des"`, "chacha20-poly1305"}},
 		"suite twice":     {[]string{"--profile", good, "--suite", "aes-128-gcm,AES-128-GCM"}, []string{"twice"}},
@@ -69,6 +72,39 @@ func TestAnchors(t *testing.T) {
 	if err != nil || config.Bandwidth != 2e9 || config.Profile.Gateways[0].String() != "192.0.2.1:6484" {
 		t.Errorf("gateway: %+v, %v", config, err)
 	}
+}
+
+// TestWishes: what is not asked for is left to the mesh, and unsaid.
+func TestWishes(t *testing.T) {
+	for _, c := range []struct {
+		args         []string
+		mode, shares string
+		udp          bool
+	}{
+		{nil, "", "", false},
+		{[]string{"--slice-mode", "packet", "--slice-shares", "equal", "--spray-udp"}, "packet", "equal", true},
+		{[]string{"--slice-mode", "flowlet", "--slice-shares", "capacity"}, "flowlet", "", false},
+		{[]string{"--slice-mode", "pin"}, "pin", "", false},
+	} {
+		var f connectFlags
+		flags := pflag.NewFlagSet("connect", pflag.ContinueOnError)
+		f.add(flags)
+		if err := flags.Parse(c.args); err != nil {
+			t.Fatal(err)
+		}
+		f.profile = profile(t)
+		config, err := f.config(t.Context(), nil)
+		if err != nil || config.Mode != c.mode || config.Shares != c.shares || config.SprayUDP != c.udp {
+			t.Errorf("%v: %+v, %v", c.args, config, err)
+		}
+	}
+}
+
+// TestModesOfAMesh: init takes the modes that clients may ask for.
+func TestModesOfAMesh(t *testing.T) {
+	meshcrypt(t, "", "init", "--data-dir", t.TempDir(), "--advertise", "192.0.2.9", "--slice-modes", "auto,confetti").
+		want(t, control.CodeUsage, "confetti", "next:")
+	meshcrypt(t, "", "init", "--data-dir", t.TempDir(), "--advertise", "192.0.2.9", "--slice-modes", "pin,auto").want(t, 0)
 }
 
 // TestInit: what init prints is enough for the next host, and stdout is data.

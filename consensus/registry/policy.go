@@ -101,9 +101,10 @@ func (p Policy) newer() bool { return len(p.Suites)+len(p.DNS)+len(p.Search)+len
 // Allows reports whether a session may be in a mode.
 func (p Policy) Allows(m Mode) bool { return len(p.Modes) == 0 || slices.Contains(p.Modes, m) }
 
-func (m Mode) valid() bool {
-	return slices.Contains([]Mode{ModeAuto, ModeBurst, ModePacket, ModeFlowlet, ModePin}, m)
-}
+// Modes are all there are.
+func Modes() []Mode { return []Mode{ModeAuto, ModeBurst, ModePacket, ModeFlowlet, ModePin} }
+
+func (m Mode) valid() bool { return slices.Contains(Modes(), m) }
 
 // newer reports whether the session says what only version 3 of the codecs knows.
 func (ses *Session) newer() bool { return ses.Shares != "" || ses.SprayUDP || ses.Certificate != nil }

@@ -21,18 +21,21 @@ const (
 )
 
 func TestKillAgent(t *testing.T) {
-	testKill(t, agentStall, func(m *mesh) (*host, error) {
-		r, err := m.rolesInUse()
-		if err != nil {
-			return nil, err
+	testKill(t, agentStall, (*mesh).mereAgent)
+}
+
+// mereAgent carries a slice and nothing else.
+func (m *mesh) mereAgent() (*host, error) {
+	r, err := m.rolesInUse()
+	if err != nil {
+		return nil, err
+	}
+	for _, slice := range r.session.Slices {
+		if slice.State == "up" && slice.Agent != r.gateway && slice.Agent != r.session.Egress && slice.Agent != r.leader {
+			return m.node(slice.Agent), nil
 		}
-		for _, slice := range r.session.Slices {
-			if slice.State == "up" && slice.Agent != r.gateway && slice.Agent != r.session.Egress && slice.Agent != r.leader {
-				return m.node(slice.Agent), nil
-			}
-		}
-		return nil, fmt.Errorf("no agent without another role: %v", r)
-	})
+	}
+	return nil, fmt.Errorf("no agent without another role: %v", r)
 }
 
 func TestKillGateway(t *testing.T) {

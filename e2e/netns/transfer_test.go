@@ -98,21 +98,10 @@ func TestSlicedTransfer(t *testing.T) {
 // checkShares compares each agent's share of the bytes with that of its weight.
 func checkShares(t *testing.T, before, after control.Session, down bool) {
 	t.Helper()
-	carried := func(s control.Session) map[uint8]float64 {
-		of := map[uint8]float64{}
-		for _, slice := range s.Slices {
-			of[slice.Number] = float64(slice.In)
-			if down {
-				of[slice.Number] = float64(slice.Out)
-			}
-		}
-		return of
-	}
-	had, has := carried(before), carried(after)
-	var bytes, weights float64
+	shares, _ := sharesOf(before, after, down)
+	var weights float64
 	for _, slice := range after.Slices {
 		if slice.State == "up" {
-			bytes += has[slice.Number] - had[slice.Number]
 			weights += float64(slice.Weight)
 		}
 	}
@@ -120,10 +109,36 @@ func checkShares(t *testing.T, before, after control.Session, down bool) {
 		if slice.State != "up" {
 			continue
 		}
-		share, weight := (has[slice.Number]-had[slice.Number])/bytes, float64(slice.Weight)/weights
+		share, weight := shares[slice.Number], float64(slice.Weight)/weights
 		t.Logf("down %v: slice %d on %s: weight %.4f, share %.4f (%+.2f %%)", down, slice.Number, slice.Agent, weight, share, 100*(share/weight-1))
 		if math.IsNaN(share) || math.Abs(share/weight-1) > 0.05 {
 			t.Errorf("slice %d on %s carried %.4f of the bytes, its weight is %.4f: more than 5 %% apart", slice.Number, slice.Agent, share, weight)
 		}
 	}
+}
+
+// sharesOf is what each slice that is up carried of the bytes one way, between
+// two looks at the session, and how many there were.
+func sharesOf(before, after control.Session, down bool) (shares map[uint8]float64, bytes uint64) {
+	shares = make(map[uint8]float64)
+	of := func(s control.Slice) uint64 {
+		if down {
+			return s.Out
+		}
+		return s.In
+	}
+	had := make(map[uint8]uint64)
+	for _, slice := range before.Slices {
+		had[slice.Number] = of(slice)
+	}
+	for _, slice := range after.Slices {
+		if slice.State == "up" {
+			shares[slice.Number] = float64(of(slice) - had[slice.Number])
+			bytes += of(slice) - had[slice.Number]
+		}
+	}
+	for number := range shares {
+		shares[number] /= float64(bytes)
+	}
+	return shares, bytes
 }

@@ -49,8 +49,18 @@ func (v *viewState) learnMode(r protocol.RouteRow) {
 	mode, err := slicing.ParseMode(string(r.Mode))
 	m.auto = r.Mode == registry.ModeAuto || r.Mode == "" || err != nil
 	if !m.auto {
-		m.fixed = mode
+		m.fixed = downward(mode)
 	}
+}
+
+// downward is a mode on the way down. Packet, the patent's letter, is about
+// what the client sends; here each agent gets 1/N of the bytes by whole runs,
+// for single packets would cost a hand-on each.
+func downward(mode slicing.Mode) slicing.Mode {
+	if mode == slicing.Packet {
+		return slicing.Burst
+	}
+	return mode
 }
 
 // superviseModes lets sessions of mode auto spread further, or less.

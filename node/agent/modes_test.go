@@ -23,7 +23,8 @@ func TestModeOfARoute(t *testing.T) {
 		{"a mode of a later version", true, slicing.Pin},
 		{registry.ModeBurst, false, slicing.Burst},
 		{registry.ModePin, false, slicing.Pin},
-		{registry.ModePacket, false, slicing.Packet},
+		{registry.ModeFlowlet, false, slicing.Flowlet},
+		{registry.ModePacket, false, slicing.Burst}, // its letter is about the way up
 	} {
 		v := newViewState()
 		v.learnMode(protocol.RouteRow{Mode: c.word})
@@ -44,7 +45,7 @@ func TestModeMayChange(t *testing.T) {
 	for _, c := range []struct {
 		word registry.Mode
 		want slicing.Mode
-	}{{registry.ModePin, slicing.Pin}, {registry.ModeAuto, slicing.Burst}, {registry.ModePacket, slicing.Packet}} {
+	}{{registry.ModePin, slicing.Pin}, {registry.ModeAuto, slicing.Burst}, {registry.ModePacket, slicing.Burst}} {
 		row.Mode = c.word
 		if v.learnMode(row); v.modes[row.Session] != m || m.mode() != c.want {
 			t.Errorf("%s: %v", c.word, m.mode())

@@ -65,8 +65,10 @@ func (a *Agent) engineTable() *dataplane.Table {
 // others handed on to their agents, none that is silent.
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 	mode := a.view.modes[r.Session]
-	route := &dataplane.Route{Set: &slicing.Set{Mode: mode.mode()}, Spread: a.spread(r.Session),
-		Upward: r.Upward}
+	route := &dataplane.Route{
+		Set: &slicing.Set{Mode: mode.mode(), Step: mode.step}, Spread: a.spread(r.Session), SprayUDP: r.SprayUDP,
+		Upward: r.Upward,
+	}
 	for _, s := range r.Slices {
 		key := sliceKey{r.Session, s.Number, s.Epoch}
 		slice := dataplane.RouteSlice{SPI: s.SPI}
@@ -82,8 +84,7 @@ func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 		if a.view.silent[key] || a.probes.silent(s.Agent) {
 			weight = 0
 		}
-		route.Slices = append(route.Slices, slice)
-		route.Set.Weights = append(route.Set.Weights, weight)
+		route.Put(s.Number, slice, weight)
 	}
 	if mode.own() {
 		preferOwn(route)

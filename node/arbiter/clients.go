@@ -24,9 +24,9 @@ type clientStream struct {
 	request registry.RequestID
 	session registry.SessionID // zero until Opened
 	hello   mka.Hello
-	digest  [32]byte      // of the hello as sent
-	mode    registry.Mode // wanted
-	suite   esp.Suite     // chosen
+	digest  [32]byte       // of the hello as sent
+	wish    protocol.Hello // how it wants its packets spread
+	suite   esp.Suite      // chosen
 	who     auth.Principal
 	proof   []byte                // of the mesh, to one with a pre-shared key
 	cert    *registry.Certificate // logged in by; nil: by something else
@@ -37,7 +37,8 @@ type clientStream struct {
 	outbox  chan *protocol.Client
 	heardAt time.Duration
 	bytes   uint64
-	routed  bool // told that replies find their way back
+	routed  bool                   // told that replies find their way back
+	weights []registry.SliceWeight // told last
 }
 
 func (c *clientStream) say(m *protocol.Client) {
@@ -121,7 +122,7 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	if c.hello, err = mka.ParseHello(m.Hello.Hello); err != nil {
 		return nil, err
 	}
-	c.request, c.digest, c.mode = c.hello.Request, sha256.Sum256(m.Hello.Hello), m.Hello.Mode
+	c.request, c.digest, c.wish = c.hello.Request, sha256.Sum256(m.Hello.Hello), *m.Hello
 	if !slices.Contains(c.hello.Versions, mka.Version) {
 		return nil, no(protocol.RefusedVersion, "no common version; upgrade the older side")
 	}
@@ -171,7 +172,8 @@ func (e clientOpened) apply(a *Arbiter) {
 	who := c.who.IdentityHash(a.cluster.ID)
 	a.step(session.Open{
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
-		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite), Mode: c.mode,
+		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite),
+		Mode: c.wish.Mode, Shares: c.wish.Shares, SprayUDP: c.wish.SprayUDP,
 	})
 }
 
@@ -272,7 +274,7 @@ func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []proto
 		if live == nil {
 			return
 		}
-		w.Leases, w.Mode, w.Headless = live.Leases, live.Mode, s.Headless()
+		w.Leases, w.Mode, w.SprayUDP, w.Headless = live.Leases, live.Mode, live.SprayUDP, s.Headless()
 		w.Update = update(s, c, live.Client)
 	})
 	return w
@@ -302,6 +304,7 @@ func (a *Arbiter) refuse(action session.Refuse) {
 	}
 	codes := map[session.Code]string{
 		session.Denied:      protocol.RefusedCapacity,
+		session.Forbidden:   protocol.RefusedPolicy,
 		session.Unavailable: protocol.RefusedRetry,
 		session.Gone:        protocol.RefusedSession,
 	}
@@ -322,6 +325,27 @@ func (a *Arbiter) confirmRoutes(s *registry.State) {
 				c.routed = true
 				c.say(&protocol.Client{Up: &protocol.SliceRef{Number: sl.Number, Epoch: sl.Epoch}})
 			}
+		}
+	}
+}
+
+// pushWeights tells clients what their slices weigh, whenever that changed; a
+// client that came back to this arbiter is told once.
+func (a *Arbiter) pushWeights(s *registry.State) {
+	for _, c := range a.clients {
+		live := s.Sessions[c.session]
+		if live == nil {
+			continue
+		}
+		var weights []registry.SliceWeight
+		for _, sl := range live.Slices {
+			if sl.State == registry.SliceUp {
+				weights = append(weights, registry.SliceWeight{Number: sl.Number, Epoch: sl.Epoch, Weight: sl.Weight})
+			}
+		}
+		if len(weights) > 0 && !slices.Equal(weights, c.weights) {
+			c.weights = weights
+			c.say(&protocol.Client{Weights: &protocol.Weights{Slices: weights}})
 		}
 	}
 }

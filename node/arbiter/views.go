@@ -29,6 +29,7 @@ func (a *Arbiter) pushViews() {
 			a.pushView(s, rows, n)
 		}
 		a.confirmRoutes(s)
+		a.pushWeights(s)
 	})
 }
 
@@ -160,7 +161,7 @@ func routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
 // routeOf is the way down: of every slice the newest epoch that is up, so
 // that an older one carries on until its successor has proven itself.
 func routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
-	row := protocol.RouteRow{Session: session.ID, Leases: session.Leases, Mode: session.Mode}
+	row := protocol.RouteRow{Session: session.ID, Leases: session.Leases, Mode: session.Mode, SprayUDP: session.SprayUDP}
 	newest := make(map[uint8]registry.Slice)
 	for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
 		if sl.State != registry.SliceVoid {

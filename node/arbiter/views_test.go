@@ -350,3 +350,39 @@ func TestLimitsOfATerm(t *testing.T) {
 		t.Error("one event beyond the limit was queued")
 	}
 }
+
+// TestWeightsReachTheirClient: once, and again when they changed; only what is
+// up, and only the client's own.
+func TestWeightsReachTheirClient(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	s := f.session(a, 1, n.node)
+	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceGranted, Weight: 9})
+	c := &clientStream{session: s.ID, outbox: make(chan *protocol.Client, 8)}
+	a.clients[registry.RequestID{1}] = c
+	a.clients[registry.RequestID{2}] = &clientStream{outbox: make(chan *protocol.Client, 8)}
+	told := func() (all [][]registry.SliceWeight) {
+		a.pushViews()
+		for {
+			select {
+			case m := <-c.outbox:
+				if m.Weights != nil {
+					all = append(all, m.Weights.Slices)
+				}
+			default:
+				return all
+			}
+		}
+	}
+	if got := told(); len(got) != 1 || !slices.Equal(got[0], []registry.SliceWeight{{Number: 0, Epoch: 1, Weight: 1}}) {
+		t.Fatalf("first %+v", got)
+	}
+	if got := told(); len(got) != 0 {
+		t.Errorf("told again: %+v", got)
+	}
+	s.Slices[0].Weight = 4
+	if got := told(); len(got) != 1 || got[0][0].Weight != 4 {
+		t.Errorf("after a change: %+v", got)
+	}
+}

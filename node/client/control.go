@@ -225,7 +225,8 @@ func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding
 	}
 	s.raw.SetDeadline(time.Now().Add(DialTimeout))
 	defer s.raw.SetDeadline(time.Time{})
-	hello := protocol.Hello{Mode: c.config.Mode, Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
+	hello := protocol.Hello{Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
+		Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
 	if err := s.conn.Write(&protocol.Client{Hello: &hello}); err != nil {
 		return nil, err
 	}

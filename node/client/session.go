@@ -131,6 +131,8 @@ func (e controlReceived) apply(c *Client) {
 		c.takeOffer(m.Offer)
 	case m.Drop != nil:
 		c.retire(sliceKey{m.Drop.Number, m.Drop.Epoch}, now)
+	case m.Weights != nil:
+		c.weigh(m.Weights.Slices)
 	case m.Update != nil:
 		c.adoptGateways(m.Update.Gateways, now)
 		if err := c.config.Host.Up(c.session.welcome.Leases, *m.Update); err != nil {

@@ -1,16 +1,12 @@
 package client
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -18,7 +14,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
-	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
 // sliceKey names one epoch of a slice of this session.
@@ -36,6 +31,7 @@ func (k sliceKey) ref() protocol.SliceRef {
 type slice struct {
 	key       sliceKey
 	grant     mka.Grant
+	weight    uint32 // the grant's, until the arbiter gives another
 	spare     bool
 	machine   *mka.Client
 	socket    link.Socket
@@ -106,7 +102,7 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		return nil, fmt.Errorf("no socket for a slice: %w", err)
 	}
 	s := &slice{
-		key: sliceKey{grant.Slice, grant.Epoch}, grant: grant, spare: offer.Spare,
+		key: sliceKey{grant.Slice, grant.Epoch}, grant: grant, weight: grant.Weight, spare: offer.Spare,
 		machine: machine, socket: socket, accept: accept,
 		sizing: sizing{search: pmtu.New(c.gateways.at(c.gateways.current).Addr().Is6())},
 	}
@@ -294,85 +290,6 @@ func (c *Client) closeSlices() {
 		c.forget(s)
 	}
 	c.publishIfDirty()
-}
-
-// table is one default route over the newest usable epoch of each slice; a
-// spare carries traffic only when nothing else can.
-func (c *Client) table() *dataplane.Table {
-	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
-	route := &dataplane.Route{Set: &slicing.Set{Mode: c.spreading}, Spread: c.spread}
-	spares, trials := !c.any((*slice).usable), !c.any((*slice).proven)
-	for _, key := range c.sortedKeys() {
-		s := c.slices[key]
-		for _, p := range s.pairs() {
-			t.In[p.In.SPI()] = p
-		}
-		if !s.usable() || s.spare != spares || s.pulse.trial && !trials || c.superseded(key) {
-			continue
-		}
-		route.Slices = append(route.Slices, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI})
-		route.Set.Weights = append(route.Set.Weights, max(1, s.grant.Weight))
-	}
-	t.Default = route
-	return t
-}
-
-// sortedKeys keeps a slice at its place in the route from table to table.
-func (c *Client) sortedKeys() []sliceKey {
-	return slices.SortedFunc(maps.Keys(c.slices), func(x, y sliceKey) int {
-		return cmp.Or(cmp.Compare(x.number, y.number), cmp.Compare(x.epoch, y.epoch))
-	})
-}
-
-// any reports whether a slice other than a spare is such.
-func (c *Client) any(such func(*slice) bool) bool {
-	for _, s := range c.slices {
-		if !s.spare && such(s) {
-			return true
-		}
-	}
-	return false
-}
-
-// superseded reports whether a newer epoch of the slice is usable.
-func (c *Client) superseded(key sliceKey) bool {
-	for other, s := range c.slices {
-		if other.number == key.number && other.epoch > key.epoch && s.usable() {
-			return true
-		}
-	}
-	return false
-}
-
-// superviseMode lets mode auto change between one slice per flow and spraying.
-func (c *Client) superviseMode(now time.Duration) {
-	var loads []float64
-	for _, s := range c.slices {
-		if s.usable() && !s.spare {
-			loads = append(loads, s.pulse.load.Share())
-		}
-	}
-	auto := slicing.Pin
-	if c.auto.Choose(now, loads, c.spread.Carried()) == 1 {
-		auto = slicing.Burst
-	}
-	if mode := c.mode(auto); mode != c.spreading {
-		c.spreading = mode
-		c.dirty = true
-		c.config.Log.Info("slicing", "mode", mode)
-	}
-}
-
-// mode is the session's, with auto's present choice in its place.
-func (c *Client) mode(auto slicing.Mode) slicing.Mode {
-	if c.session == nil || c.session.welcome.Mode == registry.ModeAuto {
-		return auto
-	}
-	mode, err := slicing.ParseMode(string(c.session.welcome.Mode))
-	if err != nil {
-		return auto
-	}
-	return mode
 }
 
 type controlMessage struct {

@@ -105,6 +105,8 @@ type Session struct {
 	Second    string        `json:"second"`
 	Mode      string        `json:"mode"`
 	Suite     string        `json:"suite"`     // cipher of its slices
+	Shares    string        `json:"shares"`    // capacity or equal
+	SprayUDP  bool          `json:"spray_udp"` // one flow of UDP may take several slices
 	Connected bool          `json:"connected"` // its control connection is open
 	Slices    []Slice       `json:"slices"`
 	Bytes     uint64        `json:"bytes"`
@@ -122,6 +124,8 @@ type Slice struct {
 	In     uint64  `json:"bytes_in"`
 	Out    uint64  `json:"bytes_out"`
 	Share  float64 `json:"share"` // of the session's bytes, both ways
+	Up     float64 `json:"share_up"`
+	Down   float64 `json:"share_down"`
 }
 
 // SessionsRequest selects sessions; ID may be a prefix.

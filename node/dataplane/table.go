@@ -91,6 +91,14 @@ func (t *Table) route(in *inner) *Route {
 	return t.Default
 }
 
+// Put gives the route a slice at its number.
+func (r *Route) Put(number uint8, s RouteSlice, weight uint32) {
+	for len(r.Slices) <= int(number) {
+		r.Slices, r.Set.Weights = append(r.Slices, RouteSlice{}), append(r.Set.Weights, 0)
+	}
+	r.Slices[number], r.Set.Weights[number] = s, weight
+}
+
 // carries reports whether packets of the session may come up under an SPI.
 func (r *Route) carries(spi uint32) bool {
 	for i := range r.Slices {

@@ -17,6 +17,7 @@ type Client struct {
 	Offer   *SliceOffer `json:"offer,omitempty"`   // L→C, a slice granted later
 	Drop    *SliceRef   `json:"drop,omitempty"`    // L→C, stop using this epoch
 	Update  *Update     `json:"update,omitempty"`  // L→C, what was pushed changed
+	Weights *Weights    `json:"weights,omitempty"` // L→C, of slices that it has
 	Alive   *Alive      `json:"alive,omitempty"`   // both ways, word from the other end
 	Up      *SliceRef   `json:"up,omitempty"`      // C→L, the slice carries traffic
 	Silent  *SliceRef   `json:"silent,omitempty"`  // C→L, the slice is condemned
@@ -29,6 +30,9 @@ type Hello struct {
 	Signature []byte `json:"signature"`
 	// Mode is the slicing mode wanted; empty leaves it to the mesh.
 	Mode registry.Mode `json:"mode,omitempty"`
+	// Shares and SprayUDP are wishes too; see registry.Session.
+	Shares   registry.Shares `json:"shares,omitempty"`
+	SprayUDP bool            `json:"spray_udp,omitempty"`
 }
 
 // Methods of Auth.
@@ -54,10 +58,16 @@ type Welcome struct {
 	Session  registry.SessionID `json:"session"`
 	Leases   []netip.Addr       `json:"leases"`
 	Mode     registry.Mode      `json:"mode"`
+	SprayUDP bool               `json:"spray_udp,omitempty"`
 	Slices   []SliceOffer       `json:"slices"`
 	Update   Update             `json:"update"`
 	Headless uint64             `json:"headless"`        // seconds without word from an arbiter
 	Proof    []byte             `json:"proof,omitempty"` // of the mesh, to a client with a pre-shared key
+}
+
+// Weights is what slices weigh from now on; their keys stay.
+type Weights struct {
+	Slices []registry.SliceWeight `json:"slices"`
 }
 
 // Update is what an arbiter pushes to a client and may change later.

@@ -151,10 +151,11 @@ type NodeRow struct {
 
 // RouteRow is how packets for a session's leases leave an egress.
 type RouteRow struct {
-	Session registry.SessionID `json:"session"`
-	Leases  []netip.Addr       `json:"leases"`
-	Mode    registry.Mode      `json:"mode"`
-	Slices  []RouteSlice       `json:"slices"`
+	Session  registry.SessionID `json:"session"`
+	Leases   []netip.Addr       `json:"leases"`
+	Mode     registry.Mode      `json:"mode"`
+	SprayUDP bool               `json:"spray_udp,omitempty"`
+	Slices   []RouteSlice       `json:"slices"`
 	// Upward is the granted SPIs of all slices that may bring packets up: those
 	// that are not up yet, spares and older epochs too.
 	Upward []uint32 `json:"upward,omitempty"`

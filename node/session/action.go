@@ -53,7 +53,8 @@ type Code string
 
 // The codes of refusal.
 const (
-	Denied      Code = "denied"      // by policy, capacity or revocation
+	Denied      Code = "denied"      // by capacity or revocation
+	Forbidden   Code = "forbidden"   // by policy
 	Unavailable Code = "unavailable" // not now; the same request may succeed later
 	Gone        Code = "gone"        // there is no such session to resume
 )

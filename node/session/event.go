@@ -48,7 +48,9 @@ type Open struct {
 	Hello     []byte
 	// Certificate is what the client logged in by; nil: by something else.
 	Certificate *registry.Certificate
-	Mode        registry.Mode // empty: the policy's
+	Mode        registry.Mode   // empty: the policy's
+	Shares      registry.Shares // empty: by capacity
+	SprayUDP    bool
 	Suite       uint16
 }
 

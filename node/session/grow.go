@@ -70,17 +70,23 @@ func (a *Arbitrator) target(view *registry.State, s *registry.Session) int {
 	held := a.slicesByNode(s, everySlice)
 	share := (s.Bandwidth + uint64(have) - 1) / uint64(max(have, 1))
 	var carried uint64
-	var others, all []slicing.Capacity
+	var mine, others, all []slicing.Capacity
 	for _, c := range a.carriers(view, s.ID, held) {
 		switch {
 		case held[c.node.ID].main > 0:
-			carried += min(c.free+share*uint64(held[c.node.ID].main), c.host.offered(c.node))
+			free := min(c.free+share*uint64(held[c.node.ID].main), c.host.offered(c.node))
+			mine = append(mine, slicing.Capacity{Free: free})
+			carried += free
 		case c.room():
 			all = append(all, c.capacity())
 			if !c.last {
 				others = append(others, c.capacity())
 			}
 		}
+	}
+	if s.EqualShares() {
+		n, _ := slicing.NeedEqual(s.Bandwidth, append(mine, all...), limit)
+		return max(have, n)
 	}
 	if carried >= s.Bandwidth {
 		return have

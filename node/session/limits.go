@@ -47,6 +47,9 @@ const (
 	// GrowEvery is the least time between two slices added to one session.
 	GrowEvery = 5 * time.Second
 
+	// WeighEvery is the least time between two weighings of one session.
+	WeighEvery = 5 * time.Second
+
 	// ReserveFor is how long a grant counts as used capacity before the
 	// node's own load reports are trusted to show it.
 	ReserveFor = 5 * time.Second

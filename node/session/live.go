@@ -25,8 +25,10 @@ type live struct {
 	openBy   time.Duration // when to answer with what is there
 	giveUp   time.Duration // when to give a first opening up
 
-	growAt time.Duration
-	slots  map[uint8]*slot
+	growAt  time.Duration
+	weighAt time.Duration
+	weighed Tag // WeighSlices without outcome
+	slots   map[uint8]*slot
 }
 
 // phase is how far the present epoch of a slice has been told.

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -37,7 +38,10 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
 	default:
 		e.Bandwidth = cmp.Or(e.Bandwidth, client.Bandwidth, view.Policy.Bandwidth)
-		e.Mode = cmp.Or(e.Mode, view.Policy.Mode)
+		if e.Mode = cmp.Or(e.Mode, view.Policy.Mode); !view.Policy.Allows(e.Mode) {
+			a.emit(Refuse{e.Request, Forbidden, fmt.Sprintf("slicing mode %s is not allowed here; these are: %v", e.Mode, view.Policy.Modes)})
+			return
+		}
 		o := &opening{ask: e, parts: a.partsByLoad(view, e.Client)}
 		a.fill(o.session[:])
 		a.plan(view, o)
@@ -60,7 +64,7 @@ func (a *Arbitrator) plan(view *registry.State, o *opening) {
 		a.emit(Refuse{o.ask.Request, Unavailable, "no part of the pool has an egress and a free address"})
 		return
 	}
-	p, code, reason := a.place(view, o.session, o.ask.Bandwidth, o.ask.Entered)
+	p, code, reason := a.place(view, o.wanted(), o.ask.Entered)
 	if code != "" {
 		a.emit(Refuse{o.ask.Request, code, reason})
 		if code == Unavailable {
@@ -78,16 +82,21 @@ func (a *Arbitrator) plan(view *registry.State, o *opening) {
 
 func (a *Arbitrator) proposeOpen(o *opening, list []registry.Slice) bool {
 	return a.propose(registry.Command{OpenSession: &registry.OpenSession{
-		Session: registry.Session{
-			ID: o.session, Client: o.ask.Client, Request: o.ask.Request, Key: o.ask.Key,
-			Identity: o.ask.Identity, Hello: o.ask.Hello, Certificate: o.ask.Certificate, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth,
-		},
-		Part: o.parts[0], Slices: list,
+		Session: *o.wanted(), Part: o.parts[0], Slices: list,
 	}}) != 0
 }
 
+// wanted is the session as it was asked for.
+func (o *opening) wanted() *registry.Session {
+	return &registry.Session{
+		ID: o.session, Client: o.ask.Client, Request: o.ask.Request, Key: o.ask.Key,
+		Identity: o.ask.Identity, Hello: o.ask.Hello, Certificate: o.ask.Certificate, Bandwidth: o.ask.Bandwidth,
+		Mode: o.ask.Mode, Shares: o.ask.Shares, SprayUDP: o.ask.SprayUDP,
+	}
+}
+
 func (a *Arbitrator) firstSlices(o *opening, p placement) []registry.Slice {
-	s := &registry.Session{ID: o.session, Mode: o.ask.Mode, Bandwidth: o.ask.Bandwidth}
+	s := o.wanted()
 	agents := p.agents
 	if p.spare != nil {
 		agents = append(slices.Clone(agents), *p.spare)

@@ -18,15 +18,15 @@ type placement struct {
 }
 
 // place chooses the agents of a new session, or says why there are none.
-func (a *Arbitrator) place(view *registry.State, session registry.SessionID, wanted uint64, entered identity.NodeID) (placement, Code, string) {
-	all := a.candidates(view, session)
+func (a *Arbitrator) place(view *registry.State, s *registry.Session, entered identity.NodeID) (placement, Code, string) {
+	all, wanted := a.candidates(view, s.ID), s.Bandwidth
 	if len(all) == 0 {
 		return placement{}, Unavailable, "no agent is connected and ready"
 	}
 	limit := sliceLimit(view.Policy)
-	n, carried := needed(wanted, regular(all), limit)
+	n, carried := needed(s, regular(all), limit)
 	if !carried {
-		n, carried = needed(wanted, all, limit)
+		n, carried = needed(s, all, limit)
 	}
 	var p placement
 	switch {
@@ -50,20 +50,28 @@ func (a *Arbitrator) place(view *registry.State, session registry.SessionID, wan
 	return p, "", ""
 }
 
-// needed is the number of agents, of those with room, that a bandwidth takes:
-// all of them, up to limit, when it is unknown.
-func needed(wanted uint64, list []candidate, limit int) (n int, carried bool) {
+// needed is the number of agents, of those with room, that a session's
+// bandwidth takes: all of them, up to limit, when it is unknown.
+func needed(s *registry.Session, list []candidate, limit int) (n int, carried bool) {
 	var capacities []slicing.Capacity
 	for _, c := range list {
 		if c.room() {
 			capacities = append(capacities, c.capacity())
 		}
 	}
-	if wanted == 0 {
+	if s.Bandwidth == 0 {
 		n = min(len(capacities), limit)
 		return n, n > 0
 	}
-	return slicing.Need(wanted, capacities, limit)
+	return need(s)(s.Bandwidth, capacities, limit)
+}
+
+// need is how many agents a bandwidth takes by the shares of a session.
+func need(s *registry.Session) func(wanted uint64, agents []slicing.Capacity, limit int) (n int, ok bool) {
+	if s.EqualShares() {
+		return slicing.NeedEqual
+	}
+	return slicing.Need
 }
 
 // regular is the list without the arbiter's own node where that comes last.
@@ -220,7 +228,7 @@ func nodeLimit(s *registry.Session, number uint8, spare bool) int {
 // grantTo is a slice as it is to be granted to a candidate, whose prekey it
 // spends. parts is how many share the session's bandwidth, 0 for a spare.
 func (a *Arbitrator) grantTo(c *candidate, weight uint32, s *registry.Session, number uint8, epoch uint32, parts int) registry.Slice {
-	if s.Mode == registry.ModePacket {
+	if s.EqualShares() {
 		weight = slicing.EqualWeight
 	}
 	if s.Bandwidth > 0 && parts > 0 {

@@ -58,6 +58,8 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 		a.resumeOutcome(view, c.ResumeKey, e)
 	case c.GrantSlice != nil:
 		a.grantOutcome(view, c.GrantSlice, p, e.Result)
+	case c.WeighSlices != nil:
+		a.weighOutcome(c.WeighSlices, e.Tag)
 	case c.MarkSlice != nil:
 		a.markOutcome(view, c.MarkSlice, p, e.Result)
 	case c.MovePart != nil:

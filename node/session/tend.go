@@ -25,6 +25,7 @@ func (a *Arbitrator) tend(view *registry.State, s *registry.Session) {
 		a.tendRetiring(view, s, l, old)
 	}
 	a.grow(view, s, l)
+	a.reweigh(view, s, l)
 	a.tendOpening(s, l)
 }
 

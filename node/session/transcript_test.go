@@ -98,8 +98,10 @@ func (s *script) run(f []string) {
 	}
 	w := s.w
 	switch f[0] {
-	case "open": // CLIENT [bandwidth=MBIT] [entered=NODE]
-		w.ask(w.client(args[0]), uint64(number(args, "bandwidth", 0))*1e6, s.entered(args))
+	case "open": // CLIENT [bandwidth=MBIT] [entered=NODE] [mode=MODE] [shares=SHARES]
+		c := w.client(args[0])
+		c.mode, c.shares = registry.Mode(word(args, "mode")), registry.Shares(word(args, "shares"))
+		w.ask(c, uint64(number(args, "bandwidth", 0))*1e6, s.entered(args))
 	case "again": // CLIENT: the same request once more
 		w.askAgain(w.client(args[0]))
 	case "resume": // CLIENT [keeps]
@@ -148,7 +150,8 @@ func (s *script) run(f []string) {
 	w.settle()
 }
 
-// mesh makes a mesh: nodes=N [mbit=N] [slices=N] [overload=deny] [bandwidth=MBIT] [voters=N].
+// mesh makes a mesh: nodes=N [mbit=N] [slices=N] [overload=deny] [bandwidth=MBIT] [voters=N]
+// [allowed=MODE,MODE].
 func (s *script) mesh(args []string) {
 	policy := registry.Policy{
 		Slices: number(args, "slices", 0), Bandwidth: uint64(number(args, "bandwidth", 0)) * 1e6,
@@ -159,6 +162,12 @@ func (s *script) mesh(args []string) {
 	}
 	if has(args, "mode=packet") {
 		policy.Mode = registry.ModePacket
+	}
+	if allowed := word(args, "allowed"); allowed != "" {
+		policy.Modes = []registry.Mode{policy.Mode}
+		for m := range strings.SplitSeq(allowed, ",") {
+			policy.Modes = append(policy.Modes, registry.Mode(m))
+		}
 	}
 	s.w = newWorld(number(args, "nodes", 1), policy, uint32(number(args, "mbit", 1000)))
 	s.w.must(registry.Command{CountVoters: &registry.CountVoters{Voters: number(args, "voters", 3)}})
@@ -210,12 +219,20 @@ func (s *script) slice(args []string) (registry.SessionID, registry.Slice) {
 }
 
 func (s *script) entered(args []string) identity.NodeID {
-	for _, a := range args {
-		if name, found := strings.CutPrefix(a, "entered="); found {
-			return s.w.byName(name).id()
-		}
+	if name := word(args, "entered"); name != "" {
+		return s.w.byName(name).id()
 	}
 	return s.w.nodes[0].id()
+}
+
+// word is the value of an argument, empty without it.
+func word(args []string, name string) string {
+	for _, a := range args {
+		if value, found := strings.CutPrefix(a, name+"="); found {
+			return value
+		}
+	}
+	return ""
 }
 
 func has(args []string, word string) bool {

@@ -7,10 +7,11 @@ import (
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
-// A weight is fixed when its slice is granted, so it must not follow what a
-// node happens to do in that second. It is the node's capacity less what it is
-// busier than the session's other agents, over LoadOver: load that all of them
-// share is mostly this session's own traffic. slicing.Weight rounds it.
+// A weight stays for WeighEvery at least, so it must not follow what a node
+// happens to do in a second. It is the node's capacity less what it is busier
+// than the session's other agents, over LoadOver: load that all of them share
+// is mostly this session's own traffic. slicing.Weight rounds it, and
+// slicing.Reweigh leaves it where it is while little would change.
 
 // average lets a load report count for the time since the one before it.
 func (h *host) average(now time.Duration, used float64) {
@@ -62,4 +63,40 @@ func (a *Arbitrator) firstWeights(session registry.SessionID, agents []candidate
 		weights = append(weights, slicing.Weight(c, all, weights))
 	}
 	return weights
+}
+
+// reweigh lets the shares of a healthy session follow the load of its agents.
+// Keys and owners stay; ends that have not heard yet go on by the old weights.
+func (a *Arbitrator) reweigh(view *registry.State, s *registry.Session, l *live) {
+	if s.EqualShares() || l.weighed != 0 || a.now < l.weighAt || !a.settled(view, s, l) {
+		return
+	}
+	l.weighAt = a.now + WeighEvery
+	var agents []slicing.Capacity
+	var present []uint32
+	var weights []registry.SliceWeight
+	for _, sl := range s.Slices {
+		if h := a.hosts[sl.Agent]; sl.Spare || sl.State != registry.SliceUp || h == nil || !h.reported {
+			continue
+		}
+		agents = append(agents, a.hosts[sl.Agent].steady(a.now, view.Nodes[sl.Agent], s.ID))
+		present = append(present, sl.Weight)
+		weights = append(weights, registry.SliceWeight{Number: sl.Number, Epoch: sl.Epoch})
+	}
+	changed, ok := slicing.Reweigh(agents, present)
+	if !ok || !a.moves.take(a.now) {
+		return
+	}
+	for i := range weights {
+		weights[i].Weight = changed[i]
+	}
+	l.weighed = a.propose(registry.Command{WeighSlices: &registry.WeighSlices{Session: s.ID, Weights: weights}})
+}
+
+// weighOutcome lets the next weighing come; one that was refused met a newer
+// epoch, and is made anew from what is then.
+func (a *Arbitrator) weighOutcome(c *registry.WeighSlices, tag Tag) {
+	if l := a.lives[c.Session]; l != nil && l.weighed == tag {
+		l.weighed = 0
+	}
 }

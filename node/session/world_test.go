@@ -62,6 +62,8 @@ type fakeClient struct {
 	dull     bool
 	open     Open
 	told     string // what it was told last
+	mode     registry.Mode
+	shares   registry.Shares
 }
 
 // counter is randomness that a transcript can repeat.
@@ -168,6 +170,7 @@ func (w *world) ask(c *fakeClient, bandwidth uint64, entered identity.NodeID) {
 	c.open = Open{
 		Request: c.request, Client: c.name, Bandwidth: bandwidth, Entered: entered,
 		Key: identity.PublicKey{1, byte(c.asked)}, Identity: make([]byte, 32), Hello: make([]byte, 32), Suite: 1,
+		Mode: c.mode, Shares: c.shares,
 	}
 	c.open.Hello[0] = byte(c.asked)
 	w.askAgain(c)
@@ -374,6 +377,12 @@ func (w *world) describe(c registry.Command) string {
 	case c.MarkSlice != nil:
 		m := c.MarkSlice
 		return fmt.Sprintf("mark %s/%d@%d %s", w.clientOf(m.Session), m.Number, m.Epoch, m.State)
+	case c.WeighSlices != nil:
+		var list []string
+		for _, w := range c.WeighSlices.Weights {
+			list = append(list, fmt.Sprintf("%d@%d w%d", w.Number, w.Epoch, w.Weight))
+		}
+		return fmt.Sprintf("weigh %s [%s]", w.clientOf(c.WeighSlices.Session), strings.Join(list, ", "))
 	case c.MovePart != nil:
 		return fmt.Sprintf("part %v egress %s second %s", c.MovePart.Prefix, w.node(c.MovePart.Egress).name, w.node(c.MovePart.Second).name)
 	case c.ResumeKey != nil:

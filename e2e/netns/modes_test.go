@@ -1,0 +1,164 @@
+//go:build e2e
+
+package netns
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// TestModes: in every mode a transfer each way arrives whole, over the slices
+// that the mode says and by the shares that it says, and a flow of UDP stays
+// with one agent unless it was asked otherwise.
+func TestModes(t *testing.T) {
+	m := newMesh(t, 4)
+	m.watch("client")
+	m.up()
+	const near = 0.05
+	for _, c := range []struct {
+		args     []string
+		up, down func(map[uint8]float64) error
+		udp      int // agents that a flow of UDP takes
+	}{
+		{[]string{"burst"}, nil, nil, 1}, // by weight: TestSlicedTransfer
+		{[]string{"burst", "--slice-shares", "equal", "--spray-udp"}, equal(near), equal(near), 3},
+		{[]string{"packet"}, equal(0.01), equal(near), 1},
+		{[]string{"flowlet"}, nil, nil, 1},
+		{[]string{"pin"}, single, single, 1},
+	} {
+		m.reconnect(append([]string{"--slice-mode"}, c.args...)...)
+		for _, way := range []struct {
+			down bool
+			want func(map[uint8]float64) error
+		}{{false, c.up}, {true, c.down}} {
+			before := m.slices(3)
+			r := m.transfer(lab.Plan{Bytes: 60_000_000, Down: way.down}).Wait(within(time.Minute))
+			shares := m.reported(before, r.Bytes, way.down)
+			t.Logf("%v, down %v: shares %s; %v", c.args, way.down, percent(shares), r)
+			if err := r.Check(); err != nil {
+				t.Errorf("%v, down %v: %v", c.args, way.down, err)
+			}
+			if way.want != nil {
+				if err := way.want(shares); err != nil {
+					t.Errorf("%v, down %v: %v", c.args, way.down, err)
+				}
+			}
+		}
+		before := m.slices(3)
+		sent := m.flowOfUDP(3000)
+		if got := m.reported(before, sent, false); carriers(got) != c.udp {
+			t.Errorf("%v: one flow of UDP went %s", c.args, percent(got))
+		}
+	}
+}
+
+// TestKillInEachMode: whoever is killed, no connection breaks, however packets
+// are spread.
+func TestKillInEachMode(t *testing.T) {
+	m := newMesh(t, 4)
+	m.watch("client")
+	m.up()
+	for i, mode := range []string{"packet", "flowlet", "pin", "auto"} {
+		m.reconnect("--slice-mode", mode)
+		stall, err := m.killOnce(i, (*mesh).mereAgent)
+		if err != nil || stall >= agentStall {
+			t.Errorf("%s: stall %v, limit %v; %v", mode, stall, agentStall, err)
+		}
+	}
+}
+
+// reconnect ends the client's session, if there is one, and opens another.
+func (m *mesh) reconnect(args ...string) {
+	m.Helper()
+	if p := m.client.process; p != nil && !p.Terminate(10*time.Second) {
+		m.Fatalf("the client does not end: %s", p.Tail(5))
+	}
+	m.connect(args...)
+}
+
+// reported waits until the agents have told of so many bytes, and gives the
+// shares of the slices.
+func (m *mesh) reported(before control.Session, least uint64, down bool) (shares map[uint8]float64) {
+	m.Helper()
+	m.Until("the agents report what they carried", 10*time.Second, func() error {
+		after, err := m.session()
+		if err != nil {
+			return err
+		}
+		var bytes uint64
+		if shares, bytes = sharesOf(before, after, down); bytes < least {
+			return fmt.Errorf("%d of %d bytes", bytes, least)
+		}
+		return nil
+	})
+	return shares
+}
+
+// flowOfUDP sends so many datagrams of one flow upwards, and gives their bytes.
+func (m *mesh) flowOfUDP(count int) (bytes uint64) {
+	m.Helper()
+	payload := make([]byte, 1000)
+	if err := m.client.Do(func() error {
+		conn, err := net.Dial("udp", net.JoinHostPort(destination, "9"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		for range count {
+			// Refusals come back from the destination, where nobody listens.
+			if n, err := conn.Write(payload); err == nil {
+				bytes += uint64(n)
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+		return nil
+	}); err != nil {
+		m.Fatalf("datagrams: %v", err)
+	}
+	return bytes
+}
+
+// equal wants 1/N each.
+func equal(within float64) func(map[uint8]float64) error {
+	return func(shares map[uint8]float64) error {
+		for number, share := range shares {
+			if math.Abs(share*float64(len(shares))-1) > within {
+				return fmt.Errorf("slice %d carried %.4f, not 1/%d", number, share, len(shares))
+			}
+		}
+		return nil
+	}
+}
+
+// single wants one slice to carry everything.
+func single(shares map[uint8]float64) error {
+	if n := carriers(shares); n != 1 {
+		return fmt.Errorf("%d slices carried one flow", n)
+	}
+	return nil
+}
+
+// carriers is how many slices carried more than what else is on the way.
+func carriers(shares map[uint8]float64) (n int) {
+	for _, share := range shares {
+		if share > 0.03 {
+			n++
+		}
+	}
+	return n
+}
+
+func percent(shares map[uint8]float64) (text string) {
+	for _, number := range slices.Sorted(maps.Keys(shares)) {
+		text += fmt.Sprintf("%d:%.1f%% ", number, 100*shares[number])
+	}
+	return text
+}

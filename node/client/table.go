@@ -1,0 +1,103 @@
+package client
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/slicing"
+)
+
+// table is one default route over the newest usable epoch of each slice; a
+// spare carries traffic only when nothing else can.
+func (c *Client) table() *dataplane.Table {
+	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
+	route := &dataplane.Route{
+		Set: &slicing.Set{Mode: c.spreading}, Spread: c.spread, SprayUDP: c.session != nil && c.session.welcome.SprayUDP,
+	}
+	spares, trials := !c.any((*slice).usable), !c.any((*slice).proven)
+	for _, key := range c.sortedKeys() {
+		s := c.slices[key]
+		for _, p := range s.pairs() {
+			t.In[p.In.SPI()] = p
+		}
+		if !s.usable() || s.spare != spares || s.pulse.trial && !trials || c.superseded(key) {
+			continue
+		}
+		route.Put(key.number, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, max(1, s.weight))
+	}
+	t.Default = route
+	return t
+}
+
+// weigh gives slices the weights that the arbiter says.
+func (c *Client) weigh(weights []registry.SliceWeight) {
+	for _, w := range weights {
+		s := c.slices[sliceKey{w.Number, w.Epoch}]
+		if s != nil && s.weight != w.Weight {
+			s.weight, c.dirty = w.Weight, true
+			c.config.Log.Debug("slice weighs", "slice", w.Number, "weight", w.Weight)
+		}
+	}
+}
+
+// sortedKeys are oldest epochs first.
+func (c *Client) sortedKeys() []sliceKey {
+	return slices.SortedFunc(maps.Keys(c.slices), func(x, y sliceKey) int {
+		return cmp.Or(cmp.Compare(x.number, y.number), cmp.Compare(x.epoch, y.epoch))
+	})
+}
+
+// any reports whether a slice other than a spare is such.
+func (c *Client) any(such func(*slice) bool) bool {
+	for _, s := range c.slices {
+		if !s.spare && such(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// superseded reports whether a newer epoch of the slice is usable.
+func (c *Client) superseded(key sliceKey) bool {
+	for other, s := range c.slices {
+		if other.number == key.number && other.epoch > key.epoch && s.usable() {
+			return true
+		}
+	}
+	return false
+}
+
+// superviseMode lets mode auto change between one slice per flow and spraying.
+func (c *Client) superviseMode(now time.Duration) {
+	var loads []float64
+	for _, s := range c.slices {
+		if s.usable() && !s.spare {
+			loads = append(loads, s.pulse.load.Share())
+		}
+	}
+	auto := slicing.Pin
+	if c.auto.Choose(now, loads, c.spread.Carried()) == 1 {
+		auto = slicing.Burst
+	}
+	if mode := c.mode(auto); mode != c.spreading {
+		c.spreading = mode
+		c.dirty = true
+		c.config.Log.Info("slicing", "mode", mode)
+	}
+}
+
+// mode is the session's, with auto's present choice in its place.
+func (c *Client) mode(auto slicing.Mode) slicing.Mode {
+	if c.session == nil || c.session.welcome.Mode == registry.ModeAuto || c.session.welcome.Mode == "" {
+		return auto
+	}
+	mode, err := slicing.ParseMode(string(c.session.welcome.Mode))
+	if err != nil {
+		return auto
+	}
+	return mode
+}
