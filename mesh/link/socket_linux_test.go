@@ -393,3 +393,29 @@ func BenchmarkTrain(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSmall is eight datagrams of a sealed ACK's size, sent one by one or
+// padded to one size and sent as a train; what a train would save.
+func BenchmarkSmall(b *testing.B) {
+	const count, size = 8, 92
+	for name, segment := range map[string]int{"singles": size, "train": count * size} {
+		b.Run(name, func(b *testing.B) {
+			x, y := open(b, "127.0.0.1:0"), open(b, "127.0.0.1:0")
+			all, buffer := pattern(count*size, size), make([]byte, MaxTrain)
+			for b.Loop() {
+				for at := 0; at < len(all); at += segment {
+					if err := x.Send(all[at:at+segment], size, to(y)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for got := 0; got < len(all); {
+					t, err := y.Receive(buffer)
+					if err != nil {
+						b.Fatal(err)
+					}
+					got += t.Len
+				}
+			}
+		})
+	}
+}
