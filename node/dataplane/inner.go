@@ -82,6 +82,19 @@ func (in *inner) parseIPv6(b []byte) Reason {
 	return Pass
 }
 
+// hidden reports whether the ports may be those of UDP and are not known: a
+// fragment, or behind an extension header of IPv6.
+func (in *inner) hidden() bool {
+	if !in.v6 {
+		return in.fragment && in.proto == protoUDP
+	}
+	switch in.proto {
+	case 0, 43, 44, 51, 60, 135, 139, 140:
+		return true
+	}
+	return false
+}
+
 func (in *inner) parsePorts(b []byte) {
 	in.sport, in.dport = 0, 0
 	if in.fragment || in.proto != protoTCP && in.proto != protoUDP || len(b) < in.header+4 {

@@ -128,8 +128,11 @@ func (t *Table) Heard(most int) []netip.Addr {
 }
 
 // loops reports whether the packet is tunnel traffic of this very mesh, to or
-// from a node's data port.
+// from a node's data port, or may be.
 func (t *Table) loops(in *inner) bool {
+	if in.hidden() {
+		return t.Nodes[in.dst] || t.Nodes[in.src]
+	}
 	if in.proto != protoUDP || in.dport != t.DataPort && in.sport != t.DataPort {
 		return false
 	}

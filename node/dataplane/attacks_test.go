@@ -1,0 +1,143 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+)
+
+// agentSide is an engine that is agent of one slice, with the client's sealing end.
+func agentSide(t *testing.T) (*inbound, *esp.Outbound, *Pair) {
+	t.Helper()
+	p, s, _ := testPair(t)
+	k, err := esp.NewKey(esp.AES256GCM, make([]byte, 36))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spi := esp.MakeSPI(2, 1)
+	in, err := esp.NewInbound(spi, k, esp.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := &Pair{In: in, Leases: p.Leases, Agent: true, Socket: s}
+	e := testEngine(t, Config{})
+	e.Publish(&Table{
+		Own: 2, In: map[uint32]*Pair{spi: pair}, DataPort: 6484,
+		Nodes: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true, netip.MustParseAddr("2001:db8::1"): true},
+	})
+	return inboundWorker(e, s), p.Out, pair
+}
+
+// wantOnly feeds a datagram that must be dropped for one reason and change nothing.
+func wantOnly(t *testing.T, w *inbound, what string, want Reason, d []byte) {
+	t.Helper()
+	before := w.ledger.stats()
+	feed(w, d)
+	after := w.ledger.stats()
+	if after.Dropped[want] != before.Dropped[want]+1 || after.Balance() != 0 || after.Delivered != before.Delivered {
+		t.Errorf("%s: want %v: %+v", what, want, after)
+	}
+}
+
+// TestAttackSPI: reserved SPIs, unknown ones, those of another agent and of a
+// process that is gone open nothing, and a true packet under the SPI of
+// another slice neither.
+func TestAttackSPI(t *testing.T) {
+	w, far, pair := agentSide(t)
+	good := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)).Bytes()
+	frame := seal(t, far, good, nextIPv4)
+	as := func(spi uint32) []byte {
+		d := append([]byte(nil), frame...)
+		binary.BigEndian.PutUint32(d, spi)
+		return d
+	}
+	wantOnly(t, w, "SPI 0", DropMalformed, as(0)) // is read as a marker, whose reserved bytes are not zero
+	for spi := uint32(1); spi < 256; spi++ {
+		wantOnly(t, w, "a reserved SPI", DropForeign, as(spi))
+	}
+	wantOnly(t, w, "an unknown SPI", DropUnknownSPI, as(esp.MakeSPI(2, 2)))
+	wantOnly(t, w, "another agent's", DropForeign, as(esp.MakeSPI(3, 1)))
+	other, _, _ := testPair(t)
+	k, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.In, err = esp.NewInbound(esp.MakeSPI(2, 3), k, esp.DefaultLimits()); err != nil {
+		t.Fatal(err)
+	}
+	w.engine.table.Load().In[esp.MakeSPI(2, 3)] = other
+	wantOnly(t, w, "another slice of this agent", DropAuth, as(esp.MakeSPI(2, 3)))
+	if pair.LastHeard() != 0 || other.LastHeard() != 0 {
+		t.Error("a forged packet was taken for a sign of life")
+	}
+	w.engine.Publish(&Table{Own: 2, DataPort: 6484}) // as after a restart
+	wantOnly(t, w, "a dead boot's", DropUnknownSPI, frame)
+}
+
+// ipv6 is a packet whose header names any next header.
+func ipv6(src, dst string, next byte, payload []byte) []byte {
+	b := make([]byte, 40, 40+len(payload))
+	b[0], b[6], b[7] = 0x60, next, 64
+	binary.BigEndian.PutUint16(b[4:], uint16(len(payload)))
+	s, d := netip.MustParseAddr(src).As16(), netip.MustParseAddr(dst).As16()
+	copy(b[8:], s[:])
+	copy(b[24:], d[:])
+	return append(b, payload...)
+}
+
+// TestAttackInnerSource: only the lease is admitted, in its own family and form.
+func TestAttackInnerSource(t *testing.T) {
+	w, far, pair := agentSide(t)
+	pair.Leases = append(pair.Leases, netip.MustParseAddr("fd00::2"))
+	v4 := func(src string) []byte { return NewTCP(src, "10.9.0.1:2", 1, Pattern(100)).Bytes() }
+	for _, source := range []string{"10.1.0.3:1", "127.0.0.1:1", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "10.9.0.1:1"} {
+		wantOnly(t, w, source, DropSource, seal(t, far, v4(source), nextIPv4))
+	}
+	for _, source := range []string{"::ffff:10.1.0.2", "::10.1.0.2", "64:ff9b::10.1.0.2", "::1", "::", "fe80::2", "ff02::1", "fd00::3"} {
+		wantOnly(t, w, source, DropSource, seal(t, far, ipv6(source, "fd00::9", protoTCP, Pattern(60)), nextIPv6))
+	}
+	feed(w, seal(t, far, v4("10.1.0.2:1"), nextIPv4))
+	feed(w, seal(t, far, ipv6("fd00::2", "fd00::9", protoTCP, Pattern(60)), nextIPv6))
+	if s := w.ledger.stats(); s.Delivered[PortTUN] != 2 {
+		t.Errorf("the leases themselves: %+v", s)
+	}
+}
+
+// TestAttackInnerHeaders: fragments, extension headers and unknown protocols
+// are admitted by their addresses alone, so what they hide must not matter:
+// nothing of it is for this mesh's own data port, or is joined or cut.
+func TestAttackInnerHeaders(t *testing.T) {
+	w, far, pair := agentSide(t)
+	pair.Leases = append(pair.Leases, netip.MustParseAddr("fd00::2"))
+	fragment := func(dst string, flags uint16) []byte {
+		b := NewUDP("10.1.0.2:6484", dst, Pattern(200)).Bytes()
+		binary.BigEndian.PutUint16(b[6:], flags)
+		return b
+	}
+	for _, flags := range []uint16{0x2000, 0x2001, 0x0001, 0x1fff} { // first, overlapping, last, farthest
+		wantOnly(t, w, "a fragment to a node", DropLoop, seal(t, far, fragment("192.0.2.1:6484", flags), nextIPv4))
+	}
+	for _, next := range []byte{0, 43, 44, 51, 60, 135, 139, 140} {
+		chain := append([]byte{protoUDP, 0, 0, 0, 0, 0, 0, 0}, Pattern(40)...)
+		wantOnly(t, w, "an extension header to a node", DropLoop,
+			seal(t, far, ipv6("fd00::2", "2001:db8::1", next, chain), nextIPv6))
+	}
+	before := w.ledger.stats().Delivered[PortTUN]
+	hostile := [][]byte{
+		fragment("10.9.0.1:2", 0x2000), fragment("10.9.0.1:2", 0x2000), fragment("10.9.0.1:2", 0x1fff),
+		ipv6("fd00::2", "fd00::9", 44, Pattern(8)), ipv6("fd00::2", "fd00::9", 0, []byte{0xff, 0xff}),
+		ipv6("fd00::2", "fd00::9", 132, Pattern(12)), ipv6("fd00::2", "fd00::9", 47, nil), ipv6("fd00::2", "fd00::9", 59, nil),
+	}
+	for _, b := range hostile {
+		next := byte(nextIPv4)
+		if b[0]>>4 == 6 {
+			next = nextIPv6
+		}
+		feed(w, seal(t, far, b, next))
+	}
+	if s := w.ledger.stats(); s.Delivered[PortTUN] != before+uint64(len(hostile)) || s.Balance() != 0 {
+		t.Errorf("%+v", s)
+	}
+}
