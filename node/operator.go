@@ -136,6 +136,9 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		s.Arbiter = n.members.find(report.Arbiter).Name
 	}
 	s.Delivered, s.Dropped = n.forward.counts(n.agent.Rejects())
+	for reason, count := range n.port.Stats().Dropped {
+		addCount(s.Dropped, "tcp-"+reason.String(), count)
+	}
 	s.Problems = n.problems(report.Heard, report.Path, report.Silent, s.CertLeft)
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
