@@ -74,6 +74,27 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
+// TestAttacks: every attack of the list stands once in docs/attacks.md, with
+// what happens and a test that tries it; none may be "not yet".
+func TestAttacks(t *testing.T) {
+	seen := make(map[string]int)
+	for _, row := range table(t, "docs/attacks.md") {
+		if len(row) != 4 || row[1] == "" || row[2] == "" || row[3] == "not yet" {
+			t.Errorf("docs/attacks.md: row %q does not name attack, effect and test", row)
+			continue
+		}
+		seen[row[0]]++
+		wantEvidence(t, "docs/attacks.md", row)
+	}
+	for _, span := range [][2]int{{1, 16}, {17, 29}, {37, 40}} {
+		for n := span[0]; n <= span[1]; n++ {
+			if seen[fmt.Sprint(n)] != 1 {
+				t.Errorf("docs/attacks.md has %d %d times, want once", n, seen[fmt.Sprint(n)])
+			}
+		}
+	}
+}
+
 // TestPatent: each departure from the patent's letter names what shows that
 // the purpose holds, or says "not yet".
 func TestPatent(t *testing.T) {

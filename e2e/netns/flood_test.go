@@ -150,18 +150,20 @@ func (m *mesh) drops() map[string]uint64 {
 // resident is the memory of all processes of the mesh.
 func (m *mesh) resident() (bytes int64) {
 	m.Helper()
-	for _, h := range append(slices.Clone(m.nodes), m.client) {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", h.process.PID()))
-		if err != nil {
-			m.Fatalf("%v", err)
-		}
-		pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-		if err != nil {
-			m.Fatalf("%v", err)
-		}
-		bytes += pages * int64(os.Getpagesize())
+	return m.residentNodes() + m.residentOf(m.client)
+}
+
+func (m *mesh) residentOf(h *host) (bytes int64) {
+	m.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", h.process.PID()))
+	if err != nil {
+		m.Fatalf("%v", err)
 	}
-	return bytes
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		m.Fatalf("%v", err)
+	}
+	return pages * int64(os.Getpagesize())
 }
 
 // stranger is one of very many addresses of the internet.

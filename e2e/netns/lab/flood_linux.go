@@ -156,22 +156,52 @@ func (s *Space) Towards(device, address string) Wire {
 // Datagram is the frame that carries an IPv4 UDP datagram over the wire,
 // whoever it says that it is from. It has no UDP checksum, which IPv4 allows.
 func (w Wire) Datagram(from, to netip.AddrPort, payload []byte) []byte {
-	const header = 14 + 20 + 8
-	b := make([]byte, header+len(payload))
-	copy(b, w.To)
-	copy(b[6:], w.From)
-	binary.BigEndian.PutUint16(b[12:], unix.ETH_P_IP)
-	ip := b[14:34]
-	ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(b)-14))
+	return w.Frame(unix.IPPROTO_UDP, from.Addr(), to.Addr(), UDP(from.Port(), to.Port(), payload))
+}
+
+// UDP is a datagram without a checksum.
+func UDP(from, to uint16, payload []byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, from)
+	b = binary.BigEndian.AppendUint16(b, to)
+	b = binary.BigEndian.AppendUint16(b, uint16(8+len(payload)))
+	return append(append(b, 0, 0), payload...)
+}
+
+// Frame is the frame that carries an IPv4 packet of any protocol.
+func (w Wire) Frame(proto uint8, from, to netip.Addr, payload []byte) []byte {
+	b := append(append([]byte(nil), w.To...), w.From...)
+	b = binary.BigEndian.AppendUint16(b, unix.ETH_P_IP)
+	return append(b, IPv4(proto, from, to, payload)...)
+}
+
+// IPv4 is a packet of any protocol.
+func IPv4(proto uint8, from, to netip.Addr, payload []byte) []byte {
+	b := make([]byte, 20, 20+len(payload))
+	b[0], b[8], b[9] = 0x45, 64, proto
+	binary.BigEndian.PutUint16(b[2:], uint16(20+len(payload)))
+	src, dst := from.As4(), to.As4()
+	copy(b[12:], src[:])
+	copy(b[16:], dst[:])
+	binary.BigEndian.PutUint16(b[10:], ^fold(b))
+	return append(b, payload...)
+}
+
+// SYN is the frame that asks for a TCP connection, and will not know the answer.
+func (w Wire) SYN(from, to netip.AddrPort) []byte {
+	b := binary.BigEndian.AppendUint16(nil, from.Port())
+	b = binary.BigEndian.AppendUint16(b, to.Port())
+	b = append(b, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0)
 	src, dst := from.Addr().As4(), to.Addr().As4()
-	copy(ip[12:], src[:])
-	copy(ip[16:], dst[:])
-	binary.BigEndian.PutUint16(ip[10:], ^fold(ip))
-	binary.BigEndian.PutUint16(b[34:], from.Port())
-	binary.BigEndian.PutUint16(b[36:], to.Port())
-	binary.BigEndian.PutUint16(b[38:], uint16(8+len(payload)))
-	copy(b[header:], payload)
+	pseudo := append(append(append(src[:], dst[:]...), 0, unix.IPPROTO_TCP, 0, byte(len(b))), b...)
+	binary.BigEndian.PutUint16(b[16:], ^fold(pseudo))
+	return w.Frame(unix.IPPROTO_TCP, from.Addr(), to.Addr(), b)
+}
+
+// TooBig is the ICMP message that says that a packet was too big for a link of
+// that MTU.
+func TooBig(packet []byte, mtu uint16) []byte {
+	b := append([]byte{3, 4, 0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, packet[:28]...)
+	binary.BigEndian.PutUint16(b[2:], ^fold(b))
 	return b
 }
 
