@@ -3,26 +3,40 @@ package host
 import (
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 )
 
-// announcement tells the neighbours several times, as a broadcast may be lost.
+// announcement makes the neighbours send an address's packets to this host. It
+// tells them several times, as a broadcast may be lost. Who asks is answered by
+// the kernel in IPv4, which answers for any address of the host, and by us in
+// IPv6, where it answers for those of the asked interface alone.
 type announcement struct {
-	quit, done chan struct{}
+	quit  chan struct{}
+	group sync.WaitGroup
+	asked *neighbours // nil in IPv4
 }
 
 // announce sends the first announcement before it returns.
-func announce(dev string, a netip.Addr, log *slog.Logger) *announcement {
-	n := &announcement{quit: make(chan struct{}), done: make(chan struct{})}
+func announce(dev string, a netip.Addr, log *slog.Logger) (*announcement, error) {
+	n := &announcement{quit: make(chan struct{})}
+	once := func() error { return announceARP(dev, a) }
+	if a.Is6() {
+		var err error
+		if n.asked, err = openNeighbours(dev, a); err != nil {
+			return nil, failed(err, "the daemon needs CAP_NET_RAW", "answer for %v on %s", a, dev)
+		}
+		once = n.asked.announce
+		n.group.Go(n.asked.serve)
+	}
 	tell := func() {
-		if err := announceOnce(dev, a); err != nil {
+		if err := once(); err != nil {
 			log.Warn("could not announce an inside address",
 				"address", a, "interface", dev, "error", err)
 		}
 	}
 	tell()
-	go func() {
-		defer close(n.done)
+	n.group.Go(func() {
 		for _, wait := range announceWaits() {
 			select {
 			case <-n.quit:
@@ -31,12 +45,15 @@ func announce(dev string, a netip.Addr, log *slog.Logger) *announcement {
 				tell()
 			}
 		}
-	}()
-	return n
+	})
+	return n, nil
 }
 
 // stop ends it and waits until it has ended; called once.
 func (n *announcement) stop() {
 	close(n.quit)
-	<-n.done
+	if n.asked != nil {
+		n.asked.close()
+	}
+	n.group.Wait()
 }

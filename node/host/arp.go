@@ -24,9 +24,9 @@ func announceFrame(mac net.HardwareAddr, a netip.Addr) []byte {
 	return b
 }
 
-// announceOnce broadcasts one gratuitous ARP. A device without Ethernet
+// announceARP broadcasts one gratuitous ARP. A device without Ethernet
 // addresses has no neighbours to tell.
-func announceOnce(dev string, a netip.Addr) error {
+func announceARP(dev string, a netip.Addr) error {
 	link, err := netlink.LinkByName(dev)
 	if err != nil {
 		return err

@@ -77,6 +77,9 @@ func (c ClientConfig) check() (ClientConfig, error) {
 		return c, err
 	}
 	c.Prefixes = prefixes
+	if !HasIPv6() {
+		c = c.withoutIPv6()
+	}
 	c.Leases = slices.Clone(c.Leases)
 	for i, a := range c.Leases {
 		if !a.IsValid() {
@@ -95,6 +98,14 @@ func (c ClientConfig) check() (ClientConfig, error) {
 		return c, fmt.Errorf("%w: a client needs a state file", ErrConfig)
 	}
 	return c, nil
+}
+
+// withoutIPv6 is for a host that has it switched off: there is nowhere to put
+// the rest, and nothing of it can leave in clear.
+func (c ClientConfig) withoutIPv6() ClientConfig {
+	c.Leases = slices.DeleteFunc(slices.Clone(c.Leases), netip.Addr.Is6)
+	c.Prefixes = slices.DeleteFunc(c.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	return c
 }
 
 func (c *Client) prepare() error {

@@ -36,9 +36,6 @@ var (
 	ErrConfig = errors.New("host: invalid configuration")
 	// ErrNoDevice is returned for a network device that is not there.
 	ErrNoDevice = errors.New("host: no such network device")
-	// ErrFamily is returned by HoldAddress for an IPv6 address, which the
-	// kernel does not announce for another device.
-	ErrFamily = errors.New("host: an inside address must be IPv4")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("host: closed")
 )

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -19,7 +20,7 @@ import (
 //
 //	test                                   peer
 //	tun0 (opened by the code)              10.1.0.2/24 inside0
-//	inside0 10.1.0.1/24 fd01::1/64 ------- (veth)
+//	inside0 10.1.0.1/24 fd01::1/64 ------- fd01::2/64 (veth)
 //	outside0 198.51.100.1/24, default route via 198.51.100.2
 
 func run(t testing.TB, command string) string {
@@ -96,6 +97,7 @@ func peer(t testing.TB) (enter string) {
 		`+enter+`ip link set far0 name inside0
 		`+enter+`ip link set inside0 up
 		`+enter+`ip address add 10.1.0.2/24 dev inside0
+		`+enter+`ip address add fd01::2/64 dev inside0 nodad
 		`+enter+`ip link set lo up`)
 	return enter
 }
@@ -152,7 +154,8 @@ func TestHelperProcess(t *testing.T) {
 			if err := n.Up(); err != nil {
 				return err
 			}
-			return n.HoldAddress(netip.MustParseAddr("10.1.0.100"))
+			return errors.Join(n.HoldAddress(netip.MustParseAddr("10.1.0.100")),
+				n.HoldAddress(netip.MustParseAddr("fd01::100")))
 		}
 	case "client":
 		c, err := PrepareClient(clientConfig(dir))

@@ -23,6 +23,12 @@ const (
 	// maxSettings bounds the sysctls of one state file: every interface of a
 	// large host twice.
 	maxSettings = 1 << 13
+	// maxSolicitation and maxControl bound a question of a neighbour and what
+	// the kernel says of it; what is longer is cut and fails to parse.
+	maxSolicitation = 1500
+	maxControl      = 128
+	// maxFaults is how many errors in a row end the listening for questions.
+	maxFaults = 64
 )
 
 // announceWaits are the pauses before the second and later announcements of

@@ -20,9 +20,7 @@ type NodeConfig struct {
 	Pool []netip.Prefix
 	// InsideInterface leads to the company's network.
 	InsideInterface string
-	// Inside is this host's own address there. Up puts it on the TUN too: the
-	// kernel drops all routes of an interface that loses its last address,
-	// the pool's among them, when a moving address leaves. Zero is none.
+	// Inside is this host's own address there; zero is none.
 	Inside netip.Addr
 	// Port is the UDP port of the outer packets.
 	Port uint16
@@ -82,6 +80,10 @@ func (c NodeConfig) check() (NodeConfig, error) {
 	}
 	if len(pool) == 0 || pool[0].Bits() == 0 || c.Port == 0 || c.StateFile == "" {
 		return c, fmt.Errorf("%w: a node needs a pool other than everything, a port and a state file", ErrConfig)
+	}
+	if hasIPv6(pool) && !HasIPv6() {
+		return c, fmt.Errorf("%w: the pool has IPv6, which is switched off here: run "+
+			"`sysctl -w net.ipv6.conf.default.disable_ipv6=0`, or found the mesh with a pool of IPv4", ErrConfig)
 	}
 	if _, err := device(c.InsideInterface); err != nil {
 		return c, err
@@ -180,8 +182,10 @@ func (n *Node) Up() error {
 	if err := writeAll(settings); err != nil {
 		return err
 	}
-	if n.config.Inside.IsValid() {
-		if err := addAddress(link, n.config.Inside); err != nil {
+	if anchor, err := n.anchor(); err != nil {
+		return err
+	} else if anchor.IsValid() {
+		if err := addAddress(link, anchor); err != nil {
 			return err
 		}
 	}
@@ -194,6 +198,25 @@ func (n *Node) Up() error {
 	return nil
 }
 
+// anchor is an IPv4 address of this host that the TUN gets too: the kernel drops
+// all IPv4 routes of an interface that loses its last address, the pool's among
+// them, when a moving address leaves. In IPv6 they stay.
+func (n *Node) anchor() (netip.Addr, error) {
+	if n.config.Inside.Is4() {
+		return n.config.Inside, nil
+	}
+	inside, err := device(n.config.InsideInterface)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addrs, err := netlink.AddrList(inside, netlink.FAMILY_V4)
+	if err != nil || len(addrs) == 0 {
+		return netip.Addr{}, err // nothing of IPv4 can go there
+	}
+	a, _ := netip.AddrFromSlice(addrs[0].IP)
+	return a.Unmap(), nil
+}
+
 // HoldAddress makes this host answer for an inside address and tells the
 // neighbours. Holding an address again tells them again.
 func (n *Node) HoldAddress(a netip.Addr) error {
@@ -201,9 +224,6 @@ func (n *Node) HoldAddress(a netip.Addr) error {
 	defer n.mu.Unlock()
 	if n.closed {
 		return ErrClosed
-	}
-	if !a.Is4() {
-		return fmt.Errorf("%w: %v", ErrFamily, a)
 	}
 	if _, again := n.held[a]; !again && len(n.held) >= MaxHeld {
 		return fmt.Errorf("%w: this host holds %d inside addresses already", ErrConfig, MaxHeld)
@@ -217,8 +237,13 @@ func (n *Node) HoldAddress(a netip.Addr) error {
 	}
 	if old := n.held[a]; old != nil {
 		old.stop()
+		delete(n.held, a)
 	}
-	n.held[a] = announce(n.config.InsideInterface, a, n.config.Log)
+	told, err := announce(n.config.InsideInterface, a, n.config.Log)
+	if err != nil {
+		return errors.Join(err, deleteAddress(link, a))
+	}
+	n.held[a] = told
 	return nil
 }
 

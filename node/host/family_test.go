@@ -1,0 +1,38 @@
+package host
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// A client on a host with IPv6 switched off uses what else it was given; a node
+// that would need it says what to do.
+func TestWithoutIPv6(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	peer(t)
+	if !HasIPv6() || !Unspecified().Is6() {
+		t.Error("this host has IPv6, and it is not found")
+	}
+	run(t, "sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
+	if HasIPv6() || !Unspecified().Is4() {
+		t.Error("IPv6 is switched off, and it is not found out")
+	}
+	if _, err := PrepareNode(nodeConfig(t.TempDir())); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "disable_ipv6=0") {
+		t.Errorf("node: %v", err)
+	}
+	c, err := PrepareClient(clientConfig(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	openTUN(t)
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, "ip route get 10.20.0.9", "dev tun0")
+	if err := errors.Join(c.Update(clientConfig(t.TempDir()).Prefixes), c.Close()); err != nil {
+		t.Error(err)
+	}
+}
