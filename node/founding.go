@@ -14,12 +14,13 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/vault"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
 // FoundConfig is what init decides for a new mesh.
 type FoundConfig struct {
 	Place    Place
-	Pool     []netip.Prefix
+	Pool     []netip.Prefix // empty: see defaultPool
 	Egress   registry.EgressKind
 	Moving   []netip.Addr   // inside addresses that move with the pool parts
 	Prefixes []netip.Prefix // routes pushed to clients
@@ -54,6 +55,7 @@ type Place struct {
 type Founded struct {
 	Cluster  identity.ClusterID
 	CAHash   [32]byte
+	Pool     []netip.Prefix
 	Token    string // admits the first hosts, voters among them
 	Recovery string // opens the registry's secrets when every voter is lost
 }
@@ -64,11 +66,14 @@ func Found(dir *datadir.Dir, config FoundConfig, now time.Time) (Founded, error)
 	if dir.HasNode() {
 		return Founded{}, fmt.Errorf("%w: this host is a member of a mesh (meshcrypt run starts it; meshcrypt leave gives it up)", datadir.ErrState)
 	}
-	parts, err := cutPool(config.Pool, config.Moving)
+	secrets, err := newMeshSecrets(now)
 	if err != nil {
 		return Founded{}, err
 	}
-	secrets, err := newMeshSecrets(now)
+	if len(config.Pool) == 0 {
+		config.Pool = defaultPool(secrets.authority.Cluster(), host.HasIPv6())
+	}
+	parts, err := cutPool(config.Pool, config.Moving)
 	if err != nil {
 		return Founded{}, err
 	}
@@ -80,7 +85,7 @@ func Found(dir *datadir.Dir, config FoundConfig, now time.Time) (Founded, error)
 		return Founded{}, err
 	}
 	return Founded{
-		Cluster: secrets.authority.Cluster(), CAHash: secrets.authority.Hash(),
+		Cluster: secrets.authority.Cluster(), CAHash: secrets.authority.Hash(), Pool: config.Pool,
 		Token: token.String(), Recovery: secrets.recovery.RecoveryText(),
 	}, nil
 }
@@ -181,36 +186,93 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	return f, errors.Join(errs[:]...)
 }
 
-// cutPool gives each moving inside address its part of the IPv4 pool; without
-// moving addresses the pool is one part and its routes are made by hand.
-func cutPool(pool []netip.Prefix, moving []netip.Addr) ([]registry.Part, error) {
-	if len(pool) == 0 {
-		return nil, errors.New("a mesh needs a pool of inner addresses (--pool 10.77.0.0/16)")
+// defaultPool is for an operator without an opinion: an IPv4 network that is
+// seldom used, and where this host has IPv6 a network of this mesh's own
+// (RFC 4193, its global id from the cluster's).
+func defaultPool(cluster identity.ClusterID, ipv6 bool) []netip.Prefix {
+	pool := []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}
+	if ipv6 {
+		own := [16]byte{0: 0xfd, 7: 0x77}
+		copy(own[1:6], cluster[:])
+		pool = append(pool, netip.PrefixFrom(netip.AddrFrom16(own), 64))
 	}
-	count := max(1, len(moving))
+	return pool
+}
+
+// cutPool makes one part for each moving inside address, with a piece of every
+// family of the pool; without moving addresses each prefix is a part and its
+// routes are made by hand.
+func cutPool(pool []netip.Prefix, moving []netip.Addr) ([]registry.Part, error) {
+	var families [2][]registry.Range // that of the pool's first prefix leads
+	count := max(1, len(sameFamily(moving, pool[0].Addr())), len(moving)-len(sameFamily(moving, pool[0].Addr())))
+	for _, prefix := range pool {
+		pieces, err := cutPrefix(prefix, count, sameFamily(moving, prefix.Addr()))
+		if err != nil {
+			return nil, err
+		}
+		family := 0
+		if prefix.Addr().BitLen() != pool[0].Addr().BitLen() {
+			family = 1
+		}
+		families[family] = append(families[family], pieces...)
+	}
+	return joinFamilies(families[0], families[1], moving)
+}
+
+// joinFamilies pairs the pieces of both families, if there are two.
+func joinFamilies(first, other []registry.Range, moving []netip.Addr) (parts []registry.Part, err error) {
+	if len(other) > 0 && len(other) != len(first) {
+		return nil, errors.New("a pool of both families needs as many IPv6 prefixes as IPv4 ones (--pool 10.77.0.0/16,fd77::/64)")
+	}
+	named := 0
+	for i, r := range first {
+		part := registry.Part{Prefix: r.Prefix, Inside: r.Inside, Epoch: 1}
+		if len(other) > 0 {
+			part.Other = other[i]
+		}
+		parts = append(parts, part)
+		named += len(part.Insides())
+	}
+	if named < len(moving) {
+		return nil, errors.New("an inside address is of a family that the pool does not have (--pool 10.77.0.0/16,fd77::/64)")
+	}
+	return parts, nil
+}
+
+// cutPrefix gives each moving address a piece; the others are routed by hand.
+func cutPrefix(prefix netip.Prefix, count int, moving []netip.Addr) (pieces []registry.Range, err error) {
 	bits := 0
 	for 1<<bits < count {
 		bits++
 	}
-	var parts []registry.Part
-	for _, prefix := range pool {
-		if prefix.Masked() != prefix {
-			return nil, fmt.Errorf("pool %s has host bits set (--pool %s)", prefix, prefix.Masked())
+	if prefix.Masked() != prefix {
+		return nil, fmt.Errorf("pool %s has host bits set (--pool %s)", prefix, prefix.Masked())
+	}
+	if prefix.Bits()+bits > prefix.Addr().BitLen()-4 {
+		return nil, fmt.Errorf("pool %s is too small for %d parts", prefix, count)
+	}
+	if len(moving) > 0 && len(moving) != count {
+		return nil, fmt.Errorf("%d parts of the pool need as many inside addresses in each family that has any", count)
+	}
+	addr := prefix.Addr()
+	for i := range count {
+		piece := registry.Range{Prefix: netip.PrefixFrom(addr, prefix.Bits()+bits)}
+		if i < len(moving) {
+			piece.Inside = moving[i]
 		}
-		if prefix.Bits()+bits > prefix.Addr().BitLen()-4 {
-			return nil, fmt.Errorf("pool %s is too small for %d parts", prefix, count)
-		}
-		addr := prefix.Addr()
-		for i := range count {
-			part := registry.Part{Prefix: netip.PrefixFrom(addr, prefix.Bits()+bits), Epoch: 1}
-			if i < len(moving) && moving[i].Is4() == prefix.Addr().Is4() {
-				part.Inside = moving[i]
-			}
-			parts = append(parts, part)
-			addr = lastOf(part.Prefix).Next()
+		pieces = append(pieces, piece)
+		addr = lastOf(piece.Prefix).Next()
+	}
+	return pieces, nil
+}
+
+func sameFamily(all []netip.Addr, as netip.Addr) (same []netip.Addr) {
+	for _, a := range all {
+		if a.BitLen() == as.BitLen() {
+			same = append(same, a)
 		}
 	}
-	return parts, nil
+	return same
 }
 
 // lastOf is the highest address of a prefix.

@@ -47,15 +47,23 @@ func TestCutPool(t *testing.T) {
 		{"one moving address", prefixes("10.77.0.0/16"), addrs("10.0.0.9"), "10.77.0.0/16=10.0.0.9"},
 		{"three take a quarter each", prefixes("10.77.0.0/16"), addrs("10.0.0.7", "10.0.0.8", "10.0.0.9"),
 			"10.77.0.0/18=10.0.0.7 10.77.64.0/18=10.0.0.8 10.77.128.0/18=10.0.0.9"},
-		{"both families", prefixes("10.77.0.0/16", "fd00::/64"), addrs("10.0.0.9"), "10.77.0.0/16=10.0.0.9 fd00::/64=invalid IP"},
-		{"none", nil, nil, "!--pool"},
+		{"both families", prefixes("10.77.0.0/16", "fd00::/64"), addrs("10.0.0.9"), "10.77.0.0/16=10.0.0.9+fd00::/64=invalid IP"},
+		{"an address of each family for each part", prefixes("fd00::/64", "10.77.0.0/16"), addrs("fd20::8", "10.0.0.8", "10.0.0.9", "fd20::9"),
+			"fd00::/65=fd20::8+10.77.0.0/17=10.0.0.8 fd00::8000:0:0:0/65=fd20::9+10.77.128.0/17=10.0.0.9"},
+		{"fewer of one family", prefixes("10.77.0.0/16", "fd00::/64"), addrs("10.0.0.8", "10.0.0.9", "fd20::9"), "!inside addresses in each family"},
+		{"address of no family", prefixes("10.77.0.0/16"), addrs("10.0.0.9", "fd20::9"), "!--pool"},
+		{"more of one family", prefixes("10.77.0.0/16", "10.78.0.0/16", "fd00::/64"), nil, "!as many IPv6 prefixes"},
 		{"host bits", prefixes("10.77.0.1/16"), nil, "!--pool 10.77.0.0/16"},
 		{"too small", prefixes("10.77.0.0/27"), addrs("10.0.0.7", "10.0.0.8", "10.0.0.9"), "!too small"},
 	} {
 		parts, err := cutPool(c.pool, c.moving)
 		var got []string
 		for _, p := range parts {
-			got = append(got, p.Prefix.String()+"="+p.Inside.String())
+			var ranges []string
+			for _, r := range p.Ranges() {
+				ranges = append(ranges, r.Prefix.String()+"="+r.Inside.String())
+			}
+			got = append(got, strings.Join(ranges, "+"))
 		}
 		if want, fails := strings.CutPrefix(c.parts, "!"); fails {
 			if err == nil || !strings.Contains(err.Error(), want) {

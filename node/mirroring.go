@@ -39,7 +39,11 @@ func (n *Node) follow(behind map[identity.NodeID][]registry.Part) {
 	wanted := make(map[identity.NodeID][]mirror.Part, len(behind))
 	for egress, parts := range behind {
 		for _, p := range parts {
-			wanted[egress] = append(wanted[egress], mirror.Part{Prefix: p.Prefix, Inside: p.Inside})
+			for _, r := range p.Ranges() {
+				if r.Inside.IsValid() {
+					wanted[egress] = append(wanted[egress], mirror.Part{Prefix: r.Prefix, Inside: r.Inside})
+				}
+			}
 		}
 	}
 	n.copier.Follow(wanted)

@@ -46,12 +46,13 @@ func EncodeCommand(c Command) ([]byte, error) {
 // version is the oldest one that says all of a command. Version 3 knows the suites
 // and modes of a policy, shares, weights that change, UDP that may be sprayed,
 // certificates and pre-shared keys: a replica that dropped them would admit what it
-// must not. Version 2 knows the
-// recovery key, and takes a policy without headless time for one that follows the
-// count of voters; version 1 wrote DefaultHeadless into it.
+// must not; and what has both families. Version 2 knows the recovery key, and takes
+// a policy without headless time for one that follows the count of voters; version 1
+// wrote DefaultHeadless into it.
 func (c Command) version() byte {
 	switch {
-	case c.Found != nil && c.Found.Policy.newer(), c.PutPolicy != nil && c.PutPolicy.Policy.newer(),
+	case c.dual(),
+		c.Found != nil && c.Found.Policy.newer(), c.PutPolicy != nil && c.PutPolicy.Policy.newer(),
 		c.PutClient != nil && c.PutClient.Client.newer(), c.OpenSession != nil && c.OpenSession.Session.newer(),
 		c.PutAuthority != nil, c.RevokeAuthority != nil, c.PutCertificate != nil, c.WeighSlices != nil:
 		return 3

@@ -223,7 +223,7 @@ func TestDecodeCommand(t *testing.T) {
 	}{
 		"good":          {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3}}`, nil},
 		"unknown field": {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3,"x":1},"note":"y"}`, nil},
-		"newer version": {"mcrc\x04anything", ErrNewer},
+		"newer version": {"mcrc" + string(rune(CommandVersion+1)) + "anything", ErrNewer},
 		"new command":   {"mcrc\x01{" + id + `,"split_part":{"x":1}}`, ErrNewer},
 		"version 0":     {"mcrc\x00{}", ErrMalformed},
 		"no change":     {"mcrc\x01{" + id + `,"note":"y"}`, ErrMalformed},

@@ -137,7 +137,7 @@ type MovePart struct {
 	Second identity.NodeID `json:"second"`
 }
 
-// OpenSession admits a client: it chooses the lease in the given part and
+// OpenSession admits a client: it chooses the leases in the given part and
 // grants every slice at epoch 1. A known Request finds its session again.
 type OpenSession struct {
 	// ID, Client, Request, Key, Identity, Hello, Certificate, Mode, Shares, SprayUDP, Bandwidth

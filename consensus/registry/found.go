@@ -105,32 +105,50 @@ func (c *Found) checkParts() *Error {
 	if len(c.Parts) == 0 || len(c.Parts) > MaxParts {
 		return ErrInvalid.with("%d pool parts, want 1 to %d", len(c.Parts), MaxParts)
 	}
-	for i, p := range c.Parts {
+	var seen []netip.Prefix
+	for _, p := range c.Parts {
 		if err := c.checkPart(p); err != nil {
 			return err
 		}
-		overlaps := func(o Part) bool { return o.Prefix.Overlaps(p.Prefix) }
-		if slices.ContainsFunc(c.Parts[:i], overlaps) {
-			return ErrInvalid.with("part %s overlaps another", p.Prefix)
+		for _, r := range p.Ranges() {
+			if slices.ContainsFunc(seen, r.Prefix.Overlaps) {
+				return ErrInvalid.with("part %s overlaps another", r.Prefix)
+			}
+			seen = append(seen, r.Prefix)
 		}
 	}
 	return nil
 }
 
 func (c *Found) checkPart(p Part) *Error {
-	founder := c.Founder.Key.ID()
-	inPool := func(pool netip.Prefix) bool {
-		return pool.Bits() <= p.Prefix.Bits() && pool.Contains(p.Prefix.Addr())
+	for _, r := range p.Ranges() {
+		if err := c.checkRange(r); err != nil {
+			return err
+		}
 	}
+	founder := c.Founder.Key.ID()
 	switch {
-	case !p.Prefix.IsValid() || p.Prefix != p.Prefix.Masked():
-		return ErrInvalid.with("part %s", p.Prefix)
-	case !slices.ContainsFunc(c.Cluster.Pool, inPool):
-		return ErrInvalid.with("part %s is outside the pool", p.Prefix)
+	case p.Other.Prefix.IsValid() && p.Other.Prefix.Addr().BitLen() == p.Prefix.Addr().BitLen():
+		return ErrInvalid.with("part %s and %s are of one family", p.Prefix, p.Other.Prefix)
 	case !p.Egress.IsZero() && p.Egress != founder:
 		return ErrNotFound.with("egress %s of part %s", p.Egress.Short(), p.Prefix)
 	case !p.Second.IsZero():
 		return ErrNotFound.with("second %s of part %s", p.Second.Short(), p.Prefix)
+	}
+	return nil
+}
+
+func (c *Found) checkRange(r Range) *Error {
+	inPool := func(pool netip.Prefix) bool {
+		return pool.Bits() <= r.Prefix.Bits() && pool.Contains(r.Prefix.Addr())
+	}
+	switch {
+	case !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked():
+		return ErrInvalid.with("part %s", r.Prefix)
+	case !slices.ContainsFunc(c.Cluster.Pool, inPool):
+		return ErrInvalid.with("part %s is outside the pool", r.Prefix)
+	case r.Inside.IsValid() && r.Inside.BitLen() != r.Prefix.Addr().BitLen():
+		return ErrInvalid.with("inside address %s of part %s is of the other family", r.Inside, r.Prefix)
 	}
 	return nil
 }

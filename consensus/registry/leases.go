@@ -12,9 +12,9 @@ func (r span) contains(a netip.Addr) bool {
 	return r.low.BitLen() == a.BitLen() && !a.Less(r.low) && !r.high.Less(a) && a != r.skip
 }
 
-// leasable is the part without its first and last address, the pool's last and
+// leasable is a range without its first and last address, the pool's last and
 // the pool's reserved first ones. It may be empty: low beyond high.
-func (s *State) leasable(p *Part) span {
+func (s *State) leasable(p Range) span {
 	r := span{low: p.Prefix.Addr().Next(), high: lastAddress(p.Prefix).Prev(), skip: p.Inside}
 	for _, pool := range s.Cluster.Pool {
 		if !pool.Contains(p.Prefix.Addr()) {
@@ -41,16 +41,28 @@ func lastAddress(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// chooseLease finds an address of the part for the client: the one it had, else
-// one nobody had, else the lowest whose hold is over (I13).
-func (s *State) chooseLease(p *Part, client string) (netip.Addr, bool) {
+// chooseLeases finds an address of each family of the part for the client, or
+// says which range has none. It takes nothing yet: see takeLeases.
+func (s *State) chooseLeases(p *Part, client string) (leases []netip.Addr, full netip.Prefix) {
+	for _, r := range p.Ranges() {
+		lease, ok := s.chooseLease(r, client)
+		if !ok {
+			return nil, r.Prefix
+		}
+		leases = append(leases, lease)
+	}
+	return leases, netip.Prefix{}
+}
+
+// chooseLease finds an address of the range for the client: the one it had,
+// else one nobody had, else the lowest whose hold is over (I13).
+func (s *State) chooseLease(p Range, client string) (netip.Addr, bool) {
 	r := s.leasable(p)
 	own := func(a netip.Addr, l *Lease) bool { return r.contains(a) && l.Client == client && l.idle() }
 	if a, ok := s.lowestLease(own); ok {
 		return a, true
 	}
 	if a, ok := s.freshAddress(r, p.Next); ok {
-		p.Next = a.Next()
 		return a, true
 	}
 	return s.lowestLease(func(a netip.Addr, l *Lease) bool {
@@ -96,8 +108,15 @@ func (s *State) holdUntil() Tick {
 	return max(s.Tick+Tick(s.Headless()), s.HeadlessFloor) + HoldMargin
 }
 
-func (s *State) takeLease(a netip.Addr, client string, id SessionID) {
-	s.Leases[a] = &Lease{Client: client, Session: id}
+// takeLeases gives a session its addresses. The search for the next one that
+// nobody had goes on behind them.
+func (s *State) takeLeases(p *Part, ses *Session) {
+	for _, a := range ses.Leases {
+		if s.Leases[a] == nil {
+			p.passNext(a)
+		}
+		s.Leases[a] = &Lease{Client: ses.Client, Session: ses.ID}
+	}
 }
 
 // releaseLeases starts the hold of a session's addresses.

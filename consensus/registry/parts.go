@@ -7,6 +7,44 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
+// Ranges are the part in each family that it has.
+func (p *Part) Ranges() []Range {
+	ranges := []Range{{p.Prefix, p.Inside, p.Next}}
+	if p.Other.Prefix.IsValid() {
+		ranges = append(ranges, p.Other)
+	}
+	return ranges
+}
+
+// dual reports whether something that a command says has both families.
+func (c Command) dual() bool {
+	return c.Found != nil && slices.ContainsFunc(c.Found.Parts, Part.dual)
+}
+
+func (p Part) dual() bool { return p.Other != Range{} }
+
+// Contains reports whether an inner address is of the part, in any family.
+func (p *Part) Contains(a netip.Addr) bool { return p.Prefix.Contains(a) || p.Other.Prefix.Contains(a) }
+
+// Insides are the moving addresses of the part.
+func (p *Part) Insides() (all []netip.Addr) {
+	for _, r := range p.Ranges() {
+		if r.Inside.IsValid() {
+			all = append(all, r.Inside)
+		}
+	}
+	return all
+}
+
+// passNext notes that an address nobody had is somebody's now.
+func (p *Part) passNext(a netip.Addr) {
+	if p.Prefix.Contains(a) {
+		p.Next = a.Next()
+	} else {
+		p.Other.Next = a.Next()
+	}
+}
+
 func (c *MovePart) apply(s *State, _ entry) (Result, *Error) {
 	i := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Prefix == c.Prefix })
 	if i < 0 {
@@ -46,7 +84,7 @@ func (s *State) setEgress(p *Part, egress, second identity.NodeID) {
 	p.Egress, p.Second = egress, second
 	p.Epoch++
 	for _, ses := range s.Sessions {
-		if ses.State == SessionActive && slices.ContainsFunc(ses.Leases, p.Prefix.Contains) {
+		if ses.State == SessionActive && slices.ContainsFunc(ses.Leases, p.Contains) {
 			ses.Egress, ses.Second = egress, second
 		}
 	}
@@ -66,7 +104,7 @@ func (s *State) withdrawEgress(id identity.NodeID) {
 
 // PartOf finds the part that an inner address is leased from.
 func (s *State) PartOf(a netip.Addr) (Part, bool) {
-	i := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Prefix.Contains(a) })
+	i := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Contains(a) })
 	if i < 0 {
 		return Part{}, false
 	}

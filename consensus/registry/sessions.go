@@ -37,9 +37,9 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	if !ok {
 		return Result{}, ErrExhausted.with("%d sessions", MaxSessions)
 	}
-	lease, ok := s.chooseLease(&s.Parts[part], c.Session.Client)
-	if !ok {
-		return Result{}, ErrExhausted.with("no free lease in part %s", c.Part)
+	leases, full := s.chooseLeases(&s.Parts[part], c.Session.Client)
+	if full.IsValid() {
+		return Result{}, ErrExhausted.with("no free lease in part %s", full)
 	}
 	if yields != nil {
 		s.dropSession(yields)
@@ -47,11 +47,11 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	for _, sl := range granted {
 		s.spend(sl)
 	}
-	ses := c.admit(s, s.Parts[part], lease)
+	ses := c.admit(s, s.Parts[part], leases)
 	ses.Slices = granted
 	s.Sessions[ses.ID] = ses
 	s.Requests[ses.Request] = ses.ID
-	s.takeLease(lease, ses.Client, ses.ID)
+	s.takeLeases(&s.Parts[part], ses)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -96,7 +96,7 @@ func checkSessionKey(key identity.PublicKey, hello []byte) *Error {
 }
 
 // admit is the session without its slices.
-func (c *OpenSession) admit(s *State, p Part, lease netip.Addr) *Session {
+func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 	ses := c.Session
 	if ses.Certificate != nil {
 		used := *ses.Certificate
@@ -106,7 +106,7 @@ func (c *OpenSession) admit(s *State, p Part, lease netip.Addr) *Session {
 		Certificate: ses.Certificate,
 		ID:          ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
 		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
-		Leases: []netip.Addr{lease}, Egress: p.Egress, Second: p.Second, EgressKind: s.Cluster.Egress,
+		Leases: leases, Egress: p.Egress, Second: p.Second, EgressKind: s.Cluster.Egress,
 		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Shares: ses.Shares, SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
 		State: SessionActive, Opened: s.Tick,
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // SnapshotVersion is the newest version of the snapshot codec this build reads.
@@ -46,7 +47,7 @@ func (s *State) version() byte {
 		}
 	}
 	switch {
-	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients():
+	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients(), slices.ContainsFunc(s.Parts, Part.dual):
 		return 3
 	case len(s.Cluster.Recovery) > 0 || s.Voters > 0:
 		return 2

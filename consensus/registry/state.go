@@ -233,15 +233,26 @@ type Policy struct {
 	Search []string     `json:"search,omitempty"`
 }
 
-// Part is one part of the pool with its own moving inside address. The
-// sessions leased from it share its egress.
+// Part is one part of the pool with its own moving inside address, and, in a
+// pool of both families, with one of each. A session gets an address of every
+// family, and the sessions of a part share its egress.
 type Part struct {
-	Prefix netip.Prefix    `json:"prefix"`
+	Prefix netip.Prefix    `json:"prefix"` // names the part
 	Inside netip.Addr      `json:"inside"` // moving address; zero: routes are made by hand
 	Egress identity.NodeID `json:"egress"`
 	Second identity.NodeID `json:"second"`
 	Epoch  uint64          `json:"epoch"` // grows with every change of egress
 	Next   netip.Addr      `json:"next"`  // where the search for a free lease goes on
+
+	// Other is the part in the pool's other family; zero where there is none.
+	Other Range `json:"other,omitzero"`
+}
+
+// Range is what a part has in one family.
+type Range struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Inside netip.Addr   `json:"inside"`
+	Next   netip.Addr   `json:"next"`
 }
 
 // Lease is an inner address given to a client.

@@ -58,7 +58,7 @@ func (a *Agent) passVerdict(s *slice, about sliceKey) {
 // the first of them dies.
 func (v *viewState) egressesOf(leases []netip.Addr) (nodes []protocol.NodeRow) {
 	for _, p := range v.parts {
-		if !slices.ContainsFunc(leases, p.row.Prefix.Contains) {
+		if !slices.ContainsFunc(leases, p.row.Contains) {
 			continue
 		}
 		for _, n := range []protocol.NodeRow{v.nodeByID(p.row.Egress), v.nodeByID(p.row.Second)} {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -48,11 +49,16 @@ func (a *Agent) learnPart(row registry.Part) {
 // hidePart tells the host behind which address the part's leases are hidden,
 // before it may be the one that does it.
 func (a *Agent) hidePart(p *part) {
-	if a.view.egress != registry.EgressMasquerade || !p.row.Inside.IsValid() {
+	if a.view.egress != registry.EgressMasquerade {
 		return
 	}
-	if err := a.config.Host.Hide(p.row.Prefix, p.row.Inside); err != nil {
-		a.config.Log.Error("leases not hidden", "pool", p.row.Prefix, "address", p.row.Inside, "error", err)
+	for _, r := range p.row.Ranges() {
+		if !r.Inside.IsValid() {
+			continue
+		}
+		if err := a.config.Host.Hide(r.Prefix, r.Inside); err != nil {
+			a.config.Log.Error("leases not hidden", "pool", r.Prefix, "address", r.Inside, "error", err)
+		}
 	}
 }
 
@@ -66,7 +72,7 @@ func (a *Agent) followParts() {
 	behind := make(map[identity.NodeID][]registry.Part)
 	for _, prefix := range slices.SortedFunc(maps.Keys(a.view.parts), netip.Prefix.Compare) {
 		p := a.view.parts[prefix]
-		if p.row.Second == a.config.Key.ID() && !p.taken && p.row.Inside.IsValid() && !p.row.Egress.IsZero() {
+		if p.row.Second == a.config.Key.ID() && !p.taken && len(p.row.Insides()) > 0 && !p.row.Egress.IsZero() {
 			behind[p.row.Egress] = append(behind[p.row.Egress], p.row)
 		}
 	}
@@ -78,24 +84,42 @@ func (a *Agent) followParts() {
 func (a *Agent) Feeds(ctx context.Context, second identity.NodeID, prefixes []netip.Prefix) (yes bool) {
 	return a.ask(ctx, func() {
 		yes = len(prefixes) > 0 && !slices.ContainsFunc(prefixes, func(prefix netip.Prefix) bool {
-			p := a.view.parts[prefix]
+			p := a.view.partWith(prefix)
 			return p == nil || !p.held || p.row.Second != second
 		})
 	}) && yes
 }
 
-// settlePart holds the inside address exactly while this node is egress.
+// partWith finds the part that has a range, of whatever family.
+func (v *viewState) partWith(prefix netip.Prefix) *part {
+	for _, p := range v.parts {
+		if p.row.Prefix == prefix || p.row.Other.Prefix == prefix {
+			return p
+		}
+	}
+	return nil
+}
+
+// settlePart holds the inside addresses exactly while this node is egress.
 func (a *Agent) settlePart(p *part) {
 	mine := p.row.Egress == a.config.Key.ID() || p.taken
-	if !p.row.Inside.IsValid() || mine == p.held {
+	insides := p.row.Insides()
+	if len(insides) == 0 || mine == p.held {
 		return
 	}
 	move := a.config.Host.ReleaseAddress
 	if mine {
 		move = a.config.Host.HoldAddress
 	}
-	if err := move(p.row.Inside); err != nil {
-		a.config.Log.Error("inside address not moved", "address", p.row.Inside, "error", err)
+	var failed error
+	for _, inside := range insides {
+		failed = errors.Join(failed, move(inside))
+	}
+	if failed != nil {
+		a.config.Log.Error("inside address not moved", "address", insides, "error", failed)
+		if mine {
+			a.holdNone(insides)
+		}
 		return
 	}
 	p.held = mine
@@ -103,7 +127,14 @@ func (a *Agent) settlePart(p *part) {
 	if mine {
 		said = "now egress"
 	}
-	a.config.Log.Info(said, "pool", p.row.Prefix, "inside_address", p.row.Inside)
+	a.config.Log.Info(said, "pool", p.row.Prefix, "inside_address", insides)
+}
+
+// holdNone undoes half a hold: the next word about the part tries all of it again.
+func (a *Agent) holdNone(insides []netip.Addr) {
+	for _, inside := range insides {
+		_ = a.config.Host.ReleaseAddress(inside) // one that is not held is no error
+	}
 }
 
 // superviseParts lets a second take over from a silent egress, without an

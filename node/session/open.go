@@ -291,7 +291,7 @@ func (a *Arbitrator) partsByLoad(view *registry.State, client string) []netip.Pr
 	slices.SortStableFunc(list, func(x, y registry.Part) int {
 		hx, hy := a.host(x.Egress), a.host(y.Egress)
 		return cmp.Or(
-			compareBool(!x.Prefix.Contains(last), !y.Prefix.Contains(last)),
+			compareBool(!x.Contains(last), !y.Contains(last)),
 			compareBool(!hx.up, !hy.up),
 			cmp.Compare(hx.used, hy.used))
 	})
