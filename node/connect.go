@@ -127,10 +127,11 @@ func (c *connection) newClient() (*client.Client, error) {
 	})
 }
 
-// openSocket makes one slice's socket. Its packets are marked, so that they
-// never follow the routes into the tunnel they carry.
+// openSocket makes one slice's socket, which reaches gateways of every family
+// this host has. Its packets are marked, so that they never follow the routes
+// into the tunnel they carry.
 func (c *connection) openSocket() (link.Socket, error) {
-	sockets, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Mark: c.user.mark()})
+	sockets, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(host.Unspecified(), 0), Mark: c.user.mark()})
 	if err != nil {
 		return nil, err
 	}

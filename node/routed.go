@@ -3,6 +3,7 @@ package node
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
@@ -46,6 +47,9 @@ func (r *routed) Up(leases []netip.Addr, update protocol.Update) (err error) {
 		StateFile: filepath.Join(r.config.RunDir, clientState),
 	}); err != nil {
 		return err
+	}
+	if !host.HasIPv6() && slices.ContainsFunc(leases, netip.Addr.Is6) {
+		r.config.Log.Warn("IPv6 is switched off on this host: what the mesh offers of it is not used")
 	}
 	if overlaps, err := r.host.Overlaps(); err == nil {
 		for _, o := range overlaps {

@@ -38,7 +38,7 @@ func TestPrecedence(t *testing.T) {
 			t.Errorf("%s %v = %q, %v, want %q", flag, args, got, err, want)
 		}
 	}
-	check("listen", "0.0.0.0:6484")
+	check("listen", defaultListen())
 	check("listen", "192.0.2.3:1", "--config", file)
 	check("pool", "[10.1.0.0/16,10.2.0.0/16]", "--config", file)
 	check("capacity", "2.5", "--config", file)

@@ -23,8 +23,9 @@ within an hour. The CA hash is how clients and joiners recognise this mesh.
 
 --inside-address is an address of the inside network that no host owns: replies
 to clients are routed to it, and it moves to another member when one fails.
-Give one per part that the pool is to be cut into; each host inside needs a
-route for the pool to it.
+Give one per part that the pool is to be cut into, in each family that clients
+are to reach; each host inside needs a route for the pool to it. A client gets
+an address of each family of the pool.
 
 With --egress masquerade no host inside needs a route: it sees clients as their
 part's inside address, and their connections survive a failing member.`
@@ -33,7 +34,8 @@ const initExample = `  sudo meshcrypt init --run
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --push 10.20.0.0/16
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --egress masquerade
   sudo meshcrypt init --inside-if eth1 --dns 10.20.0.53 --search corp.example
-  sudo meshcrypt init --listen 0.0.0.0:6484 --advertise 203.0.113.7 --capacity 2`
+  sudo meshcrypt init --inside-if eth1 --pool 10.77.0.0/16,fd77::/64 --inside-address 10.20.0.200,fd20::200
+  sudo meshcrypt init --listen [2001:db8::7]:6484 --capacity 2`
 
 // initFlags are what init decides for the life of the mesh.
 type initFlags struct {
@@ -54,9 +56,9 @@ func (a *app) initCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	f.place.add(flags)
-	flags.StringSliceVar(&f.pool, "pool", []string{"10.77.0.0/16"}, "prefixes that clients' inner addresses come from")
+	flags.StringSliceVar(&f.pool, "pool", nil, "prefixes that clients' inner addresses come from, of one family or both (default: 10.77.0.0/16 and a /64 of the mesh's own)")
 	flags.StringVar(&f.egress, "egress", "routed", "how replies find back to clients: routed or masquerade")
-	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool")
+	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool and family")
 	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the network of --inside-if)")
 	flags.StringSliceVar(&f.dns, "dns", nil, "DNS servers that clients ask through the mesh, within a pushed prefix")
 	flags.StringSliceVar(&f.search, "search", nil, "domains below which clients look for short names")
@@ -152,6 +154,7 @@ type foundedReply struct {
 	Cluster  string         `json:"cluster"`
 	CAHash   string         `json:"ca_hash"`
 	Gateway  netip.AddrPort `json:"gateway"`
+	Pool     []netip.Prefix `json:"pool"`
 	Recovery string         `json:"recovery_key"`
 	Token    string         `json:"token"`
 	Join     string         `json:"join"`
@@ -160,12 +163,13 @@ type foundedReply struct {
 func (a *app) printFounded(f node.Founded, config node.FoundConfig, insideIf string) error {
 	reply := foundedReply{
 		Schema: "meshcrypt.init/v1", Cluster: f.Cluster.String(), CAHash: pki.FormatHash(f.CAHash),
-		Gateway: config.Place.Outer, Recovery: f.Recovery, Token: f.Token,
+		Gateway: config.Place.Outer, Pool: f.Pool, Recovery: f.Recovery, Token: f.Token,
 		Join: joinLine(config.Place.Outer, f.Token, insideIf),
 	}
 	err := a.print(reply, func(w io.Writer) {
 		row(w, "Cluster", reply.Cluster)
 		row(w, "Gateway", reply.Gateway.String()+"#"+reply.CAHash)
+		row(w, "Pool", words(reply.Pool))
 		row(w, "Recovery key", reply.Recovery)
 		fmt.Fprintf(w, "\nJoin line for the next hosts (%d uses, %s):\n%s\n", node.FirstTokenUses, age(node.FirstTokenLife), reply.Join)
 	})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/meshcrypt/meshcrypt/node"
+	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
 // placeFlags are what init and join say of this host.
@@ -23,13 +23,16 @@ type placeFlags struct {
 
 func (p *placeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.name, "name", "", "name of this node (default: the host's name)")
-	flags.StringVar(&p.listen, "listen", fmt.Sprintf("0.0.0.0:%d", DefaultPort), "address and port to listen on, UDP and TCP")
+	flags.StringVar(&p.listen, "listen", defaultListen(), "address and port to listen on, UDP and TCP; [::] is both families")
 	flags.StringVar(&p.advertise, "advertise", "", "address where clients and nodes reach this host (default: its first global unicast address)")
 	flags.StringVar(&p.insideIf, "inside-if", "", "interface of the company's network")
 	flags.StringVar(&p.inside, "inside", "", "own address there (default: first address of --inside-if, else the advertised one)")
 	flags.StringVar(&p.tun, "tun", "mesh0", "name of the TUN interface")
 	flags.Float64Var(&p.capacity, "capacity", 0, "CPUs offered to the mesh, such as 1.5 (default: all)")
 }
+
+// defaultListen is every address of every family this host has.
+func defaultListen() string { return netip.AddrPortFrom(host.Unspecified(), DefaultPort).String() }
 
 // place resolves the flags against this host's interfaces.
 func (p *placeFlags) place() (place node.Place, err error) {

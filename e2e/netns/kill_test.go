@@ -60,6 +60,12 @@ func egressOfSession(m *mesh) (*host, error) {
 	return m.node(r.session.Egress), nil
 }
 
+// TestKillEgressIPv6: what the second takes over is an IPv6 address, and what
+// runs meanwhile is IPv6 in IPv6.
+func TestKillEgressIPv6(t *testing.T) {
+	testKillIn(newMeshOf(t, 4, plan{outside: ipv6, inside: ipv6}), otherStall, egressOfSession)
+}
+
 func TestKillLeader(t *testing.T) {
 	testKill(t, otherStall, func(m *mesh) (*host, error) {
 		r, err := m.rolesInUse()
@@ -185,12 +191,12 @@ func (m *mesh) enterBy(one *host) {
 	m.wan.Sh("nft delete table ip closed")
 }
 
-// testKill kills the victim again and again, with a transfer running each way,
-// and heals the mesh in between.
 func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, error)) {
 	testKillIn(newMesh(t, 4), limit, victim)
 }
 
+// testKillIn kills the victim again and again, with a transfer running each way,
+// and heals the mesh in between.
 func testKillIn(m *mesh, limit time.Duration, victim func(*mesh) (*host, error)) {
 	t := m.t
 	m.watch("client")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,11 +37,11 @@ import (
 //	                                        │
 //	                                   dest, 10.20.0.100
 //	    routes: 10.77.0.0/18 via .201, 10.77.64.0/18 via .202, ... (moving inside addresses)
+//
+// A plan may ask for IPv6 beside this or in its place, see families_test.go.
 const (
 	destination = "10.20.0.100"
 	clientOuter = "198.51.100.10"
-	pool        = "10.77.0.0/16"
-	pushed      = "10.20.0.0/24"
 	user        = "ann"
 	password    = "correct horse battery staple"
 	parts       = 4
@@ -50,12 +51,14 @@ const (
 type mesh struct {
 	*lab.World
 	t          *testing.T
+	plan       plan
 	binary     string
 	env        []string // of every process
 	wan, dest  *lab.Space
 	lan        *lab.Space
 	nodes      []*host
 	client     *host
+	clients    []*host // all of them, the one above first
 	oracleFile string
 	watches    map[string]*lab.Watch // by device of wan
 	token      string
@@ -64,8 +67,13 @@ type mesh struct {
 	initMore   []string
 }
 
-// newMesh builds the networks and hosts; nothing runs on them yet.
+// newMesh builds the networks and hosts of IPv4; nothing runs on them yet.
 func newMesh(t *testing.T, count int) *mesh {
+	t.Helper()
+	return newMeshOf(t, count, plan{outside: ipv4, inside: ipv4})
+}
+
+func newMeshOf(t *testing.T, count int, p plan) *mesh {
 	t.Helper()
 	dir := t.TempDir()
 	if keep := os.Getenv(envKeep); keep != "" {
@@ -74,7 +82,7 @@ func newMesh(t *testing.T, count int) *mesh {
 			t.Fatal(err)
 		}
 	}
-	m := &mesh{World: lab.New(t, dir), t: t, binary: program(t), watches: map[string]*lab.Watch{}}
+	m := &mesh{World: lab.New(t, dir), t: t, plan: p, binary: program(t), watches: map[string]*lab.Watch{}}
 	m.oracleFile = m.File("nonces")
 	m.env = []string{"MESHCRYPT_NONCE_ORACLE=" + m.oracleFile}
 	m.wan, m.dest = m.Space("wan"), m.Space("dest")
@@ -82,20 +90,16 @@ func newMesh(t *testing.T, count int) *mesh {
 	m.lan = lan
 	bridge(m.wan)
 	bridge(lan)
-	m.wan.Sh("ip address add 192.0.2.254/24 dev sw0; sysctl -qw net.ipv4.ip_forward=1")
+	m.wan.Sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+	address(m.wan, "sw0", p.outside, "192.0.2.254", "2001:db8:2::fe")
 	for i := 1; i <= count; i++ {
 		m.nodes = append(m.nodes, m.newNode(i, lan))
 	}
 	m.Wire(m.dest, "in", lan, "dest")
 	lan.Sh("ip link set dest master sw0")
-	m.dest.Sh("ip address add %s/24 dev in", destination)
-	for i := range parts {
-		m.dest.Sh("ip route add 10.77.%d.0/18 via 10.20.0.%d", i*64, 201+i)
-	}
-	m.client = &host{Space: m.Space("client"), mesh: m, outer: clientOuter, dir: m.File("client", "data")}
-	m.Wire(m.client.Space, "out", m.wan, "client")
-	m.client.Sh("ip address add %s/24 dev out; ip route add default via 198.51.100.1", clientOuter)
-	m.wan.Sh("ip address add 198.51.100.1/24 dev client")
+	address(m.dest, "in", p.inside, destination, destination6)
+	m.routeParts()
+	m.client = m.newClient("client", p.outside)
 	t.Cleanup(m.afterwards)
 	return m
 }
@@ -106,15 +110,19 @@ func bridge(s *lab.Space) {
 
 func (m *mesh) newNode(i int, lan *lab.Space) *host {
 	name := fmt.Sprintf("n%d", i)
+	outside := m.plan.outsideOf(i)
 	h := &host{
 		Space: m.Space(name), mesh: m, dir: m.File(name, "data"),
-		outer: fmt.Sprintf("192.0.2.%d", i), inside: fmt.Sprintf("10.20.0.%d", i),
+		outer:  pick(outside, fmt.Sprintf("192.0.2.%d", i), fmt.Sprintf("2001:db8:2::%d", i)),
+		inside: pick(m.plan.inside, fmt.Sprintf("10.20.0.%d", i), fmt.Sprintf("fd20::%d", i)),
 	}
 	m.Wire(h.Space, "out", m.wan, name)
 	m.Wire(h.Space, "in", lan, name)
 	m.wan.Sh("ip link set %s master sw0", name)
 	lan.Sh("ip link set %s master sw0", name)
-	h.Sh("ip address add %s/24 dev out; ip address add %s/24 dev in; ip route add default via 192.0.2.254", h.outer, h.inside)
+	address(h.Space, "out", outside, fmt.Sprintf("192.0.2.%d", i), fmt.Sprintf("2001:db8:2::%d", i))
+	address(h.Space, "in", m.plan.inside, fmt.Sprintf("10.20.0.%d", i), fmt.Sprintf("fd20::%d", i))
+	defaultRoute(h.Space, outside, "192.0.2.254", "2001:db8:2::fe")
 	return h
 }
 
@@ -146,7 +154,8 @@ func (m *mesh) afterwards() {
 			m.t.Errorf("I4: cleartext on the outer link %s: %s", device, where)
 		}
 		for what, packets := range seen.Strange {
-			if !strings.HasPrefix(what, "proto 1 ") { // ICMP tells of a dead host's ports
+			// ICMP tells of a dead host's ports, and in IPv6 of the neighbours.
+			if !strings.HasPrefix(what, "proto 1 ") && !strings.HasPrefix(what, "proto 58 ") {
 				m.t.Errorf("I4: on the outer link %s: %d packets of %s", device, packets, what)
 			}
 		}
@@ -155,7 +164,7 @@ func (m *mesh) afterwards() {
 	}
 	m.checkOracle()
 	if m.t.Failed() {
-		for _, h := range append(slices.Clone(m.nodes), m.client) {
+		for _, h := range append(slices.Clone(m.nodes), m.clients...) {
 			if h != nil && h.process != nil {
 				m.t.Log(h.process.Tail(25))
 			}
@@ -183,11 +192,8 @@ func (m *mesh) checkOracle() {
 // initArgs found the mesh on n1.
 func (m *mesh) initArgs(more ...string) []string {
 	n := m.nodes[0]
-	args := []string{"init", "--name", n.Name, "--listen", n.outer + ":6484", "--pool", pool,
-		"--inside-if", "in", "--inside", n.inside, "--push", pushed}
-	for i := range parts {
-		args = append(args, "--inside-address", fmt.Sprintf("10.20.0.%d", 201+i))
-	}
+	args := append([]string{"init"}, n.placeArgs()...)
+	args = append(args, m.plan.poolArgs()...)
 	return append(append(args, m.initMore...), more...)
 }
 
@@ -209,8 +215,15 @@ func (m *mesh) tokenFile() string { return m.Write(m.token+"\n", "token") }
 
 func (h *host) join(peer *host) {
 	h.mesh.Helper()
-	h.start("join", peer.outer+":6484", "--token-file", h.mesh.tokenFile(), "--name", h.Name,
-		"--listen", h.outer+":6484", "--inside-if", "in", "--inside", h.inside)
+	h.start(append([]string{"join", peer.at(), "--token-file", h.mesh.tokenFile()}, h.placeArgs()...)...)
+}
+
+// at is where the host listens.
+func (h *host) at() string { return net.JoinHostPort(h.outer, "6484") }
+
+// placeArgs say where the host takes part.
+func (h *host) placeArgs() []string {
+	return []string{"--name", h.Name, "--listen", h.at(), "--inside-if", "in", "--inside", h.inside}
 }
 
 // up founds the mesh and lets every other host join it.
@@ -298,9 +311,11 @@ func (m *mesh) connect(more ...string) time.Duration {
 // Before that nothing may be sent there: on a host without a tunnel it goes
 // out in clear, as it should.
 func (m *mesh) routed() error {
-	// A blackhole is an error of the command.
-	if r := m.client.Try(nil, "ip", "route", "get", destination); !strings.Contains(r.Out, "dev mesh0") {
-		return fmt.Errorf("route: %s%s", r.Out, r.Stderr)
+	for _, to := range m.plan.destinations() {
+		// A blackhole is an error of the command.
+		if r := m.client.Try(nil, "ip", "route", "get", to); !strings.Contains(r.Out, "dev mesh0") {
+			return fmt.Errorf("route: %s%s", r.Out, r.Stderr)
+		}
 	}
 	return nil
 }
@@ -312,7 +327,11 @@ func (m *mesh) reach() error {
 	if err := m.routed(); err != nil {
 		return err
 	}
-	return m.Reach(m.client.Space, m.dest, destination)
+	var errs []error
+	for _, to := range m.plan.destinations() {
+		errs = append(errs, m.Reach(m.client.Space, m.dest, to))
+	}
+	return errors.Join(errs...)
 }
 
 // session is the client's one session, as any node tells it.
@@ -357,9 +376,10 @@ func (m *mesh) slices(count int) control.Session {
 	return s
 }
 
+// transfer is between client and destination, in the plan's first family inside.
 func (m *mesh) transfer(plan lab.Plan) *lab.Transfer {
 	m.Helper()
-	return m.Transfer(m.client.Space, m.dest, destination, plan)
+	return m.Transfer(m.client.Space, m.dest, m.plan.destinations()[0], plan)
 }
 
 func (m *mesh) node(name string) *host {

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/probe"
@@ -158,7 +157,9 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 // to another node: it comes out only if this host forwards (design 8).
 // A test counts only once the tester has answered plain probes for a while.
 func (a *Agent) testPath(tester identity.Index, now time.Duration) {
-	if tester == 0 || len(a.view.pool) == 0 {
+	to := a.view.nodes[tester].Inside
+	from, ok := a.view.testAddress(to)
+	if tester == 0 || !ok {
 		a.probes.pathSent = 0
 		a.foundPath(probe.PathUnknown)
 		return
@@ -170,9 +171,7 @@ func (a *Agent) testPath(tester identity.Index, now time.Duration) {
 		a.foundPath(probe.PathBroken)
 	}
 	b := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
-	from := netip.AddrPortFrom(registry.PathTestAddress(a.view.pool[0]), a.config.InsidePort)
-	to := netip.AddrPortFrom(a.view.nodes[tester].Inside, a.config.InsidePort)
-	packet, err := probe.Packet(from, to, b)
+	packet, err := probe.Packet(netip.AddrPortFrom(from, a.config.InsidePort), netip.AddrPortFrom(to, a.config.InsidePort), b)
 	if err == nil {
 		err = a.config.Engine.Inject(packet)
 	}

@@ -34,8 +34,8 @@ func (a *Agent) engineTable() *dataplane.Table {
 		Nodes:    make(map[netip.Addr]bool),
 		DataPort: a.config.Port,
 	}
-	if len(a.view.pool) > 0 {
-		t.Peers[registry.PathTestAddress(a.view.pool[0])] = true
+	for _, p := range a.view.pool {
+		t.Peers[registry.PathTestAddress(p)] = true
 	}
 	for _, s := range a.slices.byKey {
 		for _, p := range s.pairs() {

@@ -102,6 +102,16 @@ func (v *viewState) forgetSessions() {
 	}
 }
 
+// testAddress is the pool's test address of the other end's family.
+func (v *viewState) testAddress(to netip.Addr) (from netip.Addr, ok bool) {
+	for _, p := range v.pool {
+		if to.IsValid() && p.Addr().BitLen() == to.BitLen() {
+			return registry.PathTestAddress(p), true
+		}
+	}
+	return from, false
+}
+
 func (v *viewState) members() []protocol.NodeRow {
 	rows := make([]protocol.NodeRow, 0, len(v.nodes))
 	for _, n := range v.nodes {

@@ -6,41 +6,81 @@ import (
 	"net/netip"
 )
 
-// ErrFamily says that a test packet's ends are not both IPv4.
-var ErrFamily = errors.New("probe: a path test needs IPv4 addresses")
+// ErrFamily says that a test packet's ends are not of one family.
+var ErrFamily = errors.New("probe: a path test needs two addresses of one family")
 
 const (
-	lenIPv4 = 20
-	lenUDP  = 8
+	lenIPv4  = 20
+	lenIPv6  = 40
+	lenUDP   = 8
+	protoUDP = 17
+	hops     = 64
 )
 
-// Packet is a payload as an IPv4 UDP packet (RFC 791, RFC 768; no UDP
-// checksum), to send through one's own TUN.
+// Packet is a payload as a UDP packet (RFC 791, RFC 8200, RFC 768) of its
+// ends' family, to send through one's own TUN.
 func Packet(from, to netip.AddrPort, payload []byte) ([]byte, error) {
-	if !from.Addr().Is4() || !to.Addr().Is4() {
-		return nil, ErrFamily
+	source, destination := from.Addr(), to.Addr()
+	switch {
+	case source.Is4() && destination.Is4():
+		return append(header4(source, destination, lenUDP+len(payload)), datagram(from, to, payload, false)...), nil
+	case source.Is6() && destination.Is6():
+		return append(header6(source, destination, lenUDP+len(payload)), datagram(from, to, payload, true)...), nil
 	}
-	b := make([]byte, lenIPv4+lenUDP, lenIPv4+lenUDP+len(payload))
-	b[0], b[8], b[9] = 0x45, 64, 17
-	binary.BigEndian.PutUint16(b[2:], uint16(lenIPv4+lenUDP+len(payload)))
-	source, destination := from.Addr().As4(), to.Addr().As4()
-	copy(b[12:], source[:])
-	copy(b[16:], destination[:])
-	binary.BigEndian.PutUint16(b[10:], headerChecksum(b[:lenIPv4]))
-	binary.BigEndian.PutUint16(b[20:], from.Port())
-	binary.BigEndian.PutUint16(b[22:], to.Port())
-	binary.BigEndian.PutUint16(b[24:], uint16(lenUDP+len(payload)))
-	return append(b, payload...), nil
+	return nil, ErrFamily
 }
 
-// headerChecksum is RFC 791's over a header whose checksum field is zero.
-func headerChecksum(header []byte) uint16 {
-	var sum uint32
-	for i := 0; i < len(header); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(header[i:]))
+func header4(source, destination netip.Addr, length int) []byte {
+	b := make([]byte, lenIPv4, lenIPv4+length)
+	b[0], b[8], b[9] = 0x45, hops, protoUDP
+	binary.BigEndian.PutUint16(b[2:], uint16(lenIPv4+length))
+	copy(b[12:], source.AsSlice())
+	copy(b[16:], destination.AsSlice())
+	binary.BigEndian.PutUint16(b[10:], ^fold(sum(b)))
+	return b
+}
+
+func header6(source, destination netip.Addr, length int) []byte {
+	b := make([]byte, lenIPv6, lenIPv6+length)
+	b[0], b[6], b[7] = 0x60, protoUDP, hops
+	binary.BigEndian.PutUint16(b[4:], uint16(length))
+	copy(b[8:], source.AsSlice())
+	copy(b[24:], destination.AsSlice())
+	return b
+}
+
+// datagram is the UDP part. IPv6 wants its checksum, IPv4 does not.
+func datagram(from, to netip.AddrPort, payload []byte, checksum bool) []byte {
+	b := make([]byte, lenUDP, lenUDP+len(payload))
+	binary.BigEndian.PutUint16(b[0:], from.Port())
+	binary.BigEndian.PutUint16(b[2:], to.Port())
+	binary.BigEndian.PutUint16(b[4:], uint16(lenUDP+len(payload)))
+	b = append(b, payload...)
+	if checksum {
+		pseudo := sum(from.Addr().AsSlice()) + sum(to.Addr().AsSlice()) + protoUDP + uint32(len(b))
+		c := ^fold(pseudo + sum(b))
+		if c == 0 {
+			c = 0xffff // zero would say that there is none
+		}
+		binary.BigEndian.PutUint16(b[6:], c)
 	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
+	return b
+}
+
+// sum adds the 16-bit words of b (RFC 1071).
+func sum(b []byte) (s uint32) {
+	for ; len(b) > 1; b = b[2:] {
+		s += uint32(binary.BigEndian.Uint16(b))
 	}
-	return ^uint16(sum)
+	if len(b) == 1 {
+		s += uint32(b[0]) << 8
+	}
+	return s
+}
+
+func fold(s uint32) uint16 {
+	for s > 0xffff {
+		s = s>>16 + s&0xffff
+	}
+	return uint16(s)
 }

@@ -115,13 +115,30 @@ func TestPacket(t *testing.T) {
 	if err != nil || len(b) != 33 || string(b[28:]) != "hello" {
 		t.Fatalf("%x, %v", b, err)
 	}
-	if binary.BigEndian.Uint16(b[2:]) != 33 || binary.BigEndian.Uint16(b[24:]) != 13 || headerChecksum(b[:20]) != 0 {
+	if binary.BigEndian.Uint16(b[2:]) != 33 || binary.BigEndian.Uint16(b[24:]) != 13 || fold(sum(b[:20])) != 0xffff {
 		t.Errorf("lengths or checksum are wrong: %x", b)
 	}
 	six := netip.MustParseAddrPort("[2001:db8::1]:1")
 	for _, pair := range [][2]netip.AddrPort{{six, to}, {from, six}} {
 		if _, err := Packet(pair[0], pair[1], nil); !errors.Is(err, ErrFamily) {
 			t.Errorf("%v: %v", pair, err)
+		}
+	}
+}
+
+// The checksum of IPv6 is made over a pseudo header (RFC 8200, 8.1).
+func TestPacketIPv6(t *testing.T) {
+	from, to := netip.MustParseAddrPort("[fd77::1]:6486"), netip.MustParseAddrPort("[fd20::2]:6486")
+	for _, payload := range []string{"hello", "even", ""} {
+		b, err := Packet(from, to, []byte(payload))
+		if err != nil || len(b) != 48+len(payload) || string(b[48:]) != payload {
+			t.Fatalf("%x, %v", b, err)
+		}
+		if b[0] != 0x60 || b[6] != 17 || int(binary.BigEndian.Uint16(b[4:])) != 8+len(payload) {
+			t.Errorf("the header is wrong: %x", b)
+		}
+		if got := fold(sum(b[8:]) + 17 + uint32(8+len(payload))); got != 0xffff {
+			t.Errorf("%q: the checksum adds up to %x", payload, got)
 		}
 	}
 }

@@ -1,0 +1,147 @@
+//go:build e2e
+
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+)
+
+// families is the versions of IP that a network has.
+type families uint8
+
+const (
+	ipv4 families = 1 << iota
+	ipv6
+	both = ipv4 | ipv6
+)
+
+// plan is the families of a world's networks; pools and pushed prefixes are
+// those of the inside. Of both, IPv4 comes first.
+type plan struct {
+	outside, inside families
+	nodes           map[int]families // outside, where a node differs
+}
+
+// The IPv6 twins of a world's addresses.
+const (
+	destination6 = "fd20::100"
+)
+
+func (p plan) outsideOf(node int) families {
+	if f, differs := p.nodes[node]; differs {
+		return f
+	}
+	return p.outside
+}
+
+// pick is the first of two that the families have.
+func pick(f families, v4, v6 string) string {
+	if f&ipv4 != 0 {
+		return v4
+	}
+	return v6
+}
+
+// each is what the families have of two.
+func (f families) each(v4, v6 string) (all []string) {
+	if f&ipv4 != 0 {
+		all = append(all, v4)
+	}
+	if f&ipv6 != 0 {
+		all = append(all, v6)
+	}
+	return all
+}
+
+func (p plan) destinations() []string { return p.inside.each(destination, destination6) }
+
+// poolArgs are what init says of the inside: the pool, cut in parts.
+func (p plan) poolArgs() (args []string) {
+	for _, prefix := range p.inside.each("10.77.0.0/16", "fd77::/64") {
+		args = append(args, "--pool", prefix)
+	}
+	for _, prefix := range p.inside.each("10.20.0.0/24", "fd20::/64") {
+		args = append(args, "--push", prefix)
+	}
+	for i := range parts {
+		for _, inside := range p.inside.each(fmt.Sprintf("10.20.0.%d", 201+i), fmt.Sprintf("fd20::%d", 201+i)) {
+			args = append(args, "--inside-address", inside)
+		}
+	}
+	return args
+}
+
+// address gives a device its addresses; nobody has to ask whether they are free.
+func address(s *lab.Space, device string, f families, v4, v6 string) {
+	for _, a := range f.each(v4+"/24", v6+"/64 nodad") {
+		s.Sh("ip address add %s dev %s", a, device)
+	}
+}
+
+func defaultRoute(s *lab.Space, f families, v4, v6 string) {
+	for _, via := range f.each(v4, v6) {
+		s.Sh("ip route add default via %s", via)
+	}
+}
+
+// newClient is one more client's host behind the router.
+func (m *mesh) newClient(name string, f families) *host {
+	i := len(m.clients)
+	h := &host{Space: m.Space(name), mesh: m, dir: m.File(name, "data")}
+	net4, net6 := fmt.Sprintf("198.51.%d", 100+i), fmt.Sprintf("2001:db8:%d", 51+i)
+	h.outer = pick(f, net4+".10", net6+"::10")
+	m.Wire(h.Space, "out", m.wan, name)
+	address(h.Space, "out", f, net4+".10", net6+"::10")
+	address(m.wan, name, f, net4+".1", net6+"::1")
+	defaultRoute(h.Space, f, net4+".1", net6+"::1")
+	m.clients = append(m.clients, h)
+	return h
+}
+
+// routeParts makes the destination send each part's addresses to the part's
+// moving inside address.
+func (m *mesh) routeParts() {
+	six := netip.MustParseAddr("fd77::").As16()
+	for i := range parts {
+		six[8] = byte(i << 6)
+		for _, route := range m.plan.inside.each(
+			fmt.Sprintf("10.77.%d.0/18 via 10.20.0.%d", i<<6, 201+i),
+			fmt.Sprintf("%v/66 via fd20::%d", netip.AddrFrom16(six), 201+i)) {
+			m.dest.Sh("ip route add %s", route)
+		}
+	}
+}
+
+// TestIPv6Only: no host has an IPv4 address.
+func TestIPv6Only(t *testing.T) { testFamilies(t, plan{outside: ipv6, inside: ipv6}) }
+
+// TestBothInIPv4: each session has an address of each family.
+func TestBothInIPv4(t *testing.T) { testFamilies(t, plan{outside: ipv4, inside: both}) }
+
+// TestIPv4InIPv6: the inside knows nothing of IPv6.
+func TestIPv4InIPv6(t *testing.T) { testFamilies(t, plan{outside: ipv6, inside: ipv4}) }
+
+// testFamilies carries each inside family both ways over two agents and more,
+// so that packets are handed on too.
+func testFamilies(t *testing.T, p plan) {
+	m := newMeshOf(t, 3, p)
+	m.watch("client", "n1", "n2", "n3")
+	m.up()
+	took := m.connect("--slice-mode", "burst")
+	m.slices(2)
+	for _, to := range p.destinations() {
+		for _, down := range []bool{false, true} {
+			r := m.Transfer(m.client.Space, m.dest, to, lab.Plan{Bytes: 100e6, Down: down}).Wait(within(time.Minute))
+			t.Logf("connected after %v; to %s, down %v: %v", took.Round(time.Millisecond), to, down, r)
+			if err := r.Check(); err != nil {
+				t.Errorf("to %s, down %v: %v", to, down, err)
+			}
+		}
+	}
+	m.slices(2)
+}
