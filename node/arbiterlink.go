@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,9 +69,7 @@ func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
 		if err == nil {
 			return s, nil
 		}
-		if redirect.IsValid() && !tried[redirect] {
-			candidates = append(candidates[:i+1], append([]netip.AddrPort{redirect}, candidates[i+1:]...)...)
-		}
+		candidates = slices.Insert(candidates, i+1, redirect...)
 		errs = append(errs, fmt.Errorf("%s: %w", at, err))
 	}
 	return nil, errors.Join(append([]error{errNoArbiter}, errs...)...)
@@ -82,7 +81,7 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 			if id == n.trust.Key.ID() {
 				all = append(all, n.self.Outer)
 			} else {
-				all = append(all, n.members.find(id).Outer)
+				all = append(all, n.reach(n.members.find(id))...)
 			}
 		}
 	}
@@ -92,7 +91,7 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 	for _, voters := range []bool{true, false} {
 		for _, row := range members {
 			if row.Voter == voters && row.ID != n.trust.Key.ID() {
-				all = append(all, row.Outer)
+				all = append(all, n.reach(row)...)
 			}
 		}
 	}
@@ -101,23 +100,23 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 
 // dialStream opens a stream at one address. A node that is not the arbiter
 // answers with a redirect, and with nothing else that would be believed.
-func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Stream, redirect netip.AddrPort, err error) {
+func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Stream, redirect []netip.AddrPort, err error) {
 	var peer pki.Peer
 	raw, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNStream, &peer))
 	if err != nil {
-		return nil, netip.AddrPort{}, err
+		return nil, nil, err
 	}
 	conn := protocol.NewStream(raw)
 	if !peer.Has(pki.RoleArbiter) {
 		defer raw.Close()
 		m, err := conn.Read()
 		if err == nil && m.Redirect != nil {
-			redirect = m.Redirect.Outer
+			redirect = n.reach(protocol.NodeRow{Outer: m.Redirect.Outer, Other: m.Redirect.Other})
 		}
 		return nil, redirect, trust.ErrNotArbiter
 	}
 	n.link.set(peer.Node, at)
-	return stream{conn, raw, peer.Key}, netip.AddrPort{}, nil
+	return stream{conn, raw, peer.Key}, nil, nil
 }
 
 func (n *Node) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
@@ -180,15 +179,22 @@ func (n *Node) redirect() {
 	n.port.Handle(port.ALPNStream, pki.Server(port.ALPNStream, n.trust.Certificate, check),
 		func(conn *tls.Conn, _ netip.AddrPort) {
 			defer conn.Close()
-			node, outer := n.link.get()
-			if store := n.store.Load(); store != nil {
-				if id, ok := store.Leader(); ok {
-					node, outer = id, n.members.find(id).Outer
-				}
-			}
 			// A peer that is gone asks somebody else.
-			_ = protocol.NewStream(conn).Write(&protocol.Node{
-				Redirect: &protocol.Redirect{Node: node, Outer: outer},
-			})
+			_ = protocol.NewStream(conn).Write(&protocol.Node{Redirect: n.whereArbiter()})
 		})
+}
+
+// whereArbiter is the arbiter as this node knows it; where it was reached says
+// little to an asker of another family.
+func (n *Node) whereArbiter() *protocol.Redirect {
+	node, outer := n.link.get()
+	if store := n.store.Load(); store != nil {
+		if id, ok := store.Leader(); ok {
+			node = id
+		}
+	}
+	if row := n.members.find(node); row.Index != 0 {
+		return &protocol.Redirect{Node: node, Outer: row.Outer, Other: row.Other}
+	}
+	return &protocol.Redirect{Node: node, Outer: outer}
 }

@@ -45,6 +45,7 @@ type Place struct {
 	Name     string
 	Listen   netip.AddrPort
 	Outer    netip.AddrPort
+	Other    netip.AddrPort // of the other family; may be zero
 	InsideIf string
 	Inside   netip.Addr
 	Capacity uint32 // thousandths of a CPU
@@ -142,7 +143,7 @@ func (s *meshSecrets) save(dir *datadir.Dir, config FoundConfig, parts []registr
 		dir.SaveFounding(founding),
 		dir.SaveNode(datadir.Node{
 			Cluster: s.authority.Cluster(), CA: s.authority.Certificate(), Name: p.Name, Index: 1,
-			Listen: p.Listen, Outer: p.Outer, InsideIf: p.InsideIf, Inside: p.Inside,
+			Listen: p.Listen, Outer: p.Outer, Other: p.Other, InsideIf: p.InsideIf, Inside: p.Inside,
 			Capacity: p.Capacity, TUN: p.TUN, Pool: config.Pool, Egress: config.Egress, Founder: true,
 		}))
 }
@@ -181,7 +182,7 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	p := config.Place
 	f.Founder = registry.Node{
 		ID: id, Key: s.key.Public(), WrapKey: s.wrap.Public(), Name: p.Name, Index: 1, May: allRoles,
-		Is: dataRoles | registry.RoleVoter, Outer: p.Outer, Inside: p.Inside, Capacity: p.Capacity,
+		Is: dataRoles | registry.RoleVoter, Outer: p.Outer, Other: p.Other, Inside: p.Inside, Capacity: p.Capacity,
 	}
 	return f, errors.Join(errs[:]...)
 }

@@ -118,7 +118,7 @@ func (j *joiner) request(conn *tls.Conn) (*protocol.JoinReply, error) {
 	messages := protocol.NewConn[protocol.Join](conn)
 	if err := messages.Write(&protocol.Join{Request: &protocol.JoinRequest{
 		Token: j.config.Token.ID, CSR: j.csr, Proof: j.config.Token.Proof(exporter, j.csr), WrapKey: j.wrap,
-		Name: p.Name, Outer: p.Outer, Inside: p.Inside, Capacity: p.Capacity, Roles: j.config.Roles,
+		Name: p.Name, Outer: p.Outer, Other: p.Other, Inside: p.Inside, Capacity: p.Capacity, Roles: j.config.Roles,
 	}}); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (j *joiner) save(reply *protocol.JoinReply, ca []byte) error {
 		j.dir.SaveCertificate(reply.Certificate),
 		j.dir.SaveMembers(datadir.Members{Nodes: reply.Nodes, GossipKey: reply.GossipKey}),
 		j.dir.SaveNode(datadir.Node{
-			Cluster: reply.Cluster, CA: ca, Name: p.Name, Index: reply.Index, Listen: p.Listen, Outer: p.Outer,
+			Cluster: reply.Cluster, CA: ca, Name: p.Name, Index: reply.Index, Listen: p.Listen, Outer: p.Outer, Other: p.Other,
 			InsideIf: p.InsideIf, Inside: p.Inside, Capacity: p.Capacity, TUN: p.TUN, Pool: reply.Pool,
 			Egress: reply.Egress,
 		}))

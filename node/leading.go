@@ -25,13 +25,18 @@ type raftLayer struct {
 }
 
 // Dial opens a stream to a server wherever the members' list says it is.
-func (l raftLayer) Dial(ctx context.Context, server identity.NodeID) (net.Conn, error) {
+func (l raftLayer) Dial(ctx context.Context, server identity.NodeID) (conn net.Conn, err error) {
 	row := l.node.members.find(server)
 	if row.Index == 0 {
 		return nil, fmt.Errorf("node: no address is known for voter %s", server.Short())
 	}
 	dialer := tls.Dialer{Config: l.node.trust.ToNode(port.ALPNRaft, server)}
-	return dialer.DialContext(ctx, "tcp", row.Outer.String())
+	for _, at := range l.node.reach(row) {
+		if conn, err = dialer.DialContext(ctx, "tcp", at.String()); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
 }
 
 // openStoreIfKept opens the log if this node keeps one: the founder, a voter,

@@ -51,7 +51,7 @@ func (n *Node) listMembers(r *http.Request, _ control.Nothing) (control.Members,
 		for _, node := range s.Members() {
 			load, up := report.Load[node.ID]
 			out.Members = append(out.Members, control.Member{
-				Name: node.Name, ID: node.ID, Index: node.Index, Outer: node.Outer, Inside: node.Inside,
+				Name: node.Name, ID: node.ID, Index: node.Index, Outer: node.Outer, Other: node.Other, Inside: node.Inside,
 				May: node.May.Names(), Is: roleNames(node.Is, voters[node.ID]), State: memberState(node, up),
 				Arbiter: node.ID == n.trust.Key.ID(), Voter: voters[node.ID], Load: load,
 				Slices: carried[node.ID], Capacity: node.Capacity,

@@ -31,7 +31,7 @@ func (n *Node) dialFlows(ctx context.Context, egress identity.NodeID) (net.Conn,
 	if row.Index == 0 {
 		return nil, fmt.Errorf("node: no address is known for egress %s", egress.Short())
 	}
-	return n.dialTLS(ctx, row.Outer, n.trust.ToNode(port.ALPNFlows, egress))
+	return n.dialTLS(ctx, n.reach(row)[0], n.trust.ToNode(port.ALPNFlows, egress))
 }
 
 // follow passes the agent's word on to the copier.

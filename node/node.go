@@ -207,7 +207,7 @@ func (n *Node) newAgent() {
 // facts is what this node says of itself at the start of a stream.
 func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
-		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Inside: n.self.Inside,
+		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
 		Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
 	}
 }
@@ -254,6 +254,9 @@ func (m *memberList) find(id identity.NodeID) protocol.NodeRow {
 	return protocol.NodeRow{}
 }
 
+// reach is where this node reaches a member.
+func (n *Node) reach(row protocol.NodeRow) []netip.AddrPort { return row.ReachedFrom(n.self.Outers()) }
+
 // insidePort is where nodes hand on to each other.
 func insidePort(n datadir.Node) uint16 { return n.Outer.Port() + 2 }
 
@@ -268,7 +271,7 @@ func (n *Node) keepCertificate(ctx context.Context) {
 		wait := RenewCheck
 		if n.trust.Stale() {
 			left := func() time.Duration { return n.trust.CertificateLeft().Round(time.Minute) }
-			if err := renew(ctx, n.trust, n.members.all()); err != nil {
+			if err := n.renew(ctx); err != nil {
 				n.config.Log.Warn("certificate not renewed", "left", left(), "error", err)
 				wait = RenewRetry
 			} else {
@@ -333,7 +336,9 @@ func (n *Node) lonely() (peers []netip.AddrPort) {
 	}
 	for _, row := range n.members.all() {
 		if row.ID != n.trust.Key.ID() {
-			peers = append(peers, gossipPort(row.Outer))
+			for _, at := range n.reach(row) {
+				peers = append(peers, gossipPort(at))
+			}
 		}
 	}
 	return peers

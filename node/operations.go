@@ -188,9 +188,10 @@ func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (control.P
 		}
 		for _, node := range s.Members() {
 			if node.Is&registry.RoleGateway != 0 {
-				profile.Gateways = append(profile.Gateways, node.Outer)
+				profile.Gateways = append(profile.Gateways, node.Outers()...)
 			}
 		}
+		profile.Gateways = profile.Gateways[:min(len(profile.Gateways), client.MaxGateways)]
 	})
 	switch {
 	case err != nil:

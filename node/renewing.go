@@ -12,12 +12,14 @@ import (
 
 // renew asks an arbiter, through any member, for a fresh certificate; an
 // expired one of a listed key is enough for this and for nothing else.
-func renew(ctx context.Context, t *trust.Trust, members []protocol.NodeRow) error {
+func (n *Node) renew(ctx context.Context) error {
 	err := ErrUnreachable
-	for _, m := range members {
-		var leaf []byte
-		if leaf, err = renewThrough(ctx, t, m.Outer.String()); err == nil {
-			return t.Adopt(leaf)
+	for _, m := range n.members.all() {
+		for _, at := range n.reach(m) {
+			var leaf []byte
+			if leaf, err = renewThrough(ctx, n.trust, at.String()); err == nil {
+				return n.trust.Adopt(leaf)
+			}
 		}
 	}
 	return err

@@ -30,7 +30,7 @@ func (a *app) members(ctx context.Context) error {
 		row(w, "NAME", "INDEX", "STATE", "MAY", "IS", "RAFT", "LOAD", "SLICES", "OUTER", "INSIDE", "ID")
 		for _, n := range m.Members {
 			row(w, n.Name, n.Index, n.State, words(n.May), words(n.Is), raftCell(n.Arbiter, n.Voter),
-				fmt.Sprintf("%.0f%%", 100*n.Load), n.Slices, n.Outer, n.Inside, n.ID.Short())
+				fmt.Sprintf("%.0f%%", 100*n.Load), n.Slices, words(n.Outers()), n.Inside, n.ID.Short())
 		}
 	})
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"math"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,15 +18,16 @@ import (
 
 // placeFlags are what init and join say of this host.
 type placeFlags struct {
-	name, listen, advertise string
-	insideIf, inside, tun   string
-	capacity                float64
+	name, listen          string
+	advertise             []string
+	insideIf, inside, tun string
+	capacity              float64
 }
 
 func (p *placeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.name, "name", "", "name of this node (default: the host's name)")
 	flags.StringVar(&p.listen, "listen", defaultListen(), "address and port to listen on, UDP and TCP; [::] is both families")
-	flags.StringVar(&p.advertise, "advertise", "", "address where clients and nodes reach this host (default: its first global unicast address)")
+	flags.StringSliceVar(&p.advertise, "advertise", nil, "address where clients and nodes reach this host, or one of each family, the one for gossip first (default: the first lasting ones of an interface)")
 	flags.StringVar(&p.insideIf, "inside-if", "", "interface of the company's network")
 	flags.StringVar(&p.inside, "inside", "", "own address there (default: first address of --inside-if, else the advertised one)")
 	flags.StringVar(&p.tun, "tun", "mesh0", "name of the TUN interface")
@@ -42,7 +45,7 @@ func (p *placeFlags) place() (place node.Place, err error) {
 	if place.Listen, err = addrPort("--listen", p.listen, DefaultPort); err != nil {
 		return place, err
 	}
-	if place.Outer, err = p.outer(place.Listen); err != nil {
+	if place.Outer, place.Other, err = p.outers(place.Listen); err != nil {
 		return place, err
 	}
 	if place.Inside, err = p.insideAddress(place.Outer.Addr()); err != nil {
@@ -68,22 +71,81 @@ func (p *placeFlags) hostName() (string, error) {
 	return name, nil
 }
 
-func (p *placeFlags) outer(listen netip.AddrPort) (netip.AddrPort, error) {
-	if p.advertise != "" {
-		return addrPort("--advertise", p.advertise, listen.Port())
+// outers are where others reach this host: one address, or one of each family.
+func (p *placeFlags) outers(listen netip.AddrPort) (outer, other netip.AddrPort, err error) {
+	switch {
+	case len(p.advertise) > 0:
+		return advertised(p.advertise, listen.Port())
+	case !listen.Addr().IsUnspecified():
+		return listen, other, nil
 	}
-	if !listen.Addr().IsUnspecified() {
-		return listen, nil
-	}
-	addrs, err := net.InterfaceAddrs()
+	first, second, err := ownAddresses(listen.Addr())
 	if err != nil {
-		return netip.AddrPort{}, err
+		return outer, other, err
 	}
-	first, ok := firstAddress(addrs)
-	if !ok {
-		return netip.AddrPort{}, usage("--advertise ADDRESS", "this host has no global unicast address to advertise")
+	if second.IsValid() {
+		other = netip.AddrPortFrom(second, listen.Port())
 	}
-	return netip.AddrPortFrom(first, listen.Port()), nil
+	return netip.AddrPortFrom(first, listen.Port()), other, nil
+}
+
+func advertised(texts []string, port uint16) (outer, other netip.AddrPort, err error) {
+	var all [2]netip.AddrPort
+	if len(texts) > len(all) {
+		return outer, other, usage("--advertise ADDRESS", "--advertise has %d addresses, one of each family will do", len(texts))
+	}
+	for i, text := range texts {
+		if all[i], err = addrPort("--advertise", text, port); err != nil {
+			return outer, other, err
+		}
+	}
+	if all[0].Addr().BitLen() == all[1].Addr().BitLen() {
+		return outer, other, usage("--advertise ADDRESS", "--advertise %s,%s are of one family", all[0], all[1])
+	}
+	return all[0], all[1], nil
+}
+
+// ownAddresses are the first lasting address of this host that a socket at
+// listen serves, and the same interface's one of the other family.
+func ownAddresses(listen netip.Addr) (first, second netip.Addr, err error) {
+	links, err := net.Interfaces()
+	if err != nil {
+		return first, second, err
+	}
+	for _, link := range links {
+		four, six, err := familiesOf(link.Name)
+		if err != nil {
+			return first, second, err
+		}
+		switch {
+		case listen.Is4() && four.IsValid():
+			return four.Addr(), second, nil
+		case listen.Is6() && four.IsValid():
+			return four.Addr(), six.Addr(), nil
+		case listen.Is6() && six.IsValid():
+			first = cmp.Or(first, six.Addr()) // an interface with IPv4 comes before
+		}
+	}
+	if !first.IsValid() {
+		return first, second, usage("--advertise ADDRESS", "this host has no global unicast address to advertise")
+	}
+	return first, second, nil
+}
+
+// familiesOf are an interface's first lasting address of each family.
+func familiesOf(device string) (four, six netip.Prefix, err error) {
+	all, err := host.Addresses(device)
+	if err != nil {
+		return four, six, err
+	}
+	for _, p := range slices.Backward(all) {
+		if p.Addr().Is4() {
+			four = p
+		} else {
+			six = p
+		}
+	}
+	return four, six, nil
 }
 
 func (p *placeFlags) insideAddress(outer netip.Addr) (netip.Addr, error) {
@@ -93,23 +155,16 @@ func (p *placeFlags) insideAddress(outer netip.Addr) (netip.Addr, error) {
 	if p.insideIf == "" {
 		return outer, nil
 	}
-	addrs, err := interfaceAddresses(p.insideIf)
-	if err != nil {
-		return netip.Addr{}, err
+	four, six, err := familiesOf(p.insideIf)
+	switch {
+	case err != nil:
+		return netip.Addr{}, usage("ip link lists the interfaces", "--inside-if %s: %v", p.insideIf, err)
+	case four.IsValid():
+		return four.Addr(), nil
+	case six.IsValid():
+		return six.Addr(), nil
 	}
-	first, ok := firstAddress(addrs)
-	if !ok {
-		return netip.Addr{}, usage("--inside ADDRESS", "--inside-if %s has no address", p.insideIf)
-	}
-	return first, nil
-}
-
-func interfaceAddresses(name string) ([]net.Addr, error) {
-	link, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, usage("ip link lists the interfaces", "--inside-if %s: %v", name, err)
-	}
-	return link.Addrs()
+	return netip.Addr{}, usage("--inside ADDRESS", "--inside-if %s has no address", p.insideIf)
 }
 
 // insideNetworks are what clients most likely want to reach: the networks
@@ -118,34 +173,16 @@ func insideNetworks(name string) (all []netip.Prefix, err error) {
 	if name == "" {
 		return nil, nil
 	}
-	addrs, err := interfaceAddresses(name)
+	addrs, err := host.Addresses(name)
 	if err != nil {
 		return nil, err
 	}
-	for _, addr := range addrs {
-		p, err := netip.ParsePrefix(addr.String())
-		if err == nil && p.Addr().IsGlobalUnicast() {
+	for _, p := range addrs {
+		if !slices.Contains(all, p.Masked()) {
 			all = append(all, p.Masked())
 		}
 	}
 	return all, nil
-}
-
-// firstAddress prefers IPv4, which the inside network's moving addresses are of.
-func firstAddress(addrs []net.Addr) (first netip.Addr, ok bool) {
-	for _, addr := range addrs {
-		prefix, err := netip.ParsePrefix(addr.String())
-		if err != nil || !prefix.Addr().IsGlobalUnicast() {
-			continue
-		}
-		if prefix.Addr().Is4() {
-			return prefix.Addr(), true
-		}
-		if !ok {
-			first, ok = prefix.Addr(), true
-		}
-	}
-	return first, ok
 }
 
 // addrPort reads address:port, or an address alone with the port given.

@@ -76,6 +76,7 @@ type JoinNode struct {
 type UpdateNode struct {
 	ID       identity.NodeID `json:"id"`
 	Outer    netip.AddrPort  `json:"outer"`
+	Other    netip.AddrPort  `json:"other,omitzero"`
 	Inside   netip.Addr      `json:"inside"`
 	Capacity uint32          `json:"capacity"`
 	Mbit     uint32          `json:"mbit"`

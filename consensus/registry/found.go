@@ -138,6 +138,11 @@ func (c *Found) checkPart(p Part) *Error {
 	return nil
 }
 
+// dual reports whether something of it has both families.
+func (c *Found) dual() bool {
+	return c.Founder.Other.IsValid() || slices.ContainsFunc(c.Parts, Part.dual)
+}
+
 func (c *Found) checkRange(r Range) *Error {
 	inPool := func(pool netip.Prefix) bool {
 		return pool.Bits() <= r.Prefix.Bits() && pool.Contains(r.Prefix.Addr())

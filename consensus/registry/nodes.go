@@ -21,8 +21,37 @@ func (n Node) joined() *Node {
 	}
 	return &Node{
 		ID: id, Key: n.Key, WrapKey: slices.Clone(n.WrapKey), Name: name, May: n.May,
-		Outer: n.Outer, Inside: n.Inside, Capacity: n.Capacity, Mbit: n.Mbit,
+		Outer: n.Outer, Other: n.Other, Inside: n.Inside, Capacity: n.Capacity, Mbit: n.Mbit,
 	}
+}
+
+// Outers are the addresses where a node is reached, the one it put first first.
+func Outers(outer, other netip.AddrPort) []netip.AddrPort {
+	if !other.IsValid() {
+		return []netip.AddrPort{outer}
+	}
+	return []netip.AddrPort{outer, other}
+}
+
+// Outers are the node's.
+func (n *Node) Outers() []netip.AddrPort { return Outers(n.Outer, n.Other) }
+
+// anyOther reports whether a node has addresses of both families.
+func (s *State) anyOther() bool {
+	for _, n := range s.Nodes {
+		if n != nil && n.Other.IsValid() {
+			return true
+		}
+	}
+	return false
+}
+
+// checkOuters wants a second address to be of the other family.
+func checkOuters(outer, other netip.AddrPort) *Error {
+	if other.IsValid() && outer.Addr().BitLen() == other.Addr().BitLen() {
+		return ErrInvalid.with("outer addresses %s and %s are of one family", outer, other)
+	}
+	return nil
 }
 
 func (n *Node) check() *Error {
@@ -36,7 +65,7 @@ func (n *Node) check() *Error {
 	case n.May == 0 || n.May&^allRoles != 0:
 		return ErrInvalid.with("roles %#x", uint8(n.May))
 	}
-	return nil
+	return checkOuters(n.Outer, n.Other)
 }
 
 func (c *JoinNode) apply(s *State, _ entry) (Result, *Error) {
@@ -124,7 +153,10 @@ func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
 	if c.Boot != (identity.BootID{}) && slices.Contains(n.PastBoots, c.Boot) {
 		return Result{}, ErrStale.with("boot %s of node %s", c.Boot, n.ID.Short())
 	}
-	n.Outer, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Inside, c.Capacity, c.Mbit
+	if err := checkOuters(c.Outer, c.Other); err != nil {
+		return Result{}, err
+	}
+	n.Outer, n.Other, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit
 	if c.Boot != (identity.BootID{}) {
 		s.enterBoot(n, c.Boot)
 	}

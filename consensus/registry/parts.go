@@ -18,7 +18,9 @@ func (p *Part) Ranges() []Range {
 
 // dual reports whether something that a command says has both families.
 func (c Command) dual() bool {
-	return c.Found != nil && slices.ContainsFunc(c.Found.Parts, Part.dual)
+	return c.Found != nil && c.Found.dual() ||
+		c.JoinNode != nil && c.JoinNode.Node.Other.IsValid() ||
+		c.UpdateNode != nil && c.UpdateNode.Other.IsValid()
 }
 
 func (p Part) dual() bool { return p.Other != Range{} }

@@ -47,7 +47,8 @@ func (s *State) version() byte {
 		}
 	}
 	switch {
-	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients(), slices.ContainsFunc(s.Parts, Part.dual):
+	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients(),
+		slices.ContainsFunc(s.Parts, Part.dual), s.anyOther():
 		return 3
 	case len(s.Cluster.Recovery) > 0 || s.Voters > 0:
 		return 2

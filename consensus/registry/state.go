@@ -140,10 +140,11 @@ type Node struct {
 	Index    identity.Index     `json:"index"`
 	May      Roles              `json:"may"`
 	Is       Roles              `json:"is"`
-	Outer    netip.AddrPort     `json:"outer"`    // where clients and nodes reach it, UDP and TCP
-	Inside   netip.Addr         `json:"inside"`   // its own address on the inside network
-	Capacity uint32             `json:"capacity"` // thousandths of a CPU offered
-	Mbit     uint32             `json:"mbit"`     // calibrated sealing capacity, Mbit/s
+	Outer    netip.AddrPort     `json:"outer"`          // where clients and nodes reach it, UDP and TCP
+	Other    netip.AddrPort     `json:"other,omitzero"` // the same in the other family; zero where it has one
+	Inside   netip.Addr         `json:"inside"`         // its own address on the inside network
+	Capacity uint32             `json:"capacity"`       // thousandths of a CPU offered
+	Mbit     uint32             `json:"mbit"`           // calibrated sealing capacity, Mbit/s
 	Drained  bool               `json:"drained"`
 	Removed  bool               `json:"removed"` // key refused from now on
 	Joined   Tick               `json:"joined"`

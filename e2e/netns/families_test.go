@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -17,7 +18,7 @@ type families uint8
 const (
 	ipv4 families = 1 << iota
 	ipv6
-	both = ipv4 | ipv6
+	dualStack = ipv4 | ipv6
 )
 
 // plan is the families of a world's networks; pools and pushed prefixes are
@@ -121,7 +122,7 @@ func (m *mesh) routeParts() {
 func TestIPv6Only(t *testing.T) { testFamilies(t, plan{outside: ipv6, inside: ipv6}) }
 
 // TestBothInIPv4: each session has an address of each family.
-func TestBothInIPv4(t *testing.T) { testFamilies(t, plan{outside: ipv4, inside: both}) }
+func TestBothInIPv4(t *testing.T) { testFamilies(t, plan{outside: ipv4, inside: dualStack}) }
 
 // TestIPv4InIPv6: the inside knows nothing of IPv6.
 func TestIPv4InIPv6(t *testing.T) { testFamilies(t, plan{outside: ipv6, inside: ipv4}) }
@@ -144,4 +145,89 @@ func testFamilies(t *testing.T, p plan) {
 		}
 	}
 	m.slices(2)
+}
+
+// TestMixedFamilies: a node of one family beside a node of both. Clients of either
+// family use both as agents: what a gateway takes in over one family it passes on
+// over the other.
+func TestMixedFamilies(t *testing.T) {
+	for name, single := range map[string]families{"IPv4 node": ipv4, "IPv6 node": ipv6} {
+		t.Run(name, func(t *testing.T) {
+			m := newMeshOf(t, 2, plan{outside: dualStack, inside: dualStack, nodes: map[int]families{2: single}})
+			m.watch("n1", "n2")
+			m.up()
+			for i, f := range []families{ipv4, ipv6} {
+				m.client = m.newClient(fmt.Sprintf("client%d", i+1), f)
+				m.watch(m.client.Name)
+				m.carryAll()
+			}
+		})
+	}
+}
+
+// carryAll connects the client and moves data both ways, by the node of one family too.
+func (m *mesh) carryAll() {
+	m.Helper()
+	took := m.connect("--slice-mode", "burst")
+	m.slices(2)
+	for _, down := range []bool{false, true} {
+		r := m.transfer(lab.Plan{Bytes: 50e6, Down: down}).Wait(within(time.Minute))
+		m.t.Logf("the client at %s connected after %v; down %v: %v", m.client.outer, took.Round(time.Millisecond), down, r)
+		if err := r.Check(); err != nil {
+			m.t.Errorf("the client at %s, down %v: %v", m.client.outer, down, err)
+		}
+	}
+	m.Until("the node of one family carried its share", 10*time.Second, func() error {
+		s, err := m.session()
+		for _, slice := range s.Slices {
+			if slice.Agent == "n2" && slice.In > 1e6 && slice.Out > 1e6 {
+				return nil
+			}
+		}
+		return errors.Join(err, fmt.Errorf("slices %+v", s.Slices))
+	})
+	if !m.client.process.Terminate(10 * time.Second) {
+		m.t.Errorf("the client at %s does not end", m.client.outer)
+	}
+}
+
+// TestOtherFamily: the client's first family is a black hole; it connects by
+// the other, and when that one dies under a transfer, moves to the first.
+func TestOtherFamily(t *testing.T) {
+	m := newMeshOf(t, 3, plan{outside: dualStack, inside: ipv4})
+	m.watch("client")
+	m.up()
+	m.admit()
+	shut := func(family string) {
+		m.wan.Sh("nft add rule inet way forward iifname client meta nfproto %s drop", family)
+	}
+	m.wan.Sh("nft 'add table inet way; add chain inet way forward { type filter hook forward priority 0; }'")
+	shut("ipv4")
+	took := m.connect()
+	down := m.transfer(lab.Plan{Down: true})
+	m.Until("the transfer is under way", 10*time.Second, func() error {
+		if n := down.Received(); n < 20<<20 {
+			return fmt.Errorf("%d bytes", n)
+		}
+		return nil
+	})
+	m.wan.Sh("nft flush chain inet way forward")
+	shut("ipv6")
+	down.Forget()
+	before := down.Received()
+	m.Until("the transfer goes on by IPv4", 15*time.Second, func() error {
+		if n := down.Received() - before; n < 20<<20 {
+			return fmt.Errorf("%d bytes", n)
+		}
+		return nil
+	})
+	stall := down.Stall()
+	r := down.Finish(within(20 * time.Second))
+	t.Logf("connected past a black hole after %v; stalled for %v when the way died; %v", took.Round(time.Millisecond), stall, r)
+	if err := r.Check(); err != nil {
+		t.Error(err)
+	}
+	if took > 3*time.Second {
+		t.Errorf("connected after %v", took)
+	}
 }

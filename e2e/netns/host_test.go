@@ -16,7 +16,9 @@ import (
 type host struct {
 	*lab.Space
 	mesh          *mesh
-	outer, inside string
+	outer, inside string   // outer is the first of its families
+	outer6        string   // of a node that has it
+	families      families // outside, of a node
 	dir           string
 	process       *lab.Process
 	env           []string // beside the mesh's

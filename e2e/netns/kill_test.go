@@ -164,7 +164,7 @@ func (m *mesh) gateway() (name string) {
 			continue
 		}
 		for _, n := range m.nodes {
-			if n.outer == end.At.Addr().String() {
+			if at := end.At.Addr().String(); n.outer == at || n.outer6 == at {
 				most, name = bytes, n.Name
 			}
 		}

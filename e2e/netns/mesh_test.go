@@ -112,7 +112,8 @@ func (m *mesh) newNode(i int, lan *lab.Space) *host {
 	name := fmt.Sprintf("n%d", i)
 	outside := m.plan.outsideOf(i)
 	h := &host{
-		Space: m.Space(name), mesh: m, dir: m.File(name, "data"),
+		Space: m.Space(name), mesh: m, dir: m.File(name, "data"), families: outside,
+		outer6: fmt.Sprintf("2001:db8:2::%d", i),
 		outer:  pick(outside, fmt.Sprintf("192.0.2.%d", i), fmt.Sprintf("2001:db8:2::%d", i)),
 		inside: pick(m.plan.inside, fmt.Sprintf("10.20.0.%d", i), fmt.Sprintf("fd20::%d", i)),
 	}
@@ -136,7 +137,7 @@ func (m *mesh) watch(devices ...string) {
 // portsOn is what may be seen on an outer link: one port at the client, and
 // the gossip of nodes beside it at a node.
 func portsOn(device string) []uint16 {
-	if device == "client" {
+	if strings.HasPrefix(device, "client") {
 		return []uint16{6484}
 	}
 	return []uint16{6484, 6485}
@@ -215,15 +216,21 @@ func (m *mesh) tokenFile() string { return m.Write(m.token+"\n", "token") }
 
 func (h *host) join(peer *host) {
 	h.mesh.Helper()
-	h.start(append([]string{"join", peer.at(), "--token-file", h.mesh.tokenFile()}, h.placeArgs()...)...)
+	h.start(append([]string{"join", peer.at(h.families), "--token-file", h.mesh.tokenFile()}, h.placeArgs()...)...)
 }
 
-// at is where the host listens.
-func (h *host) at() string { return net.JoinHostPort(h.outer, "6484") }
+// at is where a host of those families finds this one.
+func (h *host) at(from families) string {
+	return net.JoinHostPort(pick(from&h.families, h.outer, h.outer6), "6484")
+}
 
 // placeArgs say where the host takes part.
 func (h *host) placeArgs() []string {
-	return []string{"--name", h.Name, "--listen", h.at(), "--inside-if", "in", "--inside", h.inside}
+	args := []string{"--name", h.Name, "--inside-if", "in", "--inside", h.inside}
+	if h.families == dualStack {
+		return append(args, "--advertise", h.outer+","+h.outer6) // listens everywhere
+	}
+	return append(args, "--listen", h.at(dualStack))
 }
 
 // up founds the mesh and lets every other host join it.

@@ -47,7 +47,9 @@ func (a *Agent) engineTable() *dataplane.Table {
 		}
 	}
 	for _, n := range a.view.nodes {
-		t.Nodes[n.Outer.Addr()] = true
+		for _, at := range n.Outers() {
+			t.Nodes[at.Addr()] = true
+		}
 		if n.Index != a.config.Index {
 			t.Peers[n.Inside] = true
 		}
@@ -118,9 +120,10 @@ func (a *Agent) spread(id registry.SessionID) *dataplane.Spread {
 // gatewayTable is where each index is reached; a gateway needs no more.
 func (a *Agent) gatewayTable() *gateway.Nodes {
 	rows := make([]gateway.Node, 0, len(a.view.nodes))
+	own := a.view.nodes[a.config.Index].Outers()
 	for _, n := range a.view.nodes {
 		if n.Index != a.config.Index {
-			rows = append(rows, gateway.Node{Index: n.Index, Outer: n.Outer, Alive: true})
+			rows = append(rows, gateway.Node{Index: n.Index, Outer: n.ReachedFrom(own)[0], Hosts: n.Outers(), Alive: true})
 		}
 	}
 	return gateway.NewNodes(rows)

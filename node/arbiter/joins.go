@@ -114,7 +114,7 @@ func newNode(r *protocol.JoinRequest, key identity.PublicKey, may registry.Roles
 	}
 	return registry.Node{
 		ID: key.ID(), Key: key, WrapKey: r.WrapKey, Name: r.Name, May: may,
-		Outer: r.Outer, Inside: r.Inside, Capacity: r.Capacity, Mbit: r.Mbit,
+		Outer: r.Outer, Other: r.Other, Inside: r.Inside, Capacity: r.Capacity, Mbit: r.Mbit,
 	}, nil
 }
 
@@ -129,7 +129,7 @@ func (a *Arbiter) joinReply(csr []byte, id identity.NodeID) (*protocol.JoinReply
 		for _, other := range sortedNodes(s) {
 			if !other.Removed {
 				reply.Nodes = append(reply.Nodes, protocol.NodeRow{
-					ID: other.ID, Key: other.Key, Name: other.Name, Index: other.Index, Outer: other.Outer,
+					ID: other.ID, Key: other.Key, Name: other.Name, Index: other.Index, Outer: other.Outer, Other: other.Other,
 					Inside: other.Inside, May: other.May, Is: other.Is, Voter: voters[other.ID],
 				})
 			}

@@ -130,7 +130,7 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	h := n.hello
 	a.config.Store.View(func(s *registry.State) {
 		row := s.Nodes[n.node]
-		changed = row != nil && (row.Outer != h.Outer || row.Inside != h.Inside || row.Capacity != h.Capacity || row.Mbit != h.Mbit || row.Boot != h.Boot)
+		changed = row != nil && (row.Outer != h.Outer || row.Other != h.Other || row.Inside != h.Inside || row.Capacity != h.Capacity || row.Mbit != h.Mbit || row.Boot != h.Boot)
 		for _, live := range s.Sessions {
 			for _, sl := range live.Slices {
 				key := sliceKey{live.ID, sl.Number, sl.Epoch}
@@ -143,7 +143,7 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	})
 	if changed {
 		a.submit(proposal{command: registry.Command{ID: a.commandID(), UpdateNode: &registry.UpdateNode{
-			ID: n.node, Boot: h.Boot, Outer: h.Outer, Inside: h.Inside, Capacity: h.Capacity, Mbit: h.Mbit,
+			ID: n.node, Boot: h.Boot, Outer: h.Outer, Other: h.Other, Inside: h.Inside, Capacity: h.Capacity, Mbit: h.Mbit,
 		}}})
 	}
 	for _, l := range lost {
@@ -314,9 +314,9 @@ func gateways(s *registry.State, entered identity.NodeID) []netip.AddrPort {
 		switch {
 		case n.Removed || n.Drained || n.Is&registry.RoleGateway == 0:
 		case n.ID == entered:
-			first = append(first, n.Outer)
+			first = append(first, n.Outers()...)
 		default:
-			others = append(others, n.Outer)
+			others = append(others, n.Outers()...)
 		}
 	}
 	return append(first, others...)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -17,9 +16,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
-	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/auth"
-	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -158,31 +155,25 @@ func writeOutbox(ctx context.Context, s *controlState) {
 	}
 }
 
-// dial opens TLS to the arbiter through a gateway. The arbiter is recognised
-// by the pinned CA before a byte of the client's is sent.
+// dial opens TLS to the arbiter through a gateway, or through one of the other
+// family when that does not answer.
 func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*controlState, Binding, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	c.dialing.Store(&cancel)
-	var peer pki.Peer
-	check := func(raw [][]byte) (err error) {
-		peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
-		return err
-	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: c.mark}, Config: pki.Client(port.ALPNClient, nil, check)}
-	raw, err := dialer.DialContext(ctx, "tcp", gateway.String())
+	r, err := race(ctx, c.gateways.ways(gateway), c.reach)
 	if err != nil {
-		return nil, Binding{}, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
+		return nil, Binding{}, err
 	}
-	state := raw.(*tls.Conn).ConnectionState()
+	state := r.raw.ConnectionState()
 	exporter, err := state.ExportKeyingMaterial(mka.ExporterLabel, nil, mka.ExporterSize)
 	if err != nil {
-		raw.Close()
+		r.raw.Close()
 		return nil, Binding{}, fmt.Errorf("tls exporter: %w", err)
 	}
 	hello := c.hello(resume)
 	s := &controlState{
-		conn: protocol.NewConn[protocol.Client](raw), raw: raw, arbiter: peer.Key, gateway: gateway,
+		conn: protocol.NewConn[protocol.Client](r.raw), raw: r.raw, arbiter: r.peer.Key, gateway: r.gateway,
 		hello: hello.Marshal(), outbox: make(chan *protocol.Client, MaxOutbox),
 	}
 	return s, Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(s.hello)}, nil

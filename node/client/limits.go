@@ -45,6 +45,8 @@ const (
 	ByeWithin = time.Second
 	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
 	DialTimeout = 4 * time.Second
+	// DialStagger is how long one family is tried alone.
+	DialStagger = 250 * time.Millisecond
 	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.
 	RedialMin = 200 * time.Millisecond
 	RedialMax = 5 * time.Second

@@ -157,9 +157,7 @@ func (c *Client) condemn(silent []*slice, living *slice) {
 // every SA at once, so that all agents learn the new way back.
 func (c *Client) leaveGateway(now time.Duration) {
 	old := c.gateways.at(c.gateways.current)
-	c.gateways.current++
-	c.notice()
-	next := c.gateways.at(c.gateways.current)
+	next := c.passOn()
 	c.config.Log.Warn("gateway is silent", "gateway", old, "next", next)
 	c.moveTo(next, now)
 	if c.control != nil && c.control.gateway == old {
@@ -167,12 +165,24 @@ func (c *Client) leaveGateway(now time.Duration) {
 	}
 }
 
+// passOn takes the next gateway that this network leads to; if there is none, all
+// are tried in turn and the present one stays.
+func (c *Client) passOn() netip.AddrPort {
+	for range c.gateways.count() {
+		c.gateways.current++
+		if c.notice(); !c.stranded() {
+			break
+		}
+	}
+	return c.gateways.at(c.gateways.current)
+}
+
 // adoptGateways takes a pushed list. If the gateway in use is not in it, it is
 // about to stop: every slice moves on while it still forwards, and the control
 // connection stays until it ends.
 func (c *Client) adoptGateways(all []netip.AddrPort, now time.Duration) {
 	old := c.gateways.at(c.gateways.current)
-	c.gateways.replace(all)
+	c.gateways.replace(all, old)
 	c.notice()
 	if next := c.gateways.at(c.gateways.current); next != old {
 		c.config.Log.Info("gateway changed", "gateway", old, "next", next)

@@ -34,11 +34,12 @@ func (networkChanged) apply(c *Client) {
 	if c.session == nil {
 		return
 	}
-	gateway := c.gateways.at(c.gateways.current)
-	exit := c.config.Network.ExitTo(gateway.Addr())
-	if exit == c.exit {
+	present := c.gateways.at(c.gateways.current)
+	gateway, exit := c.wayOut(present)
+	if gateway == present && exit == c.exit {
 		return
 	}
+	c.gateways.use(gateway)
 	c.exit = exit
 	if !exit.Leads() {
 		c.config.Log.Warn("no route to the gateway", "gateway", gateway)
@@ -53,6 +54,20 @@ func (networkChanged) apply(c *Client) {
 	case !c.stands(c.control):
 		c.hurry(false)
 	}
+}
+
+// wayOut is the gateway in use and how it is reached; on a network that has only
+// the other family, one of that.
+func (c *Client) wayOut(gateway netip.AddrPort) (netip.AddrPort, host.Exit) {
+	var exits []host.Exit
+	ways := c.gateways.ways(gateway)
+	for i, way := range ways {
+		exits = append(exits, c.config.Network.ExitTo(way.Addr()))
+		if exits[i].Leads() {
+			return way, exits[i]
+		}
+	}
+	return gateway, exits[0]
 }
 
 // superviseNetwork waits for a way; whoever watches may have missed it.

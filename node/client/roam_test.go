@@ -8,15 +8,22 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
-// around is a host's network that the test changes.
-type around struct{ exit host.Exit }
+// around is a host's network that the test changes: how addresses of either
+// family are reached.
+type around struct{ exit, exit6 host.Exit }
 
 func (a *around) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
-func (a *around) ExitTo(netip.Addr) host.Exit               { return a.exit }
+
+func (a *around) ExitTo(to netip.Addr) host.Exit {
+	if to.Is6() {
+		return a.exit6
+	}
+	return a.exit
+}
 
 // inNetwork gives the client a session in a network of its own.
 func (f *fixture) inNetwork() *around {
-	a := &around{host.Exit{Device: 2, Source: netip.MustParseAddr("198.51.100.7")}}
+	a := &around{exit: host.Exit{Device: 2, Source: netip.MustParseAddr("198.51.100.7")}}
 	f.config.Network, f.session, f.exit = a, &session{}, a.exit
 	return a
 }
@@ -79,5 +86,44 @@ func TestDialOfTheOldNetworkIsAbandoned(t *testing.T) {
 	networkChanged{}.apply(f.Client)
 	if ctx.Err() == nil {
 		t.Error("the attempt goes on")
+	}
+}
+
+// TestNetworkOfTheOtherFamily: the client goes on through a gateway that the
+// new network leads to, and comes back the same way.
+func TestNetworkOfTheOtherFamily(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	f.Client.gateways.all = []netip.AddrPort{gatewayAddr(0), gatewayAddr(1), way6}
+	network, s := f.inNetwork(), f.slice(0, 1)
+	for _, c := range []struct {
+		exit, exit6 host.Exit
+		want        netip.Addr
+	}{
+		{host.Exit{}, host.Exit{Device: 3, Source: way6.Addr().Next()}, way6.Addr()},
+		{host.Exit{Device: 2, Source: gatewayAddr(0).Addr().Next()}, host.Exit{}, gatewayAddr(0).Addr()},
+	} {
+		network.exit, network.exit6 = c.exit, c.exit6
+		networkChanged{}.apply(f.Client)
+		if path, _ := s.pair.Path(); path.Remote.Addr() != c.want || f.stranded() {
+			t.Errorf("by %v, want %v, stranded %v", path.Remote, c.want, f.stranded())
+		}
+	}
+}
+
+// TestLeavesForWhatIsReached: a silent gateway is not left for one that no
+// packet could reach.
+func TestLeavesForWhatIsReached(t *testing.T) {
+	f := newFixture(t)
+	f.Client.gateways.all = []netip.AddrPort{gatewayAddr(0), way6, gatewayAddr(1)}
+	network := f.inNetwork()
+	f.leaveGateway(f.config.Now())
+	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
+		t.Errorf("left for %v", got)
+	}
+	network.exit = host.Exit{}
+	f.leaveGateway(f.config.Now())
+	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
+		t.Errorf("without any way it went to %v", got)
 	}
 }

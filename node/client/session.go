@@ -2,6 +2,7 @@ package client
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,21 +23,56 @@ func (g *gatewayList) at(i int) netip.AddrPort {
 	return g.all[i%len(g.all)]
 }
 
-// replace takes a pushed list and keeps using the present gateway if it is in it.
-func (g *gatewayList) replace(all []netip.AddrPort) {
+func (g *gatewayList) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.all)
+}
+
+// use makes a gateway of the list the one of the data path.
+func (g *gatewayList) use(gateway netip.AddrPort) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.current = max(0, slices.Index(g.all, gateway))
+}
+
+// ways are a gateway and the next one of the other family, if there is one: two
+// at most to be tried at a time.
+func (g *gatewayList) ways(gateway netip.AddrPort) []netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	from := max(0, slices.Index(g.all, gateway))
+	for i := range g.all {
+		if other := g.all[(from+i)%len(g.all)]; !sameFamily(other, gateway) {
+			return []netip.AddrPort{gateway, other}
+		}
+	}
+	return []netip.AddrPort{gateway}
+}
+
+func sameFamily(a, b netip.AddrPort) bool { return a.Addr().BitLen() == b.Addr().BitLen() }
+
+// replace takes a pushed list and keeps using the present gateway if it is in
+// it. The other ones of its family come before those of the other: what works
+// is tried further first.
+func (g *gatewayList) replace(all []netip.AddrPort, present netip.AddrPort) {
 	if len(all) == 0 {
 		return
 	}
-	all = all[:min(len(all), MaxGateways)]
-	present := g.at(g.current)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all, g.current = all, 0
-	for i, gateway := range all {
-		if gateway == present {
-			g.current = i
+	all = slices.Clone(all[:min(len(all), MaxGateways)])
+	slices.SortStableFunc(all, func(a, b netip.AddrPort) int {
+		switch {
+		case sameFamily(a, b):
+			return 0
+		case sameFamily(a, present):
+			return -1
 		}
-	}
+		return 1
+	})
+	g.mu.Lock()
+	g.all = all
+	g.mu.Unlock()
+	g.use(present)
 }
 
 type welcomed struct {
@@ -62,8 +98,7 @@ func (e welcomed) apply(c *Client) {
 		return
 	}
 	if first {
-		c.gateways.replace(e.welcome.Update.Gateways)
-		c.useGateway(e.s.gateway)
+		c.gateways.replace(e.welcome.Update.Gateways, e.s.gateway)
 		c.notice()
 	} else {
 		c.adoptGateways(e.welcome.Update.Gateways, now)
@@ -81,15 +116,6 @@ func (e welcomed) apply(c *Client) {
 // heard notes a word of the arbiter.
 func (c *Client) heard(s *controlState, now time.Duration) {
 	s.heardAt, c.wordAt, c.stood = now, now, false
-}
-
-// useGateway starts on the gateway that let us in.
-func (c *Client) useGateway(gateway netip.AddrPort) {
-	for i := range c.gateways.all {
-		if c.gateways.all[i] == gateway {
-			c.gateways.current = i
-		}
-	}
 }
 
 // resayUp repeats what a lost connection may have swallowed.

@@ -32,15 +32,15 @@ func (f *fixture) failure() error {
 func TestGatewayList(t *testing.T) {
 	a, b, c := gatewayAddr(0), gatewayAddr(1), netip.MustParseAddrPort("192.0.2.9:1")
 	g := gatewayList{all: []netip.AddrPort{a, b}, current: 1}
-	g.replace([]netip.AddrPort{c, b})
+	g.replace([]netip.AddrPort{c, b}, b)
 	if g.at(g.current) != b {
 		t.Error("a gateway that stays is left")
 	}
-	g.replace([]netip.AddrPort{c, a})
+	g.replace([]netip.AddrPort{c, a}, b)
 	if g.at(g.current) != c {
 		t.Error("a gateway that is gone is kept")
 	}
-	g.replace(nil)
+	g.replace(nil, c)
 	if g.at(g.current) != c {
 		t.Error("an empty list leaves the client without gateways")
 	}
@@ -48,7 +48,7 @@ func TestGatewayList(t *testing.T) {
 	for i := range many {
 		many[i] = netip.AddrPortFrom(a.Addr(), uint16(i+1))
 	}
-	if g.replace(many); len(g.all) != MaxGateways {
+	if g.replace(many, a); len(g.all) != MaxGateways {
 		t.Errorf("I10: %d gateways", len(g.all))
 	}
 }

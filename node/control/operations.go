@@ -71,12 +71,16 @@ type Members struct {
 	Members []Member `json:"members"`
 }
 
+// Outers are the member's outer addresses, one or one of each family.
+func (m Member) Outers() []netip.AddrPort { return registry.Outers(m.Outer, m.Other) }
+
 // Member is one node.
 type Member struct {
 	Name     string          `json:"name"`
 	ID       identity.NodeID `json:"id"`
 	Index    identity.Index  `json:"index"`
 	Outer    netip.AddrPort  `json:"outer"`
+	Other    netip.AddrPort  `json:"other,omitzero"` // of the other family
 	Inside   netip.Addr      `json:"inside"`
 	May      []string        `json:"may"`
 	Is       []string        `json:"is"`

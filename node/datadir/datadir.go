@@ -57,6 +57,7 @@ type Node struct {
 	Index    identity.Index      `json:"index"`
 	Listen   netip.AddrPort      `json:"listen"`
 	Outer    netip.AddrPort      `json:"outer"`
+	Other    netip.AddrPort      `json:"other,omitzero"` // of the other family
 	InsideIf string              `json:"inside_if"`
 	Inside   netip.Addr          `json:"inside"`
 	Capacity uint32              `json:"capacity"` // thousandths of a CPU, 0: all
@@ -65,6 +66,9 @@ type Node struct {
 	Egress   registry.EgressKind `json:"egress,omitempty"`
 	Founder  bool                `json:"founder"`
 }
+
+// Outers are the addresses where others reach this node.
+func (n Node) Outers() []netip.AddrPort { return registry.Outers(n.Outer, n.Other) }
 
 // Keys are the node's private halves: what makes it this node.
 type Keys struct {

@@ -9,8 +9,10 @@ import (
 // Node is what a gateway knows of a node.
 type Node struct {
 	Index identity.Index
-	// Outer is where the node's data port is reached.
+	// Outer is where the node's data port is reached from here.
 	Outer netip.AddrPort
+	// Hosts is every address of the node's: none of them is a client's.
+	Hosts []netip.AddrPort
 	Alive bool
 }
 
@@ -36,6 +38,9 @@ func NewNodes(all []Node) *Nodes {
 		n.byIndex[node.Index] = &node
 		n.byOuter[node.Outer] = node.Index
 		n.hosts[node.Outer.Addr()] = true
+		for _, at := range node.Hosts {
+			n.hosts[at.Addr()] = true
+		}
 	}
 	return n
 }

@@ -1,6 +1,11 @@
 package host
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
 
 // HasIPv6 reports whether this host lets its interfaces have IPv6 addresses.
 func HasIPv6() bool {
@@ -14,4 +19,28 @@ func Unspecified() netip.Addr {
 		return netip.IPv6Unspecified()
 	}
 	return netip.IPv4Unspecified()
+}
+
+// Addresses are the lasting global unicast addresses of an interface with
+// their networks: no temporary ones (RFC 8981), no deprecated or doubled ones.
+func Addresses(dev string) (all []netip.Prefix, err error) {
+	link, err := device(dev)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, failed(err, "see `ip address`", "list the addresses of %s", dev)
+	}
+	const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_DADFAILED
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		temporary := a.Flags&passing != 0 && a.IP.To4() == nil // in IPv4 the bits mean other things
+		if !ok || temporary || !ip.Unmap().IsGlobalUnicast() {
+			continue
+		}
+		ones, _ := a.Mask.Size()
+		all = append(all, netip.PrefixFrom(ip.Unmap(), ones))
+	}
+	return all, nil
 }

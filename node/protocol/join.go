@@ -24,6 +24,7 @@ type JoinRequest struct {
 	WrapKey  []byte         `json:"wrap_key"`
 	Name     string         `json:"name"`
 	Outer    netip.AddrPort `json:"outer"`
+	Other    netip.AddrPort `json:"other,omitzero"` // of the other family
 	Inside   netip.Addr     `json:"inside"`
 	Capacity uint32         `json:"capacity"`
 	Mbit     uint32         `json:"mbit"`

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -38,6 +39,7 @@ type NodeHello struct {
 	Boot     identity.BootID `json:"boot"`
 	Version  string          `json:"version"`
 	Outer    netip.AddrPort  `json:"outer"`
+	Other    netip.AddrPort  `json:"other,omitzero"` // of the other family
 	Inside   netip.Addr      `json:"inside"`
 	Capacity uint32          `json:"capacity"` // thousandths of a CPU
 	Mbit     uint32          `json:"mbit"`
@@ -109,6 +111,7 @@ type Leave struct {
 type Redirect struct {
 	Node  identity.NodeID `json:"node"`
 	Outer netip.AddrPort  `json:"outer"`
+	Other netip.AddrPort  `json:"other,omitzero"`
 }
 
 // Fence orders arbiters: a node obeys the highest it has seen.
@@ -141,12 +144,31 @@ type NodeRow struct {
 	Name    string             `json:"name"`
 	Index   identity.Index     `json:"index"`
 	Outer   netip.AddrPort     `json:"outer"`
+	Other   netip.AddrPort     `json:"other,omitzero"` // of the other family
 	Inside  netip.Addr         `json:"inside"`
 	May     registry.Roles     `json:"may"`
 	Is      registry.Roles     `json:"is"`
 	Voter   bool               `json:"voter"`
 	Up      bool               `json:"up"` // its stream is open
 	Removed bool               `json:"removed,omitempty"`
+}
+
+// Outers are the addresses where the node is reached.
+func (r NodeRow) Outers() []netip.AddrPort { return registry.Outers(r.Outer, r.Other) }
+
+// ReachedFrom are those of them that a node with some own ones has the family
+// for; all when none fits, for it may know better than it says.
+func (r NodeRow) ReachedFrom(own []netip.AddrPort) (fit []netip.AddrPort) {
+	for _, at := range r.Outers() {
+		sameFamily := func(o netip.AddrPort) bool { return o.Addr().BitLen() == at.Addr().BitLen() }
+		if slices.ContainsFunc(own, sameFamily) {
+			fit = append(fit, at)
+		}
+	}
+	if len(fit) == 0 {
+		return r.Outers()
+	}
+	return fit
 }
 
 // RouteRow is how packets for a session's leases leave an egress.
