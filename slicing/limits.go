@@ -34,3 +34,28 @@ const (
 	// FlowIdle is how long a flow keeps its place against another one.
 	FlowIdle = 10 * time.Second
 )
+
+// The limits of a Resequencer.
+const (
+	// MaxHold is the longest that a segment waits for the one before it: more
+	// than the skew of usable slices, far less than TCP's own patience.
+	MaxHold = 25 * time.Millisecond
+
+	// MaxFlows is how many flows are followed; a further one takes the place
+	// of another. MaxHeld and MaxHeldBytes bound what waits of one flow,
+	// MaxHeldInAll of all.
+	MaxFlows     = 256
+	MaxHeld      = 256
+	MaxHeldBytes = 1 << 20
+	MaxHeldInAll = 8 << 20
+
+	// MinPause and MaxPause are how long a flow is let pass as it comes, once
+	// waiting for it did not pay.
+	MinPause = time.Second
+	MaxPause = time.Minute
+
+	// won, lost and broke are the score of waiting: what a hole that closed in
+	// time is worth and one that did not costs, and where it is given up.
+	won, lost, broke = 1, 2, -6
+	mostWon          = 8
+)
