@@ -151,7 +151,9 @@ func (q *queue) Write(pieces [][]byte) error {
 	view.TrimFront(tun.HeaderLen)
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
 	p.NetworkProtocolNumber = protocol
-	q.link.deliver(p)
-	p.DecRef()
+	if !q.link.order.add(p, packet) {
+		q.link.deliver(p)
+		p.DecRef()
+	}
 	return nil
 }
