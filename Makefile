@@ -32,7 +32,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 e2e: build deps ## real processes in namespaces of their own
 	$(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e/...
 
-bench: deps ## throughput and CPU beside wireguard-go (BENCH='-rounds 7 -modes veth,wire')
+bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,wire')
 	$(GO) run ./e2e/perf $(BENCH)
 
 microbench: ## benchmarks of all packages

@@ -1,7 +1,8 @@
 // Command perf measures meshcrypt beside wireguard-go: the same hosts, links,
 // hops and inner MTU, alternated round by round, on one machine. It owns the
-// rig and the report. It tests nothing by itself: it prints what it saw and
-// holds the ratios it is given.
+// rig and the report. It prints what it saw, as the README's table too, and
+// says which of the ratios to hold were missed; with -must that is its exit
+// code.
 package main
 
 import (
@@ -31,6 +32,7 @@ type options struct {
 	binary  string
 	peer    string
 	keep    string
+	must    bool
 }
 
 func main() { os.Exit(start()) }
@@ -45,6 +47,7 @@ func start() int {
 	flag.StringVar(&o.binary, "binary", "", "meshcrypt to measure (default: built now, without the tag of the nonce oracle)")
 	flag.StringVar(&o.peer, "wireguard", "", "wireguard-go to measure (default: "+wireguardModule+", built into the user's cache)")
 	flag.StringVar(&o.keep, "keep", "", "directory for logs that outlive the run")
+	flag.BoolVar(&o.must, "must", false, "exit 1 when a ratio that is to hold is missed")
 	flag.Parse()
 	if !lab.Entered() {
 		// Builds may need the network, which the namespaces do not have.
@@ -61,7 +64,7 @@ func start() int {
 func (o options) args() []string {
 	return []string{
 		fmt.Sprint("-rounds=", o.rounds), fmt.Sprint("-seconds=", o.seconds), "-cc=" + o.cc, "-modes=" + o.modes,
-		"-lines=" + o.lines, "-binary=" + o.binary, "-wireguard=" + o.peer, "-keep=" + o.keep,
+		"-lines=" + o.lines, "-binary=" + o.binary, "-wireguard=" + o.peer, "-keep=" + o.keep, fmt.Sprint("-must=", o.must),
 	}
 }
 
@@ -110,6 +113,10 @@ func (o options) run(out io.Writer) (code int) {
 	for mode := range strings.SplitSeq(o.modes, ",") {
 		b.mode(mode)
 	}
+	table(out, b.results)
+	if verdict(out, b.results) > 0 && o.must {
+		return 1
+	}
 	return 0
 }
 
@@ -122,6 +129,7 @@ type bench struct {
 	out      io.Writer
 	cleanups []func()
 	worlds   int
+	results  []result
 }
 
 var _ lab.T = (*bench)(nil)

@@ -92,5 +92,11 @@ func (r *rig) wire() {
 		s.Sh(`for d in $(ls /sys/class/net); do
 			[ $d = lo ] || [ $d = sw0 ] || ethtool -K $d tso off gso off tx-udp-segmentation off gro on
 		done`)
+		s.Sh(`for d in $(ls /sys/class/net); do
+			[ $d = lo ] || [ $d = sw0 ] && continue
+			for f in tcp-segmentation-offload:off generic-segmentation-offload:off tx-udp-segmentation:off generic-receive-offload:on; do
+				ethtool -k $d | grep -q "${f%%:*}: ${f##*:}" || { echo "$d: not ${f%%:*} ${f##*:}"; exit 1; }
+			done
+		done`)
 	}
 }
