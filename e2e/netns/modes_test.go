@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -30,7 +31,7 @@ func TestModes(t *testing.T) {
 	}{
 		{[]string{"burst"}, nil, nil, 1}, // by weight: TestSlicedTransfer
 		{[]string{"burst", "--slice-shares", "equal", "--spray-udp"}, equal(near), equal(near), 3},
-		{[]string{"packet"}, equal(0.01), equal(near), 1},
+		{[]string{"packet"}, equal(0.02), equal(near), 1},
 		{[]string{"flowlet"}, nil, nil, 1},
 		{[]string{"pin"}, single, single, 1},
 	} {
@@ -81,7 +82,23 @@ func (m *mesh) reconnect(args ...string) {
 	if p := m.client.process; p != nil && !p.Terminate(10*time.Second) {
 		m.Fatalf("the client does not end: %s", p.Tail(5))
 	}
+	m.rest()
 	m.connect(args...)
+}
+
+// rest waits until every node has room: the load of what went before would
+// give the next session fewer agents.
+func (m *mesh) rest() {
+	m.Helper()
+	m.Until("the nodes have room", time.Minute, func() error {
+		members, err := m.members()
+		for _, member := range members {
+			if member.Load > 0.8 {
+				err = errors.Join(err, fmt.Errorf("load of %s is %.2f", member.Name, member.Load))
+			}
+		}
+		return err
+	})
 }
 
 // reported waits until the agents have told of so many bytes, and gives the
