@@ -47,6 +47,31 @@ func FuzzHint(f *testing.F) {
 	})
 }
 
+// FuzzAlive: whatever name and metadata gossip brings, only names that the
+// registry knows are kept, and a table stays within its limit.
+func FuzzAlive(f *testing.F) {
+	known := identity.PublicKey{1}.ID()
+	f.Add(known.String(), marshalHint(Hint{Index: 7}, false))
+	f.Add("host-7", []byte{})
+	f.Add("../../\x00", bytes.Repeat([]byte{1}, MaxHint+1))
+	f.Fuzz(func(t *testing.T, name string, meta []byte) {
+		m := newMembers(identity.NodeID{}, func(id identity.NodeID) bool { return id == known })
+		n := &memberlist.Node{Name: name, Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: meta}
+		if err := m.NotifyAlive(n); err == nil && (name != known.String() || len(meta) > MaxHint) {
+			t.Errorf("%q with %d bytes is let in", name, len(meta))
+		}
+		_ = m.NotifyMerge([]*memberlist.Node{n, nil}[:1])
+		m.NotifyJoin(n)
+		m.NotifyUpdate(n)
+		m.NotifyLeave(n)
+		for _, member := range m.list() {
+			if member.Node != known {
+				t.Errorf("%+v is listed", member)
+			}
+		}
+	})
+}
+
 func node(key uint32, meta []byte) *memberlist.Node {
 	id := identity.PublicKey{byte(key), byte(key >> 8)}.ID()
 	return &memberlist.Node{Name: id.String(), Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: meta}

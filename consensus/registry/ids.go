@@ -53,5 +53,8 @@ func unmarshalHex(dst, text []byte) error {
 	if _, err := hex.Decode(dst, text); err != nil {
 		return fmt.Errorf("%w: %w", identity.ErrMalformed, err)
 	}
+	if hex.EncodeToString(dst) != string(text) {
+		return fmt.Errorf("%w: capitals", identity.ErrMalformed) // one id, one text
+	}
 	return nil
 }

@@ -149,3 +149,18 @@ func TestSharedKeyIsNotPrinted(t *testing.T) {
 		}
 	}
 }
+
+// FuzzVerifySharedKey: one proof is right, for one user and connection.
+func FuzzVerifySharedKey(f *testing.F) {
+	k, b := sharedKey(f, goodSecret, "a", "alice"), bindingOf("1")
+	proof := k.Prove(b, "alice")
+	f.Add("alice", proof)
+	f.Add("", []byte{})
+	f.Add("alice\x00", append([]byte{0}, proof...))
+	f.Fuzz(func(t *testing.T, user string, given []byte) {
+		_, _, err := VerifySharedKey(k.Verifier(), b, user, given)
+		if (err == nil) != (user == "alice" && string(given) == string(proof)) {
+			t.Errorf("%q with %x: %v", user, given, err)
+		}
+	})
+}

@@ -297,6 +297,10 @@ func FuzzWrite(f *testing.F) {
 		}
 		defer l.Close()
 	}
+	f.Add([]byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 20, 0, 1, 10, 77, 0, 1, 0x30, 0x39, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0})
+	f.Add([]byte{0x45, 0, 0, 28, 0, 0, 0x20, 0, 64, 17, 0, 0, 10, 20, 0, 1, 10, 77, 0, 1, 0x30, 0x39, 0, 53, 0, 8, 0, 0})
+	f.Add(append([]byte{0x60, 0, 0, 0, 0, 8, 58, 64}, make([]byte, 40)...))
+	f.Add([]byte{0x4f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if err := s.Queues()[0].Write([][]byte{b}); err != nil {
 			t.Fatal(err)
