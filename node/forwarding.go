@@ -118,8 +118,8 @@ func (f *forwarding) openPort(self datadir.Node) func() (link.Socket, error) {
 	}
 }
 
-func (f *forwarding) violation(reason dataplane.Reason, _ *dataplane.Pair, path link.Path) {
-	f.agent.Violation(reason.String(), path.Remote.Addr())
+func (f *forwarding) violation(reason dataplane.Reason, count uint64, path link.Path) {
+	f.agent.Violation(reason.String(), path.Remote.Addr(), count)
 }
 
 // start lets packets in; the agent must be ready for what they bring.

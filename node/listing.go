@@ -54,11 +54,19 @@ func (n *Node) listMembers(r *http.Request, _ control.Nothing) (control.Members,
 				Name: node.Name, ID: node.ID, Index: node.Index, Outer: node.Outer, Other: node.Other, Inside: node.Inside,
 				May: node.May.Names(), Is: roleNames(node.Is, voters[node.ID]), State: memberState(node, up),
 				Arbiter: node.ID == n.trust.Key.ID(), Voter: voters[node.ID], Load: load,
-				Slices: carried[node.ID], Capacity: node.Capacity,
+				Slices: carried[node.ID], Capacity: node.Capacity, Violations: violationRows(report, node.ID),
 			})
 		}
 	})
 	return out, err
+}
+
+// violationRows are what a node flagged to the present arbiter.
+func violationRows(report arbiter.Report, node identity.NodeID) (rows []control.Violation) {
+	for _, v := range report.Violations[node] {
+		rows = append(rows, control.Violation{Reason: v.Reason, Source: v.Source, Count: v.Count, Age: report.At - v.At})
+	}
+	return rows
 }
 
 // roleNames are what a node is. A vote is the Raft configuration's to give, so

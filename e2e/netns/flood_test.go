@@ -59,11 +59,30 @@ func TestFloods(t *testing.T) {
 	} {
 		t.Run(f.name, func(t *testing.T) { m.flood(t, going, f.frames(6484), f.frames(closedPort)) })
 	}
+	m.wantFlagged(t, "auth")
 	if r := going.Finish(within(20 * time.Second)); r.Check() != nil {
 		t.Error(r)
 	} else {
 		t.Log(r)
 	}
+}
+
+// wantFlagged holds that the arbiter, and so an operator, knows what was tried.
+func (m *mesh) wantFlagged(t *testing.T, reason string) {
+	t.Helper()
+	members, err := m.members()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range members {
+		for _, v := range member.Violations {
+			t.Logf("%s flagged %d of %s, the last from %v", member.Name, v.Count, v.Reason, v.Source)
+			if v.Reason == reason && v.Count > 1000 && v.Source.IsValid() {
+				return
+			}
+		}
+	}
+	t.Errorf("no violation for %s is known: %+v", reason, members)
 }
 
 // flood sends both floods in turn and compares what the transfer had of each.

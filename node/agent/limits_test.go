@@ -80,7 +80,7 @@ func TestMaxPartsAndStrangers(t *testing.T) {
 		t.Errorf("%d parts", len(f.Agent.view.parts))
 	}
 	for n := range MaxStrangers + 1 {
-		f.do(violation{dataplane.DropPeer.String(), netip.AddrFrom4([4]byte{10, 0, 9, byte(n)})})
+		f.do(violation{dataplane.DropPeer.String(), netip.AddrFrom4([4]byte{10, 0, 9, byte(n)}), 1})
 	}
 	if len(f.strangers) != MaxStrangers {
 		t.Errorf("%d strangers", len(f.strangers))

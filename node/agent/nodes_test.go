@@ -199,12 +199,12 @@ func TestStrangerInsideIsFlaggedInTime(t *testing.T) {
 	f.obey(5)
 	stranger := netip.MustParseAddr("10.0.0.99")
 	for _, source := range []netip.Addr{inside(2), stranger, stranger} {
-		f.Violation(dataplane.DropPeer.String(), source)
+		f.Violation(dataplane.DropPeer.String(), source, 1)
 	}
-	f.Violation(dataplane.DropSource.String(), inside(2))
+	f.Violation(dataplane.DropSource.String(), inside(2), 7)
 	f.pump()
 	flags := func(m *protocol.Node) *protocol.Violation { return m.Violation }
-	if said := saying(f, flags); len(said) != 1 || said[0].Reason != "source" {
+	if said := saying(f, flags); len(said) != 1 || said[0].Reason != "source" || said[0].Count != 7 {
 		t.Fatalf("flagged at once: %+v", said)
 	}
 	f.hear(&protocol.Node{View: f.view(3)})

@@ -42,11 +42,14 @@ func (a *Agent) superviseEngine(now time.Duration) {
 
 // Violation is the packet engine's flag for packets that should not exist; it
 // is rare by the engine's own limit.
-func (a *Agent) Violation(reason string, source netip.Addr) { a.enqueue(violation{reason, source}) }
+func (a *Agent) Violation(reason string, source netip.Addr, count uint64) {
+	a.enqueue(violation{reason, source, count})
+}
 
 type violation struct {
 	reason string
 	source netip.Addr
+	count  uint64 // since the last one
 }
 
 // apply raises the flag at the arbiter (patent: "a security violation flag set
@@ -70,11 +73,11 @@ func (a *Agent) judgeStrangers(now time.Duration) {
 		}
 		delete(a.strangers, source)
 		if !a.view.inside(source) {
-			a.flag(violation{dataplane.DropPeer.String(), source})
+			a.flag(violation{dataplane.DropPeer.String(), source, 1})
 		}
 	}
 }
 
 func (a *Agent) flag(e violation) {
-	a.say(&protocol.Node{Violation: &protocol.Violation{Reason: e.reason, Source: e.source, Count: 1}})
+	a.say(&protocol.Node{Violation: &protocol.Violation{Reason: e.reason, Source: e.source, Count: e.count}})
 }

@@ -71,24 +71,25 @@ type Arbiter struct {
 	gossipKey []byte
 	probeKey  []byte
 
-	events    chan event
-	over      chan struct{} // closed at the end of the term
-	proposals chan proposal
-	judge     *session.Arbitrator
-	nodes     map[identity.NodeID]*nodeStream
-	clients   map[registry.RequestID]*clientStream
-	offers    map[sliceKey]*offer
-	electing  bool // a change of the electorate is under way
-	renewal   *renewal
-	counting  bool // CountVoters without outcome
-	warned    bool // that the data key cannot be renewed
-	leavers   map[identity.NodeID]*leaver
-	expelled  map[identity.NodeID]bool          // servers an operator removed, until their next stream
-	lostAt    map[identity.NodeID]time.Duration // when the stream of a server was lost
-	entries   string                            // gateways as clients were told last
-	tickedAt  time.Duration
-	aliveAt   time.Duration
-	tickCount uint64
+	events     chan event
+	over       chan struct{} // closed at the end of the term
+	proposals  chan proposal
+	judge      *session.Arbitrator
+	nodes      map[identity.NodeID]*nodeStream
+	clients    map[registry.RequestID]*clientStream
+	offers     map[sliceKey]*offer
+	electing   bool // a change of the electorate is under way
+	renewal    *renewal
+	counting   bool // CountVoters without outcome
+	warned     bool // that the data key cannot be renewed
+	leavers    map[identity.NodeID]*leaver
+	expelled   map[identity.NodeID]bool          // servers an operator removed, until their next stream
+	lostAt     map[identity.NodeID]time.Duration // when the stream of a server was lost
+	violations map[identity.NodeID][]Violation
+	entries    string // gateways as clients were told last
+	tickedAt   time.Duration
+	aliveAt    time.Duration
+	tickCount  uint64
 }
 
 // event is something that happened; apply runs in the control loop.
@@ -102,16 +103,17 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 	}
 	a := &Arbiter{
 		config: config, term: term,
-		events:    make(chan event, MaxEvents),
-		over:      make(chan struct{}),
-		proposals: make(chan proposal, MaxProposals),
-		nodes:     make(map[identity.NodeID]*nodeStream),
-		clients:   make(map[registry.RequestID]*clientStream),
-		offers:    make(map[sliceKey]*offer),
-		leavers:   make(map[identity.NodeID]*leaver),
-		expelled:  make(map[identity.NodeID]bool),
-		lostAt:    make(map[identity.NodeID]time.Duration),
-		probeKey:  make([]byte, 32),
+		events:     make(chan event, MaxEvents),
+		over:       make(chan struct{}),
+		proposals:  make(chan proposal, MaxProposals),
+		nodes:      make(map[identity.NodeID]*nodeStream),
+		clients:    make(map[registry.RequestID]*clientStream),
+		offers:     make(map[sliceKey]*offer),
+		leavers:    make(map[identity.NodeID]*leaver),
+		expelled:   make(map[identity.NodeID]bool),
+		lostAt:     make(map[identity.NodeID]time.Duration),
+		violations: make(map[identity.NodeID][]Violation),
+		probeKey:   make([]byte, 32),
 	}
 	rand.Read(a.probeKey)
 	if err := a.openSecrets(); err != nil {

@@ -15,6 +15,10 @@ const (
 	MaxClients = 65536
 	// MaxPrekeysEach is how many prekeys of one node are kept.
 	MaxPrekeysEach = 4096
+	// MaxViolations is how many reasons of one node are kept, MaxReason the
+	// longest name of one.
+	MaxViolations = 32
+	MaxReason     = 64
 )
 
 // Times of a term.
@@ -35,6 +39,9 @@ const (
 	LeaveWithin = 45 * time.Second
 	// VoterSilence is how long a voter may be silent before it is replaced.
 	VoterSilence = 60 * time.Second
+	// LogViolations is the least time between two log lines of one node's
+	// violations for one reason.
+	LogViolations = 10 * time.Second
 	// Linger is how long a revoked slice still opens packets, in seconds.
 	Linger = 5
 )

@@ -238,8 +238,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 			n.usage[keyOf(u.Slice)] = u
 		}
 	case m.Violation != nil:
-		a.config.Log.Warn("violation", "node", a.nodeName(n.node), "reason", m.Violation.Reason,
-			"source", m.Violation.Source, "count", m.Violation.Count)
+		a.flagged(n.node, m.Violation)
 	case m.Drain != nil:
 		a.step(session.Drain{Node: n.node, On: m.Drain.On})
 	case m.Leave != nil:

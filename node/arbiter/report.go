@@ -3,6 +3,8 @@ package arbiter
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -19,6 +21,9 @@ type Report struct {
 	Connected map[registry.SessionID]bool               // control connection is open
 	Load      map[identity.NodeID]float64               // of nodes whose stream is open, 0..1
 	Silent    map[identity.NodeID]bool                  // some other node does not hear it
+
+	Violations map[identity.NodeID][]Violation // flagged in this term
+	At         time.Duration                   // when this was said, on the clock of violations
 }
 
 // Report asks the control loop.
@@ -28,6 +33,8 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 		Connected: make(map[registry.SessionID]bool),
 		Load:      make(map[identity.NodeID]float64),
 		Silent:    make(map[identity.NodeID]bool),
+
+		Violations: make(map[identity.NodeID][]Violation),
 	}
 	return r, a.ask(ctx, func() {
 		for id, n := range a.nodes {
@@ -38,6 +45,10 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 			for other, silent := range n.silent {
 				r.Silent[other] = r.Silent[other] || silent
 			}
+		}
+		r.At = a.config.Now()
+		for id, all := range a.violations {
+			r.Violations[id] = slices.Clone(all)
 		}
 		for _, c := range a.clients {
 			r.Connected[c.session] = true

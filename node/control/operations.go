@@ -90,6 +90,17 @@ type Member struct {
 	Load     float64         `json:"load"` // 0..1, from gossip
 	Slices   int             `json:"slices"`
 	Capacity uint32          `json:"capacity_mcpu"`
+	// Violations are packets that should not exist, as the node told the
+	// present arbiter.
+	Violations []Violation `json:"violations,omitempty"`
+}
+
+// Violation is what one node dropped for one such reason.
+type Violation struct {
+	Reason string        `json:"reason"`
+	Source netip.Addr    `json:"source"` // of the newest
+	Count  uint64        `json:"count"`
+	Age    time.Duration `json:"age_ns"` // of the newest
 }
 
 // Sessions lists sessions.

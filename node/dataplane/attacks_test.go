@@ -3,6 +3,7 @@ package dataplane
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
@@ -74,6 +75,27 @@ func TestAttackSPI(t *testing.T) {
 	}
 	w.engine.Publish(&Table{Own: 2, DataPort: 6484}) // as after a restart
 	wantOnly(t, w, "a dead boot's", DropUnknownSPI, frame)
+}
+
+// TestHeardIsProven: a source is known once a packet of it opened, not before.
+func TestHeardIsProven(t *testing.T) {
+	w, far, _ := agentSide(t)
+	client := addrPort("198.51.100.7:4500")
+	w.path.Remote = client
+	forged := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), nextIPv4)
+	good := append([]byte(nil), forged...)
+	forged[20] ^= 1
+	feed(w, forged)
+	if heard := w.engine.Heard(100); slices.Contains(heard, client.Addr()) || len(heard) != 2 {
+		t.Errorf("after a forged packet: %v", heard)
+	}
+	feed(w, good)
+	if heard := w.engine.Heard(100); !slices.Contains(heard, client.Addr()) || len(heard) != 3 {
+		t.Errorf("after a true packet: %v", heard)
+	}
+	if heard := w.engine.Heard(2); heard != nil {
+		t.Errorf("more than asked for: %v", heard)
+	}
 }
 
 // ipv6 is a packet whose header names any next header.

@@ -50,7 +50,8 @@ type Config struct {
 	Marked func(from link.Socket, path link.Path, m Marker, datagram []byte)
 	// Violation hears of packets that should not exist, at most once per
 	// ViolationInterval for each worker and reason.
-	Violation func(reason Reason, p *Pair, path link.Path)
+	// It is told how many there were since its last word, and where the newest came from.
+	Violation func(reason Reason, count uint64, path link.Path)
 	// Stalled hears that this process stood still, see Tick.
 	Stalled func(gap time.Duration)
 	// Fault hears of a worker that gave up.

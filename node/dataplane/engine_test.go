@@ -239,7 +239,7 @@ func TestInboundReasons(t *testing.T) {
 		{DropType, Marker{Type: 99}.Append(nil, nil)},
 	}
 	var raised [reasonCount]int
-	e := testEngine(t, Config{Violation: func(r Reason, _ *Pair, _ link.Path) { raised[r]++ }})
+	e := testEngine(t, Config{Violation: func(r Reason, _ uint64, _ link.Path) { raised[r]++ }})
 	e.Publish(table)
 	w := inboundWorker(e, s)
 	feed(w, good)

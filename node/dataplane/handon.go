@@ -55,7 +55,7 @@ func (w *handOn) step() error {
 	}
 	if w.table == nil || !w.table.Peers[t.Path.Remote.Addr()] {
 		w.ledger.drop(DropPeer, n)
-		w.report.raise(DropPeer, nil, w.path, w.now)
+		w.report.raise(DropPeer, w.path, w.now)
 		return nil
 	}
 	w.train(w.buffer[:t.Len], t.Segment)
@@ -67,7 +67,7 @@ func (w *handOn) train(b []byte, segment int) {
 		n := min(segment, len(b))
 		if reason := w.datagram(b[:n:n]); reason != Pass {
 			w.ledger.drop(reason, 1)
-			w.report.raise(reason, nil, w.path, w.now)
+			w.report.raise(reason, w.path, w.now)
 		}
 		b = b[n:]
 	}

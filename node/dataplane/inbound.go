@@ -101,7 +101,7 @@ func (w *inbound) train(b []byte, segment int) {
 		n := min(segment, len(b))
 		if reason := w.datagram(b[:n:n]); reason != Pass {
 			w.ledger.drop(reason, 1)
-			w.report.raise(reason, w.pair, w.path, w.now)
+			w.report.raise(reason, w.path, w.now)
 		}
 		b = b[n:]
 	}

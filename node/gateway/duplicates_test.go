@@ -64,6 +64,9 @@ func TestMaxUnconfirmed(t *testing.T) {
 			r.answer(10, nodeAt(2), packet(0, 100))
 		}
 	}
+	if known := r.g.Confirmed(); len(known) != 1 || known[0] != client(10).Addr() {
+		t.Errorf("known for an answer: %v", known)
+	}
 	if s := r.g.Stats(); s.Rows != MaxUnconfirmed+1 || s.Ports != MaxUnconfirmed+1 || s.Confirmed != 1 {
 		t.Errorf("%+v", s)
 	}
