@@ -210,12 +210,12 @@ func TestSessionRow(t *testing.T) {
 func TestProblemsSayWhatToDo(t *testing.T) {
 	n := &Node{}
 	n.self.TUN, n.self.InsideIf = "mesh0", "eth1"
-	if all := n.problems(true, probe.PathUnknown, nil, time.Hour); len(all) != 0 {
+	if all := n.problems(true, probe.PathUnknown, nil, nil, time.Hour); len(all) != 0 {
 		t.Errorf("a healthy node: %v", all)
 	}
-	all := n.problems(false, probe.PathBroken, []string{"n2", "n3"}, -time.Hour)
-	for i, want := range []string{"no arbiter", "from mesh0 to eth1", "n2, n3", "expired"} {
-		if len(all) != 4 || !strings.Contains(all[i], want) {
+	all := n.problems(false, probe.PathBroken, []string{"a firewall: run `nft`"}, []string{"n2", "n3"}, -time.Hour)
+	for i, want := range []string{"no arbiter", "from mesh0 to eth1", "run `nft`", "n2, n3", "expired"} {
+		if len(all) != 5 || !strings.Contains(all[i], want) {
 			t.Fatalf("%q lacks %q", all, want)
 		}
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -11,16 +12,20 @@ import (
 )
 
 // problems are the sentences behind a degraded health: what is wrong and what
-// to do about it.
-func (n *Node) problems(heard bool, path probe.Verdict, silent []string, certLeft time.Duration) []string {
+// to do about it. Obstacles are what the host's own self-test found.
+func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []string, certLeft time.Duration) []string {
 	var all []string
 	if !heard {
 		all = append(all, n.noArbiter())
 	}
 	if path == probe.PathBroken {
-		all = append(all, fmt.Sprintf("this host does not forward from %s to %s: allow it in the host's firewall (nft list ruleset)",
-			n.self.TUN, n.self.InsideIf))
+		does := fmt.Sprintf("this host does not forward from %s to %s", n.self.TUN, n.self.InsideIf)
+		if len(obstacles) == 0 {
+			does += ": allow it in the host's firewall (nft list ruleset)"
+		}
+		all = append(all, does)
 	}
+	all = append(all, obstacles...)
 	if len(silent) > 0 {
 		all = append(all, "no answer over the inside network from "+strings.Join(silent, ", "))
 	}
@@ -28,6 +33,20 @@ func (n *Node) problems(heard bool, path probe.Verdict, silent []string, certLef
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
 	}
 	return all
+}
+
+// obstacles asks the host's stack, now.
+func (n *Node) obstacles() []string {
+	var others []netip.Addr
+	for _, row := range n.members.all() {
+		if row.ID != n.trust.Key.ID() && row.Inside.IsValid() {
+			others = append(others, row.Inside)
+		}
+	}
+	if n.forward.host == nil {
+		return nil // the twins of a test have no stack
+	}
+	return n.forward.host.Obstacles(others)
 }
 
 // noArbiter names the way out of a mesh of two that lost its only voter.

@@ -139,7 +139,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	for reason, count := range n.port.Stats().Dropped {
 		addCount(s.Dropped, "tcp-"+reason.String(), count)
 	}
-	s.Problems = n.problems(report.Heard, report.Path, report.Silent, s.CertLeft)
+	s.Problems = n.problems(report.Heard, report.Path, n.obstacles(), report.Silent, s.CertLeft)
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"

@@ -63,7 +63,7 @@ func egressOfSession(m *mesh) (*host, error) {
 // TestKillEgressIPv6: what the second takes over is an IPv6 address, and what
 // runs meanwhile is IPv6 in IPv6.
 func TestKillEgressIPv6(t *testing.T) {
-	testKillIn(newMeshOf(t, 4, plan{outside: ipv6, inside: ipv6}), otherStall, egressOfSession)
+	testKillIn(newMeshOf(t, 4, plan{outside: ipv6, inside: ipv6}), 3, otherStall, egressOfSession)
 }
 
 func TestKillLeader(t *testing.T) {
@@ -192,20 +192,20 @@ func (m *mesh) enterBy(one *host) {
 }
 
 func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, error)) {
-	testKillIn(newMesh(t, 4), limit, victim)
+	testKillIn(newMesh(t, 4), 3, limit, victim)
 }
 
 // testKillIn kills the victim again and again, with a transfer running each way,
 // and heals the mesh in between.
-func testKillIn(m *mesh, limit time.Duration, victim func(*mesh) (*host, error)) {
+func testKillIn(m *mesh, agents int, limit time.Duration, victim func(*mesh) (*host, error)) {
 	t := m.t
 	m.watch("client")
 	m.up()
 	m.connect("--slice-mode", "burst")
-	first := m.slices(3)
+	first := m.slices(agents)
 	var worst []time.Duration
 	for try := range setting(t, envTries, defaultTries) {
-		stall, err := m.killOnce(try, victim)
+		stall, err := m.killOnce(try, agents, victim)
 		if err != nil {
 			t.Errorf("try %d: %v", try+1, err)
 		}
@@ -238,9 +238,9 @@ func (m *mesh) flowing(down, up *lab.Transfer) {
 }
 
 // killOnce gives the longest silence of either direction after the kill.
-func (m *mesh) killOnce(try int, victim func(*mesh) (*host, error)) (time.Duration, error) {
+func (m *mesh) killOnce(try, agents int, victim func(*mesh) (*host, error)) (time.Duration, error) {
 	m.Helper()
-	m.slices(3)
+	m.slices(agents)
 	down, up := m.transfer(lab.Plan{Down: true}), m.transfer(lab.Plan{})
 	m.flowing(down, up)
 	v, err := victim(m)

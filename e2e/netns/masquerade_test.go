@@ -67,11 +67,15 @@ func TestMasquerade(t *testing.T) {
 
 // TestMasqueradeKillEgress: TCP, UDP and an echo keep their connection, their
 // address and their port when the egress is killed; the UDP port is one that
-// the second would not have chosen itself.
+// the second would not have chosen itself. The hosts drop what their connection
+// tracking calls invalid.
 func TestMasqueradeKillEgress(t *testing.T) {
 	m := newMesh(t, 4).masquerade()
+	for _, n := range m.nodes {
+		n.Sh("%s", stacks[0].setup)
+	}
 	var talks []*talk
-	testKillIn(m, otherStall, func(m *mesh) (*host, error) {
+	testKillIn(m, 2, otherStall, func(m *mesh) (*host, error) {
 		if talks == nil {
 			talks = []*talk{m.talk("udp"), m.talk("ping")}
 		}
@@ -131,10 +135,11 @@ const talkPort = 40001
 
 func (m *mesh) occupy(server int) {
 	m.Helper()
-	v, err := egressOfSession(m)
+	s, err := m.session()
 	if err != nil {
 		m.Fatalf("no egress: %v", err)
 	}
+	v := m.node(s.Egress)
 	for i := range parts {
 		v.Sh("conntrack -I -p udp -s 10.77.250.%d -d %s --sport %d --dport %d --src-nat 10.20.0.%d --timeout 600 --status SEEN_REPLY",
 			i+1, destination, talkPort, server, 201+i)

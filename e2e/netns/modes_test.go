@@ -69,7 +69,7 @@ func TestKillInEachMode(t *testing.T) {
 	m.up()
 	for i, mode := range []string{"packet", "flowlet", "pin", "auto"} {
 		m.reconnect("--slice-mode", mode)
-		stall, err := m.killOnce(i, (*mesh).mereAgent)
+		stall, err := m.killOnce(i, 3, (*mesh).mereAgent)
 		if err != nil || stall >= agentStall {
 			t.Errorf("%s: stall %v, limit %v; %v", mode, stall, agentStall, err)
 		}

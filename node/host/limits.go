@@ -16,6 +16,12 @@ const (
 	// SettleTime is how long changes of the network are gathered before a
 	// watcher hears of them.
 	SettleTime = 100 * time.Millisecond
+	// maxJumps is how deep the self-test follows a foreign firewall's chains, as
+	// deep as the kernel lets them go.
+	maxJumps = 16
+	// rulePriority is that of the rule by which an operator puts the main table
+	// before those of other VPNs.
+	rulePriority = 50
 	// maxNameLen is the length of an interface name, IFNAMSIZ less its zero.
 	maxNameLen = 15
 	// maxJournal bounds the state file.

@@ -169,11 +169,7 @@ func (f *follower) prefixes() []netip.Prefix {
 	return prefixes
 }
 
-// Errors of a replica.
-var (
-	errForeign = errors.New("mirror: the egress told of a flow that is not its own")
-	errList    = errors.New("mirror: an end without a begin")
-)
+var errList = errors.New("mirror: an end without a begin")
 
 // replica is what one stream has written into the kernel.
 type replica struct {
@@ -197,20 +193,22 @@ func (r *replica) take(k kind, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if !r.owns(f) {
-			return errForeign
-		}
-		if k == kindGone {
+		switch {
+		case !r.owns(f):
+			r.log.Debug("flow not copied: it is not hidden behind its part's address", "flow", f)
+		case k == kindGone:
 			return r.forget(f.Key)
+		default:
+			return r.put(f)
 		}
-		return r.put(f)
 	case kindWant, kindAlive:
 	}
 	return nil
 }
 
 // owns reports whether a flow is from one of the parts and hidden behind its
-// address: an egress gets nothing else into this kernel.
+// address: an egress gets nothing else into this kernel. It may have others,
+// from before it knew the address.
 func (r *replica) owns(f conntrack.Flow) bool {
 	return slices.ContainsFunc(r.parts, func(p Part) bool {
 		return p.Prefix.Contains(f.Source.Addr()) && p.Inside == f.NAT.Addr()

@@ -251,9 +251,9 @@ func newReplica(k Kernel) *replica {
 	}
 }
 
-// TestForeignFlowsAreRefused: an egress gets nothing into its second's kernel
+// TestForeignFlowsArePassedOver: an egress gets nothing into its second's kernel
 // but flows from its parts, hidden behind their address.
-func TestForeignFlowsAreRefused(t *testing.T) {
+func TestForeignFlowsArePassedOver(t *testing.T) {
 	for name, spoil := range map[string]func(*conntrack.Flow){
 		"another source":  func(f *conntrack.Flow) { f.Source = netip.MustParseAddrPort("10.1.0.1:1000") },
 		"another address": func(f *conntrack.Flow) { f.NAT = netip.MustParseAddrPort("10.20.0.1:1000") },
@@ -261,8 +261,10 @@ func TestForeignFlowsAreRefused(t *testing.T) {
 		k := newTable()
 		f := flow(1)
 		spoil(&f)
-		if err := newReplica(k).take(kindFlow, f.Append(nil)); !errors.Is(err, errForeign) || len(k.flows) != 0 {
-			t.Errorf("%s: %v, %d flows", name, err, len(k.flows))
+		for _, kind := range []kind{kindFlow, kindGone} {
+			if err := newReplica(k).take(kind, f.Append(nil)); err != nil || len(k.flows) != 0 {
+				t.Errorf("%s: %v, %d flows", name, err, len(k.flows))
+			}
 		}
 	}
 	r := newReplica(newTable())
