@@ -142,7 +142,7 @@ func TestAttackInnerHeaders(t *testing.T) {
 		wantOnly(t, w, "a fragment to a node", DropLoop, seal(t, far, fragment("192.0.2.1:6484", flags), nextIPv4))
 	}
 	for _, next := range []byte{0, 43, 44, 51, 60, 135, 139, 140} {
-		chain := append([]byte{protoUDP, 0, 0, 0, 0, 0, 0, 0}, Pattern(40)...)
+		chain := append([]byte{protoUDP, 0, 0, 0, 0, 0, 0, 0}, NewUDP("10.0.0.1:1", "10.0.0.2:6484", Pattern(40)).transport()...)
 		wantOnly(t, w, "an extension header to a node", DropLoop,
 			seal(t, far, ipv6("fd00::2", "2001:db8::1", next, chain), nextIPv6))
 	}

@@ -54,8 +54,8 @@ func (c *coalescer) start(p []byte, in *inner) {
 }
 
 // headersOf is the length of all headers of a packet that may be joined to
-// others; 0 if it may not: options, fragments, a flag that means something by
-// itself.
+// others; 0 if it may not: options of IPv4, fragments, a flag that means something
+// by itself. Extension headers may stand there if they are the same in each.
 func (c *coalescer) headersOf(p []byte, in *inner) int {
 	if in.fragment || !in.v6 && in.header != ipv4HeaderLen {
 		return 0
@@ -115,7 +115,7 @@ func (c *coalescer) sameNetwork(p []byte, in *inner) bool {
 		return false
 	}
 	if in.v6 {
-		return bytes.Equal(p[:4], f[:4]) && bytes.Equal(p[6:40], f[6:40])
+		return bytes.Equal(p[:4], f[:4]) && bytes.Equal(p[6:in.header], f[6:c.first.header])
 	}
 	if p[1] != f[1] || p[6] != f[6] || p[8] != f[8] || !bytes.Equal(p[12:20], f[12:20]) {
 		return false

@@ -196,6 +196,8 @@ func FuzzCoalesce(f *testing.F) {
 	b.ID = a.ID + 1
 	f.Add(a.Bytes(), b.Bytes())
 	f.Add(NewUDP("[fd00::1]:1", "[fd00::2]:2", Pattern(9)).Bytes(), b.Bytes())
+	f.Add(extended(100, Pattern(9), hopByHop(), destination()).Bytes(), extended(109, Pattern(9), hopByHop(), destination()).Bytes())
+	f.Add(extended(100, Pattern(9), fragmentHeader(0, true)).Bytes(), extended(100, nil, routing()).Bytes())
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		var ia, ib inner
 		if ia.parse(a) != Pass || ib.parse(b) != Pass {

@@ -15,9 +15,14 @@ const (
 	tcpHeaderLen  = 20
 	udpHeaderLen  = 8
 
-	nextIPv4  = 4
-	nextIPv6  = 41
-	nextDummy = 59
+	extensionLen = 8 // and a multiple of it
+
+	nextIPv4        = 4
+	nextIPv6        = 41
+	nextDummy       = 59
+	nextHopByHop    = 0
+	nextFragment    = 44
+	nextDestination = 60
 )
 
 // inner is what the engine knows of an inner packet.
@@ -25,7 +30,7 @@ type inner struct {
 	src, dst     netip.Addr
 	sport, dport uint16
 	total        int // length by its own header
-	header       int // bytes before the transport header
+	header       int // bytes before the transport header, extensions included
 	proto, tos   uint8
 	v6           bool
 	fragment     bool // of a datagram; its ports are not known
@@ -75,21 +80,52 @@ func (in *inner) parseIPv6(b []byte) Reason {
 	if in.total > len(b) {
 		return DropMalformed
 	}
-	in.fragment = false // a fragment has an extension header, so no ports either
+	in.fragment = false
 	in.proto, in.tos = b[6], b[0]<<4|b[1]>>4
 	in.src = netip.AddrFrom16([16]byte(b[8:24]))
 	in.dst = netip.AddrFrom16([16]byte(b[24:40]))
+	if in.proto != protoTCP && in.proto != protoUDP {
+		in.skipExtensions(b[:in.total])
+	}
 	return Pass
 }
 
+// skipExtensions finds the transport header behind extension headers (RFC 8200,
+// 4), as far as it can: then the protocol is that of the header it stopped at.
+// Behind a routing header the checksum is of another destination than the one
+// that stands in front: such a packet is carried as one of no known transport.
+func (in *inner) skipExtensions(b []byte) {
+	for range MaxExtensions {
+		size := extensionLen
+		switch in.proto {
+		case nextHopByHop, nextDestination:
+			if len(b) > in.header+1 {
+				size += int(b[in.header+1]) * extensionLen
+			}
+		case nextFragment:
+			in.fragment = true
+		default:
+			return
+		}
+		if len(b) < in.header+size {
+			return
+		}
+		in.proto = b[in.header]
+		in.header += size
+		if in.fragment {
+			return
+		}
+	}
+}
+
 // hidden reports whether the ports may be those of UDP and are not known: a
-// fragment, or behind an extension header of IPv6.
+// fragment, or behind an extension header of IPv6 that is not passed over.
 func (in *inner) hidden() bool {
-	if !in.v6 {
+	if !in.v6 || in.proto == protoUDP {
 		return in.fragment && in.proto == protoUDP
 	}
 	switch in.proto {
-	case 0, 43, 44, 51, 60, 135, 139, 140:
+	case nextHopByHop, 43, nextFragment, 51, nextDestination, 135, 139, 140:
 		return true
 	}
 	return false

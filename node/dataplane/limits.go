@@ -29,6 +29,9 @@ const (
 	// MaxCoalesced is the largest number of inner packets in one written
 	// super-packet; the kernel's own limit for UDP is the same.
 	MaxCoalesced = 64
+	// MaxExtensions is how many extension headers an inner packet may have
+	// (RFC 8504, 5.3, lets a host stop there).
+	MaxExtensions = 8
 	// MaxFaults is how many errors in a row a worker takes from its socket or
 	// queue before it gives up and reports the last one.
 	MaxFaults = 64

@@ -32,6 +32,8 @@ type Segment struct {
 	TTL, TOS uint8
 	Options  []byte // of TCP
 	Payload  []byte
+	// Extensions of IPv6, each with its own kind in place of the next header's.
+	Extensions [][]byte
 }
 
 // NewTCP is a plain ACK-only segment.
@@ -67,10 +69,16 @@ func (s Segment) network(payload int) []byte {
 	if s.Src.Addr().Is6() {
 		h := make([]byte, ipv6HeaderLen)
 		h[0], h[1] = 0x60|s.TOS>>4, s.TOS<<4
-		binary.BigEndian.PutUint16(h[4:], uint16(payload))
-		h[6], h[7] = s.Proto, s.TTL
 		copy(h[8:], s.Src.Addr().AsSlice())
 		copy(h[24:], s.Dst.Addr().AsSlice())
+		h[7] = s.TTL
+		next := 6 // the place that says what comes next
+		for _, e := range s.Extensions {
+			h[next], next = e[0], len(h)
+			h = append(h, e...)
+		}
+		h[next] = s.Proto
+		binary.BigEndian.PutUint16(h[4:], uint16(len(h)-ipv6HeaderLen+payload))
 		return h
 	}
 	h := make([]byte, ipv4HeaderLen)
@@ -107,10 +115,7 @@ func (s Segment) transport() []byte {
 // made and, if size is not 0, its payload still to be cut.
 func (s Segment) Super(size int) (tun.VnetHeader, []byte) {
 	p := s.Bytes()
-	header := ipv4HeaderLen
-	if s.Src.Addr().Is6() {
-		header = ipv6HeaderLen
-	}
+	header := len(s.network(0))
 	h := tun.VnetHeader{
 		Flags: tun.FlagNeedsCsum, CsumStart: uint16(header), CsumOffset: tcpChecksum,
 		GSOSize: uint16(size),
@@ -118,7 +123,7 @@ func (s Segment) Super(size int) (tun.VnetHeader, []byte) {
 	switch {
 	case s.Proto == protoUDP:
 		h.GSOType, h.CsumOffset = tun.GSOUDPL4, udpChecksum
-	case header == ipv6HeaderLen:
+	case s.Src.Addr().Is6():
 		h.GSOType = tun.GSOTCPv6
 	default:
 		h.GSOType = tun.GSOTCPv4

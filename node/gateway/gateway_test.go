@@ -194,6 +194,7 @@ func TestForwardReasons(t *testing.T) {
 		b    []byte
 	}{
 		{DropFromNode, netip.AddrPortFrom(nodeAt(2).Addr(), 999), packet(1, 100)},
+		{DropFromNode, netip.MustParseAddrPort("[2001:db8::2]:999"), packet(1, 100)},
 		{DropImplausible, client(1), packet(2, minESP-1)},
 		{DropImplausible, client(1), packet(2, 4)},
 		{DropImplausible, client(1), accept(dataplane.MarkerAccept, minAccept-1)},
