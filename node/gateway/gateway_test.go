@@ -81,7 +81,8 @@ func newRig(t *testing.T, c Config) *rig {
 	}
 	r.g = g
 	g.Publish(NewNodes([]Node{
-		{Index: 1, Outer: nodeAt(1), Alive: true}, {Index: 2, Outer: nodeAt(2), Alive: true},
+		{Index: 1, Outer: nodeAt(1), Alive: true},
+		{Index: 2, Outer: nodeAt(2), Hosts: []netip.AddrPort{nodeAt(2), netip.MustParseAddrPort("[2001:db8::2]:6484")}, Alive: true},
 		{Index: 3, Outer: nodeAt(3)},
 	}))
 	t.Cleanup(func() {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -34,5 +35,24 @@ func TestWithoutIPv6(t *testing.T) {
 	contains(t, "ip route get 10.20.0.9", "dev tun0")
 	if err := errors.Join(c.Update(clientConfig(t.TempDir()).Prefixes), c.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// What comes and goes, or is of the link alone, is not an address to be
+// advertised.
+func TestAddresses(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	peer(t)
+	run(t, `ip address add 2001:db8::2/64 dev outside0 nodad preferred_lft 0
+		ip address add 2001:db8::3/64 dev outside0 nodad
+		ip address add 198.51.100.9/24 dev outside0`) // a secondary one
+	got, err := Addresses("outside0")
+	if want := "[198.51.100.1/24 198.51.100.9/24 2001:db8::3/64]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("%v, %v, want %s", got, err, want)
+	}
+	if _, err := Addresses("nosuchdevice"); !errors.Is(err, ErrNoDevice) {
+		t.Errorf("%v", err)
 	}
 }

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// A host advertises what it says, or where it listens; never two addresses of
+// one family.
+func TestOuters(t *testing.T) {
+	for _, c := range []struct {
+		listen       string
+		advertise    []string
+		outer, other string // "" is none; a "!" begins what the error must say
+	}{
+		{"192.0.2.1:6484", nil, "192.0.2.1:6484", ""},
+		{"[2001:db8::1]:7000", nil, "[2001:db8::1]:7000", ""},
+		{"[::]:7000", []string{"192.0.2.1"}, "192.0.2.1:7000", ""},
+		{"[::]:7000", []string{"2001:db8::1", "192.0.2.1:1"}, "[2001:db8::1]:7000", "192.0.2.1:1"},
+		{"[::]:7000", []string{"192.0.2.1", "192.0.2.2"}, "!one family", ""},
+		{"[::]:7000", []string{"192.0.2.1", "2001:db8::1", "192.0.2.2"}, "!one of each family", ""},
+		{"[::]:7000", []string{"here"}, "!no IP address", ""},
+	} {
+		flags := placeFlags{advertise: c.advertise}
+		outer, other, err := flags.outers(netip.MustParseAddrPort(c.listen))
+		if want, fails := strings.CutPrefix(c.outer, "!"); fails {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %v: %v", c.listen, c.advertise, err)
+			}
+			continue
+		}
+		said := ""
+		if other.IsValid() {
+			said = other.String()
+		}
+		if err != nil || outer.String() != c.outer || said != c.other {
+			t.Errorf("%s, %v: %v and %v, %v", c.listen, c.advertise, outer, other, err)
+		}
+	}
+}
