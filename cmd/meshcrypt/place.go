@@ -185,6 +185,17 @@ func insideNetworks(name string) (all []netip.Prefix, err error) {
 	return all, nil
 }
 
+// answering are the networks of a family that has a moving address: from the
+// others no reply would find back. Without any, routes are made by hand.
+func answering(networks []netip.Prefix, moving []netip.Addr) []netip.Prefix {
+	if len(moving) == 0 {
+		return networks
+	}
+	return slices.DeleteFunc(networks, func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(moving, func(a netip.Addr) bool { return a.BitLen() == p.Addr().BitLen() })
+	})
+}
+
 // addrPort reads address:port, or an address alone with the port given.
 func addrPort(flag, text string, port uint16) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(text); err == nil {

@@ -39,3 +39,25 @@ func TestOuters(t *testing.T) {
 		}
 	}
 }
+
+// What is pushed without being asked for is what replies come back from.
+func TestAnswering(t *testing.T) {
+	for _, c := range []struct {
+		moving []string
+		want   string
+	}{
+		{nil, "10.20.0.0/24,fd20::/64"},
+		{[]string{"10.20.0.200"}, "10.20.0.0/24"},
+		{[]string{"fd20::200"}, "fd20::/64"},
+		{[]string{"fd20::200", "10.20.0.200"}, "10.20.0.0/24,fd20::/64"},
+	} {
+		moving, err := addresses("--inside-address", c.moving)
+		if err != nil {
+			t.Fatal(err)
+		}
+		networks := []netip.Prefix{netip.MustParsePrefix("10.20.0.0/24"), netip.MustParsePrefix("fd20::/64")}
+		if got := words(answering(networks, moving)); got != c.want {
+			t.Errorf("%v: %s, want %s", c.moving, got, c.want)
+		}
+	}
+}
