@@ -90,7 +90,10 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 	if err != nil {
 		return err
 	}
-	f.gateway, err = gateway.New(gateway.Config{OpenPort: f.openPort(self), Clock: clockNanoseconds})
+	f.gateway, err = gateway.New(gateway.Config{
+		OpenPort: f.openPort(self), Clock: clockNanoseconds,
+		Attach: func(s link.Socket) error { return f.engine.Attach(s) },
+	})
 	if err != nil {
 		return err
 	}

@@ -81,6 +81,7 @@ func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[s
 	for reason, count := range rejects {
 		addCount(dropped, reason, count)
 	}
+	addCount(dropped, "gateway-stream-refused", forwarder.StreamsRefused)
 	addCount(dropped, "strangers", strangers)
 	addCount(dropped, "kernel-queue", engine.Lost+forwarder.Lost-strangers)
 	return delivered, dropped

@@ -168,6 +168,7 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	defer cancel()
 	n.relayStrangers(ctx)
 	n.serveFlows(ctx)
+	n.takeStreams()
 	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.forward.keep, n.copier.Run}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })

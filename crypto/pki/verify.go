@@ -30,7 +30,16 @@ func (p Peer) Has(role string) bool { return slices.Contains(p.Roles, role) }
 // certificate, by the pinned hash of the CA key. It returns ErrAuthority,
 // ErrCluster, ErrRole, ErrExpired, ErrNotYetValid or an error of the form.
 func VerifyArbiter(rawCerts [][]byte, caHash [32]byte, cluster identity.ClusterID, now time.Time) (Peer, error) {
-	peer, err := LearnArbiter(rawCerts, caHash, now)
+	return verifyPinned(rawCerts, caHash, cluster, now, RoleArbiter)
+}
+
+// VerifyGateway is VerifyArbiter for a node that may be a gateway.
+func VerifyGateway(rawCerts [][]byte, caHash [32]byte, cluster identity.ClusterID, now time.Time) (Peer, error) {
+	return verifyPinned(rawCerts, caHash, cluster, now, RoleGateway)
+}
+
+func verifyPinned(rawCerts [][]byte, caHash [32]byte, cluster identity.ClusterID, now time.Time, role string) (Peer, error) {
+	peer, err := learn(rawCerts, caHash, now, role)
 	if err != nil {
 		return Peer{}, err
 	}
@@ -44,6 +53,11 @@ func VerifyArbiter(rawCerts [][]byte, caHash [32]byte, cluster identity.ClusterI
 // token, host#hash): the CA signs for one cluster only, and Peer names it.
 // rawCerts[1] is then the CA certificate to keep.
 func LearnArbiter(rawCerts [][]byte, caHash [32]byte, now time.Time) (Peer, error) {
+	return learn(rawCerts, caHash, now, RoleArbiter)
+}
+
+// learn judges leaf and CA certificate by the hash of the CA key and the role.
+func learn(rawCerts [][]byte, caHash [32]byte, now time.Time, role string) (Peer, error) {
 	if len(rawCerts) != MaxChain {
 		return Peer{}, fmt.Errorf("%w: %d certificates, want leaf and CA", ErrCertificate, len(rawCerts))
 	}
@@ -58,8 +72,8 @@ func LearnArbiter(rawCerts [][]byte, caHash [32]byte, now time.Time) (Peer, erro
 	if err != nil {
 		return Peer{}, err
 	}
-	if !peer.Has(RoleArbiter) {
-		return Peer{}, fmt.Errorf("%w: node %s is no arbiter", ErrRole, peer.Node.Short())
+	if !peer.Has(role) {
+		return Peer{}, fmt.Errorf("%w: node %s is no %s", ErrRole, peer.Node.Short(), role)
 	}
 	if err := checkBoth(leaf, ca, now); err != nil {
 		return Peer{}, err

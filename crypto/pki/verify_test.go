@@ -41,6 +41,21 @@ func TestVerifyArbiter(t *testing.T) {
 	}
 }
 
+// TestVerifyGateway: by the same rules, but for the role.
+func TestVerifyGateway(t *testing.T) {
+	m, other := newMesh(t, "a"), newMesh(t, "b")
+	peer, err := VerifyGateway(m.node, m.Hash(), m.Cluster(), founded())
+	if err != nil || peer.Node != m.key.ID() {
+		t.Errorf("gateway: %+v, %v", peer, err)
+	}
+	_, err = VerifyGateway(m.arbiter, m.Hash(), m.Cluster(), founded())
+	wantError(t, "arbiter's certificate", err, ErrRole)
+	_, err = VerifyGateway(other.node, m.Hash(), m.Cluster(), founded())
+	wantError(t, "another mesh's", err, ErrAuthority)
+	_, err = VerifyGateway(m.node, m.Hash(), m.Cluster(), founded().Add(NodeLife+time.Second))
+	wantError(t, "expired", err, ErrExpired)
+}
+
 func TestVerifyArbiterRefuses(t *testing.T) {
 	m, other := newMesh(t, "a"), newMesh(t, "b")
 	hash, cluster, now := m.Hash(), m.Cluster(), founded()

@@ -12,8 +12,12 @@ import (
 	"net/netip"
 )
 
-// ErrClosed is returned by a Socket after Close.
-var ErrClosed = errors.New("link: socket closed")
+var (
+	// ErrClosed is returned by a Socket after Close.
+	ErrClosed = errors.New("link: socket closed")
+	// ErrQueue is returned by Send when the train would wait for too long.
+	ErrQueue = errors.New("link: queue full")
+)
 
 // Path is both ends of a datagram's way as this host sees them.
 type Path struct {

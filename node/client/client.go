@@ -64,6 +64,8 @@ type Config struct {
 	Host   Host
 	// Network is watched for changes; nil leaves them to silence.
 	Network Network
+	// OpenStream connects to a gateway by TLS; nil does it by crypto/tls.
+	OpenStream func(ctx context.Context, gateway netip.AddrPort) (Stream, error)
 	// Open makes the socket of one slice; each agent gets its own source port.
 	Open   func() (link.Socket, error)
 	Ledger esp.Ledger // nil in production
@@ -102,6 +104,7 @@ type Client struct {
 	session   *session // nil before the first welcome
 	slices    map[sliceKey]*slice
 	gateways  gatewayList
+	transport transport
 	control   *controlState                      // nil while no arbiter is heard
 	redial    chan bool                          // asks the dialer to hurry; true through another gateway
 	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
@@ -153,6 +156,7 @@ func New(config Config) (*Client, error) {
 		spread:    dataplane.NewSpread(config.Engine.Queues()),
 		redial:    make(chan bool, 1),
 		mtu:       pmtu.MinMTU,
+		transport: transport{wanted: make(chan netip.AddrPort, 1)},
 		wordAt:    config.Now(),
 		tickAt:    config.Now(),
 	}, nil
@@ -173,12 +177,19 @@ func (c *Client) Run(ctx context.Context) error {
 		defer close(watched)
 		c.watchNetwork(dialCtx)
 	}()
+	streamed := make(chan struct{})
+	go func() {
+		defer close(streamed)
+		c.keepStreams(dialCtx)
+	}()
 	err := c.loop(ctx)
 	c.sayBye(err)
 	stop()
 	c.drain(dialed)
 	c.drain(watched)
+	c.drain(streamed)
 	c.closeSlices()
+	c.closeStreams()
 	return err
 }
 
@@ -239,6 +250,7 @@ func (c *Client) tick() {
 	c.superviseAccepts(now)
 	c.superviseLiveness(now)
 	c.superviseSizes(now)
+	c.superviseTransport(now)
 	c.superviseMode(now)
 	c.superviseRetired(now)
 	c.superviseControl(now)

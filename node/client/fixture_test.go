@@ -212,18 +212,21 @@ func (f *fixture) pump() {
 	}
 }
 
-// arrived takes what came to a gateway and opens it with a slice's far end.
-func (f *fixture) arrived(gateway int, s *slice) (bodies [][]byte) {
-	var rest [][]byte
+// received takes what came to a gateway by UDP.
+func (f *fixture) received(gateway int) (all [][]byte) {
 	buffer := make([]byte, link.MaxTrain)
 	for {
 		t, ok := f.gateways[gateway].TryReceive(buffer)
 		if !ok {
-			break
+			return all
 		}
-		rest = append(rest, append([]byte(nil), buffer[:t.Len]...))
+		all = append(all, append([]byte(nil), buffer[:t.Len]...))
 	}
-	for _, d := range rest {
+}
+
+// arrived takes what came to a gateway and opens it with a slice's far end.
+func (f *fixture) arrived(gateway int, s *slice) (bodies [][]byte) {
+	for _, d := range f.received(gateway) {
 		if spi, _ := esp.ParseSPI(d); spi == s.grant.SPI {
 			body, _, _, err := f.far[s.key].In.Open(d)
 			f.ok(err)

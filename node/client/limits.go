@@ -43,6 +43,18 @@ const (
 	RestartAfter = time.Second
 	// ByeWithin bounds the wait for the arbiter's answer to a goodbye.
 	ByeWithin = time.Second
+	// FallbackAfter is how long UDP may be silent, though asked, before a
+	// stream over TLS is opened: longer than the way from a dead gateway to the
+	// next one and to the one after it.
+	FallbackAfter = time.Second
+	// OpenWaitMin and OpenWaitMax bound the wait after a stream that did not open.
+	OpenWaitMin = time.Second
+	OpenWaitMax = 30 * time.Second
+	// AskUDPMin and AskUDPMax bound how often UDP is asked while a stream is in
+	// use: rarely where it does not last for UDPLasting.
+	AskUDPMin  = 5 * time.Second
+	AskUDPMax  = 5 * time.Minute
+	UDPLasting = time.Minute
 	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
 	DialTimeout = 4 * time.Second
 	// DialStagger is how long one family is tried alone.

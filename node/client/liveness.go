@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -158,6 +157,7 @@ func (c *Client) condemn(silent []*slice, living *slice) {
 func (c *Client) leaveGateway(now time.Duration) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn()
+	c.leaveStream(now)
 	c.config.Log.Warn("gateway is silent", "gateway", old, "next", next)
 	c.moveTo(next, now)
 	if c.control != nil && c.control.gateway == old {
@@ -193,9 +193,12 @@ func (c *Client) adoptGateways(all []netip.AddrPort, now time.Duration) {
 // moveTo sends everything through one gateway from now on. The host of the old
 // one may be gone with an agent on it: who answers first carries the traffic.
 func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
+	if c.transport.stream != nil && c.transport.gateway != next {
+		c.leaveStream(now)
+	}
 	for _, s := range c.slices {
 		for _, p := range s.pairs() {
-			p.SetPath(link.Path{Remote: next})
+			c.aim(p)
 		}
 		s.pulse.restart(now)
 		s.sizing.search.Move(next.Addr().Is6())

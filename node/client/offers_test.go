@@ -104,15 +104,7 @@ func TestAcceptIsRepeatedUntilConfirmed(t *testing.T) {
 		t.Fatalf("%d slices, route %s before the confirm", len(f.slices), f.routed())
 	}
 	f.advance(2*AcceptRetry + TickEvery)
-	var accepts [][]byte
-	buffer := make([]byte, link.MaxTrain)
-	for {
-		train, ok := f.gateways[0].TryReceive(buffer)
-		if !ok {
-			break
-		}
-		accepts = append(accepts, append([]byte(nil), buffer[:train.Len]...))
-	}
+	accepts := f.received(0)
 	if len(accepts) != 3 || string(accepts[0]) != string(accepts[2]) {
 		t.Fatalf("%d accepts", len(accepts))
 	}

@@ -46,7 +46,9 @@ func (networkChanged) apply(c *Client) {
 		return
 	}
 	c.config.Log.Info("network changed", "gateway", gateway, "source", exit.Source)
-	c.moveTo(gateway, c.config.Now())
+	now := c.config.Now()
+	c.leaveStream(now)
+	c.moveTo(gateway, now)
 	switch {
 	case c.control == nil:
 		c.abandonDial()

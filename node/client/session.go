@@ -29,6 +29,12 @@ func (g *gatewayList) count() int {
 	return len(g.all)
 }
 
+func (g *gatewayList) list() []netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.all)
+}
+
 // use makes a gateway of the list the one of the data path.
 func (g *gatewayList) use(gateway netip.AddrPort) {
 	g.mu.Lock()

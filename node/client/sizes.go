@@ -43,6 +43,9 @@ func (c *Client) superviseSizes(now time.Duration) {
 
 // measure sends the padded probes that are due on one slice.
 func (c *Client) measure(s *slice, now time.Duration) {
+	if c.transport.stream != nil {
+		return // a stream takes any size, and is to be left again
+	}
 	for _, size := range s.sizing.search.Step(pmtu.Tick{
 		Now: now, Heard: s.pulse.heardAt, Patience: s.pulse.rtt.Silence(), Active: now-c.lastSent(s) < ActiveFor,
 	}) {

@@ -140,7 +140,7 @@ func (c *Client) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 			c.enqueue(controlMessage{key, append([]byte(nil), payload...)})
 		},
 	}
-	pair.SetPath(link.Path{Remote: c.gateways.at(c.gateways.current)})
+	c.aim(pair)
 	return pair, nil
 }
 
@@ -182,8 +182,7 @@ func (s *slice) pairs() []*dataplane.Pair {
 func (c *Client) sendAccept(s *slice, now time.Duration) {
 	s.sentAt = now
 	s.tries++
-	path, _ := s.pair.Path()
-	if err := s.socket.Send(s.accept, len(s.accept), path); err != nil {
+	if err := s.pair.Send(s.accept); err != nil {
 		c.config.Log.Debug("accept not sent", "slice", s.key.number, "error", err)
 	}
 }

@@ -35,6 +35,7 @@ const (
 	DropECN
 	DropPart
 	DropIncomplete
+	DropQueue
 	reasonCount
 )
 
@@ -44,7 +45,7 @@ func (r Reason) String() string {
 		"pass", "short", "malformed", "offload", "too-big", "no-route", "no-slice", "no-path",
 		"exhausted", "loop", "source", "destination", "foreign", "unknown-spi", "early",
 		"replay", "auth", "padding", "next-header", "peer", "hops", "type", "send",
-		"write-tun", "stalled", "ecn", "part", "incomplete",
+		"write-tun", "stalled", "ecn", "part", "incomplete", "queue",
 	}
 	if r >= reasonCount {
 		return "unknown"

@@ -223,7 +223,7 @@ func (b *batch) send(n int) Reason {
 	along := b.way.path
 	along.TOS = b.tos
 	if err := b.way.socket.Send(b.slab[:used], b.segment, along); err != nil {
-		return DropSend
+		return sendReason(err)
 	}
 	return Pass
 }

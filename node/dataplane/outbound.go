@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"errors"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
@@ -279,10 +280,19 @@ func (o *outbound) markInto(m Marker, n int) []byte {
 // send sends one train and counts its packets.
 func (o *outbound) send(s link.Socket, b []byte, segment int, path link.Path, port Port, n int) {
 	if err := s.Send(b, segment, path); err != nil {
-		o.ledger.fail(DropSend, n)
+		o.ledger.fail(sendReason(err), n)
 		return
 	}
 	o.ledger.deliver(port, n)
+}
+
+// sendReason tells a train that was refused, for it would wait too long, from
+// one that could not be sent.
+func sendReason(err error) Reason {
+	if errors.Is(err, link.ErrQueue) {
+		return DropQueue
+	}
+	return DropSend
 }
 
 // inside gives worker n an inside socket.

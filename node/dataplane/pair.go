@@ -39,6 +39,7 @@ type Pair struct {
 
 	way       atomic.Pointer[way]
 	asked     atomic.Int64              // clock of the last challenge, see roam.go
+	tried     atomic.Int64              // clock of the last answer to Try
 	onward    [2]atomic.Pointer[Onward] // by family
 	sizes     atomic.Uint32             // MTU 16, limit 16, see oversize.go
 	lastHeard atomic.Int64
@@ -114,6 +115,15 @@ func (p *Pair) LastHeard() int64 { return p.lastHeard.Load() }
 // LastSent is the clock's value when the last inner packet went out.
 func (p *Pair) LastSent() int64 { return p.lastSent.Load() }
 
+// Send sends a datagram to the peer as it is.
+func (p *Pair) Send(datagram []byte) error {
+	w := p.way.Load()
+	if w == nil || w.socket == nil {
+		return ErrNoPath
+	}
+	return w.socket.Send(datagram, len(datagram), w.path)
+}
+
 // SendControl seals a control message as a dummy packet (RFC 4303 2.6) and
 // sends it to the peer. It is safe for concurrent use.
 func (p *Pair) SendControl(payload []byte) error { return p.sendControl(payload, MaxControl) }
@@ -138,6 +148,11 @@ func (p *Pair) sendAlong(w *way, payload []byte) error {
 	if err != nil {
 		return err
 	}
+	return p.seal(w, payload, counter)
+}
+
+// seal sends a control message under a counter that was reserved for it.
+func (p *Pair) seal(w *way, payload []byte, counter uint64) error {
 	frame := make([]byte, esp.SealedLen(len(payload)))
 	copy(frame[esp.PayloadOffset:], payload)
 	frame = p.Out.Seal(frame, len(payload), nextDummy, counter)

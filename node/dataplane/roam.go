@@ -1,8 +1,10 @@
 package dataplane
 
 import (
+	"errors"
 	"net/netip"
 
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
@@ -50,18 +52,50 @@ func (w *inbound) roaming(p *Pair, payload []byte) bool {
 	}
 	switch payload[0] {
 	case probe.KindSeen:
-		if echo, ok := probe.EchoSeen(payload); ok && !p.Agent {
-			_ = p.SendControl(echo) // the agent asks again
+		if echo, ok := probe.EchoSeen(payload); ok {
+			_ = p.sendAlong(w.back(p), echo) // who waits for it asks again
 		}
 	case probe.KindSeenEcho:
-		if at, ok := probe.ParseSeenEcho(payload); ok && p.Agent && at == w.path.Remote {
+		at, ok := probe.ParseSeenEcho(payload)
+		switch {
+		case !ok:
+		case p.Agent && at == w.path.Remote:
 			p.SetWay(w.socket, w.path)
+		case !p.Agent && w.socket == p.Socket:
+			p.tried.Store(max(w.now, 1))
 		}
 	default:
 		return false
 	}
 	return true
 }
+
+// back is the way of an echo: an agent's goes where the question came from, a
+// client's shows where the client is.
+func (w *inbound) back(p *Pair) *way {
+	if p.Agent {
+		return &way{w.socket, w.path}
+	}
+	return p.way.Load()
+}
+
+// Try asks the agent, out of the pair's own socket along a path that is not in
+// use, to answer along it; Tried tells whether it has. The agent stays with the
+// way in use: a question with a higher counter goes there first.
+func (p *Pair) Try(path link.Path) error {
+	w, question := p.way.Load(), probe.Seen(path.Remote)
+	if w == nil || w.socket == nil {
+		return ErrNoPath
+	}
+	counter, err := p.Out.Reserve(2, 2*len(question))
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.seal(w, question, counter+1), p.seal(&way{p.Socket, path}, question, counter))
+}
+
+// Tried is the clock's value when the last answer to Try came; 0: never.
+func (p *Pair) Tried() int64 { return p.tried.Load() }
 
 // FollowFrom begins a pair where another one stands: a rekey does not move the peer.
 func (p *Pair) FollowFrom(older *Pair) { p.way.Store(older.way.Load()) }

@@ -117,3 +117,31 @@ func TestClientInAnotherNetwork(t *testing.T) {
 	w.wait(func() bool { return atAgent() == away })
 	w.stop()
 }
+
+// TestTry: an agent that is asked along another path answers along it, and
+// stays with the one in use.
+func TestTry(t *testing.T) {
+	w := newWorld(t, 2, 2)
+	client, agent := w.pairs[2][0], w.pairs[2][1]
+	stream := w.listen(netip.MustParseAddrPort("198.51.100.7:9"))
+	client.SetWay(stream, to(at(outer(2))))
+	w.start()
+	if err := w.client.engine.Attach(stream); err != nil {
+		t.Fatal(err)
+	}
+	w.say()
+	w.wait(func() bool { path, _ := agent.Path(); return path.Remote == stream.LocalAddr() })
+	w.network.PartitionWay(home.Addr(), outer(2))
+	if err := client.Try(to(at(outer(1)))); err != nil || client.Tried() != 0 {
+		t.Errorf("blocked: %v, answered at %d", err, client.Tried())
+	}
+	w.network.Heal(home.Addr(), outer(2))
+	if err := client.Try(to(at(outer(1)))); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(func() bool { return client.Tried() != 0 })
+	if path, _ := agent.Path(); path.Remote != stream.LocalAddr() {
+		t.Errorf("the agent moved to %v", path.Remote)
+	}
+	w.stop()
+}

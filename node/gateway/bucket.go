@@ -28,12 +28,8 @@ func (b *bucket) fill(now int64) {
 // prefixes any of them starts afresh: a flood from many sources is bounded by
 // the number of rows, not here.
 func (m *making) allow(a netip.Addr, now int64) bool {
-	length := prefixIPv6
-	if a.Is4() {
-		length = prefixIPv4
-	}
-	prefix, err := a.WithZone("").Prefix(length)
-	if err != nil {
+	prefix, ok := sourcePrefix(a)
+	if !ok {
 		return false
 	}
 	b := m.buckets[prefix]
@@ -53,6 +49,16 @@ func (m *making) allow(a netip.Addr, now int64) bool {
 	}
 	b.tokens--
 	return true
+}
+
+// sourcePrefix is what a source shares its bucket with.
+func sourcePrefix(a netip.Addr) (netip.Prefix, bool) {
+	length := prefixIPv6
+	if a.Is4() {
+		length = prefixIPv4
+	}
+	prefix, err := a.WithZone("").Prefix(length)
+	return prefix, err == nil
 }
 
 // rest forgets full buckets.

@@ -19,6 +19,7 @@ const (
 	DropStranger
 	DropNoRow
 	DropDuplicate
+	DropQueue
 	reasonCount
 )
 
@@ -26,7 +27,7 @@ const (
 func (r Reason) String() string {
 	names := [reasonCount]string{
 		"pass", "from-node", "implausible", "unknown-index", "dead", "rate", "full", "port",
-		"send", "stranger", "no-row", "duplicate",
+		"send", "stranger", "no-row", "duplicate", "queue",
 	}
 	if r >= reasonCount {
 		return "unknown"
@@ -52,7 +53,9 @@ type Stats struct {
 	// Lost is what the kernel dropped at the inside ports.
 	Lost uint64
 	// Rows, Confirmed and Ports are what there is at this moment.
-	Rows, Confirmed, Ports int
+	Rows, Confirmed, Ports, Streams int
+	// StreamsOpened and StreamsRefused count since the start.
+	StreamsOpened, StreamsRefused uint64
 }
 
 type counters struct {

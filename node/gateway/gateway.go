@@ -3,22 +3,25 @@
 // the way back. Trains go through unsplit. It has no keys and no durable
 // state; any node is gateway for any session at any time.
 //
-// It owns its rows and its inside ports. It does not own the outer sockets,
-// which the packet engine receives on, nor the node list, which is published
-// to it.
+// It owns its rows, its inside ports, and which streams it takes in from clients
+// whose UDP is blocked. It does not own the outer sockets, which the packet
+// engine receives on, nor the node list, which is published to it.
 package gateway
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/mesh/link/framed"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 )
 
@@ -29,10 +32,14 @@ var ErrConfig = errors.New("gateway: incomplete configuration")
 type Config struct {
 	// OpenPort opens one inside port: a socket of its own, any port.
 	OpenPort func() (link.Socket, error)
+	// Attach serves a further outer socket, until it is closed; nil: clients
+	// are not taken in by streams.
+	Attach func(link.Socket) error
 	// Clock is a monotonic clock in nanoseconds; a coarse one will do.
 	Clock func() int64
-	// MaxRows and MaxPorts lower the limits of the same name; 0 keeps them.
-	MaxRows, MaxPorts int
+	// MaxRows, MaxPorts and MaxStreams lower the limits of the same name; 0
+	// keeps them.
+	MaxRows, MaxPorts, MaxStreams int
 }
 
 // Gateway forwards. All methods are safe for concurrent use.
@@ -44,9 +51,10 @@ type Gateway struct {
 	counters counters
 	group    sync.WaitGroup
 
-	mu     sync.Mutex // protects make, closed and what make refers to
-	make   making
-	closed bool
+	mu      sync.Mutex // protects what follows and what make refers to
+	make    making
+	streams streams
+	closed  bool
 }
 
 var _ dataplane.Forwarder = (*Gateway)(nil)
@@ -58,9 +66,11 @@ func New(c Config) (*Gateway, error) {
 	}
 	c.MaxRows = limit(c.MaxRows, MaxRows)
 	c.MaxPorts = limit(c.MaxPorts, MaxPorts)
+	c.MaxStreams = limit(c.MaxStreams, MaxStreams)
 	g := &Gateway{config: c, table: newTable(), copies: newDuplicates()}
 	g.make = making{lanes: map[identity.Index]*lane{}}
 	g.make.buckets = map[netip.Prefix]*bucket{}
+	g.streams = streams{all: map[*framed.Socket]netip.Prefix{}, byPrefix: map[netip.Prefix]int{}}
 	return g, nil
 }
 
@@ -119,10 +129,7 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 		}
 	}
 	r.seen.Store(now)
-	if err := r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer, TOS: t.TOS}); err != nil {
-		return DropSend
-	}
-	return Pass
+	return sent(r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer, TOS: t.TOS}))
 }
 
 // destination reads the node index of a plausible client packet.
@@ -183,10 +190,18 @@ func (g *Gateway) back(p *port, b []byte, t link.Train) Reason {
 	if !r.confirmed.Load() {
 		r.confirmed.Store(true)
 	}
-	if err := r.outer.Send(b, t.Segment, link.Path{Local: r.local, Remote: r.client, TOS: t.TOS}); err != nil {
-		return DropSend
+	return sent(r.outer.Send(b, t.Segment, link.Path{Local: r.local, Remote: r.client, TOS: t.TOS}))
+}
+
+// sent names what became of a train given to a socket.
+func sent(err error) Reason {
+	switch {
+	case err == nil:
+		return Pass
+	case errors.Is(err, link.ErrQueue):
+		return DropQueue
 	}
-	return Pass
+	return DropSend
 }
 
 // answers reports whether a train is what nodes send to clients.
@@ -220,19 +235,24 @@ func (g *Gateway) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Ports = len(g.make.ports)
+	s.Streams, s.StreamsOpened, s.StreamsRefused = len(g.streams.all), g.streams.opened, g.streams.refused
 	for _, p := range g.make.ports {
 		s.Lost += p.socket.Lost()
 	}
 	return s
 }
 
-// Close closes the inside ports and waits for their receivers.
+// Close closes the inside ports and the streams, and waits for the ports'
+// receivers.
 func (g *Gateway) Close() error {
 	g.mu.Lock()
 	g.closed = true
-	ports := g.make.ports
+	ports, streams := g.make.ports, slices.Collect(maps.Keys(g.streams.all))
 	g.mu.Unlock()
 	var err error
+	for _, s := range streams {
+		err = errors.Join(err, s.Close())
+	}
 	for _, p := range ports {
 		err = errors.Join(err, p.socket.Close())
 	}

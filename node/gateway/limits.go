@@ -24,8 +24,12 @@ const (
 	PrefixBurst = 256
 	// PrefixRate is how many more it can make each second.
 	PrefixRate = 64
+	// MaxStreams is how many clients a gateway takes in by streams, and
+	// MaxStreamsPerPrefix how many of one source prefix: a hotel, an office.
+	MaxStreams          = 512
+	MaxStreamsPerPrefix = 64
 	// IdleUnconfirmed and IdleConfirmed are how long a row lives without a
-	// packet of its client. Clients speak every 15 s.
+	// packet of its client, and a stream too. Clients speak every 15 s.
 	IdleUnconfirmed = 5 * time.Second
 	IdleConfirmed   = 90 * time.Second
 	// MaxFaults is how many errors in a row an inside port survives.

@@ -148,9 +148,12 @@ func (g *Gateway) open() bool {
 	return true
 }
 
-// Tick removes idle rows and forgets prefixes at rest. Call it about once a
-// second.
+// Tick removes idle rows and streams and forgets prefixes at rest. Call it
+// about once a second.
 func (g *Gateway) Tick() {
+	for _, s := range g.idleStreams() {
+		_ = s.Close() // that it is over is what was wanted
+	}
 	now := g.config.Clock()
 	var idle []*row
 	g.table.each(func(r *row) {
@@ -158,7 +161,7 @@ func (g *Gateway) Tick() {
 		if r.confirmed.Load() {
 			limit = IdleConfirmed
 		}
-		if now-r.seen.Load() > int64(limit) {
+		if now-r.seen.Load() > int64(limit) || r.over() {
 			idle = append(idle, r)
 		}
 	})

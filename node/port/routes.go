@@ -16,6 +16,8 @@ const (
 	ALPNRelay    = "mc-relay/1"
 	ALPNOperator = "mc-operator/1"
 	ALPNFlows    = "mc-flows/1"
+	// ALPNDatagram carries the datagrams of clients whose UDP is blocked.
+	ALPNDatagram = "mc-datagram/1"
 
 	ALPNJoin   = "mc-join/1"
 	ALPNRenew  = "mc-renew/1"

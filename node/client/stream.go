@@ -1,0 +1,56 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/mesh/link/framed"
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
+
+// Stream carries datagrams to one gateway where UDP is blocked.
+type Stream interface {
+	link.Socket
+	// Done is closed when the stream has ended.
+	Done() <-chan struct{}
+}
+
+// keepStreams opens the streams that the loop asks for, until ctx ends.
+func (c *Client) keepStreams(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case gateway := <-c.transport.wanted:
+			stream, err := c.openStream(ctx, gateway)
+			c.must(ctx, streamOpened{stream, gateway, err})
+			if stream != nil && ctx.Err() != nil {
+				stream.Close()
+			}
+		}
+	}
+}
+
+func (c *Client) openStream(ctx context.Context, gateway netip.AddrPort) (Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	if c.config.OpenStream != nil {
+		return c.config.OpenStream(ctx, gateway)
+	}
+	config := pki.Client(port.ALPNDatagram, nil, func(raw [][]byte) error {
+		_, err := pki.VerifyGateway(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
+		return err
+	})
+	config.DynamicRecordSizingDisabled = true // trains fill records
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: c.mark}, Config: config}
+	conn, err := dialer.DialContext(ctx, "tcp", gateway.String())
+	if err != nil {
+		return nil, fmt.Errorf("no TLS to gateway %s: %w", gateway, err)
+	}
+	return framed.New(conn, gateway), nil
+}

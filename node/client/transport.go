@@ -1,0 +1,213 @@
+package client
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+)
+
+// UDP is tried first. Where it stays silent though something was asked, the
+// same datagrams go framed over TLS to the gateway's TCP port, all slices on
+// one stream. While they do, an agent is asked by UDP now and then to answer
+// by UDP, which changes nothing at the agent. Its answer brings the slices back.
+
+// transport is how datagrams reach the gateway in use; owned by the loop.
+type transport struct {
+	stream  Stream // nil: by UDP
+	gateway netip.AddrPort
+	parting []parting // streams that slices have left
+	wanted  chan netip.AddrPort
+	opening bool
+
+	deafSince time.Duration // UDP is silent though asked; 0: it is not
+	urgent    bool          // UDP was silent a moment ago: do not wait for it again
+	openAfter time.Duration // no attempt before
+	openWait  time.Duration // doubles with each attempt that failed
+	askedAt   time.Duration // when UDP was last asked while a stream is in use
+	askWait   time.Duration // doubles each time UDP did not last
+	backAt    time.Duration // when UDP was last returned to
+}
+
+// parting is a stream that is closed when what is on its way has come.
+type parting struct {
+	stream Stream
+	at     time.Duration
+}
+
+// aim sends a pair's packets to the gateway in use, by the transport in use.
+func (c *Client) aim(p *dataplane.Pair) {
+	path := link.Path{Remote: c.gateways.at(c.gateways.current)}
+	if c.transport.stream != nil {
+		p.SetWay(c.transport.stream, path)
+		return
+	}
+	p.SetPath(path)
+}
+
+// superviseTransport notices that UDP is silent, and that it is not any more.
+func (c *Client) superviseTransport(now time.Duration) {
+	t := &c.transport
+	for len(t.parting) > 0 && now >= t.parting[0].at {
+		t.parting[0].stream.Close()
+		t.parting = t.parting[1:]
+	}
+	switch {
+	case t.stream == nil:
+		c.listenToUDP(now)
+	case ended(t.stream):
+		c.config.Log.Warn("the stream to the gateway has ended", "gateway", t.gateway)
+		c.leaveStream(now)
+		c.moveTo(c.gateways.at(c.gateways.current), now)
+	case c.answeredByUDP():
+		c.udpHeard(now)
+	case now-t.askedAt >= t.askWait:
+		c.askByUDP(now)
+	}
+}
+
+func ended(s Stream) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// listenToUDP asks for a stream when UDP has been silent for too long.
+func (c *Client) listenToUDP(now time.Duration) {
+	t := &c.transport
+	waiting, heard := c.expecting()
+	switch {
+	case !waiting || c.stranded():
+		t.deafSince = 0
+		return
+	case t.deafSince == 0:
+		t.deafSince = now
+	case heard > t.deafSince:
+		t.deafSince, t.urgent = 0, false
+		return
+	}
+	if t.opening || now < t.openAfter || now-t.deafSince < FallbackAfter && !t.urgent {
+		return
+	}
+	gateway := c.gateways.at(c.gateways.current)
+	if c.control != nil && slices.Contains(c.gateways.list(), c.control.gateway) {
+		gateway = c.control.gateway // TCP leads there
+	}
+	select {
+	case t.wanted <- gateway:
+		t.opening = true
+	default:
+	}
+}
+
+// expecting reports whether any slice has asked something that was not
+// answered, and when any was last heard.
+func (c *Client) expecting() (waiting bool, heard time.Duration) {
+	for _, s := range c.slices {
+		if s.retireAt != 0 {
+			continue
+		}
+		waiting = waiting || s.pulse.waiting != 0 || !s.confirmed && s.tries > 0
+		heard = max(heard, s.pulse.heardAt)
+	}
+	return waiting, heard
+}
+
+type streamOpened struct {
+	stream  Stream
+	gateway netip.AddrPort
+	err     error
+}
+
+// apply moves every slice to the stream if UDP is still silent.
+func (e streamOpened) apply(c *Client) {
+	t, now := &c.transport, c.config.Now()
+	t.opening = false
+	if e.err == nil && t.deafSince == 0 {
+		e.stream.Close() // UDP answered meanwhile
+		return
+	}
+	if e.err == nil {
+		e.err = c.config.Engine.Attach(e.stream)
+	}
+	if e.err != nil {
+		if e.stream != nil {
+			e.stream.Close()
+		}
+		t.openWait = min(max(2*t.openWait, OpenWaitMin), OpenWaitMax)
+		t.openAfter = now + t.openWait
+		c.config.Log.Debug("no stream in place of UDP", "gateway", e.gateway, "error", e.err)
+		return
+	}
+	t.stream, t.gateway, t.openWait = e.stream, e.gateway, 0
+	t.deafSince, t.urgent, t.askedAt = 0, false, now
+	t.askWait = c.nextAskWait(now)
+	c.gateways.use(e.gateway)
+	c.config.Log.Warn("UDP is silent; packets go over TLS", "gateway", e.gateway)
+	c.moveTo(c.gateways.at(c.gateways.current), now)
+}
+
+// nextAskWait grows while UDP is heard and lost again.
+func (c *Client) nextAskWait(now time.Duration) time.Duration {
+	t := &c.transport
+	if t.backAt == 0 || now-t.backAt > UDPLasting {
+		return AskUDPMin
+	}
+	return min(2*t.askWait, AskUDPMax)
+}
+
+// askByUDP asks along the way that was silent, for all slices by one of them.
+func (c *Client) askByUDP(now time.Duration) {
+	c.transport.askedAt = now
+	for _, key := range c.sortedKeys() {
+		if s := c.slices[key]; s.usable() {
+			_ = s.pair.Try(link.Path{Remote: c.transport.gateway}) // asked again later
+			return
+		}
+	}
+}
+
+func (c *Client) answeredByUDP() bool {
+	for _, s := range c.slices {
+		if tried := time.Duration(s.pair.Tried()); s.usable() && tried != 0 && tried >= c.transport.askedAt {
+			return true
+		}
+	}
+	return false
+}
+
+// udpHeard returns to UDP. The stream stays until what is on its way has come.
+func (c *Client) udpHeard(now time.Duration) {
+	t := &c.transport
+	c.config.Log.Info("UDP answers again", "gateway", t.gateway)
+	c.leaveStream(now)
+	t.backAt, t.urgent = now, false
+	c.moveTo(t.gateway, now)
+}
+
+// leaveStream sends nothing more on the stream; what takes its place, if UDP
+// is silent, is opened at once.
+func (c *Client) leaveStream(now time.Duration) {
+	t := &c.transport
+	if t.stream == nil {
+		return
+	}
+	t.parting = append(t.parting, parting{t.stream, now + RetireAfter})
+	t.stream, t.deafSince, t.urgent, t.openAfter = nil, 0, true, 0
+}
+
+// closeStreams ends them all.
+func (c *Client) closeStreams() {
+	t := &c.transport
+	if t.stream != nil {
+		t.stream.Close()
+	}
+	for _, p := range t.parting {
+		p.stream.Close()
+	}
+}

@@ -1,0 +1,215 @@
+package client
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/mesh/link/framed"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// farEnd is the gateway's end of a stream in memory.
+type farEnd struct {
+	*framed.Socket
+	datagrams chan []byte
+}
+
+// opened gives the client the stream that it asked for.
+func (f *fixture) opened(gateway int) farEnd {
+	f.Helper()
+	near, far := net.Pipe()
+	end := farEnd{framed.New(far, gatewayAddr(9)), make(chan []byte, 64)}
+	f.Cleanup(func() { end.Close() })
+	go func() {
+		for b := make([]byte, link.MaxTrain); ; {
+			t, err := end.Receive(b)
+			if err != nil {
+				return
+			}
+			end.datagrams <- append([]byte(nil), b[:t.Len]...)
+		}
+	}()
+	streamOpened{framed.New(near, gatewayAddr(gateway)), gatewayAddr(gateway), nil}.apply(f.Client)
+	f.Cleanup(f.closeStreams)
+	return end
+}
+
+// wanted is whether a stream is asked for.
+func (f *fixture) wanted() bool {
+	select {
+	case <-f.transport.wanted:
+		return true
+	default:
+		return false
+	}
+}
+
+// deaf lets UDP be silent until a stream is asked for, and says how long that took.
+func (f *fixture) deaf(s *slice) (took time.Duration) {
+	f.Helper()
+	f.ask(s, f.config.Now())
+	for begin := f.config.Now(); !f.wanted(); took = f.config.Now() - begin {
+		if took > 2*FallbackAfter {
+			f.Fatal("no stream is asked for")
+		}
+		f.advance(TickEvery)
+	}
+	return took
+}
+
+// TestSilentUDPFallsBack: not before it has been silent for a while; then
+// every slice speaks at once on the one stream.
+func TestSilentUDPFallsBack(t *testing.T) {
+	f := newFixture(t)
+	s, sibling := f.slice(0, 1), f.slice(1, 1)
+	if took := f.deaf(s); took < FallbackAfter {
+		t.Errorf("asked for a stream after %v", took)
+	}
+	f.received(0)
+	f.received(1)
+	end := f.opened(1)
+	heard := map[uint32]bool{}
+	for range 2 {
+		spi, _ := esp.ParseSPI(<-end.datagrams)
+		heard[spi] = true
+	}
+	if !heard[s.grant.SPI] || !heard[sibling.grant.SPI] {
+		t.Errorf("by the stream came %v", heard)
+	}
+	if n := len(f.received(0)) + len(f.received(1)); n != 0 {
+		t.Errorf("%d datagrams came by UDP still", n)
+	}
+	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
+		t.Errorf("the gateway in use is %v", got)
+	}
+}
+
+// TestUDPAnswersFirst: the stream that is not needed any more is not used.
+func TestUDPAnswersFirst(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.deaf(s)
+	f.advance(TickEvery, s)
+	end := f.opened(0)
+	if f.transport.stream != nil {
+		t.Error("the stream is in use")
+	}
+	<-end.Done()
+}
+
+// TestBackToUDP: an agent that is asked by UDP, and answers by UDP, brings the
+// slices back; what is under way on the stream still comes.
+func TestBackToUDP(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.deaf(s)
+	end := f.opened(0)
+	stream := f.transport.stream
+	f.received(0)
+	f.advance(AskUDPMin, s)
+	asked := f.arrived(0, s)
+	if len(asked) != 1 {
+		t.Fatalf("UDP was asked by %d packets", len(asked))
+	}
+	echo, ok := probe.EchoSeen(asked[0])
+	if !ok {
+		t.Fatalf("UDP was asked by %x", asked[0])
+	}
+	f.ok(f.far[s.key].SendControl(echo))
+	f.until("UDP has answered", func() bool { return s.pair.Tried() != 0 })
+	f.advance(TickEvery)
+	if f.transport.stream != nil || len(f.arrived(0, s)) == 0 {
+		t.Error("the slice does not speak by UDP at once")
+	}
+	if ended(stream) {
+		t.Error("the stream ended before what was on its way came")
+	}
+	f.advance(RetireAfter+TickEvery, s)
+	<-end.Done()
+}
+
+// TestUDPThatDoesNotLast is asked ever less often.
+func TestUDPThatDoesNotLast(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.deaf(s)
+	last := time.Duration(0)
+	for range 12 {
+		f.opened(0)
+		if wait := f.transport.askWait; wait < last || wait < AskUDPMin || wait > AskUDPMax {
+			t.Errorf("asked after %v, before after %v", wait, last)
+		}
+		last = f.transport.askWait
+		f.udpHeard(f.config.Now())
+		f.deaf(s)
+	}
+	if last != AskUDPMax {
+		t.Errorf("at last every %v", last)
+	}
+	f.advance(UDPLasting)
+	f.opened(0)
+	if f.transport.askWait != AskUDPMin {
+		t.Errorf("UDP lasted, and is asked every %v", f.transport.askWait)
+	}
+}
+
+// TestStreamEnds: another one is asked for at once, while UDP is tried.
+func TestStreamEnds(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.deaf(s)
+	end := f.opened(0)
+	stream := f.transport.stream
+	end.Close()
+	<-stream.Done()
+	f.received(0)
+	f.advance(2 * TickEvery)
+	if !f.wanted() || f.transport.stream != nil {
+		t.Error("no other stream is asked for")
+	}
+	if len(f.arrived(0, s)) == 0 {
+		t.Error("UDP is not tried")
+	}
+}
+
+// TestSilentStream: its gateway is left like one that is silent by UDP.
+func TestSilentStream(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.deaf(s)
+	f.opened(0)
+	f.advance(500 * ms)
+	if !f.wanted() || f.transport.stream != nil {
+		t.Error("the client stays on a silent stream")
+	}
+	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
+		t.Errorf("the gateway in use is %v", got)
+	}
+}
+
+// TestStreamThatDoesNotOpen is tried again, ever less often.
+func TestStreamThatDoesNotOpen(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.deaf(s)
+	last := time.Duration(0)
+	for range 8 {
+		streamOpened{nil, gatewayAddr(0), errors.New("refused")}.apply(f.Client)
+		begin := f.config.Now()
+		for !f.wanted() {
+			f.advance(TickEvery)
+		}
+		wait := f.config.Now() - begin
+		if wait < OpenWaitMin || wait < last || wait > OpenWaitMax+TickEvery {
+			t.Errorf("tried again after %v, before after %v", wait, last)
+		}
+		last = wait
+	}
+	if last < OpenWaitMax {
+		t.Errorf("at last every %v", last)
+	}
+}
