@@ -28,6 +28,7 @@ const ClientSocket = "client.sock"
 // ConnectConfig is what a client is started with.
 type ConnectConfig struct {
 	Profile   client.Profile
+	User      string                                     // who connects, for status
 	Login     func(client.Binding) (client.Login, error) // see PasswordLogin and its siblings
 	Bandwidth uint64                                     // bit/s wanted; 0 leaves it to the mesh
 	Mode      string                                     // slicing mode wanted; empty leaves it to the mesh
@@ -160,6 +161,11 @@ func (c *connection) openOperator(disconnect func()) (closeAll func(), err error
 		control.OpDisconnect: {Do: control.Handle(func(*http.Request, control.Nothing) (control.Nothing, error) {
 			disconnect()
 			return control.Nothing{}, nil
+		})},
+		control.OpStatus: {Look: true, Do: control.Handle(func(r *http.Request, _ control.Nothing) (control.ClientStatus, error) {
+			s, err := c.client.Status(r.Context())
+			s.User = c.config.User
+			return s, err
 		})},
 	}, func(*http.Request) control.Caller { return control.CallerLocal })}
 	served := make(chan struct{})

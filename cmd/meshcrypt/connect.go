@@ -108,6 +108,7 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 	if err != nil {
 		return err
 	}
+	config.User = user
 	config.Ready = func() {
 		a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", user)
 		if config.Proxy != nil {

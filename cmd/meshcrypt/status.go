@@ -15,27 +15,47 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var check string
+	var check, runDir string
 	cmd := &cobra.Command{
-		Use: "status", Short: "what this node knows of itself and the mesh", Args: cobra.NoArgs,
-		Long: `Ask the running node how it and the mesh are, measured now.
+		Use: "status", Short: "what this node, or this host's client, knows of itself and the mesh", Args: cobra.NoArgs,
+		Long: `Ask the running node how it and the mesh are, measured now. Where no node
+runs, or --run-dir is given, ask this host's client how its session is: by which
+gateway and which transport (UDP, or TLS where UDP is blocked), and each slice.
 
 The first line is the health. Exit code 6 when something is degraded.
---check prints nothing: live is 0 when the daemon answers, ready is 0 when it
-also takes part (6 when not, 3 when there is no daemon).`,
+--check prints nothing: live is 0 when the daemon or client answers, ready is
+0 when it also takes part (6 when not, 3 when nobody answers).`,
 		Example: "  meshcrypt status\n  meshcrypt status --check ready || echo not yet\n  meshcrypt status -o json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), check) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.status(cmd.Context(), check, runDir, cmd.Flags().Changed("run-dir"))
+		},
 	}
+	runDirFlag(cmd.Flags(), &runDir)
 	cmd.Flags().StringVar(&check, "check", "", "only an exit code: live or ready")
 	return cmd
 }
 
-func (a *app) status(ctx context.Context, check string) error {
+// status asks the daemon, or the client when there is none or it is meant.
+func (a *app) status(ctx context.Context, check, runDir string, client bool) error {
 	if check != "" && check != "live" && check != "ready" {
 		return usage("--check live, or --check ready", "unknown --check %q", check)
 	}
 	var s control.Status
-	err := a.call(ctx, control.OpStatus, control.Nothing{}, &s)
+	var err error
+	if !client {
+		err = a.call(ctx, control.OpStatus, control.Nothing{}, &s)
+		withSchema(&s.Schema, "status")
+	}
+	if client || control.CodeOf(err) == control.CodeUnreachable {
+		if c, missing := a.clientStatus(ctx, runDir); client || missing == nil {
+			return a.showStatus(check, missing, c.Health, c, func(w io.Writer) { clientStatusTable(w, c) })
+		}
+	}
+	return a.showStatus(check, err, s.Health, s, func(w io.Writer) { statusTable(w, s) })
+}
+
+// showStatus prints an answer, or makes an exit code of it.
+func (a *app) showStatus(check string, err error, health string, answer any, table func(io.Writer)) error {
 	switch {
 	case check != "" && err != nil:
 		return exit(control.CodeOf(err))
@@ -44,10 +64,9 @@ func (a *app) status(ctx context.Context, check string) error {
 	case check == "live":
 		return nil
 	case check == "":
-		withSchema(&s.Schema, "status")
-		err = a.print(s, func(w io.Writer) { statusTable(w, s) })
+		err = a.print(answer, table)
 	}
-	if err == nil && s.Health != "ok" {
+	if err == nil && health != "ok" {
 		err = exit(control.CodeDegraded)
 	}
 	return err
@@ -61,7 +80,7 @@ func withSchema(schema *string, noun string) {
 }
 
 func statusTable(w io.Writer, s control.Status) {
-	fmt.Fprintln(w, healthLine(s))
+	fmt.Fprintln(w, healthLine(s.Health, s.Problems))
 	row(w, "Cluster", s.Cluster)
 	row(w, "Node", fmt.Sprintf("%s  index %d  %s", s.Name, s.Index, s.Node.Short()))
 	row(w, "Version", fmt.Sprintf("%s  up %s", s.Version, age(s.Uptime)))
@@ -77,11 +96,11 @@ func statusTable(w io.Writer, s control.Status) {
 	row(w, "Dropped", counts(s.Dropped))
 }
 
-func healthLine(s control.Status) string {
-	if s.Health == "ok" && len(s.Problems) == 0 {
+func healthLine(health string, problems []string) string {
+	if health == "ok" && len(problems) == 0 {
 		return "# Health: ok"
 	}
-	return "# Health: " + strings.ToUpper(s.Health) + ": " + strings.Join(s.Problems, "; ")
+	return "# Health: " + strings.ToUpper(health) + ": " + strings.Join(problems, "; ")
 }
 
 func arbiterCell(s control.Status) string {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 // tlsStall is how long a transfer may stand when UDP goes silent under it: the
@@ -23,14 +24,20 @@ func (m *mesh) blockUDP() {
 
 func (m *mesh) freeUDP() { m.wan.Sh("nft delete table ip block") }
 
-// logged waits until the client has said so.
-func (m *mesh) logged(what string, limit time.Duration) {
+// transport waits until the client's status says that packets go by it.
+func (m *mesh) transport(want string, limit time.Duration) {
 	m.Helper()
-	m.Until("the client says "+what, limit, func() error {
-		if r := m.client.Try(nil, "grep", "-q", what, m.client.process.Log); r.Code != 0 {
-			return fmt.Errorf("not yet")
+	m.Until("packets go by "+want, limit, func() error {
+		s, err := ask[control.ClientStatus](m.client, "status", "--run-dir", m.File("client", "run"))
+		if err != nil {
+			return err
 		}
-		return nil
+		for _, g := range s.Gateways {
+			if g.InUse && g.Transport == want {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", s.Gateways)
 	})
 }
 
@@ -42,6 +49,8 @@ func TestUDPBlockedFromTheStart(t *testing.T) {
 	m.watch("client")
 	t.Logf("connected after %v", m.connect("--slice-mode", "burst"))
 	m.slices(2)
+	m.transport("tls", time.Second)
+	t.Logf("status:\n%s", m.client.must("status", "--run-dir", m.File("client", "run")))
 	for _, plan := range []lab.Plan{{Bytes: 30 << 20}, {Bytes: 30 << 20, Down: true}} {
 		r := m.transfer(plan).Wait(within(time.Minute))
 		t.Logf("down %v: %v", plan.Down, r)
@@ -60,11 +69,12 @@ func TestUDPBlockedMidTransfer(t *testing.T) {
 	m.slices(2)
 	b := m.steady()
 	b.during("UDP is blocked", tlsStall, m.blockUDP)
-	m.logged("UDP is silent; packets go over TLS", time.Second)
+	m.transport("tls", time.Second)
 	b.during("UDP is free again", tlsStall, func() {
 		m.freeUDP()
-		m.logged("UDP answers again", 10*time.Second)
+		m.transport("udp", 10*time.Second)
 	})
 	b.during("UDP is blocked again", tlsStall, m.blockUDP)
+	m.transport("tls", time.Second)
 	b.finish()
 }

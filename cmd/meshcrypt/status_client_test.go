@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+)
+
+// fakeClient is a running client's socket in a run directory.
+func fakeClient(t *testing.T, s control.ClientStatus) (runDir string) {
+	t.Helper()
+	runDir, _ = fakeDaemon(t, map[string]any{control.OpStatus: s})
+	if err := os.Rename(filepath.Join(runDir, datadir.SocketName), filepath.Join(runDir, node.ClientSocket)); err != nil {
+		t.Fatal(err)
+	}
+	return runDir
+}
+
+// TestClientStatus: where no daemon runs, status is the client's; with both,
+// --run-dir names the client.
+func TestClientStatus(t *testing.T) {
+	runDir := fakeClient(t, control.ClientStatus{
+		Health: "ok", User: "ann", Session: "4f2a", Mode: "burst", MTU: 1420, Source: netip.MustParseAddr("198.51.100.7"), Control: true,
+		Gateways: []control.ClientGateway{
+			{Address: netip.MustParseAddrPort("192.0.2.1:6484"), Transport: "tls", InUse: true},
+			{Address: netip.MustParseAddrPort("192.0.2.2:6484"), Control: true},
+		},
+		Slices: []control.ClientSlice{{Number: 1, Epoch: 2, Agent: "qbdn4nqf", State: "up", RTT: 1230 * time.Microsecond, Heard: 40 * time.Millisecond}},
+	})
+	daemon, _ := fakeDaemon(t, map[string]any{control.OpStatus: degraded()})
+	for _, dir := range []string{t.TempDir(), daemon} {
+		got := meshcrypt(t, "", "status", "--data-dir", dir, "--run-dir", runDir)
+		got.want(t, 0)
+		for _, want := range []string{
+			"# Health: ok", "ann", "192.0.2.1:6484  in use by TLS  from 198.51.100.7", "192.0.2.2:6484  leads to the arbiter",
+			"1.2  agent qbdn4nqf  up  rtt 1.23ms  heard 40ms ago",
+		} {
+			if !strings.Contains(got.stdout, want) {
+				t.Errorf("without %q:\n%s", want, got.stdout)
+			}
+		}
+	}
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	got := meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", runDir, "-o", "json")
+	var s control.ClientStatus
+	if err := json.Unmarshal([]byte(got.stdout), &s); err != nil || s.Schema != "meshcrypt.client-status/v1" || s.Gateways[0].Transport != "tls" {
+		t.Errorf("%v: %+v", err, s)
+	}
+	for _, check := range []string{"live", "ready"} {
+		if got := meshcrypt(t, "", "status", "--check", check, "--data-dir", t.TempDir(), "--run-dir", runDir); got.code != 0 || got.stdout+got.stderr != "" {
+			t.Errorf("check %s: %+v", check, got)
+		}
+	}
+	got = meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", t.TempDir())
+	got.want(t, control.CodeUnreachable)
+}

@@ -1,0 +1,51 @@
+package control
+
+import (
+	"net/netip"
+	"time"
+)
+
+// ClientStatus is what a running client knows of its session, measured at call time.
+type ClientStatus struct {
+	Schema   string          `json:"schema"`
+	Health   string          `json:"health"` // ok or degraded
+	Problems []string        `json:"problems"`
+	User     string          `json:"user"`
+	Session  string          `json:"session"` // empty before the first welcome
+	Leases   []netip.Addr    `json:"leases"`
+	Mode     string          `json:"mode"`   // how runs are spread at present
+	MTU      int             `json:"mtu"`    // of inner packets
+	Source   netip.Addr      `json:"source"` // this host's address towards the gateway
+	Gateways []ClientGateway `json:"gateways"`
+	Control  bool            `json:"control"` // the connection to the arbiter is open
+	WordAge  time.Duration   `json:"arbiter_word_age_ns"`
+	Slices   []ClientSlice   `json:"slices"`
+	// Delivered and Dropped count packets by way and by reason.
+	Delivered map[string]uint64 `json:"delivered"`
+	Dropped   map[string]uint64 `json:"dropped"`
+}
+
+// ClientGateway is one gateway that the client knows.
+type ClientGateway struct {
+	Address netip.AddrPort `json:"address"`
+	// Transport is udp or tls where packets go, and empty where none do.
+	Transport string `json:"transport"`
+	InUse     bool   `json:"in_use"`
+	Control   bool   `json:"control"` // the arbiter is reached through it
+}
+
+// ClientSlice is one slice at the client.
+type ClientSlice struct {
+	Number    uint8         `json:"number"`
+	Epoch     uint32        `json:"epoch"`
+	Agent     string        `json:"agent"` // node ID, shortened
+	State     string        `json:"state"` // keying, up, silent or ending
+	Spare     bool          `json:"spare"`
+	Weight    uint32        `json:"weight"`
+	RTT       time.Duration `json:"rtt_ns"`       // 0 before the first answer
+	Heard     time.Duration `json:"heard_ns"`     // ago; negative: never
+	Datagram  int           `json:"packet_limit"` // largest packet in one datagram, as measured
+	AgentLoad float64       `json:"agent_load"`   // 0..1
+	In        uint64        `json:"bytes_in"`
+	Out       uint64        `json:"bytes_out"`
+}
