@@ -13,6 +13,7 @@ type nowhere struct{ link.Socket }
 
 func (nowhere) Send([]byte, int, link.Path) error { return nil }
 func (nowhere) Read([]byte) (int, error)          { return 0, tun.ErrClosed }
+func (nowhere) TryRead([]byte) (int, error)       { return 0, tun.ErrClosed }
 func (nowhere) Write([][]byte) error              { return nil }
 
 // outRig is a worker that seals to nowhere, and a 64 KB run for it.

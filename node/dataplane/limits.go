@@ -26,6 +26,12 @@ const (
 	MaxHalvesPerPair = 8
 	// HalfLife is how long one waits.
 	HalfLife = time.Second
+	// MaxSmallTrain is how many small packets leave together.
+	MaxSmallTrain = link.MaxSegments
+	// smallMost is the largest packet that counts as small, smallFrame its size
+	// when it is sealed.
+	smallMost  = 126
+	smallFrame = 160
 	// MaxCoalesced is the largest number of inner packets in one written
 	// super-packet; the kernel's own limit for UDP is the same.
 	MaxCoalesced = 64

@@ -28,6 +28,7 @@ type outbound struct {
 	buffer []byte // headroom and one super-packet, room for a trailer behind
 	slab   []byte // one train
 	run    run
+	small  small
 	large  oversize
 	batch  batch // pieces of what is too large
 }
@@ -37,20 +38,24 @@ func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
 		engine: e, ledger: l, number: number, queue: q,
 		buffer: make([]byte, headroom+tun.MaxPacket+esp.MaxOverhead),
 		slab:   make([]byte, slabBytes),
+		small:  small{engine: e, ledger: l},
 		large:  oversize{ledger: l, queue: q},
 		batch:  batch{ledger: l},
 	}
 }
 
-// step reads one super-packet and carries it.
+// step reads one super-packet and carries it. Small packets are held while
+// others wait behind them, and no longer.
 func (o *outbound) step() error {
 	from := headroom - tun.HeaderLen
-	n, err := o.queue.Read(o.buffer[from : headroom+tun.MaxPacket])
-	if err != nil {
-		return err
+	read := tun.Queue.Read
+	if o.small.count > 0 {
+		read = tun.Queue.TryRead
 	}
-	if n <= tun.HeaderLen {
-		return nil
+	n, err := read(o.queue, o.buffer[from:headroom+tun.MaxPacket])
+	if err != nil || n <= tun.HeaderLen {
+		o.small.flush()
+		return err
 	}
 	o.carry(tun.Decode(o.buffer[from:]), o.buffer[headroom:from+n])
 	return nil
@@ -161,6 +166,12 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 	if r.single {
 		clampMSS(r.packet, &r.inner, min(mtu, limit))
 	}
+	if r.single && r.total <= smallMost {
+		r.index++
+		o.small.add(p, way, r.packet, r.next(), r.tos)
+		return Pass
+	}
+	o.small.flush()
 	along := way.path
 	along.TOS = r.tos
 	for r.left() > 0 {

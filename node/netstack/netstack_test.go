@@ -187,6 +187,24 @@ func TestUDP(t *testing.T) {
 	}
 }
 
+// TestTryRead: it does not wait, and knows the end.
+func TestTryRead(t *testing.T) {
+	s, err := New(1, testMTU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, b := s.Queues()[0], make([]byte, tun.HeaderLen+tun.MaxPacket)
+	if n, err := q.TryRead(b); n != 0 || err != nil {
+		t.Errorf("%d bytes of a stack that said nothing, %v", n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.TryRead(b); !errors.Is(err, tun.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
 func TestMTU(t *testing.T) {
 	p := newPair(t)
 	if err := errors.Join(p.a.SetMTU(1280), p.a.SetMTU(tun.MaxPacket)); err != nil {

@@ -47,17 +47,17 @@ func (q *queue) push(p *stack.PacketBuffer) bool {
 	return true
 }
 
-// pop waits for a packet; nil after the end.
-func (q *queue) pop() *stack.PacketBuffer {
+// pop takes a packet, and waits for one if it may; closed after the end.
+func (q *queue) pop(wait bool) (p *stack.PacketBuffer, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.waiting == 0 && !q.closed {
+	for wait && q.waiting == 0 && !q.closed {
 		q.changed.Wait()
 	}
-	if q.closed {
-		return nil
+	if q.closed || q.waiting == 0 {
+		return nil, q.closed
 	}
-	return q.shift()
+	return q.shift(), false
 }
 
 // shift takes the oldest packet; called under mu.
@@ -81,11 +81,19 @@ func (q *queue) end() {
 }
 
 // Read implements tun.Queue.
-func (q *queue) Read(b []byte) (int, error) {
+func (q *queue) Read(b []byte) (int, error) { return q.read(b, true) }
+
+// TryRead implements tun.Queue.
+func (q *queue) TryRead(b []byte) (int, error) { return q.read(b, false) }
+
+func (q *queue) read(b []byte, wait bool) (int, error) {
 	for {
-		p := q.pop()
-		if p == nil {
+		p, closed := q.pop(wait)
+		if closed {
 			return 0, tun.ErrClosed
+		}
+		if p == nil {
+			return 0, nil
 		}
 		size := tun.HeaderLen + p.Size()
 		if size > len(b) {

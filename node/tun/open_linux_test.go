@@ -184,6 +184,45 @@ func fold(b []byte, sum uint32) uint16 {
 	return uint16(sum)
 }
 
+// TryRead gives what waits, and does not wait itself.
+func TestTryRead(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := open(t, 1, 1400)
+	q, b := d.Queues()[0], make([]byte, tun.HeaderLen+tun.MaxPacket)
+	drain := func() (last int) {
+		for {
+			n, err := q.TryRead(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				return last
+			}
+			last = n
+		}
+	}
+	drain()
+	conn, err := net.Dial("udp4", "10.9.0.2:6000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("ping")); err != nil {
+		t.Fatal(err)
+	}
+	if n := drain(); n != tun.HeaderLen+32 {
+		t.Errorf("read %d bytes", n)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.TryRead(b); !errors.Is(err, tun.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
 func TestCloseWakesReaders(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return

@@ -65,7 +65,12 @@ func (d *device) Close() error {
 
 // Read implements Queue. Under load a packet waits already, so read comes
 // first and poll only when there is none.
-func (q *queue) Read(b []byte) (int, error) {
+func (q *queue) Read(b []byte) (int, error) { return q.read(b, true) }
+
+// TryRead implements Queue.
+func (q *queue) TryRead(b []byte) (int, error) { return q.read(b, false) }
+
+func (q *queue) read(b []byte, wait bool) (int, error) {
 	q.using.RLock()
 	defer q.using.RUnlock()
 	for !q.closed.Load() {
@@ -74,6 +79,8 @@ func (q *queue) Read(b []byte) (int, error) {
 		switch {
 		case errno == 0 && int(n) >= HeaderLen:
 			return int(n), nil
+		case errno == unix.EAGAIN && !wait:
+			return 0, nil
 		case errno == unix.EAGAIN:
 			errno = q.wait(unix.POLLIN)
 		}

@@ -30,6 +30,8 @@ type Queue interface {
 	// Read blocks and puts one VnetHeader and one packet of at most
 	// MaxPacket bytes into b.
 	Read(b []byte) (n int, err error)
+	// TryRead is Read that does not wait: n is 0 when there is no packet.
+	TryRead(b []byte) (n int, err error)
 	// Write gathers one VnetHeader and one packet from the pieces.
 	Write(pieces [][]byte) error
 }

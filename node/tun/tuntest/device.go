@@ -166,15 +166,22 @@ func (d *Device) take() (Packet, bool) {
 	return p, true
 }
 
-func (q *queue) Read(b []byte) (int, error) {
+func (q *queue) Read(b []byte) (int, error) { return q.read(b, true) }
+
+func (q *queue) TryRead(b []byte) (int, error) { return q.read(b, false) }
+
+func (q *queue) read(b []byte, wait bool) (int, error) {
 	d := q.device
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(q.injected) == 0 && !d.closed {
+	for wait && len(q.injected) == 0 && !d.closed {
 		d.changed.Wait()
 	}
 	if d.closed {
 		return 0, tun.ErrClosed
+	}
+	if len(q.injected) == 0 {
+		return 0, nil
 	}
 	p := q.injected[0]
 	q.injected[0] = Packet{}
