@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/node/netstack"
+	"github.com/meshcrypt/meshcrypt/node/order"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/proxy"
@@ -29,6 +30,7 @@ type ProxyConfig struct {
 type rootless struct {
 	config   ConnectConfig
 	stack    *netstack.Stack
+	ordered  *order.Device // the stack, as the engine writes to it
 	listener net.Listener
 	server   *proxy.Server // nil before the first welcome; owned by the client's loop
 	names    atomic.Pointer[resolver.Resolver]
@@ -44,10 +46,10 @@ func openRootless(config ConnectConfig) (userSide, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	return &rootless{config: config, stack: stack, listener: listener}, nil
+	return &rootless{config: config, stack: stack, ordered: order.Wrap(stack), listener: listener}, nil
 }
 
-func (r *rootless) device() tun.Device { return r.stack }
+func (r *rootless) device() tun.Device { return r.ordered }
 func (r *rootless) uso() bool          { return false }
 func (r *rootless) mark() int          { return 0 } // nothing leads back into the tunnel
 

@@ -24,6 +24,7 @@ type Segment[T any] struct {
 // The zero value is not usable: see NewResequencer.
 type Resequencer[T any] struct {
 	deliver func(T)
+	keep    func(T) T
 	flows   [MaxFlows]reorder[T]
 	bytes   int // held in all
 	waiting int // flows that hold something
@@ -46,8 +47,11 @@ type held[T any] struct {
 	since   time.Duration
 }
 
-// NewResequencer makes one that hands every item on in its turn.
-func NewResequencer[T any](deliver func(T)) *Resequencer[T] { return &Resequencer[T]{deliver: deliver} }
+// NewResequencer makes one that hands every item on in its turn. An item that
+// has to wait is replaced by what keep makes of it.
+func NewResequencer[T any](deliver func(T), keep func(T) T) *Resequencer[T] {
+	return &Resequencer[T]{deliver: deliver, keep: keep}
+}
 
 // Add takes one run; times must not go back.
 func (r *Resequencer[T]) Add(now time.Duration, s Segment[T]) {
@@ -93,6 +97,7 @@ func (r *Resequencer[T]) hold(f *reorder[T], now time.Duration, s Segment[T]) {
 	if len(f.held) == 0 {
 		r.waiting++
 	}
+	s.Item = r.keep(s.Item)
 	f.held = slices.Insert(f.held, at, held[T]{s, now})
 	f.bytes += s.Length
 	r.bytes += s.Length

@@ -40,9 +40,11 @@ func play(r *Resequencer[int], out *[]int, arrivals []arrival) (waited map[int]t
 	return waited
 }
 
+func same(i int) int { return i }
+
 func newTest() (*Resequencer[int], *[]int) {
 	out := new([]int)
-	return NewResequencer(func(i int) { *out = append(*out, i) }), out
+	return NewResequencer(func(i int) { *out = append(*out, i) }, same), out
 }
 
 // flowOf is count segments of equal length, one each step.
@@ -185,7 +187,7 @@ func TestResequencerLimits(t *testing.T) {
 }
 
 func BenchmarkResequencerInOrder(b *testing.B) {
-	r := NewResequencer(func(int) {})
+	r := NewResequencer(func(int) {}, same)
 	s := Segment[int]{Flow: 7, Length: 64000}
 	for b.Loop() {
 		r.Add(0, s)

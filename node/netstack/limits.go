@@ -15,9 +15,6 @@ const (
 	// over a round trip of 48 ms.
 	MaxBuffer = 6 << 20
 
-	// orderLanes is how many flows may be put in order side by side.
-	orderLanes = 8
-
 	minBuffer, firstBuffer = 4 << 10, 1 << 20
 	// maxSegment is the largest super-packet that TCP makes, with its headers.
 	maxSegment = 65535

@@ -13,7 +13,6 @@ import (
 type link struct {
 	queues     []*queue
 	mtu        atomic.Uint32
-	order      *order // of what is delivered
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	full, bad  atomic.Uint64 // dropped
 }
@@ -26,7 +25,6 @@ var (
 func newLink(queues, mtu int) *link {
 	l := &link{}
 	l.mtu.Store(uint32(mtu))
-	l.order = newOrder(l.deliver)
 	for range queues {
 		l.queues = append(l.queues, newQueue(l))
 	}
@@ -38,7 +36,6 @@ func (l *link) end() {
 	for _, q := range l.queues {
 		q.end()
 	}
-	l.order.end()
 }
 
 // WritePackets takes what the stack sends; one flow stays on one queue. A full

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/order"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -21,12 +22,13 @@ func (p *pair) skewed(from, to *Stack, skew time.Duration) {
 		packet []byte
 		due    time.Time
 	}
+	into := order.Wrap(to).Queues()[0]
 	slow := make(chan late, 4096)
 	defer close(slow)
 	p.pumps.Go(func() {
 		for l := range slow {
 			<-time.After(time.Until(l.due))
-			to.Queues()[0].Write([][]byte{l.packet})
+			into.Write([][]byte{l.packet[:tun.HeaderLen], l.packet[tun.HeaderLen:]})
 		}
 	})
 	b := make([]byte, tun.HeaderLen+tun.MaxPacket)
@@ -38,7 +40,7 @@ func (p *pair) skewed(from, to *Stack, skew time.Duration) {
 		packet := append([]byte(nil), b[:n]...)
 		if i%2 == 1 {
 			slow <- late{packet, time.Now().Add(skew)}
-		} else if err := to.Queues()[0].Write([][]byte{packet}); err != nil {
+		} else if err := into.Write([][]byte{packet[:tun.HeaderLen], packet[tun.HeaderLen:]}); err != nil {
 			p.Error(err)
 		}
 	}

@@ -159,9 +159,7 @@ func (q *queue) Write(pieces [][]byte) error {
 	view.TrimFront(tun.HeaderLen)
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
 	p.NetworkProtocolNumber = protocol
-	if !q.link.order.add(p, packet) {
-		q.link.deliver(p)
-		p.DecRef()
-	}
+	q.link.deliver(p)
+	p.DecRef()
 	return nil
 }
