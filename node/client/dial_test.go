@@ -100,14 +100,22 @@ func TestWays(t *testing.T) {
 	}
 }
 
-// TestFamilyInUseGoesFirst: the way that let us in is followed by its like.
-func TestFamilyInUseGoesFirst(t *testing.T) {
-	next4, next6 := netip.MustParseAddrPort("192.0.2.2:6484"), netip.MustParseAddrPort("[2001:db8::2]:6484")
+// TestFamiliesTakeTurns: the way that let us in is followed by its like, and that
+// by the other family, however many there are of each.
+func TestFamiliesTakeTurns(t *testing.T) {
+	var pushed []netip.AddrPort
+	for i := range uint16(5) {
+		pushed = append(pushed, netip.AddrPortFrom(way4.Addr(), i+1), netip.AddrPortFrom(way6.Addr(), i+1))
+	}
 	g := gatewayList{all: []netip.AddrPort{way4}}
-	g.replace([]netip.AddrPort{way4, way6, next4, next6}, next6)
-	for i, want := range []netip.AddrPort{next6, way4, next4, way6} {
-		if got := g.at(g.current + i); got != want {
-			t.Errorf("%d: %v, want %v", i, got, want)
+	g.replace(pushed, pushed[7]) // the fourth of IPv6
+	for i, want := range []int{7, 9, 8, 1, 0, 3, 2, 5, 4, 6, 7} {
+		if got := g.at(g.current + i); got != pushed[want] {
+			t.Errorf("%d: %v, want %v", i, got, pushed[want])
 		}
+	}
+	g.replace(pushed[:3], netip.MustParseAddrPort("192.0.2.9:9")) // not among them
+	if got := g.at(g.current); got != pushed[0] {
+		t.Errorf("instead of one that is gone: %v", got)
 	}
 }

@@ -58,27 +58,34 @@ func (g *gatewayList) ways(gateway netip.AddrPort) []netip.AddrPort {
 
 func sameFamily(a, b netip.AddrPort) bool { return a.Addr().BitLen() == b.Addr().BitLen() }
 
-// replace takes a pushed list and keeps using the present gateway if it is in
-// it. The other ones of its family come before those of the other: what works
-// is tried further first.
+// replace takes a pushed list and keeps using the present gateway if it is in it.
+// After that and one more of its family the families take turns: the other one
+// is tried soon, however many gateways there are.
 func (g *gatewayList) replace(all []netip.AddrPort, present netip.AddrPort) {
 	if len(all) == 0 {
 		return
 	}
-	all = slices.Clone(all[:min(len(all), MaxGateways)])
-	slices.SortStableFunc(all, func(a, b netip.AddrPort) int {
-		switch {
-		case sameFamily(a, b):
-			return 0
-		case sameFamily(a, present):
-			return -1
+	all = all[:min(len(all), MaxGateways)]
+	from := max(0, slices.Index(all, present))
+	var like, other []netip.AddrPort
+	for i := range all {
+		if gateway := all[(from+i)%len(all)]; sameFamily(gateway, present) {
+			like = append(like, gateway)
+		} else {
+			other = append(other, gateway)
 		}
-		return 1
-	})
+	}
+	ordered := slices.Clone(like[:min(1, len(like))])
+	for like = like[len(ordered):]; len(like)+len(other) > 0; {
+		for _, of := range []*[]netip.AddrPort{&like, &other} {
+			if len(*of) > 0 {
+				ordered, *of = append(ordered, (*of)[0]), (*of)[1:]
+			}
+		}
+	}
 	g.mu.Lock()
-	g.all = all
-	g.mu.Unlock()
-	g.use(present)
+	defer g.mu.Unlock()
+	g.all, g.current = ordered, 0
 }
 
 type welcomed struct {
