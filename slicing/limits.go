@@ -33,6 +33,24 @@ const (
 
 	// FlowIdle is how long a flow keeps its place against another one.
 	FlowIdle = 10 * time.Second
+
+	// ProbeWindow is how many probes a Meter remembers, DelayProbes how many of
+	// the newest answers count for the delay, and MinProbes how many there must
+	// be. An answer that has not come after LostAfter is lost.
+	ProbeWindow = 16
+	DelayProbes = 6
+	MinProbes   = 3
+	LostAfter   = 500 * time.Millisecond
+
+	// LeastSkew and MostSkew bound the rungs of a skew, and SkewHolds is how
+	// long it must have been less before it counts as less.
+	LeastSkew = 5 * time.Millisecond
+	MostSkew  = 5120 * time.Millisecond
+	SkewHolds = 5 * time.Second
+
+	// SkewLimit is the most by which paths may differ that one flow is sprayed
+	// over; TCP bears a quarter of its round trip, and few paths are shorter.
+	SkewLimit = 20 * time.Millisecond
 )
 
 // The limits of a Resequencer.
