@@ -202,6 +202,18 @@ func TestSessionRow(t *testing.T) {
 		row.Slices[0].Up != 100./150 || row.Slices[1].Down != 0.2 {
 		t.Errorf("%+v", row.Slices)
 	}
+	live.Mode = registry.ModeBurst
+	wide := sessionRow(s, live, arbiter.Report{
+		Flow:  map[registry.SessionID]protocol.Flow{live.ID: {Skew: 40}},
+		Paths: map[protocol.SliceRef]protocol.Path{{Session: live.ID, Number: 1, Epoch: 2}: {Delay: 31_000, Loss: 125, Reordered: 10}},
+	})
+	if sl := wide.Slices[1]; wide.Skew != 40 || wide.Calmed == "" || sl.Delay != 31_000 || sl.Loss != 0.125 || sl.Behind != 0.01 {
+		t.Errorf("paths that differ: %+v", wide)
+	}
+	live.Mode = registry.ModePin
+	if pinned := sessionRow(s, live, arbiter.Report{Flow: map[registry.SessionID]protocol.Flow{live.ID: {Skew: 40}}}); pinned.Calmed != "" {
+		t.Errorf("pin is calm anyway: %q", pinned.Calmed)
+	}
 	if idle := sessionRow(s, live, arbiter.Report{}); idle.Slices[0].Share != 0 || idle.Bytes != 10 {
 		t.Errorf("nothing moved yet: %+v", idle)
 	}

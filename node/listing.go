@@ -15,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
 // term returns the arbiter served by this process.
@@ -142,6 +143,8 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 	if live.EqualShares() {
 		row.Shares = string(registry.SharesEqual)
 	}
+	row.Skew = report.Flow[live.ID].Skew
+	row.Calmed = calmed(live.Mode, report.Flow[live.ID].SkewTime())
 	var up, down uint64
 	for _, sl := range live.Slices {
 		if live.Bandwidth == 0 && sl.State == registry.SliceVoid {
@@ -149,9 +152,11 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		}
 		u := report.Usage[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
 		up, down = up+u.In, down+u.Out
+		path := report.Paths[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
 		row.Slices = append(row.Slices, control.Slice{
 			Number: sl.Number, Epoch: sl.Epoch, Agent: name(sl.Agent), State: string(sl.State), Weight: sl.Weight,
 			SPI: fmt.Sprintf("0x%08x", sl.SPI), In: u.In, Out: u.Out,
+			Delay: path.Delay, Loss: float64(path.Loss) / 1000, Behind: float64(path.Reordered) / 1000,
 		})
 	}
 	for i := range row.Slices {
@@ -160,6 +165,15 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 	}
 	row.Bytes = max(row.Bytes, up+down)
 	return row
+}
+
+// calmed says what both ends do about paths that differ too much to spray one
+// flow over them; empty when they do nothing.
+func calmed(mode registry.Mode, skew time.Duration) string {
+	if slicing.Calm(slicing.Burst, skew) == slicing.Burst || mode != registry.ModeBurst && mode != registry.ModeAuto {
+		return ""
+	}
+	return "flowlets in place of spraying"
 }
 
 // share is a part of a whole, 0 of nothing.

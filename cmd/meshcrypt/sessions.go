@@ -84,14 +84,33 @@ func sessionTable(w io.Writer, s control.Session) {
 	row(w, "State", stateCell(s))
 	row(w, "Egress", fmt.Sprintf("%s, then %s", s.Egress, s.Second))
 	row(w, "Mode", modeCell(s))
+	if s.Skew > 0 {
+		row(w, "Paths", pathsCell(s))
+	}
 	row(w, "Cipher", s.Suite)
 	row(w, "Moved", byteCount(s.Bytes)+" in "+age(s.Age))
 	fmt.Fprintln(w)
-	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "SHARE", "DOWN", "SHARE")
+	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "SHARE", "DOWN", "SHARE", "DELAY", "LOSS")
 	for _, sl := range s.Slices {
 		row(w, sl.Number, sl.Epoch, sl.Agent, sl.State, sl.Weight, sl.SPI,
-			byteCount(sl.In), percent(sl.Up), byteCount(sl.Out), percent(sl.Down))
+			byteCount(sl.In), percent(sl.Up), byteCount(sl.Out), percent(sl.Down), delayCell(sl.Delay), percent(sl.Loss))
 	}
+}
+
+// pathsCell is what the paths differ by at most, and what that means.
+func pathsCell(s control.Session) string {
+	text := fmt.Sprintf("differ by less than %d ms", s.Skew)
+	if s.Calmed != "" {
+		text += ": " + s.Calmed
+	}
+	return text
+}
+
+func delayCell(us uint32) string {
+	if us == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", float64(us)/1000)
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }

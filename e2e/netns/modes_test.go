@@ -36,6 +36,7 @@ func TestModes(t *testing.T) {
 		{[]string{"pin"}, single, single, 1},
 	} {
 		m.reconnect(append([]string{"--slice-mode"}, c.args...)...)
+		m.measured()
 		for _, way := range []struct {
 			down bool
 			want func(map[uint8]float64) error
@@ -84,6 +85,22 @@ func (m *mesh) reconnect(args ...string) {
 	}
 	m.rest()
 	m.connect(args...)
+}
+
+// measured waits until the client knows the path of every slice, for before
+// that not all of them carry something.
+func (m *mesh) measured() {
+	m.Helper()
+	m.slices(3)
+	m.Until("the paths are measured", 20*time.Second, func() error {
+		s, err := m.session()
+		for _, slice := range s.Slices {
+			if slice.Delay == 0 {
+				err = errors.Join(err, fmt.Errorf("the path of slice %d is not", slice.Number))
+			}
+		}
+		return err
+	})
 }
 
 // rest waits until every node has room: the load of what went before would

@@ -21,10 +21,13 @@ type sessionMode struct {
 	fixed slicing.Mode // unless auto
 	step  int          // of auto
 	steps slicing.Auto
+	skew  time.Duration // what the client's paths differ by
 }
 
-// mode is for the picker.
-func (m *sessionMode) mode() slicing.Mode {
+// mode is for the picker: as calm as the client's paths need it.
+func (m *sessionMode) mode() slicing.Mode { return slicing.Calm(m.wanted(), m.skew) }
+
+func (m *sessionMode) wanted() slicing.Mode {
 	switch {
 	case !m.auto:
 		return m.fixed
@@ -48,6 +51,7 @@ func (v *viewState) learnMode(r protocol.RouteRow) {
 	}
 	mode, err := slicing.ParseMode(string(r.Mode))
 	m.auto = r.Mode == registry.ModeAuto || r.Mode == "" || err != nil
+	m.skew = r.SkewTime()
 	if !m.auto {
 		m.fixed = downward(mode)
 	}

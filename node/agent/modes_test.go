@@ -34,6 +34,23 @@ func TestModeOfARoute(t *testing.T) {
 	}
 }
 
+// TestModeIsAsCalmAsThePaths: the egress goes by what the client measured.
+func TestModeIsAsCalmAsThePaths(t *testing.T) {
+	s := newAutoSession(t)
+	row := s.Agent.view.routes[registry.SessionID(s.grant.Session)]
+	for _, c := range []struct {
+		skew uint32
+		want slicing.Mode
+	}{{0, slicing.Burst}, {20, slicing.Burst}, {40, slicing.Flowlet}, {5, slicing.Burst}} {
+		row.Mode, row.Flow = registry.ModeBurst, protocol.Flow{Skew: c.skew, Gap: 2 * c.skew}
+		s.hear(&protocol.Node{View: &protocol.View{Routes: []protocol.RouteRow{row}}})
+		s.holds(c.want, 5, 6, 7)
+		if gap := s.engineTable().Routes[s.grant.Leases[0]].Set.Gap; gap != time.Duration(2*c.skew)*time.Millisecond {
+			t.Errorf("gap %v of a skew of %d ms", gap, c.skew)
+		}
+	}
+}
+
 // TestModeMayChange: the operator's word counts at once, and auto goes on from
 // where it was.
 func TestModeMayChange(t *testing.T) {

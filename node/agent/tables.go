@@ -68,7 +68,8 @@ func (a *Agent) engineTable() *dataplane.Table {
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 	mode := a.view.modes[r.Session]
 	route := &dataplane.Route{
-		Set: &slicing.Set{Mode: mode.mode(), Step: mode.step}, Spread: a.spread(r.Session), SprayUDP: r.SprayUDP,
+		Set:    &slicing.Set{Mode: mode.mode(), Step: mode.step, Gap: r.GapTime()},
+		Spread: a.spread(r.Session), SprayUDP: r.SprayUDP,
 		Upward: r.Upward,
 	}
 	for _, s := range r.Slices {

@@ -77,6 +77,7 @@ type Arbiter struct {
 	judge      *session.Arbitrator
 	nodes      map[identity.NodeID]*nodeStream
 	clients    map[registry.RequestID]*clientStream
+	measures   map[registry.SessionID]*measures
 	offers     map[sliceKey]*offer
 	electing   bool // a change of the electorate is under way
 	renewal    *renewal
@@ -108,6 +109,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		proposals:  make(chan proposal, MaxProposals),
 		nodes:      make(map[identity.NodeID]*nodeStream),
 		clients:    make(map[registry.RequestID]*clientStream),
+		measures:   make(map[registry.SessionID]*measures),
 		offers:     make(map[sliceKey]*offer),
 		leavers:    make(map[identity.NodeID]*leaver),
 		expelled:   make(map[identity.NodeID]bool),

@@ -235,6 +235,7 @@ func (e clientSaid) apply(a *Arbiter) {
 	switch m := e.m; {
 	case m.Alive != nil:
 		c.bytes = m.Alive.Bytes
+		a.takeMeasures(c.session, m.Alive)
 	case m.Up != nil:
 		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch})
 	case m.Silent != nil:

@@ -270,7 +270,8 @@ func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 		config: config, term: 2, events: make(chan event, MaxEvents), over: make(chan struct{}),
 		proposals: make(chan proposal, MaxProposals), nodes: map[identity.NodeID]*nodeStream{},
 		clients: map[registry.RequestID]*clientStream{}, offers: map[sliceKey]*offer{}, violations: map[identity.NodeID][]Violation{},
-		leavers: map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{},
+		measures: map[registry.SessionID]*measures{},
+		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{},
 		lostAt: map[identity.NodeID]time.Duration{}, probeKey: make([]byte, 32),
 		judge: session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
 	}

@@ -32,6 +32,9 @@ const (
 	ClientSilence = 10 * time.Second
 	// ProposeWithin bounds the wait for one commit.
 	ProposeWithin = 5 * time.Second
+	// MeasuresEvery is how often an egress is told at most what the paths of a
+	// session differ by.
+	MeasuresEvery = 250 * time.Millisecond
 	// LeaveLinger is how long a leaver that holds nothing any more still opens
 	// and seals what is on its way: longer than Linger.
 	LeaveLinger = 6 * time.Second

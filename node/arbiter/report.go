@@ -21,6 +21,8 @@ type Report struct {
 	Connected map[registry.SessionID]bool               // control connection is open
 	Load      map[identity.NodeID]float64               // of nodes whose stream is open, 0..1
 	Silent    map[identity.NodeID]bool                  // some other node does not hear it
+	Flow      map[registry.SessionID]protocol.Flow      // as clients measured it
+	Paths     map[protocol.SliceRef]protocol.Path       // the same, by slice epoch
 
 	Violations map[identity.NodeID][]Violation // flagged in this term
 	At         time.Duration                   // when this was said, on the clock of violations
@@ -33,6 +35,8 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 		Connected: make(map[registry.SessionID]bool),
 		Load:      make(map[identity.NodeID]float64),
 		Silent:    make(map[identity.NodeID]bool),
+		Flow:      make(map[registry.SessionID]protocol.Flow),
+		Paths:     make(map[protocol.SliceRef]protocol.Path),
 
 		Violations: make(map[identity.NodeID][]Violation),
 	}
@@ -44,6 +48,12 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 			}
 			for other, silent := range n.silent {
 				r.Silent[other] = r.Silent[other] || silent
+			}
+		}
+		for id, m := range a.measures {
+			r.Flow[id] = m.flow
+			for _, p := range m.paths {
+				r.Paths[protocol.SliceRef{Session: id, Number: p.Number, Epoch: p.Epoch}] = p
 			}
 		}
 		r.At = a.config.Now()

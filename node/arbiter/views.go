@@ -30,6 +30,7 @@ func (a *Arbiter) pushViews() {
 		}
 		a.confirmRoutes(s)
 		a.pushWeights(s)
+		a.forgetMeasures(s)
 	})
 }
 
@@ -56,7 +57,11 @@ func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeSt
 	v := &protocol.View{Full: first}
 	n.sent.diffNodes(rows, v)
 	n.sent.diffParts(s.Parts, v)
-	n.sent.diffRoutes(routesFor(s, n.node), v)
+	routes := routesFor(s, n.node)
+	for i := range routes {
+		routes[i].Flow = a.flowOf(routes[i].Session)
+	}
+	n.sent.diffRoutes(routes, v)
 	policy := s.PolicyInForce()
 	if text := encoded(policy); text != n.sent.policy {
 		n.sent.policy = text

@@ -116,6 +116,7 @@ type Client struct {
 	aliveAt   time.Duration
 	auto      slicing.Auto // step 0: a slice per flow, 1: spraying
 	spreading slicing.Mode // how runs are spread now
+	flow      slicing.Dataflow
 	spread    *dataplane.Spread
 	mtu       int // of the session: what any slice carries
 	dirty     bool
@@ -251,6 +252,7 @@ func (c *Client) tick() {
 	c.superviseLiveness(now)
 	c.superviseSizes(now)
 	c.superviseTransport(now)
+	c.superviseDataflow(now)
 	c.superviseMode(now)
 	c.superviseRetired(now)
 	c.superviseControl(now)

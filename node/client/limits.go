@@ -14,6 +14,9 @@ const (
 	MaxGateways = 64
 	// FirstTries is how often each gateway is tried before the first session.
 	FirstTries = 2
+	// MeasureProbes is how many probes a fresh slice gets in a row, so that its
+	// path is known before it has to carry anything.
+	MeasureProbes = 8
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
 )

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
 // pulse is what the client knows of one slice's life (design 8): any
@@ -19,6 +20,7 @@ type pulse struct {
 	trial    bool          // not heard yet through the gateway it was moved to
 	verdict  probe.Verdict // the agent's word on its plaintext path
 	load     probe.Load    // the agent's word on its load
+	meter    slicing.Meter // what its path is like
 }
 
 func (p *pulse) restart(now time.Duration) { p.waiting, p.askedAt = 0, now }
@@ -57,7 +59,7 @@ func (p *pulse) witness(now time.Duration) bool {
 // awaits traffic or has to bear witness for a sibling, rarely otherwise.
 func (p *pulse) due(now, lastSent time.Duration, doubt bool) bool {
 	every := ProbeIdle
-	if p.waiting != 0 || doubt || now-lastSent < ActiveFor {
+	if p.waiting != 0 || doubt || now-lastSent < ActiveFor || p.sequence < MeasureProbes {
 		every = ProbeActive
 	}
 	return now-p.askedAt >= every
@@ -68,6 +70,7 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	p := &s.pulse
 	p.sequence++
 	p.askedAt = now
+	p.meter.Asked(p.sequence, now)
 	if p.waiting == 0 {
 		p.waiting = now
 	}
@@ -201,6 +204,7 @@ func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 			c.aim(p)
 		}
 		s.pulse.restart(now)
+		s.pulse.meter = slicing.Meter{} // another path
 		s.sizing.search.Move(next.Addr().Is6())
 		if s.confirmed {
 			s.pulse.trial = true

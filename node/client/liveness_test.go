@@ -68,13 +68,17 @@ func TestProbesAreRareWhenIdle(t *testing.T) {
 		{"idle, a sibling is in doubt", 100 * ms, ActiveFor, 0, true, true},
 		{"idle, awaiting an answer", 100 * ms, time.Minute, 100 * ms, false, true},
 	} {
-		p := pulse{askedAt: now - c.asked}
+		p := pulse{askedAt: now - c.asked, sequence: MeasureProbes}
 		if c.waited != 0 {
 			p.waiting = now - c.waited
 		}
 		if got := p.due(now, now-c.sent, c.doubt); got != c.due {
 			t.Errorf("%s: due %v", c.name, got)
 		}
+	}
+	fresh := pulse{askedAt: now - ProbeActive, sequence: MeasureProbes - 1}
+	if !fresh.due(now, 0, false) {
+		t.Error("a fresh slice waits to be measured until it is busy")
 	}
 }
 

@@ -203,7 +203,9 @@ func (c *Client) superviseControl(now time.Duration) {
 	if c.control != nil {
 		if now-c.aliveAt >= AliveEvery {
 			c.aliveAt = now
-			c.say(&protocol.Client{Alive: &protocol.Alive{Bytes: c.bytes()}})
+			alive := &protocol.Alive{Bytes: c.bytes()}
+			alive.Flow, alive.Paths = c.measures(now)
+			c.say(&protocol.Client{Alive: alive})
 		}
 		if now-c.control.heardAt > AliveWithin {
 			c.config.Log.Warn("the arbiter is silent; connecting through another gateway")

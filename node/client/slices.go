@@ -307,6 +307,7 @@ func (e controlMessage) apply(c *Client) {
 	case probe.KindReply:
 		if r, ok := probe.ParseReply(e.payload); ok {
 			s.pulse.answered(r, now)
+			c.dirty = s.pulse.measured(r.Sequence, now) || c.dirty
 		}
 	case probe.KindPaddedReply:
 		c.padded(s, e.payload, now)

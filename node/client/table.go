@@ -16,15 +16,16 @@ import (
 func (c *Client) table() *dataplane.Table {
 	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
 	route := &dataplane.Route{
-		Set: &slicing.Set{Mode: c.spreading}, Spread: c.spread, SprayUDP: c.session != nil && c.session.welcome.SprayUDP,
+		Set: &slicing.Set{Mode: c.spreading, Gap: c.flow.Gap()}, Spread: c.spread, SprayUDP: c.session != nil && c.session.welcome.SprayUDP,
 	}
-	spares, trials := !c.any((*slice).usable), !c.any((*slice).proven)
+	spares, trials, unknown := !c.any((*slice).usable), !c.any((*slice).proven), !c.any((*slice).known)
 	for _, key := range c.sortedKeys() {
 		s := c.slices[key]
 		for _, p := range s.pairs() {
 			t.In[p.In.SPI()] = p
 		}
-		if !s.usable() || s.spare != spares || s.pulse.trial && !trials || c.superseded(key) {
+		if !s.usable() || s.spare != spares || s.pulse.trial && !trials ||
+			!s.pulse.meter.Measured() && !unknown || c.superseded(key) {
 			continue
 		}
 		route.Put(key.number, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, max(1, s.weight))
@@ -83,10 +84,11 @@ func (c *Client) superviseMode(now time.Duration) {
 	if c.auto.Choose(now, loads, c.spread.Carried()) == 1 {
 		auto = slicing.Burst
 	}
-	if mode := c.mode(auto); mode != c.spreading {
+	wanted := c.mode(auto)
+	if mode := slicing.Calm(wanted, c.flow.Skew()); mode != c.spreading {
 		c.spreading = mode
 		c.dirty = true
-		c.config.Log.Info("slicing", "mode", mode)
+		c.config.Log.Info("slicing", "mode", mode, "wanted", wanted, "paths_differ_by", c.flow.Skew())
 	}
 }
 

@@ -119,10 +119,12 @@ type Session struct {
 	Egress    string        `json:"egress"`
 	Second    string        `json:"second"`
 	Mode      string        `json:"mode"`
-	Suite     string        `json:"suite"`     // cipher of its slices
-	Shares    string        `json:"shares"`    // capacity or equal
-	SprayUDP  bool          `json:"spray_udp"` // one flow of UDP may take several slices
-	Connected bool          `json:"connected"` // its control connection is open
+	Suite     string        `json:"suite"`            // cipher of its slices
+	Shares    string        `json:"shares"`           // capacity or equal
+	SprayUDP  bool          `json:"spray_udp"`        // one flow of UDP may take several slices
+	Skew      uint32        `json:"skew_ms"`          // what its paths differ by, as its client measured it; 0: not known
+	Calmed    string        `json:"calmed,omitempty"` // what is done about that
+	Connected bool          `json:"connected"`        // its control connection is open
 	Slices    []Slice       `json:"slices"`
 	Bytes     uint64        `json:"bytes"`
 	Age       time.Duration `json:"age_ns"`
@@ -141,6 +143,9 @@ type Slice struct {
 	Share  float64 `json:"share"` // of the session's bytes, both ways
 	Up     float64 `json:"share_up"`
 	Down   float64 `json:"share_down"`
+	Delay  uint32  `json:"delay_us"` // of its path, there and back; 0: not measured
+	Loss   float64 `json:"loss"`
+	Behind float64 `json:"reordered"` // part of the answers that came behind a newer one
 }
 
 // SessionsRequest selects sessions; ID may be a prefix.

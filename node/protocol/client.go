@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 )
@@ -116,6 +117,35 @@ type Refused struct {
 // Alive says that the sender is there; from an arbiter it resets headless.
 type Alive struct {
 	Bytes uint64 `json:"bytes,omitempty"` // C→L: moved so far, both ways
+	Flow
+	Paths []Path `json:"paths,omitempty"` // C→L: of the slices in use
+}
+
+// Flow is what the paths of a session differ by, as its client measured it;
+// 0 is not known.
+type Flow struct {
+	Skew uint32 `json:"skew_ms,omitempty"` // the slowest path against the fastest
+	Gap  uint32 `json:"gap_ms,omitempty"`  // single packets, delays in queues included
+}
+
+// FlowOf rounds to milliseconds.
+func FlowOf(skew, gap time.Duration) Flow {
+	return Flow{Skew: uint32(skew.Milliseconds()), Gap: uint32(gap.Milliseconds())}
+}
+
+// SkewTime is Skew as a time.
+func (f Flow) SkewTime() time.Duration { return time.Duration(f.Skew) * time.Millisecond }
+
+// GapTime is Gap as a time.
+func (f Flow) GapTime() time.Duration { return time.Duration(f.Gap) * time.Millisecond }
+
+// Path is what a client measured of one slice's path lately.
+type Path struct {
+	Number    uint8  `json:"number"`
+	Epoch     uint32 `json:"epoch"`
+	Delay     uint32 `json:"delay_us"`
+	Loss      uint32 `json:"loss_permille,omitempty"`
+	Reordered uint32 `json:"reordered_permille,omitempty"`
 }
 
 // Bye ends the session.

@@ -178,6 +178,7 @@ type RouteRow struct {
 	Mode     registry.Mode      `json:"mode"`
 	SprayUDP bool               `json:"spray_udp,omitempty"`
 	Slices   []RouteSlice       `json:"slices"`
+	Flow
 	// Upward is the granted SPIs of all slices that may bring packets up: those
 	// that are not up yet, spares and older epochs too.
 	Upward []uint32 `json:"upward,omitempty"`

@@ -37,7 +37,7 @@ const maxPlain = 1500
 func (s *Space) Collect(device string, port uint16, limit int) *Collection {
 	s.world.Helper()
 	c := &Collection{port: port, limit: limit, done: make(chan struct{})}
-	if err := s.Do(func() (err error) { c.fd, err = packetSocket(device); return err }); err != nil {
+	if err := s.Do(func() (err error) { c.fd, err = packetSocket(device, unix.SOCK_DGRAM); return err }); err != nil {
 		s.world.Fatalf("lab: collect at %s of %s: %v", device, s.Name, err)
 	}
 	go c.run()

@@ -64,14 +64,14 @@ func (s *Space) Watch(device string, canary []byte, ports ...uint16) *Watch {
 }
 
 func (w *Watch) open(device string) (err error) {
-	w.fd, err = packetSocket(device)
+	w.fd, err = packetSocket(device, unix.SOCK_DGRAM)
 	return err
 }
 
 // packetSocket sees every packet of a device, and wakes ten times a second
 // when there is none.
-func packetSocket(device string) (int, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+func packetSocket(device string, kind int) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}

@@ -1,0 +1,54 @@
+package arbiter
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestMeasuresReachTheEgress: what a client measured is told to its egress,
+// not oftener than MeasuresEvery, shown to operators, and forgotten with the
+// session.
+func TestMeasuresReachTheEgress(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	now := time.Hour
+	a.config.Now = func() time.Duration { return now }
+	s := f.session(a, 1, n.node)
+	a.pushViews()
+	views(n)
+	say := func(skew uint32) (told []protocol.Flow) {
+		paths := make([]protocol.Path, registry.MaxSlices+3)
+		a.takeMeasures(s.ID, &protocol.Alive{Flow: protocol.Flow{Skew: skew, Gap: 2 * skew}, Paths: paths})
+		for _, v := range views(n) {
+			for _, r := range v.Routes {
+				told = append(told, r.Flow)
+			}
+		}
+		return told
+	}
+	if told := say(40); len(told) != 1 || told[0] != (protocol.Flow{Skew: 40, Gap: 80}) {
+		t.Errorf("told %v", told)
+	}
+	if told := say(40); len(told) != 0 {
+		t.Errorf("told again: %v", told)
+	}
+	if told := say(5); len(told) != 0 {
+		t.Errorf("told too soon: %v", told)
+	}
+	now += MeasuresEvery
+	if told := say(5); len(told) != 1 || told[0].Skew != 5 {
+		t.Errorf("told %v", told)
+	}
+	if got := len(a.measures[s.ID].paths); got != registry.MaxSlices { // I10
+		t.Errorf("%d paths of one session", got)
+	}
+	s.State = registry.SessionEnded
+	a.pushViews()
+	if len(a.measures) != 0 {
+		t.Error("the measures outlive their session")
+	}
+}
