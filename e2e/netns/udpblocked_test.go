@@ -24,11 +24,15 @@ func (m *mesh) blockUDP() {
 
 func (m *mesh) freeUDP() { m.wan.Sh("nft delete table ip block") }
 
+func (m *mesh) clientStatus() (control.ClientStatus, error) {
+	return ask[control.ClientStatus](m.client, "status", "--run-dir", m.File("client", "run"))
+}
+
 // transport waits until the client's status says that packets go by it.
 func (m *mesh) transport(want string, limit time.Duration) {
 	m.Helper()
 	m.Until("packets go by "+want, limit, func() error {
-		s, err := ask[control.ClientStatus](m.client, "status", "--run-dir", m.File("client", "run"))
+		s, err := m.clientStatus()
 		if err != nil {
 			return err
 		}
