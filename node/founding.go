@@ -22,11 +22,12 @@ type FoundConfig struct {
 	Place    Place
 	Pool     []netip.Prefix // empty: see defaultPool
 	Egress   registry.EgressKind
-	Moving   []netip.Addr   // inside addresses that move with the pool parts
-	Prefixes []netip.Prefix // routes pushed to clients
-	DNS      []netip.Addr   // servers that clients resolve names by
-	Search   []string       // domains below which they look for short names
-	Suites   []esp.Suite    // ciphers that sessions may use, best first; none: any
+	Moving   []netip.Addr    // inside addresses that move with the pool parts
+	Prefixes []netip.Prefix  // routes pushed to clients
+	DNS      []netip.Addr    // servers that clients resolve names by
+	Search   []string        // domains below which they look for short names
+	Suites   []esp.Suite     // ciphers that sessions may use, best first; none: any
+	HandOn   registry.HandOn // how plaintext passes between nodes; empty: in clear
 	// Modes are the slicing modes that clients may ask for, the first one for
 	// those that do not; none: all, auto the first.
 	Modes []string
@@ -167,6 +168,7 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 		Recovery: s.recovery.Public()}
 	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes,
 		DNS: config.DNS, Search: config.Search}
+	f.Policy.HandOn = config.HandOn
 	for _, suite := range config.Suites {
 		f.Policy.Suites = append(f.Policy.Suites, uint16(suite))
 	}

@@ -43,7 +43,7 @@ type initFlags struct {
 	pool, insideAddresses, push []string
 	dns, search, suites         []string
 	sliceModes                  []string
-	egress, logLevel            string
+	egress, handOn, logLevel    string
 	run                         bool
 }
 
@@ -64,6 +64,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringSliceVar(&f.search, "search", nil, "domains below which clients look for short names")
 	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
 	flags.StringSliceVar(&f.sliceModes, "slice-modes", nil, "slicing modes that clients may ask for, the first for those that do not (default: all, auto first)")
+	flags.StringVar(&f.handOn, "hand-on", "clear", "how plaintext passes between members over the inside network: clear or sealed")
 	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
 	logFlag(flags, &f.logLevel)
 	return cmd
@@ -112,6 +113,12 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	}
 	if config.Pool, err = prefixes("--pool", f.pool); err != nil {
 		return config, err
+	}
+	if f.handOn != "clear" && f.handOn != "sealed" {
+		return config, usage("--hand-on sealed", "unknown --hand-on %q: there are clear and sealed", f.handOn)
+	}
+	if f.handOn == "sealed" {
+		config.HandOn = "sealed"
 	}
 	if config.Suites, err = suites("--suites", f.suites); err != nil {
 		return config, err

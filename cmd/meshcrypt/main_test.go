@@ -101,6 +101,7 @@ func TestUsage(t *testing.T) {
 		"token uses":          {[]string{"token", "create", "--uses", "0"}, []string{"--uses 0"}},
 		"token life":          {[]string{"token", "create", "--ttl", "0s"}, []string{"--ttl 0s"}},
 		"suites":              {[]string{"init", "--advertise", "192.0.2.9", "--suites", "rc4"}, []string{`"rc4"`, "--suites aes-256-gcm"}},
+		"hand-on":             {[]string{"init", "--advertise", "192.0.2.9", "--hand-on", "shouted"}, []string{`"shouted"`, "--hand-on sealed"}},
 		"ca life":             {[]string{"ca", "issue", "ann", "--life", "1ms"}, []string{"--life 1ms"}},
 		"ca request":          {[]string{"ca", "issue", "ann", "--csr", "/no/such"}, []string{"/no/such"}},
 		"ca no request":       {[]string{"ca", "issue", "ann", "--csr", write(t, "x")}, []string{"openssl req"}},

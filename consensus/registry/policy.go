@@ -72,6 +72,8 @@ func (p Policy) checked() (Policy, *Error) {
 		return p, ErrInvalid.with("modes %v", p.Modes)
 	case !p.Allows(p.Mode):
 		return p, ErrInvalid.with("mode %q is the default, but not among %v", p.Mode, p.Modes)
+	case p.HandOn != "" && p.HandOn != HandOnClear && p.HandOn != HandOnSealed:
+		return p, ErrInvalid.with("hand-on is clear or sealed, not %q", p.HandOn)
 	}
 	if err := checkSuites(p.Suites); err != nil {
 		return p, err
@@ -96,7 +98,9 @@ func checkSuites(suites []uint16) *Error {
 }
 
 // newer reports whether the policy says what only version 3 of the codecs knows.
-func (p Policy) newer() bool { return len(p.Suites)+len(p.DNS)+len(p.Search)+len(p.Modes) > 0 }
+func (p Policy) newer() bool {
+	return len(p.Suites)+len(p.DNS)+len(p.Search)+len(p.Modes) > 0 || p.HandOn == HandOnSealed
+}
 
 // Allows reports whether a session may be in a mode.
 func (p Policy) Allows(m Mode) bool { return len(p.Modes) == 0 || slices.Contains(p.Modes, m) }

@@ -109,6 +109,11 @@ func TestPolicySuites(t *testing.T) { // I10
 	f.refuse(ErrInvalid, put(append(full, 9)...))
 	f.refuse(ErrInvalid, put(1, 2, 1))
 	f.refuse(ErrInvalid, put(0))
+	f.refuse(ErrInvalid, Command{PutPolicy: &PutPolicy{Policy: Policy{HandOn: "whispered"}}})
+	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{HandOn: HandOnSealed}}})
+	if v := f.s.version(); v != 3 { // one that dropped it would hand on in clear
+		t.Errorf("snapshot version %d", v)
+	}
 }
 
 // TestSuitesNeedTheNewerCodec: a replica that does not know the suites of a policy

@@ -49,6 +49,15 @@ const (
 	OverloadDeny   Overload = "deny"
 )
 
+// HandOn is how plaintext is handed on over the inside network.
+type HandOn string
+
+// The ways to hand on.
+const (
+	HandOnClear  HandOn = "clear"
+	HandOnSealed HandOn = "sealed" // under an SA of the two nodes
+)
+
 // Mode is how a session's runs are spread over its slices.
 type Mode string
 
@@ -232,6 +241,8 @@ type Policy struct {
 	// DNS and Search are what clients resolve names by.
 	DNS    []netip.Addr `json:"dns,omitempty"`
 	Search []string     `json:"search,omitempty"`
+	// HandOn is how plaintext passes between nodes; empty: in clear.
+	HandOn HandOn `json:"hand_on,omitempty"`
 }
 
 // Part is one part of the pool with its own moving inside address, and, in a

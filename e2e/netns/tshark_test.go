@@ -95,9 +95,15 @@ func captureTransfers(t *testing.T, suite esp.Suite) recorded {
 // capture records an interface of the router until the returned function is called.
 func (m *mesh) capture(device string) (end func() string) {
 	m.Helper()
+	return m.captureOn(m.wan, device, "udp port 6484")
+}
+
+// captureOn records what passes an interface of a space and a filter.
+func (m *mesh) captureOn(space *lab.Space, device, filter string) (end func() string) {
+	m.Helper()
 	file := m.File("capture-" + device + ".pcap")
 	// Not tcpdump: it wants to change its user, which a user namespace denies.
-	p := m.wan.Start("dumpcap-"+device, nil, "dumpcap", "-i", device, "-f", "udp port 6484", "-B", "64", "-w", file)
+	p := space.Start("dumpcap-"+device, nil, "dumpcap", "-i", device, "-f", filter, "-B", "64", "-w", file)
 	m.Until("dumpcap listens", 10*time.Second, func() error {
 		if !strings.Contains(p.Tail(5), "File: ") {
 			return fmt.Errorf("%s", p.Tail(5))

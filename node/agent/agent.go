@@ -103,6 +103,7 @@ type Agent struct {
 	slices  *sliceTable
 	view    *viewState
 	probes  *proberState
+	links   *links
 	rejects *rejects
 	dirty   bool // the tables must be published before the next event
 	ticks   uint64
@@ -129,6 +130,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		slices:  newSliceTable(),
 		view:    newViewState(),
 		probes:  newProberState(),
+		links:   newLinks(),
 		rejects: newRejects(),
 
 		strangers:  make(map[netip.Addr]time.Duration),
@@ -193,6 +195,7 @@ func (a *Agent) tick() {
 	a.probe(now)
 	a.superviseParts(now)
 	a.superviseSlices(now)
+	a.superviseLinks(now)
 	a.judgeStrangers(now)
 	if a.ticks%LoadTicks == 0 {
 		used := a.config.Load()

@@ -45,7 +45,7 @@ func (a *Agent) answerPadded(pair *dataplane.Pair, payload []byte) {
 func (a *Agent) superviseHandOn() {
 	most := 0
 	if mtu := a.config.InsideMTU(); mtu > 0 && len(a.view.nodes) > 1 {
-		most = max(pmtu.MinMTU, mtu-dataplane.HandOnOverhead(a.config.Inside.LocalAddr().Addr()))
+		most = max(pmtu.MinMTU, mtu-dataplane.HandOnOverhead(a.config.Inside.LocalAddr().Addr(), a.sealed()))
 	}
 	a.handOnMost.Store(int32(min(most, probe.MaxPadded)))
 }

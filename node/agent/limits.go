@@ -70,6 +70,8 @@ const (
 	// TakeoverWait is how long a second that took over waits for the arbiter's
 	// word before it yields to an egress that is heard again.
 	TakeoverWait = 5 * time.Second
+	// LinkRetry is how long a request for an SA with a node waits for its answer.
+	LinkRetry = 1500 * time.Millisecond
 	// RekeyLinger is how long an SA still opens after its successor is in use.
 	RekeyLinger = 10 * time.Second
 )

@@ -38,7 +38,7 @@ func TestMaxEvents(t *testing.T) {
 	for range MaxEvents + 3 {
 		f.ReceiveMarked(nil, link.Path{}, marker, make([]byte, 12))
 	}
-	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
+	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerHandOn}, make([]byte, 12))
 	if r := f.Rejects(); r["queue-full"] != 3 || r["marker-unknown"] != 1 || len(f.events) != MaxEvents {
 		t.Errorf("%d queued, rejects %v", len(f.events), r)
 	}

@@ -15,6 +15,8 @@ func (a *Agent) ReceiveMarked(from link.Socket, path link.Path, m dataplane.Mark
 	case dataplane.MarkerAccept:
 		a.receiveAccept(from, path, m.SPI, datagram)
 		return
+	case dataplane.MarkerConfirm:
+		e = linkConfirmed{m.SPI, append([]byte(nil), datagram...)}
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
 		e = nodeDatagram{append([]byte(nil), datagram...)}
 	case dataplane.MarkerVerdict:

@@ -37,10 +37,13 @@ func (a *Agent) onward(s *slice, lease netip.Addr) *dataplane.Onward {
 	if to.Index == a.config.Index || !to.Inside.IsValid() {
 		return nil
 	}
-	return &dataplane.Onward{
-		SPI: s.grant.SPI, Socket: a.config.Inside,
-		Path: link.Path{Remote: netip.AddrPortFrom(to.Inside, a.config.InsidePort)},
+	onward := &dataplane.Onward{
+		SPI: s.grant.SPI, Socket: a.config.Inside, Path: link.Path{Remote: a.insideOf(to)}, Sealed: a.sealed(),
 	}
+	if onward.Sealed {
+		onward.Link = a.linkTo(to)
+	}
+	return onward
 }
 
 // egressOf is the node where replies to a lease arrive now, as this node sees

@@ -99,7 +99,7 @@ func (a *Agent) freshSPI(index identity.Index) uint32 {
 	for {
 		spi := esp.MakeSPI(index, a.prekeys.next)
 		a.prekeys.next = (a.prekeys.next + 1) % localSPIs
-		if _, pooled := a.prekeys.secrets[spi]; !pooled && !a.slices.usesSPI(spi) {
+		if _, pooled := a.prekeys.secrets[spi]; !pooled && !a.slices.usesSPI(spi) && !a.links.usesSPI(spi) {
 			return spi
 		}
 	}

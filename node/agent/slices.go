@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
@@ -25,6 +26,7 @@ type sliceKey struct {
 type slice struct {
 	key         sliceKey
 	grant       mka.Grant
+	from        identity.NodeID // the node it is for; zero: a client
 	machine     *mka.Agent
 	pair        *dataplane.Pair // nil until the client's Accept
 	older       *dataplane.Pair // superseded by a rekey, still opening
@@ -92,8 +94,10 @@ func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
 // held names every slice with a living machine in this process.
 func (t *sliceTable) held() []protocol.SliceRef {
 	refs := make([]protocol.SliceRef, 0, len(t.byKey))
-	for key := range t.byKey {
-		refs = append(refs, key.ref())
+	for key, s := range t.byKey {
+		if s.from.IsZero() {
+			refs = append(refs, key.ref())
+		}
 	}
 	return refs
 }
@@ -125,6 +129,7 @@ func (a *Agent) takeGrant(m *protocol.Grant) {
 // Why a grant is refused, beside mka's own reasons.
 var (
 	errFull       = errors.New("this agent holds as many slices as it may")
+	errStranger   = errors.New("this agent knows no such node")
 	errSuperseded = errors.New("this agent holds a newer epoch of the slice")
 )
 
@@ -137,6 +142,11 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 		return nil, err
 	}
 	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, since: a.config.Now()}
+	if grant.Mode == protocol.ModeLink {
+		if s.from = identity.NodeID(grant.IdentityHash); a.view.nodeByID(s.from).Index == 0 {
+			return s, errStranger
+		}
+	}
 	if known := a.slices.byKey[s.key]; known != nil {
 		return known, nil // the arbiter asks again after an unknown outcome
 	}
@@ -205,6 +215,7 @@ func (e accepted) apply(a *Agent) {
 		}
 		s.pair.SetWay(e.from, e.path)
 		s.since = now
+		a.endOlderLinks(s)
 		a.dirty = true
 		a.publishIfDirty() // the client may send as soon as it sees the Confirm
 	}
@@ -222,6 +233,38 @@ func (s *slice) answered(now time.Duration) bool {
 
 // newPair turns agreed keys into an SA pair for the engine, and wipes them.
 func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
+	pair, err := a.keyPair(keys)
+	if err != nil {
+		return nil, err
+	}
+	pair.Leases, pair.Agent, pair.Socket = append([]netip.Addr(nil), s.grant.Leases...), true, a.socketOf(s)
+	if s.pair != nil {
+		pair.SetSizes(s.pair.Sizes())
+	}
+	key := s.key
+	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
+	return pair, nil
+}
+
+// socketOf is the way to a slice's other end: a client outside, a node inside.
+func (a *Agent) socketOf(s *slice) link.Socket {
+	if s.from.IsZero() {
+		return a.config.Outer
+	}
+	return a.config.Inside
+}
+
+// endOlderLinks lets earlier SAs with the same node run out.
+func (a *Agent) endOlderLinks(s *slice) {
+	for _, other := range a.slices.byKey {
+		if other != s && !s.from.IsZero() && other.from == s.from && other.dropAt == 0 {
+			other.dropAt = a.config.Now() + RekeyLinger
+		}
+	}
+}
+
+// keyPair makes the SAs of agreed keys, and wipes those.
+func (a *Agent) keyPair(keys mka.Keys) (*dataplane.Pair, error) {
 	defer keys.Wipe()
 	if log := a.config.KeyLog; log != nil {
 		log(keys.SPIIn, keys.In)
@@ -235,16 +278,7 @@ func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair := &dataplane.Pair{
-		In: in, Out: out, Leases: append([]netip.Addr(nil), s.grant.Leases...),
-		Agent: true, Socket: a.config.Outer, Ends: int64(a.config.Now() + KeysEnd),
-	}
-	if s.pair != nil {
-		pair.SetSizes(s.pair.Sizes())
-	}
-	key := s.key
-	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
-	return pair, nil
+	return &dataplane.Pair{In: in, Out: out, Ends: int64(a.config.Now() + KeysEnd)}, nil
 }
 
 // superviseSlices ends what was revoked or never accepted, reports slices
@@ -258,6 +292,8 @@ func (a *Agent) superviseSlices(now time.Duration) {
 		switch {
 		case s.dropAt != 0 && now >= s.dropAt:
 			a.dropSlice(s, "revoked")
+		case !s.from.IsZero() && (a.view.nodeByID(s.from).Index == 0 || !a.sealed()):
+			a.dropSlice(s, "no longer wanted")
 		case s.pair == nil && now-s.since > AcceptWithin:
 			a.dropSlice(s, "no accept from the client")
 		case a.headless(now):
@@ -322,7 +358,7 @@ func (a *Agent) dropSlice(s *slice, reason string) {
 func (a *Agent) reportUsage() {
 	usage := &protocol.Usage{}
 	for _, s := range a.slices.byKey {
-		if s.pair != nil {
+		if s.pair != nil && s.from.IsZero() {
 			n := s.pair.Counters()
 			usage.Slices = append(usage.Slices, protocol.SliceUsage{Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut})
 		}

@@ -131,6 +131,8 @@ func (e received) apply(a *Agent) {
 		a.learn(m.View)
 	case m.Grant != nil:
 		a.takeGrant(m.Grant)
+	case m.Offer != nil:
+		a.takeLink(m.Offer)
 	case m.Revoke != nil:
 		a.takeRevoke(m.Revoke)
 	case m.Standby != nil:

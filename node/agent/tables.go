@@ -33,11 +33,16 @@ func (a *Agent) engineTable() *dataplane.Table {
 		Peers:    make(map[netip.Addr]bool),
 		Nodes:    make(map[netip.Addr]bool),
 		DataPort: a.config.Port,
+		Links:    a.linkTable(),
+		Sealed:   a.sealed(),
 	}
 	for _, p := range a.view.pool {
 		t.Peers[registry.PathTestAddress(p)] = true
 	}
 	for _, s := range a.slices.byKey {
+		if !s.from.IsZero() {
+			continue
+		}
 		for _, p := range s.pairs() {
 			t.In[p.In.SPI()] = p
 		}
@@ -80,8 +85,15 @@ func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 		case s.Agent == a.config.Index && own != nil && own.pair != nil:
 			slice.Pair = own.pair
 		case s.Agent != a.config.Index && a.view.nodes[s.Agent].Inside.IsValid():
-			slice.HandOn = link.Path{Remote: netip.AddrPortFrom(a.view.nodes[s.Agent].Inside, a.config.InsidePort)}
+			to := a.view.nodes[s.Agent]
+			slice.HandOn = link.Path{Remote: a.insideOf(to)}
+			if slice.Sealed = a.sealed(); slice.Sealed {
+				slice.Link = a.linkTo(to)
+			}
 		default:
+			weight = 0
+		}
+		if slice.Sealed && slice.Link == nil {
 			weight = 0
 		}
 		if a.view.silent[key] || a.probes.silent(s.Agent) {
@@ -93,6 +105,30 @@ func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 		preferOwn(route)
 	}
 	return route
+}
+
+// insideOf is where a node takes what is handed on.
+func (a *Agent) insideOf(n protocol.NodeRow) netip.AddrPort {
+	return netip.AddrPortFrom(n.Inside, a.config.InsidePort)
+}
+
+// linkTable is every SA with another node, whichever end this one has.
+func (a *Agent) linkTable() map[uint32]*dataplane.Pair {
+	t := make(map[uint32]*dataplane.Pair)
+	for _, l := range a.links.all() {
+		for _, p := range l.pairs() {
+			t[p.In.SPI()] = p
+		}
+	}
+	for _, s := range a.slices.byKey {
+		if s.from.IsZero() {
+			continue
+		}
+		for _, p := range s.pairs() {
+			t[p.In.SPI()] = p
+		}
+	}
+	return t
 }
 
 // preferOwn keeps a calm session's runs here while this node has a slice of it.

@@ -147,7 +147,7 @@ func (a *Agent) keepOnly(named []protocol.SliceRef) {
 		keep[keyOf(r)] = true
 	}
 	for key, s := range a.slices.byKey {
-		if !keep[key] {
+		if !keep[key] && s.from.IsZero() {
 			a.dropSlice(s, "superseded")
 		}
 	}

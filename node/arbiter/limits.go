@@ -35,6 +35,9 @@ const (
 	// MeasuresEvery is how often an egress is told at most what the paths of a
 	// session differ by.
 	MeasuresEvery = 250 * time.Millisecond
+	// LinkPause is the least time between two SAs of the same two nodes, for each
+	// costs a prekey.
+	LinkPause = time.Second
 	// LeaveLinger is how long a leaver that holds nothing any more still opens
 	// and seals what is on its way: longer than Linger.
 	LeaveLinger = 6 * time.Second

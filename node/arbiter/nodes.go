@@ -27,6 +27,7 @@ type nodeStream struct {
 	usage   map[sliceKey]protocol.SliceUsage
 	sent    *nodeView // what the node knows
 	silent  map[identity.NodeID]bool
+	linked  map[identity.NodeID]time.Duration // peers it was given an SA with, and when
 }
 
 func (n *nodeStream) say(m *protocol.Node) {
@@ -241,6 +242,8 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.flagged(n.node, m.Violation)
 	case m.Drain != nil:
 		a.step(session.Drain{Node: n.node, On: m.Drain.On})
+	case m.Link != nil:
+		a.link(n, m.Link)
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	}

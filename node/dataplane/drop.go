@@ -36,6 +36,7 @@ const (
 	DropPart
 	DropIncomplete
 	DropQueue
+	DropClear
 	reasonCount
 )
 
@@ -45,7 +46,7 @@ func (r Reason) String() string {
 		"pass", "short", "malformed", "offload", "too-big", "no-route", "no-slice", "no-path",
 		"exhausted", "loop", "source", "destination", "foreign", "unknown-spi", "early",
 		"replay", "auth", "padding", "next-header", "peer", "hops", "type", "send",
-		"write-tun", "stalled", "ecn", "part", "incomplete", "queue",
+		"write-tun", "stalled", "ecn", "part", "incomplete", "queue", "clear",
 	}
 	if r >= reasonCount {
 		return "unknown"

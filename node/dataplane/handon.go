@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"encoding/binary"
+
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -75,16 +77,22 @@ func (w *handOn) train(b []byte, segment int) {
 	w.merge.flush()
 }
 
-// datagram sorts by the marker's type.
+// datagram sorts: ESP of other nodes, then by the marker's type.
 func (w *handOn) datagram(d []byte) Reason {
+	if len(d) >= 4 && binary.BigEndian.Uint32(d) != 0 {
+		return w.sealed(d)
+	}
 	m, ok := ParseMarker(d)
 	if !ok {
 		return DropMalformed
 	}
 	switch m.Type {
 	case MarkerHandOn:
+		if w.table.Sealed {
+			return DropClear
+		}
 		return w.admit(m, d[MarkerLen:])
-	case MarkerProbe, MarkerProbeReply, MarkerPathTest, MarkerVerdict:
+	case MarkerAccept, MarkerConfirm, MarkerProbe, MarkerProbeReply, MarkerPathTest, MarkerVerdict:
 		if w.engine.config.Marked == nil {
 			return DropType
 		}
@@ -239,23 +247,29 @@ type onward struct {
 	segment int
 	short   bool
 	tos     uint8
+	now     int64
+	lengths [link.MaxSegments]uint16 // of what is sealed in each
 }
 
 // add takes one packet, after sending what it cannot travel with.
-func (o *onward) add(to *Onward, packet []byte, tos uint8) {
-	size := MarkerLen + len(packet)
+func (o *onward) add(to *Onward, packet []byte, tos uint8, now int64) {
+	size, at := MarkerLen+len(packet), 0
+	if to.Sealed {
+		size, at = sealedOn(len(packet)), esp.PayloadOffset
+	}
 	if o.count > 0 && (to != o.to || tos != o.tos || o.short || size > o.segment ||
 		o.count == link.MaxSegments || o.used+size > link.MaxTrain) {
 		o.flush()
 	}
 	if o.slab == nil {
-		o.slab = make([]byte, MarkerLen+link.MaxTrain+tun.MaxPacket)
+		o.slab = make([]byte, link.MaxTrain+tun.MaxPacket+MarkerLen+esp.MaxOverhead)
 	}
 	if o.count == 0 {
-		o.to, o.tos, o.segment = to, tos, size
+		o.to, o.tos, o.segment, o.now = to, tos, size, now
 	}
-	Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Encode(o.slab[o.used:])
-	copy(o.slab[o.used+MarkerLen:], packet)
+	room := o.slab[o.used+at:]
+	Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Encode(room)
+	o.lengths[o.count] = uint16(MarkerLen + copy(room[MarkerLen:], packet))
 	o.used += size
 	o.count++
 	o.short = size < o.segment
@@ -266,12 +280,24 @@ func (o *onward) flush() {
 	if o.count == 0 {
 		return
 	}
-	along := o.to.Path
-	along.TOS = o.tos
-	if err := o.to.Socket.Send(o.slab[:o.used], o.segment, along); err != nil {
-		o.ledger.fail(DropSend, o.count)
+	if reason := o.send(); reason != Pass {
+		o.ledger.fail(reason, o.count)
 	} else {
 		o.ledger.deliver(PortInside, o.count)
 	}
 	o.used, o.count, o.to = 0, 0, nil
+}
+
+func (o *onward) send() Reason {
+	if o.to.Sealed {
+		if reason := o.seal(); reason != Pass {
+			return reason
+		}
+	}
+	along := o.to.Path
+	along.TOS = o.tos
+	if err := o.to.Socket.Send(o.slab[:o.used], o.segment, along); err != nil {
+		return DropSend
+	}
+	return Pass
 }

@@ -68,9 +68,10 @@ func TestHandOnReasons(t *testing.T) {
 		{DropSource, mark(1, esp.MakeSPI(3, 1), good)},
 		{DropLoop, mark(1, own, loop)},
 		{DropShort, mark(1, own, good[:8])},
-		{DropMalformed, good},
-		{DropType, Marker{Type: MarkerAccept, SPI: own}.Append(nil, nil)},
-		{DropType, Marker{Type: MarkerProbe}.Append(nil, nil)}, // nobody listens
+		{DropUnknownSPI, good}, // ESP under no SA with a node, for all that is known
+		{DropMalformed, good[:3]},
+		{DropType, Marker{Type: MarkerAccept, SPI: own}.Append(nil, nil)}, // nobody listens
+		{DropType, Marker{Type: MarkerProbe}.Append(nil, nil)},            // nobody listens
 	}
 	e := testEngine(t, Config{})
 	e.Publish(nodeTable(p))

@@ -237,7 +237,7 @@ func (w *inbound) admit(payload []byte, next byte, tos uint8) Reason {
 	w.bytes += in.total
 	if to := w.pair.Onward(in.v6); to != nil {
 		w.merge.flush()
-		w.onward.add(to, payload[:in.total], in.tos)
+		w.onward.add(to, payload[:in.total], in.tos, w.now)
 		return Pass
 	}
 	w.onward.flush()

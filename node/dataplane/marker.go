@@ -3,6 +3,8 @@ package dataplane
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 )
 
 // MarkerLen is the length of the header of every datagram on the data port
@@ -10,12 +12,16 @@ import (
 const MarkerLen = 12
 
 // HandOnOverhead is what handing on over a network of that address's family
-// adds to a packet.
-func HandOnOverhead(a netip.Addr) int {
+// adds to a packet, at most.
+func HandOnOverhead(a netip.Addr, sealed bool) int {
+	n := MarkerLen + udpHeaderLen + ipv6HeaderLen
 	if a.Is4() {
-		return MarkerLen + udpHeaderLen + ipv4HeaderLen
+		n = MarkerLen + udpHeaderLen + ipv4HeaderLen
 	}
-	return MarkerLen + udpHeaderLen + ipv6HeaderLen
+	if sealed {
+		n += esp.MaxOverhead
+	}
+	return n
 }
 
 // MarkerType says what follows a Marker.

@@ -47,12 +47,26 @@ func TestOneAgentBehindAGateway(t *testing.T) {
 
 // TestTwoAgentsWithHandOn: node 2 is egress and agent, node 3 agent. Upwards
 // node 3 hands on to the egress, downwards the egress hands on to node 3.
-func TestTwoAgentsWithHandOn(t *testing.T) {
+func TestTwoAgentsWithHandOn(t *testing.T) { carryByTwoAgents(t, newWorld(t, 3, 2, 3)) }
+
+// TestTwoAgentsWithSealedHandOn is the same with an SA between the two; neither takes
+// anything from the other in clear.
+func TestTwoAgentsWithSealedHandOn(t *testing.T) {
 	w := newWorld(t, 3, 2, 3)
-	w.nodes[2].table.Routes[lease()] = w.route([]int{2, 3}, 2)
-	w.pairs[3][1].SetOnward(false, &Onward{
-		SPI: spiOf(3, 7), Path: to(at(inside(2))), Socket: w.nodes[3].inside,
-	})
+	w.link(2, 3)
+	carryByTwoAgents(t, w)
+}
+
+func carryByTwoAgents(t *testing.T, w *world) {
+	t.Helper()
+	route := w.route([]int{2, 3}, 2)
+	onward := &Onward{SPI: spiOf(3, 7), Path: to(at(inside(2))), Socket: w.nodes[3].inside}
+	if sealed := w.nodes[2].table.Sealed; sealed {
+		route.Slices[1].Sealed, route.Slices[1].Link = sealed, w.nodes[2].table.Links[spiOf(2, 900)]
+		onward.Sealed, onward.Link = sealed, w.nodes[3].table.Links[spiOf(3, 900)]
+	}
+	w.nodes[2].table.Routes[lease()] = route
+	w.pairs[3][1].SetOnward(false, onward)
 	w.start()
 	up, down := upstream(), downstream()
 	up.inject(t, w.client.device)

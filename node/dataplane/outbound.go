@@ -136,7 +136,7 @@ func (o *outbound) sendOn(route *Route, i int, now int64) Reason {
 	}
 	s := &route.Slices[i]
 	if s.Pair == nil {
-		return o.handOnRun(s)
+		return o.handOnRun(s, now)
 	}
 	return o.sealRun(s.Pair, now)
 }
@@ -247,13 +247,16 @@ func (o *outbound) sealInto(p *Pair, counter uint64, n int) []byte {
 	return o.slab[:used]
 }
 
-// handOnRun sends what is left of the run in clear to the agent of a slice,
-// over the inside network.
-func (o *outbound) handOnRun(s *RouteSlice) Reason {
+// handOnRun sends what is left of the run to the agent of a slice over the inside
+// network, in clear unless policy has it sealed.
+func (o *outbound) handOnRun(s *RouteSlice, now int64) Reason {
 	r := &o.run
 	socket := o.engine.inside(o.number)
 	if socket == nil || !s.HandOn.Remote.IsValid() {
 		return DropNoPath
+	}
+	if s.Sealed {
+		return o.sealOnRun(s, socket, now)
 	}
 	marker := Marker{Type: MarkerHandOn, Hops: 1, SPI: s.SPI}
 	along := s.HandOn

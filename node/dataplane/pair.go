@@ -54,6 +54,9 @@ type Onward struct {
 	SPI    uint32
 	Path   link.Path
 	Socket link.Socket
+	// Sealed hands on under Link, the SA pair with that node; nil: there is none yet.
+	Sealed bool
+	Link   *Pair
 }
 
 // flow counts one direction of a pair.

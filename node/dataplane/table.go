@@ -21,6 +21,10 @@ type Table struct {
 	// Granted is the pairs of this agent by the SPI of their grant: an egress
 	// hands on by that, for it does not hear of rekeys.
 	Granted map[uint32]*Pair
+	// Links is the SA pairs with other nodes by the SPI of packets that arrive; their
+	// Control is set. Sealed refuses what is handed on otherwise.
+	Links  map[uint32]*Pair
+	Sealed bool
 	// Routes is, on a node, the way to each client by its leases.
 	Routes map[netip.Addr]*Route
 	// Default carries what no route does: on a client, everything.
@@ -54,6 +58,9 @@ type Route struct {
 type RouteSlice struct {
 	Pair   *Pair
 	HandOn link.Path
+	// Sealed hands on under Link, the SA pair with that agent; nil: there is none yet.
+	Sealed bool
+	Link   *Pair
 	// SPI is that of the slice's grant: it names the slice in packets handed
 	// on, downwards and upwards, whatever rekeys came since.
 	SPI uint32

@@ -163,6 +163,16 @@ func (w *world) slice(ix, n int, port uint16) {
 	w.pairs[ix] = [2]*Pair{c, a}
 }
 
+// link gives two nodes an SA pair, and both refuse what comes in clear.
+func (w *world) link(a, b int) {
+	there, thereIn := sas(w.t, spiOf(b, 900), 90)
+	back, backIn := sas(w.t, spiOf(a, 900), 91)
+	for ix, pair := range map[int]*Pair{a: {In: backIn, Out: there}, b: {In: thereIn, Out: back}} {
+		t := w.nodes[ix].table
+		t.Sealed, t.Links = true, map[uint32]*Pair{pair.In.SPI(): pair}
+	}
+}
+
 // route is the slices as seen by the client (0) or by an egress.
 func (w *world) route(agents []int, egress int) *Route {
 	r := &Route{Set: &slicing.Set{}, Spread: NewSpread(1)}

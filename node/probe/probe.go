@@ -19,6 +19,8 @@ const (
 	KindConfirm    = 5
 	KindVerdict    = 6
 	KindPush       = 7
+	// KindUsed is the first word under keys that a rekey of two nodes gave.
+	KindUsed = 10
 	// KindPadded and KindPaddedReply measure the path's MTU, see Padded.
 	KindPadded      = 8
 	KindPaddedReply = 9

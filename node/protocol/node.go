@@ -23,15 +23,17 @@ type Node struct {
 	Usage     *Usage     `json:"usage,omitempty"`     // N→L, bytes moved per session
 	Leave     *Leave     `json:"leave,omitempty"`     // N→L, the node wants to leave
 	Drain     *Drain     `json:"drain,omitempty"`     // N→L, the node wants no work, or work again
+	Link      *Link      `json:"link,omitempty"`      // N→L, the node wants an SA with another
 
-	Redirect *Redirect `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
-	Fence    *Fence    `json:"fence,omitempty"`    // L→N, first
-	View     *View     `json:"view,omitempty"`     // L→N, full once, then changes
-	Grant    *Grant    `json:"grant,omitempty"`    // L→N, a slice for this agent
-	Revoke   *Revoke   `json:"revoke,omitempty"`   // L→N, free a slice
-	Standby  *Standby  `json:"standby,omitempty"`  // L→N, keep a copy of the log
-	Alive    *Alive    `json:"alive,omitempty"`    // L→N, word from the arbiter
-	Left     *Leave    `json:"left,omitempty"`     // L→N, the node is no longer a member
+	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
+	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
+	View     *View      `json:"view,omitempty"`     // L→N, full once, then changes
+	Grant    *Grant     `json:"grant,omitempty"`    // L→N, a slice for this agent
+	Offer    *LinkOffer `json:"offer,omitempty"`    // L→N, answer to Link; the other gets a Grant
+	Revoke   *Revoke    `json:"revoke,omitempty"`   // L→N, free a slice
+	Standby  *Standby   `json:"standby,omitempty"`  // L→N, keep a copy of the log
+	Alive    *Alive     `json:"alive,omitempty"`    // L→N, word from the arbiter
+	Left     *Leave     `json:"left,omitempty"`     // L→N, the node is no longer a member
 }
 
 // NodeHello opens a stream.
@@ -150,6 +152,7 @@ type NodeRow struct {
 	Is      registry.Roles     `json:"is"`
 	Voter   bool               `json:"voter"`
 	Up      bool               `json:"up"` // its stream is open
+	Boot    identity.BootID    `json:"boot,omitzero"`
 	Removed bool               `json:"removed,omitempty"`
 }
 
@@ -197,6 +200,24 @@ type RouteSlice struct {
 type Grant struct {
 	Grant []byte `json:"grant"` // mka.SignedGrant
 	Share []byte `json:"share"` // r_A
+}
+
+// ModeLink is the mode of a grant that is for a node, not for a client: the slice is
+// the SA pair under which the two hand on.
+const ModeLink = "hand-on"
+
+// Link asks for an SA pair with another node, in the client's place of MKA/1.
+type Link struct {
+	Peer  identity.NodeID `json:"peer"`
+	Hello []byte          `json:"hello"` // mka.Hello
+}
+
+// LinkOffer is what the asking node needs for its Accept.
+type LinkOffer struct {
+	Peer   identity.NodeID `json:"peer"`
+	Grant  []byte          `json:"grant"`  // mka.SignedGrant
+	Prekey []byte          `json:"prekey"` // mka.SignedPrekey
+	Share  []byte          `json:"share"`  // r_A
 }
 
 // Revoke takes a slice back: after Linger seconds of receive-only.

@@ -96,6 +96,15 @@ func (h *host) takePrekey() uint32 {
 	return spi
 }
 
+// TakePrekey gives an SPI of a node's pool away for something that is no slice.
+func (a *Arbitrator) TakePrekey(node identity.NodeID) (spi uint32, ok bool) {
+	h := a.hosts[node]
+	if h == nil || !h.up || len(h.prekeys) == 0 {
+		return 0, false
+	}
+	return h.takePrekey(), true
+}
+
 func (h *host) reserve(now time.Duration, session registry.SessionID, bits uint64) {
 	h.reserved = slices.DeleteFunc(h.reserved, func(r reservation) bool { return r.until <= now })
 	if len(h.reserved) >= MaxReserved {

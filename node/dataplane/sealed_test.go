@@ -1,0 +1,156 @@
+package dataplane
+
+import (
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+)
+
+// linkTo gives a table an SA with node 3, and returns node 3's half.
+func linkTo(t testing.TB, table *Table) (far *esp.Outbound, near *Pair) {
+	t.Helper()
+	var pairs [2]*Pair
+	for i := range pairs {
+		key, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), byte(40+i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, errOut := esp.NewOutbound(esp.MakeSPI(2, 900), key, esp.DefaultLimits(), nil)
+		in, errIn := esp.NewInbound(esp.MakeSPI(2, 900), key, esp.DefaultLimits())
+		if errOut != nil || errIn != nil {
+			t.Fatal(errOut, errIn)
+		}
+		pairs[i] = &Pair{In: in, Out: out}
+	}
+	near = &Pair{In: pairs[0].In, Out: pairs[1].Out}
+	table.Sealed, table.Links = true, map[uint32]*Pair{near.In.SPI(): near}
+	return pairs[0].Out, near
+}
+
+func sealedFrame(t testing.TB, out *esp.Outbound, next byte, payload []byte) []byte {
+	t.Helper()
+	counter, err := out.Reserve(1, len(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, esp.SealedLen(len(payload)))
+	copy(frame[esp.PayloadOffset:], payload)
+	return out.Seal(frame, len(payload), next, counter)
+}
+
+// TestSealedHandOnReasons: what is sealed is admitted as strictly as what is not, and
+// where sealing is asked for nothing else counts.
+func TestSealedHandOnReasons(t *testing.T) {
+	p, s, _ := testPair(t)
+	e := testEngine(t, Config{})
+	table := nodeTable(p)
+	far, near := linkTo(t, table)
+	var said []byte
+	near.Control = func(b []byte) { said = append(said, b...) }
+	e.Publish(table)
+	w := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+	packet := NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(1000)).Bytes()
+	marked := func(hops uint8, spi uint32) []byte {
+		return Marker{Type: MarkerHandOn, Hops: hops, SPI: spi}.Append(nil, packet)
+	}
+	own := esp.MakeSPI(2, 1)
+	good := sealedFrame(t, far, nextHandOn, marked(1, own))
+	again := append([]byte(nil), good...)
+	forged := sealedFrame(t, far, nextHandOn, marked(1, own))
+	forged[60] ^= 1
+	receive(t, w, s, good, len(good), "10.0.0.3:6486")
+	receive(t, w, s, sealedFrame(t, far, nextDummy, []byte("rekey")), 1500, "10.0.0.3:6486")
+	if got := w.ledger.stats(); got.Delivered[PortOuter] != 1 || got.Balance() != 0 || string(said) != "rekey" || near.LastHeard() == 0 {
+		t.Fatalf("good: %+v, said %q", got, said)
+	}
+	for _, c := range []struct {
+		want Reason
+		d    []byte
+	}{
+		{DropClear, marked(1, own)},
+		{DropReplay, again},
+		{DropAuth, forged},
+		{DropShort, good[:8]},
+		{DropUnknownSPI, append([]byte{0, 0x30, 0, 1}, good[4:]...)},
+		{DropNextHeader, sealedFrame(t, far, nextIPv4, packet)},
+		{DropNextHeader, sealedFrame(t, far, nextHandOn, packet)},
+		{DropNextHeader, sealedFrame(t, far, nextHandOn, Marker{Type: MarkerVerdict, Hops: 1}.Append(nil, packet))},
+		{DropHops, sealedFrame(t, far, nextHandOn, marked(2, own))},
+		{DropUnknownSPI, sealedFrame(t, far, nextHandOn, marked(1, own+1))},
+		{DropSource, sealedFrame(t, far, nextHandOn, marked(1, esp.MakeSPI(3, 1)))},
+	} {
+		before := w.ledger.stats().Dropped[c.want]
+		receive(t, w, s, c.d, len(c.d), "10.0.0.3:6486")
+		if got := w.ledger.stats(); got.Dropped[c.want] != before+1 || got.Balance() != 0 {
+			t.Errorf("%v: %+v", c.want, got)
+		}
+	}
+	near.Ends = 1
+	receive(t, w, s, sealedFrame(t, far, nextHandOn, marked(1, own)), 1500, "10.0.0.3:6486")
+	if got := w.ledger.stats(); got.Dropped[DropExhausted] != 1 {
+		t.Errorf("keys whose time is over: %+v", got)
+	}
+}
+
+// TestNothingIsHandedOnInClear: without an SA, or with one that is over, packets that
+// should be sealed are dropped.
+func TestNothingIsHandedOnInClear(t *testing.T) {
+	o, h, load := handOnRig(t, true)
+	slice := &o.engine.table.Load().Default.Slices[0]
+	for want, pair := range map[Reason]*Pair{DropNoPath: nil, DropExhausted: {Ends: 1}} {
+		slice.Link = pair
+		o.carry(h, load())
+		if got := o.ledger.stats(); got.Dropped[want] == 0 || got.Delivered[PortInside] != 0 || got.Balance() != 0 {
+			t.Errorf("down, %v: %+v", want, got)
+		}
+		up := onward{ledger: new(ledger)}
+		up.ledger.take(PortOuter, 1)
+		up.ledger.decide(1)
+		up.add(&Onward{Sealed: true, Link: pair, Socket: nowhere{}}, Pattern(500), 0, 2)
+		up.flush()
+		if got := up.ledger.stats(); got.Dropped[want] != 1 || got.Balance() != 0 {
+			t.Errorf("up, %v: %+v", want, got)
+		}
+	}
+}
+
+// handOnRig is a TUN worker whose only slice is another node's.
+func handOnRig(t testing.TB, sealed bool) (*outbound, tun.VnetHeader, func() []byte) {
+	o, h, load := outRig(t)
+	table := *o.engine.table.Load()
+	route := *table.Default
+	route.Slices = []RouteSlice{{SPI: esp.MakeSPI(3, 1), HandOn: link.Path{Remote: addrPort("10.0.0.3:6486")}, Sealed: sealed}}
+	_, route.Slices[0].Link = linkTo(t, &table)
+	table.Default = &route
+	o.engine.config.Inside = []link.Socket{nowhere{}}
+	o.engine.Publish(&table)
+	return o, h, load
+}
+
+func TestHandOnDoesNotAllocate(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		o, h, load := handOnRig(t, sealed)
+		if n := testing.AllocsPerRun(20, func() { o.carry(h, load()) }); n != 0 {
+			t.Errorf("sealed %t: %v allocations for a run", sealed, n)
+		}
+		if got := o.ledger.stats(); got.Delivered[PortInside] == 0 {
+			t.Errorf("sealed %t: %+v", sealed, got)
+		}
+	}
+}
+
+// BenchmarkHandOn64K is what sealing costs an egress for a run that it hands on.
+func BenchmarkHandOn64K(b *testing.B) {
+	for name, sealed := range map[string]bool{"clear": false, "sealed": true} {
+		b.Run(name, func(b *testing.B) {
+			o, h, load := handOnRig(b, sealed)
+			b.SetBytes(64000)
+			b.ReportAllocs()
+			for b.Loop() {
+				o.carry(h, load())
+			}
+		})
+	}
+}
