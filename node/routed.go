@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/node/host"
-	"github.com/meshcrypt/meshcrypt/node/order"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -27,7 +26,7 @@ func openRouted(config ConnectConfig) (userSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &routed{config: config, tun: order.Wrap(device)}, nil
+	return &routed{config: config, tun: device}, nil
 }
 
 func (r *routed) device() tun.Device { return r.tun }

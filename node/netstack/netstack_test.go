@@ -319,9 +319,44 @@ func FuzzWrite(f *testing.F) {
 	f.Add([]byte{0x45, 0, 0, 28, 0, 0, 0x20, 0, 64, 17, 0, 0, 10, 20, 0, 1, 10, 77, 0, 1, 0x30, 0x39, 0, 53, 0, 8, 0, 0})
 	f.Add(append([]byte{0x60, 0, 0, 0, 0, 8, 58, 64}, make([]byte, 40)...))
 	f.Add([]byte{0x4f})
+	seed(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if err := s.Queues()[0].Write([][]byte{b}); err != nil {
 			t.Fatal(err)
 		}
 	})
+}
+
+// seed adds what another stack sends to that one: a SYN and a datagram of each
+// family, whole, cut short, and with a checksum that is wrong.
+func seed(f *testing.F) {
+	other, err := New(1, testMTU)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer other.Close()
+	all := []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/64")}
+	if err := other.Configure(leaseB[:], all); err != nil {
+		f.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(f.Context())
+	var dials sync.WaitGroup
+	for _, to := range leaseA {
+		dials.Go(func() { other.DialTCP(ctx, netip.AddrPortFrom(to, 80)) })
+		if c, err := other.DialUDP(netip.AddrPortFrom(to, 9)); err == nil {
+			c.Write([]byte("hello"))
+		}
+	}
+	for range 2 * len(leaseA) {
+		b := make([]byte, tun.HeaderLen+tun.MaxPacket)
+		n, err := other.Queues()[0].Read(b)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b[:n])
+		f.Add(b[:n-1])
+		f.Add(append(make([]byte, tun.HeaderLen), b[tun.HeaderLen:n]...)) // its checksum is still to be made
+	}
+	cancel()
+	dials.Wait()
 }
