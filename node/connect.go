@@ -33,6 +33,7 @@ type ConnectConfig struct {
 	Bandwidth uint64                                     // bit/s wanted; 0 leaves it to the mesh
 	Mode      string                                     // slicing mode wanted; empty leaves it to the mesh
 	Shares    string                                     // what slices are to be weighted by; empty: by capacity
+	Peer      string                                     // node to reach itself; empty: none
 	SprayUDP  bool                                       // one flow of UDP may take several slices
 	Suites    []esp.Suite                                // ciphers offered, best first; none: what suits this host
 	TUN       string
@@ -121,7 +122,7 @@ func (c *connection) newClient() (*client.Client, error) {
 	return client.New(client.Config{
 		Suites:  suites,
 		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
-		Shares: registry.Shares(c.config.Shares), SprayUDP: c.config.SprayUDP,
+		Shares: registry.Shares(c.config.Shares), SprayUDP: c.config.SprayUDP, Peer: c.config.Peer,
 		Engine: c.engine, Host: c.user, Network: c, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
 		Mark: c.user.mark(), Ready: c.config.Ready,
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/client"
@@ -42,6 +43,10 @@ the others, and moves to the next when one falls silent.
   pin      a slice for each flow, for as long as that slice is there
 UDP, IPsec, GRE and fragments stay on one slice in every mode.
 
+--peer names one node, and the tunnel ends on that host itself: all its slices are
+there, and it leads to no other. Without it, packets for the host of an agent take
+that agent's slice. Either way they are in clear on no network.
+
 A killed client leaves blackhole routes behind, so that nothing meant for the
 tunnel leaves in clear. connect takes them over; disconnect removes them.`
 
@@ -49,6 +54,7 @@ const connectExample = `  sudo meshcrypt connect --profile ann.toml
   sudo meshcrypt connect --profile ann.toml --password-file secret --bandwidth 2gbit
   sudo meshcrypt connect --profile ann.toml --cert ann.crt --key ann.key
   sudo meshcrypt connect 203.0.113.7#n5s3... --user ann
+  sudo meshcrypt connect --profile ann.toml --peer files
   meshcrypt connect --profile ann.toml --proxy 127.0.0.1:1080    # no root`
 
 // connectFlags are how somebody connects.
@@ -59,6 +65,7 @@ type connectFlags struct {
 	sprayUDP                bool
 	suites                  []string
 	tun, runDir, logLevel   string
+	peer                    string
 	proxy                   proxyFlags
 }
 
@@ -86,6 +93,7 @@ func (f *connectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.shares, "slice-shares", "capacity", "how much each slice gets: capacity, or equal for 1/N each")
 	flags.BoolVar(&f.sprayUDP, "spray-udp", false, "spread one flow of UDP over several slices too, out of order; never QUIC and IPsec")
 	flags.StringSliceVar(&f.suites, "suite", nil, "ciphers offered, best first: "+suiteNames()+" (default: all, in the order that suits this CPU)")
+	flags.StringVar(&f.peer, "peer", "", "node to reach itself: the tunnel ends on it, and leads nowhere else")
 	flags.StringVar(&f.tun, "tun", "mesh0", "name of the TUN interface")
 	runDirFlag(flags, &f.runDir)
 	logFlag(flags, &f.logLevel)
@@ -140,6 +148,10 @@ func (s secretSource) password(user string) func() ([]byte, error) {
 
 func (f connectFlags) config(ctx context.Context, args []string) (config node.ConnectConfig, err error) {
 	config.Mode, config.SprayUDP, config.TUN, config.RunDir = f.mode, f.sprayUDP, f.tun, f.runDir
+	odd := func(r rune) bool { return r < ' ' || r > '~' }
+	if config.Peer = f.peer; len(f.peer) > mka.MaxPeer || strings.ContainsFunc(f.peer, odd) {
+		return config, usage("meshcrypt members", "--peer %q is no node's name", f.peer)
+	}
 	if f.mode != "" && !slices.Contains(node.SliceModes(), f.mode) {
 		return config, usage("--slice-mode auto", "--slice-mode %q is none of %s", f.mode, strings.Join(node.SliceModes(), ", "))
 	}

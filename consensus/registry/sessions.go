@@ -82,7 +82,20 @@ func (c *OpenSession) check(s *State) *Error {
 	case !ses.Shares.valid():
 		return ErrInvalid.with("shares %q", ses.Shares)
 	}
+	for _, sl := range c.Slices {
+		if err := ses.peered(sl); err != nil {
+			return err
+		}
+	}
 	return checkSessionKey(ses.Key, ses.Hello)
+}
+
+// peered refuses a slice beside the node that the client named.
+func (ses *Session) peered(sl Slice) *Error {
+	if !ses.Peer.IsZero() && sl.Agent != ses.Peer {
+		return ErrInvalid.with("slice on node %s, the peer is %s", sl.Agent.Short(), ses.Peer.Short())
+	}
+	return nil
 }
 
 func checkSessionKey(key identity.PublicKey, hello []byte) *Error {
@@ -102,11 +115,15 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 		used := *ses.Certificate
 		ses.Certificate = &used
 	}
+	kind := s.Cluster.Egress
+	if !ses.Peer.IsZero() {
+		kind = EgressLocal
+	}
 	return &Session{
-		Certificate: ses.Certificate,
-		ID:          ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
+		Certificate: ses.Certificate, Peer: ses.Peer,
+		ID: ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
 		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
-		Leases: leases, Egress: p.Egress, Second: p.Second, EgressKind: s.Cluster.Egress,
+		Leases: leases, Egress: p.Egress, Second: p.Second, EgressKind: kind,
 		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Shares: ses.Shares, SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
 		State: SessionActive, Opened: s.Tick,
 	}

@@ -81,6 +81,7 @@ func TestOpenSessionRefusals(t *testing.T) {
 		"no boot":         {ErrInvalid, func(c *OpenSession) { c.Slices = c.Slices[:1]; c.Slices[0].Boot = identity.BootID{} }},
 		"epoch":           {ErrStale, func(c *OpenSession) { c.Slices[0].Epoch = 2 }},
 		"drained agent":   {ErrStale, func(c *OpenSession) { c.Slices[0] = f.slice(0, 2) }},
+		"beside its peer": {ErrInvalid, func(c *OpenSession) { c.Session.Peer = node(0) }},
 		"unknown agent":   {ErrNotFound, func(c *OpenSession) { c.Slices[0].Agent = node(55) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -270,4 +271,26 @@ func TestClientLimits(t *testing.T) { // I10
 	f.deny(ErrInvalid, put(Client{Name: "x", Prefixes: make([]netip.Prefix, MaxPrefixes+1)}))
 	f.deny(ErrNotFound, Command{PutClient: &PutClient{Client: Client{Name: "x"}, Replace: true}})
 	f.deny(ErrNotFound, Command{RevokeClient: &RevokeClient{Name: "x"}})
+}
+
+// TestSessionWithPeer: every slice of it is on the node that its client named,
+// now and later.
+func TestSessionWithPeer(t *testing.T) {
+	f := newFixture(t)
+	f.join(1)
+	f.client("alice")
+	c := f.opening(1, "alice", f.slice(0, 1))
+	c.Session.Peer = node(1)
+	f.must(Command{OpenSession: c})
+	ses := f.s.Sessions[session(1)]
+	if ses.Peer != node(1) || ses.EgressKind != EgressLocal {
+		t.Fatalf("session %+v", ses)
+	}
+	next := func(agent int) Command {
+		sl := f.slice(1, agent)
+		sl.Epoch = 1
+		return Command{GrantSlice: &GrantSlice{Session: ses.ID, Slice: sl}}
+	}
+	f.refuse(ErrInvalid, next(0))
+	f.must(next(1))
 }

@@ -120,6 +120,9 @@ func (c *GrantSlice) apply(s *State, at entry) (Result, *Error) {
 	if err := c.checkEpoch(s, ses, i); err != nil {
 		return Result{}, err
 	}
+	if err := ses.peered(c.Slice); err != nil {
+		return Result{}, err
+	}
 	if err := s.checkGrant(c.Slice); err != nil {
 		return Result{}, err
 	}

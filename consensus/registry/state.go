@@ -297,18 +297,21 @@ type Session struct {
 	Egress      identity.NodeID `json:"egress"`
 	Second      identity.NodeID `json:"second"`
 	EgressKind  EgressKind      `json:"egress_kind"`
-	Mode        Mode            `json:"mode"`
-	Shares      Shares          `json:"shares,omitempty"`    // empty: by capacity
-	SprayUDP    bool            `json:"spray_udp,omitempty"` // one flow of UDP may take several slices
-	Bandwidth   uint64          `json:"bandwidth"`           // bit/s
-	Policy      uint64          `json:"policy"`              // version it was admitted under
-	Slices      []Slice         `json:"slices"`              // current epoch of each, by Number
-	Retiring    []Slice         `json:"retiring"`            // older epochs that still open packets
-	State       SessionState    `json:"state"`
-	Reason      string          `json:"reason"`
-	Opened      Tick            `json:"opened"`
-	Ended       Tick            `json:"ended"`
-	Bytes       uint64          `json:"bytes"` // both ways, as last reported
+	// Peer is the node that the client named as its other end: all slices are on
+	// it. Zero: none.
+	Peer      identity.NodeID `json:"peer,omitzero"`
+	Mode      Mode            `json:"mode"`
+	Shares    Shares          `json:"shares,omitempty"`    // empty: by capacity
+	SprayUDP  bool            `json:"spray_udp,omitempty"` // one flow of UDP may take several slices
+	Bandwidth uint64          `json:"bandwidth"`           // bit/s
+	Policy    uint64          `json:"policy"`              // version it was admitted under
+	Slices    []Slice         `json:"slices"`              // current epoch of each, by Number
+	Retiring  []Slice         `json:"retiring"`            // older epochs that still open packets
+	State     SessionState    `json:"state"`
+	Reason    string          `json:"reason"`
+	Opened    Tick            `json:"opened"`
+	Ended     Tick            `json:"ended"`
+	Bytes     uint64          `json:"bytes"` // both ways, as last reported
 }
 
 // SliceState is where one epoch of a slice stands.

@@ -28,17 +28,18 @@ type slice struct {
 	grant       mka.Grant
 	from        identity.NodeID // the node it is for; zero: a client
 	machine     *mka.Agent
-	pair        *dataplane.Pair // nil until the client's Accept
-	older       *dataplane.Pair // superseded by a rekey, still opening
-	next        *dataplane.Pair // keyed by a rekey, not yet proven by the client
-	up          bool            // first valid ESP seen and reported
-	since       time.Duration   // granted, or the birth of the present keys
-	dropAt      time.Duration   // 0, or when a revoked slice ends
-	confirmedAt time.Duration   // the last Confirm was sent
-	olderAt     time.Duration   // when older is released
-	offer       [][]byte        // of the next rekey, until it is answered
-	rekeyed     time.Duration   // when the offer was last sent
-	told        allowance       // of verdicts its client may say
+	pair        *dataplane.Pair   // nil until the client's Accept
+	older       *dataplane.Pair   // superseded by a rekey, still opening
+	next        *dataplane.Pair   // keyed by a rekey, not yet proven by the client
+	up          bool              // first valid ESP seen and reported
+	since       time.Duration     // granted, or the birth of the present keys
+	dropAt      time.Duration     // 0, or when a revoked slice ends
+	confirmedAt time.Duration     // the last Confirm was sent
+	olderAt     time.Duration     // when older is released
+	offer       [][]byte          // of the next rekey, until it is answered
+	rekeyed     time.Duration     // when the offer was last sent
+	told        allowance         // of verdicts its client may say
+	local       *dataplane.Spread // of this host's own packets to the client
 }
 
 // sliceTable is every slice this agent holds, by name and by SPI.
@@ -141,7 +142,8 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, since: a.config.Now()}
+	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, since: a.config.Now(),
+		local: dataplane.NewSpread(a.config.Engine.Queues())}
 	if grant.Mode == protocol.ModeLink {
 		if s.from = identity.NodeID(grant.IdentityHash); a.view.nodeByID(s.from).Index == 0 {
 			return s, errStranger
@@ -315,6 +317,7 @@ func (a *Agent) headless(now time.Duration) bool {
 func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 	if !s.up && s.pair.LastHeard() != 0 {
 		s.up = true
+		a.dirty = true
 		ref := s.key.ref()
 		a.say(&protocol.Node{Up: &ref})
 	}

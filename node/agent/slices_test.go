@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -274,5 +275,24 @@ func TestVerdictOfAClient(t *testing.T) {
 	f.hear(&protocol.Node{View: &protocol.View{Unroutes: []registry.SessionID{session}}})
 	if len(f.Agent.view.spreads)+len(f.Agent.view.routes) != 0 {
 		t.Error("a route that ended is remembered")
+	}
+}
+
+// TestOwnHostAnswersOverItsSlice: what this host itself says to a client goes
+// over the slice here, whoever is egress; the newest one that is in use.
+func TestOwnHostAnswersOverItsSlice(t *testing.T) {
+	f := newFixture(t).ready()
+	keys := f.offered()
+	lease := netip.MustParseAddr("10.77.0.99")
+	first := f.customer(keys[0], func(g *mka.Grant) { g.Leases = []netip.Addr{lease} })
+	if first.granted(); len(f.localRoutes()) != 0 {
+		t.Fatal("answers over a slice without keys")
+	}
+	second := f.customer(keys[1], func(g *mka.Grant) { g.Leases, g.Epoch = []netip.Addr{lease}, 2 }).up()
+	f.advance(TickEvery)
+	table := f.engineTable()
+	route := table.Local[lease]
+	if route == nil || len(route.Slices) != 1 || route.Slices[0].SPI != second.grant.SPI || table.Here != inside(own) {
+		t.Errorf("here is %v, local route %+v", table.Here, route)
 	}
 }

@@ -35,6 +35,8 @@ func (a *Agent) engineTable() *dataplane.Table {
 		DataPort: a.config.Port,
 		Links:    a.linkTable(),
 		Sealed:   a.sealed(),
+		Here:     a.view.nodes[a.config.Index].Inside,
+		Local:    a.localRoutes(),
 	}
 	for _, p := range a.view.pool {
 		t.Peers[registry.PathTestAddress(p)] = true
@@ -66,6 +68,29 @@ func (a *Agent) engineTable() *dataplane.Table {
 		}
 	}
 	return t
+}
+
+// localRoutes are the ways by which this host answers clients that speak to it:
+// over its own slices, the newest epoch that is keyed, and nowhere in clear.
+func (a *Agent) localRoutes() map[netip.Addr]*dataplane.Route {
+	best := make(map[netip.Addr]*slice)
+	for _, s := range a.slices.byKey {
+		if s.pair == nil || !s.up || !s.from.IsZero() {
+			continue
+		}
+		for _, lease := range s.grant.Leases {
+			if old := best[lease]; old == nil || s.key.epoch > old.key.epoch || s.key.epoch == old.key.epoch && s.key.number < old.key.number {
+				best[lease] = s
+			}
+		}
+	}
+	routes := make(map[netip.Addr]*dataplane.Route, len(best))
+	for lease, s := range best {
+		route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local}
+		route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
+		routes[lease] = route
+	}
+	return routes
 }
 
 // route is the way down for one session: its own slices sealed here, the

@@ -29,6 +29,7 @@ type clientStream struct {
 	suite   esp.Suite      // chosen
 	who     auth.Principal
 	proof   []byte                // of the mesh, to one with a pre-shared key
+	peer    identity.NodeID       // it wants to reach itself; zero: none
 	cert    *registry.Certificate // logged in by; nil: by something else
 	entered identity.NodeID       // gateway it came through
 	remote  netip.AddrPort
@@ -169,12 +170,36 @@ func (e clientOpened) apply(a *Arbiter) {
 		})
 		return
 	}
+	var err error
+	if c.peer, err = a.peerOf(c); err != nil {
+		refused := protocol.Refused(*err.(*errNo))
+		c.say(&protocol.Client{Refused: &refused})
+		return
+	}
 	who := c.who.IdentityHash(a.cluster.ID)
 	a.step(session.Open{
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
 		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite),
-		Mode: c.wish.Mode, Shares: c.wish.Shares, SprayUDP: c.wish.SprayUDP,
+		Mode: c.wish.Mode, Shares: c.wish.Shares, SprayUDP: c.wish.SprayUDP, Peer: c.peer,
 	})
+}
+
+// peerOf is the node that a client wants to reach itself: an agent, at an inside
+// address that the client may reach.
+func (a *Arbiter) peerOf(c *clientStream) (id identity.NodeID, err error) {
+	if c.hello.Peer == "" {
+		return id, nil
+	}
+	err = no(protocol.RefusedPolicy, "no node %q that this client may reach (see meshcrypt members)", c.hello.Peer)
+	a.config.Store.View(func(s *registry.State) {
+		for _, n := range s.Nodes {
+			may := func(p netip.Prefix) bool { return p.Contains(n.Inside) }
+			if n.Name == c.hello.Peer && !n.Removed && n.May&registry.RoleAgent != 0 && slices.ContainsFunc(prefixes(s, c.who.User), may) {
+				id, err = n.ID, nil
+			}
+		}
+	})
+	return id, err
 }
 
 // condemnLost replaces slices that count as up but that the client, back after
@@ -284,9 +309,19 @@ func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []proto
 // update is what a client is to know of the mesh.
 func update(s *registry.State, c *clientStream, client string) protocol.Update {
 	return protocol.Update{
-		Gateways: gateways(s, c.entered), Prefixes: prefixes(s, client),
+		Gateways: gateways(s, c.entered), Prefixes: pushed(s, c.session, client),
 		DNS: s.Policy.DNS, Search: s.Policy.Search,
 	}
+}
+
+// pushed are the routes of a session: to its peer alone, if it has one.
+func pushed(s *registry.State, id registry.SessionID, client string) []netip.Prefix {
+	if session := s.Sessions[id]; session != nil && !session.Peer.IsZero() {
+		if n := s.Nodes[session.Peer]; n != nil {
+			return []netip.Prefix{netip.PrefixFrom(n.Inside, n.Inside.BitLen())}
+		}
+	}
+	return prefixes(s, client)
 }
 
 // prefixes are the routes pushed to a client: its own, or the policy's.

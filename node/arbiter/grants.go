@@ -5,6 +5,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
@@ -94,9 +95,20 @@ func (a *Arbiter) takeOffers(id registry.SessionID, granted []registry.Slice) []
 		}
 		out = append(out, protocol.SliceOffer{
 			Grant: o.grant, Prekey: o.prekey, Share: append([]byte(nil), o.share[:]...), Spare: o.spare,
+			Inside: a.insideOf(sl.Agent),
 		})
 	}
 	return out
+}
+
+// insideOf is a member's own address on the inside network.
+func (a *Arbiter) insideOf(id identity.NodeID) (inside netip.Addr) {
+	a.config.Store.View(func(s *registry.State) {
+		if n := s.Nodes[id]; n != nil {
+			inside = n.Inside
+		}
+	})
+	return inside
 }
 
 // revoke takes a slice epoch back from its agent, and from its client.

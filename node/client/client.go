@@ -57,7 +57,8 @@ type Config struct {
 	Bandwidth uint64
 	Mode      registry.Mode // wanted; empty leaves it to the mesh
 	Shares    registry.Shares
-	SprayUDP  bool // wanted: one flow of UDP may take several slices
+	Peer      string // node to reach itself; empty: none
+	SprayUDP  bool   // wanted: one flow of UDP may take several slices
 	// Suites are offered for the session, best first; the same at every resumption.
 	Suites []esp.Suite
 	Engine *dataplane.Engine

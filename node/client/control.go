@@ -184,6 +184,7 @@ func (c *Client) hello(resume *resumption) mka.Hello {
 	h := mka.Hello{
 		Versions: []uint16{mka.Version}, Suites: c.config.Suites,
 		Request: c.request, SessionKey: c.key.Public(), Bandwidth: c.config.Bandwidth,
+		Peer: c.config.Peer,
 	}
 	if resume != nil {
 		rand.Read(h.Request[:])

@@ -185,6 +185,25 @@ func TestRouteOfEpochsAndSpares(t *testing.T) {
 	}
 }
 
+// TestFinalMile: packets for an agent's own host go over the slice on it, also
+// over a spare, and as all others when it has none.
+func TestFinalMile(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	one, other := f.slice(0, 1), f.slice(1, 1)
+	one.inside, other.inside, other.spare = netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3"), true
+	for _, s := range []*slice{one, other} {
+		route := f.table().Routes[s.inside]
+		if route == nil || len(route.Slices) != 1 || route.Slices[0].Pair != s.pair {
+			t.Errorf("%v is reached over %+v", s.inside, route)
+		}
+	}
+	one.condemned = true
+	if routes := f.table().Routes; len(routes) != 1 || routes[other.inside] == nil {
+		t.Errorf("routes %v while one slice is silent", routes)
+	}
+}
+
 func TestNoGatewayIsAnError(t *testing.T) {
 	config := newFixture(t).config
 	config.Profile.Gateways = nil

@@ -33,6 +33,8 @@ type slice struct {
 	grant     mka.Grant
 	weight    uint32 // the grant's, until the arbiter gives another
 	spare     bool
+	inside    netip.Addr        // the agent's host itself
+	last      *dataplane.Spread // of packets for it
 	machine   *mka.Client
 	socket    link.Socket
 	pair      *dataplane.Pair
@@ -103,6 +105,7 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 	}
 	s := &slice{
 		key: sliceKey{grant.Slice, grant.Epoch}, grant: grant, weight: grant.Weight, spare: offer.Spare,
+		inside: offer.Inside, last: dataplane.NewSpread(c.config.Engine.Queues()),
 		machine: machine, socket: socket, accept: accept,
 		sizing: sizing{search: pmtu.New(c.gateways.at(c.gateways.current).Addr().Is6())},
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // table is one default route over the newest usable epoch of each slice; a
 // spare carries traffic only when nothing else can.
 func (c *Client) table() *dataplane.Table {
-	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair)}
+	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair), Routes: make(map[netip.Addr]*dataplane.Route)}
 	route := &dataplane.Route{
 		Set: &slicing.Set{Mode: c.spreading, Gap: c.flow.Gap()}, Spread: c.spread, SprayUDP: c.session != nil && c.session.welcome.SprayUDP,
 	}
@@ -24,6 +25,9 @@ func (c *Client) table() *dataplane.Table {
 		for _, p := range s.pairs() {
 			t.In[p.In.SPI()] = p
 		}
+		if s.usable() && s.inside.IsValid() && !c.superseded(key) {
+			t.Routes[s.inside] = finalMile(s)
+		}
 		if !s.usable() || s.spare != spares || s.pulse.trial && !trials ||
 			!s.pulse.meter.Measured() && !unknown || c.superseded(key) {
 			continue
@@ -32,6 +36,14 @@ func (c *Client) table() *dataplane.Table {
 	}
 	t.Default = route
 	return t
+}
+
+// finalMile is the way to an agent's own host: over its slice, and in clear
+// nowhere.
+func finalMile(s *slice) *dataplane.Route {
+	route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.last}
+	route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
+	return route
 }
 
 // weigh gives slices the weights that the arbiter says.

@@ -235,7 +235,7 @@ func (w *inbound) admit(payload []byte, next byte, tos uint8) Reason {
 	w.ledger.decide(1)
 	w.packets++
 	w.bytes += in.total
-	if to := w.pair.Onward(in.v6); to != nil {
+	if to := w.pair.Onward(in.v6); to != nil && in.dst != w.table.Here {
 		w.merge.flush()
 		w.onward.add(to, payload[:in.total], in.tos, w.now)
 		return Pass

@@ -27,6 +27,10 @@ type Table struct {
 	Sealed bool
 	// Routes is, on a node, the way to each client by its leases.
 	Routes map[netip.Addr]*Route
+	// Here is this node's own inside address. Packets to it end on this host, and
+	// Local is the way of its answers: slices of this node, by their leases.
+	Here  netip.Addr
+	Local map[netip.Addr]*Route
 	// Default carries what no route does: on a client, everything.
 	Default *Route
 	// Peers is the inside addresses of nodes, which may hand on.
@@ -91,6 +95,11 @@ func (s *Spread) Carried() (bytes uint64) {
 func (t *Table) route(in *inner) *Route {
 	if t == nil {
 		return nil
+	}
+	if in.src == t.Here {
+		if r := t.Local[in.dst]; r != nil {
+			return r
+		}
 	}
 	if r := t.Routes[in.dst]; r != nil {
 		return r

@@ -87,6 +87,9 @@ type SliceOffer struct {
 	Prekey []byte `json:"prekey"` // mka.SignedPrekey
 	Share  []byte `json:"share"`  // r_A, 32 bytes
 	Spare  bool   `json:"spare,omitempty"`
+	// Inside is the agent's own inside address: packets to it are for the agent's
+	// host itself, and go over this slice.
+	Inside netip.Addr `json:"inside,omitzero"`
 }
 
 // SliceRef names one epoch of a slice. Session is left out where the

@@ -52,6 +52,7 @@ type Open struct {
 	Shares      registry.Shares // empty: by capacity
 	SprayUDP    bool
 	Suite       uint16
+	Peer        identity.NodeID // all slices on this node; zero: by load
 }
 
 // Resume is a client that comes back to its session under a new request.

@@ -71,7 +71,7 @@ func (a *Arbitrator) target(view *registry.State, s *registry.Session) int {
 	share := (s.Bandwidth + uint64(have) - 1) / uint64(max(have, 1))
 	var carried uint64
 	var mine, others, all []slicing.Capacity
-	for _, c := range a.carriers(view, s.ID, held) {
+	for _, c := range a.carriers(view, s, held) {
 		switch {
 		case held[c.node.ID].main > 0:
 			free := min(c.free+share*uint64(held[c.node.ID].main), c.host.offered(c.node))
@@ -99,12 +99,12 @@ func (a *Arbitrator) target(view *registry.State, s *registry.Session) int {
 }
 
 // carriers is the candidates and the session's own agents that are out of prekeys.
-func (a *Arbitrator) carriers(view *registry.State, session registry.SessionID, held map[identity.NodeID]holding) []candidate {
-	list := a.candidates(view, session)
+func (a *Arbitrator) carriers(view *registry.State, s *registry.Session, held map[identity.NodeID]holding) []candidate {
+	list := a.candidates(view, s)
 	for _, node := range view.Nodes {
 		h := a.hosts[node.ID]
 		if held[node.ID].main > 0 && h != nil && mayCarry(node) && indexOf(list, node.ID) < 0 {
-			list = append(list, candidate{node: node, host: h, free: h.free(a.now, node, session)})
+			list = append(list, candidate{node: node, host: h, free: h.free(a.now, node, s.ID)})
 		}
 	}
 	return list

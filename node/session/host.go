@@ -187,16 +187,17 @@ type candidate struct {
 func (c candidate) room() bool { return c.free >= MinRoom }
 
 // candidates is every agent with a stream and a prekey, the freest for that
-// session first. The arbiter's own node comes last when there are two others: the registration
-// server has other work (design 9).
-func (a *Arbitrator) candidates(view *registry.State, session registry.SessionID) []candidate {
+// session first; where its client named a peer, that node alone. The arbiter's
+// own node comes last when there are two others: the registration server has
+// other work (design 9).
+func (a *Arbitrator) candidates(view *registry.State, s *registry.Session) []candidate {
 	var list []candidate
 	for id, node := range view.Nodes {
 		h := a.hosts[id]
-		if h == nil || !h.up || len(h.prekeys) == 0 || !mayCarry(node) {
+		if h == nil || !h.up || len(h.prekeys) == 0 || !mayCarry(node) || !s.Peer.IsZero() && s.Peer != id {
 			continue
 		}
-		list = append(list, candidate{node: node, host: h, free: h.free(a.now, node, session)})
+		list = append(list, candidate{node: node, host: h, free: h.free(a.now, node, s.ID)})
 	}
 	for i := range list {
 		list[i].last = len(list) >= 3 && list[i].node.ID == a.self

@@ -98,7 +98,7 @@ func TestLimitOfPrekeys(t *testing.T) { // I10
 func TestAgentWithoutPrekeysIsNoCandidate(t *testing.T) {
 	w := ready(t, 3)
 	w.arb.hosts[w.nodes[1].id()].prekeys = nil
-	for _, c := range w.arb.candidates(w.state, registry.SessionID{}) {
+	for _, c := range w.arb.candidates(w.state, &registry.Session{}) {
 		if c.node.ID == w.nodes[1].id() {
 			t.Error("a node without prekeys is a candidate")
 		}
@@ -284,5 +284,20 @@ func TestAskedTwiceServesTheNewerHello(t *testing.T) {
 	a.open(view, Open{Request: request, Client: "ann", Hello: []byte{2}})
 	if o.gone || o.ask.Hello[0] != 2 || len(a.openings) != 1 {
 		t.Errorf("gone %v, hello %v, %d openings", o.gone, o.ask.Hello, len(a.openings))
+	}
+}
+
+// TestPeerIsTheOnlyCandidate: a session whose client named a node is on that
+// node or nowhere.
+func TestPeerIsTheOnlyCandidate(t *testing.T) {
+	w := ready(t, 3)
+	peer := w.nodes[1].id()
+	p, code, _ := w.arb.place(w.state, &registry.Session{Peer: peer}, w.nodes[0].id())
+	if code != "" || len(p.agents) != 1 || p.agents[0].node.ID != peer || p.spare != nil {
+		t.Errorf("placed %+v, %s", p, code)
+	}
+	w.arb.hosts[peer].prekeys = nil
+	if p, code, _ := w.arb.place(w.state, &registry.Session{Peer: peer}, w.nodes[0].id()); code != Unavailable {
+		t.Errorf("the peer is not ready: placed %+v, %s", p, code)
 	}
 }

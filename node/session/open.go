@@ -91,7 +91,7 @@ func (o *opening) wanted() *registry.Session {
 	return &registry.Session{
 		ID: o.session, Client: o.ask.Client, Request: o.ask.Request, Key: o.ask.Key,
 		Identity: o.ask.Identity, Hello: o.ask.Hello, Certificate: o.ask.Certificate, Bandwidth: o.ask.Bandwidth,
-		Mode: o.ask.Mode, Shares: o.ask.Shares, SprayUDP: o.ask.SprayUDP,
+		Peer: o.ask.Peer, Mode: o.ask.Mode, Shares: o.ask.Shares, SprayUDP: o.ask.SprayUDP,
 	}
 }
 

@@ -19,8 +19,11 @@ type placement struct {
 
 // place chooses the agents of a new session, or says why there are none.
 func (a *Arbitrator) place(view *registry.State, s *registry.Session, entered identity.NodeID) (placement, Code, string) {
-	all, wanted := a.candidates(view, s.ID), s.Bandwidth
-	if len(all) == 0 {
+	all, wanted := a.candidates(view, s), s.Bandwidth
+	switch {
+	case len(all) == 0 && !s.Peer.IsZero():
+		return placement{}, Unavailable, "the peer is not connected and ready"
+	case len(all) == 0:
 		return placement{}, Unavailable, "no agent is connected and ready"
 	}
 	limit := sliceLimit(view.Policy)
@@ -139,7 +142,7 @@ func (a *Arbitrator) choose(view *registry.State, s *registry.Session, number ui
 	limit, held := nodeLimit(s, number, spare), a.slicesByNode(s, int(number))
 	l := a.live(s.ID)
 	strict := l.first && !l.answered && view.Policy.Overload == registry.OverloadDeny
-	list := slices.DeleteFunc(a.candidates(view, s.ID), func(c candidate) bool {
+	list := slices.DeleteFunc(a.candidates(view, s), func(c candidate) bool {
 		unneeded := c.last && s.Bandwidth == 0 && !spare && sl.failures < LastResort
 		return unneeded || sl.avoids(c.node.ID, a.now) || held[c.node.ID].main >= limit || (strict && !c.room())
 	})

@@ -255,7 +255,7 @@ func (c *chaos) check() (wrong []string) {
 // every node that can.
 func (c *chaos) checkSpread(s *registry.Session) (wrong []string) {
 	perNode, w := mainsByNode(s), c.w
-	free := slices.ContainsFunc(w.arb.candidates(w.state, s.ID), func(c candidate) bool {
+	free := slices.ContainsFunc(w.arb.candidates(w.state, s), func(c candidate) bool {
 		return c.room() && !c.last && perNode[c.node.ID] == 0
 	})
 	total := 0

@@ -1,0 +1,52 @@
+package arbiter
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestPeerOfAClient: a member's host that the client may reach, and no other;
+// then only that host is pushed.
+func TestPeerOfAClient(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	inside := netip.MustParseAddr("10.0.0.2")
+	f.store.View(func(s *registry.State) {
+		s.Nodes[n.node].Inside = inside
+		s.Clients["ann"] = &registry.Client{Name: "ann", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}}
+		s.Clients["ben"] = &registry.Client{Name: "ben", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}}
+	})
+	c := &clientStream{who: auth.Principal{User: "ann"}}
+	if id, err := a.peerOf(c); err != nil || !id.IsZero() {
+		t.Errorf("no peer: %v, %v", id, err)
+	}
+	c.hello.Peer = "n2"
+	if id, err := a.peerOf(c); err != nil || id != n.node {
+		t.Errorf("a peer: %v, %v", id, err)
+	}
+	for name, spoil := range map[string]func(*clientStream){
+		"unknown":       func(c *clientStream) { c.hello.Peer = "n7" },
+		"not permitted": func(c *clientStream) { c.who.User = "ben" },
+	} {
+		bad := &clientStream{who: c.who, hello: c.hello}
+		spoil(bad)
+		var refusal *errNo
+		if _, err := a.peerOf(bad); !errors.As(err, &refusal) || refusal.Code != protocol.RefusedPolicy {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	session := f.session(a, 1, n.node)
+	session.Peer = n.node
+	f.store.View(func(s *registry.State) {
+		if got := pushed(s, session.ID, "ann"); !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(inside, 32)}) {
+			t.Errorf("pushed %v", got)
+		}
+	})
+}
