@@ -39,8 +39,8 @@ func (c *Client) superviseDataflow(now time.Duration) {
 // measures is what the arbiter hears of the paths.
 func (c *Client) measures(now time.Duration) (flow protocol.Flow, paths []protocol.Path) {
 	for _, key := range c.sortedKeys() {
-		if s := c.slices[key]; s.usable() {
-			p := s.pulse.meter.Path(now)
+		s := c.slices[key]
+		if p := s.pulse.meter.Path(now); s.usable() && p.Measured {
 			paths = append(paths, protocol.Path{
 				Number: key.number, Epoch: key.epoch, Delay: uint32(p.Delay.Microseconds()),
 				Loss: uint32(1000 * p.Loss), Reordered: uint32(1000 * p.Reordered),

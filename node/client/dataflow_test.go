@@ -68,6 +68,10 @@ func TestFreshSliceIsMeasuredFirst(t *testing.T) {
 	if f.routed() != `["0.1"]` {
 		t.Fatalf("route %s: nothing is measured, so everything may carry", f.routed())
 	}
+	f.measure((slicing.MinProbes-1)*ProbeActive, map[*slice]time.Duration{a: 2 * ms})
+	if _, paths := f.measures(f.config.Now()); len(paths) != 0 {
+		t.Errorf("%+v is told of a path that is not measured", paths)
+	}
 	f.measure(500*ms, map[*slice]time.Duration{a: 2 * ms})
 	b := f.slice(1, 1)
 	if f.routed() != `["0.1"]` {
