@@ -26,8 +26,9 @@ func TestSealedHandOn(t *testing.T) {
 			s := m.slices(2)
 			agent := m.node(handedOnTo(s))
 			end := m.captureOn(m.lan, agent.Name, "udp port 6486")
+			// Long enough for slices that are measured before they carry anything.
 			for _, down := range []bool{true, false} {
-				if err := m.transfer(lab.Plan{Bytes: 3_000_000, Down: down}).Wait(within(30 * time.Second)).Check(); err != nil {
+				if err := m.transfer(lab.Plan{Bytes: 60_000_000, Down: down}).Wait(within(30 * time.Second)).Check(); err != nil {
 					t.Error(err)
 				}
 			}
