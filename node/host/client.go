@@ -160,22 +160,12 @@ func (c *Client) Up() error {
 
 func (c *Client) setRoutes(index int) error {
 	for _, p := range c.config.Prefixes {
-		route := viaTUN(p, c.config.Table, index, c.source(p))
+		route := viaTUN(p, c.config.Table, index, sourceFor(p, c.config.Leases...))
 		if err := addRoute(route); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// source is the first lease of the prefix's family.
-func (c *Client) source(p netip.Prefix) netip.Addr {
-	for _, a := range c.config.Leases {
-		if a.Is4() == p.Addr().Is4() {
-			return a
-		}
-	}
-	return netip.Addr{}
 }
 
 // Update replaces the prefixes. A prefix that stays is never without a route.

@@ -20,7 +20,9 @@ func TestHoldAddressIPv6(t *testing.T) {
 	}
 	enter := peer(t)
 	held := netip.MustParseAddr("fd01::100")
-	n := prepareNode(t, nodeConfig(t.TempDir()))
+	config := nodeConfig(t.TempDir())
+	config.Inside = netip.MustParseAddr("fd01::1")
+	n := prepareNode(t, config)
 	openTUN(t)
 	if err := n.Up(); err != nil {
 		t.Fatal(err)
@@ -30,6 +32,7 @@ func TestHoldAddressIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	contains(t, "ip address show dev tun0", "fd01::100/128")
+	contains(t, "ip -6 route get fd99::9", "src fd01::1") // this host's own answers, to a client
 	eventually(t, "the neighbour is told", func() error {
 		if out := run(t, enter+"ip neigh show fd01::100"); !strings.Contains(out, "router") || strings.Contains(out, "02:00:00:00:00:99") {
 			return fmt.Errorf("it still has %q", out)
@@ -37,7 +40,7 @@ func TestHoldAddressIPv6(t *testing.T) {
 		return nil
 	})
 	run(t, enter+"ip neigh flush dev inside0")
-	run(t, enter+"ping -6 -c 1 -W 5 fd01::100") // asks first
+	run(t, enter+"ping -6 -c 1 -w 10 fd01::100") // asks first
 	if err := errors.Join(n.ReleaseAddress(held), n.ReleaseAddress(held)); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +57,7 @@ func TestHolderOfIPv6Killed(t *testing.T) {
 	}
 	enter := peer(t)
 	kill := killed(t, "node", t.TempDir())
-	run(t, enter+"ping -6 -c 1 -W 5 fd01::100")
+	run(t, enter+"ping -6 -c 1 -w 10 fd01::100")
 	kill()
 	run(t, enter+"ip neigh flush dev inside0")
 	fails(t, enter+"ping -6 -c 1 -W 2 fd01::100")

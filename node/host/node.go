@@ -190,7 +190,9 @@ func (n *Node) Up() error {
 		}
 	}
 	for _, p := range n.config.Pool {
-		route := viaTUN(p, unix.RT_TABLE_MAIN, link.Attrs().Index, netip.Addr{})
+		// This host's own answers come from its inside address, not from a
+		// moving one that stands on the TUN.
+		route := viaTUN(p, unix.RT_TABLE_MAIN, link.Attrs().Index, sourceFor(p, n.config.Inside))
 		if err := addRoute(route); err != nil {
 			return err
 		}

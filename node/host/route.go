@@ -45,6 +45,16 @@ func blackhole(p netip.Prefix, table int) *netlink.Route {
 	}
 }
 
+// sourceFor is the first address of a prefix's family; zero lets the kernel choose.
+func sourceFor(p netip.Prefix, addrs ...netip.Addr) netip.Addr {
+	for _, a := range addrs {
+		if a.IsValid() && a.Is4() == p.Addr().Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
 // viaTUN is a route into the tunnel; src may be zero.
 func viaTUN(p netip.Prefix, table, index int, src netip.Addr) *netlink.Route {
 	r := &netlink.Route{
