@@ -83,7 +83,9 @@ func peer(t testing.TB) (enter string) {
 	})
 	pid := strconv.Itoa(sleeper.Process.Pid)
 	enter = "nsenter -t " + pid + " -n "
-	run(t, `ip link set lo up
+	// Until a new link's own address is known to be free, no neighbour is asked.
+	const ready = "sysctl -qw net.ipv6.conf.default.accept_dad=0\n"
+	run(t, ready+enter+ready+`ip link set lo up
 		ip link add inside0 type veth peer name far0
 		ip link set far0 netns `+pid+`
 		ip link set inside0 up
