@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,17 +105,25 @@ func (m *mesh) newClient(name string, f families) *host {
 	return h
 }
 
-// routeParts makes the destination send each part's addresses to the part's
-// moving inside address.
-func (m *mesh) routeParts() {
+// String is the name of a family.
+func (f families) String() string { return strings.Join(f.each("IPv4", "IPv6"), "+") }
+
+// partRoutes send each part's addresses to the part's moving inside address.
+func (p plan) partRoutes() (routes []string) {
 	six := netip.MustParseAddr("fd77::").As16()
 	for i := range parts {
 		six[8] = byte(i << 6)
-		for _, route := range m.plan.inside.each(
+		routes = append(routes, p.inside.each(
 			fmt.Sprintf("10.77.%d.0/18 via 10.20.0.%d", i<<6, 201+i),
-			fmt.Sprintf("%v/66 via fd20::%d", netip.AddrFrom16(six), 201+i)) {
-			m.dest.Sh("ip route add %s", route)
-		}
+			fmt.Sprintf("%v/66 via fd20::%d", netip.AddrFrom16(six), 201+i))...)
+	}
+	return routes
+}
+
+// routeParts gives the destination its way back to clients.
+func (m *mesh) routeParts() {
+	for _, route := range m.plan.partRoutes() {
+		m.dest.Sh("ip route add %s", route)
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 // pool.
 func (m *mesh) masquerade() *mesh {
 	m.initMore = append(m.initMore, "--egress", "masquerade")
-	for i := range parts {
-		m.dest.Sh("ip route del 10.77.%d.0/18", i*64)
+	for _, route := range m.plan.partRoutes() {
+		m.dest.Sh("ip route del %s", route)
 	}
 	return m
 }

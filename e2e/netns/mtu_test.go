@@ -49,7 +49,7 @@ func (m *mesh) tunnelMTU(want int, within time.Duration) time.Duration {
 	})
 }
 
-// offered is what a session offers over outer links of an MTU.
+// offered is what a session offers over outer links of IPv4 and an MTU.
 func offered(outer int) int { return max(pmtu.MinMTU, pmtu.Inner(outer, false)) }
 
 // TestMTU: the tunnel carries what the path does, from links of 1280 bytes to

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
 )
 
 // sample is one measurement.
@@ -23,48 +18,23 @@ type sample struct {
 // measure runs one TCP stream through the tunnel of a rig.
 func (r *rig) measure(down bool) sample {
 	r.Helper()
-	server := r.dest.Start("iperf3-server", nil, "iperf3", "--server", "--one-off", "--bind", destAddress)
+	server := r.dest.ServeIperf()
 	defer server.Kill()
-	r.Until("iperf3 listens", 5*time.Second, func() error {
-		if r.dest.Sh("ss -Hltn 'sport = :5201'") == "" {
-			return fmt.Errorf("it does not")
-		}
-		return nil
-	})
-	args := []string{"iperf3", "--client", destAddress, "--time", fmt.Sprint(r.bench.seconds), "--json", "--congestion", r.bench.cc}
+	flags := []string{"--time", strconv.Itoa(r.bench.seconds), "--congestion", r.bench.cc}
 	if down {
-		args = append(args, "--reverse")
+		flags = append(flags, "--reverse")
 	}
 	before := r.account()
-	result := r.client.Try(nil, args...)
+	report, err := r.client.Iperf(destAddress, flags...)
 	after := r.account()
-	return r.read(result, before, after)
-}
-
-// iperf is the part of iperf3's report that is used.
-type iperf struct {
-	Error string `json:"error"`
-	End   struct {
-		Received struct {
-			Bytes float64 `json:"bytes"`
-			Rate  float64 `json:"bits_per_second"`
-		} `json:"sum_received"`
-		Sent struct {
-			Retransmits int `json:"retransmits"`
-		} `json:"sum_sent"`
-	} `json:"end"`
-}
-
-func (r *rig) read(result lab.Result, before, after account) sample {
-	r.Helper()
-	var report iperf
-	if err := json.Unmarshal([]byte(result.Out), &report); err != nil || report.Error != "" || report.End.Received.Bytes == 0 {
-		r.Fatalf("iperf3: exit %d, %s, %v\n%s%s", result.Code, report.Error, err, result.Out, result.Stderr)
+	received := report.End.Received
+	if err != nil || received.Bytes == 0 {
+		r.Fatalf("nothing to measure: %v", err)
 	}
 	total := after.total - before.total
 	return sample{
-		mbit:    report.End.Received.Rate / 1e6,
-		cpuPerG: (after.busy - before.busy) / (report.End.Received.Bytes / 1e9),
+		mbit:    received.Rate / 1e6,
+		cpuPerG: (after.busy - before.busy) / (received.Bytes / 1e9),
 		busy:    (after.busy - before.busy) / total,
 		steal:   (after.steal - before.steal) / total,
 		resent:  report.End.Sent.Retransmits,
