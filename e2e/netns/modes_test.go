@@ -118,18 +118,23 @@ func (m *mesh) rest() {
 	})
 }
 
-// reported waits until the agents have told of so many bytes, and gives the
-// shares of the slices.
+// reported waits until every agent has told of what it carried, so many bytes
+// at least, and gives the shares of the slices.
 func (m *mesh) reported(before control.Session, least uint64, down bool) (shares map[uint8]float64) {
 	m.Helper()
-	m.Until("the agents report what they carried", 10*time.Second, func() error {
+	var last uint64
+	time.Sleep(2 * time.Second) // agents report every 2 s
+	m.Until("the agents report what they carried", 20*time.Second, func() error {
 		after, err := m.session()
 		if err != nil {
 			return err
 		}
 		var bytes uint64
-		if shares, bytes = sharesOf(before, after, down); bytes < least {
-			return fmt.Errorf("%d of %d bytes", bytes, least)
+		shares, bytes = sharesOf(before, after, down)
+		if fresh := bytes - last; bytes < least || fresh > 0 {
+			last = bytes
+			time.Sleep(2 * time.Second)
+			return fmt.Errorf("%d of %d bytes, %d of them new", bytes, least, fresh)
 		}
 		return nil
 	})
