@@ -13,9 +13,9 @@ import (
 
 // Messages and groups of the kernel's connection tracking.
 const (
-	messageNew    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
-	messageGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
-	messageDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
+	messageNew    = unix.NFNL_SUBSYS_CTNETLINK << 8
+	messageGet    = messageNew + 1
+	messageDelete = messageNew + 2
 
 	groupNew     = 1
 	groupUpdate  = 2
