@@ -15,10 +15,11 @@ import (
 
 func moving() netip.Addr { return netip.MustParseAddr("10.0.0.200") }
 
-// part is the pool's one part: node 2 is egress, this node its second.
+// part is the pool's one part, in both families.
 func (f *fixture) part(epoch uint64, egress, second identity.NodeID) registry.Part {
 	return registry.Part{
 		Prefix: netip.MustParsePrefix("10.77.0.0/24"), Inside: moving(), Egress: egress, Second: second, Epoch: epoch,
+		Other: registry.Range{Prefix: netip.MustParsePrefix("fd77::/66")},
 	}
 }
 

@@ -51,7 +51,7 @@ func (a *Agent) onward(s *slice, lease netip.Addr) *dataplane.Onward {
 // arbiter's confirmation comes later.
 func (a *Agent) egressOf(lease netip.Addr) protocol.NodeRow {
 	for _, p := range a.view.parts {
-		if !p.row.Prefix.Contains(lease) {
+		if !p.row.Contains(lease) {
 			continue
 		}
 		egress, second := a.view.nodeByID(p.row.Egress), a.view.nodeByID(p.row.Second)

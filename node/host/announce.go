@@ -8,7 +8,7 @@ import (
 )
 
 // announcement makes the neighbours send an address's packets to this host. It
-// tells them several times, as a broadcast may be lost. Who asks is answered by
+// tells them again and again, as a broadcast may be lost. Who asks is answered by
 // the kernel in IPv4, which answers for any address of the host, and by us in
 // IPv6, where it answers for those of the asked interface alone.
 type announcement struct {
@@ -29,24 +29,32 @@ func announce(dev string, a netip.Addr, log *slog.Logger) (*announcement, error)
 		once = n.asked.announce
 		n.group.Go(n.asked.serve)
 	}
+	failing := false
 	tell := func() {
-		if err := once(); err != nil {
+		err := once()
+		if err != nil && !failing {
 			log.Warn("could not announce an inside address",
 				"address", a, "interface", dev, "error", err)
 		}
+		failing = err != nil
 	}
 	tell()
-	n.group.Go(func() {
-		for _, wait := range announceWaits() {
-			select {
-			case <-n.quit:
-				return
-			case <-time.After(wait):
-				tell()
-			}
-		}
-	})
+	n.group.Go(func() { n.repeat(tell) })
 	return n, nil
+}
+
+// repeat tells the neighbours again for as long as the address is held: another
+// host that took it over by mistake may have given it back since, or died with
+// it, and has left them its own link address.
+func (n *announcement) repeat(tell func()) {
+	for wait := announceFirst; ; wait = announceEvery {
+		select {
+		case <-n.quit:
+			return
+		case <-time.After(wait):
+			tell()
+		}
+	}
 }
 
 // stop ends it and waits until it has ended; called once.

@@ -37,8 +37,10 @@ const (
 	maxFaults = 64
 )
 
-// announceWaits are the pauses before the second and later announcements of
-// an address: neighbours ignore a change within a second of the last one.
-func announceWaits() []time.Duration {
-	return []time.Duration{300 * time.Millisecond, 1200 * time.Millisecond}
-}
+// announceFirst and announceEvery are the pauses before the second and all
+// later announcements of an address: neighbours ignore a change within a second
+// of the last one.
+const (
+	announceFirst = 300 * time.Millisecond
+	announceEvery = 1200 * time.Millisecond
+)

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -158,6 +159,15 @@ func TestHoldAddress(t *testing.T) {
 		}
 	}
 	run(t, enter+"ping -c 1 -W 5 10.1.0.100")
+	// Another host took it over by mistake, told the neighbour, and is gone.
+	run(t, "sleep 2") // longer than what is told at first
+	run(t, enter+"ip neigh replace 10.1.0.100 lladdr 02:00:00:00:00:99 dev inside0 nud stale")
+	eventually(t, "the neighbour is told again", func() error {
+		if out := run(t, enter+"ip neigh show 10.1.0.100"); strings.Contains(out, "02:00:00:00:00:99") {
+			return fmt.Errorf("it still has %q", out)
+		}
+		return nil
+	})
 	if err := errors.Join(n.ReleaseAddress(held), n.ReleaseAddress(held)); err != nil {
 		t.Fatal(err)
 	}
