@@ -16,10 +16,11 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	var check, runDir string
+	var client bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "what this node, or this host's client, knows of itself and the mesh", Args: cobra.NoArgs,
 		Long: `Ask the running node how it and the mesh are, measured now. Where no node
-runs, or --run-dir is given, ask this host's client how its session is: by which
+runs, or with --client, ask this host's client how its session is: by which
 gateway and which transport (UDP, or TLS where UDP is blocked), and each slice.
 
 The first line is the health. Exit code 6 when something is degraded.
@@ -27,10 +28,11 @@ The first line is the health. Exit code 6 when something is degraded.
 0 when it also takes part (6 when not, 3 when nobody answers).`,
 		Example: "  meshcrypt status\n  meshcrypt status --check ready || echo not yet\n  meshcrypt status -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.status(cmd.Context(), check, runDir, cmd.Flags().Changed("run-dir"))
+			return a.status(cmd.Context(), check, runDir, client)
 		},
 	}
 	runDirFlag(cmd.Flags(), &runDir)
+	cmd.Flags().BoolVar(&client, "client", false, "ask the client, also where a node runs")
 	cmd.Flags().StringVar(&check, "check", "", "only an exit code: live or ready")
 	return cmd
 }

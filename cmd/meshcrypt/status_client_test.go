@@ -24,8 +24,8 @@ func fakeClient(t *testing.T, s control.ClientStatus) (runDir string) {
 	return runDir
 }
 
-// TestClientStatus: where no daemon runs, status is the client's; with both,
-// --run-dir names the client.
+// TestClientStatus: where no daemon runs, status is the client's; with both it
+// is the daemon's, unless --client asks for the client's.
 func TestClientStatus(t *testing.T) {
 	runDir := fakeClient(t, control.ClientStatus{
 		Health: "ok", User: "ann", Session: "4f2a", Mode: "burst", MTU: 1420, Source: netip.MustParseAddr("198.51.100.7"), Control: true,
@@ -36,8 +36,8 @@ func TestClientStatus(t *testing.T) {
 		Slices: []control.ClientSlice{{Number: 1, Epoch: 2, Agent: "qbdn4nqf", State: "up", RTT: 1230 * time.Microsecond, Heard: 40 * time.Millisecond}},
 	})
 	daemon, _ := fakeDaemon(t, map[string]any{control.OpStatus: degraded()})
-	for _, dir := range []string{t.TempDir(), daemon} {
-		got := meshcrypt(t, "", "status", "--data-dir", dir, "--run-dir", runDir)
+	for _, where := range [][]string{{"--data-dir", t.TempDir()}, {"--data-dir", daemon, "--client"}} {
+		got := meshcrypt(t, "", append([]string{"status", "--run-dir", runDir}, where...)...)
 		got.want(t, 0)
 		for _, want := range []string{
 			"# Health: ok", "ann", "192.0.2.1:6484  in use by TLS  from 198.51.100.7", "192.0.2.2:6484  leads to the arbiter",
@@ -48,6 +48,8 @@ func TestClientStatus(t *testing.T) {
 			}
 		}
 	}
+	t.Setenv("MESHCRYPT_RUN_DIR", runDir)
+	meshcrypt(t, "", "status", "--data-dir", daemon).want(t, control.CodeDegraded)
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	got := meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", runDir, "-o", "json")
 	var s control.ClientStatus
