@@ -30,7 +30,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)
 
 e2e: build deps ## real processes in namespaces of their own, and the whole matrix
-	MESHCRYPT_E2E_MATRIX=all $(GO) test -tags e2e -count=1 -timeout 90m -v ./e2e/...
+	MESHCRYPT_E2E_MATRIX=all $(GO) test -p 1 -tags e2e -count=1 -timeout 90m -v ./e2e/...
 
 bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,wire')
 	$(GO) run ./e2e/perf $(BENCH)

@@ -19,7 +19,6 @@ func TestPathsThatDiffer(t *testing.T) {
 	m.watch("client")
 	relay := m.behindRelay(m.nodes[3])
 	m.up()
-	m.rest()
 	m.connect("--slice-mode", "burst")
 	m.measured()
 	trickle := m.transfer(lab.Plan{Pace: 2}) // keeps the probes frequent

@@ -310,8 +310,24 @@ func (m *mesh) connect(more ...string) time.Duration {
 	if m.profile == "" {
 		m.admit()
 	}
+	m.rest()
 	m.client.start(append([]string{"connect", "--run-dir", m.File("client", "run"), "--profile", m.profile, "--user", user, "--password-file", m.passwordFile()}, more...)...)
 	return m.Until("a connection from the client to the destination", 20*time.Second, m.reach)
+}
+
+// rest waits until every node has room: the load of what went before would
+// give the next session fewer agents.
+func (m *mesh) rest() {
+	m.Helper()
+	m.Until("the nodes have room", time.Minute, func() error {
+		members, err := m.members()
+		for _, member := range members {
+			if member.Load > 0.8 {
+				err = errors.Join(err, fmt.Errorf("load of %s is %.2f", member.Name, member.Load))
+			}
+		}
+		return err
+	})
 }
 
 // routed says that the client's packets to the destination go into its tunnel.

@@ -83,7 +83,6 @@ func (m *mesh) reconnect(args ...string) {
 	if p := m.client.process; p != nil && !p.Terminate(10*time.Second) {
 		m.Fatalf("the client does not end: %s", p.Tail(5))
 	}
-	m.rest()
 	m.connect(args...)
 }
 
@@ -97,21 +96,6 @@ func (m *mesh) measured() {
 		for _, slice := range s.Slices {
 			if slice.Delay == 0 {
 				err = errors.Join(err, fmt.Errorf("the path of slice %d is not", slice.Number))
-			}
-		}
-		return err
-	})
-}
-
-// rest waits until every node has room: the load of what went before would
-// give the next session fewer agents.
-func (m *mesh) rest() {
-	m.Helper()
-	m.Until("the nodes have room", time.Minute, func() error {
-		members, err := m.members()
-		for _, member := range members {
-			if member.Load > 0.8 {
-				err = errors.Join(err, fmt.Errorf("load of %s is %.2f", member.Name, member.Load))
 			}
 		}
 		return err
