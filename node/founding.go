@@ -28,6 +28,7 @@ type FoundConfig struct {
 	Search   []string        // domains below which they look for short names
 	Suites   []esp.Suite     // ciphers that sessions may use, best first; none: any
 	HandOn   registry.HandOn // how plaintext passes between nodes; empty: in clear
+	Direct   bool            // clients may send slices straight to their agents
 	// Modes are the slicing modes that clients may ask for, the first one for
 	// those that do not; none: all, auto the first.
 	Modes []string
@@ -168,7 +169,7 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 		Recovery: s.recovery.Public()}
 	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes,
 		DNS: config.DNS, Search: config.Search}
-	f.Policy.HandOn = config.HandOn
+	f.Policy.HandOn, f.Policy.Direct = config.HandOn, config.Direct
 	for _, suite := range config.Suites {
 		f.Policy.Suites = append(f.Policy.Suites, uint16(suite))
 	}

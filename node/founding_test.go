@@ -205,9 +205,9 @@ func TestSessionRow(t *testing.T) {
 	live.Mode = registry.ModeBurst
 	wide := sessionRow(s, live, arbiter.Report{
 		Flow:  map[registry.SessionID]protocol.Flow{live.ID: {Skew: 40}},
-		Paths: map[protocol.SliceRef]protocol.Path{{Session: live.ID, Number: 1, Epoch: 2}: {Delay: 31_000, Loss: 125, Reordered: 10}},
+		Paths: map[protocol.SliceRef]protocol.Path{{Session: live.ID, Number: 1, Epoch: 2}: {Delay: 31_000, Loss: 125, Reordered: 10, Direct: true}},
 	})
-	if sl := wide.Slices[1]; wide.Skew != 40 || wide.Calmed == "" || sl.Delay != 31_000 || sl.Loss != 0.125 || sl.Behind != 0.01 {
+	if sl := wide.Slices[1]; wide.Skew != 40 || wide.Calmed == "" || sl.Delay != 31_000 || sl.Loss != 0.125 || sl.Behind != 0.01 || !sl.Direct {
 		t.Errorf("paths that differ: %+v", wide)
 	}
 	live.Mode = registry.ModePin

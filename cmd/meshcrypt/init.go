@@ -35,6 +35,7 @@ const initExample = `  sudo meshcrypt init --run
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --egress masquerade
   sudo meshcrypt init --inside-if eth1 --dns 10.20.0.53 --search corp.example
   sudo meshcrypt init --inside-if eth1 --pool 10.77.0.0/16,fd77::/64 --inside-address 10.20.0.200,fd20::200
+  sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --direct
   sudo meshcrypt init --listen [2001:db8::7]:6484 --capacity 2`
 
 // initFlags are what init decides for the life of the mesh.
@@ -44,7 +45,7 @@ type initFlags struct {
 	dns, search, suites         []string
 	sliceModes                  []string
 	egress, handOn, logLevel    string
-	run                         bool
+	direct, run                 bool
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -65,6 +66,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
 	flags.StringSliceVar(&f.sliceModes, "slice-modes", nil, "slicing modes that clients may ask for, the first for those that do not (default: all, auto first)")
 	flags.StringVar(&f.handOn, "hand-on", "clear", "how plaintext passes between members over the inside network: clear or sealed")
+	flags.BoolVar(&f.direct, "direct", false, "let clients send straight to their agents' outer addresses where those answer, and through a gateway where not")
 	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
 	logFlag(flags, &f.logLevel)
 	return cmd
@@ -107,7 +109,7 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 			return config, usage("--slice-modes auto,pin", "--slice-modes: %q is none of %s", mode, strings.Join(node.SliceModes(), ", "))
 		}
 	}
-	config.Modes = f.sliceModes
+	config.Modes, config.Direct = f.sliceModes, f.direct
 	if config.Place, err = f.place.place(); err != nil {
 		return config, err
 	}

@@ -90,10 +90,10 @@ func sessionTable(w io.Writer, s control.Session) {
 	row(w, "Cipher", s.Suite)
 	row(w, "Moved", byteCount(s.Bytes)+" in "+age(s.Age))
 	fmt.Fprintln(w)
-	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "SHARE", "DOWN", "SHARE", "DELAY", "LOSS")
+	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "SHARE", "DOWN", "SHARE", "DELAY", "LOSS", "WAY")
 	for _, sl := range s.Slices {
 		row(w, sl.Number, sl.Epoch, sl.Agent, sl.State, sl.Weight, sl.SPI,
-			byteCount(sl.In), percent(sl.Up), byteCount(sl.Out), percent(sl.Down), delayCell(sl.Delay), percent(sl.Loss))
+			byteCount(sl.In), percent(sl.Up), byteCount(sl.Out), percent(sl.Down), delayCell(sl.Delay), percent(sl.Loss), wayCell(sl))
 	}
 }
 
@@ -111,6 +111,17 @@ func delayCell(us uint32) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.1f ms", float64(us)/1000)
+}
+
+// wayCell is how the client reaches the agent, as far as it has said so.
+func wayCell(s control.Slice) string {
+	switch {
+	case s.Delay == 0:
+		return "-"
+	case s.Direct:
+		return "direct"
+	}
+	return "gateway"
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }

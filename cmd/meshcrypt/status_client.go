@@ -64,6 +64,9 @@ func sliceCell(s control.ClientSlice) string {
 	if s.Spare {
 		cell += "  spare"
 	}
+	if s.Direct.IsValid() {
+		cell += "  directly to " + s.Direct.String()
+	}
 	if s.RTT > 0 {
 		cell += "  rtt " + s.RTT.Round(10*time.Microsecond).String()
 	}

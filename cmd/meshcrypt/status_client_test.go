@@ -33,7 +33,7 @@ func TestClientStatus(t *testing.T) {
 			{Address: netip.MustParseAddrPort("192.0.2.1:6484"), Transport: "tls", InUse: true},
 			{Address: netip.MustParseAddrPort("192.0.2.2:6484"), Control: true},
 		},
-		Slices: []control.ClientSlice{{Number: 1, Epoch: 2, Agent: "qbdn4nqf", State: "up", RTT: 1230 * time.Microsecond, Heard: 40 * time.Millisecond}},
+		Slices: []control.ClientSlice{{Number: 1, Epoch: 2, Agent: "qbdn4nqf", State: "up", Direct: netip.MustParseAddrPort("192.0.2.3:6484"), RTT: 1230 * time.Microsecond, Heard: 40 * time.Millisecond}},
 	})
 	daemon, _ := fakeDaemon(t, map[string]any{control.OpStatus: degraded()})
 	for _, where := range [][]string{{"--data-dir", t.TempDir()}, {"--data-dir", daemon, "--client"}} {
@@ -41,7 +41,7 @@ func TestClientStatus(t *testing.T) {
 		got.want(t, 0)
 		for _, want := range []string{
 			"# Health: ok", "ann", "192.0.2.1:6484  in use by TLS  from 198.51.100.7", "192.0.2.2:6484  leads to the arbiter",
-			"1.2  agent qbdn4nqf  up  rtt 1.23ms  heard 40ms ago",
+			"1.2  agent qbdn4nqf  up  directly to 192.0.2.3:6484  rtt 1.23ms  heard 40ms ago",
 		} {
 			if !strings.Contains(got.stdout, want) {
 				t.Errorf("without %q:\n%s", want, got.stdout)

@@ -49,6 +49,7 @@ func TestVersionsOfWhatIsNew(t *testing.T) {
 		"UDP":      {asked("", true), 3},
 		"weights":  {Command{WeighSlices: &WeighSlices{}}, 3},
 		"modes":    {Command{PutPolicy: &PutPolicy{Policy: modes}}, 3},
+		"direct":   {Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: 7, Direct: true}}}, 3},
 		"founding": {Command{Found: &Found{Policy: modes}}, 3},
 	} {
 		if got := c.command.version(); got != c.want {

@@ -99,7 +99,7 @@ func checkSuites(suites []uint16) *Error {
 
 // newer reports whether the policy says what only version 3 of the codecs knows.
 func (p Policy) newer() bool {
-	return len(p.Suites)+len(p.DNS)+len(p.Search)+len(p.Modes) > 0 || p.HandOn == HandOnSealed
+	return len(p.Suites)+len(p.DNS)+len(p.Search)+len(p.Modes) > 0 || p.HandOn == HandOnSealed || p.Direct
 }
 
 // Allows reports whether a session may be in a mode.

@@ -243,6 +243,8 @@ type Policy struct {
 	Search []string     `json:"search,omitempty"`
 	// HandOn is how plaintext passes between nodes; empty: in clear.
 	HandOn HandOn `json:"hand_on,omitempty"`
+	// Direct lets clients send slices straight to their agents' outer addresses.
+	Direct bool `json:"direct,omitempty"`
 }
 
 // Part is one part of the pool with its own moving inside address, and, in a

@@ -27,6 +27,7 @@ type offer struct {
 	prekey mka.SignedPrekey
 	share  mka.Share
 	spare  bool
+	direct bool // the grant's gateways are the agent's own addresses
 }
 
 // sendGrant signs what was committed and gives it to the agent, with a fresh
@@ -40,37 +41,41 @@ func (a *Arbiter) sendGrant(action session.SendGrant) {
 	}
 	o := a.offers[key]
 	if o == nil {
-		grant, ok := a.grant(action.Session, sl)
+		grant, direct, ok := a.grant(action.Session, sl)
 		if !ok {
 			return
 		}
 		o = &offer{
 			grant:  mka.SignGrant(a.config.Trust.Key, grant),
-			prekey: n.prekeys[sl.SPI], share: newShare(), spare: sl.Spare,
+			prekey: n.prekeys[sl.SPI], share: newShare(), spare: sl.Spare, direct: direct,
 		}
 		a.offers[key] = o
 	}
 	n.say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:]}})
 }
 
-// grant is the arbiter's statement of one committed slice epoch.
-func (a *Arbiter) grant(id registry.SessionID, sl registry.Slice) (g mka.Grant, ok bool) {
+// grant is the arbiter's statement of one committed slice epoch. One that is
+// direct names its agent as the slice's gateway.
+func (a *Arbiter) grant(id registry.SessionID, sl registry.Slice) (g mka.Grant, direct, ok bool) {
 	a.config.Store.View(func(s *registry.State) {
 		live, agent := s.Sessions[id], s.Nodes[sl.Agent]
 		if live == nil || agent == nil || live.State != registry.SessionActive {
 			return
 		}
-		ok = true
+		direct, ok = s.Policy.Direct, true
 		g = mka.Grant{
 			Version: mka.Version, Cluster: s.Cluster.ID, Incarnation: a.fence.Incarnation, Term: a.term, Index: sl.Index,
 			Session: id, Slice: sl.Number, Epoch: sl.Epoch, Class: sl.Class, Suite: esp.Suite(sl.Suite),
 			Weight: sl.Weight, Mode: string(live.Mode), Agent: agent.ID, AgentKey: agent.Key, Boot: sl.Boot, SPI: sl.SPI,
 			Gateways: gatewaysIn(s), SessionKey: live.Key, Leases: live.Leases, Policy: live.Policy,
 		}
+		if direct {
+			g.Gateways = agent.Outers()
+		}
 		copy(g.IdentityHash[:], live.Identity)
 		copy(g.HelloHash[:], live.Hello)
 	})
-	return g, ok
+	return g, direct, ok
 }
 
 // gatewaysIn lists gateways for a grant, at most as many as it can name.
@@ -95,7 +100,7 @@ func (a *Arbiter) takeOffers(id registry.SessionID, granted []registry.Slice) []
 		}
 		out = append(out, protocol.SliceOffer{
 			Grant: o.grant, Prekey: o.prekey, Share: append([]byte(nil), o.share[:]...), Spare: o.spare,
-			Inside: a.insideOf(sl.Agent),
+			Inside: a.insideOf(sl.Agent), Direct: o.direct,
 		})
 	}
 	return out

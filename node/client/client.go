@@ -253,6 +253,7 @@ func (c *Client) tick() {
 	c.superviseLiveness(now)
 	c.superviseSizes(now)
 	c.superviseTransport(now)
+	c.superviseDirect(now)
 	c.superviseDataflow(now)
 	c.superviseMode(now)
 	c.superviseRetired(now)

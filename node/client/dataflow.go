@@ -43,7 +43,7 @@ func (c *Client) measures(now time.Duration) (flow protocol.Flow, paths []protoc
 		if p := s.pulse.meter.Path(now); s.usable() && p.Measured {
 			paths = append(paths, protocol.Path{
 				Number: key.number, Epoch: key.epoch, Delay: uint32(p.Delay.Microseconds()),
-				Loss: uint32(1000 * p.Loss), Reordered: uint32(1000 * p.Reordered),
+				Loss: uint32(1000 * p.Loss), Reordered: uint32(1000 * p.Reordered), Direct: s.direct.inUse(),
 			})
 		}
 	}

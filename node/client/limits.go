@@ -58,6 +58,10 @@ const (
 	AskUDPMin  = 5 * time.Second
 	AskUDPMax  = 5 * time.Minute
 	UDPLasting = time.Minute
+	// AskDirectMin and AskDirectMax bound how often an agent is asked whether the
+	// way straight to it is open.
+	AskDirectMin = time.Second
+	AskDirectMax = 5 * time.Minute
 	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
 	DialTimeout = 4 * time.Second
 	// DialStagger is how long one family is tried alone.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/probe"
@@ -77,31 +78,38 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	_ = s.pair.SendControl(probe.Ask(p.sequence, now)) // silence is judged, not errors
 }
 
-// superviseLiveness probes what is due and judges who is silent: a slice is
-// condemned while a sibling through the same gateway is heard; when all are
-// silent the gateway is left and nobody is condemned. Between the two, when a
-// sibling is neither silent nor lately heard, the next tick knows more: a
-// gateway that died must not cost the slice whose silence ended first.
+// superviseLiveness probes what is due and judges who is silent. One that goes
+// directly comes back to the common gateway. There a slice is condemned while a
+// sibling through the same gateway is heard; when all are silent the gateway is
+// left and nobody is condemned. Between the two, when a sibling is neither
+// silent nor lately heard, the next tick knows more: a gateway that died must
+// not cost the slice whose silence ended first.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
-	var silent []*slice
-	var witness *slice
 	for _, s := range judged {
+		if s.pulse.due(now, c.lastSent(s), doubt) {
+			c.ask(s, now)
+		}
+	}
+	c.leaveDirect(judged, now)
+	var silent []*slice
+	witness := c.secondWitness(judged, now)
+	through := throughGateway(judged)
+	for _, s := range through {
 		switch {
 		case s.pulse.silent(now):
 			silent = append(silent, s)
 		case s.pulse.witness(now):
 			witness = s
 		}
-		if s.pulse.due(now, c.lastSent(s), doubt) {
-			c.ask(s, now)
-		}
 	}
 	switch {
 	case len(silent) == 0, c.stranded():
 	case witness != nil:
 		c.condemn(silent, witness)
-	case len(silent) == len(judged):
+	case len(through) < len(judged) && !slices.ContainsFunc(silent, (*slice).usable):
+		// The others go directly, so nothing hangs on the gateway.
+	case len(silent) == len(through):
 		c.leaveGateway(now)
 	}
 }
@@ -155,7 +163,7 @@ func (c *Client) condemn(silent []*slice, living *slice) {
 	}
 }
 
-// leaveGateway moves every slice to the next gateway and sends one packet on
+// leaveGateway moves the slices to the next gateway and sends one packet on
 // every SA at once, so that all agents learn the new way back.
 func (c *Client) leaveGateway(now time.Duration) {
 	old := c.gateways.at(c.gateways.current)
@@ -193,23 +201,32 @@ func (c *Client) adoptGateways(all []netip.AddrPort, now time.Duration) {
 	}
 }
 
-// moveTo sends everything through one gateway from now on. The host of the old
-// one may be gone with an agent on it: who answers first carries the traffic.
+// moveTo sends what does not go directly through one gateway from now on. The
+// host of the old one may be gone with an agent on it: who answers first carries
+// the traffic.
 func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 	if c.transport.stream != nil && c.transport.gateway != next {
 		c.leaveStream(now)
 	}
 	for _, s := range c.slices {
-		for _, p := range s.pairs() {
-			c.aim(p)
+		if !s.direct.inUse() {
+			c.reroute(s, now)
 		}
-		s.pulse.restart(now)
-		s.pulse.meter = slicing.Meter{} // another path
-		s.sizing.search.Move(next.Addr().Is6())
-		if s.confirmed {
-			s.pulse.trial = true
-			c.ask(s, now)
-		}
+	}
+}
+
+// reroute sends a slice along the way that is now its own, and one packet on its
+// SA at once. The way is new to it.
+func (c *Client) reroute(s *slice, now time.Duration) {
+	for _, p := range s.pairs() {
+		c.aim(s, p)
+	}
+	s.pulse.restart(now)
+	s.pulse.meter = slicing.Meter{} // another path
+	s.sizing.search.Move(c.wayOf(s).Addr().Is6())
+	if s.confirmed {
+		s.pulse.trial = true
+		c.ask(s, now)
 	}
 	c.dirty = true
 }

@@ -48,6 +48,7 @@ func (networkChanged) apply(c *Client) {
 	c.config.Log.Info("network changed", "gateway", gateway, "source", exit.Source)
 	now := c.config.Now()
 	c.leaveStream(now)
+	c.forgetDirect()
 	c.moveTo(gateway, now)
 	switch {
 	case c.control == nil:

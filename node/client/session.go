@@ -14,7 +14,8 @@ import (
 type gatewayList struct {
 	mu      sync.Mutex // protects all
 	all     []netip.AddrPort
-	current int // of the data path; owned by the loop
+	current int           // of the data path; owned by the loop
+	askedAt time.Duration // by direct slices, whether it lives; the loop's too
 }
 
 func (g *gatewayList) at(i int) netip.AddrPort {

@@ -49,6 +49,7 @@ type slice struct {
 	retireAt  time.Duration // 0, or when a dropped epoch is forgotten
 	pulse     pulse
 	sizing    sizing
+	direct    direct
 }
 
 // usable reports whether runs may be sealed for this epoch.
@@ -109,6 +110,9 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		machine: machine, socket: socket, accept: accept,
 		sizing: sizing{search: pmtu.New(c.gateways.at(c.gateways.current).Addr().Is6())},
 	}
+	if offer.Direct {
+		s.direct.ways = grant.Gateways
+	}
 	if s.pair, err = c.newPair(s, keys); err == nil {
 		err = c.config.Engine.Attach(socket)
 	}
@@ -119,8 +123,8 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 	return s, nil
 }
 
-// newPair turns agreed keys into an SA pair through the gateway in use, and
-// wipes them.
+// newPair turns agreed keys into an SA pair along its slice's way, and wipes
+// them.
 func (c *Client) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 	defer keys.Wipe()
 	if log := c.config.KeyLog; log != nil {
@@ -143,7 +147,7 @@ func (c *Client) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 			c.enqueue(controlMessage{key, append([]byte(nil), payload...)})
 		},
 	}
-	c.aim(pair)
+	c.aim(s, pair)
 	return pair, nil
 }
 

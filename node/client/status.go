@@ -69,7 +69,7 @@ func (c *Client) gatewayRows() (rows []control.ClientGateway) {
 func (s *slice) status(now time.Duration) control.ClientSlice {
 	row := control.ClientSlice{
 		Number: s.key.number, Epoch: s.key.epoch, Agent: s.grant.Agent.Short(), State: s.state(), Spare: s.spare,
-		Weight: s.grant.Weight, RTT: s.pulse.rtt.Smoothed(), Heard: -1, AgentLoad: s.pulse.load.Share(),
+		Direct: s.direct.way, Weight: s.grant.Weight, RTT: s.pulse.rtt.Smoothed(), Heard: -1, AgentLoad: s.pulse.load.Share(),
 	}
 	if s.pulse.heardAt != 0 {
 		row.Heard = now - s.pulse.heardAt

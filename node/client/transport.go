@@ -37,9 +37,9 @@ type parting struct {
 	at     time.Duration
 }
 
-// aim sends a pair's packets to the gateway in use, by the transport in use.
-func (c *Client) aim(p *dataplane.Pair) {
-	path := link.Path{Remote: c.gateways.at(c.gateways.current)}
+// aim sends a pair's packets the slice's way, by the transport in use.
+func (c *Client) aim(s *slice, p *dataplane.Pair) {
+	path := link.Path{Remote: c.wayOf(s)}
 	if c.transport.stream != nil {
 		p.SetWay(c.transport.stream, path)
 		return
@@ -148,6 +148,7 @@ func (e streamOpened) apply(c *Client) {
 	t.deafSince, t.urgent, t.askedAt = 0, false, now
 	t.askWait = c.nextAskWait(now)
 	c.gateways.use(e.gateway)
+	c.forgetDirect()
 	c.config.Log.Warn("UDP is silent; packets go over TLS", "gateway", e.gateway)
 	c.moveTo(c.gateways.at(c.gateways.current), now)
 }
@@ -174,7 +175,7 @@ func (c *Client) askByUDP(now time.Duration) {
 
 func (c *Client) answeredByUDP() bool {
 	for _, s := range c.slices {
-		if tried := time.Duration(s.pair.Tried()); s.usable() && tried != 0 && tried >= c.transport.askedAt {
+		if tried := time.Duration(s.pair.Tried(c.transport.gateway)); s.usable() && tried != 0 && tried >= c.transport.askedAt {
 			return true
 		}
 	}

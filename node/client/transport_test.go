@@ -120,7 +120,7 @@ func TestBackToUDP(t *testing.T) {
 		t.Fatalf("UDP was asked by %x", asked[0])
 	}
 	f.ok(f.far[s.key].SendControl(echo))
-	f.until("UDP has answered", func() bool { return s.pair.Tried() != 0 })
+	f.until("UDP has answered", func() bool { return s.pair.Tried(gatewayAddr(0)) != 0 })
 	f.advance(TickEvery)
 	if f.transport.stream != nil || len(f.arrived(0, s)) == 0 {
 		t.Error("the slice does not speak by UDP at once")

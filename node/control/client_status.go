@@ -36,16 +36,17 @@ type ClientGateway struct {
 
 // ClientSlice is one slice at the client.
 type ClientSlice struct {
-	Number    uint8         `json:"number"`
-	Epoch     uint32        `json:"epoch"`
-	Agent     string        `json:"agent"` // node ID, shortened
-	State     string        `json:"state"` // keying, up, silent or ending
-	Spare     bool          `json:"spare"`
-	Weight    uint32        `json:"weight"`
-	RTT       time.Duration `json:"rtt_ns"`       // 0 before the first answer
-	Heard     time.Duration `json:"heard_ns"`     // ago; negative: never
-	Datagram  int           `json:"packet_limit"` // largest packet in one datagram, as measured
-	AgentLoad float64       `json:"agent_load"`   // 0..1
-	In        uint64        `json:"bytes_in"`
-	Out       uint64        `json:"bytes_out"`
+	Number    uint8          `json:"number"`
+	Epoch     uint32         `json:"epoch"`
+	Agent     string         `json:"agent"`           // node ID, shortened
+	State     string         `json:"state"`           // keying, up, silent or ending
+	Direct    netip.AddrPort `json:"direct,omitzero"` // the agent's own address, past the gateway
+	Spare     bool           `json:"spare"`
+	Weight    uint32         `json:"weight"`
+	RTT       time.Duration  `json:"rtt_ns"`       // 0 before the first answer
+	Heard     time.Duration  `json:"heard_ns"`     // ago; negative: never
+	Datagram  int            `json:"packet_limit"` // largest packet in one datagram, as measured
+	AgentLoad float64        `json:"agent_load"`   // 0..1
+	In        uint64         `json:"bytes_in"`
+	Out       uint64         `json:"bytes_out"`
 }

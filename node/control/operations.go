@@ -146,6 +146,7 @@ type Slice struct {
 	Delay  uint32  `json:"delay_us"` // of its path, there and back; 0: not measured
 	Loss   float64 `json:"loss"`
 	Behind float64 `json:"reordered"` // part of the answers that came behind a newer one
+	Direct bool    `json:"direct"`    // the client sends straight to the agent, past the gateway
 }
 
 // SessionsRequest selects sessions; ID may be a prefix.

@@ -39,7 +39,7 @@ type Pair struct {
 
 	way       atomic.Pointer[way]
 	asked     atomic.Int64              // clock of the last challenge, see roam.go
-	tried     atomic.Int64              // clock of the last answer to Try
+	tried     atomic.Pointer[answer]    // the last one to Try
 	onward    [2]atomic.Pointer[Onward] // by family
 	sizes     atomic.Uint32             // MTU 16, limit 16, see oversize.go
 	lastHeard atomic.Int64

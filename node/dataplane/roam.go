@@ -61,8 +61,8 @@ func (w *inbound) roaming(p *Pair, payload []byte) bool {
 		case !ok:
 		case p.Agent && at == w.path.Remote:
 			p.SetWay(w.socket, w.path)
-		case !p.Agent && w.socket == p.Socket:
-			p.tried.Store(max(w.now, 1))
+		case !p.Agent && w.socket == p.Socket && at == w.path.Remote:
+			p.tried.Store(&answer{at, max(w.now, 1)})
 		}
 	default:
 		return false
@@ -81,7 +81,8 @@ func (w *inbound) back(p *Pair) *way {
 
 // Try asks the agent, out of the pair's own socket along a path that is not in
 // use, to answer along it; Tried tells whether it has. The agent stays with the
-// way in use: a question with a higher counter goes there first.
+// way in use: a question with a higher counter goes there first. Its answer to
+// that one names the other way too, and counts for nothing.
 func (p *Pair) Try(path link.Path) error {
 	w, question := p.way.Load(), probe.Seen(path.Remote)
 	if w == nil || w.socket == nil {
@@ -94,8 +95,20 @@ func (p *Pair) Try(path link.Path) error {
 	return errors.Join(p.seal(w, question, counter+1), p.seal(&way{p.Socket, path}, question, counter))
 }
 
-// Tried is the clock's value when the last answer to Try came; 0: never.
-func (p *Pair) Tried() int64 { return p.tried.Load() }
+// answer is an answer to Try: from where, and when.
+type answer struct {
+	from netip.AddrPort
+	at   int64
+}
+
+// Tried is the clock's value when an answer to Try came along the path to an
+// address; 0: none did, or that to another path came after it.
+func (p *Pair) Tried(remote netip.AddrPort) int64 {
+	if a := p.tried.Load(); a != nil && a.from == remote {
+		return a.at
+	}
+	return 0
+}
 
 // FollowFrom begins a pair where another one stands: a rekey does not move the peer.
 func (p *Pair) FollowFrom(older *Pair) { p.way.Store(older.way.Load()) }

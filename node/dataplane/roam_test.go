@@ -132,14 +132,14 @@ func TestTry(t *testing.T) {
 	w.say()
 	w.wait(func() bool { path, _ := agent.Path(); return path.Remote == stream.LocalAddr() })
 	w.network.PartitionWay(home.Addr(), outer(2))
-	if err := client.Try(to(at(outer(1)))); err != nil || client.Tried() != 0 {
-		t.Errorf("blocked: %v, answered at %d", err, client.Tried())
+	if err := client.Try(to(at(outer(1)))); err != nil || client.Tried(at(outer(1))) != 0 {
+		t.Errorf("blocked: %v, answered at %d", err, client.Tried(at(outer(1))))
 	}
 	w.network.Heal(home.Addr(), outer(2))
 	if err := client.Try(to(at(outer(1)))); err != nil {
 		t.Fatal(err)
 	}
-	w.wait(func() bool { return client.Tried() != 0 })
+	w.wait(func() bool { return client.Tried(at(outer(1))) != 0 })
 	if path, _ := agent.Path(); path.Remote != stream.LocalAddr() {
 		t.Errorf("the agent moved to %v", path.Remote)
 	}

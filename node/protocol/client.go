@@ -90,6 +90,9 @@ type SliceOffer struct {
 	// Inside is the agent's own inside address: packets to it are for the agent's
 	// host itself, and go over this slice.
 	Inside netip.Addr `json:"inside,omitzero"`
+	// Direct says that the grant's gateways are the agent's own outer addresses:
+	// the slice may go straight there.
+	Direct bool `json:"direct,omitempty"`
 }
 
 // SliceRef names one epoch of a slice. Session is left out where the
@@ -149,6 +152,7 @@ type Path struct {
 	Delay     uint32 `json:"delay_us"`
 	Loss      uint32 `json:"loss_permille,omitempty"`
 	Reordered uint32 `json:"reordered_permille,omitempty"`
+	Direct    bool   `json:"direct,omitempty"` // past the common gateway
 }
 
 // Bye ends the session.
