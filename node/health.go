@@ -3,11 +3,13 @@ package node
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
@@ -19,11 +21,7 @@ func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []stri
 		all = append(all, n.noArbiter())
 	}
 	if path == probe.PathBroken {
-		does := fmt.Sprintf("this host does not forward from %s to %s", n.self.TUN, n.self.InsideIf)
-		if len(obstacles) == 0 {
-			does += ": allow it in the host's firewall (nft list ruleset)"
-		}
-		all = append(all, does)
+		all = append(all, n.noPlainPath(len(obstacles) > 0))
 	}
 	all = append(all, obstacles...)
 	if len(silent) > 0 {
@@ -33,6 +31,26 @@ func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []stri
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
 	}
 	return all
+}
+
+// noPlainPath says what is in the way of opened packets, unless obstacles of the
+// host were found. A router beside it may drop them too: their replies come
+// another way.
+func (n *Node) noPlainPath(found bool) string {
+	does := fmt.Sprintf("this host does not forward from %s to %s", n.self.TUN, n.self.InsideIf)
+	if found {
+		return does
+	}
+	own, _ := host.Networks(n.self.InsideIf)
+	for _, row := range n.members.all() {
+		near := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(row.Inside) })
+		if row.Inside.IsValid() && len(own) > 0 && !near {
+			return fmt.Sprintf("what this host forwards from %s does not reach %s on another network: allow it in the host's firewall "+
+				"(nft list ruleset), and on the routers between (no strict reverse path filter there, as in net.ipv4.conf.*.rp_filter=2). "+
+				"Until then it goes by way of the egress", n.self.TUN, row.Inside)
+		}
+	}
+	return does + ": allow it in the host's firewall (nft list ruleset)"
 }
 
 // obstacles asks the host's stack, now.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh"
 	"github.com/meshcrypt/meshcrypt/node/agent"
@@ -209,8 +210,19 @@ func (n *Node) newAgent() {
 func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
 		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
-		Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
+		Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
 	}
+}
+
+// insideNetworks are those whose addresses this host can be asked for. More than
+// an arbiter takes are told as none, for who tells some is not asked for others.
+func (n *Node) insideNetworks() []netip.Prefix {
+	all, err := host.Networks(n.self.InsideIf)
+	if err != nil || len(all) > registry.MaxNetworks {
+		n.config.Log.Warn("the networks of the inside interface are not told", "interface", n.self.InsideIf, "networks", len(all), "error", err)
+		return nil
+	}
+	return all
 }
 
 // learn keeps what the arbiter says of the mesh, in memory and on disk.

@@ -169,20 +169,11 @@ func (p *placeFlags) insideAddress(outer netip.Addr) (netip.Addr, error) {
 
 // insideNetworks are what clients most likely want to reach: the networks
 // that the inside interface is attached to.
-func insideNetworks(name string) (all []netip.Prefix, err error) {
+func insideNetworks(name string) ([]netip.Prefix, error) {
 	if name == "" {
 		return nil, nil
 	}
-	addrs, err := host.Addresses(name)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range addrs {
-		if !slices.Contains(all, p.Masked()) {
-			all = append(all, p.Masked())
-		}
-	}
-	return all, nil
+	return host.Networks(name)
 }
 
 // answering are the networks of a family that has a moving address: from the

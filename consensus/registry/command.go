@@ -78,6 +78,7 @@ type UpdateNode struct {
 	Outer    netip.AddrPort  `json:"outer"`
 	Other    netip.AddrPort  `json:"other,omitzero"`
 	Inside   netip.Addr      `json:"inside"`
+	Networks []netip.Prefix  `json:"networks,omitempty"`
 	Capacity uint32          `json:"capacity"`
 	Mbit     uint32          `json:"mbit"`
 	Boot     identity.BootID `json:"boot"` // slices granted to another boot are void; zero: not told

@@ -25,6 +25,7 @@ const (
 	MaxSecrets      = 64                     // sealed secrets
 	MaxWraps        = 64                     // wraps of the data key: voters and recovery
 	MaxVoters       = 9                      // five by the operator's choice, and those that replace some
+	MaxNetworks     = 16                     // inside networks of one node
 	MaxPastBoots    = 8                      // superseded boots remembered per node
 	MaxSpent        = 4_096                  // granted SPIs remembered per boot beyond the living ones
 	MaxApplied      = 4_096                  // commands remembered for deduplication

@@ -54,6 +54,32 @@ func checkOuters(outer, other netip.AddrPort) *Error {
 	return nil
 }
 
+func checkNetworks(all []netip.Prefix) *Error {
+	if len(all) > MaxNetworks {
+		return ErrInvalid.with("%d inside networks, at most %d", len(all), MaxNetworks)
+	}
+	for _, p := range all {
+		if !p.IsValid() || p != p.Masked() {
+			return ErrInvalid.with("inside network %s", p)
+		}
+	}
+	return nil
+}
+
+// Attached reports whether the node is asked for an address of the inside
+// network: its neighbours are on that network. Who has told of none of the family
+// is believed to be.
+func (n *Node) Attached(a netip.Addr) bool {
+	told := false
+	for _, p := range n.Networks {
+		if p.Contains(a) {
+			return true
+		}
+		told = told || p.Addr().BitLen() == a.BitLen()
+	}
+	return !told
+}
+
 func (n *Node) check() *Error {
 	switch {
 	case n.Key == (identity.PublicKey{}):
@@ -156,7 +182,11 @@ func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
 	if err := checkOuters(c.Outer, c.Other); err != nil {
 		return Result{}, err
 	}
+	if err := checkNetworks(c.Networks); err != nil {
+		return Result{}, err
+	}
 	n.Outer, n.Other, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit
+	n.Networks = slices.Clone(c.Networks)
 	if c.Boot != (identity.BootID{}) {
 		s.enterBoot(n, c.Boot)
 	}

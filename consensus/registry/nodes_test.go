@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -222,4 +223,29 @@ func TestReincarnate(t *testing.T) {
 	f.must(Command{Reincarnate: &Reincarnate{Incarnation: 5}})
 	f.refuse(ErrStale, Command{Reincarnate: &Reincarnate{Incarnation: 5}})
 	f.refuse(ErrToken, Command{JoinNode: &JoinNode{Token: "tok", Node: Node{Key: key(1)}}})
+}
+
+func TestNetworksOfANode(t *testing.T) { // I10
+	f := newFixture(t)
+	put := func(all ...netip.Prefix) Command {
+		return Command{UpdateNode: &UpdateNode{ID: node(0), Networks: all}}
+	}
+	var full []netip.Prefix
+	for i := range MaxNetworks {
+		full = append(full, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24))
+	}
+	f.must(put(full...))
+	f.refuse(ErrInvalid, put(append(full, netip.MustParsePrefix("10.1.0.0/24"))...))
+	f.refuse(ErrInvalid, put(netip.Prefix{}))
+	f.refuse(ErrInvalid, put(netip.MustParsePrefix("10.0.0.7/24")))
+	n := f.s.Nodes[node(0)]
+	for text, want := range map[string]bool{"10.0.3.9": true, "10.20.0.1": false, "fd20::1": true} { // nothing is known of IPv6
+		if n.Attached(netip.MustParseAddr(text)) != want {
+			t.Errorf("attached to the network of %s: %v", text, !want)
+		}
+	}
+	f.must(put())
+	if !n.Attached(netip.MustParseAddr("10.20.0.1")) {
+		t.Error("a node that tells nothing is believed to be nowhere")
+	}
 }

@@ -142,21 +142,23 @@ type Cluster struct {
 // Node is a host that has joined. May is what its token allowed, Is what the
 // arbiter has it do.
 type Node struct {
-	ID       identity.NodeID    `json:"id"`
-	Key      identity.PublicKey `json:"key"`
-	WrapKey  []byte             `json:"wrap_key"` // HPKE public key (X-Wing) for the data key
-	Name     string             `json:"name"`
-	Index    identity.Index     `json:"index"`
-	May      Roles              `json:"may"`
-	Is       Roles              `json:"is"`
-	Outer    netip.AddrPort     `json:"outer"`          // where clients and nodes reach it, UDP and TCP
-	Other    netip.AddrPort     `json:"other,omitzero"` // the same in the other family; zero where it has one
-	Inside   netip.Addr         `json:"inside"`         // its own address on the inside network
-	Capacity uint32             `json:"capacity"`       // thousandths of a CPU offered
-	Mbit     uint32             `json:"mbit"`           // calibrated sealing capacity, Mbit/s
-	Drained  bool               `json:"drained"`
-	Removed  bool               `json:"removed"` // key refused from now on
-	Joined   Tick               `json:"joined"`
+	ID      identity.NodeID    `json:"id"`
+	Key     identity.PublicKey `json:"key"`
+	WrapKey []byte             `json:"wrap_key"` // HPKE public key (X-Wing) for the data key
+	Name    string             `json:"name"`
+	Index   identity.Index     `json:"index"`
+	May     Roles              `json:"may"`
+	Is      Roles              `json:"is"`
+	Outer   netip.AddrPort     `json:"outer"`          // where clients and nodes reach it, UDP and TCP
+	Other   netip.AddrPort     `json:"other,omitzero"` // the same in the other family; zero where it has one
+	Inside  netip.Addr         `json:"inside"`         // its own address on the inside network
+	// Networks are those that its inside interface is attached to; none: not told.
+	Networks []netip.Prefix `json:"networks,omitempty"`
+	Capacity uint32         `json:"capacity"` // thousandths of a CPU offered
+	Mbit     uint32         `json:"mbit"`     // calibrated sealing capacity, Mbit/s
+	Drained  bool           `json:"drained"`
+	Removed  bool           `json:"removed"` // key refused from now on
+	Joined   Tick           `json:"joined"`
 
 	RemovedAt Tick              `json:"removed_at"`
 	Boot      identity.BootID   `json:"boot"`       // the process that may hold slices

@@ -2,6 +2,7 @@ package host
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -43,4 +44,15 @@ func Addresses(dev string) (all []netip.Prefix, err error) {
 		all = append(all, netip.PrefixFrom(ip.Unmap(), ones))
 	}
 	return all, nil
+}
+
+// Networks are those of an interface's addresses, each once.
+func Networks(dev string) (all []netip.Prefix, err error) {
+	addresses, err := Addresses(dev)
+	for _, p := range addresses {
+		if !slices.Contains(all, p.Masked()) {
+			all = append(all, p.Masked())
+		}
+	}
+	return all, err
 }

@@ -43,7 +43,8 @@ type NodeHello struct {
 	Outer    netip.AddrPort  `json:"outer"`
 	Other    netip.AddrPort  `json:"other,omitzero"` // of the other family
 	Inside   netip.Addr      `json:"inside"`
-	Capacity uint32          `json:"capacity"` // thousandths of a CPU
+	Networks []netip.Prefix  `json:"networks,omitempty"` // of the inside interface
+	Capacity uint32          `json:"capacity"`           // thousandths of a CPU
 	Mbit     uint32          `json:"mbit"`
 	Held     []SliceRef      `json:"held"` // slices with living keys in this process
 	Standby  bool            `json:"standby"`

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -51,7 +52,7 @@ func (a *Arbitrator) tendParts(view *registry.State) {
 // egressOf is who should be egress and second of a part now. The egress stays
 // while it can; its second comes next.
 func (a *Arbitrator) egressOf(view *registry.State, p registry.Part) (egress, second identity.NodeID) {
-	able := a.egressesByLoad(view)
+	able := a.egressesByLoad(view, p)
 	egress = p.Egress
 	if !a.keepsEgress(view, p, able) {
 		egress = pick(able, p.Second, identity.NodeID{})
@@ -60,7 +61,7 @@ func (a *Arbitrator) egressOf(view *registry.State, p registry.Part) (egress, se
 		}
 	}
 	second = p.Second
-	if second == egress || !a.mayEgress(view, second) || a.goneFor(second, EgressGrace) {
+	if second == egress || !a.mayEgress(view, p, second) || a.goneFor(second, EgressGrace) {
 		second = pick(able, identity.NodeID{}, egress)
 	}
 	return egress, second
@@ -73,7 +74,7 @@ func (a *Arbitrator) keepsEgress(view *registry.State, p registry.Part, able []i
 	if p.Egress == a.self && len(able) >= 3 && able[0] != a.self && !leased(view, p) {
 		return false
 	}
-	if !a.mayEgress(view, p.Egress) || a.goneFor(p.Egress, EgressGrace) {
+	if !a.mayEgress(view, p, p.Egress) || a.goneFor(p.Egress, EgressGrace) {
 		return false
 	}
 	h := a.hosts[p.Egress]
@@ -90,22 +91,40 @@ func leased(view *registry.State, p registry.Part) bool {
 	return false
 }
 
-// mayEgress says that a node may face the inside network for clients.
-func (a *Arbitrator) mayEgress(view *registry.State, id identity.NodeID) bool {
+// mayEgress says that a node may face the inside network for the clients of a
+// part.
+func (a *Arbitrator) mayEgress(view *registry.State, p registry.Part, id identity.NodeID) bool {
 	node := view.Nodes[id]
-	return node != nil && mayCarry(node) && node.Inside.IsValid()
+	return node != nil && mayCarry(node) && node.Inside.IsValid() && (attached(node, p) || nowhere(view, p))
 }
 
-// egressesByLoad is the nodes that may be egress and have a stream, the one
+// attached says that a node's neighbours are those who ask for the part's moving
+// addresses. Behind a router nobody would hear it say that it has them.
+func attached(node *registry.Node, p registry.Part) bool {
+	return !slices.ContainsFunc(p.Insides(), func(inside netip.Addr) bool { return !node.Attached(inside) })
+}
+
+// nowhere says that no member is attached to where the part's moving addresses
+// are: then its operator has other means.
+func nowhere(view *registry.State, p registry.Part) bool {
+	for _, node := range view.Nodes {
+		if !node.Removed && attached(node, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// egressesByLoad is the nodes that may be the part's egress and have a stream, the one
 // with the fewest parts first; the arbiter's own last while two others can.
-func (a *Arbitrator) egressesByLoad(view *registry.State) []identity.NodeID {
+func (a *Arbitrator) egressesByLoad(view *registry.State, part registry.Part) []identity.NodeID {
 	parts := map[identity.NodeID]int{}
 	for _, p := range view.Parts {
 		parts[p.Egress]++
 	}
 	var able []identity.NodeID
 	for id := range view.Nodes {
-		if h := a.hosts[id]; h != nil && h.up && a.mayEgress(view, id) {
+		if h := a.hosts[id]; h != nil && h.up && a.mayEgress(view, part, id) {
 			able = append(able, id)
 		}
 	}

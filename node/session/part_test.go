@@ -1,0 +1,60 @@
+package session
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// TestEgressIsWhereItsAddressIs: egress and second of a part are nodes that are
+// asked for its moving address; one behind a router is neither, whoever dies.
+func TestEgressIsWhereItsAddressIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		networks [4]string // of n1 to n4; empty: not told
+		down     string
+		egress   string
+		second   string
+	}{
+		"two of four":                      {[4]string{"10.20.0.0/24", "10.20.0.0/24", "10.21.0.0/24", "10.21.0.0/24"}, "", "n2", "n1"},
+		"the egress dies":                  {[4]string{"10.20.0.0/24", "10.20.0.0/24", "10.21.0.0/24", "10.21.0.0/24"}, "n2", "n1", ""},
+		"the egress was behind a router":   {[4]string{"10.20.0.0/24", "10.21.0.0/24", "10.20.0.0/24", "10.20.0.0/24"}, "", "n3", "n4"},
+		"nobody is there":                  {[4]string{"10.21.0.0/24", "10.21.0.0/24", "10.21.0.0/24", "10.21.0.0/24"}, "", "n2", "n3"},
+		"nobody of those who are there":    {[4]string{"10.21.0.0/24", "10.20.0.0/24", "10.21.0.0/24", "10.21.0.0/24"}, "n2", "n2", ""},
+		"not told, and another family":     {[4]string{"", "", "fd20::/64", "10.21.0.0/24"}, "n2", "n3", "n1"},
+		"an older mesh, which tells never": {[4]string{}, "n2", "n3", "n4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, 4)
+			w.state.Parts[0].Inside = netip.MustParseAddr("10.20.0.201")
+			for i, n := range w.nodes {
+				if p, err := netip.ParsePrefix(c.networks[i]); err == nil {
+					w.must(registry.Command{UpdateNode: &registry.UpdateNode{
+						ID: n.id(), Boot: n.bootID(), Inside: w.state.Nodes[n.id()].Inside, Networks: []netip.Prefix{p},
+					}})
+				}
+			}
+			w.run(time.Second, 100*time.Millisecond)
+			if c.down != "" {
+				w.nodeDown(w.byName(c.down))
+			}
+			w.run(EgressGrace+time.Second, 100*time.Millisecond)
+			part := w.state.Parts[0]
+			if got, want := part.Egress, w.byName(c.egress).id(); got != want {
+				t.Errorf("egress %s", named(w, got))
+			}
+			if c.second == "" && !part.Second.IsZero() || c.second != "" && part.Second != w.byName(c.second).id() {
+				t.Errorf("second %s", named(w, part.Second))
+			}
+		})
+	}
+}
+
+func named(w *world, id identity.NodeID) string {
+	if id.IsZero() {
+		return "nobody"
+	}
+	return w.node(id).name
+}
