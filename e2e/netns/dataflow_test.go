@@ -20,7 +20,7 @@ func TestPathsThatDiffer(t *testing.T) {
 	relay := m.behindRelay(m.nodes[3])
 	m.up()
 	m.connect("--slice-mode", "burst")
-	m.measured()
+	m.measured(3)
 	trickle := m.transfer(lab.Plan{Pace: 2}) // keeps the probes frequent
 	settled := func(calmed bool, least uint32) time.Duration {
 		return m.Until(fmt.Sprintf("the mode follows the paths, calmed %v", calmed), 20*time.Second, func() error {

@@ -178,7 +178,7 @@ func TestMixedFamilies(t *testing.T) {
 func (m *mesh) carryAll() {
 	m.Helper()
 	took := m.connect("--slice-mode", "burst")
-	m.slices(2)
+	m.measured(2)
 	for _, down := range []bool{false, true} {
 		r := m.transfer(lab.Plan{Bytes: 50e6, Down: down}).Wait(within(time.Minute))
 		m.t.Logf("the client at %s connected after %v; down %v: %v", m.client.outer, took.Round(time.Millisecond), down, r)

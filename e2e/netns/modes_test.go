@@ -36,7 +36,7 @@ func TestModes(t *testing.T) {
 		{[]string{"pin"}, single, single, 1},
 	} {
 		m.reconnect(append([]string{"--slice-mode"}, c.args...)...)
-		m.measured()
+		m.measured(3)
 		for _, way := range []struct {
 			down bool
 			want func(map[uint8]float64) error
@@ -88,9 +88,9 @@ func (m *mesh) reconnect(args ...string) {
 
 // measured waits until the client knows the path of every slice, for before
 // that not all of them carry something.
-func (m *mesh) measured() {
+func (m *mesh) measured(count int) {
 	m.Helper()
-	m.slices(3)
+	m.slices(count)
 	m.Until("the paths are measured", 20*time.Second, func() error {
 		s, err := m.session()
 		for _, slice := range s.Slices {
