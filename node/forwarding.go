@@ -29,6 +29,7 @@ type forwarding struct {
 	outer   []link.Socket // the last is the strangers'
 	door    *link.Door
 	inside  []link.Socket
+	whole   link.Socket // to other nodes' inside addresses, never in fragments
 	engine  *dataplane.Engine
 	gateway *gateway.Gateway
 	ledger  esp.Ledger
@@ -90,6 +91,11 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 	if err != nil {
 		return err
 	}
+	whole, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(self.Inside, 0), Device: self.InsideIf})
+	if err != nil {
+		return err
+	}
+	f.whole = whole[0]
 	f.gateway, err = gateway.New(gateway.Config{
 		OpenPort: f.openPort(self), Clock: clockNanoseconds,
 		Attach: func(s link.Socket) error { return f.engine.Attach(s) },
@@ -167,6 +173,9 @@ func (f *forwarding) close(left bool) (err error) {
 		err = f.engine.Close()
 	} else {
 		err = f.closeParts()
+	}
+	if f.whole != nil {
+		err = errors.Join(err, f.whole.Close())
 	}
 	if f.gateway != nil {
 		err = errors.Join(err, f.gateway.Close())

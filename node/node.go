@@ -198,7 +198,7 @@ func (n *Node) newAgent() {
 		Port: n.self.Outer.Port(), InsidePort: insidePort(n.self),
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.host,
-		Inside: n.forward.inside[0], Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
+		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
 		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog,
 		Follow: n.follow,
 		Left:   n.leave,

@@ -106,7 +106,12 @@ func TestAgentsInAnotherSubnet(t *testing.T) {
 				t.Errorf("egress %s, then %s", s.Egress, s.Second)
 			}
 			b.across(t)
+			going := b.transfer(lab.Plan{Pace: 20})
 			b.narrow(1400)
+			t.Logf("the tunnel fits after %v", b.tunnelMTU(1400-40, 10*time.Second)) // what is handed on is not cut
+			if err := going.Finish(within(30 * time.Second)).Check(); err != nil {
+				t.Error(err)
+			}
 			b.across(t)
 			if text := b.nodes[3].try("status").Out; strings.Contains(text, "routers between") != (kind == "strict") {
 				t.Errorf("status of an agent behind routers:\n%s", text)

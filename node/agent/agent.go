@@ -59,8 +59,11 @@ type Config struct {
 	Gateway   *gateway.Gateway
 	Host      Host
 	Inside    link.Socket // sends probes to other nodes' inside addresses
-	Outer     link.Socket // pairs answer their clients from it
-	Ledger    esp.Ledger  // nil in production
+	// Whole sends there too, and never in fragments; nil: the ways to other nodes
+	// are not measured.
+	Whole  link.Socket
+	Outer  link.Socket // pairs answer their clients from it
+	Ledger esp.Ledger  // nil in production
 	// KeyLog hears of every traffic key; nil but in test builds (I1).
 	KeyLog func(spi uint32, key esp.Key)
 

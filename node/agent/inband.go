@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
-	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
@@ -38,16 +37,6 @@ func (a *Agent) answerPadded(pair *dataplane.Pair, payload []byte) {
 	pair.SetSizes(int(p.MTU), int(p.Limit))
 	p.MTU, p.Limit = uint16(a.handOnMost.Load()), 0
 	_ = pair.SendPadded(p.Marshal(probe.KindPaddedReply)) // a lost reply looks like a lost probe
-}
-
-// superviseHandOn notes what the inside network takes in one piece when packets
-// are handed on there.
-func (a *Agent) superviseHandOn() {
-	most := 0
-	if mtu := a.config.InsideMTU(); mtu > 0 && len(a.view.nodes) > 1 {
-		most = max(pmtu.MinMTU, mtu-dataplane.HandOnOverhead(a.config.Inside.LocalAddr().Addr(), a.sealed()))
-	}
-	a.handOnMost.Store(int32(min(most, probe.MaxPadded)))
 }
 
 // superviseRekey offers the next prekey when the keys grow old. The offer is

@@ -56,6 +56,8 @@ const (
 	// PathMisses path tests that did not come out mean that the host does not
 	// forward; a busy host loses a few.
 	PathMisses = 20
+	// WayPatience is how long the answer to a padded probe of a node may take.
+	WayPatience = 300 * time.Millisecond
 	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.
 	RedialMin = 100 * time.Millisecond
 	RedialMax = 2 * time.Second

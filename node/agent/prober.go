@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -27,6 +28,7 @@ type peer struct {
 	heard   bool          // since probing began: an unheard peer is not called silent
 	silent  bool
 	load    probe.Load
+	way     *pmtu.Search // what it takes whole; nil: not asked yet
 }
 
 // answers reports whether the peer is heard now.
@@ -71,6 +73,7 @@ func (a *Agent) probe(now time.Duration) {
 		row := a.view.nodes[index]
 		a.sendProbe(probe.TypeNode, netip.AddrPortFrom(row.Inside, a.config.InsidePort))
 		a.judge(row, now)
+		a.measureWay(row, now)
 		// Whoever answers longest is the one whose silence says something.
 		if p := a.probes.peers[index]; p.answers() && (tester == 0 || p.since < a.probes.peers[tester].since) {
 			tester = index
@@ -197,6 +200,15 @@ func (a *Agent) foundPath(verdict probe.Verdict) {
 	}
 }
 
+// sendReply answers as whole as it was asked; silence is judged, not errors.
+func (a *Agent) sendReply(reply probe.Node, to protocol.NodeRow) {
+	b, socket := reply.Marshal(a.view.key), a.config.Inside
+	if reply.Size > probe.NodeLen && a.config.Whole != nil {
+		socket = a.config.Whole
+	}
+	_ = socket.Send(b, len(b), link.Path{Remote: a.insideOf(to)})
+}
+
 type nodeDatagram struct{ datagram []byte }
 
 // apply answers probes and notes replies; a wrong MAC is a counted drop.
@@ -208,9 +220,8 @@ func (e nodeDatagram) apply(a *Agent) {
 	}
 	row := a.view.nodes[m.From]
 	if m.Type != probe.TypeReply {
-		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Load: a.probes.ownLoad(), Sequence: m.Sequence}
-		b := reply.Marshal(a.view.key)
-		_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(row.Inside, a.config.InsidePort)})
+		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Load: a.probes.ownLoad(), Sequence: m.Sequence, Size: m.Size}
+		a.sendReply(reply, row)
 		return
 	}
 	if p := a.probes.peers[m.From]; p != nil {
@@ -218,6 +229,7 @@ func (e nodeDatagram) apply(a *Agent) {
 			p.since = a.config.Now()
 		}
 		p.heard, p.heardAt, p.load = true, a.config.Now(), m.Load
+		p.passed(m.Size, a.config.Now())
 	}
 	if m.Asked == probe.TypePath {
 		a.probes.pathSent = 0

@@ -14,14 +14,19 @@ const MarkerLen = 12
 // HandOnOverhead is what handing on over a network of that address's family
 // adds to a packet, at most.
 func HandOnOverhead(a netip.Addr, sealed bool) int {
-	n := MarkerLen + udpHeaderLen + ipv6HeaderLen
-	if a.Is4() {
-		n = MarkerLen + udpHeaderLen + ipv4HeaderLen
-	}
+	n := MarkerLen + DatagramOverhead(a)
 	if sealed {
 		n += esp.MaxOverhead
 	}
 	return n
+}
+
+// DatagramOverhead is what UDP and IP add to a datagram on such a network.
+func DatagramOverhead(a netip.Addr) int {
+	if a.Is4() {
+		return udpHeaderLen + ipv4HeaderLen
+	}
+	return udpHeaderLen + ipv6HeaderLen
 }
 
 // MarkerType says what follows a Marker.

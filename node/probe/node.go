@@ -19,8 +19,9 @@ const (
 const (
 	headerLen = 12
 	macLen    = 16
-	// NodeLen is the length of every datagram between nodes, in bytes:
-	// header 12, asked type 1, load 1, zero 2, sequence 8, MAC 16.
+	// NodeLen is the length of a datagram between nodes, in bytes: header 12,
+	// asked type 1, load 1, size 2, sequence 8, MAC 16. A padded one has its own
+	// length as its size, and zeros ahead of the MAC; the size is zero otherwise.
 	NodeLen = headerLen + 4 + 8 + macLen
 )
 
@@ -31,6 +32,9 @@ type Node struct {
 	Asked    byte           // of a reply: the type it answers
 	Load     Load           // of the sender
 	Sequence uint64
+	// Size is the length of the whole datagram, which tests what the way takes:
+	// above NodeLen, up to MaxPadded. 0: NodeLen.
+	Size int
 }
 
 // Marshal writes the datagram, authenticated under the term's probe key.
@@ -41,17 +45,24 @@ func (n Node) Marshal(key []byte) []byte {
 
 // body is the datagram but for its MAC.
 func (n Node) body() []byte {
-	b := make([]byte, headerLen+12, NodeLen)
+	b := make([]byte, max(NodeLen, n.Size)-macLen, max(NodeLen, n.Size))
 	b[4], b[5] = n.Type, 1
 	binary.BigEndian.PutUint32(b[8:], uint32(n.From)<<20)
 	b[headerLen], b[headerLen+1] = n.Asked, byte(n.Load)
+	if n.Size > NodeLen {
+		binary.BigEndian.PutUint16(b[headerLen+2:], uint16(n.Size))
+	}
 	binary.BigEndian.PutUint64(b[headerLen+4:], n.Sequence)
 	return b
 }
 
 // ParseNode reads and authenticates a datagram between nodes.
 func ParseNode(b, key []byte) (n Node, ok bool) {
-	if len(b) != NodeLen || !hmac.Equal(b[NodeLen-macLen:], mac(key, b[:NodeLen-macLen])) {
+	if len(b) < NodeLen || len(b) > MaxPadded {
+		return n, false
+	}
+	said := b[:len(b)-macLen]
+	if !hmac.Equal(b[len(said):], mac(key, said)) {
 		return n, false
 	}
 	n = Node{
@@ -60,9 +71,10 @@ func ParseNode(b, key []byte) (n Node, ok bool) {
 		Asked:    b[headerLen],
 		Load:     Load(b[headerLen+1]),
 		Sequence: binary.BigEndian.Uint64(b[headerLen+4:]),
+		Size:     int(binary.BigEndian.Uint16(b[headerLen+2:])),
 	}
 	// One datagram, one meaning: spare bytes are zero.
-	return n, n.Type >= TypeNode && n.Type <= TypePath && bytes.Equal(n.body(), b[:NodeLen-macLen])
+	return n, n.Type >= TypeNode && n.Type <= TypePath && bytes.Equal(n.body(), said)
 }
 
 func mac(key, b []byte) []byte {

@@ -87,10 +87,11 @@ func TestNodeDatagram(t *testing.T) {
 	key := []byte("a key of the term")
 	for _, n := range []Node{
 		{Type: TypeNode, From: 1, Sequence: 1}, {Type: TypePath, From: 4095, Sequence: math.MaxUint64},
-		{Type: TypeReply, From: 77, Asked: TypePath, Load: 200, Sequence: 9},
+		{Type: TypeReply, From: 77, Asked: TypePath, Load: 200, Sequence: 9}, {Type: TypeNode, From: 2, Size: NodeLen + 1},
+		{Type: TypeReply, From: 3, Asked: TypeNode, Size: 1472},
 	} {
 		b := n.Marshal(key)
-		if got, ok := ParseNode(b, key); !ok || got != n || len(b) != NodeLen {
+		if got, ok := ParseNode(b, key); !ok || got != n || len(b) != max(NodeLen, n.Size) {
 			t.Errorf("%+v came back as %+v, %v", n, got, ok)
 		}
 		for i := range b {
@@ -102,6 +103,17 @@ func TestNodeDatagram(t *testing.T) {
 		}
 		if _, ok := ParseNode(b, []byte("the key before")); ok {
 			t.Error("another term's key is good")
+		}
+	}
+	long := Node{Type: TypeNode, Size: MaxPadded + 1}.Marshal(key) // I10
+	if _, ok := ParseNode(long, key); ok {
+		t.Errorf("%d bytes are taken", len(long))
+	}
+	for _, head := range [][]byte{ // which says another size than it has
+		append(Node{Type: TypeNode}.body(), 0), Node{Type: TypeNode, Size: 100}.body()[:NodeLen-macLen], append(Node{Type: TypeNode, Size: 100}.body(), 0),
+	} {
+		if _, ok := ParseNode(append(head, mac(key, head)...), key); ok {
+			t.Errorf("%d bytes that say another size are taken", len(head))
 		}
 	}
 	if _, ok := ParseNode(Node{Type: 3}.Marshal(key), key); ok {
@@ -149,6 +161,7 @@ func FuzzNode(f *testing.F) {
 	key := []byte("a key")
 	f.Add(Node{Type: TypeReply, From: 3, Asked: TypeNode, Load: 7, Sequence: 5}.Marshal(key)[:NodeLen-macLen])
 	f.Add(make([]byte, NodeLen-macLen))
+	f.Add(Node{Type: TypeNode, From: 3, Size: 77}.body())
 	f.Fuzz(func(t *testing.T, head []byte) {
 		ParseNode(head, key)
 		b := append(append([]byte(nil), head...), mac(key, head)...)
