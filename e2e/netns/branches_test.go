@@ -119,3 +119,9 @@ func TestAgentsInAnotherSubnet(t *testing.T) {
 		})
 	}
 }
+
+// TestKillEgressInBranches: who takes over stands where the egress stood, though
+// there is more room behind the routers.
+func TestKillEgressInBranches(t *testing.T) {
+	testKillIn(inBranches(t).mesh, 3, otherStall, egressOfSession)
+}

@@ -162,3 +162,25 @@ func TestKillDirectAgent(t *testing.T) {
 		return nil, fmt.Errorf("no agent without another role: %v, gateway %s", r, used)
 	})
 }
+
+// TestDirectRoams: behind NATs each direct slice has a mapping of its own; they
+// are forgotten, and the client gets another address. It goes on, and directly.
+func TestDirectRoams(t *testing.T) {
+	m := newMesh(t, 3)
+	m.initMore = []string{"--direct"}
+	home, carrier := m.behindNAT()
+	m.up()
+	m.watch("cgn")
+	m.connect("--slice-mode", "burst")
+	m.slices(2)
+	m.directly(2, 10*time.Second)
+	b := m.steady()
+	b.during("the carrier forgets its mappings", remapStall, func() { carrier.forget(m) })
+	b.during("the home router forgets its mappings", remapStall, func() { home.forget(m) })
+	m.directly(2, 10*time.Second)
+	b.during("another address", moveStall, func() {
+		m.client.Sh("ip address flush dev lan0; ip address add 192.168.7.11/24 dev lan0; ip route replace default via 192.168.7.1")
+	})
+	t.Logf("direct again after %v", m.directly(2, 10*time.Second))
+	b.finish()
+}
