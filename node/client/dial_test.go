@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,10 +28,13 @@ type path struct {
 func (p path) race(t *testing.T, second path) (won netip.AddrPort, took time.Duration, tried []netip.AddrPort, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // protects tried and open
 		open := map[netip.AddrPort]net.Conn{}
 		begin := time.Now()
 		r, raceErr := race(t.Context(), []netip.AddrPort{way4, way6}, func(ctx context.Context, way netip.AddrPort) reached {
+			mu.Lock()
 			tried = append(tried, way)
+			mu.Unlock()
 			how := map[netip.AddrPort]path{way4: p, way6: second}[way]
 			select {
 			case <-ctx.Done():
@@ -41,7 +45,9 @@ func (p path) race(t *testing.T, second path) (won netip.AddrPort, took time.Dur
 				return reached{gateway: way, err: errors.New(way.String() + " is shut")}
 			}
 			near, far := net.Pipe()
+			mu.Lock()
 			open[way] = far
+			mu.Unlock()
 			return reached{gateway: way, raw: tls.Client(near, nil)}
 		})
 		won, took, err = r.gateway, time.Since(begin), raceErr

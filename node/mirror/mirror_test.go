@@ -114,7 +114,7 @@ type scene struct {
 	egress, second *table
 	copier         *Copier
 	dials          int
-	refuse         bool
+	refuse         atomic.Bool
 	served         []error
 }
 
@@ -134,7 +134,7 @@ func play(t *testing.T, egress, second *table, act func(*scene)) {
 				s.dials++
 				go func() {
 					defer far.Close()
-					s.served = append(s.served, source.Serve(ctx, far, func([]netip.Prefix) bool { return !s.refuse }))
+					s.served = append(s.served, source.Serve(ctx, far, func([]netip.Prefix) bool { return !s.refuse.Load() }))
 				}()
 				return near, nil
 			},
@@ -229,7 +229,7 @@ func TestStreamBreaks(t *testing.T) {
 // follow nobody asks no more and deletes nothing.
 func TestNoLongerSecond(t *testing.T) {
 	play(t, newTable(flow(1)), newTable(), func(s *scene) {
-		s.refuse = true
+		s.refuse.Store(true)
 		s.settle()
 		if len(s.served) == 0 || !errors.Is(s.served[0], ErrNotSecond) {
 			s.Errorf("served until %v", s.served)
