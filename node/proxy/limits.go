@@ -13,12 +13,6 @@ const (
 	DialTimeout = 20 * time.Second
 	// MaxAddresses is how many addresses of one name are tried.
 	MaxAddresses = 8
-	// IdleLimit ends a connection over which nothing passes (RFC 5382 asks
-	// for no less than 2 h 4 min), HalfIdleLimit one of which a direction has
-	// ended. idleLook is how often this is looked at.
-	IdleLimit     = 125 * time.Minute
-	HalfIdleLimit = 5 * time.Minute
-	idleLook      = time.Minute
 	// AssociationIdle ends a UDP association over which nothing passes.
 	AssociationIdle = 10 * time.Minute
 	// MaxNames and NameLife bound the names that one association remembers.
@@ -31,7 +25,6 @@ const (
 	MaxIdleOnward = 64
 	OnwardIdle    = 30 * time.Second
 
-	relayBuffer  = 64 << 10
 	maxDatagram  = 65535
 	acceptRetry  = 50 * time.Millisecond
 	maxNameBytes = 255

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
 // Errors of a Network.
@@ -166,7 +168,7 @@ func (c *conn) Close() error {
 }
 
 // CloseWrite ends our direction.
-func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+func (c *conn) CloseWrite() error { return splice.CloseWrite(c.Conn) }
 
 // SetLinger is that of a TCP connection.
-func (c *conn) SetLinger(seconds int) error { return setLinger(c.Conn, seconds) }
+func (c *conn) SetLinger(seconds int) error { return splice.SetLinger(c.Conn, seconds) }

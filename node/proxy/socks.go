@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
 // Numbers of RFC 1928 and RFC 1929.
@@ -212,5 +214,5 @@ func (s *Server) socksConnect(c *conn, to destination) {
 		return
 	}
 	c.SetDeadline(time.Time{})
-	relay(c, onward)
+	splice.Both(c, onward)
 }

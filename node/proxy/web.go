@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
 // inbox is a net.Listener of connections that were accepted elsewhere.
@@ -64,7 +66,7 @@ func (s *Server) startWeb() {
 	}
 	s.web = &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveHTTP(w, r, plain) }),
-		ReadHeaderTimeout: HandshakeTimeout, IdleTimeout: HalfIdleLimit, MaxHeaderBytes: MaxHeader,
+		ReadHeaderTimeout: HandshakeTimeout, IdleTimeout: splice.HalfIdleLimit, MaxHeaderBytes: MaxHeader,
 		BaseContext: func(net.Listener) context.Context { return s.ctx },
 		ConnState:   s.webConn,
 		ErrorLog:    slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
@@ -129,7 +131,7 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 	if early, err := buffered.Reader.Peek(buffered.Reader.Buffered()); err == nil && len(early) > 0 {
 		_, _ = onward.Write(early) // a failure shows in the relay
 	}
-	relay(local, onward)
+	splice.Both(local, onward)
 }
 
 // refuse says why there is no connection.
@@ -141,5 +143,5 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // buffers lends the relay's memory to the plain proxy.
 type buffers struct{}
 
-func (buffers) Get() []byte  { return *relayBuffers.Get().(*[]byte) }
-func (buffers) Put(b []byte) { relayBuffers.Put(&b) }
+func (buffers) Get() []byte  { return *splice.Buffers.Get().(*[]byte) }
+func (buffers) Put(b []byte) { splice.Buffers.Put(&b) }

@@ -1,4 +1,8 @@
-package proxy
+// Package splice makes one connection of two: bytes pass both ways, the end of
+// a direction as that, a failure as a reset. It owns the pace of its copying and
+// the limits of silence, not where the connections lead (node/proxy,
+// node/masquerade).
+package splice
 
 import (
 	"io"
@@ -8,16 +12,17 @@ import (
 	"time"
 )
 
-var relayBuffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return &b }}
+// Buffers are what is copied through.
+var Buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
-// relay copies both ways until both directions have ended, one has failed, or
+// Both copies both ways until both directions have ended, one has failed, or
 // nothing passed for long; then both connections are closed. The end of one
 // direction is passed on as that, a failure as a reset: a download that broke
 // off must not look like one that is complete.
-func relay(a, b net.Conn) { relayWithin(a, b, IdleLimit, HalfIdleLimit, idleLook) }
+func Both(a, b net.Conn) { within(a, b, IdleLimit, HalfIdleLimit, idleLook) }
 
-func relayWithin(a, b net.Conn, idle, halfIdle, look time.Duration) {
-	r := &relaying{a: a, b: b, idle: idle, halfIdle: halfIdle}
+func within(a, b net.Conn, idle, halfIdle, look time.Duration) {
+	r := &pair{a: a, b: b, idle: idle, halfIdle: halfIdle}
 	defer a.Close()
 	defer b.Close()
 	ended := make(chan struct{})
@@ -46,15 +51,15 @@ func relayWithin(a, b net.Conn, idle, halfIdle, look time.Duration) {
 	}
 }
 
-// relaying is one pair of connections.
-type relaying struct {
+// pair is one pair of connections.
+type pair struct {
 	a, b           net.Conn
 	idle, halfIdle time.Duration
 	passed         atomic.Uint64 // bytes, both ways
 	half           atomic.Bool   // one direction has ended
 }
 
-func (r *relaying) limit() time.Duration {
+func (r *pair) limit() time.Duration {
 	if r.half.Load() {
 		return r.halfIdle
 	}
@@ -62,9 +67,9 @@ func (r *relaying) limit() time.Duration {
 }
 
 // pass copies one direction.
-func (r *relaying) pass(to, from net.Conn) {
-	buffer := relayBuffers.Get().(*[]byte)
-	defer relayBuffers.Put(buffer)
+func (r *pair) pass(to, from net.Conn) {
+	buffer := Buffers.Get().(*[]byte)
+	defer Buffers.Put(buffer)
 	for {
 		n, err := from.Read(*buffer)
 		if n > 0 {
@@ -76,7 +81,7 @@ func (r *relaying) pass(to, from net.Conn) {
 		}
 		switch {
 		case err == nil:
-		case err == io.EOF && closeWrite(to) == nil:
+		case err == io.EOF && CloseWrite(to) == nil:
 			r.half.Store(true)
 			return
 		default:
@@ -87,22 +92,23 @@ func (r *relaying) pass(to, from net.Conn) {
 }
 
 // reset breaks both connections off.
-func (r *relaying) reset() {
+func (r *pair) reset() {
 	for _, c := range []net.Conn{r.a, r.b} {
-		_ = setLinger(c, 0) // whoever cannot is closed
+		_ = SetLinger(c, 0) // whoever cannot is closed
 		c.Close()
 	}
 }
 
-// closeWrite ends our direction of a connection.
-func closeWrite(c net.Conn) error {
+// CloseWrite ends our direction of a connection.
+func CloseWrite(c net.Conn) error {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return c.Close()
 }
 
-func setLinger(c net.Conn, seconds int) error {
+// SetLinger is that of net.TCPConn, where the connection has it.
+func SetLinger(c net.Conn, seconds int) error {
 	if l, ok := c.(interface{ SetLinger(int) error }); ok {
 		return l.SetLinger(seconds)
 	}

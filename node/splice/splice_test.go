@@ -1,4 +1,4 @@
-package proxy
+package splice
 
 import (
 	"errors"
@@ -17,17 +17,22 @@ func line(t *testing.T) (near, far *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	near = dialProxy(t, l.Addr().String())
-	c, err := l.Accept()
+	dialed, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	t.Cleanup(func() { c.Close() })
-	return near, c.(*net.TCPConn)
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{dialed, accepted} {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		t.Cleanup(func() { c.Close() })
+	}
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
 }
 
-// relayed joins two lines until the relay between them ends.
+// relayed joins two lines until the pair is done.
 func relayed(t *testing.T, idle, halfIdle, look time.Duration) (a, b *net.TCPConn, ended chan struct{}) {
 	t.Helper()
 	a, inner := line(t)
@@ -35,7 +40,7 @@ func relayed(t *testing.T, idle, halfIdle, look time.Duration) (a, b *net.TCPCon
 	ended = make(chan struct{})
 	go func() {
 		defer close(ended)
-		relayWithin(inner, outer, idle, halfIdle, look)
+		within(inner, outer, idle, halfIdle, look)
 	}()
 	return a, b, ended
 }
@@ -87,27 +92,4 @@ func TestIdle(t *testing.T) {
 		t.Error(err)
 	}
 	<-ended
-}
-
-// TestMaxConnections: one connection too many is closed, and room is made
-// again by those that end.
-func TestMaxConnections(t *testing.T) {
-	server, address := start(t, nil)
-	server.mu.Lock()
-	for range MaxConnections {
-		raw, _ := net.Pipe()
-		server.conns[&conn{Conn: raw, server: server}] = struct{}{}
-	}
-	server.mu.Unlock()
-	c := dialProxy(t, address)
-	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
-		t.Errorf("one too many: %d, %v", n, err)
-	}
-	server.mu.Lock()
-	for one := range server.conns {
-		delete(server.conns, one)
-		break
-	}
-	server.mu.Unlock()
-	say(t, dialProxy(t, address), "05 01 00", "05 00")
 }
