@@ -16,16 +16,13 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
-	"github.com/meshcrypt/meshcrypt/node/host"
-	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
-// forwarding is a node's packet path: the host's stack, the TUN, the sockets,
-// the engine and the gateway.
+// forwarding is a node's packet path: the stack towards the inside network, the
+// sockets, the engine and the gateway.
 type forwarding struct {
 	log     *slog.Logger
-	host    *host.Node
-	device  tun.Device
+	stack   insideStack   // nil over the twins of a test
 	outer   []link.Socket // the last is the strangers'
 	door    *link.Door
 	inside  []link.Socket
@@ -39,9 +36,8 @@ type forwarding struct {
 // workers is how many TUN queues and sockets a port has.
 func workers() int { return min(runtime.GOMAXPROCS(0), MaxWorkers) }
 
-// openForwarding prepares the host before the TUN comes up, so that nothing
-// meant for the tunnel ever leaves in clear; what was opened is closed when a
-// later step fails.
+// openForwarding opens the stack before the sockets; what was opened is closed
+// when a later step fails.
 func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *forwarding, err error) {
 	f = &forwarding{log: log}
 	defer func() {
@@ -53,21 +49,8 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *f
 	if f.ledger, err = openLedger(); err != nil {
 		return f, err
 	}
-	if f.host, err = host.PrepareNode(host.NodeConfig{
-		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Inside: self.Inside, Port: self.Listen.Port(),
-		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Log: log,
-		Masquerade: self.Egress == registry.EgressMasquerade, PathTest: pathTests(self.Pool),
-	}); err != nil {
+	if f.stack, err = openStack(self, dir, log); err != nil {
 		return f, err
-	}
-	if f.device, err = tun.Open(self.TUN, workers(), NodeMTU); err != nil {
-		return f, err
-	}
-	if err = f.host.Up(); err != nil {
-		return f, err
-	}
-	for _, warning := range f.host.Warnings() {
-		log.Warn(warning)
 	}
 	return f, f.openSockets(self)
 }
@@ -104,7 +87,7 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 		return err
 	}
 	f.engine, err = dataplane.New(dataplane.Config{
-		Device: f.device, Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway, USO: true,
+		Device: f.stack.device(), Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway, USO: f.stack.uso(),
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
 			f.agent.ReceiveMarked(from, path, m, datagram)
 		},
@@ -166,8 +149,8 @@ func (f *forwarding) known() []netip.Addr {
 	return append(heard, f.gateway.Confirmed()...)
 }
 
-// close ends the packet path and gives the host back. A member that will run
-// again leaves its blackhole routes; one that left the mesh does not.
+// close ends the packet path and gives the host back; left is whether this
+// node is a member no more.
 func (f *forwarding) close(left bool) (err error) {
 	if f.engine != nil {
 		err = f.engine.Close()
@@ -180,8 +163,8 @@ func (f *forwarding) close(left bool) (err error) {
 	if f.gateway != nil {
 		err = errors.Join(err, f.gateway.Close())
 	}
-	if f.host != nil {
-		err = errors.Join(err, f.host.Close(!left))
+	if f.stack != nil {
+		err = errors.Join(err, f.stack.close(left))
 	}
 	return err
 }
@@ -191,8 +174,8 @@ func (f *forwarding) closeParts() (err error) {
 	for _, s := range append(f.outer, f.inside...) {
 		err = errors.Join(err, s.Close())
 	}
-	if f.device != nil {
-		err = errors.Join(err, f.device.Close())
+	if f.stack != nil {
+		err = errors.Join(err, f.stack.device().Close())
 	}
 	return err
 }

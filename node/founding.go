@@ -52,6 +52,9 @@ type Place struct {
 	Inside   netip.Addr
 	Capacity uint32 // thousandths of a CPU
 	TUN      string
+	// Userspace is without a TUN: flows of clients end in the process, and the
+	// host is left as it is. The mesh has to masquerade.
+	Userspace bool
 }
 
 // Founded is what init prints once and nobody stores.
@@ -68,6 +71,9 @@ type Founded struct {
 func Found(dir *datadir.Dir, config FoundConfig, now time.Time) (Founded, error) {
 	if dir.HasNode() {
 		return Founded{}, fmt.Errorf("%w: this host is a member of a mesh (meshcrypt run starts it; meshcrypt leave gives it up)", datadir.ErrState)
+	}
+	if config.Place.Userspace && config.Egress != registry.EgressMasquerade {
+		return Founded{}, errors.New("a node without a TUN can only masquerade (--egress masquerade)")
 	}
 	secrets, err := newMeshSecrets(now)
 	if err != nil {
@@ -147,6 +153,7 @@ func (s *meshSecrets) save(dir *datadir.Dir, config FoundConfig, parts []registr
 			Cluster: s.authority.Cluster(), CA: s.authority.Certificate(), Name: p.Name, Index: 1,
 			Listen: p.Listen, Outer: p.Outer, Other: p.Other, InsideIf: p.InsideIf, Inside: p.Inside,
 			Capacity: p.Capacity, TUN: p.TUN, Pool: config.Pool, Egress: config.Egress, Founder: true,
+			Userspace: p.Userspace,
 		}))
 }
 

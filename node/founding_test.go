@@ -222,6 +222,7 @@ func TestSessionRow(t *testing.T) {
 func TestProblemsSayWhatToDo(t *testing.T) {
 	n := &Node{}
 	n.self.TUN, n.self.InsideIf = "mesh0", "eth1"
+	n.forward = &forwarding{stack: &kernelStack{self: n.self}}
 	if all := n.problems(true, probe.PathUnknown, nil, nil, time.Hour); len(all) != 0 {
 		t.Errorf("a healthy node: %v", all)
 	}
@@ -230,6 +231,22 @@ func TestProblemsSayWhatToDo(t *testing.T) {
 		if len(all) != 5 || !strings.Contains(all[i], want) {
 			t.Fatalf("%q lacks %q", all, want)
 		}
+	}
+	n.forward.stack = &processStack{self: datadir.Node{Inside: netip.MustParseAddr("10.20.0.1"), Outer: netip.MustParseAddrPort("192.0.2.1:6484")}}
+	if all := n.problems(true, probe.PathBroken, nil, nil, time.Hour); len(all) != 1 || !strings.Contains(all[0], "from 10.20.0.1 does not reach UDP port 6486") {
+		t.Errorf("without a TUN: %q", all)
+	}
+}
+
+// TestWithoutTUNOnlyMasquerades: what cannot work is refused before keys are made.
+func TestWithoutTUNOnlyMasquerades(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if _, err := Found(dir, FoundConfig{Place: Place{Userspace: true}, Egress: registry.EgressRouted}, time.Now()); err == nil || dir.HasNode() {
+		t.Errorf("founded: %v", err)
 	}
 }
 

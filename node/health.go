@@ -1,15 +1,12 @@
 package node
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
-	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
@@ -21,7 +18,7 @@ func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []stri
 		all = append(all, n.noArbiter())
 	}
 	if path == probe.PathBroken {
-		all = append(all, n.noPlainPath(len(obstacles) > 0))
+		all = append(all, n.forward.stack.blocked(n.others(), len(obstacles) > 0))
 	}
 	all = append(all, obstacles...)
 	if len(silent) > 0 {
@@ -33,38 +30,22 @@ func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []stri
 	return all
 }
 
-// noPlainPath says what is in the way of opened packets, unless obstacles of the
-// host were found. A router beside it may drop them too: their replies come
-// another way.
-func (n *Node) noPlainPath(found bool) string {
-	does := fmt.Sprintf("this host does not forward from %s to %s", n.self.TUN, n.self.InsideIf)
-	if found {
-		return does
-	}
-	own, _ := host.Networks(n.self.InsideIf)
-	for _, row := range n.members.all() {
-		near := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(row.Inside) })
-		if row.Inside.IsValid() && len(own) > 0 && !near {
-			return fmt.Sprintf("what this host forwards from %s does not reach %s on another network: allow it in the host's firewall "+
-				"(nft list ruleset), and on the routers between (no strict reverse path filter there, as in net.ipv4.conf.*.rp_filter=2). "+
-				"Until then it goes by way of the egress", n.self.TUN, row.Inside)
-		}
-	}
-	return does + ": allow it in the host's firewall (nft list ruleset)"
-}
-
 // obstacles asks the host's stack, now.
 func (n *Node) obstacles() []string {
-	var others []netip.Addr
-	for _, row := range n.members.all() {
-		if row.ID != n.trust.Key.ID() && row.Inside.IsValid() {
-			others = append(others, row.Inside)
-		}
-	}
-	if n.forward.host == nil {
+	if n.forward.stack == nil {
 		return nil // the twins of a test have no stack
 	}
-	return n.forward.host.Obstacles(others)
+	return n.forward.stack.obstacles(n.others())
+}
+
+// others are the inside addresses of all other nodes.
+func (n *Node) others() (all []netip.Addr) {
+	for _, row := range n.members.all() {
+		if row.ID != n.trust.Key.ID() && row.Inside.IsValid() {
+			all = append(all, row.Inside)
+		}
+	}
+	return all
 }
 
 // noArbiter names the way out of a mesh of two that lost its only voter.
@@ -99,6 +80,9 @@ func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[s
 	for reason, count := range rejects {
 		addCount(dropped, reason, count)
 	}
+	for reason, count := range f.refused() {
+		addCount(dropped, "egress-"+reason, count)
+	}
 	addCount(dropped, "gateway-stream-refused", forwarder.StreamsRefused)
 	addCount(dropped, "strangers", strangers)
 	addCount(dropped, "kernel-queue", engine.Lost+forwarder.Lost-strangers)
@@ -108,5 +92,28 @@ func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[s
 func addCount(into map[string]uint64, name string, count uint64) {
 	if count > 0 {
 		into[name] += count
+	}
+}
+
+// refused counts flows that this process would not carry; none where there is a TUN.
+func (f *forwarding) refused() map[string]uint64 {
+	if f.stack == nil {
+		return nil
+	}
+	return f.stack.refused()
+}
+
+// flows is how many flows end in this process.
+func (f *forwarding) flows() int {
+	if f.stack == nil {
+		return 0
+	}
+	return f.stack.flows()
+}
+
+// offer says which networks clients may reach.
+func (f *forwarding) offer(prefixes []netip.Prefix) {
+	if f.stack != nil {
+		f.stack.offer(prefixes)
 	}
 }

@@ -119,6 +119,7 @@ func (j *joiner) request(conn *tls.Conn) (*protocol.JoinReply, error) {
 	if err := messages.Write(&protocol.Join{Request: &protocol.JoinRequest{
 		Token: j.config.Token.ID, CSR: j.csr, Proof: j.config.Token.Proof(exporter, j.csr), WrapKey: j.wrap,
 		Name: p.Name, Outer: p.Outer, Other: p.Other, Inside: p.Inside, Capacity: p.Capacity, Roles: j.config.Roles,
+		Userspace: p.Userspace,
 	}}); err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func (j *joiner) save(reply *protocol.JoinReply, ca []byte) error {
 		j.dir.SaveNode(datadir.Node{
 			Cluster: reply.Cluster, CA: ca, Name: p.Name, Index: reply.Index, Listen: p.Listen, Outer: p.Outer, Other: p.Other,
 			InsideIf: p.InsideIf, Inside: p.Inside, Capacity: p.Capacity, TUN: p.TUN, Pool: reply.Pool,
-			Egress: reply.Egress,
+			Egress: reply.Egress, Userspace: p.Userspace,
 		}))
 }
 

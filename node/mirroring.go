@@ -36,6 +36,9 @@ func (n *Node) dialFlows(ctx context.Context, egress identity.NodeID) (net.Conn,
 
 // follow passes the agent's word on to the copier.
 func (n *Node) follow(behind map[identity.NodeID][]registry.Part) {
+	if n.self.Userspace {
+		return // what a kernel has under way cannot go on in this process
+	}
 	wanted := make(map[identity.NodeID][]mirror.Part, len(behind))
 	for egress, parts := range behind {
 		for _, p := range parts {
@@ -52,7 +55,7 @@ func (n *Node) follow(behind map[identity.NodeID][]registry.Part) {
 // serveFlows is this node as an egress: members may ask for its masqueraded
 // flows, and whoever is its second gets them.
 func (n *Node) serveFlows(ctx context.Context) {
-	if n.self.Egress != registry.EgressMasquerade {
+	if n.self.Egress != registry.EgressMasquerade || n.self.Userspace {
 		return
 	}
 	source := mirror.Source{Open: openFlows, Listen: listenFlows, Now: time.Now}

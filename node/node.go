@@ -197,7 +197,7 @@ func (n *Node) newAgent() {
 		Key: n.trust.Key, Boot: n.boot, Index: n.self.Index,
 		Port: n.self.Outer.Port(), InsidePort: insidePort(n.self),
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
-		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.host,
+		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
 		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog,
 		Follow: n.follow,
@@ -231,6 +231,9 @@ func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rows, m.fence = rows, fence
+	if v.Policy != nil {
+		n.forward.offer(v.Policy.Prefixes)
+	}
 	if len(v.GossipKey) > 0 {
 		m.key = v.GossipKey
 	}

@@ -130,7 +130,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		Fence: fmt.Sprintf("%d.%d", report.Incarnation, report.Term), WordAge: report.WordAge,
 		Voter: self.Voter, Roles: roleNames(self.Is, self.Voter), CertLeft: n.trust.CertificateLeft(),
 		Slices: report.Slices, Routes: report.Routes, Parts: report.Parts, Path: report.Path.String(),
-		Copied: n.copier.Flows(),
+		Copied: n.copier.Flows(), Userspace: n.self.Userspace, Flows: n.forward.flows(),
 	}
 	if report.Heard {
 		s.Arbiter = n.members.find(report.Arbiter).Name

@@ -28,7 +28,14 @@ are to reach; each host inside needs a route for the pool to it. A client gets
 an address of each family of the pool.
 
 With --egress masquerade no host inside needs a route: it sees clients as their
-part's inside address, and their connections survive a failing member.`
+part's inside address, and their connections survive a failing member.
+
+With --userspace this host needs no root and stays as it is: it has no TUN.
+Connections of clients end in the daemon of their session's egress, which opens
+others to the --push networks in this host's name. They die with that daemon;
+those through other members' daemons go on. Hosts with and without a TUN may be
+in one mesh. Ping is refused. Loopback and link-local addresses are reached only
+where --push names such a prefix itself.`
 
 const initExample = `  sudo meshcrypt init --run
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --push 10.20.0.0/16
@@ -36,7 +43,8 @@ const initExample = `  sudo meshcrypt init --run
   sudo meshcrypt init --inside-if eth1 --dns 10.20.0.53 --search corp.example
   sudo meshcrypt init --inside-if eth1 --pool 10.77.0.0/16,fd77::/64 --inside-address 10.20.0.200,fd20::200
   sudo meshcrypt init --inside-if eth1 --inside-address 10.20.0.200 --direct
-  sudo meshcrypt init --listen [2001:db8::7]:6484 --capacity 2`
+  sudo meshcrypt init --listen [2001:db8::7]:6484 --capacity 2
+  meshcrypt init --run --userspace --push 10.20.0.0/24 --data-dir ~/mesh`
 
 // initFlags are what init decides for the life of the mesh.
 type initFlags struct {
@@ -58,7 +66,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags := cmd.Flags()
 	f.place.add(flags)
 	flags.StringSliceVar(&f.pool, "pool", nil, "prefixes that clients' inner addresses come from, of one family or both (default: 10.77.0.0/16 and a /64 of the mesh's own)")
-	flags.StringVar(&f.egress, "egress", "routed", "how replies find back to clients: routed or masquerade")
+	flags.StringVar(&f.egress, "egress", "", "how replies find back to clients: routed or masquerade (default: routed; with --userspace masquerade)")
 	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool and family")
 	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the networks of --inside-if, in the families of --inside-address)")
 	flags.StringSliceVar(&f.dns, "dns", nil, "DNS servers that clients ask through the mesh, within a pushed prefix")
@@ -96,7 +104,15 @@ func (a *app) initMesh(ctx context.Context, f initFlags) error {
 }
 
 func (f initFlags) config() (config node.FoundConfig, err error) {
+	if err := f.checkUserspace(); err != nil {
+		return config, err
+	}
 	switch f.egress {
+	case "":
+		config.Egress = "routed"
+		if f.place.userspace {
+			config.Egress = "masquerade"
+		}
 	case "routed":
 		config.Egress = "routed"
 	case "masquerade":
@@ -143,6 +159,20 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	return config, f.names(&config)
 }
 
+// checkUserspace refuses what a node without a TUN cannot do.
+func (f initFlags) checkUserspace() error {
+	switch {
+	case !f.place.userspace:
+	case f.egress == "routed":
+		return usage("--egress masquerade", "--userspace: a node without a TUN can only masquerade")
+	case len(f.insideAddresses) > 0:
+		return usage("leave --inside-address out", "--userspace: no address moves to a host that stays as it is")
+	case len(f.push) == 0 && f.place.insideIf == "":
+		return usage("--push 10.20.0.0/24, or --inside-if eth1", "--userspace: no network is named that clients may reach")
+	}
+	return nil
+}
+
 // names reads what clients are to resolve names by.
 func (f initFlags) names(config *node.FoundConfig) (err error) {
 	if config.DNS, err = addresses("--dns", f.dns); err != nil {
@@ -174,7 +204,7 @@ func (a *app) printFounded(f node.Founded, config node.FoundConfig, insideIf str
 	reply := foundedReply{
 		Schema: "meshcrypt.init/v1", Cluster: f.Cluster.String(), CAHash: pki.FormatHash(f.CAHash),
 		Gateway: config.Place.Outer, Pool: f.Pool, Recovery: f.Recovery, Token: f.Token,
-		Join: joinLine(config.Place.Outer, f.Token, insideIf),
+		Join: joinLine(config.Place.Outer, f.Token, insideIf, config.Place.Userspace),
 	}
 	err := a.print(reply, func(w io.Writer) {
 		row(w, "Cluster", reply.Cluster)
@@ -184,7 +214,10 @@ func (a *app) printFounded(f node.Founded, config node.FoundConfig, insideIf str
 		fmt.Fprintf(w, "\nJoin line for the next hosts (%d uses, %s):\n%s\n", node.FirstTokenUses, age(node.FirstTokenLife), reply.Join)
 	})
 	a.say("%s", foundedAdvice)
-	if config.Egress == "masquerade" && len(config.Moving) == 0 {
+	switch {
+	case config.Place.Userspace:
+		a.say("%s", userspaceAdvice)
+	case config.Egress == "masquerade" && len(config.Moving) == 0:
 		a.say("%s", noMovingAdvice)
 	}
 	return err
@@ -194,15 +227,24 @@ const foundedAdvice = `Write the recovery key down now: it is stored nowhere and
 Two hosts alone do not replace each other as arbiter: should the founder die, sessions
 run on without it, and new ones wait for it. With a third host that happens by itself.`
 
+const userspaceAdvice = `Connections of clients end in a member's daemon: they break when it stops.`
+
 const noMovingAdvice = `Without --inside-address clients are hidden behind the address of whichever member they
 pass: their connections break when it fails.`
 
 // joinLine is ready to paste on the next host: the token goes by stdin, so
 // that it stands in no process list.
-func joinLine(outer netip.AddrPort, token, insideIf string) string {
-	line := []string{"echo", token, "|", "sudo", "meshcrypt", "join", outer.String(), "--token-file", "-"}
+func joinLine(outer netip.AddrPort, token, insideIf string, userspace bool) string {
+	line := []string{"echo", token, "|"}
+	if !userspace {
+		line = append(line, "sudo")
+	}
+	line = append(line, "meshcrypt", "join", outer.String(), "--token-file", "-")
 	if insideIf != "" {
 		line = append(line, "--inside-if", insideIf)
+	}
+	if userspace {
+		line = append(line, "--userspace", "--data-dir", "~/mesh")
 	}
 	return strings.Join(line, " ")
 }

@@ -21,6 +21,9 @@ the token before it sends anything, and proves the token's secret without
 sending it. From then on join just runs the node, on the founder too, so one
 unit file serves every host.
 
+With --userspace, in a mesh that masquerades, it needs no root and leaves the
+host as it is (see meshcrypt init --help).
+
 The token is taken from --token-file (- is stdin), MESHCRYPT_TOKEN, the file
 "token" in the data directory, or the terminal, in this order.`
 

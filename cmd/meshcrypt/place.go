@@ -22,6 +22,7 @@ type placeFlags struct {
 	advertise             []string
 	insideIf, inside, tun string
 	capacity              float64
+	userspace             bool
 }
 
 func (p *placeFlags) add(flags *pflag.FlagSet) {
@@ -31,6 +32,7 @@ func (p *placeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.insideIf, "inside-if", "", "interface of the company's network")
 	flags.StringVar(&p.inside, "inside", "", "own address there (default: first address of --inside-if, else the advertised one)")
 	flags.StringVar(&p.tun, "tun", "mesh0", "name of the TUN interface")
+	flags.BoolVar(&p.userspace, "userspace", false, "no TUN and no change to this host, so no root: flows of clients end in the process, and die with it (the mesh masquerades)")
 	flags.Float64Var(&p.capacity, "capacity", 0, "CPUs offered to the mesh, such as 1.5 (default: all)")
 }
 
@@ -55,7 +57,7 @@ func (p *placeFlags) place() (place node.Place, err error) {
 		return place, usage("--capacity 2", "--capacity %v: want 0 to %d CPUs", p.capacity, MaxCapacity)
 	}
 	place.Capacity = uint32(math.Round(p.capacity * 1000))
-	place.InsideIf, place.TUN = p.insideIf, p.tun
+	place.InsideIf, place.TUN, place.Userspace = p.insideIf, p.tun, p.userspace
 	return place, nil
 }
 

@@ -91,6 +91,9 @@ func statusTable(w io.Writer, s control.Status) {
 	row(w, "Certificate", age(s.CertLeft)+" left")
 	row(w, "Carries", fmt.Sprintf("%d slices, %d gateway routes, parts %s", s.Slices, s.Routes, cmp.Or(words(s.Parts), "none")))
 	row(w, "Plain path", s.Path)
+	if s.Userspace {
+		row(w, "Without TUN", fmt.Sprintf("%d flows of clients end in this process, and would with it", s.Flows))
+	}
 	if s.Copied > 0 {
 		row(w, "Stands by for", fmt.Sprintf("%d masqueraded flows", s.Copied))
 	}

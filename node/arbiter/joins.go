@@ -65,6 +65,9 @@ func (a *Arbiter) join(ctx context.Context, conn *tls.Conn, m *protocol.Join) (*
 	if err != nil {
 		return nil, err
 	}
+	if r.Userspace && a.cluster.Egress != registry.EgressMasquerade {
+		return nil, no(protocol.RefusedPolicy, "this mesh routes, and a node without a TUN can only masquerade: join without --userspace, as root")
+	}
 	key, err := pki.ParseRequest(r.CSR)
 	if err != nil {
 		return nil, err

@@ -135,6 +135,7 @@ func TestJoinsThatAreRefused(t *testing.T) {
 		{"a revoked token", revoked, nil, protocol.RefusedAuth},
 		{"a key to wrap to that is none", good, func(r *protocol.JoinRequest) { r.WrapKey = r.WrapKey[1:] }, protocol.RefusedRetry},
 		{"roles beyond the token", good, func(r *protocol.JoinRequest) { r.Roles = []string{"voter"} }, protocol.RefusedPolicy},
+		{"a node without a TUN, where the mesh routes", good, func(r *protocol.JoinRequest) { r.Userspace = true }, protocol.RefusedPolicy},
 		{"a role that does not exist", good, func(r *protocol.JoinRequest) { r.Roles = []string{"arbiter"} }, protocol.RefusedPolicy},
 	} {
 		r := f.join(f.joiner("late"), c.token, c.edit)

@@ -58,9 +58,11 @@ type Status struct {
 	CertLeft  time.Duration      `json:"certificate_left_ns"`
 	Slices    int                `json:"slices"`
 	Routes    int                `json:"routes"`
-	Parts     []string           `json:"parts"`            // pool parts this node is egress of
-	Path      string             `json:"path"`             // verdict of the plaintext path self-test
-	Copied    int                `json:"copied,omitempty"` // masqueraded flows of egresses it is second of
+	Parts     []string           `json:"parts"`               // pool parts this node is egress of
+	Path      string             `json:"path"`                // verdict of the plaintext path self-test
+	Copied    int                `json:"copied,omitempty"`    // masqueraded flows of egresses it is second of
+	Userspace bool               `json:"userspace,omitempty"` // no TUN: flows of clients end in the process
+	Flows     int                `json:"flows,omitempty"`     // that do
 	Delivered map[string]uint64  `json:"delivered"`
 	Dropped   map[string]uint64  `json:"dropped"`
 }

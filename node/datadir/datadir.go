@@ -65,6 +65,8 @@ type Node struct {
 	Pool     []netip.Prefix      `json:"pool"`
 	Egress   registry.EgressKind `json:"egress,omitempty"`
 	Founder  bool                `json:"founder"`
+	// Userspace is a node without a TUN: its stack is in the process.
+	Userspace bool `json:"userspace,omitempty"`
 }
 
 // Outers are the addresses where others reach this node.

@@ -16,6 +16,11 @@ const (
 	MaxBuffer = 6 << 20
 
 	minBuffer, firstBuffer = 4 << 10, 1 << 20
+	// MaxUnanswered is how many connections may have been asked for and not
+	// been answered yet, where a stack answers for every address; what comes
+	// beyond is asked again by its sender.
+	MaxUnanswered = 512
+
 	// maxSegment is the largest super-packet that TCP makes, with its headers.
 	maxSegment = 65535
 )

@@ -3,6 +3,7 @@ package netstack
 import (
 	"sync/atomic"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -52,6 +53,15 @@ func (l *link) WritePackets(packets stack.PacketBufferList) (sent int, err tcpip
 		sent++
 	}
 	return sent, nil
+}
+
+// send queues a packet that did not come from the stack.
+func (l *link) send(packet []byte) {
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(packet)})
+	defer p.DecRef()
+	if !l.queues[0].push(p) {
+		l.full.Add(1)
+	}
 }
 
 // deliver hands one packet to the stack.

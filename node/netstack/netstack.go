@@ -1,10 +1,11 @@
 // Package netstack is an IP stack in this process, for hosts that have no TUN
 // device to give: towards the packet engine it is a tun.Device, towards its
-// user it dials. TCP leaves and enters it in super-packets, like a kernel's.
+// user it dials, or, at the other end of the tunnel, answers. TCP leaves and
+// enters it in super-packets, like a kernel's.
 //
-// It owns the stack's addresses and routes, which are the session's leases and
-// the pushed prefixes, so that nothing else can be reached by it. It does not
-// own names, proxies or who may use it.
+// It owns the stack's addresses and routes. A client's are its leases and the
+// pushed prefixes, so that nothing else can be reached by it. It does not own
+// names, proxies, who may use it, or which flows may begin (node/masquerade).
 package netstack
 
 import (
@@ -57,10 +58,15 @@ func New(queues, mtu int) (*Stack, error) {
 	}
 	s := &Stack{
 		stack: stack.New(stack.Options{
-			NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{
-				// Leases are given, not found: no address detection, no routers.
-				DADConfigs: stack.DADConfigurations{},
-			})},
+			NetworkProtocols: []stack.NetworkProtocolFactory{
+				// A mesh may offer loopback addresses of its own hosts, and this
+				// stack has no services that they could be taken for.
+				ipv4.NewProtocolWithOptions(ipv4.Options{AllowExternalLoopbackTraffic: true}),
+				ipv6.NewProtocolWithOptions(ipv6.Options{
+					// Leases are given, not found: no address detection, no routers.
+					DADConfigs: stack.DADConfigurations{}, AllowExternalLoopbackTraffic: true,
+				}),
+			},
 			TransportProtocols: []stack.TransportProtocolFactory{
 				tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
 			},

@@ -29,6 +29,8 @@ type JoinRequest struct {
 	Capacity uint32         `json:"capacity"`
 	Mbit     uint32         `json:"mbit"`
 	Roles    []string       `json:"roles,omitempty"` // fewer than the token allows
+	// Userspace is a node without a TUN; a mesh that routes has no use for it.
+	Userspace bool `json:"userspace,omitempty"`
 }
 
 // Renew asks for a fresh certificate for the key of this connection.

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/masquerade"
+	"github.com/meshcrypt/meshcrypt/node/netstack"
+	"github.com/meshcrypt/meshcrypt/node/order"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+)
+
+// processStack is a stack in this process, for nodes without a TUN: flows of
+// clients end in it. Nothing of the host changes, so nothing is put back.
+type processStack struct {
+	self    datadir.Node
+	ordered tun.Device // the stack, as the engine writes to it
+	egress  *masquerade.Egress
+}
+
+func openProcessStack(self datadir.Node) (insideStack, error) {
+	stack, err := netstack.New(workers(), NodeMTU)
+	if err != nil {
+		return nil, err
+	}
+	p := &processStack{self: self, ordered: order.Wrap(stack)}
+	p.egress, err = masquerade.Start(stack, masquerade.Config{
+		From: self.Inside, Tests: pathTests(self.Pool), InsidePort: insidePort(self),
+	})
+	return p, err
+}
+
+func (p *processStack) device() tun.Device            { return p.ordered }
+func (p *processStack) uso() bool                     { return false }
+func (p *processStack) offer(prefixes []netip.Prefix) { p.egress.Offer(prefixes) }
+func (p *processStack) obstacles([]netip.Addr) []string {
+	return nil // no setting of the host is in the way of its own sockets
+}
+
+func (p *processStack) blocked([]netip.Addr, bool) string {
+	return fmt.Sprintf("what this process sends from %s does not reach UDP port %d of the other nodes: allow it in the firewalls between",
+		p.self.Inside, insidePort(p.self))
+}
+
+func (p *processStack) flows() int                 { return p.egress.Flows() }
+func (p *processStack) refused() map[string]uint64 { return p.egress.Refused() }
+func (p *processStack) close(bool) error           { return p.egress.Close() }
+
+// No address moves to and from this host: each flow has the address of the host
+// that it ends on, and dies with it.
+
+// HoldAddress implements agent.Host.
+func (p *processStack) HoldAddress(netip.Addr) error { return nil }
+
+// ReleaseAddress implements agent.Host.
+func (p *processStack) ReleaseAddress(netip.Addr) error { return nil }
+
+// Hide implements agent.Host.
+func (p *processStack) Hide(netip.Prefix, netip.Addr) error { return nil }
