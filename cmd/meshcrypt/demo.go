@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,11 @@ killed with SIGKILL, at two thirds it is started again. In the end the verdict:
 bytes, hashes, longest stall, sessions lost, and each agent's share.
 
 No root is needed, nothing of this host's network is touched, and nothing stays
-behind, after Ctrl-C neither. Exit code 0 is PASS, 1 is FAIL.`
+behind, after Ctrl-C neither. Exit code 0 is PASS, 1 is FAIL.
+
+Where this machine refuses namespaces it says so, and plays the same on loopback
+addresses: nodes without a TUN, the client's programs by its proxy. That shows
+less, and the verdict says what.`
 
 const demoExample = `  meshcrypt demo
   meshcrypt demo --seconds 60 --nodes 5 --rate 500mbit
@@ -72,6 +77,9 @@ func (a *app) demoConfig(f demoFlags) (demo.Config, error) {
 
 // demoExit is FAIL's exit code where the verdict already said why.
 func demoExit(passed bool, err error) error {
+	if refused, ok := errors.AsType[*demo.Refused](err); ok {
+		return exit(refused.Code())
+	}
 	if err == nil && !passed {
 		return exit(1)
 	}
@@ -90,7 +98,8 @@ func (a *app) demoStageCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return demoExit(demo.Stage(cmd.Context(), config, dir))
+			passed, err := demo.Stage(cmd.Context(), config, dir)
+			return demoExit(passed, err)
 		},
 	}
 	f.add(cmd.Flags())
@@ -110,6 +119,7 @@ func (a *app) demoTransferCommand() *cobra.Command {
 		flags.StringVar(&t.URL, "url", "", "")
 		flags.Uint64Var(&t.Bytes, "bytes", 0, "")
 		flags.Uint64Var(&t.Rate, "rate", 0, "")
+		flags.StringVar(&t.Proxy, "proxy", "", "")
 	}, func(ctx context.Context, events io.Writer) error { return t.Run(ctx, events) }, a.stdout)
 }
 

@@ -47,10 +47,6 @@ func explain(err error) failure {
 	case errors.As(err, &chosen):
 		return failure{chosen.Cause, chosen.Next, chosen.Code}
 	}
-	var namespaces *demo.Refused
-	if errors.As(err, &namespaces) {
-		return failure{namespaces.Error(), namespaces.Next, control.CodeFailed}
-	}
 	var refusal *client.Refusal
 	if errors.As(err, &refusal) {
 		return refused(refusal)

@@ -1,7 +1,8 @@
 // Package demo plays a mesh on one machine: nodes, a client and a web server as
-// real processes of this binary, each in a network namespace of its own. It
-// moves a download and an upload through the mesh, kills the busiest agent on
-// the way, heals it, and judges what came out.
+// real processes of this binary, each in a network namespace of its own, or all
+// on loopback addresses where a machine refuses those (site). It moves a
+// download and an upload through the mesh, kills the busiest agent on the way,
+// heals it, and judges what came out.
 //
 // The package owns the namespaces, the processes and the verdict. It does not
 // own a line of the mesh itself: it sees that only as a user does, through the
@@ -77,12 +78,25 @@ func Run(ctx context.Context, c Config) (passed bool, err error) {
 		return true, nil
 	case ctx.Err() != nil:
 		return false, ErrInterrupted
+	case errors.As(err, &ended) && ended.ExitCode() == codeRefused:
+		return c.fallBack(ctx, dir)
 	case errors.As(err, &ended) && ended.ExitCode() == 1:
 		return false, nil
 	case errors.As(err, &ended):
 		return false, fmt.Errorf("the demo's first process ended: %w", err)
 	}
-	return false, refusal(err, readSetting)
+	refused := refusal(err, readSetting)
+	refused.tell(c.Stderr)
+	return c.fallBack(ctx, dir)
+}
+
+// fallBack plays without namespaces, after it was said why.
+func (c Config) fallBack(ctx context.Context, dir string) (bool, error) {
+	passed, err := playOnOneHost(ctx, c, dir)
+	if ctx.Err() != nil {
+		return false, ErrInterrupted
+	}
+	return passed, err
 }
 
 func (c Config) stageArguments(dir string) []string {
@@ -116,7 +130,7 @@ func namespaces(uid, gid int) *syscall.SysProcAttr {
 }
 
 // refusal says what to do on a machine that refuses namespaces.
-func refusal(cause error, setting func(name string) string) error {
+func refusal(cause error, setting func(name string) string) *Refused {
 	next := "run it as root: sudo meshcrypt demo"
 	for _, s := range []struct{ name, refused, allowed string }{
 		{"kernel.apparmor_restrict_unprivileged_userns", "1", "0"},
@@ -141,6 +155,12 @@ type Refused struct {
 func (r *Refused) Error() string {
 	return fmt.Sprintf("this machine refuses the demo its own namespaces: %v", r.Cause)
 }
+
+// Code is how the first process ends that may not use its namespaces.
+func (r *Refused) Code() int { return codeRefused }
+
+// tell says it aloud, for the demo goes on without.
+func (r *Refused) tell(w io.Writer) { fmt.Fprintf(w, "%v\nto see all of it, %s\n", r, r.Next) }
 
 // Unwrap gives the system's own error.
 func (r *Refused) Unwrap() error { return r.Cause }

@@ -16,10 +16,12 @@ import (
 
 // company is the demo's processes: where they live and what they wrote.
 type company struct {
-	network *network
-	binary  string
-	dir     string // everything they write, but logs
-	logs    string
+	site   site
+	binary string
+	dir    string // everything they write, but logs
+	logs   string
+
+	running sync.WaitGroup
 
 	mu    sync.Mutex // protects names
 	names []string   // of everything ever started, in order
@@ -52,20 +54,23 @@ func (c *company) start(ctx context.Context, host, name string, out func(io.Read
 			return nil, err
 		}
 	}
-	if err := c.network.start(host, cmd); err != nil {
+	if err := c.site.start(host, cmd); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	c.note(name)
 	p := &process{name: name, cmd: cmd, done: make(chan struct{})}
-	go func() {
+	c.running.Go(func() {
 		defer close(p.done)
 		if out != nil {
 			out(pipe)
 		}
 		p.err = cmd.Wait()
-	}()
+	})
 	return p, nil
 }
+
+// wait returns when all processes have ended.
+func (c *company) wait() { c.running.Wait() }
 
 func (c *company) note(name string) {
 	c.mu.Lock()

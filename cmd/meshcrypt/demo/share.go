@@ -45,9 +45,19 @@ func (l *ledger) byAgent() map[string]carried {
 	return sums
 }
 
-// busiest is the agent that carried most; "" if nobody did.
-func (l *ledger) busiest() string {
+// sum is what all agents carried.
+func (l *ledger) sum() (all carried) {
+	for _, c := range l.seen {
+		all.up, all.down = all.up+c.up, all.down+c.down
+	}
+	return all
+}
+
+// busiest is the agent that carried most, other than the one spared; "" if
+// nobody did.
+func (l *ledger) busiest(spared string) string {
 	sums := l.byAgent()
+	delete(sums, spared)
 	agents := slices.Sorted(maps.Keys(sums))
 	if len(agents) == 0 {
 		return ""
@@ -71,10 +81,7 @@ type Share struct {
 // shares are by name; an agent that never carried is not among them.
 func (l *ledger) shares() []Share {
 	sums := l.byAgent()
-	var all carried
-	for _, c := range sums {
-		all.up, all.down = all.up+c.up, all.down+c.down
-	}
+	all := l.sum()
 	var list []Share
 	for _, agent := range slices.Sorted(maps.Keys(sums)) {
 		if c := sums[agent]; c != (carried{}) {

@@ -17,7 +17,7 @@ func (c *company) shell(ctx context.Context, config Config, dataDir string) erro
 	cmd.Env = append(os.Environ(), "MESHCRYPT_DATA_DIR="+dataDir, "MESHCRYPT_RUN_DIR="+filepath.Join(c.dir, "run"),
 		"PATH="+filepath.Dir(c.binary)+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = config.Stdin, config.Stdout, config.Stderr
-	if err := c.network.start(clientHost, cmd); err != nil {
+	if err := c.site.start(clientHost, cmd); err != nil {
 		return err
 	}
 	// The exit code of a shell is its last command's, and says nothing of us.

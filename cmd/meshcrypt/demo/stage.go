@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,13 +22,28 @@ const userName = "ann"
 // Stage plays the demo inside the namespaces that Run made for it. All that it
 // starts ends with it.
 func Stage(ctx context.Context, c Config, dir string) (passed bool, err error) {
-	s := &stage{config: c, nodes: make(map[string]*process), clock: stopwatch()}
-	if err := s.prepare(dir); err != nil {
+	s := newStage(c)
+	return s.judge(ctx, func() error {
+		err := s.prepare(dir)
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
-			return false, refusal(err, readSetting)
+			refused := refusal(err, readSetting)
+			refused.tell(c.Stderr)
+			return refused
 		}
+		return err
+	})
+}
+
+func newStage(c Config) *stage {
+	return &stage{config: c, nodes: make(map[string]*process), clock: stopwatch(), company: &company{}}
+}
+
+// judge plays the demo once it is prepared, and prints the verdict.
+func (s *stage) judge(ctx context.Context, prepare func() error) (passed bool, err error) {
+	if err := prepare(); err != nil {
 		return false, err
 	}
+	c := s.config
 	v, err := s.play(ctx)
 	if ctx.Err() != nil {
 		return false, nil
@@ -36,6 +52,7 @@ func Stage(ctx context.Context, c Config, dir string) (passed bool, err error) {
 		s.company.showLogs(c.Stderr)
 		return false, err
 	}
+	v.Shows, v.ShowsNot = s.company.site.shows()
 	if v.judge(); v.Result != "PASS" {
 		s.company.showLogs(c.Stderr)
 	}
@@ -70,6 +87,11 @@ func (s *stage) prepare(dir string) error {
 	if err != nil {
 		return err
 	}
+	return s.settle(network, dir)
+}
+
+// settle is where everything is kept and played from now on.
+func (s *stage) settle(site site, dir string) error {
 	binary, err := executable()
 	if err != nil {
 		return err
@@ -81,7 +103,7 @@ func (s *stage) prepare(dir string) error {
 	if err := os.MkdirAll(logs, 0o700); err != nil {
 		return err
 	}
-	s.company = &company{network: network, binary: binary, dir: dir, logs: logs}
+	s.company = &company{site: site, binary: binary, dir: dir, logs: logs}
 	s.ways = map[string]*Way{wayUp: {Wanted: s.config.bytes()}, wayDown: {Wanted: s.config.bytes()}}
 	return nil
 }
@@ -115,9 +137,7 @@ func (s *stage) call(ctx context.Context, node, op string, in, out any) error {
 
 // placeArguments say where a node stands.
 func (s *stage) placeArguments(i int) []string {
-	return []string{"--data-dir", s.dataDir(nodeName(i)), "--name", nodeName(i),
-		"--listen", fmt.Sprintf("0.0.0.0:%d", meshPort), "--advertise", outerAddress(i).String(),
-		"--inside-if", insidePort, "--inside", insideAddr(i).String()}
+	return append([]string{"--data-dir", s.dataDir(nodeName(i)), "--name", nodeName(i)}, s.company.site.place(i)...)
 }
 
 // foundMesh is `meshcrypt init --run` on the first node. life is how long the
@@ -133,8 +153,7 @@ func (s *stage) foundMesh(ctx, life context.Context) error {
 		}
 		_, _ = io.Copy(io.Discard, r) // whatever else it says on stdout
 	}
-	args := append([]string{"init", "--run", "-o", "json", "--pool", poolText, "--push", insideText,
-		"--inside-address", movingText}, s.placeArguments(0)...)
+	args := slices.Concat([]string{"init", "--run", "-o", "json"}, s.company.site.mesh(), s.placeArguments(0))
 	founder, err := s.company.start(life, nodeName(0), nodeName(0), read, args...)
 	if err != nil {
 		return err
@@ -160,7 +179,7 @@ func (s *stage) joinOthers(ctx, life context.Context) error {
 		return err
 	}
 	for i := 1; i < s.config.Nodes; i++ {
-		args := append([]string{"join", outerAddress(0).String(), "--token-file", s.tokenFile()}, s.placeArguments(i)...)
+		args := append([]string{"join", s.company.site.peer(), "--token-file", s.tokenFile()}, s.placeArguments(i)...)
 		p, err := s.company.start(life, nodeName(i), nodeName(i), nil, args...)
 		if err != nil {
 			return err
@@ -228,8 +247,9 @@ func (s *stage) profileFile() string { return filepath.Join(s.company.dir, userN
 
 // connectClient is `meshcrypt connect` in the client's namespace.
 func (s *stage) connectClient(ctx, life context.Context) error {
-	p, err := s.company.start(life, clientHost, clientHost, nil, "connect", "--slice-mode", "burst", "--profile", s.profileFile(),
-		"--slice-mode", "burst", "--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run"))
+	args := append([]string{"connect", "--slice-mode", "burst", "--profile", s.profileFile(),
+		"--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run")}, s.company.site.connect()...)
+	p, err := s.company.start(life, clientHost, clientHost, nil, args...)
 	if err != nil {
 		return err
 	}
@@ -279,7 +299,7 @@ func (s *stage) sessions(ctx context.Context, request control.SessionsRequest) (
 
 // startWeb starts the web server behind the mesh.
 func (s *stage) startWeb(_, life context.Context) error {
-	_, err := s.company.start(life, webHost, webHost, s.hear, "demo", "web", "--listen", webText+":80")
+	_, err := s.company.start(life, webHost, webHost, s.hear, "demo", "web", "--listen", s.company.site.web())
 	return err
 }
 
@@ -321,6 +341,6 @@ func (s *stage) way(name string) Way {
 
 // shell lets the user look around in the client's namespace.
 func (s *stage) shell(ctx context.Context) error {
-	s.say("a shell in the client's namespace; http://%s is behind the mesh; `meshcrypt members` asks %s; exit ends the demo", webText, nodeName(0))
+	s.say("%s; `meshcrypt members` asks %s; exit ends the demo", s.company.site.client(), nodeName(0))
 	return s.company.shell(ctx, s.config, s.dataDir(nodeName(0)))
 }

@@ -20,7 +20,7 @@ func (s *stage) transfer(ctx context.Context) (*Verdict, error) {
 	limit := time.Duration(s.config.Seconds)*time.Second + dialTimeout + ExtraTime
 	moving, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	p, err := s.company.start(moving, clientHost, "transfer", s.hear, "demo", "transfer", "--url", "http://"+webText,
+	p, err := s.company.start(moving, clientHost, "transfer", s.hear, "demo", "transfer", "--url", "http://"+s.company.site.web(), "--proxy", s.company.site.proxy(),
 		"--bytes", strconv.FormatUint(s.config.bytes(), 10), "--rate", strconv.FormatUint(s.config.Rate, 10))
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (s *stage) transfer(ctx context.Context) (*Verdict, error) {
 	}
 	v := &Verdict{}
 	start := time.Now()
-	s.watch(moving, p, v)
+	s.watch(moving, ctx, p, v)
 	v.Seconds = time.Since(start).Seconds()
 	if ctx.Err() == nil {
 		s.conclude(ctx, v)
@@ -50,8 +50,9 @@ func (s *stage) flowing(p *process) error {
 	return fmt.Errorf("nothing arrived so far")
 }
 
-// watch polls, reports, kills and heals until both transfers have ended.
-func (s *stage) watch(ctx context.Context, p *process, v *Verdict) {
+// watch polls, reports, kills and heals until both transfers have ended. life is
+// how long a node that is started again may live.
+func (s *stage) watch(ctx, life context.Context, p *process, v *Verdict) {
 	total := time.Duration(s.config.Seconds) * time.Second
 	now := stopwatch()
 	line := statusLine{}
@@ -62,10 +63,10 @@ func (s *stage) watch(ctx context.Context, p *process, v *Verdict) {
 		}
 		s.observe(ctx)
 		if v.Killed == "" && now() >= total/3 {
-			s.kill(v)
+			s.kill(ctx, v)
 		}
 		if v.Killed != "" && !v.Healed && now() >= total*2/3 {
-			s.heal(ctx, v)
+			s.heal(life, v)
 		}
 		if now() >= next {
 			next += statusEvery
@@ -85,21 +86,27 @@ func (s *stage) observe(ctx context.Context) {
 	}
 }
 
-func (s *stage) kill(v *Verdict) {
-	victim := s.ledger.busiest()
+func (s *stage) kill(ctx context.Context, v *Verdict) {
+	spared, said := "", "the busiest agent"
+	if s.company.site.spares() {
+		if spared = s.roles(ctx).egress; spared == "" {
+			return // nobody knows just now; the next look will
+		}
+		said += " but for the egress " + spared
+	}
+	victim := s.ledger.busiest(spared)
 	p := s.nodes[victim]
 	if p == nil {
 		return
 	}
 	v.Killed = victim
-	s.say("kill -9 %s, the busiest agent", victim)
+	s.say("kill -9 %s, %s", victim, said)
 	p.kill()
 }
 
-func (s *stage) heal(ctx context.Context, v *Verdict) {
+func (s *stage) heal(life context.Context, v *Verdict) {
 	s.say("starting %s again", v.Killed)
-	// The node lives as long as the stage, not as long as the transfers.
-	p, err := s.company.start(context.WithoutCancel(ctx), v.Killed, v.Killed, nil, "run", "--data-dir", s.dataDir(v.Killed))
+	p, err := s.company.start(life, v.Killed, v.Killed, nil, "run", "--data-dir", s.dataDir(v.Killed))
 	if err != nil {
 		s.say("%v", err)
 		v.Killed += " (not started again)"
@@ -111,7 +118,7 @@ func (s *stage) heal(ctx context.Context, v *Verdict) {
 // conclude asks how the session and the healed node are.
 func (s *stage) conclude(ctx context.Context, v *Verdict) {
 	s.observe(ctx)
-	v.Shares, v.Lost = s.ledger.shares(), 1
+	v.Shares, v.Lost, v.Carried = s.ledger.shares(), 1, s.ledger.sum()
 	err := until(ctx, "the session", ExtraTime/3, func(ctx context.Context) error {
 		list, err := s.sessions(ctx, control.SessionsRequest{ID: s.session})
 		if err == nil && len(list) == 1 && list[0].State == "active" {

@@ -81,6 +81,12 @@ type Verdict struct {
 	Killed   string   `json:"killed"`
 	Healed   bool     `json:"healed"`
 	Shares   []Share  `json:"shares"`
+	// Carried is what the agents counted of both transfers.
+	Carried carried `json:"-"`
+	// Shows and ShowsNot are said where the demo is less than it could be, the
+	// first by PASS alone.
+	Shows    string `json:"shows,omitempty"`
+	ShowsNot string `json:"shows_not,omitempty"`
 }
 
 // judge fills in the result.
@@ -103,10 +109,25 @@ func (v *Verdict) judge() {
 			v.Problems = append(v.Problems, fmt.Sprintf("the %s was not sliced: %d agents carried it", way.name, n))
 		}
 	}
+	v.Problems = append(v.Problems, v.bypass()...)
 	v.Result = "PASS"
 	if len(v.Problems) > 0 {
-		v.Result = "FAIL"
+		v.Result, v.Shows = "FAIL", ""
 	}
+}
+
+// bypass names what did not pass the agents. What the killed one carried last,
+// nobody heard of.
+func (v *Verdict) bypass() (list []string) {
+	for _, way := range []struct {
+		name           string
+		moved, carried uint64
+	}{{"download", v.Down.Received, v.Carried.down}, {"upload", v.Up.Received, v.Carried.up}} {
+		if way.carried < way.moved/2 {
+			list = append(list, fmt.Sprintf("the %s went past the mesh: agents carried %d of %d bytes", way.name, way.carried, way.moved))
+		}
+	}
+	return list
 }
 
 func carriers(shares []Share, of func(Share) float64) (n int) {
@@ -139,6 +160,9 @@ func (v *Verdict) write(w io.Writer, asJSON bool) error {
 	fmt.Fprintf(w, "sessions lost %d, killed %s, %.0f s\n", v.Lost, v.Killed, v.Seconds)
 	for _, problem := range v.Problems {
 		fmt.Fprintln(w, "problem:", problem)
+	}
+	if v.Shows != "" {
+		fmt.Fprintf(w, "this showed %s;\nit did not show %s\n", v.Shows, v.ShowsNot)
 	}
 	_, err := fmt.Fprintln(w, v.Result)
 	return err

@@ -60,7 +60,8 @@ func TestReceiver(t *testing.T) {
 
 func good() Verdict {
 	way := Way{Wanted: 10, Sent: 10, Received: 10, SentSum: strings.Repeat("a", 64), GotSum: strings.Repeat("a", 64), StallMS: MaxStall.Milliseconds()}
-	return Verdict{Down: way, Up: way, Killed: "n2", Healed: true, Shares: []Share{{"n2", 0.4, 0.5}, {"n3", 0.6, 0.5}}}
+	return Verdict{Down: way, Up: way, Killed: "n2", Healed: true, Shares: []Share{{"n2", 0.4, 0.5}, {"n3", 0.6, 0.5}},
+		Carried: carried{up: 10, down: 10}}
 }
 
 // TestVerdict: each thing that can go wrong alone makes it FAIL, with its reason.
@@ -78,12 +79,17 @@ func TestVerdict(t *testing.T) {
 		"1 sessions were lost":          func(v *Verdict) { v.Lost = 1 },
 		"nothing was proven":            func(v *Verdict) { v.Killed = "" },
 		"n2 did not come back":          func(v *Verdict) { v.Healed = false },
+		"download went past the mesh":   func(v *Verdict) { v.Carried.down = 4 },
+		"upload went past the mesh":     func(v *Verdict) { v.Carried = carried{down: 10} },
 		"upload was not sliced: 1":      func(v *Verdict) { v.Shares[0].Up = 0 },
 		"download was not sliced: 0":    func(v *Verdict) { v.Shares[0].Down, v.Shares[1].Down = 0, 0 },
 	} {
 		v := good()
+		v.Shows = "what it did"
 		spoil(&v)
-		v.judge()
+		if v.judge(); v.Shows != "" {
+			t.Errorf("%s: it shows nothing", reason)
+		}
 		if v.Result != "FAIL" || !slices.ContainsFunc(v.Problems, func(p string) bool { return strings.Contains(p, reason) }) {
 			t.Errorf("%s: %s %q", reason, v.Result, v.Problems)
 		}
@@ -138,11 +144,11 @@ func slice(number uint8, epoch uint32, agent string, in, out uint64) control.Sli
 // replace earlier ones.
 func TestLedger(t *testing.T) {
 	var l ledger
-	if l.busiest() != "" || len(l.shares()) != 0 {
+	if l.busiest("") != "" || len(l.shares()) != 0 {
 		t.Error("an empty ledger has a busiest agent")
 	}
 	l.note(control.Session{ID: "s", Slices: []control.Slice{slice(0, 1, "n1", 0, 0), slice(1, 1, "n2", 0, 0)}})
-	if l.busiest() != "" {
+	if l.busiest("") != "" {
 		t.Error("busiest before anything was carried")
 	}
 	l.note(control.Session{ID: "s", Slices: []control.Slice{slice(0, 1, "n1", 10, 30), slice(1, 1, "n2", 40, 20)}})
@@ -152,8 +158,11 @@ func TestLedger(t *testing.T) {
 	if got := l.shares(); !slices.Equal(got, want) {
 		t.Errorf("shares %+v, want %+v", got, want)
 	}
-	if got := l.busiest(); got != "n1" {
-		t.Errorf("busiest %s", got)
+	if got, other := l.busiest(""), l.busiest("n1"); got != "n1" || other != "n2" {
+		t.Errorf("busiest %s, but for that %s", got, other)
+	}
+	if sum := l.sum(); sum != (carried{80, 100}) {
+		t.Errorf("carried %+v", sum)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -59,6 +60,7 @@ type Transfer struct {
 	URL   string
 	Bytes uint64 // each way
 	Rate  uint64 // bit/s each way
+	Proxy string // by which the web server is reached; "" is straight
 }
 
 // Run moves both and tells on out what went through. Each is one TCP
@@ -75,9 +77,15 @@ func (t Transfer) Run(ctx context.Context, out io.Writer) error {
 	return errors.Join(down, <-up)
 }
 
-func oneConnection() *http.Client {
+// oneConnection is a client whose requests have a connection each. The user's
+// own proxy has no part in it.
+func (t Transfer) oneConnection() *http.Client {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	return &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true}}
+	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true}
+	if t.Proxy != "" {
+		transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(t.Proxy) }
+	}
+	return &http.Client{Transport: transport}
 }
 
 // reach waits until the web server answers through the tunnel.
@@ -89,7 +97,7 @@ func (t Transfer) reach(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(attempt, http.MethodGet, t.URL+"/", nil)
 		if err == nil {
 			var response *http.Response
-			if response, err = oneConnection().Do(request); err == nil {
+			if response, err = t.oneConnection().Do(request); err == nil {
 				response.Body.Close()
 				done()
 				return nil
@@ -105,12 +113,12 @@ func (t Transfer) reach(ctx context.Context) error {
 func (t Transfer) download(ctx context.Context, e *events) (err error) {
 	into := newReceiver(wayDown, e, stopwatch())
 	defer func() { into.end(err) }()
-	url := fmt.Sprintf("%s/down?bytes=%d&rate=%d", t.URL, t.Bytes, t.Rate)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	from := fmt.Sprintf("%s/down?bytes=%d&rate=%d", t.URL, t.Bytes, t.Rate)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return err
 	}
-	response, err := oneConnection().Do(request)
+	response, err := t.oneConnection().Do(request)
 	if err != nil {
 		return err
 	}
@@ -129,7 +137,7 @@ func (t Transfer) upload(ctx context.Context, e *events) error {
 		return err
 	}
 	request.ContentLength = int64(t.Bytes)
-	response, err := oneConnection().Do(request)
+	response, err := t.oneConnection().Do(request)
 	if err != nil {
 		e.tell(event{Kind: eventFailed, Way: wayUp, Bytes: from.sent, Reason: err.Error()})
 		return err

@@ -13,7 +13,7 @@ const nobody = "65534"
 // and as nobody where this world has more than one user.
 func Unprivileged(args ...string) []string {
 	as := []string{"setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"}
-	if manyUsers() {
+	if Users() > 1 {
 		as = append(as, "--reuid="+nobody, "--regid="+nobody, "--clear-groups")
 	}
 	return append(append(as, "--"), args...)
@@ -22,7 +22,7 @@ func Unprivileged(args ...string) []string {
 // Give makes files and directories of the world nobody's.
 func (w *World) Give(paths ...string) {
 	w.Helper()
-	if !manyUsers() {
+	if Users() == 1 {
 		return
 	}
 	id, _ := strconv.Atoi(nobody)
@@ -33,9 +33,13 @@ func (w *World) Give(paths ...string) {
 	}
 }
 
-// manyUsers reports whether this user namespace knows more than its maker.
-func manyUsers() bool {
+// Users is how many users this user namespace knows; 1 is its maker alone.
+func Users() int {
 	text, err := os.ReadFile("/proc/self/uid_map")
-	fields := strings.Fields(string(text))
-	return err == nil && len(fields) >= 3 && fields[2] != "1"
+	if fields := strings.Fields(string(text)); err == nil && len(fields) >= 3 {
+		if n, err := strconv.Atoi(fields[2]); err == nil {
+			return n
+		}
+	}
+	return 1
 }
