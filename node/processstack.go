@@ -8,6 +8,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/masquerade"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
 	"github.com/meshcrypt/meshcrypt/node/order"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -20,7 +21,9 @@ type processStack struct {
 }
 
 func openProcessStack(self datadir.Node) (insideStack, error) {
-	stack, err := netstack.New(workers(), NodeMTU)
+	// No more than every slice carries from its first packet on: a new one that
+	// had to refuse or cut what this stack sends would slow its TCP to a crawl.
+	stack, err := netstack.New(workers(), pmtu.Legacy)
 	if err != nil {
 		return nil, err
 	}
