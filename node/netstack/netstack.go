@@ -73,7 +73,11 @@ func New(queues, mtu int) (*Stack, error) {
 		}),
 		link: newLink(queues, mtu),
 	}
+	// RACK sends one segment per tenth of a second again when much is lost at
+	// once, as with an agent that dies; recovery by SACK alone (RFC 6675) does not.
+	recovery := tcpip.TCPRecovery(0)
 	err := errors.Join(
+		s.tune(&recovery),
 		s.tune(&tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: firstBuffer, Max: MaxBuffer}),
 		s.tune(&tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: firstBuffer, Max: MaxBuffer}),
 		failure("make the interface", s.stack.CreateNIC(nic, s.link)))

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
+
 	"github.com/meshcrypt/meshcrypt/node/order"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
@@ -52,6 +54,10 @@ func TestSprayedFlowIsInOrder(t *testing.T) {
 	const size = 16 << 20
 	p := &pair{T: t}
 	p.a, p.b = p.stack(leaseA[:], "10.20.0.0/24"), p.stack(leaseB[:], "10.77.0.0/16")
+	rack := tcpip.TCPRACKLossDetection // as the kernel of a destination has it
+	if err := p.b.tune(&rack); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(p.end)
 	p.pumps.Go(func() { p.pump(p.a, p.b) })
 	p.pumps.Go(func() { p.skewed(p.b, p.a, 4*time.Millisecond) })
