@@ -99,9 +99,14 @@ func (o *oneHost) peer() string         { return o.at(0) }
 func (o *oneHost) place(i int) []string { return []string{"--userspace", "--listen", o.at(i)} }
 func (o *oneHost) mesh() []string       { return []string{"--pool", poolText, "--push", webHere + "/32"} }
 func (o *oneHost) web() string          { return net.JoinHostPort(webHere, strconv.Itoa(int(o.webPort))) }
-func (o *oneHost) connect() []string    { return []string{"--proxy", o.proxyAt()} }
 func (o *oneHost) proxy() string        { return "socks5://" + o.proxyAt() }
 func (o *oneHost) spares() bool         { return true }
+
+// connect asks for equal shares: nodes of one host measure the same CPUs, so by
+// capacity an agent would get nothing in a busy moment.
+func (o *oneHost) connect() []string {
+	return []string{"--proxy", o.proxyAt(), "--slice-shares", "equal"}
+}
 
 func (o *oneHost) proxyAt() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(o.proxyPort)))
