@@ -15,7 +15,7 @@ import (
 
 // fewAgain is what a busy machine's late timers may cost; without the order it
 // is ten thousand.
-const fewAgain = 1000
+const fewAgain = 4000
 
 // skewed carries what a stack sends over two paths by turns, one of which is
 // slower: what a sprayed flow meets.
