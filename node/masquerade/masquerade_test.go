@@ -147,12 +147,15 @@ func TestResetsArePassedOn(t *testing.T) {
 	ended := make(chan error, 1)
 	to := n.served("127.0.0.1:0", func(c *net.TCPConn) {
 		b := make([]byte, 1)
-		if _, err := c.Read(b); err == nil && b[0] == 'r' {
+		_, err := c.Read(b)
+		if err == nil && b[0] == 'r' {
 			c.SetLinger(0)
 			c.Close()
 			return
 		}
-		_, err := c.Read(b)
+		if err == nil { // the reset may come with the byte, and take it along
+			_, err = c.Read(b)
+		}
 		ended <- err
 	})
 	for _, first := range []string{"r", "w"} {
@@ -167,7 +170,6 @@ func TestResetsArePassedOn(t *testing.T) {
 			}
 			continue
 		}
-		n.until("the flow is carried", func() bool { return n.egress.Flows() == 1 })
 		c.SetLinger(0)
 		c.Close()
 		if err := <-ended; !errors.Is(err, unix.ECONNRESET) {
