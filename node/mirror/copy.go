@@ -140,8 +140,8 @@ func (f *follower) copy(ctx context.Context) error {
 		return err
 	}
 	defer kernel.Close()
-	want := appendFrame(nil, kindWant, appendPrefixes(nil, f.prefixes()))
-	if _, err := conn.Write(want); err != nil {
+	want := appendFrame(nil, kindWant, appendPrefixes(nil, prefixesOf(f.parts)))
+	if _, err := (paced{conn, f.config.Now}).Write(want); err != nil {
 		return err
 	}
 	r := &replica{kernel: kernel, parts: f.parts, known: make(map[conntrack.Key]netip.AddrPort), flows: &f.flows, log: f.config.Log}
@@ -161,9 +161,9 @@ func (f *follower) copy(ctx context.Context) error {
 	}
 }
 
-func (f *follower) prefixes() []netip.Prefix {
-	prefixes := make([]netip.Prefix, len(f.parts))
-	for i, p := range f.parts {
+func prefixesOf(parts []Part) []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(parts))
+	for i, p := range parts {
 		prefixes[i] = p.Prefix
 	}
 	return prefixes
@@ -218,11 +218,7 @@ func (r *replica) owns(f conntrack.Flow) bool {
 // begin notes what the kernel has: from this stream, from one before, or from
 // when this host was egress itself.
 func (r *replica) begin() error {
-	prefixes := make([]netip.Prefix, len(r.parts))
-	for i, p := range r.parts {
-		prefixes[i] = p.Prefix
-	}
-	flows, err := r.kernel.Flows(prefixes)
+	flows, err := r.kernel.Flows(prefixesOf(r.parts))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -123,10 +124,7 @@ func play(t *testing.T, egress, second *table, act func(*scene)) {
 		s := &scene{T: t, egress: egress, second: second}
 		ctx, cancel := context.WithCancel(t.Context())
 		egress.tells = make(chan conntrack.Event)
-		source := Source{
-			Open: func() (Kernel, error) { return egress, nil }, Now: time.Now,
-			Listen: func([]netip.Prefix) (Events, error) { return egress, nil },
-		}
+		source := sourceOf(egress)
 		s.copier = NewCopier(Config{
 			Open: func() (Kernel, error) { return second, nil }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 			Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
@@ -244,6 +242,53 @@ func TestNoLongerSecond(t *testing.T) {
 	})
 }
 
+// TestStrangerHearsNothing: who is not the second is told no flow, not even once.
+func TestStrangerHearsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		heard := make(chan []byte, 1)
+		go func() {
+			_, _ = near.Write(wantFrame())
+			b, _ := io.ReadAll(near)
+			heard <- b
+		}()
+		err := sourceOf(newTable(flow(1))).Serve(t.Context(), far, func([]netip.Prefix) bool { return false })
+		far.Close()
+		if b := <-heard; !errors.Is(err, ErrNotSecond) || len(b) > 0 {
+			t.Errorf("heard %x, %v", b, err)
+		}
+	})
+}
+
+// TestSecondThatDoesNotRead loses its stream, also in the middle of a list.
+func TestSecondThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var flows []conntrack.Flow
+		for n := range 1000 {
+			flows = append(flows, flow(n))
+		}
+		near, far := net.Pipe()
+		defer near.Close()
+		go func() { _, _ = near.Write(wantFrame()) }()
+		began := time.Now()
+		err := sourceOf(newTable(flows...)).Serve(t.Context(), far, func([]netip.Prefix) bool { return true })
+		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took != SilentAfter {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}
+
+func wantFrame() []byte {
+	return appendFrame(nil, kindWant, appendPrefixes(nil, []netip.Prefix{part().Prefix}))
+}
+
+func sourceOf(egress *table) Source {
+	return Source{
+		Open: func() (Kernel, error) { return egress, nil }, Now: time.Now,
+		Listen: func([]netip.Prefix) (Events, error) { return egress, nil },
+	}
+}
+
 func newReplica(k Kernel) *replica {
 	return &replica{
 		kernel: k, parts: []Part{part()}, known: map[conntrack.Key]netip.AddrPort{}, flows: new(atomic.Int64),
@@ -346,7 +391,7 @@ func TestFramesAreBounded(t *testing.T) {
 
 // FuzzFrames: whatever an egress or a second sends, the other end survives it.
 func FuzzFrames(f *testing.F) {
-	f.Add(appendFrame(nil, kindWant, appendPrefixes(nil, []netip.Prefix{part().Prefix})))
+	f.Add(wantFrame())
 	f.Add(appendFrame(appendFrame(appendFrame(nil, kindBegin, nil), kindFlow, flow(1).Append(nil)), kindEnd, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in, r := bytes.NewReader(b), newReplica(newTable(flow(7)))

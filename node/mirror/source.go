@@ -46,6 +46,10 @@ func (s Source) Serve(ctx context.Context, conn net.Conn, may func([]netip.Prefi
 	if err != nil || k != kindWant {
 		return errors.Join(ErrFrame, err)
 	}
+	stream := &sourceStream{Source: s, out: bufio.NewWriter(paced{conn, s.Now}), prefixes: prefixes, may: may}
+	if err := stream.allowed(); err != nil {
+		return err
+	}
 	events, err := s.Listen(prefixes)
 	if err != nil {
 		return err
@@ -53,12 +57,11 @@ func (s Source) Serve(ctx context.Context, conn net.Conn, may func([]netip.Prefi
 	defer events.Close()
 	unlisten := context.AfterFunc(ctx, func() { events.Close() }) // wakes Next
 	defer unlisten()
-	stream := &sourceStream{Source: s, conn: conn, out: bufio.NewWriter(conn), prefixes: prefixes}
 	for {
 		if err := stream.list(); err != nil {
 			return err
 		}
-		if err := stream.relay(events, may); err != nil {
+		if err := stream.relay(events); err != nil {
 			return err
 		}
 	}
@@ -67,10 +70,18 @@ func (s Source) Serve(ctx context.Context, conn net.Conn, may func([]netip.Prefi
 // sourceStream is one second's stream at its egress.
 type sourceStream struct {
 	Source
-	conn     net.Conn
 	out      *bufio.Writer
 	prefixes []netip.Prefix
+	may      func([]netip.Prefix) bool
 	frame    []byte
+}
+
+// allowed is nil while the peer is the second for these prefixes.
+func (s *sourceStream) allowed() error {
+	if !s.may(s.prefixes) {
+		return fmt.Errorf("%w: %v", ErrNotSecond, s.prefixes)
+	}
+	return nil
 }
 
 // list tells all flows. It reads the kernel after the changes are listened to,
@@ -93,17 +104,14 @@ func (s *sourceStream) list() error {
 		s.write(kindFlow, f.Append(nil))
 	}
 	s.write(kindEnd, nil)
-	return s.flush()
+	return s.out.Flush()
 }
 
 // relay tells changes until some were lost or it is time for a whole list.
-func (s *sourceStream) relay(events Events, may func([]netip.Prefix) bool) error {
+func (s *sourceStream) relay(events Events) error {
 	now := s.Now()
 	began, due := now, now.Add(ResyncEvery)
 	for now.Before(due) {
-		if !may(s.prefixes) {
-			return fmt.Errorf("%w: %v", ErrNotSecond, s.prefixes)
-		}
 		for alive := now.Add(AliveEvery); now.Before(alive) && now.Before(due); now = s.Now() {
 			lost := false
 			if err := events.Next(alive, func(e conntrack.Event) { lost = s.tell(e) || lost }); err != nil {
@@ -112,12 +120,15 @@ func (s *sourceStream) relay(events Events, may func([]netip.Prefix) bool) error
 			if lost && due.After(began.Add(ResyncPause)) {
 				due = began.Add(ResyncPause)
 			}
-			if err := s.flush(); err != nil {
+			if err := s.out.Flush(); err != nil {
 				return err
 			}
 		}
+		if err := s.allowed(); err != nil {
+			return err
+		}
 		s.write(kindAlive, nil)
-		if err := s.flush(); err != nil {
+		if err := s.out.Flush(); err != nil {
 			return err
 		}
 	}
@@ -143,14 +154,17 @@ func (s *sourceStream) write(k kind, body []byte) {
 	_, _ = s.out.Write(s.frame)
 }
 
-// flush sends what is buffered. A second that does not read for too long loses
-// its stream; what the kernel could not queue meanwhile is reported as lost.
-func (s *sourceStream) flush() error {
-	if s.out.Buffered() == 0 {
-		return nil
+// paced gives each write a time of its own. A peer that does not read for too long
+// loses its stream; what the kernel could not queue meanwhile is reported as lost.
+type paced struct {
+	conn net.Conn
+	now  func() time.Time
+}
+
+// Write implements io.Writer.
+func (p paced) Write(b []byte) (int, error) {
+	if err := p.conn.SetWriteDeadline(p.now().Add(SilentAfter)); err != nil {
+		return 0, err
 	}
-	if err := s.conn.SetWriteDeadline(s.Now().Add(SilentAfter)); err != nil {
-		return err
-	}
-	return s.out.Flush()
+	return p.conn.Write(b)
 }
