@@ -26,16 +26,16 @@ func (a *Arbiter) link(n *nodeStream, m *protocol.Link) {
 	if !ok || !slices.Contains(hello.Versions, mka.Version) {
 		return
 	}
+	grant, ok := a.linkGrant(n.node, peer, hello, mka.HashHello(m.Hello))
+	if !ok {
+		return
+	}
 	spi, ok := a.judge.TakePrekey(m.Peer)
 	prekey := peer.prekeys[spi]
 	if !ok || prekey == nil {
 		return
 	}
 	delete(peer.prekeys, spi)
-	grant, ok := a.linkGrant(n.node, peer, hello, mka.HashHello(m.Hello))
-	if !ok {
-		return
-	}
 	grant.SPI, grant.Suite = spi, suite
 	n.linkedTo(m.Peer, now)
 	share, signed := newShare(), mka.SignGrant(a.config.Trust.Key, grant)

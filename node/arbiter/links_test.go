@@ -91,7 +91,14 @@ func TestLinkIsRefused(t *testing.T) {
 			t.Errorf("%s: granted", what)
 		}
 	}
+	keeps := func() {
+		t.Helper()
+		if _, ok := s.a.judge.TakePrekey(s.peer.node); !ok || len(s.peer.prekeys) != 1 {
+			t.Error("a refusal cost a prekey")
+		}
+	}
 	nothing("nothing is to be sealed", s.peer.node)
+	keeps()
 	s = newLinkScene(t, registry.HandOnSealed)
 	nothing("with itself", s.asker.node)
 	nothing("with nobody", identity.NodeID{7})
@@ -115,4 +122,5 @@ func TestLinkIsRefused(t *testing.T) {
 	s.give(3)
 	s.commit(registry.Command{RemoveNode: &registry.RemoveNode{ID: s.asker.node}})
 	nothing("no member more", s.peer.node)
+	keeps()
 }
