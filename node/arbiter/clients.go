@@ -52,6 +52,13 @@ func (c *clientStream) say(m *protocol.Client) {
 
 func (c *clientStream) close() { c.raw.Close() }
 
+// dismiss says a no as the last word. Who does not hang up is hung up on: a stream
+// that is not among the clients is watched by nobody.
+func (c *clientStream) dismiss(code, reason string) {
+	c.say(&protocol.Client{Refused: &protocol.Refused{Code: code, Reason: reason}})
+	c.raw.SetReadDeadline(time.Now().Add(HelloWithin))
+}
+
 // errNo is a refusal during introduction.
 type errNo protocol.Refused
 
@@ -156,7 +163,7 @@ func (e clientOpened) apply(a *Arbiter) {
 		older = nil
 	}
 	if len(a.clients) >= MaxClients || older != nil {
-		c.say(&protocol.Client{Refused: &protocol.Refused{Code: protocol.RefusedRetry, Reason: "too many connections; try again"}})
+		c.dismiss(protocol.RefusedRetry, "too many connections; try again")
 		return
 	}
 	c.heardAt = a.config.Now()
@@ -170,10 +177,9 @@ func (e clientOpened) apply(a *Arbiter) {
 		})
 		return
 	}
-	var err error
-	if c.peer, err = a.peerOf(c); err != nil {
-		refused := protocol.Refused(*err.(*errNo))
-		c.say(&protocol.Client{Refused: &refused})
+	var known bool
+	if c.peer, known = a.peerOf(c); !known {
+		c.dismiss(protocol.RefusedPolicy, fmt.Sprintf("no node %q that this client may reach (see meshcrypt members)", c.hello.Peer))
 		return
 	}
 	who := c.who.IdentityHash(a.cluster.ID)
@@ -185,21 +191,20 @@ func (e clientOpened) apply(a *Arbiter) {
 }
 
 // peerOf is the node that a client wants to reach itself: an agent, at an inside
-// address that the client may reach.
-func (a *Arbiter) peerOf(c *clientStream) (id identity.NodeID, err error) {
+// address that the client may reach; zero for one that wants none.
+func (a *Arbiter) peerOf(c *clientStream) (id identity.NodeID, known bool) {
 	if c.hello.Peer == "" {
-		return id, nil
+		return id, true
 	}
-	err = no(protocol.RefusedPolicy, "no node %q that this client may reach (see meshcrypt members)", c.hello.Peer)
 	a.config.Store.View(func(s *registry.State) {
 		for _, n := range s.Nodes {
 			may := func(p netip.Prefix) bool { return p.Contains(n.Inside) }
 			if n.Name == c.hello.Peer && !n.Removed && n.May&registry.RoleAgent != 0 && slices.ContainsFunc(prefixes(s, c.who.User), may) {
-				id, err = n.ID, nil
+				id, known = n.ID, true
 			}
 		}
 	})
-	return id, err
+	return id, known
 }
 
 // condemnLost replaces slices that count as up but that the client, back after
@@ -345,7 +350,7 @@ func (a *Arbiter) refuse(action session.Refuse) {
 		session.Gone:        protocol.RefusedSession,
 	}
 	a.config.Log.Info("session refused", "client", c.who.User, "code", action.Code, "reason", action.Reason)
-	c.say(&protocol.Client{Refused: &protocol.Refused{Code: codes[action.Code], Reason: action.Reason}})
+	c.dismiss(codes[action.Code], action.Reason)
 }
 
 // confirmRoutes tells clients, once, that an egress has their route: from now

@@ -1,7 +1,6 @@
 package arbiter
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -24,22 +23,22 @@ func TestPeerOfAClient(t *testing.T) {
 		s.Clients["ben"] = &registry.Client{Name: "ben", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}}
 	})
 	c := &clientStream{who: auth.Principal{User: "ann"}}
-	if id, err := a.peerOf(c); err != nil || !id.IsZero() {
-		t.Errorf("no peer: %v, %v", id, err)
+	if id, known := a.peerOf(c); !known || !id.IsZero() {
+		t.Errorf("no peer: %v, %v", id, known)
 	}
 	c.hello.Peer = "n2"
-	if id, err := a.peerOf(c); err != nil || id != n.node {
-		t.Errorf("a peer: %v, %v", id, err)
+	if id, known := a.peerOf(c); !known || id != n.node {
+		t.Errorf("a peer: %v, %v", id, known)
 	}
 	for name, spoil := range map[string]func(*clientStream){
 		"unknown":       func(c *clientStream) { c.hello.Peer = "n7" },
 		"not permitted": func(c *clientStream) { c.who.User = "ben" },
 	} {
-		bad := &clientStream{who: c.who, hello: c.hello}
+		bad := &clientStream{who: c.who, hello: c.hello, raw: rawConn(t), outbox: make(chan *protocol.Client, 1)}
 		spoil(bad)
-		var refusal *errNo
-		if _, err := a.peerOf(bad); !errors.As(err, &refusal) || refusal.Code != protocol.RefusedPolicy {
-			t.Errorf("%s: %v", name, err)
+		clientOpened{bad, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
+		if m := <-bad.outbox; m.Refused == nil || m.Refused.Code != protocol.RefusedPolicy {
+			t.Errorf("%s: %+v", name, m)
 		}
 	}
 	session := f.session(a, 1, n.node)

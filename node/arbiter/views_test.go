@@ -2,9 +2,12 @@ package arbiter
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -315,6 +318,14 @@ func TestSameRequestTakesTheConnectionOver(t *testing.T) {
 }
 
 // TestLimitsOfATerm holds I10 where no other test does.
+// watchedConn notes for how long somebody may speak.
+type watchedConn struct {
+	net.Conn
+	readUntil time.Time
+}
+
+func (w *watchedConn) SetReadDeadline(at time.Time) error { w.readUntil = at; return nil }
+
 func TestLimitsOfATerm(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
@@ -330,10 +341,14 @@ func TestLimitsOfATerm(t *testing.T) {
 	for i := uint32(0); len(a.clients) < MaxClients; i++ {
 		a.clients[registry.RequestID{byte(i), byte(i >> 8), byte(i >> 16)}] = filler
 	}
-	c := &clientStream{request: registry.RequestID{15: 1}, raw: rawConn(t), outbox: make(chan *protocol.Client, 1)}
+	line := &watchedConn{}
+	c := &clientStream{request: registry.RequestID{15: 1}, raw: tls.Client(line, nil), outbox: make(chan *protocol.Client, 1)}
 	clientOpened{c, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
 	if m := <-c.outbox; m.Refused == nil || m.Refused.Code != protocol.RefusedRetry || len(a.clients) != MaxClients {
 		t.Errorf("one client beyond the limit: %+v", m)
+	}
+	if line.readUntil.IsZero() {
+		t.Error("one client beyond the limit may stay for ever")
 	}
 	for range MaxProposals + 1 {
 		a.submit(proposal{})
