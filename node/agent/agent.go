@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -231,26 +232,40 @@ func (a *Agent) must(ctx context.Context, e event) {
 	}
 }
 
-// ask runs f in the loop and waits for it: how other goroutines read state.
+// ask runs f in the loop and waits for it: how other goroutines read state. f
+// has run if ask says so, and never does otherwise.
 func (a *Agent) ask(ctx context.Context, f func()) bool {
-	done := make(chan struct{})
-	a.must(ctx, question{f, done})
+	q := newQuestion(f)
+	a.must(ctx, q)
 	select {
-	case <-done:
-		return true
+	case <-q.done:
 	case <-ctx.Done():
-		return false
 	}
+	return q.hasRun()
 }
 
+// question is something to do in the loop for somebody who may stop waiting.
 type question struct {
 	f    func()
+	once sync.Once
+	ran  bool
 	done chan struct{}
 }
 
-func (q question) apply(*Agent) {
-	q.f()
-	close(q.done)
+func newQuestion(f func()) *question { return &question{f: f, done: make(chan struct{})} }
+
+func (q *question) apply(*Agent) {
+	q.once.Do(func() {
+		q.f()
+		q.ran = true
+		close(q.done)
+	})
+}
+
+// hasRun reports whether f was run. If not it will not be: who asked may be gone.
+func (q *question) hasRun() bool {
+	q.once.Do(func() {})
+	return q.ran
 }
 
 // say sends to the arbiter if there is a stream; what is said without one is

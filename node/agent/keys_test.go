@@ -171,7 +171,7 @@ func TestStandingStill(t *testing.T) {
 	if stop(RestartAfter + 1); len(f.slices.byKey) != 1 {
 		t.Fatal("dropped too early")
 	}
-	f.do(question{func() {}, make(chan struct{})}) // whatever comes first
+	f.do(newQuestion(func() {})) // whatever comes first
 	if len(f.slices.byKey) != 0 {
 		t.Error("slices outlive a long stop")
 	}

@@ -95,3 +95,20 @@ func TestFlowsGoToTheSecondOnly(t *testing.T) {
 		t.Error("feeds although the loop has ended")
 	}
 }
+
+// TestAskedInVain: what nobody waits for any more is not done, for who asked may be
+// reading what it writes.
+func TestAskedInVain(t *testing.T) {
+	f, ran := newFixture(t), false
+	ctx, cancel := context.WithCancel(context.Background())
+	answer := make(chan bool)
+	go func() { answer <- f.ask(ctx, func() { ran = true }) }()
+	late := <-f.events
+	cancel()
+	if <-answer {
+		t.Error("answered without the loop")
+	}
+	if f.do(late); ran {
+		t.Error("done all the same")
+	}
+}

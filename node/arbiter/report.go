@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -76,28 +77,45 @@ func (a *Arbiter) Drain(ctx context.Context, node identity.NodeID, on bool) erro
 	return a.ask(ctx, func() { a.step(session.Drain{Node: node, On: on}) })
 }
 
-// ask runs f in the control loop and waits for it.
+// ask runs f in the control loop and waits for it. f has run if there is no
+// error, and never does otherwise.
 func (a *Arbiter) ask(ctx context.Context, f func()) error {
-	done := make(chan struct{})
-	if !a.must(ctx, question{f, done}) {
-		return ctx.Err()
-	}
+	q := newQuestion(f)
+	a.must(ctx, q)
 	select {
-	case <-done:
-		return nil
+	case <-q.done:
 	case <-a.over:
-		return ErrOver
 	case <-ctx.Done():
+	}
+	switch {
+	case q.hasRun():
+		return nil
+	case ctx.Err() != nil:
 		return ctx.Err()
 	}
+	return ErrOver
 }
 
+// question is something to do in the loop for somebody who may stop waiting.
 type question struct {
 	f    func()
+	once sync.Once
+	ran  bool
 	done chan struct{}
 }
 
-func (q question) apply(*Arbiter) {
-	q.f()
-	close(q.done)
+func newQuestion(f func()) *question { return &question{f: f, done: make(chan struct{})} }
+
+func (q *question) apply(*Arbiter) {
+	q.once.Do(func() {
+		q.f()
+		q.ran = true
+		close(q.done)
+	})
+}
+
+// hasRun reports whether f was run. If not it will not be: who asked may be gone.
+func (q *question) hasRun() bool {
+	q.once.Do(func() {})
+	return q.ran
 }

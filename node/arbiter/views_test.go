@@ -3,6 +3,7 @@ package arbiter
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -357,12 +358,36 @@ func TestLimitsOfATerm(t *testing.T) {
 		t.Errorf("%d proposals wait", len(a.proposals))
 	}
 	for range MaxEvents {
-		a.events <- question{}
+		a.events <- &question{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if a.must(ctx, question{}) {
+	if a.must(ctx, &question{}) {
 		t.Error("one event beyond the limit was queued")
+	}
+}
+
+// TestAskAfterTheEnd: nothing is said to be done that was not, and nothing is done
+// for somebody who has been told so.
+func TestAskAfterTheEnd(t *testing.T) {
+	a := newFixture(t).still()
+	ran := false
+	ctx, cancel := context.WithCancel(context.Background())
+	answer := make(chan error)
+	go func() { answer <- a.ask(ctx, func() { ran = true }) }()
+	late := <-a.events
+	cancel()
+	if err := <-answer; !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits any more: %v", err)
+	}
+	if late.apply(a); ran {
+		t.Error("done all the same")
+	}
+	close(a.over)
+	for range 50 { // the queue has room and the term is over: either may be seen first
+		if err := a.ask(context.Background(), func() {}); !errors.Is(err, ErrOver) {
+			t.Fatalf("after the term: %v", err)
+		}
 	}
 }
 
