@@ -194,11 +194,11 @@ func (a *Agent) newAsking(now time.Duration) (*asking, error) {
 func (a *Agent) takeLink(m *protocol.LinkOffer) {
 	defer clear(m.Share)
 	asked, row := a.links.asked[m.Peer], a.view.nodeByID(m.Peer)
-	var share mka.Share
-	if asked == nil || row.Index == 0 || copy(share[:], m.Share) != len(share) {
+	share, ok := shareOf(m.Share)
+	defer clear(share[:])
+	if asked == nil || row.Index == 0 || !ok {
 		return
 	}
-	defer clear(share[:])
 	delete(a.links.asked, m.Peer)
 	machine, accept, keys, err := mka.NewClient(a.config.Random, asked.session, m.Grant, a.stream.arbiter,
 		m.Prekey, share, asked.hello, a.freshSPI(a.config.Index))
@@ -215,6 +215,7 @@ func (a *Agent) takeLink(m *protocol.LinkOffer) {
 	}
 	l := &nodeLink{peer: row, boot: g.Boot, machine: machine, accept: accept, since: a.config.Now()}
 	if l.pair, err = a.linkPair(l, keys); err != nil {
+		machine.Wipe()
 		a.config.Log.Error("SA with a node not keyed", "node", row.Name, "error", err)
 		return
 	}

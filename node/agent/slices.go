@@ -132,7 +132,14 @@ var (
 	errFull       = errors.New("this agent holds as many slices as it may")
 	errStranger   = errors.New("this agent knows no such node")
 	errSuperseded = errors.New("this agent holds a newer epoch of the slice")
+	errShare      = errors.New("the share has the wrong length")
 )
+
+// shareOf copies an arbiter's share of a slice's keys; not ok for another length.
+func shareOf(b []byte) (share mka.Share, ok bool) {
+	copy(share[:], b)
+	return share, len(b) == len(share)
+}
 
 // newSlice verifies the arbiter's signature, the fence and the prekey. It
 // returns a slice without machine, and why, when the agent must refuse; and
@@ -158,11 +165,11 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if a.slices.newest[s.key.name()] > s.key.epoch {
 		return s, errSuperseded
 	}
-	var share mka.Share
-	if copy(share[:], m.Share) != len(share) || len(m.Share) != len(share) {
-		return s, errors.New("the share has the wrong length")
-	}
+	share, ok := shareOf(m.Share)
 	defer clear(share[:])
+	if !ok {
+		return s, errShare
+	}
 	secret := a.prekeys.take(grant.SPI)
 	if secret == nil {
 		return s, mka.ErrPrekey
