@@ -57,7 +57,7 @@ func (v *oversize) send(b *batch, p *Pair, way *way, packet []byte, in *inner, n
 		v.halve(b, p, way, packet, in)
 	case refusable(packet, in):
 		if in.total > mtu && v.refusals.spend(now) {
-			v.refuse(p, packet, in, mtu)
+			v.refuse(p, packet, in, mtu, now)
 		}
 		return DropTooBig
 	default:
@@ -72,14 +72,15 @@ func refusable(packet []byte, in *inner) bool { return in.v6 || packet[6]&flagDF
 // refuse tells the packet's sender how much would have been possible. It speaks
 // in the name of the host that the packet was for, an address that is routed
 // and admitted on this way wherever the sender is, also behind a NAT.
-func (v *oversize) refuse(p *Pair, packet []byte, in *inner, mtu int) {
+func (v *oversize) refuse(p *Pair, packet []byte, in *inner, mtu int, now int64) {
 	answer := tooBig(v.pieces, packet, in, mtu)
 	if answer == nil {
 		return
 	}
 	if to := p.Onward(in.v6); to != nil {
-		d := Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Append(nil, answer)
-		_ = to.Socket.Send(d, len(d), to.Path) // a lost refusal looks like a lost packet
+		if d := to.datagram(answer, now); d != nil {
+			_ = to.Socket.Send(d, len(d), to.Path) // a lost refusal looks like a lost packet
+		}
 		return
 	}
 	tun.VnetHeader{}.Encode(v.vnet[:])

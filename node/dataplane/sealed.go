@@ -122,3 +122,22 @@ func (o *onward) seal() Reason {
 	}
 	return Pass
 }
+
+// datagram is one packet by itself as it is handed on; nil where it must be sealed
+// and cannot be.
+func (to *Onward) datagram(packet []byte, now int64) []byte {
+	plain := Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Append(nil, packet)
+	if !to.Sealed {
+		return plain
+	}
+	if to.Link.usable(now) != Pass {
+		return nil
+	}
+	counter, err := to.Link.Out.Reserve(1, len(plain))
+	if err != nil {
+		return nil
+	}
+	frame := make([]byte, esp.SealedLen(len(plain)))
+	copy(frame[esp.PayloadOffset:], plain)
+	return to.Link.Out.Seal(frame, len(plain), nextHandOn, counter)
+}

@@ -94,6 +94,37 @@ func TestSealedHandOnReasons(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreSealed: a refusal quotes a packet, so it passes as that would have;
+// sent in clear it would be dropped there, and the sender would never hear.
+func TestRefusalsAreSealed(t *testing.T) {
+	p, _, _ := testPair(t)
+	p.SetSizes(1438, 1438)
+	w := newHandOn(testEngine(t, Config{}), new(ledger), newFakeSocket(), nil).(*handOn)
+	_, near := linkTo(t, new(Table))
+	egress := newFakeSocket()
+	p.SetOnward(false, &Onward{SPI: 77, Socket: egress, Sealed: true, Link: near})
+	large := NewUDP("10.9.0.1:2", "10.1.0.2:1", Pattern(1440)).Bytes()
+	refuse := func() {
+		if w.inner.parse(large) != Pass || w.large.send(&w.batch, p, nil, large, &w.inner, 1) != DropTooBig {
+			t.Fatal("not refused")
+		}
+	}
+	refuse()
+	key, _ := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), 41))
+	in, err := esp.NewInbound(near.Out.SPI(), key, esp.DefaultLimits())
+	if err != nil || len(egress.sent) != 1 {
+		t.Fatalf("%d datagrams, %v", len(egress.sent), err)
+	}
+	opened, next, _, err := in.Open(egress.sent[0])
+	if m, ok := ParseMarker(opened); err != nil || next != nextHandOn || !ok || m.SPI != 77 || opened[MarkerLen+9] != protoICMP {
+		t.Errorf("%x, next %d, %v", egress.sent[0], next, err)
+	}
+	near.Ends = 1
+	if refuse(); len(egress.sent) != 1 {
+		t.Errorf("%x was sent without keys", egress.sent[1:])
+	}
+}
+
 // TestNothingIsHandedOnInClear: without an SA, or with one that is over, packets that
 // should be sealed are dropped.
 func TestNothingIsHandedOnInClear(t *testing.T) {
