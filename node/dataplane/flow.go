@@ -8,13 +8,12 @@ import (
 // Protocols whose header begins with what tells their flows apart, and ports
 // of protocols in UDP that mind the order of their packets.
 const (
-	protoDCCP     = 33
-	protoFragment = 44 // an IPv6 extension header
-	protoGRE      = 47
-	protoESP      = 50
-	protoAH       = 51
-	protoSCTP     = 132
-	protoUDPLite  = 136
+	protoDCCP    = 33
+	protoGRE     = 47
+	protoESP     = 50
+	protoAH      = 51
+	protoSCTP    = 132
+	protoUDPLite = 136
 
 	portQUIC = 443
 	portIKE  = 500
@@ -53,14 +52,17 @@ func (in *inner) flow(b []byte) uint64 {
 // key tells flows of one protocol between the same hosts apart: ports, SPI,
 // GRE key, of a fragment the identification of its datagram.
 func (in *inner) key(b []byte) uint32 {
-	if in.fragment && !in.v6 {
+	if in.fragment && in.v6 {
+		return wordAt(b[in.header-4:in.total], 0) // the end of its header, which was passed over
+	}
+	if in.fragment {
 		return uint32(binary.BigEndian.Uint16(b[4:]))
 	}
 	t := b[in.header:in.total]
 	switch in.proto {
 	case protoTCP, protoUDP, protoDCCP, protoESP, protoSCTP, protoUDPLite:
 		return wordAt(t, 0)
-	case protoAH, protoFragment:
+	case protoAH:
 		return wordAt(t, 4)
 	case protoGRE:
 		return greKey(t)

@@ -36,6 +36,11 @@ func TestFlowKeys(t *testing.T) {
 	udp := func(sport, dport uint32, id uint16, fragment bool) []byte {
 		return withHeader(protoUDP, id, fragment, word32(sport<<16|dport, 8<<16)...)
 	}
+	fragment6 := func(id, offset, first uint32) []byte { // of UDP
+		s := NewUDP("[2001:db8::2]:1", "[2001:db8::9]:2", nil)
+		s.Extensions = [][]byte{word32(nextFragment<<24|offset<<3, id)}
+		return append(s.network(8), word32(first, 9)...)
+	}
 	gre := func(words ...uint32) []byte { return withHeader(protoGRE, 1, false, word32(words...)...) }
 	for _, c := range []struct {
 		name string
@@ -46,6 +51,8 @@ func TestFlowKeys(t *testing.T) {
 		{"another port", udp(1, 2, 7, false), udp(1, 3, 7, false), false},
 		{"fragments of one datagram", udp(1, 2, 7, true), withHeader(protoUDP, 7, true, 9, 9), true},
 		{"fragments of two", udp(1, 2, 7, true), udp(1, 2, 8, true), false},
+		{"fragments of one IPv6 datagram", fragment6(7, 0, 1<<16|2), fragment6(7, 9, 77), true},
+		{"fragments of two IPv6 datagrams", fragment6(7, 0, 1<<16|2), fragment6(8, 0, 1<<16|2), false},
 		{"one SPI", withHeader(protoESP, 1, false, word32(77, 1)...), withHeader(protoESP, 2, false, word32(77, 2)...), true},
 		{"two SPIs", withHeader(protoESP, 1, false, word32(77, 1)...), withHeader(protoESP, 2, false, word32(78, 2)...), false},
 		{"one SPI of AH", withHeader(protoAH, 1, false, word32(1, 77)...), withHeader(protoAH, 1, false, word32(2, 77)...), true},

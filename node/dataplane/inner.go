@@ -21,8 +21,12 @@ const (
 	nextIPv6        = 41
 	nextDummy       = 59
 	nextHopByHop    = 0
+	nextRouting     = 43
 	nextFragment    = 44
 	nextDestination = 60
+	nextMobility    = 135
+	nextHIP         = 139
+	nextShim6       = 140
 )
 
 // inner is what the engine knows of an inner packet.
@@ -125,7 +129,7 @@ func (in *inner) hidden() bool {
 		return in.fragment && in.proto == protoUDP
 	}
 	switch in.proto {
-	case nextHopByHop, 43, nextFragment, 51, nextDestination, 135, 139, 140:
+	case nextHopByHop, nextRouting, nextFragment, protoAH, nextDestination, nextMobility, nextHIP, nextShim6:
 		return true
 	}
 	return false
