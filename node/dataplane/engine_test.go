@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -184,13 +185,54 @@ func TestOutboundReasons(t *testing.T) {
 			t.Errorf("%v: %+v", c.want, got)
 		}
 	}
-	s.fault = errors.New("no buffer")
-	e := testEngine(t, Config{})
-	e.Publish(clientTable(p))
-	o := outboundWorker(e)
-	carry(o, good(), 0)
-	if got := o.ledger.stats(); got.Dropped[DropSend] != 1 {
-		t.Errorf("send: %+v", got)
+}
+
+// TestSendReasons: whatever sends, a train that would wait too long is told from
+// one that cannot be sent.
+func TestSendReasons(t *testing.T) {
+	up, down := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil), NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, nil)
+	for want, fault := range map[Reason]error{
+		DropSend: errors.New("no buffer"), DropQueue: fmt.Errorf("stream: %w", link.ErrQueue),
+	} {
+		for name, send := range map[string]func(e *Engine, p *Pair, s *fakeSocket) *ledger{
+			"a run": func(e *Engine, _ *Pair, _ *fakeSocket) *ledger {
+				o, long := outboundWorker(e), up
+				long.Payload = Pattern(200)
+				carry(o, long, 0)
+				return o.ledger
+			},
+			"small ones": func(e *Engine, _ *Pair, _ *fakeSocket) *ledger {
+				o := outboundWorker(e)
+				carry(o, up, 0)
+				o.small.flush()
+				return o.ledger
+			},
+			"for others": func(e *Engine, p *Pair, s *fakeSocket) *ledger {
+				e.Publish(nodeTable(p))
+				w := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+				d := Marker{Type: MarkerHandOn, Hops: 1, SPI: esp.MakeSPI(2, 1)}.Append(nil, down.Bytes())
+				w.table = e.table.Load()
+				w.ledger.take(PortInside, 1)
+				w.train(d, len(d))
+				return w.ledger
+			},
+			"to the egress": func(_ *Engine, _ *Pair, s *fakeSocket) *ledger {
+				o := onward{ledger: new(ledger)}
+				o.ledger.take(PortOuter, 1)
+				o.ledger.decide(1)
+				o.add(&Onward{Socket: s}, up.Bytes(), 0, 1)
+				o.flush()
+				return o.ledger
+			},
+		} {
+			p, s, _ := testPair(t)
+			s.fault = fault
+			e := testEngine(t, Config{})
+			e.Publish(clientTable(p))
+			if got := send(e, p, s).stats(); got.Dropped[want] != 1 || got.Balance() != 0 {
+				t.Errorf("%s, %v: %+v", name, want, got)
+			}
+		}
 	}
 }
 

@@ -230,10 +230,7 @@ func (b *batch) send(n int) Reason {
 	}
 	along := b.way.path
 	along.TOS = b.tos
-	if err := b.way.socket.Send(b.slab[:used], b.segment, along); err != nil {
-		return sendReason(err)
-	}
-	return Pass
+	return transmit(b.way.socket, b.slab[:used], b.segment, along)
 }
 
 // onward is opened packets on the way to their session's egress, one train at
@@ -296,8 +293,5 @@ func (o *onward) send() Reason {
 	}
 	along := o.to.Path
 	along.TOS = o.tos
-	if err := o.to.Socket.Send(o.slab[:o.used], o.segment, along); err != nil {
-		return DropSend
-	}
-	return Pass
+	return transmit(o.to.Socket, o.slab[:o.used], o.segment, along)
 }

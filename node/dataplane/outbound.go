@@ -160,9 +160,6 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 	}
 	p.lastSent.Store(now)
 	mtu, limit := p.Sizes()
-	if r.length() > limit {
-		return o.sealLarge(p, way, mtu, now)
-	}
 	if r.single {
 		clampMSS(r.packet, &r.inner, min(mtu, limit))
 	}
@@ -172,6 +169,9 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 		return Pass
 	}
 	o.small.flush()
+	if r.length() > limit {
+		return o.sealLarge(p, way, mtu, now)
+	}
 	along := way.path
 	along.TOS = r.tos
 	for r.left() > 0 {
@@ -293,17 +293,20 @@ func (o *outbound) markInto(m Marker, n int) []byte {
 
 // send sends one train and counts its packets.
 func (o *outbound) send(s link.Socket, b []byte, segment int, path link.Path, port Port, n int) {
-	if err := s.Send(b, segment, path); err != nil {
-		o.ledger.fail(sendReason(err), n)
+	if reason := transmit(s, b, segment, path); reason != Pass {
+		o.ledger.fail(reason, n)
 		return
 	}
 	o.ledger.deliver(port, n)
 }
 
-// sendReason tells a train that was refused, for it would wait too long, from
-// one that could not be sent.
-func sendReason(err error) Reason {
-	if errors.Is(err, link.ErrQueue) {
+// transmit sends one train. It tells one that was refused, for it would wait too
+// long, from one that could not be sent.
+func transmit(s link.Socket, b []byte, segment int, path link.Path) Reason {
+	switch err := s.Send(b, segment, path); {
+	case err == nil:
+		return Pass
+	case errors.Is(err, link.ErrQueue):
 		return DropQueue
 	}
 	return DropSend

@@ -29,17 +29,6 @@ func linkTo(t testing.TB, table *Table) (far *esp.Outbound, near *Pair) {
 	return pairs[0].Out, near
 }
 
-func sealedFrame(t testing.TB, out *esp.Outbound, next byte, payload []byte) []byte {
-	t.Helper()
-	counter, err := out.Reserve(1, len(payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	frame := make([]byte, esp.SealedLen(len(payload)))
-	copy(frame[esp.PayloadOffset:], payload)
-	return out.Seal(frame, len(payload), next, counter)
-}
-
 // TestSealedHandOnReasons: what is sealed is admitted as strictly as what is not, and
 // where sealing is asked for nothing else counts.
 func TestSealedHandOnReasons(t *testing.T) {
@@ -56,12 +45,12 @@ func TestSealedHandOnReasons(t *testing.T) {
 		return Marker{Type: MarkerHandOn, Hops: hops, SPI: spi}.Append(nil, packet)
 	}
 	own := esp.MakeSPI(2, 1)
-	good := sealedFrame(t, far, nextHandOn, marked(1, own))
+	good := seal(t, far, marked(1, own), nextHandOn)
 	again := append([]byte(nil), good...)
-	forged := sealedFrame(t, far, nextHandOn, marked(1, own))
+	forged := seal(t, far, marked(1, own), nextHandOn)
 	forged[60] ^= 1
 	receive(t, w, s, good, len(good), "10.0.0.3:6486")
-	receive(t, w, s, sealedFrame(t, far, nextDummy, []byte("rekey")), 1500, "10.0.0.3:6486")
+	receive(t, w, s, seal(t, far, []byte("rekey"), nextDummy), 1500, "10.0.0.3:6486")
 	if got := w.ledger.stats(); got.Delivered[PortOuter] != 1 || got.Balance() != 0 || string(said) != "rekey" || near.LastHeard() == 0 {
 		t.Fatalf("good: %+v, said %q", got, said)
 	}
@@ -74,12 +63,12 @@ func TestSealedHandOnReasons(t *testing.T) {
 		{DropAuth, forged},
 		{DropShort, good[:8]},
 		{DropUnknownSPI, append([]byte{0, 0x30, 0, 1}, good[4:]...)},
-		{DropNextHeader, sealedFrame(t, far, nextIPv4, packet)},
-		{DropNextHeader, sealedFrame(t, far, nextHandOn, packet)},
-		{DropNextHeader, sealedFrame(t, far, nextHandOn, Marker{Type: MarkerVerdict, Hops: 1}.Append(nil, packet))},
-		{DropHops, sealedFrame(t, far, nextHandOn, marked(2, own))},
-		{DropUnknownSPI, sealedFrame(t, far, nextHandOn, marked(1, own+1))},
-		{DropSource, sealedFrame(t, far, nextHandOn, marked(1, esp.MakeSPI(3, 1)))},
+		{DropNextHeader, seal(t, far, packet, nextIPv4)},
+		{DropNextHeader, seal(t, far, packet, nextHandOn)},
+		{DropNextHeader, seal(t, far, Marker{Type: MarkerVerdict, Hops: 1}.Append(nil, packet), nextHandOn)},
+		{DropHops, seal(t, far, marked(2, own), nextHandOn)},
+		{DropUnknownSPI, seal(t, far, marked(1, own+1), nextHandOn)},
+		{DropSource, seal(t, far, marked(1, esp.MakeSPI(3, 1)), nextHandOn)},
 	} {
 		before := w.ledger.stats().Dropped[c.want]
 		receive(t, w, s, c.d, len(c.d), "10.0.0.3:6486")
@@ -88,7 +77,7 @@ func TestSealedHandOnReasons(t *testing.T) {
 		}
 	}
 	near.Ends = 1
-	receive(t, w, s, sealedFrame(t, far, nextHandOn, marked(1, own)), 1500, "10.0.0.3:6486")
+	receive(t, w, s, seal(t, far, marked(1, own), nextHandOn), 1500, "10.0.0.3:6486")
 	if got := w.ledger.stats(); got.Dropped[DropExhausted] != 1 {
 		t.Errorf("keys whose time is over: %+v", got)
 	}

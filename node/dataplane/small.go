@@ -70,8 +70,5 @@ func (s *small) send(n int) Reason {
 	}
 	along := s.way.path
 	along.TOS = s.tos
-	if err := s.way.socket.Send(s.slab[:n*segment], segment, along); err != nil {
-		return DropSend
-	}
-	return Pass
+	return transmit(s.way.socket, s.slab[:n*segment], segment, along)
 }

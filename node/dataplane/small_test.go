@@ -98,6 +98,17 @@ func TestSmallStaysInOrder(t *testing.T) {
 	r.balanced()
 }
 
+// TestSmallBeforeLarge: one that has to be cut sends what is held first, too.
+func TestSmallBeforeLarge(t *testing.T) {
+	r := newSizesRig(t, 1280, 700)
+	little, large := NewUDP("10.1.0.2:1", "10.9.0.1:2", Pattern(10)), NewUDP("10.1.0.2:1", "10.9.0.1:2", Pattern(1000))
+	r.waiting(little, large)
+	if got := r.deliver(); len(got) != 2 || !bytes.Equal(got[0], little.Bytes()) || !bytes.Equal(got[1], large.Bytes()) {
+		t.Errorf("%d packets, not in their order", len(got))
+	}
+	r.balanced()
+}
+
 // TestHeldWhenItEnds: what is held when the device closes, the keys end or the
 // process stood still is accounted for, and sealed in the first case only.
 func TestHeldWhenItEnds(t *testing.T) {
