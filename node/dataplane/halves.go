@@ -2,6 +2,8 @@ package dataplane
 
 import (
 	"encoding/binary"
+
+	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
 // A packet that one datagram does not carry, though the session's MTU promises
@@ -75,7 +77,7 @@ func (h *halves) join(p *Pair, counter uint64, payload []byte, tos uint8, now in
 		h.keep(mine)
 		return nil, 0, Pass
 	}
-	if other.second == mine.second {
+	if other.second == mine.second || len(other.data)+len(data) > tun.MaxPacket {
 		return nil, 0, DropPart
 	}
 	front, back := mine.data, other.data

@@ -2,9 +2,11 @@ package dataplane
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
 // TestHalves: between what one datagram carries and the MTU a packet goes in
@@ -101,6 +103,13 @@ func TestBadHalves(t *testing.T) {
 	h.join(p, 9, []byte{0, 0, 0, 0, 0x45}, 0, 1)
 	if packet, _, _ := h.join(p, 11, []byte{0, 0, 0, 1, 0}, 0, 1); packet != nil {
 		t.Error("halves whose numbers do not follow were joined")
+	}
+	most := tun.MaxPacket / 2
+	long := make([]byte, partHeader+most+1)
+	h.join(p, 20, long, 0, 1)
+	binary.BigEndian.PutUint16(long[2:], uint16(most+1))
+	if packet, _, reason := h.join(p, 21, long, 0, 1); packet != nil || reason != DropPart {
+		t.Errorf("halves of %d bytes: %v", len(packet), reason)
 	}
 }
 
