@@ -265,7 +265,7 @@ func (o *onward) add(to *Onward, packet []byte, tos uint8, now int64) {
 		o.to, o.tos, o.segment, o.now = to, tos, size, now
 	}
 	room := o.slab[o.used+at:]
-	Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Encode(room)
+	handOnMarker(to.SPI).Encode(room)
 	o.lengths[o.count] = uint16(MarkerLen + copy(room[MarkerLen:], packet))
 	o.used += size
 	o.count++

@@ -51,6 +51,9 @@ type Marker struct {
 	SPI  uint32
 }
 
+// handOnMarker is the header of a packet that is handed on for a slice.
+func handOnMarker(spi uint32) Marker { return Marker{Type: MarkerHandOn, Hops: 1, SPI: spi} }
+
 // ParseMarker reads the header at the start of a datagram. It reports false
 // for ESP, for anything too short and where a zero byte is not zero.
 func ParseMarker(datagram []byte) (m Marker, ok bool) {

@@ -213,7 +213,7 @@ func (o *outbound) sealTrain(p *Pair, socket link.Socket, path link.Path) Reason
 	r := &o.run
 	length := r.length()
 	segment := esp.SealedLen(length)
-	n := min(r.left(), link.MaxSegments, link.MaxTrain/segment)
+	n := r.fit(segment)
 	if n == 0 {
 		return DropTooBig
 	}
@@ -258,12 +258,12 @@ func (o *outbound) handOnRun(s *RouteSlice, now int64) Reason {
 	if s.Sealed {
 		return o.sealOnRun(s, socket, now)
 	}
-	marker := Marker{Type: MarkerHandOn, Hops: 1, SPI: s.SPI}
+	marker := handOnMarker(s.SPI)
 	along := s.HandOn
 	along.TOS = r.tos
 	for r.left() > 0 {
 		segment := MarkerLen + r.length()
-		n := min(r.left(), link.MaxSegments, link.MaxTrain/segment)
+		n := r.fit(segment)
 		if n == 0 {
 			return DropTooBig
 		}

@@ -67,7 +67,7 @@ func (o *outbound) sealOnRun(s *RouteSlice, socket link.Socket, now int64) Reaso
 	along.TOS = r.tos
 	for r.left() > 0 {
 		segment := sealedOn(r.length())
-		n := min(r.left(), link.MaxSegments, link.MaxTrain/segment)
+		n := r.fit(segment)
 		if n == 0 {
 			return DropTooBig
 		}
@@ -85,19 +85,12 @@ func (o *outbound) sealOnRun(s *RouteSlice, socket link.Socket, now int64) Reaso
 // sealOnInto fills the slab with n packets behind hand-on headers, each sealed.
 func (o *outbound) sealOnInto(s *RouteSlice, counter uint64, n int) []byte {
 	r := &o.run
-	marker := Marker{Type: MarkerHandOn, Hops: 1, SPI: s.SPI}
+	marker := handOnMarker(s.SPI)
 	used := 0
 	for i := range n {
 		frame := o.slab[used:]
 		marker.Encode(frame[esp.PayloadOffset:])
-		room := frame[esp.PayloadOffset+MarkerLen:]
-		length := 0
-		if r.single {
-			r.index++
-			length = copy(room, r.packet)
-		} else {
-			length = r.cut(room)
-		}
+		length := r.cut(frame[esp.PayloadOffset+MarkerLen:])
 		used += len(s.Link.Out.Seal(frame, MarkerLen+length, nextHandOn, counter+uint64(i)))
 	}
 	return o.slab[:used]
@@ -126,7 +119,7 @@ func (o *onward) seal() Reason {
 // datagram is one packet by itself as it is handed on; nil where it must be sealed
 // and cannot be.
 func (to *Onward) datagram(packet []byte, now int64) []byte {
-	plain := Marker{Type: MarkerHandOn, Hops: 1, SPI: to.SPI}.Append(nil, packet)
+	plain := handOnMarker(to.SPI).Append(nil, packet)
 	if !to.Sealed {
 		return plain
 	}

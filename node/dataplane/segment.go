@@ -3,6 +3,7 @@ package dataplane
 import (
 	"encoding/binary"
 
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -107,6 +108,12 @@ func (r *run) left() int {
 		return max(segments, 0)
 	}
 	return max((segments+r.stride-1)/r.stride, 0)
+}
+
+// fit is how many of the next packets make one train, in datagrams of so many
+// bytes; 0 if not even one does.
+func (r *run) fit(segment int) int {
+	return min(r.left(), link.MaxSegments, link.MaxTrain/segment)
 }
 
 // length is the size of the next inner packet.
