@@ -9,8 +9,9 @@ const (
 	MaxLeases = 16
 	// MaxPrefixes is the largest number of prefixes pushed to one client.
 	MaxPrefixes = 1024
-	// MaxHeld is the largest number of inside addresses a node holds.
-	MaxHeld = 64
+	// MaxHeld is the largest number of inside addresses a node holds: those of
+	// both families, of every part that a mesh may have.
+	MaxHeld = 128
 	// MaxHidden is the largest number of parts a node hides behind addresses.
 	MaxHidden = 256
 	// SettleTime is how long changes of the network are gathered before a
