@@ -45,7 +45,6 @@ const MaxPacket = 65535
 // Values of VnetHeader.Flags and GSOType (virtio 1.2, 5.1.6).
 const (
 	FlagNeedsCsum = 1
-	FlagDataValid = 2
 
 	GSONone  = 0
 	GSOTCPv4 = 1
