@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -28,10 +29,12 @@ func openProcessStack(self datadir.Node) (insideStack, error) {
 		return nil, err
 	}
 	p := &processStack{self: self, ordered: order.Wrap(stack)}
-	p.egress, err = masquerade.Start(stack, masquerade.Config{
+	if p.egress, err = masquerade.Start(stack, masquerade.Config{
 		From: self.Inside, Tests: pathTests(self.Pool), InsidePort: insidePort(self),
-	})
-	return p, err
+	}); err != nil {
+		return nil, errors.Join(err, p.ordered.Close())
+	}
+	return p, nil
 }
 
 func (p *processStack) device() tun.Device            { return p.ordered }

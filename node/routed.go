@@ -11,8 +11,9 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
-// clientState is the file in the run directory that says what was changed.
-const clientState = "client-host.json"
+// ClientState is the file in the run directory in which a client notes what it
+// changed on this host, while it is changed.
+const ClientState = "client-host.json"
 
 // routed is the host's stack around a client: a TUN, and routes into it.
 type routed struct {
@@ -44,7 +45,7 @@ func (r *routed) Up(leases []netip.Addr, update protocol.Update) (err error) {
 	if r.host, err = host.PrepareClient(host.ClientConfig{
 		TUN: r.config.TUN, Leases: leases, Prefixes: update.Prefixes,
 		Mark: host.DefaultMark, Table: host.DefaultTable,
-		StateFile: filepath.Join(r.config.RunDir, clientState),
+		StateFile: filepath.Join(r.config.RunDir, ClientState),
 	}); err != nil {
 		return err
 	}

@@ -16,10 +16,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
-// clientState is the file in the run directory in which a client notes what it
-// changed on this host, while it is changed.
-const clientState = "client-host.json"
-
 func (a *app) disconnectCommand() *cobra.Command {
 	var runDir string
 	cmd := &cobra.Command{
@@ -46,7 +42,7 @@ func (a *app) disconnect(ctx context.Context, runDir string) error {
 		return err
 	}
 	// No client runs. One that was killed left this file and what it describes.
-	left := filepath.Join(runDir, clientState)
+	left := filepath.Join(runDir, node.ClientState)
 	if _, missing := os.Stat(left); missing != nil {
 		return control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
 	}
@@ -63,7 +59,7 @@ func (a *app) disconnected(ctx context.Context, runDir string) error {
 	look := time.NewTicker(pollEvery)
 	defer look.Stop()
 	for {
-		if gone(filepath.Join(runDir, clientState)) && gone(filepath.Join(runDir, node.ClientSocket)) {
+		if gone(filepath.Join(runDir, node.ClientState)) && gone(filepath.Join(runDir, node.ClientSocket)) {
 			a.say("Disconnected.")
 			return nil
 		}
