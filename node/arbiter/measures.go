@@ -26,7 +26,7 @@ func (a *Arbiter) takeMeasures(id registry.SessionID, alive *protocol.Alive) {
 	m.paths = alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]
 	if now := a.config.Now(); m.flow != alive.Flow && now-m.toldAt >= MeasuresEvery {
 		m.flow, m.toldAt = alive.Flow, now
-		a.pushViews()
+		a.pushRoute(id)
 	}
 }
 

@@ -20,10 +20,14 @@ func TestMeasuresReachTheEgress(t *testing.T) {
 	s := f.session(a, 1, n.node)
 	a.pushViews()
 	views(n)
+	f.store.View(func(all *registry.State) { all.Nodes[n.node].Name = "renamed" }) // not told with measures
 	say := func(skew uint32) (told []protocol.Flow) {
 		paths := make([]protocol.Path, registry.MaxSlices+3)
 		a.takeMeasures(s.ID, &protocol.Alive{Flow: protocol.Flow{Skew: skew, Gap: 2 * skew}, Paths: paths})
 		for _, v := range views(n) {
+			if len(v.Nodes)+len(v.Parts)+len(v.Unroutes) > 0 {
+				t.Errorf("told more than the route: %+v", v)
+			}
 			for _, r := range v.Routes {
 				told = append(told, r.Flow)
 			}

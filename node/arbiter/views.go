@@ -57,11 +57,7 @@ func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeSt
 	v := &protocol.View{Full: first}
 	n.sent.diffNodes(rows, v)
 	n.sent.diffParts(s.Parts, v)
-	routes := routesFor(s, n.node)
-	for i := range routes {
-		routes[i].Flow = a.flowOf(routes[i].Session)
-	}
-	n.sent.diffRoutes(routes, v)
+	n.sent.diffRoutes(a.routesFor(s, n.node), v)
 	policy := s.PolicyInForce()
 	if text := encoded(policy); text != n.sent.policy {
 		n.sent.policy = text
@@ -75,6 +71,28 @@ func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeSt
 	if first || len(v.Nodes)+len(v.Parts)+len(v.Routes)+len(v.Unroutes) > 0 || v.Policy != nil {
 		n.say(&protocol.Node{View: v})
 	}
+}
+
+// pushRoute tells a session's egress and second what changed of its route, and
+// nobody anything else: that clients measure something new is no reason to compare
+// all that everybody knows.
+func (a *Arbiter) pushRoute(id registry.SessionID) {
+	a.config.Store.View(func(s *registry.State) {
+		live := s.Sessions[id]
+		if live == nil || live.State != registry.SessionActive {
+			return
+		}
+		row := a.routeOf(s, live)
+		for _, node := range []identity.NodeID{live.Egress, live.Second} {
+			n, v := a.nodes[node], &protocol.View{}
+			if n == nil || n.sent == nil {
+				continue // it is told with everything else
+			}
+			if n.sent.diffRoute(row, v); len(v.Routes) > 0 {
+				n.say(&protocol.Node{View: v})
+			}
+		}
+	})
 }
 
 // encoded is the value's JSON, to compare by.
@@ -114,16 +132,20 @@ func (sent *nodeView) diffRoutes(routes []protocol.RouteRow, v *protocol.View) {
 	now := make(map[registry.SessionID]bool, len(routes))
 	for _, r := range routes {
 		now[r.Session] = true
-		if text := encoded(r); sent.routes[r.Session] != text {
-			sent.routes[r.Session] = text
-			v.Routes = append(v.Routes, r)
-		}
+		sent.diffRoute(r, v)
 	}
 	for id := range sent.routes {
 		if !now[id] {
 			delete(sent.routes, id)
 			v.Unroutes = append(v.Unroutes, id)
 		}
+	}
+}
+
+func (sent *nodeView) diffRoute(r protocol.RouteRow, v *protocol.View) {
+	if text := encoded(r); sent.routes[r.Session] != text {
+		sent.routes[r.Session] = text
+		v.Routes = append(v.Routes, r)
 	}
 }
 
@@ -152,11 +174,11 @@ func sortedNodes(s *registry.State) []*registry.Node {
 }
 
 // routesFor are the sessions whose replies arrive, or may soon arrive, at a node.
-func routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
+func (a *Arbiter) routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
 	var routes []protocol.RouteRow
 	for _, session := range s.Sessions {
 		if session.State == registry.SessionActive && (session.Egress == node || session.Second == node) {
-			routes = append(routes, routeOf(s, session))
+			routes = append(routes, a.routeOf(s, session))
 		}
 	}
 	slices.SortFunc(routes, func(x, y protocol.RouteRow) int { return bytes.Compare(x.Session[:], y.Session[:]) })
@@ -165,8 +187,10 @@ func routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
 
 // routeOf is the way down: of every slice the newest epoch that is up, so
 // that an older one carries on until its successor has proven itself.
-func routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
-	row := protocol.RouteRow{Session: session.ID, Leases: session.Leases, Mode: session.Mode, SprayUDP: session.SprayUDP}
+func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
+	row := protocol.RouteRow{
+		Session: session.ID, Leases: session.Leases, Mode: session.Mode, SprayUDP: session.SprayUDP, Flow: a.flowOf(session.ID),
+	}
 	newest := make(map[uint8]registry.Slice)
 	for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
 		if sl.State != registry.SliceVoid {
