@@ -71,7 +71,9 @@ func (r reachable) open() reachable {
 	if len(asked) != 1 {
 		r.f.Fatalf("the agent was asked %d times", len(asked))
 	}
+	before := r.pair.Tried(r.own)
 	r.echo(r.agent, asked[0])
+	r.f.until("the answer counts", func() bool { return r.pair.Tried(r.own) != before })
 	r.f.clock.Add(1)
 	r.f.tick()
 	if r.direct.way != r.own || r.through() != r.own {
