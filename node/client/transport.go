@@ -24,8 +24,9 @@ type transport struct {
 
 	deafSince time.Duration // UDP is silent though asked; 0: it is not
 	urgent    bool          // UDP was silent a moment ago: do not wait for it again
+	openedAt  time.Duration // when the stream in use was
 	openAfter time.Duration // no attempt before
-	openWait  time.Duration // doubles with each attempt that failed
+	openWait  time.Duration // doubles with each attempt that brought nothing
 	askedAt   time.Duration // when UDP was last asked while a stream is in use
 	askWait   time.Duration // doubles each time UDP did not last
 	backAt    time.Duration // when UDP was last returned to
@@ -58,14 +59,31 @@ func (c *Client) superviseTransport(now time.Duration) {
 	case t.stream == nil:
 		c.listenToUDP(now)
 	case ended(t.stream):
-		c.config.Log.Warn("the stream to the gateway has ended", "gateway", t.gateway)
-		c.leaveStream(now)
-		c.moveTo(c.gateways.at(c.gateways.current), now)
+		c.streamEnded(now)
 	case c.answeredByUDP():
 		c.udpHeard(now)
 	case now-t.askedAt >= t.askWait:
 		c.askByUDP(now)
 	}
+}
+
+// streamEnded tries UDP, and asks for another stream: at once, unless this one
+// ended before anything came by it. A gateway that has too many does that.
+func (c *Client) streamEnded(now time.Duration) {
+	t := &c.transport
+	c.config.Log.Warn("the stream to the gateway has ended", "gateway", t.gateway)
+	_, heard := c.expecting()
+	c.leaveStream(now)
+	if t.openWait = t.waitMore(); heard > t.openedAt {
+		t.openWait = 0
+	}
+	t.openAfter = now + t.openWait
+	c.moveTo(c.gateways.at(c.gateways.current), now)
+}
+
+// waitMore is the wait after one more attempt that brought nothing.
+func (t *transport) waitMore() time.Duration {
+	return min(max(2*t.openWait, OpenWaitMin), OpenWaitMax)
 }
 
 func ended(s Stream) bool {
@@ -139,12 +157,12 @@ func (e streamOpened) apply(c *Client) {
 		if e.stream != nil {
 			e.stream.Close()
 		}
-		t.openWait = min(max(2*t.openWait, OpenWaitMin), OpenWaitMax)
+		t.openWait = t.waitMore()
 		t.openAfter = now + t.openWait
 		c.config.Log.Debug("no stream in place of UDP", "gateway", e.gateway, "error", e.err)
 		return
 	}
-	t.stream, t.gateway, t.openWait = e.stream, e.gateway, 0
+	t.stream, t.gateway, t.openedAt = e.stream, e.gateway, now
 	t.deafSince, t.urgent, t.askedAt = 0, false, now
 	t.askWait = c.nextAskWait(now)
 	c.gateways.use(e.gateway)
@@ -187,7 +205,7 @@ func (c *Client) udpHeard(now time.Duration) {
 	t := &c.transport
 	c.config.Log.Info("UDP answers again", "gateway", t.gateway)
 	c.leaveStream(now)
-	t.backAt, t.urgent = now, false
+	t.backAt, t.urgent, t.openWait = now, false, 0
 	c.moveTo(t.gateway, now)
 }
 

@@ -164,6 +164,7 @@ func TestStreamEnds(t *testing.T) {
 	f.deaf(s)
 	end := f.opened(0)
 	stream := f.transport.stream
+	f.advance(TickEvery, s)
 	end.Close()
 	<-stream.Done()
 	f.received(0)
@@ -194,22 +195,40 @@ func TestSilentStream(t *testing.T) {
 // TestStreamThatDoesNotOpen is tried again, ever less often.
 func TestStreamThatDoesNotOpen(t *testing.T) {
 	f := newFixture(t)
-	s := f.slice(0, 1)
+	f.triedEverLess(f.slice(0, 1), func() {
+		streamOpened{nil, gatewayAddr(0), errors.New("refused")}.apply(f.Client)
+	})
+}
+
+// TestStreamThatEndsAtOnce, as where the gateway has too many, is no better.
+func TestStreamThatEndsAtOnce(t *testing.T) {
+	f := newFixture(t)
+	f.triedEverLess(f.slice(0, 1), func() {
+		end := f.opened(0)
+		stream := f.transport.stream
+		end.Close()
+		<-stream.Done()
+	})
+}
+
+// triedEverLess lets attempts for a stream fail.
+func (f *fixture) triedEverLess(s *slice, fail func()) {
+	f.Helper()
 	f.deaf(s)
 	last := time.Duration(0)
 	for range 8 {
-		streamOpened{nil, gatewayAddr(0), errors.New("refused")}.apply(f.Client)
+		fail()
 		begin := f.config.Now()
 		for !f.wanted() {
 			f.advance(TickEvery)
 		}
 		wait := f.config.Now() - begin
 		if wait < OpenWaitMin || wait < last || wait > OpenWaitMax+TickEvery {
-			t.Errorf("tried again after %v, before after %v", wait, last)
+			f.Errorf("tried again after %v, before after %v", wait, last)
 		}
 		last = wait
 	}
 	if last < OpenWaitMax {
-		t.Errorf("at last every %v", last)
+		f.Errorf("at last every %v", last)
 	}
 }
