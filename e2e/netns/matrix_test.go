@@ -4,7 +4,6 @@ package netns
 
 import (
 	"fmt"
-
 	"os"
 	"strings"
 	"testing"
