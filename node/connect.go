@@ -57,7 +57,7 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	}
 	c := &connection{config: config, user: user}
 	if c.engine, err = dataplane.New(dataplane.Config{
-		Device: user.device(), Clock: clockNanoseconds, USO: user.uso(),
+		Device: user.device(), Clock: newPacketClock().now, USO: user.uso(),
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
 			c.client.ReceiveMarked(from, path, m, d)
 		},

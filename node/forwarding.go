@@ -79,15 +79,16 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 		return err
 	}
 	f.whole = whole[0]
+	clock := newPacketClock()
 	f.gateway, err = gateway.New(gateway.Config{
-		OpenPort: f.openPort(self), Clock: clockNanoseconds,
+		OpenPort: f.openPort(self), Clock: clock.now,
 		Attach: func(s link.Socket) error { return f.engine.Attach(s) },
 	})
 	if err != nil {
 		return err
 	}
 	f.engine, err = dataplane.New(dataplane.Config{
-		Device: f.stack.device(), Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway, USO: f.stack.uso(),
+		Device: f.stack.device(), Outer: f.outer, Inside: f.inside, Clock: clock.now, Forwarder: f.gateway, USO: f.stack.uso(),
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
 			f.agent.ReceiveMarked(from, path, m, datagram)
 		},
@@ -179,5 +180,3 @@ func (f *forwarding) closeParts() (err error) {
 	}
 	return err
 }
-
-func clockNanoseconds() int64 { return int64(bootTime()) }

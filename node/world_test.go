@@ -221,12 +221,13 @@ func (w *world) openPackets(m *member) {
 	f.outer = []link.Socket{w.listen(m.self.Outer)}
 	f.inside = []link.Socket{w.listen(netip.AddrPortFrom(m.self.Inside, insidePort(m.self)))}
 	var err error
-	f.gateway, err = gateway.New(gateway.Config{Clock: clockNanoseconds, OpenPort: func() (link.Socket, error) {
+	clock := newPacketClock()
+	f.gateway, err = gateway.New(gateway.Config{Clock: clock.now, OpenPort: func() (link.Socket, error) {
 		return w.sim.Listen(netip.AddrPortFrom(m.self.Outer.Addr(), uint16(w.sockets.Add(1))))
 	}})
 	w.ok(err)
 	f.engine, err = dataplane.New(dataplane.Config{
-		Device: w.soundly(m), Outer: f.outer, Inside: f.inside, Clock: clockNanoseconds, Forwarder: f.gateway,
+		Device: w.soundly(m), Outer: f.outer, Inside: f.inside, Clock: clock.now, Forwarder: f.gateway,
 		Marked: func(from link.Socket, path link.Path, k dataplane.Marker, d []byte) {
 			m.agent.ReceiveMarked(from, path, k, d)
 		},
