@@ -25,7 +25,7 @@ type Door struct {
 // socket. Until Know is called nobody is a stranger.
 func ListenBehindDoor(c Config) ([]Socket, *Door, error) {
 	workers := max(c.Count, 1)
-	c.Count = workers + 1
+	c.Count, c.Ahead = workers+1, true
 	sockets, err := Listen(c)
 	if err != nil {
 		return nil, nil, err

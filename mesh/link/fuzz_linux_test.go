@@ -25,9 +25,9 @@ func FuzzReadControl(f *testing.F) {
 			return
 		}
 		s := &socket{}
-		copy(s.in.control[:], control)
+		copy(s.in.places[0].control[:], control)
 		train := Train{Len: n, Segment: n}
-		s.readControl(s.in.control[:len(control)], &train)
+		s.readControl(s.in.places[0].control[:len(control)], &train)
 		if train.Len != n || train.Segment > n || (n > 0 && train.Segment <= 0) {
 			t.Errorf("%d bytes became %+v", n, train)
 		}

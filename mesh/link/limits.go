@@ -15,6 +15,11 @@ const (
 	BufferBytes = 8 << 20
 	// MaxSockets is the largest number of sockets Listen opens on one port.
 	MaxSockets = 256
+	// MaxAhead is how many messages one system call takes beside the one that is
+	// asked for; each may be a train, and has a buffer. aheadMost is the longest
+	// one after which more of them are expected.
+	MaxAhead  = 7
+	aheadMost = 2048
 	// sendRetries bounds how often one Send repeats a call that reported an
 	// earlier datagram's ICMP error or an interrupted wait.
 	sendRetries = 8

@@ -55,6 +55,9 @@ func listenOne(c Config) (*socket, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("link: set up the socket of %v: %w", c.Addr, err)
 	}
+	if c.Ahead {
+		s.in.open()
+	}
 	return s, nil
 }
 

@@ -8,9 +8,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiver is the message header of Receive, built once.
+// receiver is where Receive puts what the kernel has: the first message into
+// the caller's buffer, further ones of the same call ahead of their time into
+// buffers of its own. Built once, and owned by the goroutine in Receive.
 type receiver struct {
+	headers [1 + MaxAhead]mmsghdr
+	places  [1 + MaxAhead]place
+	ahead   [][]byte // a buffer for each place but the first; none: one at a time
+	// ask is how many messages the next call asks for; of got ones those from
+	// next on wait for a Receive.
+	ask, got, next int
+}
+
+// open makes the buffers for messages that are taken ahead.
+func (r *receiver) open() {
+	for range MaxAhead {
+		r.ahead = append(r.ahead, make([]byte, aheadBytes))
+	}
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
 	message unix.Msghdr
+	size    uint32
+}
+
+// place is what one message header refers to.
+type place struct {
 	vector  unix.Iovec
 	name    unix.RawSockaddrInet6 // large enough for both families
 	control [controlSpace]byte
@@ -19,6 +43,9 @@ type receiver struct {
 // controlSpace holds a packet info of either family, TOS and UDP_GRO with room
 // to spare.
 const controlSpace = 256
+
+// aheadBytes holds the longest message there can be.
+const aheadBytes = 1 << 16
 
 // Receive implements Socket. Errors that ICMP or a shortage put on the socket
 // are skipped: a peer must not be able to stop a receiver.
@@ -29,7 +56,7 @@ func (s *socket) Receive(b []byte) (Train, error) {
 		if s.budget != nil {
 			s.budget.await()
 		}
-		n, errno := s.receive(b)
+		place, n, errno := s.receive(b)
 		if errno != 0 {
 			if passing(errno) || hopeful(errno) {
 				continue
@@ -39,7 +66,7 @@ func (s *socket) Receive(b []byte) (Train, error) {
 			}
 			return Train{}, errno
 		}
-		if t, ok := s.train(len(b), n); ok {
+		if t, ok := s.train(place, len(b), n); ok {
 			return t, nil
 		}
 	}
@@ -56,30 +83,85 @@ func hopeful(errno unix.Errno) bool {
 	return false
 }
 
-func (s *socket) receive(b []byte) (int, unix.Errno) {
+// receive gives the place of the next message and its length. What waits is
+// copied, so it is asked for only while small datagrams come: trains bring as
+// much with one call.
+func (s *socket) receive(b []byte) (place, n int, errno unix.Errno) {
 	r := &s.in
-	r.vector.Base = unsafe.SliceData(b)
-	r.vector.SetLen(len(b))
-	r.message = unix.Msghdr{
-		Name: (*byte)(unsafe.Pointer(&r.name)), Namelen: unix.SizeofSockaddrInet6,
-		Iov: &r.vector, Control: &r.control[0],
+	if r.next == r.got {
+		if errno = s.fetch(b); errno != 0 {
+			return 0, 0, errno
+		}
 	}
-	r.message.SetIovlen(1)
-	r.message.SetControllen(controlSpace)
-	// MSG_TRUNC makes the result the length sent, so that a cut is counted.
-	n, errno := s.call(unix.SYS_RECVMSG, &r.message, unix.MSG_TRUNC)
-	r.vector.Base = nil
-	return n, errno
+	place = r.next
+	r.next++
+	n = int(r.headers[place].size)
+	if place > 0 {
+		copy(b, r.ahead[place-1][:n])
+	}
+	return place, n, 0
 }
 
-// train describes what the last receive of n bytes put into a buffer of room
-// bytes. Not ok: nothing was received (a shutdown, an empty datagram) or no
-// whole datagram fitted.
-func (s *socket) train(room, n int) (t Train, ok bool) {
+// fetch waits for a message and takes those that are there already.
+func (s *socket) fetch(b []byte) unix.Errno {
 	r := &s.in
+	r.got, r.next = 0, 0
+	first := r.aim(0, b)
+	for i := 1; i < r.ask; i++ {
+		r.aim(i, r.ahead[i-1])
+	}
+	// MSG_TRUNC makes the size the length sent, so that a cut is counted.
+	var n int
+	var errno unix.Errno
+	if r.ask <= 1 {
+		n, errno = s.call(unix.SYS_RECVMSG, first, unix.MSG_TRUNC)
+		r.headers[0].size, n = uint32(n), 1
+	} else {
+		n, errno = s.callMany(r.headers[:r.ask], unix.MSG_TRUNC|unix.MSG_WAITFORONE)
+	}
+	r.places[0].vector.Base = nil
+	if errno == 0 {
+		r.got = n
+		r.plan()
+	}
+	return errno
+}
+
+// aim makes b the place of a message.
+func (r *receiver) aim(i int, b []byte) *unix.Msghdr {
+	p, m := &r.places[i], &r.headers[i].message
+	p.vector.Base = unsafe.SliceData(b)
+	p.vector.SetLen(len(b))
+	*m = unix.Msghdr{
+		Name: (*byte)(unsafe.Pointer(&p.name)), Namelen: unix.SizeofSockaddrInet6,
+		Iov: &p.vector, Control: &p.control[0],
+	}
+	m.SetIovlen(1)
+	m.SetControllen(controlSpace)
+	return m
+}
+
+// plan says how many messages to ask for: twice as many while all that were
+// asked for come, and one after a train.
+func (r *receiver) plan() {
+	switch {
+	case r.headers[0].size > aheadMost:
+		r.ask = 1
+	case r.got == max(r.ask, 1):
+		r.ask = min(2*r.got, 1+len(r.ahead))
+	default:
+		r.ask = r.got
+	}
+}
+
+// train describes a message of n bytes for a buffer of room bytes. Not ok:
+// nothing was received (a shutdown, an empty datagram) or no whole datagram
+// fitted.
+func (s *socket) train(place, room, n int) (t Train, ok bool) {
+	r, p := &s.in.headers[place].message, &s.in.places[place]
 	t = Train{Len: n, Segment: n}
-	t.Path.Remote = remote(&r.name)
-	s.readControl(r.control[:min(int(r.message.Controllen), controlSpace)], &t)
+	t.Path.Remote = remote(&p.name)
+	s.readControl(p.control[:min(int(r.Controllen), controlSpace)], &t)
 	if n > room {
 		whole := room / t.Segment * t.Segment
 		s.cut.Add(uint64((n - whole + t.Segment - 1) / t.Segment))

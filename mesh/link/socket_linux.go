@@ -119,6 +119,13 @@ func (s *socket) call(trap uintptr, m *unix.Msghdr, flags int) (int, unix.Errno)
 	return int(n), errno
 }
 
+// callMany is recvmmsg(2), likewise.
+func (s *socket) callMany(all []mmsghdr, flags int) (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&all[0])),
+		uintptr(len(all)), uintptr(flags), 0, 0)
+	return int(n), errno
+}
+
 // passing tells errors that speak of an earlier datagram (ICMP), of a wait cut
 // short or of a shortage: the next call may succeed.
 func passing(errno unix.Errno) bool {
