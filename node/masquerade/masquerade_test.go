@@ -96,6 +96,24 @@ func (n *tunnel) served(at string, do func(*net.TCPConn)) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
+// silent is a port that answers nobody but the first few.
+func (n *tunnel) silent() netip.AddrPort {
+	n.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		n.Fatal(err)
+	}
+	n.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		n.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		n.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(at.(*unix.SockaddrInet4).Port))
+}
+
 // TestTCP: bytes of both families arrive as they left, each direction ends by
 // itself, and the destination sees this host's own address.
 func TestTCP(t *testing.T) {
@@ -313,6 +331,33 @@ func TestLimits(t *testing.T) {
 	if why := tb.enter(nth(9, 1)); why != fine {
 		t.Errorf("after one left: %v", why)
 	}
+}
+
+// TestUnansweredHarmNobody: a client that asks for many hosts that do not answer
+// uses its own share up, and keeps no other connection from beginning.
+func TestUnansweredHarmNobody(t *testing.T) {
+	n := newTunnel(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	const many = 600 // of the client's 1,024
+	to := n.silent()
+	for range many {
+		asking.Go(func() {
+			if c, err := n.client.DialTCP(ctx, to); err == nil {
+				c.Close()
+			}
+		})
+	}
+	n.until("they are asked for", func() bool { return n.egress.Flows() >= many-10 })
+	soon, end := context.WithTimeout(ctx, 5*time.Second)
+	defer end()
+	c, err := n.client.DialTCP(soon, n.served("127.0.0.1:0", func(c *net.TCPConn) { c.Close() }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }
 
 // TestIdle: silence ends a flow of datagrams, and a datagram puts it off.

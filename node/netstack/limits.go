@@ -18,8 +18,9 @@ const (
 	minBuffer, firstBuffer = 4 << 10, 1 << 20
 	// MaxUnanswered is how many connections may have been asked for and not
 	// been answered yet, where a stack answers for every address; what comes
-	// beyond is asked again by its sender.
-	MaxUnanswered = 512
+	// beyond is asked again by its sender. It knows no clients, so it must be
+	// more than whoever answers lets one of them have (node/masquerade).
+	MaxUnanswered = 4096
 
 	// maxSegment is the largest super-packet that TCP makes, with its headers.
 	maxSegment = 65535
