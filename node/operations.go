@@ -151,15 +151,24 @@ func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, err
 	return out, err
 }
 
-// loginOf says how a client logs in.
-func loginOf(c *registry.Client) string {
+// methodOf is how a client logs in.
+func methodOf(c *registry.Client) string {
 	switch {
 	case c.Authority != "":
-		return protocol.MethodCertificate + " of " + c.Authority
+		return protocol.MethodCertificate
 	case c.SharedKey != nil:
 		return protocol.MethodSharedKey
 	}
 	return protocol.MethodPassword
+}
+
+// loginOf says how, and by whose certificates.
+func loginOf(c *registry.Client) string {
+	method := methodOf(c)
+	if method == protocol.MethodCertificate {
+		method += " of " + c.Authority
+	}
+	return method
 }
 
 func (n *Node) revokeClient(r *http.Request, in control.NameRequest) (control.Nothing, error) {
@@ -169,11 +178,8 @@ func (n *Node) revokeClient(r *http.Request, in control.NameRequest) (control.No
 
 // profileMethod is left out for a password, so that older clients read the profile.
 func profileMethod(c *registry.Client) string {
-	switch {
-	case c.Authority != "":
-		return protocol.MethodCertificate
-	case c.SharedKey != nil:
-		return protocol.MethodSharedKey
+	if method := methodOf(c); method != protocol.MethodPassword {
+		return method
 	}
 	return ""
 }

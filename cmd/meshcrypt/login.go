@@ -34,12 +34,15 @@ func (f *loginFlags) add(flags *pflag.FlagSet) {
 // method is what the flags say, else the profile, else a password.
 func (f *loginFlags) method(profile client.Profile) (string, error) {
 	var given []string
-	for method, set := range map[string]bool{
-		protocol.MethodPassword: f.passwordFile != "", protocol.MethodSharedKey: f.sharedKeyFile != "",
-		protocol.MethodCertificate: f.cert != "" || f.key != "",
+	for _, way := range []struct {
+		method string
+		asked  bool
+	}{
+		{protocol.MethodPassword, f.passwordFile != ""}, {protocol.MethodSharedKey, f.sharedKeyFile != ""},
+		{protocol.MethodCertificate, f.cert != "" || f.key != ""},
 	} {
-		if set {
-			given = append(given, method)
+		if way.asked {
+			given = append(given, way.method)
 		}
 	}
 	switch {
