@@ -44,7 +44,7 @@ func EncodeCommand(c Command) ([]byte, error) {
 }
 
 // version is the oldest one that says all of a command. Version 3 knows the suites
-// and modes of a policy, shares, weights that change, UDP that may be sprayed,
+// and modes of a policy, shares, weights that change, UDP that may be sprayed, peers,
 // certificates and pre-shared keys: a replica that dropped them would admit what it
 // must not; and what has both families. Version 2 knows the recovery key, and takes
 // a policy without headless time for one that follows the count of voters; version 1

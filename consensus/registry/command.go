@@ -142,7 +142,7 @@ type MovePart struct {
 // OpenSession admits a client: it chooses the leases in the given part and
 // grants every slice at epoch 1. A known Request finds its session again.
 type OpenSession struct {
-	// ID, Client, Request, Key, Identity, Hello, Certificate, Mode, Shares, SprayUDP, Bandwidth
+	// ID, Client, Request, Key, Identity, Hello, Certificate, Peer, Mode, Shares, SprayUDP, Bandwidth
 	Session Session      `json:"session"`
 	Part    netip.Prefix `json:"part"`
 	Slices  []Slice      `json:"slices"` // Number, Class, Suite, Agent, Boot, SPI, Weight

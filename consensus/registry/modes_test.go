@@ -39,6 +39,8 @@ func TestVersionsOfWhatIsNew(t *testing.T) {
 		c.Session.Shares, c.Session.SprayUDP = shares, udp
 		return Command{OpenSession: c}
 	}
+	beside := f.opening(2, "alice", f.slice(0, 0))
+	beside.Session.Peer = node(0)
 	modes := Policy{Headless: 7, Modes: []Mode{ModeAuto}}
 	for name, c := range map[string]struct {
 		command Command
@@ -47,6 +49,7 @@ func TestVersionsOfWhatIsNew(t *testing.T) {
 		"no wish":  {plain, 1},
 		"shares":   {asked(SharesEqual, false), 3},
 		"UDP":      {asked("", true), 3},
+		"a peer":   {Command{OpenSession: beside}, 3},
 		"weights":  {Command{WeighSlices: &WeighSlices{}}, 3},
 		"modes":    {Command{PutPolicy: &PutPolicy{Policy: modes}}, 3},
 		"direct":   {Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: 7, Direct: true}}}, 3},
