@@ -74,8 +74,8 @@ func (c *PutCertificate) check(s *State) *Error {
 	switch {
 	case cert.ID == (CertificateID{}):
 		return ErrInvalid.with("no certificate id")
-	case len(cert.Serial) > MaxName || cert.Authority != "" && !validName(cert.Authority):
-		return ErrInvalid.with("certificate %q of %q", cert.Serial, cert.Authority)
+	case len(cert.Serial) > MaxName || len(cert.Client) > MaxName || cert.Authority != "" && !validName(cert.Authority):
+		return ErrInvalid.with("certificate %q of %q for %q", cert.Serial, cert.Authority, cert.Client)
 	case cert.Revoked:
 		return nil
 	case cert.Authority != MeshAuthority:

@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -113,6 +114,11 @@ func TestLimitsOfCertificates(t *testing.T) {
 	f.refuse(ErrExhausted, Command{PutAuthority: &PutAuthority{Authority: Authority{Name: "more", Roots: rootsOf(1)}}})
 	f.must(Command{RevokeAuthority: &RevokeAuthority{Name: "corp"}})
 	f.refuse(ErrInvalid, Command{PutAuthority: &PutAuthority{Authority: Authority{Name: "corp", Roots: rootsOf(MaxRoots + 1)}}})
+	long := Certificate{ID: CertificateID{9}, Revoked: true, Client: strings.Repeat("c", MaxName)}
+	f.must(put(long, 0))
+	long.Client += "c"
+	f.refuse(ErrInvalid, put(long, 0))
+	clear(f.s.Certificates)
 	for i := range MaxCertificates {
 		cert := certificate(i)
 		f.s.Certificates[cert.ID] = &cert

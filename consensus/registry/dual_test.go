@@ -86,6 +86,19 @@ func TestOneFamilyExhausted(t *testing.T) {
 	}
 }
 
+// A session of both families takes two leases, or none.
+func TestLimitOfLeasesInBothFamilies(t *testing.T) { // I10
+	f := dualFixture(t)
+	for i := range MaxLeases - 1 {
+		f.s.Leases[netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)})] = &Lease{Free: 1 << 40}
+	}
+	f.refuse(ErrExhausted, Command{OpenSession: f.opening(1, "alice", f.slice(0, 0))})
+	delete(f.s.Leases, netip.AddrFrom4([4]byte{99}))
+	if f.open(1, "alice"); len(f.s.Leases) != MaxLeases {
+		t.Errorf("%d leases", len(f.s.Leases))
+	}
+}
+
 func TestFoundRefusesWrongRanges(t *testing.T) {
 	for name, spoil := range map[string]func(*Found){
 		"outside the pool": func(c *Found) { c.Parts[0].Other.Prefix = prefix("fd81::/123") },

@@ -45,7 +45,7 @@ func lastAddress(p netip.Prefix) netip.Addr {
 // says which range has none. It takes nothing yet: see takeLeases.
 func (s *State) chooseLeases(p *Part, client string) (leases []netip.Addr, full netip.Prefix) {
 	for _, r := range p.Ranges() {
-		lease, ok := s.chooseLease(r, client)
+		lease, ok := s.chooseLease(r, client, len(leases))
 		if !ok {
 			return nil, r.Prefix
 		}
@@ -54,16 +54,19 @@ func (s *State) chooseLeases(p *Part, client string) (leases []netip.Addr, full 
 	return leases, netip.Prefix{}
 }
 
-// chooseLease finds an address of the range for the client: the one it had,
-// else one nobody had, else the lowest whose hold is over (I13).
-func (s *State) chooseLease(p Range, client string) (netip.Addr, bool) {
+// chooseLease finds an address of the range for the client, who has got some
+// others beside it: the one it had, else one nobody had, else the lowest whose
+// hold is over (I13).
+func (s *State) chooseLease(p Range, client string, beside int) (netip.Addr, bool) {
 	r := s.leasable(p)
 	own := func(a netip.Addr, l *Lease) bool { return r.contains(a) && l.Client == client && l.idle() }
 	if a, ok := s.lowestLease(own); ok {
 		return a, true
 	}
-	if a, ok := s.freshAddress(r, p.Next); ok {
-		return a, true
+	if len(s.Leases)+beside < MaxLeases {
+		if a, ok := s.freshAddress(r, p.Next); ok {
+			return a, true
+		}
 	}
 	return s.lowestLease(func(a netip.Addr, l *Lease) bool {
 		return r.contains(a) && l.idle() && l.Free <= s.Tick
@@ -86,7 +89,7 @@ func (s *State) lowestLease(fits func(netip.Addr, *Lease) bool) (lowest netip.Ad
 // leased. Every address passed over is a known lease or the skipped one, so the
 // walk is no longer than those are many.
 func (s *State) freshAddress(r span, next netip.Addr) (netip.Addr, bool) {
-	if r.high.Less(r.low) || len(s.Leases) >= MaxLeases {
+	if r.high.Less(r.low) {
 		return netip.Addr{}, false
 	}
 	a := next
