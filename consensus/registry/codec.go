@@ -65,6 +65,13 @@ func (c Command) version() byte {
 	return 1
 }
 
+// dual reports whether something that a command says has both families.
+func (c Command) dual() bool {
+	return c.Found != nil && c.Found.dual() ||
+		c.JoinNode != nil && c.JoinNode.Node.Other.IsValid() ||
+		c.UpdateNode != nil && c.UpdateNode.Other.IsValid()
+}
+
 // DecodeCommand reads a log entry. Unknown fields are ignored. Every error
 // matches ErrUnknown; ErrNewer or ErrMalformed says which kind it is.
 func DecodeCommand(raw []byte) (Command, error) {

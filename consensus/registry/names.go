@@ -18,12 +18,12 @@ func checkNames(servers []netip.Addr, search []string) *Error {
 		}
 	}
 	for _, domain := range search {
-		if len(domain) == 0 || len(domain) > maxDomain || !domainForm.MatchString(domain) {
-			return ErrInvalid.with("search domain %q", clip(domain))
+		if len(domain) > maxDomain || !domainForm.MatchString(domain) {
+			return ErrInvalid.with("search domain %q", domain)
 		}
 	}
 	return nil
 }
 
 // domainForm is labels of letters, digits and hyphens between dots.
-var domainForm = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?$`)
+var domainForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?$`)

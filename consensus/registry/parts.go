@@ -16,13 +16,6 @@ func (p *Part) Ranges() []Range {
 	return ranges
 }
 
-// dual reports whether something that a command says has both families.
-func (c Command) dual() bool {
-	return c.Found != nil && c.Found.dual() ||
-		c.JoinNode != nil && c.JoinNode.Node.Other.IsValid() ||
-		c.UpdateNode != nil && c.UpdateNode.Other.IsValid()
-}
-
 func (p Part) dual() bool { return p.Other != Range{} }
 
 // Contains reports whether an inner address is of the part, in any family.

@@ -109,10 +109,3 @@ func (p Policy) Allows(m Mode) bool { return len(p.Modes) == 0 || slices.Contain
 func Modes() []Mode { return []Mode{ModeAuto, ModeBurst, ModePacket, ModeFlowlet, ModePin} }
 
 func (m Mode) valid() bool { return slices.Contains(Modes(), m) }
-
-// newer reports whether the session says what only version 3 of the codecs knows.
-func (ses *Session) newer() bool {
-	return ses.Shares != "" || ses.SprayUDP || ses.Certificate != nil || !ses.Peer.IsZero()
-}
-
-func (s Shares) valid() bool { return s == "" || s == SharesCapacity || s == SharesEqual }

@@ -223,3 +223,10 @@ func (s *State) ActiveSessions() []*Session {
 // EqualShares says that every slice of the session weighs the same: on request,
 // and in mode packet, which knows no weights.
 func (ses *Session) EqualShares() bool { return ses.Shares == SharesEqual || ses.Mode == ModePacket }
+
+// newer reports whether the session says what only version 3 of the codecs knows.
+func (ses *Session) newer() bool {
+	return ses.Shares != "" || ses.SprayUDP || ses.Certificate != nil || !ses.Peer.IsZero()
+}
+
+func (s Shares) valid() bool { return s == "" || s == SharesCapacity || s == SharesEqual }
