@@ -62,16 +62,20 @@ func New(conn net.Conn, remote netip.AddrPort) *Socket {
 	return s
 }
 
+// lowest is the connection that others are wrapped around.
+func lowest(conn net.Conn) net.Conn {
+	for {
+		around, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = around.NetConn()
+	}
+}
+
 // tune keeps the kernel's own queue short: what waits there is not refused.
 func tune(conn net.Conn) {
-	for {
-		below, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		conn = below.NetConn()
-	}
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := lowest(conn).(*net.TCPConn)
 	if !ok {
 		return
 	}
@@ -195,14 +199,26 @@ func (s *Socket) Close() error {
 	return err
 }
 
+// hangUp ends the stream from below: TLS would wait for room to say goodbye, and
+// nobody reads what a slow peer left unread.
 func (s *Socket) hangUp() error {
+	if !s.end() {
+		return nil
+	}
+	err := lowest(s.conn).Close()
+	_ = s.conn.Close() // fails at the goodbye
+	return err
+}
+
+// end lets nothing more be sent; false if that was so.
+func (s *Socket) end() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil
+		return false
 	}
 	s.closed = true
 	close(s.done)
 	s.wake.Signal()
-	return s.conn.Close()
+	return true
 }

@@ -141,6 +141,32 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
+// goodbye says something before it closes, as TLS does, and waits until it is read.
+type goodbye struct{ net.Conn }
+
+func (c goodbye) NetConn() net.Conn { return c.Conn }
+
+func (c goodbye) Close() error {
+	_, err := c.Conn.Write([]byte("bye"))
+	return errors.Join(err, c.Conn.Close())
+}
+
+// TestCloseWaitsForNobody: a peer that has stopped to read holds up neither who
+// closes the stream nor who sends meanwhile.
+func TestCloseWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe() // nobody reads b
+		defer b.Close()
+		s := New(goodbye{a}, peer)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Send([]byte("x"), 0, link.Path{}); !errors.Is(err, link.ErrClosed) {
+			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
 // FuzzTrain: whatever a stream carries, no byte is invented or lost (I11), and
 // it matters not in which pieces it comes.
 func FuzzTrain(f *testing.F) {
