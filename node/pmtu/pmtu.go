@@ -8,7 +8,10 @@
 // does not know what the sizes of several paths make of a session.
 package pmtu
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Overheads of an inner packet.
 const (
@@ -112,15 +115,15 @@ func (s *Search) Step(t Tick) []int {
 // judge gives up sizes that did not come back in as many tries, provided that
 // the far end was heard meanwhile: a path that is silent shows nothing.
 func (s *Search) judge(t Tick) {
-	for _, a := range append([]attempt(nil), s.attempts...) {
+	for _, a := range slices.Clone(s.attempts) {
 		if a.tries < s.tries(a.size) || t.Now-a.last < t.Patience {
 			continue
 		}
 		if t.Heard <= a.first {
 			s.retry(a.size)
-			continue
+		} else {
+			s.fail(a.size)
 		}
-		s.fail(a.size)
 	}
 }
 
@@ -132,11 +135,10 @@ func (s *Search) tries(size int) int {
 	return SearchTries
 }
 
+// retry begins a size's tries anew.
 func (s *Search) retry(size int) {
-	for i := range s.attempts {
-		if s.attempts[i].size == size {
-			s.attempts[i].tries = 0
-		}
+	if i := slices.IndexFunc(s.attempts, func(a attempt) bool { return a.size == size }); i >= 0 {
+		s.attempts[i].tries = 0
 	}
 }
 
@@ -149,17 +151,12 @@ func (s *Search) fail(size int) {
 		s.passed, s.shrunk, s.moved = 0, true, false
 	}
 	s.settled = false
-	s.keep(func(a attempt) bool { return a.size < size })
+	s.drop(func(a attempt) bool { return a.size >= size })
 }
 
-func (s *Search) keep(which func(attempt) bool) {
-	kept := s.attempts[:0]
-	for _, a := range s.attempts {
-		if which(a) {
-			kept = append(kept, a)
-		}
-	}
-	s.attempts = kept
+// drop ends the tries of some sizes.
+func (s *Search) drop(which func(attempt) bool) {
+	s.attempts = slices.DeleteFunc(s.attempts, which)
 }
 
 // plan adds what is to be tried next.
@@ -174,11 +171,11 @@ func (s *Search) plan(t Tick) {
 		return
 	}
 	next := s.candidates()
-	for _, size := range next {
-		s.attempts = append(s.attempts, attempt{size: size})
-	}
 	if len(next) == 0 {
 		s.settle(t.Now)
+	}
+	for _, size := range next {
+		s.attempts = append(s.attempts, attempt{size: size})
 	}
 }
 
@@ -197,23 +194,14 @@ func (s *Search) settle(now time.Duration) {
 	}
 }
 
+// trying reports whether a size is under test.
 func (s *Search) trying(size int) bool {
-	for _, a := range s.attempts {
-		if a.size == size {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.attempts, func(a attempt) bool { return a.size == size })
 }
 
-// searching reports whether a size above the one that passed is under test.
+// searching reports whether a size above the one that passed is.
 func (s *Search) searching() bool {
-	for _, a := range s.attempts {
-		if a.size > s.passed {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.attempts, func(a attempt) bool { return a.size > s.passed })
 }
 
 // candidates are the sizes of the next round, the largest first: those of real
@@ -244,7 +232,7 @@ func (s *Search) Pass(size int, now time.Duration) {
 	}
 	s.passed, s.size, s.ever, s.shownAt, s.moved = size, size, true, now, false
 	s.failed = max(s.failed, size+1)
-	s.keep(func(a attempt) bool { return a.size > size })
+	s.drop(func(a attempt) bool { return a.size <= size })
 }
 
 // Refuse notes that this host's own link does not take the size.
