@@ -46,15 +46,7 @@ func (m *Meter) Answered(sequence uint32, now time.Duration) {
 }
 
 // Measured reports whether the path is known well enough to carry traffic.
-func (m *Meter) Measured() bool {
-	n := 0
-	for i := range m.probes {
-		if m.probes[i].took > 0 {
-			n++
-		}
-	}
-	return n >= MinProbes
-}
+func (m *Meter) Measured() bool { return m.Path(0).Measured }
 
 // Path is the measurement as of now. Delays are those of the newest answers,
 // so that a path that got slower shows within half a second of probing.

@@ -66,17 +66,13 @@ func (r *Resequencer[T]) Add(now time.Duration, s Segment[T]) {
 	switch ahead := int32(s.Seq - f.next); {
 	case s.Length == 0: // an acknowledgement has no place in the order
 		r.deliver(s.Item)
-		f.known = f.known && !s.Breaks
 	case !f.known:
 		f.known, f.next = true, s.Seq+uint32(s.Length)
 		r.deliver(s.Item)
-	case ahead <= 0:
+	case ahead <= 0 || now < f.passes:
 		f.pass(&s)
 		r.deliver(s.Item)
 		r.drain(f)
-	case now < f.passes:
-		f.pass(&s)
-		r.deliver(s.Item)
 	default:
 		r.hold(f, now, s)
 	}

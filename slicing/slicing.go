@@ -1,7 +1,8 @@
 // Package slicing decides which slice of a session carries the next run. It
 // owns the modes, the deficit arithmetic by bytes and weight, the rendezvous
-// hash of flows that must stay together, the quota arithmetic of admission (how
-// many agents a wanted bandwidth needs), and the order of what arrives.
+// hash of flows that must stay together, the comparison of paths that probes
+// have measured, the quota arithmetic of admission (how many agents a wanted
+// bandwidth needs), and the order of what arrives.
 //
 // It does not own slices, keys or sockets, does not know whether an agent
 // lives (a weight of 0 says it), has no clock and starts nothing.
