@@ -18,14 +18,14 @@ const (
 	KindAcceptPart = 4
 	KindConfirm    = 5
 	KindVerdict    = 6
-	KindPush       = 7
-	// KindUsed is the first word under keys that a rekey of two nodes gave.
-	KindUsed = 10
 	// KindPadded and KindPaddedReply measure the path's MTU, see Padded.
 	KindPadded      = 8
 	KindPaddedReply = 9
-	KindSeen        = 16
-	KindSeenEcho    = 17
+	// KindUsed is the first word under keys that a rekey of two nodes gave.
+	KindUsed = 10
+	// KindSeen and KindSeenEcho find out whether the peer is at an address, see Seen.
+	KindSeen     = 16
+	KindSeenEcho = 17
 )
 
 // Verdict is what an agent says of its own plaintext path.
