@@ -82,7 +82,7 @@ func newRig(t *testing.T, c Config) *rig {
 	r.g = g
 	g.Publish(NewNodes([]Node{
 		{Index: 1, Outer: nodeAt(1), Alive: true},
-		{Index: 2, Outer: nodeAt(2), Hosts: []netip.AddrPort{nodeAt(2), netip.MustParseAddrPort("[2001:db8::2]:6484")}, Alive: true},
+		{Index: 2, Outer: nodeAt(2), Hosts: []netip.AddrPort{nodeAt(2), netip.MustParseAddrPort("[2001:db8::2]:6484"), netip.MustParseAddrPort("[::ffff:198.51.100.2]:6484")}, Alive: true},
 		{Index: 3, Outer: nodeAt(3)},
 	}))
 	t.Cleanup(func() {
@@ -196,6 +196,7 @@ func TestForwardReasons(t *testing.T) {
 	}{
 		{DropFromNode, netip.AddrPortFrom(nodeAt(2).Addr(), 999), packet(1, 100)},
 		{DropFromNode, netip.MustParseAddrPort("[2001:db8::2]:999"), packet(1, 100)},
+		{DropFromNode, netip.MustParseAddrPort("198.51.100.2:999"), packet(1, 100)},
 		{DropImplausible, client(1), packet(2, minESP-1)},
 		{DropImplausible, client(1), packet(2, 4)},
 		{DropImplausible, client(1), accept(dataplane.MarkerAccept, minAccept-1)},

@@ -39,7 +39,7 @@ func NewNodes(all []Node) *Nodes {
 		n.byOuter[node.Outer] = node.Index
 		n.hosts[node.Outer.Addr()] = true
 		for _, at := range node.Hosts {
-			n.hosts[at.Addr()] = true
+			n.hosts[at.Addr().Unmap()] = true
 		}
 	}
 	return n
