@@ -5,32 +5,30 @@ package order
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/maphash"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/tun"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
-// Lanes is how many flows may be put in order side by side.
-const Lanes = 8
+// laneCount is how many workers may put flows in order side by side.
+const laneCount = 8
 
 // Device is a tun.Device whose writes reach the one below in order.
 type Device struct {
 	tun.Device
 	seed  maphash.Seed
 	begin time.Time
-	lanes [Lanes]lane
-	lost  atomic.Uint64
+	lanes [laneCount]lane
 }
 
-// run is one write: as it was given, or copied into one piece.
+// run is one write: as it was given, or copied into one piece to wait.
 type run struct {
 	queue  tun.Queue
 	pieces [][]byte
+	waited bool
 }
 
 // lane serves a share of the flows, so that the workers of several slices
@@ -43,7 +41,7 @@ type lane struct {
 	timer  *time.Timer
 	set    bool
 	closed bool
-	err    error // of the present Write
+	err    error // of the run that is added
 }
 
 // Wrap gives a device that writes in order to the one given.
@@ -58,9 +56,6 @@ func Wrap(below tun.Device) *Device {
 	}
 	return d
 }
-
-// Lost counts runs that waited and could not be written then.
-func (d *Device) Lost() uint64 { return d.lost.Load() }
 
 // Queues implements tun.Device.
 func (d *Device) Queues() []tun.Queue {
@@ -86,13 +81,14 @@ func (d *Device) Close() error {
 
 func (d *Device) now() time.Duration { return time.Since(d.begin) }
 
-// write hands a run to the device below; called under mu.
+// write hands a run to the device below; called under mu. What has waited was
+// called written then: if it is lost now, only the device below counts it.
 func (l *lane) write(r run) {
 	if l.closed {
 		return
 	}
-	if err := r.queue.Write(r.pieces); err != nil {
-		l.err = errors.Join(l.err, err)
+	if err := r.queue.Write(r.pieces); !r.waited {
+		l.err = err
 	}
 }
 
@@ -106,7 +102,7 @@ func keep(r run) run {
 	for _, piece := range r.pieces {
 		whole = append(whole, piece...)
 	}
-	return run{r.queue, [][]byte{whole}}
+	return run{r.queue, [][]byte{whole}, true}
 }
 
 // arm sets the timer for what waits; called under mu.
@@ -123,11 +119,8 @@ func (l *lane) arm() {
 func (l *lane) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.set, l.err = false, nil
+	l.set = false
 	l.core.Expire(l.device.now())
-	if l.err != nil {
-		l.device.lost.Add(1)
-	}
 	l.arm()
 }
 
@@ -142,9 +135,9 @@ func (q *queue) Write(pieces [][]byte) error {
 	if !ok {
 		return q.Queue.Write(pieces)
 	}
-	s.Item = run{q.Queue, pieces}
-	l := &q.device.lanes[s.Flow%Lanes]
-	s.Flow /= Lanes
+	s.Item = run{queue: q.Queue, pieces: pieces}
+	l := &q.device.lanes[s.Flow%laneCount]
+	s.Flow /= laneCount
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = nil

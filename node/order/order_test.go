@@ -2,6 +2,7 @@ package order
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -118,6 +119,43 @@ func TestClose(t *testing.T) {
 	}
 	if got := sequence(below, false); len(got) != 1 {
 		t.Errorf("%v was written", got)
+	}
+}
+
+// failing is a queue whose writes fail one after the other as it says.
+type failing struct {
+	tun.Queue
+	faults []error
+}
+
+func (f *failing) Write([][]byte) (err error) {
+	err, f.faults = f.faults[0], f.faults[1:]
+	return err
+}
+
+type failingDevice struct {
+	*tuntest.Device
+	queue *failing
+}
+
+func (d failingDevice) Queues() []tun.Queue { return []tun.Queue{d.queue} }
+
+// TestErrorsAreOfTheRunItself: who writes a run hears of that one, not of others
+// that waited for it.
+func TestErrorsAreOfTheRunItself(t *testing.T) {
+	broken := errors.New("broken")
+	for _, faults := range [][]error{{nil, nil, broken}, {nil, broken, nil}, {broken, nil, nil}} {
+		d := Wrap(failingDevice{tuntest.New(1), &failing{faults: faults}})
+		q := d.Queues()[0]
+		for i, seq := range []uint32{0, 2000, 1000} { // the second one waits for the third
+			want := []error{faults[0], nil, faults[1]}[i]
+			if err := q.Write(packet(false, seq, 1000, ack)); err != want {
+				t.Errorf("%v: write %d: %v", faults, i, err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
