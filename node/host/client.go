@@ -77,10 +77,10 @@ func (c ClientConfig) check() (ClientConfig, error) {
 		return c, err
 	}
 	c.Prefixes = prefixes
-	if !HasIPv6() {
-		c = c.withoutIPv6()
-	}
 	c.Leases = slices.Clone(c.Leases)
+	if !HasIPv6() {
+		c.Leases = slices.DeleteFunc(c.Leases, netip.Addr.Is6) // the TUN cannot have them
+	}
 	for i, a := range c.Leases {
 		if !a.IsValid() {
 			return c, fmt.Errorf("%w: lease %d has no address", ErrConfig, i)
@@ -98,14 +98,6 @@ func (c ClientConfig) check() (ClientConfig, error) {
 		return c, fmt.Errorf("%w: a client needs a state file", ErrConfig)
 	}
 	return c, nil
-}
-
-// withoutIPv6 is for a host that has it switched off: there is nowhere to put
-// the rest, and nothing of it can leave in clear.
-func (c ClientConfig) withoutIPv6() ClientConfig {
-	c.Leases = slices.DeleteFunc(slices.Clone(c.Leases), netip.Addr.Is6)
-	c.Prefixes = slices.DeleteFunc(c.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() })
-	return c
 }
 
 func (c *Client) prepare() error {
@@ -126,9 +118,15 @@ func (c *Client) prepare() error {
 	return c.journal.change([]setting{ipv4Conf("all", "src_valid_mark", "1")})
 }
 
+// setBlackholes is for both families, also where IPv6 is switched off for the TUN:
+// other interfaces of the host may have it. A kernel without IPv6 sends none.
 func (c *Client) setBlackholes() error {
 	for _, p := range c.config.Prefixes {
-		if err := addRoute(blackhole(p, c.config.Table)); err != nil {
+		err := addRoute(blackhole(p, c.config.Table))
+		if p.Addr().Is6() && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -159,7 +157,11 @@ func (c *Client) Up() error {
 }
 
 func (c *Client) setRoutes(index int) error {
+	six := HasIPv6()
 	for _, p := range c.config.Prefixes {
+		if p.Addr().Is6() && !six {
+			continue
+		}
 		route := viaTUN(p, c.config.Table, index, sourceFor(p, c.config.Leases...))
 		if err := addRoute(route); err != nil {
 			return err

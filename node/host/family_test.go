@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// A client on a host with IPv6 switched off uses what else it was given; a node
-// that would need it says what to do.
+// A client on a host with IPv6 switched off for new interfaces uses what else it was
+// given, and lets the rest leave by none of the old ones, which may have it still; a
+// node that would need it says what to do.
 func TestWithoutIPv6(t *testing.T) {
 	if !isolate(t) {
 		return
@@ -33,6 +34,7 @@ func TestWithoutIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	contains(t, "ip route get 10.20.0.9", "dev tun0")
+	contains(t, "ip -6 route show table all", "blackhole fd01::/32")
 	if err := errors.Join(c.Update(clientConfig(t.TempDir()).Prefixes), c.Close()); err != nil {
 		t.Error(err)
 	}
