@@ -153,10 +153,12 @@ func (a *association) resolve(to destination) (at netip.AddrPort, ok bool) {
 		a.server.config.Log.Info("proxy: datagram dropped", "to", to, "error", err)
 		return at, false
 	}
-	if len(a.names) >= MaxNames {
-		clear(a.names)
+	if _, err := netip.ParseAddr(to.host); err != nil { // a name: it cost a question
+		if len(a.names) >= MaxNames {
+			clear(a.names)
+		}
+		a.names[to.host] = remembered{all[0], now.Add(NameLife)}
 	}
-	a.names[to.host] = remembered{all[0], now.Add(NameLife)}
 	return netip.AddrPortFrom(all[0], to.port), true
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -122,14 +123,19 @@ func TestAssociateDrops(t *testing.T) {
 	}
 }
 
-// TestMaxNames: an association remembers so many names and no more.
+// TestMaxNames: an association remembers so many names and no more, and no
+// address in the place of one.
 func TestMaxNames(t *testing.T) {
 	server, _ := start(t, nil)
 	a := &association{server: server, names: make(map[string]remembered)}
 	for i := range MaxNames + 1 {
-		at := netip.AddrFrom4([4]byte{127, 0, 1, byte(i)})
-		if _, ok := a.resolve(destination{at.String(), 9}); !ok || len(a.names) > MaxNames {
-			t.Fatalf("%v: %v, %d names", at, ok, len(a.names))
+		name := fmt.Sprintf("%d.%s", i, knownName)
+		if _, ok := a.resolve(destination{name, 9}); !ok || len(a.names) > MaxNames {
+			t.Fatalf("%v: %v, %d names", name, ok, len(a.names))
+		}
+		before := len(a.names)
+		if at, ok := a.resolve(destination{fmt.Sprintf("127.0.1.%d", i), 9}); !ok || len(a.names) != before {
+			t.Fatalf("%v: %v, %d names, before %d", at, ok, len(a.names), before)
 		}
 	}
 }

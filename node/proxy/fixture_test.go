@@ -14,7 +14,7 @@ import (
 )
 
 // loopback is a Network of this host: what is 127.0.0.0/8 or ::1 is behind it,
-// and it knows one name.
+// and it knows one name, and those below it.
 type loopback struct{}
 
 const knownName = "web.example"
@@ -33,10 +33,12 @@ func (loopback) OpenUDP(v6 bool) (net.PacketConn, error) {
 func (loopback) Reaches(addr netip.Addr) bool { return addr.IsLoopback() }
 
 func (loopback) Lookup(_ context.Context, name string) ([]netip.Addr, error) {
-	switch name {
-	case knownName: // the first does not listen, and another is elsewhere
+	switch _, parent, _ := strings.Cut(name, "."); {
+	case parent == knownName:
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+	case name == knownName: // the first does not listen, and another is elsewhere
 		return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.IPv6Loopback(), netip.MustParseAddr("127.0.0.1")}, nil
-	case "nobody.example":
+	case name == "nobody.example":
 		return nil, ErrNoNames
 	}
 	return nil, fmt.Errorf("%s: %w", name, ErrUnknownName)
