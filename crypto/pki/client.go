@@ -95,12 +95,9 @@ func ParseClientChain(raw [][]byte) ([]*x509.Certificate, error) {
 	}
 	chain := make([]*x509.Certificate, len(raw))
 	for i, der := range raw {
-		if len(der) > MaxClientCertificate {
-			return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrCertificate, len(der), MaxClientCertificate)
-		}
 		var err error
-		if chain[i], err = x509.ParseCertificate(der); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
+		if chain[i], err = parseForeign(der); err != nil {
+			return nil, err
 		}
 	}
 	leaf := chain[0]
@@ -109,6 +106,19 @@ func ParseClientChain(raw [][]byte) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%w: not an end certificate for client authentication", ErrCertificate)
 	}
 	return chain, CheckClientKey(leaf.PublicKey)
+}
+
+// parseForeign reads a certificate of any authority, and bounds its size before the
+// parser sees it.
+func parseForeign(der []byte) (*x509.Certificate, error) {
+	if len(der) > MaxClientCertificate {
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrCertificate, len(der), MaxClientCertificate)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	return cert, nil
 }
 
 // VerifyClient judges a chain by the trust anchors of one authority: signatures,
@@ -176,12 +186,10 @@ func CertificateID(cert *x509.Certificate) [32]byte {
 
 // CheckAnchor judges a certificate that is to be imported as a trust anchor.
 func CheckAnchor(der []byte, now time.Time) (*x509.Certificate, error) {
-	cert, err := x509.ParseCertificate(der)
+	cert, err := parseForeign(der)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
-	case len(der) > MaxClientCertificate:
-		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrCertificate, len(der), MaxClientCertificate)
+		return nil, err
 	case !cert.BasicConstraintsValid || !cert.IsCA:
 		return nil, fmt.Errorf("%w: %q is no certificate authority", ErrCertificate, cert.Subject)
 	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0:

@@ -188,6 +188,32 @@ func TestVerifyClientPurpose(t *testing.T) {
 	})
 }
 
+// TestClientLimits: how large a certificate and an RSA key may be (I10).
+func TestClientLimits(t *testing.T) {
+	c := newCorporate(t)
+	sized := func(n int) []byte {
+		c.leaf.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, n)}}
+		return c.sign(c.leaf, c.root, c.key.Public(), c.key).Raw
+	}
+	room := MaxClientCertificate - len(sized(7000))
+	for _, more := range []int{-16, 16} { // a signature of ECDSA varies by some bytes
+		der := sized(7000 + room + more)
+		_, err := ParseClientChain([][]byte{der})
+		if fits := len(der) <= MaxClientCertificate; fits != (more < 0) || fits != (err == nil) || !fits && !errors.Is(err, ErrCertificate) {
+			t.Errorf("%d bytes: %v", len(der), err)
+		}
+	}
+	for bits, want := range map[int]error{minRSA - 1: ErrKey, minRSA: nil, maxRSA: nil, maxRSA + 1: ErrKey} {
+		key := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), uint(bits-1)), E: 65537}
+		if err := CheckClientKey(key); !errors.Is(err, want) {
+			t.Errorf("RSA of %d bits: %v", bits, err)
+		}
+	}
+	if err := CheckClientKey("a key"); !errors.Is(err, ErrKey) {
+		t.Errorf("no key at all: %v", err)
+	}
+}
+
 func TestClientName(t *testing.T) {
 	cluster := clusterOf("a")
 	uri := func(text string) *url.URL {
