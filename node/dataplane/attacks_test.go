@@ -13,16 +13,8 @@ import (
 func agentSide(t *testing.T) (*inbound, *esp.Outbound, *Pair) {
 	t.Helper()
 	p, s, _ := testPair(t)
-	k, err := esp.NewKey(esp.AES256GCM, make([]byte, 36))
-	if err != nil {
-		t.Fatal(err)
-	}
 	spi := esp.MakeSPI(2, 1)
-	in, err := esp.NewInbound(spi, k, esp.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair := &Pair{In: in, Leases: p.Leases, Agent: true, Socket: s}
+	pair := &Pair{In: opener(t, spi, 0), Leases: p.Leases, Agent: true, Socket: s}
 	e := testEngine(t, Config{})
 	e.Publish(&Table{
 		Own: 2, In: map[uint32]*Pair{spi: pair}, DataPort: 6484,
@@ -61,13 +53,7 @@ func TestAttackSPI(t *testing.T) {
 	wantOnly(t, w, "an unknown SPI", DropUnknownSPI, as(esp.MakeSPI(2, 2)))
 	wantOnly(t, w, "another agent's", DropForeign, as(esp.MakeSPI(3, 1)))
 	other, _, _ := testPair(t)
-	k, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), 9))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if other.In, err = esp.NewInbound(esp.MakeSPI(2, 3), k, esp.DefaultLimits()); err != nil {
-		t.Fatal(err)
-	}
+	other.In = opener(t, esp.MakeSPI(2, 3), 9)
 	w.engine.table.Load().In[esp.MakeSPI(2, 3)] = other
 	wantOnly(t, w, "another slice of this agent", DropAuth, as(esp.MakeSPI(2, 3)))
 	if pair.LastHeard() != 0 || other.LastHeard() != 0 {

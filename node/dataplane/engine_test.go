@@ -63,32 +63,44 @@ func (f *fakeSocket) Close() error {
 	return nil
 }
 
+// opener opens what is sealed under a key of zeros but for its last byte.
+func opener(t testing.TB, spi uint32, last byte) *esp.Inbound {
+	t.Helper()
+	in, err := esp.NewInbound(spi, testKey(t, last), esp.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// sealer seals for it.
+func sealer(t testing.TB, spi uint32, last byte) *esp.Outbound {
+	t.Helper()
+	out, err := esp.NewOutbound(spi, testKey(t, last), esp.DefaultLimits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func testKey(t testing.TB, last byte) esp.Key {
+	t.Helper()
+	key, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), last))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // testPair is a client's pair on a fake socket, and the agent's half of it.
 func testPair(t testing.TB) (*Pair, *fakeSocket, *esp.Outbound) {
-	k, err := esp.NewKey(esp.AES256GCM, make([]byte, 36))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k2, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := esp.NewOutbound(esp.MakeSPI(2, 1), k, esp.DefaultLimits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := esp.NewInbound(700, k2, esp.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := esp.NewOutbound(700, k2, esp.DefaultLimits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := newFakeSocket()
-	p := &Pair{Out: out, In: in, Socket: s, Leases: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
+	p := &Pair{
+		Out: sealer(t, esp.MakeSPI(2, 1), 0), In: opener(t, 700, 1),
+		Socket: s, Leases: []netip.Addr{netip.MustParseAddr("10.1.0.2")},
+	}
 	p.SetPath(link.Path{Remote: addrPort("192.0.2.1:6484")})
-	return p, s, far
+	return p, s, sealer(t, 700, 1)
 }
 
 func clientTable(p *Pair) *Table {

@@ -34,15 +34,7 @@ func newSizesRig(t *testing.T, mtu, limit int) *sizesRig {
 	e.Publish(clientTable(r.pair))
 	r.outbound = outboundWorker(e)
 	r.device = e.config.Device.(*tuntest.Device)
-	k, err := esp.NewKey(esp.AES256GCM, make([]byte, 36))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := esp.NewInbound(esp.MakeSPI(2, 1), k, esp.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far := &Pair{In: in, Leases: r.pair.Leases, Agent: true}
+	far := &Pair{In: opener(t, esp.MakeSPI(2, 1), 0), Leases: r.pair.Leases, Agent: true}
 	to := testEngine(t, Config{})
 	to.Publish(&Table{Own: 2, In: map[uint32]*Pair{esp.MakeSPI(2, 1): far}})
 	r.far = inboundWorker(to, newFakeSocket())
@@ -431,12 +423,7 @@ func TestHandOnClampsAndRefuses(t *testing.T) {
 	syn := NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, nil)
 	syn.Flags, syn.Options = flagSYN|flagACK, []byte{2, 4, 5, 180}
 	send(syn.Bytes())
-	k, _ := esp.NewKey(esp.AES256GCM, make([]byte, 36))
-	in, err := esp.NewInbound(own, k, esp.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	opened, _, _, err := in.Open(s.sent[0])
+	opened, _, _, err := opener(t, own, 0).Open(s.sent[0])
 	if err != nil || binary.BigEndian.Uint16(opened[42:]) != 1398 || !Sound(opened) {
 		t.Errorf("the SYN was sealed as %x, %v", opened, err)
 	}

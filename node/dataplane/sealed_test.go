@@ -11,22 +11,10 @@ import (
 // linkTo gives a table an SA with node 3, and returns node 3's half.
 func linkTo(t testing.TB, table *Table) (far *esp.Outbound, near *Pair) {
 	t.Helper()
-	var pairs [2]*Pair
-	for i := range pairs {
-		key, err := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), byte(40+i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, errOut := esp.NewOutbound(esp.MakeSPI(2, 900), key, esp.DefaultLimits(), nil)
-		in, errIn := esp.NewInbound(esp.MakeSPI(2, 900), key, esp.DefaultLimits())
-		if errOut != nil || errIn != nil {
-			t.Fatal(errOut, errIn)
-		}
-		pairs[i] = &Pair{In: in, Out: out}
-	}
-	near = &Pair{In: pairs[0].In, Out: pairs[1].Out}
-	table.Sealed, table.Links = true, map[uint32]*Pair{near.In.SPI(): near}
-	return pairs[0].Out, near
+	spi := esp.MakeSPI(2, 900)
+	near = &Pair{In: opener(t, spi, 40), Out: sealer(t, spi, 41)}
+	table.Sealed, table.Links = true, map[uint32]*Pair{spi: near}
+	return sealer(t, spi, 40), near
 }
 
 // TestSealedHandOnReasons: what is sealed is admitted as strictly as what is not, and
@@ -99,12 +87,10 @@ func TestRefusalsAreSealed(t *testing.T) {
 		}
 	}
 	refuse()
-	key, _ := esp.NewKey(esp.AES256GCM, append(make([]byte, 35), 41))
-	in, err := esp.NewInbound(near.Out.SPI(), key, esp.DefaultLimits())
-	if err != nil || len(egress.sent) != 1 {
-		t.Fatalf("%d datagrams, %v", len(egress.sent), err)
+	if len(egress.sent) != 1 {
+		t.Fatalf("%d datagrams", len(egress.sent))
 	}
-	opened, next, _, err := in.Open(egress.sent[0])
+	opened, next, _, err := opener(t, near.Out.SPI(), 41).Open(egress.sent[0])
 	if m, ok := ParseMarker(opened); err != nil || next != nextHandOn || !ok || m.SPI != 77 || opened[MarkerLen+9] != protoICMP {
 		t.Errorf("%x, next %d, %v", egress.sent[0], next, err)
 	}
