@@ -112,6 +112,29 @@ func BenchmarkRefill(b *testing.B) {
 	}
 }
 
+// BenchmarkHandedOnTrain is admit and seal for a train of 44 that another node
+// hands on.
+func BenchmarkHandedOnTrain(b *testing.B) {
+	p, _, _ := testPair(b)
+	p.SetWay(nowhere{}, link.Path{Remote: addrPort("192.0.2.1:6484")})
+	e := testEngine(b, Config{})
+	e.Publish(nodeTable(p))
+	w := newHandOn(e, new(ledger), nowhere{}, e.queues[0]).(*handOn)
+	w.table, w.now = e.table.Load(), 1
+	var train []byte
+	size := 0
+	for i := range 44 {
+		packet := NewTCP("10.9.0.1:80", "10.1.0.2:4000", uint32(i*1360), Pattern(1360))
+		d := handOnMarker(esp.MakeSPI(2, 1)).Append(nil, packet.Bytes())
+		train, size = append(train, d...), len(d)
+	}
+	b.SetBytes(44 * 1360)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.train(train, size)
+	}
+}
+
 // BenchmarkCoalesce is the coalescer alone, checksums included.
 func BenchmarkCoalesce(b *testing.B) {
 	w, _ := inRig(b)

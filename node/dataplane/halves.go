@@ -20,8 +20,8 @@ const (
 
 // halve puts both halves of a packet into the batch, alone, so that their
 // numbers follow each other.
-func (v *oversize) halve(b *batch, p *Pair, way *way, packet []byte, in *inner) {
-	b.flush()
+func (v *oversize) halve(p *Pair, way *way, packet []byte, in *inner) {
+	v.batch.flush()
 	packet = packet[:in.total]
 	at := (len(packet) + 1) / 2
 	first, second := v.pieces[:partHeader+at], v.pieces[partHeader+at:2*partHeader+len(packet)]
@@ -29,9 +29,9 @@ func (v *oversize) halve(b *batch, p *Pair, way *way, packet []byte, in *inner) 
 	putPart(second, len(packet)-at, packet[at:])
 	v.ledger.take(PortPiece, 1)
 	v.ledger.decide(2)
-	b.add(p, way, first, nextAggfrag, in.tos)
-	b.add(p, way, second, nextAggfrag, in.tos)
-	b.flush()
+	v.batch.add(p, way, first, nextAggfrag, in.tos)
+	v.batch.add(p, way, second, nextAggfrag, in.tos)
+	v.batch.flush()
 }
 
 func putPart(dst []byte, offset int, data []byte) {

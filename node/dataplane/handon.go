@@ -20,7 +20,7 @@ type handOn struct {
 	buffer []byte
 	inner  inner
 	merge  coalescer
-	batch  batch
+	batch  *batch
 	large  oversize
 	report violations
 
@@ -32,11 +32,12 @@ type handOn struct {
 }
 
 func newHandOn(e *Engine, l *ledger, s link.Socket, q tun.Queue) worker {
+	b := &batch{ledger: l, slab: make([]byte, slabBytes)}
 	return &handOn{
 		engine: e, ledger: l, socket: s, buffer: make([]byte, link.MaxTrain+1024),
 		merge:  newCoalescer(l, q, e.config.USO),
-		batch:  batch{ledger: l, slab: make([]byte, slabBytes)},
-		large:  oversize{ledger: l, queue: q},
+		batch:  b,
+		large:  oversize{ledger: l, batch: b, queue: q},
 		report: violations{tell: e.config.Violation},
 	}
 }
@@ -149,7 +150,7 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 	p.lastSent.Store(w.now)
 	mtu, limit := p.Sizes()
 	if len(packet) > limit {
-		return w.large.send(&w.batch, p, way, packet, &w.inner, w.now)
+		return w.large.send(p, way, packet, &w.inner, w.now)
 	}
 	clampMSS(packet, &w.inner, min(mtu, limit))
 	w.ledger.decide(1)

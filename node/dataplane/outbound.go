@@ -30,7 +30,6 @@ type outbound struct {
 	run    run
 	small  small
 	large  oversize
-	batch  batch // pieces of what is too large
 }
 
 func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
@@ -39,8 +38,7 @@ func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
 		buffer: make([]byte, headroom+tun.MaxPacket+esp.MaxOverhead),
 		slab:   make([]byte, slabBytes),
 		small:  small{engine: e, ledger: l},
-		large:  oversize{ledger: l, queue: q},
-		batch:  batch{ledger: l},
+		large:  oversize{ledger: l, batch: &batch{ledger: l}, queue: q},
 	}
 }
 
@@ -186,9 +184,6 @@ func (o *outbound) sealRun(p *Pair, now int64) Reason {
 // datagram, piece by piece, or refuses it by its first packet.
 func (o *outbound) sealLarge(p *Pair, way *way, mtu int, now int64) Reason {
 	r := &o.run
-	if o.batch.slab == nil {
-		o.batch.slab = make([]byte, slabBytes)
-	}
 	for r.left() > 0 {
 		packet, in := r.packet, r.inner
 		if r.single {
@@ -197,7 +192,7 @@ func (o *outbound) sealLarge(p *Pair, way *way, mtu int, now int64) Reason {
 			in.total = r.cut(o.large.room())
 			packet = o.large.packet[:in.total]
 		}
-		reason := o.large.send(&o.batch, p, way, packet, &in, now)
+		reason := o.large.send(p, way, packet, &in, now)
 		if reason != Pass {
 			o.ledger.drop(reason, 1)
 		}

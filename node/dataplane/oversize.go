@@ -31,6 +31,7 @@ func (p *Pair) Sizes() (mtu, limit int) {
 // owned by its worker; the buffers are made when first needed.
 type oversize struct {
 	ledger   *ledger
+	batch    *batch    // pieces leave by it
 	queue    tun.Queue // of refusals, at a client and where an agent delivers itself
 	refusals bucket
 	packet   []byte // one cut out of a run
@@ -43,25 +44,28 @@ func (v *oversize) room() []byte {
 	if v.packet == nil {
 		v.packet = make([]byte, tun.MaxPacket)
 		v.pieces = make([]byte, 2*tun.MaxPacket)
+		if v.batch.slab == nil {
+			v.batch.slab = make([]byte, slabBytes)
+		}
 	}
 	return v.packet
 }
 
 // send puts the pieces of one packet into the batch and sends them. A reason
 // counts for the packet.
-func (v *oversize) send(b *batch, p *Pair, way *way, packet []byte, in *inner, now int64) Reason {
+func (v *oversize) send(p *Pair, way *way, packet []byte, in *inner, now int64) Reason {
 	mtu, limit := p.Sizes()
 	v.room()
 	switch {
 	case in.total <= mtu && partHeader+(in.total+1)/2 <= limit:
-		v.halve(b, p, way, packet, in)
+		v.halve(p, way, packet, in)
 	case refusable(packet, in):
 		if in.total > mtu && v.refusals.spend(now) {
 			v.refuse(p, packet, in, mtu, now)
 		}
 		return DropTooBig
 	default:
-		return v.fragments(b, p, way, packet, in, min(mtu, limit))
+		return v.fragments(p, way, packet, in, min(mtu, limit))
 	}
 	return Pass
 }
@@ -88,8 +92,8 @@ func (v *oversize) refuse(p *Pair, packet []byte, in *inner, mtu int, now int64)
 }
 
 // fragments sends a packet in pieces of at most so many bytes.
-func (v *oversize) fragments(b *batch, p *Pair, way *way, packet []byte, in *inner, most int) Reason {
-	b.flush()
+func (v *oversize) fragments(p *Pair, way *way, packet []byte, in *inner, most int) Reason {
+	v.batch.flush()
 	used, sent := 0, 0
 	for f := newFragmenter(packet, in, most); f.more(); sent++ {
 		n := f.cut(v.pieces[used:])
@@ -100,10 +104,10 @@ func (v *oversize) fragments(b *batch, p *Pair, way *way, packet []byte, in *inn
 			v.ledger.take(PortPiece, 1)
 		}
 		v.ledger.decide(1)
-		b.add(p, way, v.pieces[used:used+n:used+n], nextIPv4, in.tos)
+		v.batch.add(p, way, v.pieces[used:used+n:used+n], nextIPv4, in.tos)
 		used += n
 	}
-	b.flush()
+	v.batch.flush()
 	return Pass
 }
 

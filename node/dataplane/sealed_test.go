@@ -82,7 +82,7 @@ func TestRefusalsAreSealed(t *testing.T) {
 	p.SetOnward(false, &Onward{SPI: 77, Socket: egress, Sealed: true, Link: near})
 	large := NewUDP("10.9.0.1:2", "10.1.0.2:1", Pattern(1440)).Bytes()
 	refuse := func() {
-		if w.inner.parse(large) != Pass || w.large.send(&w.batch, p, nil, large, &w.inner, 1) != DropTooBig {
+		if w.inner.parse(large) != Pass || w.large.send(p, nil, large, &w.inner, 1) != DropTooBig {
 			t.Fatal("not refused")
 		}
 	}
