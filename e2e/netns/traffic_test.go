@@ -24,7 +24,7 @@ const (
 	udpRate     = "20M"
 	// udpLoss is the share that may be missing. UDP has no second try, iperf3's
 	// socket holds 40 ms of it, and two cores serve every host of the world. A
-	// slice that does not carry is at least a quarter.
+	// slice that carries nothing loses all.
 	udpLoss = 0.1
 )
 

@@ -43,7 +43,7 @@ func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
 }
 
 // step reads one super-packet and carries it. Small packets are held while
-// others wait behind them, and no longer.
+// others wait behind them that go with them, and no longer.
 func (o *outbound) step() error {
 	from := headroom - tun.HeaderLen
 	read := tun.Queue.Read
@@ -55,7 +55,11 @@ func (o *outbound) step() error {
 		o.small.flush()
 		return err
 	}
+	held := o.small.count
 	o.carry(tun.Decode(o.buffer[from:]), o.buffer[headroom:from+n])
+	if held > 0 && o.small.count == held {
+		o.small.flush() // or a busy queue of other packets would hold them for as long
+	}
 	return nil
 }
 

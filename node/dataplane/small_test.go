@@ -109,6 +109,26 @@ func TestSmallBeforeLarge(t *testing.T) {
 	r.balanced()
 }
 
+// TestSmallDoesNotWaitForOthers: packets that are dropped or handed on, however
+// many wait, hold up nobody's.
+func TestSmallDoesNotWaitForOthers(t *testing.T) {
+	r := newSizesRig(t, 1438, 1438)
+	little, other := NewUDP("10.1.0.2:1", "10.9.0.1:2", Pattern(10)), NewUDP("10.1.0.9:1", "10.9.0.1:2", Pattern(10))
+	for _, s := range []Segment{little, little, other, other, other} {
+		h, p := s.Super(0)
+		r.device.Inject(h, p)
+	}
+	for range 3 {
+		if err := r.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.socket.sent) != 1 || r.ledger.stats().Dropped[DropSource] != 1 {
+		t.Errorf("%d trains: %+v", len(r.socket.sent), r.ledger.stats())
+	}
+	r.balanced()
+}
+
 // TestHeldWhenItEnds: what is held when the device closes, the keys end or the
 // process stood still is accounted for, and sealed in the first case only.
 func TestHeldWhenItEnds(t *testing.T) {
