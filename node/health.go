@@ -80,8 +80,10 @@ func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[s
 	for reason, count := range rejects {
 		addCount(dropped, reason, count)
 	}
-	for reason, count := range f.refused() {
-		addCount(dropped, "egress-"+reason, count)
+	if f.stack != nil {
+		for reason, count := range f.stack.dropped() {
+			addCount(dropped, reason, count)
+		}
 	}
 	addCount(dropped, "gateway-stream-refused", forwarder.StreamsRefused)
 	addCount(dropped, "strangers", strangers)
@@ -93,14 +95,6 @@ func addCount(into map[string]uint64, name string, count uint64) {
 	if count > 0 {
 		into[name] += count
 	}
-}
-
-// refused counts flows that this process would not carry; none where there is a TUN.
-func (f *forwarding) refused() map[string]uint64 {
-	if f.stack == nil {
-		return nil
-	}
-	return f.stack.refused()
 }
 
 // flows is how many flows end in this process.

@@ -28,9 +28,10 @@ type insideStack interface {
 	// blocked is what to say when packets do not find through to others; named is
 	// whether obstacles were.
 	blocked(others []netip.Addr, named bool) string
-	// flows is how many flows end in this process.
+	// flows is how many flows end in this process, dropped what it has not carried
+	// of them, by reason. What a kernel drops it counts itself.
 	flows() int
-	refused() map[string]uint64
+	dropped() map[string]uint64
 	// close gives the host back, after the device was closed.
 	close(left bool) error
 }
@@ -79,7 +80,7 @@ func (k *kernelStack) uso() bool                              { return true }
 func (k *kernelStack) offer([]netip.Prefix)                   {} // its filter knows interfaces
 func (k *kernelStack) obstacles(others []netip.Addr) []string { return k.Obstacles(others) }
 func (k *kernelStack) flows() int                             { return 0 }
-func (k *kernelStack) refused() map[string]uint64             { return nil }
+func (k *kernelStack) dropped() map[string]uint64             { return nil }
 
 // blocked says what is in the way of opened packets, unless obstacles of the
 // host were found. A router beside it may drop them too: their replies come

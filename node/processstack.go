@@ -17,7 +17,8 @@ import (
 // clients end in it. Nothing of the host changes, so nothing is put back.
 type processStack struct {
 	self    datadir.Node
-	ordered tun.Device // the stack, as the engine writes to it
+	stack   *netstack.Stack
+	ordered tun.Device // the same, as the engine writes to it
 	egress  *masquerade.Egress
 }
 
@@ -28,7 +29,7 @@ func openProcessStack(self datadir.Node) (insideStack, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &processStack{self: self, ordered: order.Wrap(stack)}
+	p := &processStack{self: self, stack: stack, ordered: order.Wrap(stack)}
 	if p.egress, err = masquerade.Start(stack, masquerade.Config{
 		From: self.Inside, Tests: pathTests(self.Pool), InsidePort: insidePort(self),
 	}); err != nil {
@@ -49,9 +50,19 @@ func (p *processStack) blocked([]netip.Addr, bool) string {
 		p.self.Inside, insidePort(p.self))
 }
 
-func (p *processStack) flows() int                 { return p.egress.Flows() }
-func (p *processStack) refused() map[string]uint64 { return p.egress.Refused() }
-func (p *processStack) close(bool) error           { return p.egress.Close() }
+func (p *processStack) flows() int       { return p.egress.Flows() }
+func (p *processStack) close(bool) error { return p.egress.Close() }
+
+// dropped is packets that the stack did not take or could not hand over, and flows
+// that did not begin.
+func (p *processStack) dropped() map[string]uint64 {
+	full, bad := p.stack.Dropped()
+	all := map[string]uint64{"stack-queue": full, "stack-malformed": bad}
+	for reason, count := range p.egress.Refused() {
+		all["egress-"+reason] = count
+	}
+	return all
+}
 
 // No address moves to and from this host: each flow has the address of the host
 // that it ends on, and dies with it.
