@@ -68,7 +68,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringSliceVar(&f.pool, "pool", nil, "prefixes that clients' inner addresses come from, of one family or both (default: 10.77.0.0/16 and a /64 of the mesh's own)")
 	flags.StringVar(&f.egress, "egress", "", "how replies find back to clients: routed or masquerade (default: routed; with --userspace masquerade)")
 	flags.StringSliceVar(&f.insideAddresses, "inside-address", nil, "moving address of the inside network, one per part of the pool and family")
-	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the networks of --inside-if, in the families of --inside-address)")
+	flags.StringSliceVar(&f.push, "push", nil, "prefixes that clients reach through the mesh (default: the networks of the inside interface, in the families of --inside-address)")
 	flags.StringSliceVar(&f.dns, "dns", nil, "DNS servers that clients ask through the mesh, within a pushed prefix")
 	flags.StringSliceVar(&f.search, "search", nil, "domains below which clients look for short names")
 	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
@@ -148,7 +148,7 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 		return config, usage("--inside-if eth1", "--inside-address needs the interface it lives on")
 	}
 	if len(f.push) == 0 {
-		config.Prefixes, err = insideNetworks(f.place.insideIf)
+		config.Prefixes, err = insideNetworks(config.Place.InsideIf)
 		config.Prefixes = answering(config.Prefixes, config.Moving)
 	} else {
 		config.Prefixes, err = prefixes("--push", f.push)

@@ -29,8 +29,8 @@ func (p *placeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.name, "name", "", "name of this node (default: the host's name)")
 	flags.StringVar(&p.listen, "listen", defaultListen(), "address and port to listen on, UDP and TCP; [::] is both families")
 	flags.StringSliceVar(&p.advertise, "advertise", nil, "address where clients and nodes reach this host, or one of each family, the one for gossip first (default: the first lasting ones of an interface)")
-	flags.StringVar(&p.insideIf, "inside-if", "", "interface of the company's network")
-	flags.StringVar(&p.inside, "inside", "", "own address there (default: first address of --inside-if, else the advertised one)")
+	flags.StringVar(&p.insideIf, "inside-if", "", "interface of the company's network (default: the one that has the advertised address)")
+	flags.StringVar(&p.inside, "inside", "", "own address there (default: first address of --inside-if; without it the advertised one)")
 	flags.StringVar(&p.tun, "tun", "mesh0", "name of the TUN interface")
 	flags.BoolVar(&p.userspace, "userspace", false, "no TUN and no change to this host, so no root: flows of clients end in the process, and die with it (the mesh masquerades)")
 	flags.Float64Var(&p.capacity, "capacity", 0, "CPUs offered to the mesh, such as 1.5 (default: all)")
@@ -50,14 +50,17 @@ func (p *placeFlags) place() (place node.Place, err error) {
 	if place.Outer, place.Other, err = p.outers(place.Listen); err != nil {
 		return place, err
 	}
-	if place.Inside, err = p.insideAddress(place.Outer.Addr()); err != nil {
+	if place.InsideIf, err = p.insideInterface(place.Outer.Addr()); err != nil {
+		return place, err
+	}
+	if place.Inside, err = p.insideAddress(place.Outer.Addr(), place.InsideIf); err != nil {
 		return place, err
 	}
 	if p.capacity < 0 || p.capacity > MaxCapacity || math.IsNaN(p.capacity) {
 		return place, usage("--capacity 2", "--capacity %v: want 0 to %d CPUs", p.capacity, MaxCapacity)
 	}
 	place.Capacity = uint32(math.Round(p.capacity * 1000))
-	place.InsideIf, place.TUN, place.Userspace = p.insideIf, p.tun, p.userspace
+	place.TUN, place.Userspace = p.tun, p.userspace
 	return place, nil
 }
 
@@ -115,11 +118,11 @@ func ownAddresses(listen netip.Addr) (first, second netip.Addr, err error) {
 		return first, second, err
 	}
 	for _, link := range links {
-		four, six, err := familiesOf(link.Name)
+		all, err := host.Addresses(link.Name)
 		if err != nil {
 			return first, second, err
 		}
-		switch {
+		switch four, six := families(all); {
 		case listen.Is4() && four.IsValid():
 			return four.Addr(), second, nil
 		case listen.Is6() && four.IsValid():
@@ -134,12 +137,8 @@ func ownAddresses(listen netip.Addr) (first, second netip.Addr, err error) {
 	return first, second, nil
 }
 
-// familiesOf are an interface's first lasting address of each family.
-func familiesOf(device string) (four, six netip.Prefix, err error) {
-	all, err := host.Addresses(device)
-	if err != nil {
-		return four, six, err
-	}
+// families are the first address of each family.
+func families(all []netip.Prefix) (four, six netip.Prefix) {
 	for _, p := range slices.Backward(all) {
 		if p.Addr().Is4() {
 			four = p
@@ -147,26 +146,59 @@ func familiesOf(device string) (four, six netip.Prefix, err error) {
 			six = p
 		}
 	}
-	return four, six, nil
+	return four, six
 }
 
-func (p *placeFlags) insideAddress(outer netip.Addr) (netip.Addr, error) {
+// insideInterface is the one named, else, for a host with one leg, the one where it
+// is reached; behind a NAT the first that has an address. Without a TUN none is needed.
+func (p *placeFlags) insideInterface(outer netip.Addr) (name string, err error) {
+	if p.insideIf != "" || p.userspace {
+		return p.insideIf, nil
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		return "", err
+	}
+	for _, link := range links {
+		all, err := host.Addresses(link.Name)
+		if err != nil {
+			return "", err
+		}
+		if has(all, outer) {
+			return link.Name, nil
+		}
+		if len(all) > 0 {
+			name = cmp.Or(name, link.Name)
+		}
+	}
+	return name, nil
+}
+
+func has(all []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+func (p *placeFlags) insideAddress(outer netip.Addr, device string) (netip.Addr, error) {
 	if p.inside != "" {
 		return address("--inside", p.inside)
 	}
-	if p.insideIf == "" {
+	if device == "" {
 		return outer, nil
 	}
-	four, six, err := familiesOf(p.insideIf)
+	all, err := host.Addresses(device)
+	if err == nil && p.insideIf == "" && has(all, outer) {
+		return outer, nil
+	}
+	four, six := families(all)
 	switch {
 	case err != nil:
-		return netip.Addr{}, usage("ip link lists the interfaces", "--inside-if %s: %v", p.insideIf, err)
+		return netip.Addr{}, usage("ip link lists the interfaces", "--inside-if %s: %v", device, err)
 	case four.IsValid():
 		return four.Addr(), nil
 	case six.IsValid():
 		return six.Addr(), nil
 	}
-	return netip.Addr{}, usage("--inside ADDRESS", "--inside-if %s has no address", p.insideIf)
+	return netip.Addr{}, usage("--inside ADDRESS", "--inside-if %s has no address", device)
 }
 
 // insideNetworks are what clients most likely want to reach: the networks

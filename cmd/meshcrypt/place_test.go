@@ -61,3 +61,29 @@ func TestAnswering(t *testing.T) {
 		}
 	}
 }
+
+// A host with one leg need not name it: what is inside is where it is reached.
+func TestInsideOfOneLeg(t *testing.T) {
+	first, _, err := ownAddresses(netip.IPv6Unspecified())
+	if err != nil {
+		t.Skip("this host has no address to be reached at")
+	}
+	for name, c := range map[string]struct {
+		flags   placeFlags
+		outer   netip.Addr
+		inside  netip.Addr
+		unnamed bool
+	}{
+		"where it is reached": {placeFlags{}, first, first, false},
+		"behind a NAT":        {placeFlags{}, netip.MustParseAddr("198.51.100.1"), first, false},
+		"without a TUN":       {placeFlags{userspace: true}, first, first, true},
+	} {
+		device, err := c.flags.insideInterface(c.outer)
+		if err != nil || (device == "") != c.unnamed {
+			t.Errorf("%s: interface %q, %v", name, device, err)
+		}
+		if got, err := c.flags.insideAddress(c.outer, device); err != nil || got != c.inside {
+			t.Errorf("%s: %v, %v, want %v", name, got, err, c.inside)
+		}
+	}
+}
