@@ -217,6 +217,9 @@ func (n *Node) facts() protocol.NodeHello {
 // insideNetworks are those whose addresses this host can be asked for. More than
 // an arbiter takes are told as none, for who tells some is not asked for others.
 func (n *Node) insideNetworks() []netip.Prefix {
+	if n.self.InsideIf == "" {
+		return nil // without a TUN none need be named
+	}
 	all, err := host.Networks(n.self.InsideIf)
 	if err != nil || len(all) > registry.MaxNetworks {
 		n.config.Log.Warn("the networks of the inside interface are not told", "interface", n.self.InsideIf, "networks", len(all), "error", err)
