@@ -113,16 +113,12 @@ func advertised(texts []string, port uint16) (outer, other netip.AddrPort, err e
 // ownAddresses are the first lasting address of this host that a socket at
 // listen serves, and the same interface's one of the other family.
 func ownAddresses(listen netip.Addr) (first, second netip.Addr, err error) {
-	links, err := net.Interfaces()
+	legs, err := ownLegs()
 	if err != nil {
 		return first, second, err
 	}
-	for _, link := range links {
-		all, err := host.Addresses(link.Name)
-		if err != nil {
-			return first, second, err
-		}
-		switch four, six := families(all); {
+	for _, l := range legs {
+		switch four, six := families(l.addresses); {
 		case listen.Is4() && four.IsValid():
 			return four.Addr(), second, nil
 		case listen.Is6() && four.IsValid():
@@ -155,23 +151,42 @@ func (p *placeFlags) insideInterface(outer netip.Addr) (name string, err error) 
 	if p.insideIf != "" || p.userspace {
 		return p.insideIf, nil
 	}
+	legs, err := ownLegs()
+	return legOf(legs, outer), err
+}
+
+// leg is an interface with its lasting addresses.
+type leg struct {
+	name      string
+	addresses []netip.Prefix
+}
+
+func ownLegs() (legs []leg, err error) {
 	links, err := net.Interfaces()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, link := range links {
 		all, err := host.Addresses(link.Name)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if has(all, outer) {
-			return link.Name, nil
+		legs = append(legs, leg{link.Name, all})
+	}
+	return legs, nil
+}
+
+// legOf is the interface with an address, else the first that has any.
+func legOf(legs []leg, a netip.Addr) (name string) {
+	for _, l := range legs {
+		if has(l.addresses, a) {
+			return l.name
 		}
-		if len(all) > 0 {
-			name = cmp.Or(name, link.Name)
+		if len(l.addresses) > 0 {
+			name = cmp.Or(name, l.name)
 		}
 	}
-	return name, nil
+	return name
 }
 
 func has(all []netip.Prefix, a netip.Addr) bool {

@@ -64,26 +64,26 @@ func TestAnswering(t *testing.T) {
 
 // A host with one leg need not name it: what is inside is where it is reached.
 func TestInsideOfOneLeg(t *testing.T) {
-	first, _, err := ownAddresses(netip.IPv6Unspecified())
-	if err != nil {
-		t.Skip("this host has no address to be reached at")
+	legs := []leg{
+		{"lo", nil},
+		{"eth0", []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")}},
+		{"eth1", []netip.Prefix{netip.MustParsePrefix("10.20.0.1/24")}},
 	}
-	for name, c := range map[string]struct {
-		flags   placeFlags
-		outer   netip.Addr
-		inside  netip.Addr
-		unnamed bool
-	}{
-		"where it is reached": {placeFlags{}, first, first, false},
-		"behind a NAT":        {placeFlags{}, netip.MustParseAddr("198.51.100.1"), first, false},
-		"without a TUN":       {placeFlags{userspace: true}, first, first, true},
+	for _, c := range []struct{ outer, want string }{
+		{"192.0.2.1", "eth0"}, {"2001:db8::1", "eth0"}, {"10.20.0.1", "eth1"},
+		{"198.51.100.1", "eth0"}, // behind a NAT
 	} {
-		device, err := c.flags.insideInterface(c.outer)
-		if err != nil || (device == "") != c.unnamed {
-			t.Errorf("%s: interface %q, %v", name, device, err)
+		if got := legOf(legs, netip.MustParseAddr(c.outer)); got != c.want {
+			t.Errorf("reached at %s: %q, want %s", c.outer, got, c.want)
 		}
-		if got, err := c.flags.insideAddress(c.outer, device); err != nil || got != c.inside {
-			t.Errorf("%s: %v, %v, want %v", name, got, err, c.inside)
+	}
+	if got := legOf(legs[:1], netip.MustParseAddr("192.0.2.1")); got != "" {
+		t.Errorf("a host without addresses: %q", got)
+	}
+	named, without := placeFlags{insideIf: "eth7"}, placeFlags{userspace: true}
+	for want, flags := range map[string]placeFlags{"eth7": named, "": without} {
+		if got, err := flags.insideInterface(netip.MustParseAddr("192.0.2.1")); err != nil || got != want {
+			t.Errorf("%+v: %q, %v", flags, got, err)
 		}
 	}
 }
