@@ -121,7 +121,8 @@ func (f *forwarding) start(a *agent.Agent) error {
 	return f.engine.Start()
 }
 
-// keep lets the gateway's rows age, and tells the door who is no stranger.
+// keep lets the gateway's rows age, and tells the door who is no stranger,
+// and what is only sent again.
 func (f *forwarding) keep(ctx context.Context) {
 	age, know := time.NewTicker(time.Second), time.NewTicker(KnowEvery)
 	defer age.Stop()
@@ -133,7 +134,7 @@ func (f *forwarding) keep(ctx context.Context) {
 		case <-age.C:
 			f.gateway.Tick()
 		case <-know.C:
-			if err := f.door.Know(f.known()); err != nil {
+			if err := f.door.Know(f.known(), f.engine.Replayed()); err != nil {
 				f.log.Warn("strangers are not kept apart", "error", err)
 			}
 		}

@@ -49,6 +49,13 @@ func (i *Inbound) Soft() bool {
 	return i.window.Top() >= i.limits.SoftPackets || i.bytes >= i.limits.SoftBytes
 }
 
+// Oldest is the lowest counter that a frame may still have. It never sinks.
+func (i *Inbound) Oldest() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.window.Oldest()
+}
+
 // Open opens a frame in place and returns its payload, a part of frame, and
 // its next header. advanced says that the frame is the newest so far. The error
 // is exactly one of ErrShort, ErrSPI, ErrReplay, ErrAuth, ErrPadding and

@@ -17,6 +17,9 @@ type Window struct {
 // Top returns the right edge: the highest accepted counter, 0 when none was.
 func (w *Window) Top() uint64 { return w.top }
 
+// Oldest returns the left edge: the lowest counter that may still be accepted.
+func (w *Window) Oldest() uint64 { return w.top - min(w.top, Size) + 1 }
+
 // Check reports whether seq would be accepted. It does not change w.
 func (w *Window) Check(seq uint64) bool {
 	if seq > w.top {

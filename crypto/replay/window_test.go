@@ -82,7 +82,7 @@ func TestWindowAgainstNaiveModel(t *testing.T) {
 func TestWindowEdges(t *testing.T) {
 	const top = 3*Size + 17
 	var w Window
-	if w.Update(0) || w.Check(0) {
+	if w.Update(0) || w.Check(0) || w.Oldest() != 1 {
 		t.Fatal("counter 0 accepted")
 	}
 	if !w.Check(1) || !w.Update(top) || w.Top() != top {
@@ -95,6 +95,9 @@ func TestWindowEdges(t *testing.T) {
 		if w.Check(seq) != want {
 			t.Errorf("Check(%d) = %v with top %d", seq, !want, uint64(top))
 		}
+	}
+	if w.Oldest() != top-Size+1 {
+		t.Errorf("Oldest() = %d with top %d", w.Oldest(), uint64(top))
 	}
 	if w.Update(top-Size+1) || w.Check(top-Size+1) {
 		t.Fatal("the oldest counter must be accepted once, without moving the edge")

@@ -84,8 +84,8 @@ func TestMaxAhead(t *testing.T) {
 	if n := most(100, 100); n != 1+MaxAhead {
 		t.Errorf("%d small datagrams were taken by one call, want %d", n, 1+MaxAhead)
 	}
-	most(2*aheadMost, 1+MaxAhead) // asked for before they were seen
-	if n := most(2*aheadMost, 50); n != 1 {
+	most(2*singleMost, 1+MaxAhead) // asked for before they were seen
+	if n := most(2*singleMost, 50); n != 1 {
 		t.Errorf("%d large ones were taken by one call, want 1", n)
 	}
 }

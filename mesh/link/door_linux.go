@@ -14,12 +14,18 @@ import (
 // datagrams go to a socket of their own, with a short queue and a budget, so a
 // flood of them overflows there, in the kernel, and takes no room and little
 // time from the others. Which is which the kernel decides by the source
-// address, before anything is queued.
+// address, before anything is queued. Single datagrams of known peers that are
+// known to be stale go the strangers' way too.
 type Door struct {
 	first   *socket
 	workers int
 	known   []netip.Addr
+	stale   []Stale
 }
+
+// Stale says that of the datagrams that begin with SPI those are worth nothing
+// whose next word is below Below: a window has passed them.
+type Stale struct{ SPI, Below uint32 }
 
 // ListenBehindDoor opens what Listen opens and, as the last, the strangers'
 // socket. Until Know is called nobody is a stranger.
@@ -34,7 +40,7 @@ func ListenBehindDoor(c Config) ([]Socket, *Door, error) {
 	outside := sockets[workers].(*socket)
 	outside.budget = newBudget(time.Now())
 	if err = unix.SetsockoptInt(outside.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, StrangerBytes); err == nil {
-		err = d.attach(nil)
+		err = d.attach(nil, nil)
 	}
 	if err != nil {
 		for _, s := range sockets {
@@ -45,10 +51,11 @@ func ListenBehindDoor(c Config) ([]Socket, *Door, error) {
 	return sockets, d, nil
 }
 
-// Know says whose datagrams are not a stranger's from now on. With none of
-// them, or more than MaxKnown, nobody is a stranger. It belongs to one
-// goroutine, which must not call it after the sockets are closed.
-func (d *Door) Know(peers []netip.Addr) error {
+// Know says whose datagrams are not a stranger's from now on, and which of them
+// are stale. With no peers, or more than MaxKnown, nobody is a stranger; of what
+// is stale MaxStale are told. It belongs to one goroutine, which must not call
+// it after the sockets are closed.
+func (d *Door) Know(peers []netip.Addr, stale []Stale) error {
 	known := make([]netip.Addr, 0, len(peers))
 	for _, a := range peers {
 		known = append(known, door(a))
@@ -58,13 +65,14 @@ func (d *Door) Know(peers []netip.Addr) error {
 	if len(known) > MaxKnown {
 		known = nil
 	}
-	if slices.Equal(known, d.known) {
+	stale = stale[:min(len(stale), MaxStale)]
+	if slices.Equal(known, d.known) && slices.Equal(stale, d.stale) {
 		return nil
 	}
-	if err := d.attach(known); err != nil {
+	if err := d.attach(known, stale); err != nil {
 		return fmt.Errorf("link: tell strangers apart: %w", err)
 	}
-	d.known = known
+	d.known, d.stale = known, stale
 	return nil
 }
 
@@ -80,13 +88,13 @@ func door(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-func (d *Door) attach(known []netip.Addr) error {
+func (d *Door) attach(known []netip.Addr, stale []Stale) error {
 	d.first.using.RLock()
 	defer d.first.using.RUnlock()
 	if d.first.closed.Load() {
 		return ErrClosed
 	}
-	program := doorProgram(known, d.workers)
+	program := append(staleProgram(stale, d.workers), doorProgram(known, d.workers)...)
 	return unix.SetsockoptSockFprog(d.first.fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
@@ -119,6 +127,33 @@ func doorProgram(known []netip.Addr, workers int) []unix.SockFilter {
 		{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(v4))},
 	}
 	return append(append(program, v4...), v6...)
+}
+
+// staleProgram sends what is stale to the strangers. A train is not judged by
+// its first datagram: the kernel may have put new ones behind it. What is shorter
+// than the words that are compared would end the program.
+func staleProgram(stale []Stale, workers int) (p []unix.SockFilter) {
+	if len(stale) == 0 {
+		return nil
+	}
+	const per = 5 // instructions for one SPI
+	rest := func(done int) uint32 { return uint32((len(stale) - done) * per) }
+	p = []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_LEN},
+		{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: singleMost, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 8, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JA, K: rest(0) + 1},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+	}
+	for i, s := range stale {
+		p = append(p,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: s.SPI, Jf: per - 1},
+			unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 4},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: s.Below, Jt: 1},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(workers)},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: rest(i + 1)})
+	}
+	return p
 }
 
 // doorFamily compares the words of a source with those of each known peer of

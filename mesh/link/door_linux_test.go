@@ -60,9 +60,15 @@ func (b *behind) from(source string) int {
 		b.t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte("knock")); err != nil {
+	if _, err := conn.Write([]byte("knock, knock")); err != nil {
 		b.t.Fatal(err)
 	}
+	return b.receiver(source)
+}
+
+// receiver is the socket that took what source has sent.
+func (b *behind) receiver(source string) int {
+	b.t.Helper()
 	select {
 	case i := <-b.got:
 		return i
@@ -74,7 +80,7 @@ func (b *behind) from(source string) int {
 
 func (b *behind) know(peers ...netip.Addr) {
 	b.t.Helper()
-	if err := b.door.Know(peers); err != nil {
+	if err := b.door.Know(peers, nil); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -123,6 +129,79 @@ func TestDoorKnowsIPv6Prefixes(t *testing.T) {
 	}
 }
 
+// TestStaleComesByTheStrangersDoor: what a window has passed, and nothing else
+// of a known peer.
+func TestStaleComesByTheStrangersDoor(t *testing.T) {
+	const a, b, below = 0x00500001, 0x00500002, 1 << 20
+	friend := netip.MustParseAddr("127.0.0.5")
+	datagram := func(spi, sequence uint32, size int) []byte {
+		d := make([]byte, max(size, 8))
+		binary.BigEndian.PutUint32(d, spi)
+		binary.BigEndian.PutUint32(d[4:], sequence)
+		return d[:size]
+	}
+	door := openDoor(t, "127.0.0.1:0")
+	from := listen(t, link.Config{Addr: netip.MustParseAddrPort("127.0.0.5:0")})[0]
+	for _, known := range []bool{true, false} {
+		stale := []link.Stale{{SPI: a, Below: below}, {SPI: b, Below: 7}}
+		if !known {
+			stale = nil
+		}
+		if err := door.door.Know([]netip.Addr{friend}, stale); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			what    string
+			b       []byte
+			segment int
+			stale   bool
+		}{
+			{"just passed", datagram(a, below-1, 100), 0, true},
+			{"the oldest that is taken", datagram(a, below, 100), 0, false},
+			{"passed at the second", datagram(b, 6, 1400), 0, true},
+			{"the oldest at the second", datagram(b, 7, 1400), 0, false},
+			{"another SPI", datagram(a+9, 1, 100), 0, false},
+			{"too short", datagram(a, 1, 7), 0, false},
+			{"no more than both words", datagram(a, 1, 8), 0, true},
+			{"before something new", datagram(a, 1, 4200), 1400, false},
+		} {
+			if err := from.Send(c.b, c.segment, link.Path{Remote: door.sockets[0].LocalAddr()}); err != nil {
+				t.Fatal(err)
+			}
+			if got := door.receiver(c.what) == strangersSocket; got != (c.stale && known) {
+				t.Errorf("%s: told %v, with the strangers %v", c.what, known, got)
+			}
+		}
+	}
+}
+
+// TestMaxStale: beside as many peers as can be known, and no more (I10).
+func TestMaxStale(t *testing.T) {
+	b := openDoor(t, "127.0.0.1:0")
+	var peers []netip.Addr
+	for i := range link.MaxKnown - 1 {
+		peers = append(peers, netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::1", i)))
+	}
+	peers = append(peers, netip.MustParseAddr("127.0.0.5"))
+	knock := binary.BigEndian.Uint32([]byte("knoc")) // what from sends begins with
+	stale := make([]link.Stale, link.MaxStale-1, link.MaxStale+1)
+	stale = append(stale, link.Stale{SPI: knock, Below: 1})
+	for _, c := range []struct {
+		stale []link.Stale
+		want  bool
+	}{
+		{[]link.Stale{{SPI: knock, Below: 1 << 31}}, true}, {stale, false},
+		{append(stale, link.Stale{SPI: knock, Below: 1 << 31}), false},
+	} {
+		if err := b.door.Know(peers, c.stale); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.from("127.0.0.5:0") == strangersSocket; got != c.want {
+			t.Errorf("%d told: stale %v", len(c.stale), got)
+		}
+	}
+}
+
 // TestMaxKnown: the kernel takes the longest program; with one peer more
 // nobody is a stranger (I10).
 func TestMaxKnown(t *testing.T) {
@@ -149,7 +228,7 @@ func TestStrangersAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := door.Know([]netip.Addr{netip.MustParseAddr("127.0.0.5")}); err != nil {
+	if err := door.Know([]netip.Addr{netip.MustParseAddr("127.0.0.5")}, nil); err != nil {
 		t.Fatal(err)
 	}
 	var datagrams, trains atomic.Uint64

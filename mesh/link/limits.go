@@ -16,16 +16,18 @@ const (
 	// MaxSockets is the largest number of sockets Listen opens on one port.
 	MaxSockets = 256
 	// MaxAhead is how many messages one system call takes beside the one that is
-	// asked for; each may be a train, and has a buffer. aheadMost is the longest
-	// one after which more of them are expected.
-	MaxAhead  = 7
-	aheadMost = 2048
+	// asked for; each may be a train, and has a buffer. singleMost is the longest
+	// one that is taken for a single datagram.
+	MaxAhead   = 7
+	singleMost = 2048
 	// sendRetries bounds how often one Send repeats a call that reported an
 	// earlier datagram's ICMP error or an interrupted wait.
 	sendRetries = 8
 	// MaxKnown is how many peers a Door tells from strangers: each makes the
 	// kernel's comparison longer.
 	MaxKnown = 512
+	// MaxStale is how many SPIs a Door compares the sequence numbers of.
+	MaxStale = 64
 	// StrangerBytes is the queue of a strangers' socket, StrangerRate how many
 	// trains a second it takes up, StrangerBurst how many at once.
 	StrangerBytes = 512 << 10

@@ -145,7 +145,7 @@ func (r *receiver) aim(i int, b []byte) *unix.Msghdr {
 // asked for come, and one after a train.
 func (r *receiver) plan() {
 	switch {
-	case r.headers[0].size > aheadMost:
+	case r.headers[0].size > singleMost:
 		r.ask = 1
 	case r.got == max(r.ask, 1):
 		r.ask = min(2*r.got, 1+len(r.ahead))

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/replay"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 )
 
 // agentSide is an engine that is agent of one slice, with the client's sealing end.
@@ -81,6 +83,34 @@ func TestHeardIsProven(t *testing.T) {
 	}
 	if heard := w.engine.Heard(2); heard != nil {
 		t.Errorf("more than asked for: %v", heard)
+	}
+}
+
+// TestReplayed: an SA at which packets are sent again is told, with what its
+// window has passed, as long as that goes on; one that is late is not.
+func TestReplayed(t *testing.T) {
+	w, far, pair := agentSide(t)
+	first := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), nextIPv4)
+	copied := func(n int) []link.Stale {
+		for range n {
+			feed(w, append([]byte(nil), first...))
+		}
+		return w.engine.Replayed()
+	}
+	if got := copied(ReplaysTold); len(got) != 0 { // the first of them is none
+		t.Errorf("told of %d copies: %+v", ReplaysTold-1, got)
+	}
+	for range replay.Size {
+		feed(w, seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), nextIPv4))
+	}
+	want := link.Stale{SPI: pair.In.SPI(), Below: 2}
+	for range 2 {
+		if got := copied(ReplaysTold); len(got) != 1 || got[0] != want {
+			t.Errorf("told %+v, want %+v", got, want)
+		}
+	}
+	if got := w.engine.Replayed(); len(got) != 0 {
+		t.Errorf("told when it was over: %+v", got)
 	}
 }
 

@@ -99,6 +99,9 @@ func (e *Engine) Publish(t *Table) { e.table.Store(t) }
 // Heard is that of the table in use.
 func (e *Engine) Heard(most int) []netip.Addr { return e.table.Load().Heard(most) }
 
+// Replayed is that of the table in use.
+func (e *Engine) Replayed() []link.Stale { return e.table.Load().Replayed() }
+
 // Start starts one worker for each queue and each configured socket.
 func (e *Engine) Start() error {
 	e.mu.Lock()

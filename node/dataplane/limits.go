@@ -55,6 +55,9 @@ const (
 	// is given another one in its network, or behind its NAT.
 	prefixIPv4 = 24
 	prefixIPv6 = 48
+	// ReplaysTold is how many packets are replayed at an SA between two looks
+	// before it is worth while to keep them out of the queue.
+	ReplaysTold = 100
 	// ViolationInterval is the least time between two reports of the same
 	// reason by one worker.
 	ViolationInterval = time.Second

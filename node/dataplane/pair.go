@@ -45,6 +45,7 @@ type Pair struct {
 	lastHeard atomic.Int64
 	lastSent  atomic.Int64
 	in, out   flow
+	copies    atomic.Uint64 // packets that the window refused, since Replayed
 }
 
 // Onward is where an agent hands opened packets on to instead of its own TUN:
