@@ -41,4 +41,7 @@ const (
 	// 5.1.1), RaiseSoon the same after the size had to shrink.
 	RaiseEvery = 10 * time.Minute
 	RaiseSoon  = time.Minute
+	// MaxRest is the longest pause between two rounds while nothing is heard. The
+	// first one is as long as an answer may take, each further one twice that.
+	MaxRest = 15 * time.Second
 )

@@ -46,6 +46,9 @@ type Search struct {
 	settled  bool          // nothing is left to try
 	raiseAt  time.Duration // once settled: when larger sizes are tried again
 	shownAt  time.Duration // when passed last came back
+
+	pause    time.Duration // of the present rest, 0: none, see rest
+	restedAt time.Duration
 }
 
 // attempt is one size under test.
@@ -96,6 +99,9 @@ type Tick struct {
 // that order, so the first one settles the round.
 func (s *Search) Step(t Tick) []int {
 	s.judge(t)
+	if s.resting(t) {
+		return nil
+	}
 	s.plan(t)
 	var due []int
 	for i := range s.attempts {
@@ -115,16 +121,35 @@ func (s *Search) Step(t Tick) []int {
 // judge gives up sizes that did not come back in as many tries, provided that
 // the far end was heard meanwhile: a path that is silent shows nothing.
 func (s *Search) judge(t Tick) {
+	silent := false
 	for _, a := range slices.Clone(s.attempts) {
 		if a.tries < s.tries(a.size) || t.Now-a.last < t.Patience {
 			continue
 		}
 		if t.Heard <= a.first {
+			silent = true
 			s.retry(a.size)
 		} else {
 			s.fail(a.size)
 		}
 	}
+	if silent {
+		s.rest(t)
+	}
+}
+
+// rest lets a silent path alone, for longer each time.
+func (s *Search) rest(t Tick) {
+	s.pause, s.restedAt = min(max(2*s.pause, t.Patience), MaxRest), t.Now
+}
+
+// resting reports whether it is too early to go on: whoever is heard is asked again
+// at once.
+func (s *Search) resting(t Tick) bool {
+	if t.Heard > s.restedAt {
+		s.pause = 0
+	}
+	return s.pause > 0 && t.Now-s.restedAt < s.pause
 }
 
 // tries is how often a size is tried; one that passed before more often.

@@ -147,6 +147,25 @@ func TestSilenceShowsNothing(t *testing.T) {
 	}
 }
 
+// TestSilenceIsNotFlooded: a path that is silent is asked ever more seldom (I10),
+// and measured at once when it is heard.
+func TestSilenceIsNotFlooded(t *testing.T) {
+	p := newPath(t, 1500)
+	p.dead = true
+	p.run(time.Minute, true)
+	early := p.probes
+	p.run(time.Hour, true)
+	round := SearchTries * len(Outers)
+	if rounds := int(time.Hour/MaxRest) + 1; early > 9*round || p.probes-early > rounds*round {
+		t.Errorf("%d probes in the first minute, %d in the hour after it", early, p.probes-early)
+	}
+	p.dead = false
+	p.run(3*tickEvery, true)
+	if p.Size() != p.mtu {
+		t.Errorf("%d of %d when it is back", p.Size(), p.mtu)
+	}
+}
+
 // TestIdle: without traffic nothing is sent once the search is over.
 func TestIdle(t *testing.T) {
 	p := newPath(t, 1500)
