@@ -49,14 +49,12 @@ func (in *inner) flow(b []byte) uint64 {
 	return mix(h)
 }
 
-// key tells flows of one protocol between the same hosts apart: ports, SPI,
-// GRE key, of a fragment the identification of its datagram.
+// key tells flows of one protocol between the same hosts apart: ports, SPI, GRE
+// key. Fragments have none of these, so all of them are one flow: by their
+// identification, a flow of large datagrams would be sprayed.
 func (in *inner) key(b []byte) uint32 {
-	if in.fragment && in.v6 {
-		return wordAt(b[in.header-4:in.total], 0) // the end of its header, which was passed over
-	}
 	if in.fragment {
-		return uint32(binary.BigEndian.Uint16(b[4:]))
+		return 0
 	}
 	t := b[in.header:in.total]
 	switch in.proto {
