@@ -230,8 +230,16 @@ func (c *Client) drain(ended chan struct{}) {
 		select {
 		case <-ended:
 			return
-		case <-c.events:
+		case e := <-c.events:
+			discard(e)
 		}
+	}
+}
+
+// discard closes a stream that came too late to be used.
+func discard(e event) {
+	if late, ok := e.(streamOpened); ok && late.stream != nil {
+		late.stream.Close()
 	}
 }
 

@@ -255,6 +255,7 @@ func (c *Client) sayBye(err error) {
 	for {
 		select {
 		case e := <-c.events:
+			discard(e)
 			if c.parted(e) {
 				return
 			}

@@ -28,9 +28,11 @@ func (c *Client) keepStreams(ctx context.Context) {
 			return
 		case gateway := <-c.transport.wanted:
 			stream, err := c.openStream(ctx, gateway)
-			c.must(ctx, streamOpened{stream, gateway, err})
-			if stream != nil && ctx.Err() != nil {
-				stream.Close()
+			opened := streamOpened{stream, gateway, err}
+			select {
+			case c.events <- opened:
+			case <-ctx.Done():
+				discard(opened)
 			}
 		}
 	}

@@ -220,8 +220,12 @@ func (c *Client) leaveStream(now time.Duration) {
 	t.stream, t.deafSince, t.urgent, t.openAfter = nil, 0, true, 0
 }
 
-// closeStreams ends them all.
+// closeStreams ends them all, also those that nobody has looked at; whoever opens
+// them has ended.
 func (c *Client) closeStreams() {
+	for len(c.events) > 0 {
+		discard(<-c.events)
+	}
 	t := &c.transport
 	if t.stream != nil {
 		t.stream.Close()

@@ -177,6 +177,20 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
+// TestStreamAfterTheEnd: one that was opened while the client said goodbye does not
+// outlive it.
+func TestStreamAfterTheEnd(t *testing.T) {
+	f := newFixture(t)
+	near, far := net.Pipe()
+	defer far.Close()
+	late := framed.New(near, gatewayAddr(0))
+	f.Client.events <- streamOpened{late, gatewayAddr(0), nil}
+	f.closeStreams()
+	if !ended(late) {
+		t.Error("the stream is open")
+	}
+}
+
 // TestSilentStream: its gateway is left like one that is silent by UDP.
 func TestSilentStream(t *testing.T) {
 	f := newFixture(t)
