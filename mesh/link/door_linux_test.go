@@ -242,7 +242,7 @@ func TestStrangersAreLimited(t *testing.T) {
 				return
 			}
 			trains.Add(1)
-			datagrams.Add(uint64((train.Len + train.Segment - 1) / train.Segment))
+			datagrams.Add(uint64(train.Count()))
 		}
 	}()
 	conn, err := net.Dial("udp", sockets[0].LocalAddr().String())

@@ -41,6 +41,9 @@ type Train struct {
 	TOS uint8
 }
 
+// Count is how many datagrams there are.
+func (t Train) Count() int { return (t.Len + t.Segment - 1) / t.Segment }
+
 // Socket is one UDP socket. Receive belongs to one goroutine at a time; Send
 // and Close are safe for concurrent use.
 type Socket interface {

@@ -299,7 +299,7 @@ func drain(t *testing.T, s *socket) (datagrams int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		datagrams += (train.Len + train.Segment - 1) / train.Segment
+		datagrams += train.Count()
 	}
 }
 

@@ -50,7 +50,7 @@ func (w *handOn) step() error {
 	}
 	w.table, w.path, w.now = w.engine.table.Load(), t.Path, w.engine.config.Clock()
 	w.tos = t.TOS
-	n := (t.Len + t.Segment - 1) / t.Segment
+	n := t.Count()
 	w.ledger.take(PortInside, n)
 	if w.engine.stall.check(w.now) {
 		w.ledger.drop(DropStalled, n)

@@ -55,10 +55,10 @@ func (w *inbound) step() error {
 	w.table, w.path, w.now = w.engine.table.Load(), t.Path, w.engine.config.Clock()
 	w.tos = t.TOS
 	b := w.buffer[:t.Len]
-	w.ledger.take(PortOuter, (t.Len+t.Segment-1)/t.Segment)
+	w.ledger.take(PortOuter, t.Count())
 	switch {
 	case w.engine.stall.check(w.now):
-		w.ledger.drop(DropStalled, (t.Len+t.Segment-1)/t.Segment)
+		w.ledger.drop(DropStalled, t.Count())
 	case w.foreign(b):
 		w.forward(b, t)
 	default:
@@ -85,7 +85,7 @@ func (w *inbound) foreign(b []byte) bool {
 }
 
 func (w *inbound) forward(b []byte, t link.Train) {
-	n := (t.Len + t.Segment - 1) / t.Segment
+	n := t.Count()
 	if w.engine.config.Forwarder == nil {
 		w.ledger.drop(DropForeign, n)
 		return

@@ -87,7 +87,7 @@ func (g *Gateway) Publish(n *Nodes) { g.nodes.Store(n) }
 // Forward implements dataplane.Forwarder: a client's train goes to the node
 // of its SPI.
 func (g *Gateway) Forward(b []byte, t link.Train, from link.Socket) {
-	n := uint64((t.Len + t.Segment - 1) / t.Segment)
+	n := uint64(t.Count())
 	g.counters.received.Add(n)
 	if reason := g.forward(b[:t.Len], t, from); reason != Pass {
 		g.counters.dropped[reason].Add(n)
@@ -163,7 +163,7 @@ func (g *Gateway) serve(p *port) {
 }
 
 func (g *Gateway) answer(p *port, b []byte, t link.Train) {
-	n := uint64((t.Len + t.Segment - 1) / t.Segment)
+	n := uint64(t.Count())
 	g.counters.received.Add(n)
 	if reason := g.back(p, b, t); reason != Pass {
 		g.counters.dropped[reason].Add(n)
