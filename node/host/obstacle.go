@@ -18,7 +18,7 @@ import (
 func (n *Node) Obstacles(others []netip.Addr) []string {
 	var all []string
 	for _, look := range []func() ([]string, error){
-		n.sysctlObstacles, n.filterObstacles, func() ([]string, error) { return n.routeObstacles(others) },
+		n.sysctlObstacles, n.ipv6Obstacles, n.filterObstacles, func() ([]string, error) { return n.routeObstacles(others) },
 	} {
 		found, err := look()
 		if err != nil {
@@ -48,6 +48,30 @@ func (n *Node) sysctlObstacles() (found []string, err error) {
 			return found, err
 		} else if on != "1" {
 			found = append(found, fmt.Sprintf("%s does not forward: run `sysctl -w net/ipv4/conf/%s/forwarding=1`", dev, dev))
+		}
+	}
+	return found, nil
+}
+
+// ipv6Obstacles are the same of IPv6, where the pool has it.
+func (n *Node) ipv6Obstacles() (found []string, err error) {
+	if !hasIPv6(n.config.Pool) {
+		return nil, nil
+	}
+	all, err := readSysctl("ipv6/conf/all/forwarding")
+	switch {
+	case err != nil || all == "1":
+		return nil, err
+	case !hasForceForwarding():
+		return []string{"this host does not forward IPv6: run `sysctl -w net/ipv6/conf/all/forwarding=1`"}, nil
+	}
+	for _, dev := range []string{n.config.TUN, n.config.InsideInterface} {
+		on, err := readSysctl("ipv6/conf/" + dev + "/force_forwarding")
+		if err != nil {
+			return found, err
+		}
+		if on != "1" {
+			found = append(found, fmt.Sprintf("%s does not forward IPv6: run `sysctl -w net/ipv6/conf/%s/force_forwarding=1`", dev, dev))
 		}
 	}
 	return found, nil

@@ -11,6 +11,10 @@ import (
 // the way, with a command that takes it out of the way.
 func TestObstacles(t *testing.T) {
 	const base = "nft 'add table inet fw; add chain inet fw f { type filter hook forward priority 10; policy drop; }'; "
+	six, named := "net.ipv6.conf.inside0.force_forwarding", "inside0/force_forwarding=1"
+	if !hasForceForwarding() {
+		six, named = "net.ipv6.conf.all.forwarding", "all/forwarding=1"
+	}
 	for _, c := range []struct {
 		name, setup string
 		named       []string // words of each obstacle found
@@ -29,6 +33,7 @@ func TestObstacles(t *testing.T) {
 		{"strict reverse path filter", "sysctl -qw net.ipv4.conf.inside0.rp_filter=1 net.ipv4.conf.all.rp_filter=1", []string{"inside0/rp_filter=2"}},
 		{"strict for all, loose here", "sysctl -qw net.ipv4.conf.all.rp_filter=1", nil},
 		{"forwarding off", "sysctl -qw net.ipv4.conf.inside0.forwarding=0", []string{"inside0/forwarding=1"}},
+		{"IPv6 forwarding off", "sysctl -qw " + six + "=0", []string{named}},
 		{"another VPN's table first", "ip rule add pref 5270 lookup 52; ip route add 10.0.0.0/8 dev outside0 table 52",
 			[]string{"10.99.0.0/16 leave by outside0", "10.1.0.0/24 leave by outside0"}},
 		{"another VPN's default", "ip rule add pref 5270 lookup main suppress_prefixlength 0; ip rule add pref 5271 lookup 52; ip route add default dev outside0 table 52", nil},
