@@ -129,7 +129,7 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if early, err := buffered.Reader.Peek(buffered.Reader.Buffered()); err == nil && len(early) > 0 {
-		_, _ = onward.Write(early) // a failure shows in the relay
+		_, _ = onward.Write(early) // a failure shows as it is spliced
 	}
 	splice.Both(local, onward)
 }
@@ -140,7 +140,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, fmt.Sprintf("No connection to %s through the mesh: %v", r.Host, err), causeOf(err).http)
 }
 
-// buffers lends the relay's memory to the plain proxy.
+// buffers lends what splices copy through to the plain proxy.
 type buffers struct{}
 
 func (buffers) Get() []byte  { return *splice.Buffers.Get().(*[]byte) }

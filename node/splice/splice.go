@@ -22,28 +22,28 @@ var Buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return 
 func Both(a, b net.Conn) { within(a, b, IdleLimit, HalfIdleLimit, idleLook) }
 
 func within(a, b net.Conn, idle, halfIdle, look time.Duration) {
-	r := &pair{a: a, b: b, idle: idle, halfIdle: halfIdle}
+	p := &pair{a: a, b: b, idle: idle, halfIdle: halfIdle}
 	defer a.Close()
 	defer b.Close()
 	ended := make(chan struct{})
 	var both sync.WaitGroup
-	both.Go(func() { r.pass(a, b) })
-	both.Go(func() { r.pass(b, a) })
+	both.Go(func() { p.pass(a, b) })
+	both.Go(func() { p.pass(b, a) })
 	go func() {
 		both.Wait()
 		close(ended)
 	}()
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
-	for last, since := r.passed.Load(), time.Now(); ; {
+	for last, since := p.passed.Load(), time.Now(); ; {
 		select {
 		case <-ended:
 			return
 		case now := <-ticker.C:
-			if n := r.passed.Load(); n != last {
+			if n := p.passed.Load(); n != last {
 				last, since = n, now
-			} else if now.Sub(since) >= r.limit() {
-				r.reset()
+			} else if now.Sub(since) >= p.limit() {
+				p.reset()
 				<-ended
 				return
 			}
@@ -59,41 +59,41 @@ type pair struct {
 	half           atomic.Bool   // one direction has ended
 }
 
-func (r *pair) limit() time.Duration {
-	if r.half.Load() {
-		return r.halfIdle
+func (p *pair) limit() time.Duration {
+	if p.half.Load() {
+		return p.halfIdle
 	}
-	return r.idle
+	return p.idle
 }
 
 // pass copies one direction.
-func (r *pair) pass(to, from net.Conn) {
+func (p *pair) pass(to, from net.Conn) {
 	buffer := Buffers.Get().(*[]byte)
 	defer Buffers.Put(buffer)
 	for {
 		n, err := from.Read(*buffer)
 		if n > 0 {
-			r.passed.Add(uint64(n))
+			p.passed.Add(uint64(n))
 			if _, err := to.Write((*buffer)[:n]); err != nil {
-				r.reset()
+				p.reset()
 				return
 			}
 		}
 		switch {
 		case err == nil:
 		case err == io.EOF && CloseWrite(to) == nil:
-			r.half.Store(true)
+			p.half.Store(true)
 			return
 		default:
-			r.reset()
+			p.reset()
 			return
 		}
 	}
 }
 
 // reset breaks both connections off.
-func (r *pair) reset() {
-	for _, c := range []net.Conn{r.a, r.b} {
+func (p *pair) reset() {
+	for _, c := range []net.Conn{p.a, p.b} {
 		_ = SetLinger(c, 0) // whoever cannot is closed
 		c.Close()
 	}
