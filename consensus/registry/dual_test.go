@@ -32,11 +32,11 @@ func TestSessionLeasesBothFamilies(t *testing.T) {
 		t.Fatalf("leases %v", ses.Leases)
 	}
 	for _, lease := range ses.Leases {
-		if got, ok := f.s.SessionByLease(lease); !ok || got != ses {
+		if f.s.Leases[lease].Session != ses.ID {
 			t.Errorf("%s does not lead to its session", lease)
 		}
-		if p, ok := f.s.PartOf(lease); !ok || p.Prefix != testPartA {
-			t.Errorf("%s is of part %s", lease, p.Prefix)
+		if p := f.s.Parts[0]; p.Prefix != testPartA || !p.Contains(lease) {
+			t.Errorf("%s is not of part %s", lease, p.Prefix)
 		}
 	}
 	had := ses.Leases

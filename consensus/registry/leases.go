@@ -141,16 +141,6 @@ func (s *State) disownLeases(client string) {
 	}
 }
 
-// SessionByLease finds the active session that holds an inner address.
-func (s *State) SessionByLease(a netip.Addr) (*Session, bool) {
-	l, ok := s.Leases[a]
-	if !ok || l.idle() {
-		return nil, false
-	}
-	ses, ok := s.Sessions[l.Session]
-	return ses, ok
-}
-
 // LastLease is the lowest address the client could have back at once; its part
 // is the one to open the client's next session in.
 func (s *State) LastLease(client string) (netip.Addr, bool) {

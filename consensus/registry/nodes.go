@@ -256,16 +256,6 @@ func (s *State) forgetOldestRemoved() {
 	}
 }
 
-// NodeByIndex finds the member with that index.
-func (s *State) NodeByIndex(ix identity.Index) (*Node, bool) {
-	hold, ok := s.Indexes[ix]
-	if !ok || hold.Free != 0 {
-		return nil, false
-	}
-	n, ok := s.Nodes[hold.Node]
-	return n, ok && !n.Removed
-}
-
 // Members returns the nodes that are not removed, by index.
 func (s *State) Members() []*Node {
 	var members []*Node

@@ -10,8 +10,8 @@ import (
 
 func TestFound(t *testing.T) {
 	f := newFixture(t)
-	n, ok := f.s.NodeByIndex(1)
-	if !ok || n.ID != node(0) || n.Is != anyRoles || f.s.Cluster.Incarnation != 1 || f.s.DataKey != 1 {
+	n := f.s.Nodes[node(0)]
+	if n == nil || n.Index != 1 || n.Is != anyRoles || f.s.Cluster.Incarnation != 1 || f.s.DataKey != 1 {
 		t.Fatalf("founder %+v, cluster %+v", n, f.s.Cluster)
 	}
 	if p := f.s.Parts[0]; p.Egress != node(0) || p.Epoch != 1 {
@@ -112,8 +112,8 @@ func TestIndexIsHeld(t *testing.T) {
 	f := newFixture(t)
 	first := f.join(1)
 	f.must(Command{RemoveNode: &RemoveNode{ID: first.ID}})
-	if _, ok := f.s.NodeByIndex(2); ok {
-		t.Fatal("a removed node answers to its index")
+	if hold := f.s.Indexes[2]; hold.Node != first.ID || hold.Free == 0 {
+		t.Fatalf("the index of a removed node is %+v", hold)
 	}
 	if got := f.join(2).Index; got != 3 {
 		t.Fatalf("index %d while 2 is held", got)

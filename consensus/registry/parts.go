@@ -96,12 +96,3 @@ func (s *State) withdrawEgress(id identity.NodeID) {
 		}
 	}
 }
-
-// PartOf finds the part that an inner address is leased from.
-func (s *State) PartOf(a netip.Addr) (Part, bool) {
-	i := slices.IndexFunc(s.Parts, func(p Part) bool { return p.Contains(a) })
-	if i < 0 {
-		return Part{}, false
-	}
-	return s.Parts[i], true
-}

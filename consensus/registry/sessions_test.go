@@ -29,10 +29,10 @@ func TestOpenSession(t *testing.T) {
 	if ses.Egress != node(0) || ses.Mode != ModeAuto || ses.EgressKind != EgressMasquerade || ses.Policy != 1 {
 		t.Fatalf("session %+v", ses)
 	}
-	if got, ok := f.s.SessionByLease(ses.Leases[0]); !ok || got != ses {
+	if f.s.Leases[ses.Leases[0]].Session != ses.ID {
 		t.Fatal("the lease does not lead to its session")
 	}
-	if p, ok := f.s.PartOf(ses.Leases[0]); !ok || p.Prefix != testPartA {
+	if p := f.s.Parts[0]; p.Prefix != testPartA || !p.Contains(ses.Leases[0]) {
 		t.Fatalf("part %+v", p)
 	}
 	again := f.opening(2, "alice", f.slice(0, 0))
