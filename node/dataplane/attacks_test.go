@@ -42,7 +42,7 @@ func wantOnly(t *testing.T, w *inbound, what string, want Reason, d []byte) {
 func TestAttackSPI(t *testing.T) {
 	w, far, pair := agentSide(t)
 	good := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)).Bytes()
-	frame := seal(t, far, good, nextIPv4)
+	frame := seal(t, far, good, esp.NextIPv4)
 	as := func(spi uint32) []byte {
 		d := append([]byte(nil), frame...)
 		binary.BigEndian.PutUint32(d, spi)
@@ -70,7 +70,7 @@ func TestHeardIsProven(t *testing.T) {
 	w, far, _ := agentSide(t)
 	client := addrPort("198.51.100.7:4500")
 	w.path.Remote = client
-	forged := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), nextIPv4)
+	forged := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4)
 	good := append([]byte(nil), forged...)
 	forged[20] ^= 1
 	feed(w, forged)
@@ -90,7 +90,7 @@ func TestHeardIsProven(t *testing.T) {
 // window has passed, as long as that goes on; one that is late is not.
 func TestReplayed(t *testing.T) {
 	w, far, pair := agentSide(t)
-	first := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), nextIPv4)
+	first := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4)
 	copied := func(n int) []link.Stale {
 		for range n {
 			feed(w, append([]byte(nil), first...))
@@ -101,7 +101,7 @@ func TestReplayed(t *testing.T) {
 		t.Errorf("told of %d copies: %+v", ReplaysTold-1, got)
 	}
 	for range replay.Size {
-		feed(w, seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), nextIPv4))
+		feed(w, seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4))
 	}
 	want := link.Stale{SPI: pair.In.SPI(), Below: 2}
 	for range 2 {
@@ -131,13 +131,13 @@ func TestAttackInnerSource(t *testing.T) {
 	pair.Leases = append(pair.Leases, netip.MustParseAddr("fd00::2"))
 	v4 := func(src string) []byte { return NewTCP(src, "10.9.0.1:2", 1, Pattern(100)).Bytes() }
 	for _, source := range []string{"10.1.0.3:1", "127.0.0.1:1", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "10.9.0.1:1"} {
-		wantOnly(t, w, source, DropSource, seal(t, far, v4(source), nextIPv4))
+		wantOnly(t, w, source, DropSource, seal(t, far, v4(source), esp.NextIPv4))
 	}
 	for _, source := range []string{"::ffff:10.1.0.2", "::10.1.0.2", "64:ff9b::10.1.0.2", "::1", "::", "fe80::2", "ff02::1", "fd00::3"} {
-		wantOnly(t, w, source, DropSource, seal(t, far, ipv6(source, "fd00::9", protoTCP, Pattern(60)), nextIPv6))
+		wantOnly(t, w, source, DropSource, seal(t, far, ipv6(source, "fd00::9", protoTCP, Pattern(60)), esp.NextIPv6))
 	}
-	feed(w, seal(t, far, v4("10.1.0.2:1"), nextIPv4))
-	feed(w, seal(t, far, ipv6("fd00::2", "fd00::9", protoTCP, Pattern(60)), nextIPv6))
+	feed(w, seal(t, far, v4("10.1.0.2:1"), esp.NextIPv4))
+	feed(w, seal(t, far, ipv6("fd00::2", "fd00::9", protoTCP, Pattern(60)), esp.NextIPv6))
 	if s := w.ledger.stats(); s.Delivered[PortTUN] != 2 {
 		t.Errorf("the leases themselves: %+v", s)
 	}
@@ -155,12 +155,12 @@ func TestAttackInnerHeaders(t *testing.T) {
 		return b
 	}
 	for _, flags := range []uint16{0x2000, 0x2001, 0x0001, 0x1fff} { // first, overlapping, last, farthest
-		wantOnly(t, w, "a fragment to a node", DropLoop, seal(t, far, fragment("192.0.2.1:6484", flags), nextIPv4))
+		wantOnly(t, w, "a fragment to a node", DropLoop, seal(t, far, fragment("192.0.2.1:6484", flags), esp.NextIPv4))
 	}
 	for _, next := range []byte{0, 43, 44, 51, 60, 135, 139, 140} {
 		chain := append([]byte{protoUDP, 0, 0, 0, 0, 0, 0, 0}, NewUDP("10.0.0.1:1", "10.0.0.2:6484", Pattern(40)).transport()...)
 		wantOnly(t, w, "an extension header to a node", DropLoop,
-			seal(t, far, ipv6("fd00::2", "2001:db8::1", next, chain), nextIPv6))
+			seal(t, far, ipv6("fd00::2", "2001:db8::1", next, chain), esp.NextIPv6))
 	}
 	before := w.ledger.stats().Delivered[PortTUN]
 	hostile := [][]byte{
@@ -169,9 +169,9 @@ func TestAttackInnerHeaders(t *testing.T) {
 		ipv6("fd00::2", "fd00::9", 132, Pattern(12)), ipv6("fd00::2", "fd00::9", 47, nil), ipv6("fd00::2", "fd00::9", 59, nil),
 	}
 	for _, b := range hostile {
-		next := byte(nextIPv4)
+		next := byte(esp.NextIPv4)
 		if b[0]>>4 == 6 {
-			next = nextIPv6
+			next = esp.NextIPv6
 		}
 		feed(w, seal(t, far, b, next))
 	}

@@ -86,7 +86,7 @@ func inRig(t testing.TB) (w *inbound, refill func() ([]byte, int)) {
 		for i, packet := range packets {
 			frame := w.buffer[i*size : (i+1)*size]
 			copy(frame[esp.PayloadOffset:], packet)
-			far.Seal(frame, len(packet), nextIPv4, first+uint64(i))
+			far.Seal(frame, len(packet), esp.NextIPv4, first+uint64(i))
 		}
 		return w.buffer[:len(packets)*size], size
 	}

@@ -264,8 +264,8 @@ func TestInboundReasons(t *testing.T) {
 	mine := NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(100)).Bytes()
 	other := NewTCP("10.9.0.1:2", "10.1.0.3:1", 1, Pattern(100)).Bytes()
 	loop := NewUDP("192.0.2.1:6484", "10.1.0.2:1", Pattern(100)).Bytes()
-	good := seal(t, far, mine, nextIPv4)
-	forged := seal(t, far, mine, nextIPv4)
+	good := seal(t, far, mine, esp.NextIPv4)
+	forged := seal(t, far, mine, esp.NextIPv4)
 	forged[30] ^= 1
 	table := clientTable(p)
 	table.In[701] = &Pair{}
@@ -279,11 +279,11 @@ func TestInboundReasons(t *testing.T) {
 	}{
 		{DropReplay, append([]byte(nil), good...)}, // the good one was opened before
 		{DropAuth, forged},
-		{DropDestination, seal(t, far, other, nextIPv4)},
-		{DropNextHeader, seal(t, far, mine, nextIPv6)},
-		{DropShort, seal(t, far, mine[:10], nextIPv4)},
-		{DropMalformed, seal(t, far, mine[:100], nextIPv4)},
-		{DropLoop, seal(t, far, loop, nextIPv4)},
+		{DropDestination, seal(t, far, other, esp.NextIPv4)},
+		{DropNextHeader, seal(t, far, mine, esp.NextIPv6)},
+		{DropShort, seal(t, far, mine[:10], esp.NextIPv4)},
+		{DropMalformed, seal(t, far, mine[:100], esp.NextIPv4)},
+		{DropLoop, seal(t, far, loop, esp.NextIPv4)},
 		{DropEarly, early},
 		{DropUnknownSPI, unknown},
 		{DropShort, []byte{0xff}},
@@ -324,7 +324,7 @@ func feed(w *inbound, d []byte) {
 // is accounted for (I8, I11).
 func FuzzInbound(f *testing.F) {
 	p, s, far := testPair(f)
-	f.Add(seal(f, far, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(100)).Bytes(), nextIPv4), 140)
+	f.Add(seal(f, far, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(100)).Bytes(), esp.NextIPv4), 140)
 	f.Add(Marker{Type: MarkerConfirm, SPI: 700}.Append(nil, []byte("mac")), 15)
 	f.Add([]byte{0, 0, 2, 0xbc, 0, 0, 0, 1}, 4)
 	e := testEngine(f, Config{})

@@ -182,7 +182,7 @@ func (w *inbound) open(d []byte) Reason {
 	if advanced {
 		w.follow(p)
 	}
-	if next == nextDummy {
+	if next == esp.NextDummy {
 		if !w.roaming(p, payload) && p.Control != nil {
 			p.Control(payload)
 		}
@@ -201,9 +201,9 @@ func (w *inbound) half(counter uint64, payload []byte) Reason {
 	if packet == nil {
 		return reason
 	}
-	next := byte(nextIPv4)
+	next := byte(esp.NextIPv4)
 	if packet[0]>>4 == 6 {
-		next = nextIPv6
+		next = esp.NextIPv6
 	}
 	if reason = w.admit(packet, next, tos); reason == Pass {
 		w.merge.flush()

@@ -3,6 +3,8 @@ package dataplane
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 )
 
 // Protocol numbers and header sizes of inner packets.
@@ -17,9 +19,6 @@ const (
 
 	extensionLen = 8 // and a multiple of it
 
-	nextIPv4        = 4
-	nextIPv6        = 41
-	nextDummy       = 59
 	nextHopByHop    = 0
 	nextRouting     = 43
 	nextFragment    = 44
@@ -147,9 +146,9 @@ func (in *inner) parsePorts(b []byte) {
 // next is the ESP next header of the packet in tunnel mode.
 func (in *inner) next() byte {
 	if in.v6 {
-		return nextIPv6
+		return esp.NextIPv6
 	}
-	return nextIPv4
+	return esp.NextIPv4
 }
 
 // pseudo sums the addresses and protocol of a pseudo header; the length of the

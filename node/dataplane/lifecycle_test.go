@@ -40,7 +40,7 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 		t.Errorf("heard of a gap of %v", gap)
 	}
 	w := inboundWorker(e, s)
-	packet := seal(t, far, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(9)).Bytes(), nextIPv4)
+	packet := seal(t, far, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(9)).Bytes(), esp.NextIPv4)
 	go func() { s.trains <- fakeTrain{packet, len(packet), addrPort("192.0.2.1:6484")} }()
 	if err := w.step(); err != nil || w.ledger.stats().Dropped[DropStalled] != 1 {
 		t.Errorf("inbound: %v, %+v", err, w.ledger.stats())
@@ -94,7 +94,7 @@ func TestKeysEndByTheClock(t *testing.T) {
 		p.Agent = false
 		e.Publish(clientTable(p))
 		carry(out, up, 0)
-		packet := seal(t, far, down, nextIPv4)
+		packet := seal(t, far, down, esp.NextIPv4)
 		receive(t, in, s, packet, len(packet), "192.0.2.1:6484")
 		e.Publish(nodeTable(p))
 		receive(t, on, s, handed, len(handed), "10.0.0.3:6484")

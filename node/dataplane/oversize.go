@@ -3,6 +3,7 @@ package dataplane
 import (
 	"encoding/binary"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
@@ -104,7 +105,7 @@ func (v *oversize) fragments(p *Pair, way *way, packet []byte, in *inner, most i
 			v.ledger.take(PortPiece, 1)
 		}
 		v.ledger.decide(1)
-		v.batch.add(p, way, v.pieces[used:used+n:used+n], nextIPv4, in.tos)
+		v.batch.add(p, way, v.pieces[used:used+n:used+n], esp.NextIPv4, in.tos)
 		used += n
 	}
 	v.batch.flush()

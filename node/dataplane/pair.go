@@ -159,7 +159,7 @@ func (p *Pair) sendAlong(w *way, payload []byte) error {
 func (p *Pair) seal(w *way, payload []byte, counter uint64) error {
 	frame := make([]byte, esp.SealedLen(len(payload)))
 	copy(frame[esp.PayloadOffset:], payload)
-	frame = p.Out.Seal(frame, len(payload), nextDummy, counter)
+	frame = p.Out.Seal(frame, len(payload), esp.NextDummy, counter)
 	return w.socket.Send(frame, len(frame), w.path)
 }
 

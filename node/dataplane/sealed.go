@@ -34,7 +34,7 @@ func (w *handOn) sealed(d []byte) Reason {
 		return openReason(err)
 	}
 	p.lastHeard.Store(w.now)
-	if next == nextDummy {
+	if next == esp.NextDummy {
 		p.Control(payload)
 		w.ledger.consume(PortControl, 1)
 		return Pass

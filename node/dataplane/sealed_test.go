@@ -38,7 +38,7 @@ func TestSealedHandOnReasons(t *testing.T) {
 	forged := seal(t, far, marked(1, own), nextHandOn)
 	forged[60] ^= 1
 	receive(t, w, s, good, len(good), "10.0.0.3:6486")
-	receive(t, w, s, seal(t, far, []byte("rekey"), nextDummy), 1500, "10.0.0.3:6486")
+	receive(t, w, s, seal(t, far, []byte("rekey"), esp.NextDummy), 1500, "10.0.0.3:6486")
 	if got := w.ledger.stats(); got.Delivered[PortOuter] != 1 || got.Balance() != 0 || string(said) != "rekey" || near.LastHeard() == 0 {
 		t.Fatalf("good: %+v, said %q", got, said)
 	}
@@ -51,7 +51,7 @@ func TestSealedHandOnReasons(t *testing.T) {
 		{DropAuth, forged},
 		{DropShort, good[:8]},
 		{DropUnknownSPI, append([]byte{0, 0x30, 0, 1}, good[4:]...)},
-		{DropNextHeader, seal(t, far, packet, nextIPv4)},
+		{DropNextHeader, seal(t, far, packet, esp.NextIPv4)},
 		{DropNextHeader, seal(t, far, packet, nextHandOn)},
 		{DropNextHeader, seal(t, far, Marker{Type: MarkerVerdict, Hops: 1}.Append(nil, packet), nextHandOn)},
 		{DropHops, seal(t, far, marked(2, own), nextHandOn)},
