@@ -13,7 +13,8 @@ import (
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
-// laneCount is how many workers may put flows in order side by side.
+// laneCount is how many workers may put flows in order side by side; each lane
+// holds up to slicing.MaxHeldInAll.
 const laneCount = 8
 
 // Device is a tun.Device whose writes reach the one below in order.
