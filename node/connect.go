@@ -133,7 +133,7 @@ func (c *connection) newClient() (*client.Client, error) {
 // this host has. Its packets are marked, so that they never follow the routes
 // into the tunnel they carry.
 func (c *connection) openSocket() (link.Socket, error) {
-	sockets, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(host.Unspecified(), 0), Mark: c.user.mark(), Ahead: true})
+	sockets, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(host.Unspecified(), 0), Mark: c.user.mark(), Ahead: true, Answers: true})
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Ask the running node how it and the mesh are, measured now. Where no node
 runs, or with --client, ask this host's client how its session is: by which
 gateway and which transport (UDP, or TLS where UDP is blocked), and each slice.
+Either says what it delivered, and what it dropped and why.
 
 The first line is the health. Exit code 6 when something is degraded.
 --check prints nothing: live is 0 when the daemon or client answers, ready is

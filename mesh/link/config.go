@@ -29,6 +29,8 @@ type Config struct {
 	// Ahead lets one system call take what waits, up to MaxAhead messages more,
 	// which makes floods of single datagrams cheaper. It takes half a megabyte.
 	Ahead bool
+	// Answers lets only hosts in that were sent to.
+	Answers bool
 	// Fragment lets the kernel fragment a datagram that the next link does not
 	// take. Otherwise none ever is, and Send says ErrTooBig.
 	Fragment bool

@@ -94,7 +94,7 @@ func (d *Door) attach(known []netip.Addr, stale []Stale) error {
 	if d.first.closed.Load() {
 		return ErrClosed
 	}
-	program := append(staleProgram(stale, d.workers), doorProgram(known, d.workers)...)
+	program := append(staleProgram(stale, 0, uint32(d.workers)), doorProgram(known, d.workers)...)
 	return unix.SetsockoptSockFprog(d.first.fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
@@ -112,14 +112,24 @@ const (
 // the socket for one datagram. The workers' share is by source address and
 // port, so that a peer's path stays with one worker.
 func doorProgram(known []netip.Addr, workers int) []unix.SockFilter {
-	split, _ := slices.BinarySearchFunc(known, true, func(a netip.Addr, _ bool) int {
+	v4, v6 := byFamily(known)
+	return familyProgram(doorFamily(v4, []uint32{source4}, ports4, workers, len(known) == 0),
+		doorFamily(v6, []uint32{source6, source6 + 4}, ports6, workers, len(known) == 0))
+}
+
+// byFamily parts sorted addresses.
+func byFamily(sorted []netip.Addr) (v4, v6 []netip.Addr) {
+	split, _ := slices.BinarySearchFunc(sorted, true, func(a netip.Addr, _ bool) int {
 		if a.Is4() {
 			return -1
 		}
 		return 1
 	})
-	v4 := doorFamily(known[:split], []uint32{source4}, ports4, workers, len(known) == 0)
-	v6 := doorFamily(known[split:], []uint32{source6, source6 + 4}, ports6, workers, len(known) == 0)
+	return sorted[:split], sorted[split:]
+}
+
+// familyProgram runs the program of a datagram's family.
+func familyProgram(v4, v6 []unix.SockFilter) []unix.SockFilter {
 	program := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: fromHeader},
 		{Code: unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K, K: 4},
@@ -129,10 +139,11 @@ func doorProgram(known []netip.Addr, workers int) []unix.SockFilter {
 	return append(append(program, v4...), v6...)
 }
 
-// staleProgram sends what is stale to the strangers. A train is not judged by
+// staleProgram returns the verdict for what is stale; a datagram begins at the
+// place at. A train is not judged by
 // its first datagram: the kernel may have put new ones behind it. What is shorter
 // than the words that are compared would end the program.
-func staleProgram(stale []Stale, workers int) (p []unix.SockFilter) {
+func staleProgram(stale []Stale, at, verdict uint32) (p []unix.SockFilter) {
 	if len(stale) == 0 {
 		return nil
 	}
@@ -140,27 +151,27 @@ func staleProgram(stale []Stale, workers int) (p []unix.SockFilter) {
 	rest := func(done int) uint32 { return uint32((len(stale) - done) * per) }
 	p = []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_LEN},
-		{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: singleMost, Jt: 1},
-		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 8, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: at + singleMost, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: at + 8, Jt: 1},
 		{Code: unix.BPF_JMP | unix.BPF_JA, K: rest(0) + 1},
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at},
 	}
 	for i, s := range stale {
 		p = append(p,
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: s.SPI, Jf: per - 1},
-			unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 4},
+			unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at + 4},
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: s.Below, Jt: 1},
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(workers)},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: verdict},
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: rest(i + 1)})
 	}
 	return p
 }
 
-// doorFamily compares the words of a source with those of each known peer of
-// the family, one after the other.
-func doorFamily(known []netip.Addr, words []uint32, ports uint32, workers int, all bool) (p []unix.SockFilter) {
+// compareSources compares the words of a source with those of each peer, one
+// after the other. The first that is equal ends it beyond the instruction behind.
+func compareSources(peers []netip.Addr, words []uint32) (p []unix.SockFilter) {
 	per := 2*len(words) + 1 // instructions for one peer
-	for i, a := range known {
+	for i, a := range peers {
 		raw := a.AsSlice()
 		for j, at := range words {
 			p = append(p,
@@ -168,9 +179,15 @@ func doorFamily(known []netip.Addr, words []uint32, ports uint32, workers int, a
 				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
 					K: binary.BigEndian.Uint32(raw[4*j:]), Jf: uint8(2*(len(words)-j) - 1)})
 		}
-		// Past the other peers and the strangers' answer.
-		p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32((len(known)-i-1)*per + 1)})
+		p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32((len(peers)-i-1)*per + 1)})
 	}
+	return p
+}
+
+// doorFamily gives strangers their socket, and the known peers of a family, or
+// all, those of the workers.
+func doorFamily(known []netip.Addr, words []uint32, ports uint32, workers int, all bool) []unix.SockFilter {
+	p := compareSources(known, words)
 	if !all {
 		p = append(p, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(workers)})
 	}

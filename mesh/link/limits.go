@@ -26,8 +26,10 @@ const (
 	// MaxKnown is how many peers a Door tells from strangers: each makes the
 	// kernel's comparison longer.
 	MaxKnown = 512
-	// MaxStale is how many SPIs a Door compares the sequence numbers of.
+	// MaxStale is how many SPIs the kernel compares the sequence numbers of.
 	MaxStale = 64
+	// MaxAnswering is how many hosts may answer at a socket that only hears answers.
+	MaxAnswering = 64
 	// StrangerBytes is the queue of a strangers' socket, StrangerRate how many
 	// trains a second it takes up, StrangerBurst how many at once.
 	StrangerBytes = 512 << 10

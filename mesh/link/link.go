@@ -1,8 +1,8 @@
 // Package link moves trains of UDP datagrams: up to 64 KB of equal-sized
 // datagrams to or from one peer in one system call, by UDP_SEGMENT and UDP_GRO
 // where the kernel has them. It owns sockets, their buffers and the kernel's
-// loss counter. It keeps no state per peer, and looks into a datagram only where a
-// Door is told to.
+// loss counter. It keeps no state per peer but whom a socket that only hears
+// answers has sent to, and looks into a datagram only for what it is told is stale.
 //
 // linktest holds the in-memory twin: the same interface over a simulated
 // network with a seed.

@@ -58,6 +58,9 @@ func listenOne(c Config) (*socket, error) {
 	if c.Ahead {
 		s.in.open()
 	}
+	if c.Answers {
+		s.answers = new(answers)
+	}
 	return s, nil
 }
 

@@ -42,6 +42,11 @@ func (s *socket) Send(b []byte, segment int, path Path) error {
 		return fmt.Errorf("%w: no way from %v to %v on a socket at %v",
 			ErrConfig, path.Local, path.Remote, s.local)
 	}
+	if s.answers != nil {
+		if err := s.expect(path.Remote.Addr()); err != nil {
+			return err
+		}
+	}
 	most := max(1, min(MaxSegments, MaxTrain/segment)) * segment
 	for len(b) > 0 {
 		n := min(most, len(b))

@@ -26,6 +26,8 @@ type socket struct {
 	in     receiver // owned by the goroutine in Receive, as is budget
 	budget *budget  // nil but at a strangers' socket
 
+	answers *answers // nil where everybody is heard
+
 	losses sync.Mutex // protects overflow and dropped
 	// overflow is the last value of the kernel's 32-bit loss counter, dropped
 	// their sum.

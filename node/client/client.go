@@ -97,10 +97,11 @@ type Client struct {
 	key    identity.Key // of the session: resumes it
 	// request is the first login's, however often it is tried: an answer that
 	// was lost must not leave a session that nobody knows (design 5).
-	request [16]byte
-	events  chan event
-	outside chan event // what strangers may cause, apart: they may cause much
-	failed  chan error
+	request  [16]byte
+	events   chan event
+	outside  chan event // what strangers may cause, apart: they may cause much
+	refusals refusals   // of what came from outside
+	failed   chan error
 
 	session   *session // nil before the first welcome
 	slices    map[sliceKey]*slice
@@ -264,6 +265,7 @@ func (c *Client) tick() {
 	c.superviseDirect(now)
 	c.superviseDataflow(now)
 	c.superviseMode(now)
+	c.superviseReplays()
 	c.superviseRetired(now)
 	c.superviseControl(now)
 }

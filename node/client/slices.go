@@ -218,11 +218,13 @@ type confirm struct{ datagram []byte }
 // ReceiveMarked is the packet engine's callback for marked datagrams.
 func (c *Client) ReceiveMarked(_ link.Socket, _ link.Path, m dataplane.Marker, datagram []byte) {
 	if m.Type != dataplane.MarkerConfirm || len(c.outside) == cap(c.outside) {
+		c.refusals.full.Add(1)
 		return
 	}
 	select {
 	case c.outside <- confirm{append([]byte(nil), datagram...)}:
 	default: // the agent repeats it when asked again
+		c.refusals.full.Add(1)
 	}
 }
 
@@ -245,6 +247,7 @@ func (e confirm) apply(c *Client) {
 		c.config.Log.Debug("slice keyed", "slice", s.key.number, "epoch", s.key.epoch, "agent", s.grant.Agent.Short())
 		return
 	}
+	c.refusals.useless.Add(1)
 }
 
 // retire stops using an epoch at once and forgets it when late packets are over.

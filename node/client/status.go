@@ -43,6 +43,7 @@ func (q statusQuestion) apply(c *Client) {
 		s.Slices = append(s.Slices, c.slices[key].status(now))
 	}
 	s.Delivered, s.Dropped = engineCounts(c.config.Engine.Stats())
+	c.refusals.addTo(s.Dropped)
 	s.Health, s.Problems = "ok", append(s.Problems, c.problems()...)
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"
@@ -121,8 +122,8 @@ func engineCounts(s dataplane.Stats) (delivered, dropped map[string]uint64) {
 			dropped[reason.String()] = n
 		}
 	}
-	if s.Lost > 0 {
-		dropped["kernel-queue"] = s.Lost
+	if s.Lost > 0 { // not from a gateway, stale, or there was no room
+		dropped["kernel"] = s.Lost
 	}
 	return delivered, dropped
 }

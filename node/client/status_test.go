@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
@@ -56,6 +58,20 @@ func TestStatusShowsTheTransport(t *testing.T) {
 	networkChanged{}.apply(f.Client)
 	if got = f.status(); got.Health != "degraded" || len(got.Problems) == 0 {
 		t.Errorf("without a network: %+v", got)
+	}
+}
+
+// TestStatusCountsConfirms that were of no use: of nobody, and too many at once.
+func TestStatusCountsConfirms(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	for range MaxOutside + 7 {
+		f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
+	}
+	f.pump()
+	got := f.status().Dropped
+	if got["confirm-refused"] != MaxOutside || got["confirm-queue-full"] != 7 {
+		t.Errorf("%v, want %d refused and 7 too many", got, MaxOutside)
 	}
 }
 

@@ -20,7 +20,8 @@ type ClientStatus struct {
 	Control  bool            `json:"control"` // the connection to the arbiter is open
 	WordAge  time.Duration   `json:"arbiter_word_age_ns"`
 	Slices   []ClientSlice   `json:"slices"`
-	// Delivered and Dropped count packets by way and by reason.
+	// Delivered and Dropped count packets by way and by reason; what the kernel
+	// kept out or had no room for is "kernel".
 	Delivered map[string]uint64 `json:"delivered"`
 	Dropped   map[string]uint64 `json:"dropped"`
 }

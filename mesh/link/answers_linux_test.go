@@ -1,0 +1,132 @@
+package link
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+// openAnswers is open with a socket that only hears answers.
+func openAnswers(t testing.TB, addr string) *socket {
+	t.Helper()
+	sockets, err := Listen(Config{Addr: netip.MustParseAddrPort(addr), Answers: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sockets[0].Close() })
+	return sockets[0].(*socket)
+}
+
+// knock sends a datagram to an address of a socket's host and reports whether it
+// is queued there; if not, it must be counted.
+func knock(t *testing.T, from, s *socket, host string, b []byte, segment int) bool {
+	t.Helper()
+	before := s.Lost()
+	to := netip.AddrPortFrom(netip.MustParseAddr(host), s.LocalAddr().Port())
+	if err := from.Send(b, segment, Path{Remote: to}); err != nil {
+		t.Fatal(err)
+	}
+	got := drain(t, s) > 0
+	if lost := s.Lost() > before; lost == got {
+		t.Errorf("from %v: received %v, counted as lost %v", from.LocalAddr(), got, lost)
+	}
+	return got
+}
+
+// TestOnlyAnswersAreHeard: whoever was not sent to is dropped before he is
+// queued, and counted.
+func TestOnlyAnswersAreHeard(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::]:0"} {
+		s, friend, stranger := openAnswers(t, addr), open(t, "127.0.0.2:0"), open(t, "127.0.0.3:0")
+		reach := func(from *socket) bool { return knock(t, from, s, "127.0.0.1", []byte("hello"), 0) }
+		if err := s.Send([]byte("hello"), 0, to(friend)); err != nil {
+			t.Fatal(err)
+		}
+		if !reach(friend) || reach(stranger) {
+			t.Errorf("%s: an answer is not heard, or a stranger is", addr)
+		}
+		if err := s.Send([]byte("hello"), 0, to(stranger)); err != nil {
+			t.Fatal(err)
+		}
+		if !reach(friend) || !reach(stranger) {
+			t.Errorf("%s: not both are heard that were sent to", addr)
+		}
+	}
+	six, other := openAnswers(t, "[::1]:0"), open(t, "[::1]:0")
+	if err := six.Send([]byte("hello"), 0, Path{Remote: netip.MustParseAddrPort("[2001:db8::1]:9")}); err == nil {
+		t.Log("this host has a route to documentation")
+	}
+	if knock(t, other, six, "::1", []byte("hello"), 0) {
+		t.Error("a stranger is heard by IPv6")
+	}
+	if err := six.Send([]byte("hello"), 0, to(other)); err != nil || !knock(t, other, six, "::1", []byte("hello"), 0) {
+		t.Errorf("an answer is not heard by IPv6: %v", err)
+	}
+}
+
+// TestRefuse: stale datagrams are dropped, of the newest word about each SPI;
+// trains, which may hold new ones, are not.
+func TestRefuse(t *testing.T) {
+	const local = "127.0.0.1"
+	s, friend := openAnswers(t, local+":0"), open(t, local+":0")
+	if err := s.Send([]byte("hello"), 0, to(friend)); err != nil {
+		t.Fatal(err)
+	}
+	sealed := func(sequence uint32, size int) []byte {
+		b := make([]byte, size)
+		binary.BigEndian.PutUint32(b, 77)
+		binary.BigEndian.PutUint32(b[4:], sequence)
+		return b
+	}
+	for _, below := range []uint32{0, 10, 1 << 20} {
+		if err := s.Refuse(Stale{77, below}); err != nil {
+			t.Fatal(err)
+		}
+		for _, sequence := range []uint32{1, 9, 10, 11, 1<<20 - 1, 1 << 20} {
+			if got := knock(t, friend, s, local, sealed(sequence, 1400), 0); got != (sequence >= below) {
+				t.Errorf("below %d: %d is heard %v", below, sequence, got)
+			}
+		}
+		if !knock(t, friend, s, local, sealed(1, 4200), 1400) || !knock(t, friend, s, local, sealed(1, 8)[:7], 0) {
+			t.Error("a train, or what is too short to be judged, is not heard")
+		}
+	}
+	if plain := open(t, local+":0"); plain.Refuse(Stale{77, 10}) != nil || !knock(t, friend, plain, local, sealed(1, 1400), 0) {
+		t.Error("a socket that hears everybody refuses something")
+	}
+}
+
+// TestMaxAnswering: the oldest host is forgotten, and the oldest word (I10).
+func TestMaxAnswering(t *testing.T) {
+	s, friend := openAnswers(t, "127.0.0.1:0"), open(t, "127.0.0.2:0")
+	reach := func() bool {
+		b := make([]byte, 100)
+		binary.BigEndian.PutUint32(b, 1)
+		return knock(t, friend, s, "127.0.0.1", b, 0)
+	}
+	greet := func(host string) {
+		if err := s.Send([]byte("hello"), 0, Path{Remote: netip.AddrPortFrom(netip.MustParseAddr(host), 9)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	greet("127.0.0.2")
+	for i := range MaxAnswering {
+		if !reach() {
+			t.Fatalf("forgotten after %d others", i)
+		}
+		greet(fmt.Sprintf("127.0.1.%d", i))
+	}
+	if reach() {
+		t.Error("not forgotten")
+	}
+	greet("127.0.0.2")
+	for i := range MaxStale + 1 {
+		if err := s.Refuse(Stale{uint32(i + 1), 10}); err != nil {
+			t.Fatal(err)
+		}
+		if got := reach(); got != (i == MaxStale) {
+			t.Fatalf("%d SPIs refused: heard %v", i+1, got)
+		}
+	}
+}
