@@ -130,3 +130,17 @@ func TestMaxAnswering(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersDoNotAllocate, nor do they cost a Send more than a comparison.
+func TestAnswersDoNotAllocate(t *testing.T) {
+	s, friend := openAnswers(t, "127.0.0.1:0"), open(t, "127.0.0.1:0")
+	b, path := make([]byte, 100), to(friend)
+	allocs := testing.AllocsPerRun(100, func() {
+		if err := s.Send(b, 0, path); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations for one Send", allocs)
+	}
+}
