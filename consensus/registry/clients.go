@@ -2,7 +2,6 @@ package registry
 
 import (
 	"crypto/sha256"
-	"net/netip"
 	"slices"
 )
 
@@ -48,7 +47,7 @@ func (c *PutClient) check() *Error {
 	if a := c.Client.Authority; a != "" && !validName(a) {
 		return ErrInvalid.with("authority name %q", a)
 	}
-	return checkPrefixes(c.Client.Prefixes)
+	return checkNetworks("prefixes", MaxPrefixes, c.Client.Prefixes)
 }
 
 func (k *SharedKey) clone() *SharedKey {
@@ -60,18 +59,6 @@ func (k *SharedKey) clone() *SharedKey {
 
 // newer reports whether the client logs in by what only version 3 of the codecs knows.
 func (c *Client) newer() bool { return c != nil && (c.SharedKey != nil || c.Authority != "") }
-
-func checkPrefixes(prefixes []netip.Prefix) *Error {
-	if len(prefixes) > MaxPrefixes {
-		return ErrInvalid.with("%d prefixes, at most %d", len(prefixes), MaxPrefixes)
-	}
-	for _, p := range prefixes {
-		if !p.IsValid() || p != p.Masked() {
-			return ErrInvalid.with("prefix %s", p)
-		}
-	}
-	return nil
-}
 
 func (c *RevokeClient) apply(s *State, _ entry) (Result, *Error) {
 	client, ok := s.Clients[c.Name]

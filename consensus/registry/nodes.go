@@ -54,13 +54,14 @@ func checkOuters(outer, other netip.AddrPort) *Error {
 	return nil
 }
 
-func checkNetworks(all []netip.Prefix) *Error {
-	if len(all) > MaxNetworks {
-		return ErrInvalid.with("%d inside networks, at most %d", len(all), MaxNetworks)
+// checkNetworks wants networks, and no addresses in them; what is their name.
+func checkNetworks(what string, most int, all []netip.Prefix) *Error {
+	if len(all) > most {
+		return ErrInvalid.with("%d %s, at most %d", len(all), what, most)
 	}
 	for _, p := range all {
 		if !p.IsValid() || p != p.Masked() {
-			return ErrInvalid.with("inside network %s", p)
+			return ErrInvalid.with("%s among the %s is no network", p, what)
 		}
 	}
 	return nil
@@ -182,7 +183,7 @@ func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
 	if err := checkOuters(c.Outer, c.Other); err != nil {
 		return Result{}, err
 	}
-	if err := checkNetworks(c.Networks); err != nil {
+	if err := checkNetworks("inside networks", MaxNetworks, c.Networks); err != nil {
 		return Result{}, err
 	}
 	n.Outer, n.Other, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit

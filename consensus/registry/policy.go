@@ -81,7 +81,7 @@ func (p Policy) checked() (Policy, *Error) {
 	if err := checkNames(p.DNS, p.Search); err != nil {
 		return p, err
 	}
-	return p, checkPrefixes(p.Prefixes)
+	return p, checkNetworks("prefixes", MaxPrefixes, p.Prefixes)
 }
 
 // checkSuites takes numbers that this build does not know: a newer agent may.
