@@ -3,20 +3,11 @@ package link
 import (
 	"bytes"
 	"encoding/binary"
-	"net/netip"
 	"testing"
 )
 
 // openAhead is open with a receiver that takes messages ahead of their time.
-func openAhead(t testing.TB, addr string) *socket {
-	t.Helper()
-	sockets, err := Listen(Config{Addr: netip.MustParseAddrPort(addr), Ahead: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sockets[0].Close() })
-	return sockets[0].(*socket)
-}
+func openAhead(t testing.TB, addr string) *socket { return openAs(t, addr, Config{Ahead: true}) }
 
 // TestAheadKeepsOrderAndPaths: what was taken ahead comes with its own sender,
 // size, segment and class, in the order in which it arrived.

@@ -8,15 +8,7 @@ import (
 )
 
 // openAnswers is open with a socket that only hears answers.
-func openAnswers(t testing.TB, addr string) *socket {
-	t.Helper()
-	sockets, err := Listen(Config{Addr: netip.MustParseAddrPort(addr), Answers: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sockets[0].Close() })
-	return sockets[0].(*socket)
-}
+func openAnswers(t testing.TB, addr string) *socket { return openAs(t, addr, Config{Answers: true}) }
 
 // knock sends a datagram to an address of a socket's host and reports whether it
 // is queued there; if not, it must be counted.

@@ -11,9 +11,13 @@ import (
 )
 
 // open listens on one socket and closes it with the test.
-func open(t testing.TB, addr string) *socket {
+func open(t testing.TB, addr string) *socket { return openAs(t, addr, Config{}) }
+
+// openAs is open with a socket of its own kind.
+func openAs(t testing.TB, addr string, c Config) *socket {
 	t.Helper()
-	sockets, err := Listen(Config{Addr: netip.MustParseAddrPort(addr)})
+	c.Addr = netip.MustParseAddrPort(addr)
+	sockets, err := Listen(c)
 	if err != nil {
 		t.Fatal(err)
 	}
