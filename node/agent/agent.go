@@ -13,7 +13,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/ask"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/probe"
@@ -235,38 +235,15 @@ func (a *Agent) must(ctx context.Context, e event) {
 // ask runs f in the loop and waits for it: how other goroutines read state. f
 // has run if ask says so, and never does otherwise.
 func (a *Agent) ask(ctx context.Context, f func()) bool {
-	q := newQuestion(f)
-	a.must(ctx, q)
-	select {
-	case <-q.done:
-	case <-ctx.Done():
-	}
-	return q.hasRun()
+	q := ask.New(f)
+	a.must(ctx, asked{q})
+	return q.Wait(ctx, nil)
 }
 
-// question is something to do in the loop for somebody who may stop waiting.
-type question struct {
-	f    func()
-	once sync.Once
-	ran  bool
-	done chan struct{}
-}
+// asked is a question in the loop.
+type asked struct{ *ask.Question }
 
-func newQuestion(f func()) *question { return &question{f: f, done: make(chan struct{})} }
-
-func (q *question) apply(*Agent) {
-	q.once.Do(func() {
-		q.f()
-		q.ran = true
-		close(q.done)
-	})
-}
-
-// hasRun reports whether f was run. If not it will not be: who asked may be gone.
-func (q *question) hasRun() bool {
-	q.once.Do(func() {})
-	return q.ran
-}
+func (q asked) apply(*Agent) { q.Answer() }
 
 // say sends to the arbiter if there is a stream; what is said without one is
 // said again by the full state at the next stream's start.

@@ -9,6 +9,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/ask"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -171,7 +172,7 @@ func TestStandingStill(t *testing.T) {
 	if stop(RestartAfter + 1); len(f.slices.byKey) != 1 {
 		t.Fatal("dropped too early")
 	}
-	f.do(newQuestion(func() {})) // whatever comes first
+	f.do(asked{ask.New(func() {})}) // whatever comes first
 	if len(f.slices.byKey) != 0 {
 		t.Error("slices outlive a long stop")
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/ask"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
@@ -80,15 +80,10 @@ func (a *Arbiter) Drain(ctx context.Context, node identity.NodeID, on bool) erro
 // ask runs f in the control loop and waits for it. f has run if there is no
 // error, and never does otherwise.
 func (a *Arbiter) ask(ctx context.Context, f func()) error {
-	q := newQuestion(f)
-	a.must(ctx, q)
-	select {
-	case <-q.done:
-	case <-a.over:
-	case <-ctx.Done():
-	}
+	q := ask.New(f)
+	a.must(ctx, asked{q})
 	switch {
-	case q.hasRun():
+	case q.Wait(ctx, a.over):
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -96,26 +91,7 @@ func (a *Arbiter) ask(ctx context.Context, f func()) error {
 	return ErrOver
 }
 
-// question is something to do in the loop for somebody who may stop waiting.
-type question struct {
-	f    func()
-	once sync.Once
-	ran  bool
-	done chan struct{}
-}
+// asked is a question in the control loop.
+type asked struct{ *ask.Question }
 
-func newQuestion(f func()) *question { return &question{f: f, done: make(chan struct{})} }
-
-func (q *question) apply(*Arbiter) {
-	q.once.Do(func() {
-		q.f()
-		q.ran = true
-		close(q.done)
-	})
-}
-
-// hasRun reports whether f was run. If not it will not be: who asked may be gone.
-func (q *question) hasRun() bool {
-	q.once.Do(func() {})
-	return q.ran
-}
+func (q asked) apply(*Arbiter) { q.Answer() }

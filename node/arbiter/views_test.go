@@ -358,11 +358,11 @@ func TestLimitsOfATerm(t *testing.T) {
 		t.Errorf("%d proposals wait", len(a.proposals))
 	}
 	for range MaxEvents {
-		a.events <- &question{}
+		a.events <- asked{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if a.must(ctx, &question{}) {
+	if a.must(ctx, asked{}) {
 		t.Error("one event beyond the limit was queued")
 	}
 }
