@@ -16,6 +16,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/splice"
 	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
@@ -145,7 +146,7 @@ func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, 
 		n.config.Log.Debug("no arbiter for a relay", "alpn", alpn, "client", remote, "error", err)
 		return
 	}
-	port.Splice(ctx, conn, onward)
+	splice.Relay(ctx, conn, onward)
 }
 
 // dialRelay waits up to RelayWait for an arbiter: whoever comes during an

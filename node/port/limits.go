@@ -35,12 +35,6 @@ const (
 	MaxRelayFrame = 64
 	// RelayFrameTimeout is how long that frame may take.
 	RelayFrameTimeout = 5 * time.Second
-	// HalfCloseLinger is how long one direction of a splice may go on
-	// after the other has ended.
-	HalfCloseLinger = 30 * time.Second
-	// spliceBuffer is kept twice for each spliced connection, so it is
-	// small: ten thousand idle clients cost 80 MB.
-	spliceBuffer = 4 << 10
 
 	// acceptRetry is the pause after an Accept that failed for want of
 	// descriptors.

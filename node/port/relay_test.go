@@ -2,7 +2,6 @@ package port
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
 func TestRelayEndToEnd(t *testing.T) {
@@ -39,7 +40,7 @@ func TestRelayEndToEnd(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		Splice(t.Context(), conn, up)
+		splice.Relay(t.Context(), conn, up)
 	})
 
 	conn, err := tls.Dial("tcp", gateway.Addr().String(), ca.config(ALPNClient))
@@ -176,76 +177,4 @@ func FuzzReadHello(f *testing.F) {
 		}
 		theirs.Close()
 	})
-}
-
-// TestSpliceHalfClose: one side says all it has and ends; the other's answer
-// still arrives, then both are closed.
-func TestSpliceHalfClose(t *testing.T) {
-	client, left := tcpPair(t)
-	server, right := tcpPair(t)
-	ended := make(chan struct{})
-	go func() { Splice(t.Context(), left, right); close(ended) }()
-	io.WriteString(client, "question")
-	client.CloseWrite()
-	if got, err := io.ReadAll(server); err != nil || string(got) != "question" {
-		t.Fatalf("server read %q, %v", got, err)
-	}
-	io.WriteString(server, "answer")
-	server.Close()
-	if got, err := io.ReadAll(client); err != nil || string(got) != "answer" {
-		t.Fatalf("client read %q, %v", got, err)
-	}
-	<-ended
-}
-
-func TestSpliceEndsWithContext(t *testing.T) {
-	client, left := tcpPair(t)
-	_, right := tcpPair(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { Splice(ctx, left, right); close(ended) }()
-	cancel()
-	<-ended
-	if _, err := client.Read(make([]byte, 1)); err == nil {
-		t.Error("the client's connection outlived the splice")
-	}
-}
-
-// TestSpliceLinger: after one end, a silent other direction is given up.
-func TestSpliceLinger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client, left := net.Pipe()
-		server, right := net.Pipe()
-		defer server.Close()
-		start := time.Now()
-		go client.Close()
-		Splice(t.Context(), &halfPipe{left}, &halfPipe{right})
-		if waited := time.Since(start); waited != HalfCloseLinger {
-			t.Errorf("ended after %v, want %v", waited, HalfCloseLinger)
-		}
-	})
-}
-
-// halfPipe pretends that a pipe can be closed for writing alone.
-type halfPipe struct{ net.Conn }
-
-func (*halfPipe) CloseWrite() error { return nil }
-
-func tcpPair(t *testing.T) (near, far *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dialed, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dialed.Close(); accepted.Close() })
-	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
 }

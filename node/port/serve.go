@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
 // Serve takes over a connection that came to this node inside a relay stream
@@ -116,7 +118,7 @@ func (c *replayConn) Read(b []byte) (int, error) {
 func (c *replayConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
 // CloseWrite ends our direction only, where the connection below can.
-func (c *replayConn) CloseWrite() error { return closeWrite(c.Conn) }
+func (c *replayConn) CloseWrite() error { return splice.CloseWrite(c.Conn) }
 
 // NetConn is the connection below, as with crypto/tls: a server may need to
 // know through whom a relayed client came.

@@ -12,4 +12,11 @@ const (
 	idleLook      = time.Minute
 
 	bufferSize = 64 << 10
+
+	// HalfCloseLinger is how long one direction of a relay may go on after the
+	// other has ended.
+	HalfCloseLinger = 30 * time.Second
+	// relayBuffer is kept twice for each relay, so it is small: ten thousand
+	// idle clients cost 80 MB.
+	relayBuffer = 4 << 10
 )

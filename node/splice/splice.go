@@ -1,6 +1,6 @@
 // Package splice makes one connection of two: bytes pass both ways, the end of
 // a direction as that, a failure as a reset. It owns the pace of its copying and
-// the limits of silence, not where the connections lead (node/proxy,
+// the limits of silence, not where the connections lead (node, node/proxy,
 // node/masquerade).
 package splice
 
