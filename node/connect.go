@@ -48,6 +48,7 @@ type ConnectConfig struct {
 // Connect runs a client's session until ctx ends, an operator disconnects it,
 // or the mesh ends it.
 func Connect(ctx context.Context, config ConnectConfig) (err error) {
+	seatWorkers()
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}

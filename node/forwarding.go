@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -32,9 +31,6 @@ type forwarding struct {
 	ledger  esp.Ledger
 	agent   *agent.Agent // set before the first packet
 }
-
-// workers is how many TUN queues and sockets a port has.
-func workers() int { return min(runtime.GOMAXPROCS(0), MaxWorkers) }
 
 // openForwarding opens the stack before the sockets; what was opened is closed
 // when a later step fails.

@@ -80,6 +80,7 @@ type memberList struct {
 // Run is a member's daemon until ctx ends. It needs the data directory that
 // Found or Join wrote.
 func Run(ctx context.Context, config RunConfig) error {
+	seatWorkers()
 	dir, err := datadir.Open(config.DataDir)
 	if err != nil {
 		return err
