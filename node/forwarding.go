@@ -118,7 +118,7 @@ func (f *forwarding) start(a *agent.Agent) error {
 }
 
 // keep lets the gateway's rows age, and tells the door who is no stranger,
-// and what is only sent again.
+// and what is worth taking up while an SA is flooded.
 func (f *forwarding) keep(ctx context.Context) {
 	age, know := time.NewTicker(time.Second), time.NewTicker(KnowEvery)
 	defer age.Stop()
@@ -130,7 +130,7 @@ func (f *forwarding) keep(ctx context.Context) {
 		case <-age.C:
 			f.gateway.Tick()
 		case <-know.C:
-			if err := f.door.Know(f.known(), f.engine.Replayed()); err != nil {
+			if err := f.door.Know(f.known(), f.engine.Flooded()); err != nil {
 				f.log.Warn("strangers are not kept apart", "error", err)
 			}
 		}

@@ -35,8 +35,9 @@ const (
 	CalibrateFor = 50 * time.Millisecond
 	// GossipEvery is how often the load is gossiped and lost members are sought.
 	GossipEvery = time.Second
-	// KnowEvery is how often it is looked who is no stranger any more.
-	KnowEvery = 200 * time.Millisecond
+	// KnowEvery is how often it is looked who is no stranger any more, and
+	// what is flooded.
+	KnowEvery = 100 * time.Millisecond
 )
 
 const (

@@ -227,6 +227,14 @@ func (a *attacks) replayAfterRestart(t *testing.T, taken []lab.Datagram) {
 		}
 		return nil
 	})
+	a.Until("nobody speaks to the dead boot any more", 20*time.Second, func() error {
+		before := a.drops()[dataplane.DropUnknownSPI.String()]
+		time.Sleep(300 * time.Millisecond)
+		if more := a.drops()[dataplane.DropUnknownSPI.String()] - before; more > 0 {
+			return fmt.Errorf("%d packets", more)
+		}
+		return nil
+	})
 	a.replayAt(t, 1, taken)
 	if text := n.process.Tail(50); strings.Contains(text, "panic") {
 		t.Error(text)

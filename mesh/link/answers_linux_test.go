@@ -57,39 +57,72 @@ func TestOnlyAnswersAreHeard(t *testing.T) {
 	}
 }
 
-// TestRefuse: stale datagrams are dropped, of the newest word about each SPI;
-// trains, which may hold new ones, are not.
-func TestRefuse(t *testing.T) {
+// sealed is the length and head of a packet under SPI 77.
+func sealed(sequence uint32, size int) []byte {
+	b := make([]byte, size)
+	binary.BigEndian.PutUint32(b, 77)
+	binary.BigEndian.PutUint32(b[4:], sequence)
+	return b
+}
+
+// TestConfine: what is below the newest window of an SPI is dropped; trains,
+// which may hold something better, are not.
+func TestConfine(t *testing.T) {
 	const local = "127.0.0.1"
 	s, friend := openAnswers(t, local+":0"), open(t, local+":0")
 	if err := s.Send([]byte("hello"), 0, to(friend)); err != nil {
 		t.Fatal(err)
 	}
-	sealed := func(sequence uint32, size int) []byte {
-		b := make([]byte, size)
-		binary.BigEndian.PutUint32(b, 77)
-		binary.BigEndian.PutUint32(b[4:], sequence)
-		return b
-	}
-	for _, below := range []uint32{0, 10, 1 << 20} {
-		if err := s.Refuse(Stale{77, below}); err != nil {
+	for _, from := range []uint32{0, 10, 1 << 20} {
+		if err := s.Confine(Window{77, from, 1 << 20}); err != nil {
 			t.Fatal(err)
 		}
 		for _, sequence := range []uint32{1, 9, 10, 11, 1<<20 - 1, 1 << 20} {
-			if got := knock(t, friend, s, local, sealed(sequence, 1400), 0); got != (sequence >= below) {
-				t.Errorf("below %d: %d is heard %v", below, sequence, got)
+			if got := knock(t, friend, s, local, sealed(sequence, 1400), 0); got != (sequence >= from) {
+				t.Errorf("from %d: %d is heard %v", from, sequence, got)
 			}
 		}
 		if !knock(t, friend, s, local, sealed(1, 4200), 1400) || !knock(t, friend, s, local, sealed(1, 8)[:7], 0) {
 			t.Error("a train, or what is too short to be judged, is not heard")
 		}
 	}
-	if plain := open(t, local+":0"); plain.Refuse(Stale{77, 10}) != nil || !knock(t, friend, plain, local, sealed(1, 1400), 0) {
+	if plain := open(t, local+":0"); plain.Confine(Window{77, 10, 20}) != nil || !knock(t, friend, plain, local, sealed(1, 1400), 0) {
 		t.Error("a socket that hears everybody refuses something")
 	}
 }
 
-// TestMaxAnswering: the oldest host is forgotten, and the oldest word (I10).
+// TestConfineSamples: of what is beyond a window a part is heard, for the peer
+// may have got there; all of it is when the bound is lifted.
+func TestConfineSamples(t *testing.T) {
+	const local, last, count = "127.0.0.1", 1 << 20, 1000
+	s, friend := openAnswers(t, local+":0"), open(t, local+":0")
+	if err := s.Send([]byte("hello"), 0, to(friend)); err != nil {
+		t.Fatal(err)
+	}
+	heard := func(w Window) (n int) {
+		if err := s.Confine(w); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Confine(Window{SPI: 78, To: 1}); err != nil { // another's bound is not its own
+			t.Fatal(err)
+		}
+		for range count {
+			if knock(t, friend, s, local, sealed(last+1, 100), 0) {
+				n++
+			}
+		}
+		return n
+	}
+	// One in 16 of 1,000 is 63 with a deviation of 8.
+	if n := heard(Window{77, 1, last}); n < 15 || n > 125 {
+		t.Errorf("%d of %d beyond the window are heard", n, count)
+	}
+	if n := heard(Window{77, 1, Unbounded}); n != count {
+		t.Errorf("without a bound %d of %d are heard", n, count)
+	}
+}
+
+// TestMaxAnswering: the oldest host is forgotten, and the oldest window (I10).
 func TestMaxAnswering(t *testing.T) {
 	s, friend := openAnswers(t, "127.0.0.1:0"), open(t, "127.0.0.2:0")
 	reach := func() bool {
@@ -113,12 +146,12 @@ func TestMaxAnswering(t *testing.T) {
 		t.Error("not forgotten")
 	}
 	greet("127.0.0.2")
-	for i := range MaxStale + 1 {
-		if err := s.Refuse(Stale{uint32(i + 1), 10}); err != nil {
+	for i := range MaxWindows + 1 {
+		if err := s.Confine(Window{uint32(i + 1), 10, Unbounded}); err != nil {
 			t.Fatal(err)
 		}
-		if got := reach(); got != (i == MaxStale) {
-			t.Fatalf("%d SPIs refused: heard %v", i+1, got)
+		if got := reach(); got != (i == MaxWindows) {
+			t.Fatalf("%d SPIs confined: heard %v", i+1, got)
 		}
 	}
 }

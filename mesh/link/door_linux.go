@@ -15,17 +15,13 @@ import (
 // flood of them overflows there, in the kernel, and takes no room and little
 // time from the others. Which is which the kernel decides by the source
 // address, before anything is queued. Single datagrams of known peers that are
-// known to be stale go the strangers' way too.
+// outside a window go the strangers' way too.
 type Door struct {
 	first   *socket
 	workers int
 	known   []netip.Addr
-	stale   []Stale
+	windows []Window
 }
-
-// Stale says that of the datagrams that begin with SPI those are worth nothing
-// whose next word is below Below: a window has passed them.
-type Stale struct{ SPI, Below uint32 }
 
 // ListenBehindDoor opens what Listen opens and, as the last, the strangers'
 // socket. Until Know is called nobody is a stranger.
@@ -51,11 +47,11 @@ func ListenBehindDoor(c Config) ([]Socket, *Door, error) {
 	return sockets, d, nil
 }
 
-// Know says whose datagrams are not a stranger's from now on, and which of them
-// are stale. With no peers, or more than MaxKnown, nobody is a stranger; of what
-// is stale MaxStale are told. It belongs to one goroutine, which must not call
+// Know says whose datagrams are not a stranger's from now on, if they are within
+// the windows. With no peers, or more than MaxKnown, nobody is a stranger; of the
+// windows MaxWindows are told. It belongs to one goroutine, which must not call
 // it after the sockets are closed.
-func (d *Door) Know(peers []netip.Addr, stale []Stale) error {
+func (d *Door) Know(peers []netip.Addr, windows []Window) error {
 	known := make([]netip.Addr, 0, len(peers))
 	for _, a := range peers {
 		known = append(known, door(a))
@@ -65,14 +61,14 @@ func (d *Door) Know(peers []netip.Addr, stale []Stale) error {
 	if len(known) > MaxKnown {
 		known = nil
 	}
-	stale = stale[:min(len(stale), MaxStale)]
-	if slices.Equal(known, d.known) && slices.Equal(stale, d.stale) {
+	windows = windows[:min(len(windows), MaxWindows)]
+	if slices.Equal(known, d.known) && slices.Equal(windows, d.windows) {
 		return nil
 	}
-	if err := d.attach(known, stale); err != nil {
+	if err := d.attach(known, windows); err != nil {
 		return fmt.Errorf("link: tell strangers apart: %w", err)
 	}
-	d.known, d.stale = known, stale
+	d.known, d.windows = known, windows
 	return nil
 }
 
@@ -88,13 +84,14 @@ func door(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-func (d *Door) attach(known []netip.Addr, stale []Stale) error {
+func (d *Door) attach(known []netip.Addr, windows []Window) error {
 	d.first.using.RLock()
 	defer d.first.using.RUnlock()
 	if d.first.closed.Load() {
 		return ErrClosed
 	}
-	program := append(staleProgram(stale, 0, uint32(d.workers)), doorProgram(known, d.workers)...)
+	stranger := uint32(d.workers)
+	program := append(windowProgram(windows, 0, stranger, []unix.SockFilter{verdict(stranger)}), doorProgram(known, d.workers)...)
 	return unix.SetsockoptSockFprog(d.first.fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
@@ -134,37 +131,9 @@ func familyProgram(v4, v6 []unix.SockFilter) []unix.SockFilter {
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: fromHeader},
 		{Code: unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K, K: 4},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 6, Jf: 1},
-		{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(v4))},
+		jump(uint32(len(v4))),
 	}
 	return append(append(program, v4...), v6...)
-}
-
-// staleProgram returns the verdict for what is stale; a datagram begins at the
-// place at. A train is not judged by
-// its first datagram: the kernel may have put new ones behind it. What is shorter
-// than the words that are compared would end the program.
-func staleProgram(stale []Stale, at, verdict uint32) (p []unix.SockFilter) {
-	if len(stale) == 0 {
-		return nil
-	}
-	const per = 5 // instructions for one SPI
-	rest := func(done int) uint32 { return uint32((len(stale) - done) * per) }
-	p = []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_LEN},
-		{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: at + singleMost, Jt: 1},
-		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: at + 8, Jt: 1},
-		{Code: unix.BPF_JMP | unix.BPF_JA, K: rest(0) + 1},
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at},
-	}
-	for i, s := range stale {
-		p = append(p,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: s.SPI, Jf: per - 1},
-			unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at + 4},
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: s.Below, Jt: 1},
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: verdict},
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: rest(i + 1)})
-	}
-	return p
 }
 
 // compareSources compares the words of a source with those of each peer, one
@@ -179,7 +148,7 @@ func compareSources(peers []netip.Addr, words []uint32) (p []unix.SockFilter) {
 				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
 					K: binary.BigEndian.Uint32(raw[4*j:]), Jf: uint8(2*(len(words)-j) - 1)})
 		}
-		p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32((len(peers)-i-1)*per + 1)})
+		p = append(p, jump(uint32((len(peers)-i-1)*per+1)))
 	}
 	return p
 }
@@ -189,7 +158,7 @@ func compareSources(peers []netip.Addr, words []uint32) (p []unix.SockFilter) {
 func doorFamily(known []netip.Addr, words []uint32, ports uint32, workers int, all bool) []unix.SockFilter {
 	p := compareSources(known, words)
 	if !all {
-		p = append(p, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(workers)})
+		p = append(p, verdict(uint32(workers)))
 	}
 	return append(p,
 		unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: words[len(words)-1]},

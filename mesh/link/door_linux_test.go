@@ -129,10 +129,10 @@ func TestDoorKnowsIPv6Prefixes(t *testing.T) {
 	}
 }
 
-// TestStaleComesByTheStrangersDoor: what a window has passed, and nothing else
+// TestOutsideComesByTheStrangersDoor: what is outside a window, and nothing else
 // of a known peer.
-func TestStaleComesByTheStrangersDoor(t *testing.T) {
-	const a, b, below = 0x00500001, 0x00500002, 1 << 20
+func TestOutsideComesByTheStrangersDoor(t *testing.T) {
+	const a, b, first, last = 0x00500001, 0x00500002, 1 << 20, 1 << 21
 	friend := netip.MustParseAddr("127.0.0.5")
 	datagram := func(spi, sequence uint32, size int) []byte {
 		d := make([]byte, max(size, 8))
@@ -143,23 +143,26 @@ func TestStaleComesByTheStrangersDoor(t *testing.T) {
 	door := openDoor(t, "127.0.0.1:0")
 	from := listen(t, link.Config{Addr: netip.MustParseAddrPort("127.0.0.5:0")})[0]
 	for _, known := range []bool{true, false} {
-		stale := []link.Stale{{SPI: a, Below: below}, {SPI: b, Below: 7}}
+		windows := []link.Window{{SPI: a, From: first, To: last}, {SPI: b, From: 7, To: link.Unbounded}}
 		if !known {
-			stale = nil
+			windows = nil
 		}
-		if err := door.door.Know([]netip.Addr{friend}, stale); err != nil {
+		if err := door.door.Know([]netip.Addr{friend}, windows); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []struct {
 			what    string
 			b       []byte
 			segment int
-			stale   bool
+			outside bool
 		}{
-			{"just passed", datagram(a, below-1, 100), 0, true},
-			{"the oldest that is taken", datagram(a, below, 100), 0, false},
+			{"just passed", datagram(a, first-1, 100), 0, true},
+			{"the oldest that is taken", datagram(a, first, 100), 0, false},
+			{"the newest that is expected", datagram(a, last, 100), 0, false},
+			{"just beyond", datagram(a, last+1, 100), 0, true},
 			{"passed at the second", datagram(b, 6, 1400), 0, true},
 			{"the oldest at the second", datagram(b, 7, 1400), 0, false},
+			{"the newest of all at the second", datagram(b, link.Unbounded, 1400), 0, false},
 			{"another SPI", datagram(a+9, 1, 100), 0, false},
 			{"too short", datagram(a, 1, 7), 0, false},
 			{"no more than both words", datagram(a, 1, 8), 0, true},
@@ -168,15 +171,15 @@ func TestStaleComesByTheStrangersDoor(t *testing.T) {
 			if err := from.Send(c.b, c.segment, link.Path{Remote: door.sockets[0].LocalAddr()}); err != nil {
 				t.Fatal(err)
 			}
-			if got := door.receiver(c.what) == strangersSocket; got != (c.stale && known) {
+			if got := door.receiver(c.what) == strangersSocket; got != (c.outside && known) {
 				t.Errorf("%s: told %v, with the strangers %v", c.what, known, got)
 			}
 		}
 	}
 }
 
-// TestMaxStale: beside as many peers as can be known, and no more (I10).
-func TestMaxStale(t *testing.T) {
+// TestMaxWindows: beside as many peers as can be known, and no more (I10).
+func TestMaxWindows(t *testing.T) {
 	b := openDoor(t, "127.0.0.1:0")
 	var peers []netip.Addr
 	for i := range link.MaxKnown - 1 {
@@ -184,20 +187,19 @@ func TestMaxStale(t *testing.T) {
 	}
 	peers = append(peers, netip.MustParseAddr("127.0.0.5"))
 	knock := binary.BigEndian.Uint32([]byte("knoc")) // what from sends begins with
-	stale := make([]link.Stale, link.MaxStale-1, link.MaxStale+1)
-	stale = append(stale, link.Stale{SPI: knock, Below: 1})
+	within, passed := link.Window{SPI: knock, From: 1, To: link.Unbounded}, link.Window{SPI: knock, From: 1 << 31, To: link.Unbounded}
+	full := append(make([]link.Window, link.MaxWindows-1, link.MaxWindows+1), within)
 	for _, c := range []struct {
-		stale []link.Stale
-		want  bool
+		windows []link.Window
+		want    bool
 	}{
-		{[]link.Stale{{SPI: knock, Below: 1 << 31}}, true}, {stale, false},
-		{append(stale, link.Stale{SPI: knock, Below: 1 << 31}), false},
+		{[]link.Window{passed}, true}, {full, false}, {append(full, passed), false},
 	} {
-		if err := b.door.Know(peers, c.stale); err != nil {
+		if err := b.door.Know(peers, c.windows); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.from("127.0.0.5:0") == strangersSocket; got != c.want {
-			t.Errorf("%d told: stale %v", len(c.stale), got)
+			t.Errorf("%d told: outside %v", len(c.windows), got)
 		}
 	}
 }

@@ -26,8 +26,11 @@ const (
 	// MaxKnown is how many peers a Door tells from strangers: each makes the
 	// kernel's comparison longer.
 	MaxKnown = 512
-	// MaxStale is how many SPIs the kernel compares the sequence numbers of.
-	MaxStale = 64
+	// MaxWindows is how many SPIs the kernel compares the sequence numbers of;
+	// of what is beyond a window a socket that hears answers takes up one in
+	// sampled.
+	MaxWindows = 64
+	sampled    = 16
 	// MaxAnswering is how many hosts may answer at a socket that only hears answers.
 	MaxAnswering = 64
 	// StrangerBytes is the queue of a strangers' socket, StrangerRate how many

@@ -2,7 +2,7 @@
 // datagrams to or from one peer in one system call, by UDP_SEGMENT and UDP_GRO
 // where the kernel has them. It owns sockets, their buffers and the kernel's
 // loss counter. It keeps no state per peer but whom a socket that only hears
-// answers has sent to, and looks into a datagram only for what it is told is stale.
+// answers has sent to, and looks into a datagram only for the windows that it is told.
 //
 // linktest holds the in-memory twin: the same interface over a simulated
 // network with a seed.

@@ -265,7 +265,7 @@ func (c *Client) tick() {
 	c.superviseDirect(now)
 	c.superviseDataflow(now)
 	c.superviseMode(now)
-	c.superviseReplays()
+	c.superviseFloods()
 	c.superviseRetired(now)
 	c.superviseControl(now)
 }

@@ -8,20 +8,20 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 )
 
-// refuser is a socket that can keep stale datagrams out.
-type refuser interface{ Refuse(link.Stale) error }
+// confiner is a socket that can keep datagrams out.
+type confiner interface{ Confine(link.Window) error }
 
-// superviseReplays keeps what is sent again to a slice out of its queue, once
-// its window has passed it.
-func (c *Client) superviseReplays() {
-	for _, stale := range c.config.Engine.Replayed() {
+// superviseFloods keeps what is sent again to a slice, or is forged, out of its
+// queue.
+func (c *Client) superviseFloods() {
+	for _, window := range c.config.Engine.Flooded() {
 		for _, s := range c.slices {
-			socket, ok := s.socket.(refuser)
-			if !ok || !slices.ContainsFunc(s.pairs(), func(p *dataplane.Pair) bool { return p.In.SPI() == stale.SPI }) {
+			socket, ok := s.socket.(confiner)
+			if !ok || !slices.ContainsFunc(s.pairs(), func(p *dataplane.Pair) bool { return p.In.SPI() == window.SPI }) {
 				continue
 			}
-			if err := socket.Refuse(stale); err != nil {
-				c.config.Log.Warn("replayed packets are not kept out", "error", err)
+			if err := socket.Confine(window); err != nil {
+				c.config.Log.Warn("a flood is not kept out", "error", err)
 			}
 		}
 	}

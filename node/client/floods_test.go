@@ -8,11 +8,11 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
-// wiretap keeps what is sent, and what it was told to refuse.
+// wiretap keeps what is sent, and what it was told to keep to.
 type wiretap struct {
 	link.Socket
-	sent  [][]byte
-	stale []link.Stale
+	sent    [][]byte
+	windows []link.Window
 }
 
 func (w *wiretap) Send(b []byte, segment int, path link.Path) error {
@@ -20,11 +20,14 @@ func (w *wiretap) Send(b []byte, segment int, path link.Path) error {
 	return w.Socket.Send(b, segment, path)
 }
 
-func (w *wiretap) Refuse(s link.Stale) error { w.stale = append(w.stale, s); return nil }
+func (w *wiretap) Confine(window link.Window) error {
+	w.windows = append(w.windows, window)
+	return nil
+}
 
-// TestReplaysAreKeptOut: the socket of the slice that is replayed to is told what
+// TestFloodsAreKeptOut: the socket of the slice that is replayed to is told what
 // its window has passed, and no other socket is.
-func TestReplaysAreKeptOut(t *testing.T) {
+func TestFloodsAreKeptOut(t *testing.T) {
 	f := newFixture(t)
 	f.connect()
 	f.inNetwork()
@@ -35,15 +38,16 @@ func TestReplaysAreKeptOut(t *testing.T) {
 	path := link.Path{Remote: at.LocalAddr()}
 	far.SetWay(agent, path)
 	f.ok(far.SendControl(probe.Ask(1, 0)))
-	for range dataplane.ReplaysTold {
+	for range dataplane.FloodTold {
 		copied := append([]byte(nil), agent.sent[0]...)
 		f.ok(f.gateways[0].Send(copied, len(copied), path))
 	}
 	f.until("the copies are dropped", func() bool {
-		return f.config.Engine.Stats().Dropped[dataplane.DropReplay] == dataplane.ReplaysTold
+		return f.config.Engine.Stats().Dropped[dataplane.DropReplay] == dataplane.FloodTold
 	})
 	f.tick()
-	if want := (link.Stale{SPI: replayed.pair.In.SPI(), Below: 1}); len(at.stale) != 1 || at.stale[0] != want || len(spared.stale) > 0 {
-		t.Errorf("told %+v, and the other slice's %+v; want %+v", at.stale, spared.stale, want)
+	want := link.Window{SPI: replayed.pair.In.SPI(), From: 1, To: link.Unbounded}
+	if len(at.windows) != 1 || at.windows[0] != want || len(spared.windows) > 0 {
+		t.Errorf("told %+v, and the other slice's %+v; want %+v", at.windows, spared.windows, want)
 	}
 }

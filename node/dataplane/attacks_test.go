@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/replay"
@@ -86,31 +87,68 @@ func TestHeardIsProven(t *testing.T) {
 	}
 }
 
-// TestReplayed: an SA at which packets are sent again is told, with what its
-// window has passed, as long as that goes on; one that is late is not.
-func TestReplayed(t *testing.T) {
+// TestFloodOfCopies: an SA at which packets are sent again is told, with what its
+// window has passed, until FloodHeld after the last; one that is late is not.
+func TestFloodOfCopies(t *testing.T) {
 	w, far, pair := agentSide(t)
+	table := w.engine.table.Load()
 	first := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4)
-	copied := func(n int) []link.Stale {
+	copied := func(n int, now time.Duration) []link.Window {
 		for range n {
 			feed(w, append([]byte(nil), first...))
 		}
-		return w.engine.Replayed()
+		return table.Flooded(int64(now))
 	}
-	if got := copied(ReplaysTold); len(got) != 0 { // the first of them is none
-		t.Errorf("told of %d copies: %+v", ReplaysTold-1, got)
+	if got := copied(FloodTold, 0); len(got) != 0 { // the first of them is none
+		t.Errorf("told of %d copies: %+v", FloodTold-1, got)
 	}
 	for range replay.Size {
 		feed(w, seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4))
 	}
-	want := link.Stale{SPI: pair.In.SPI(), Below: 2}
-	for range 2 {
-		if got := copied(ReplaysTold); len(got) != 1 || got[0] != want {
-			t.Errorf("told %+v, want %+v", got, want)
-		}
+	want := []link.Window{{SPI: pair.In.SPI(), From: 2, To: link.Unbounded}}
+	if got := copied(FloodTold, time.Second); !slices.Equal(got, want) {
+		t.Errorf("told %+v, want %+v", got, want)
 	}
-	if got := w.engine.Replayed(); len(got) != 0 {
+	if got := copied(FloodTold-1, time.Second+FloodHeld-1); !slices.Equal(got, want) {
+		t.Errorf("told %+v while it is held, want %+v", got, want)
+	}
+	if got := copied(0, time.Second+FloodHeld); len(got) != 0 {
 		t.Errorf("told when it was over: %+v", got)
+	}
+}
+
+// TestFloodOfForged: an SA at which packets are forged is told with how far ahead
+// they may be, from where its window is then, and at last once without.
+func TestFloodOfForged(t *testing.T) {
+	w, far, pair := agentSide(t)
+	table := w.engine.table.Load()
+	good := func() []byte { return seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4) }
+	forged := good()
+	forged[20] ^= 1
+	forge := func(n int, now time.Duration) []link.Window {
+		for range n {
+			feed(w, append([]byte(nil), forged...))
+		}
+		return table.Flooded(int64(now))
+	}
+	want := func(from, to uint32) []link.Window { return []link.Window{{SPI: pair.In.SPI(), From: from, To: to}} }
+	if got := forge(FloodTold-1, 0); len(got) != 0 {
+		t.Errorf("told of %d: %+v", FloodTold-1, got)
+	}
+	if got := forge(FloodTold, 0); !slices.Equal(got, want(1, 1+AheadMost)) {
+		t.Errorf("told %+v, want %+v", got, want(1, 1+AheadMost))
+	}
+	for range replay.Size {
+		feed(w, good())
+	}
+	if got := forge(0, FloodHeld-1); !slices.Equal(got, want(2, 2+AheadMost)) {
+		t.Errorf("told %+v when the window moved, want %+v", got, want(2, 2+AheadMost))
+	}
+	if got := forge(0, FloodHeld); !slices.Equal(got, want(2, link.Unbounded)) {
+		t.Errorf("told %+v when it was over, want %+v", got, want(2, link.Unbounded))
+	}
+	if got := forge(0, FloodHeld+1); len(got) != 0 {
+		t.Errorf("told again: %+v", got)
 	}
 }
 

@@ -99,8 +99,8 @@ func (e *Engine) Publish(t *Table) { e.table.Store(t) }
 // Heard is that of the table in use.
 func (e *Engine) Heard(most int) []netip.Addr { return e.table.Load().Heard(most) }
 
-// Replayed is that of the table in use.
-func (e *Engine) Replayed() []link.Stale { return e.table.Load().Replayed() }
+// Flooded is that of the table in use.
+func (e *Engine) Flooded() []link.Window { return e.table.Load().Flooded(e.config.Clock()) }
 
 // Start starts one worker for each queue and each configured socket.
 func (e *Engine) Start() error {

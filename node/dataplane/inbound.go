@@ -176,7 +176,7 @@ func (w *inbound) open(d []byte) Reason {
 	}
 	payload, next, advanced, err := p.In.Open(d)
 	if err != nil {
-		return p.refused(openReason(err))
+		return p.attack.count(openReason(err))
 	}
 	p.lastHeard.Store(w.now)
 	if advanced {

@@ -55,9 +55,15 @@ const (
 	// is given another one in its network, or behind its NAT.
 	prefixIPv4 = 24
 	prefixIPv6 = 48
-	// ReplaysTold is how many packets are replayed at an SA between two looks
-	// before it is worth while to keep them out of the queue.
-	ReplaysTold = 100
+	// FloodTold is how many packets are replayed, or forged, at an SA between two
+	// looks before it is worth while to keep them out of the queue. AheadMost is
+	// how far beyond its window a packet may then be: the peer may have sent so
+	// many since.
+	FloodTold = 100
+	AheadMost = 1 << 20
+	// FloodHeld is how long after a flood its SA is still told: the next one finds
+	// the queue defended.
+	FloodHeld = 10 * time.Second
 	// ViolationInterval is the least time between two reports of the same
 	// reason by one worker.
 	ViolationInterval = time.Second

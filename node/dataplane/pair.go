@@ -45,7 +45,7 @@ type Pair struct {
 	lastHeard atomic.Int64
 	lastSent  atomic.Int64
 	in, out   flow
-	copies    atomic.Uint64 // packets that the window refused, since Replayed
+	attack    attack
 }
 
 // Onward is where an agent hands opened packets on to instead of its own TUN:

@@ -47,8 +47,9 @@ func (s *Space) Collect(device string, port uint16, limit int) *Collection {
 
 func (c *Collection) run() {
 	defer close(c.done)
+	defer unix.Close(c.fd) // who has enough costs the hosts nothing
 	packet := make([]byte, frameSize)
-	for !c.ending.Load() {
+	for !c.ending.Load() && len(c.Datagrams()) < c.limit {
 		n, _, err := unix.Recvfrom(c.fd, packet, 0)
 		switch {
 		case err == nil:
@@ -72,9 +73,7 @@ func (c *Collection) keep(packet []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.all) < c.limit {
-		c.all = append(c.all, Datagram{from, to, append([]byte(nil), packet[header:header+length]...)})
-	}
+	c.all = append(c.all, Datagram{from, to, append([]byte(nil), packet[header:header+length]...)})
 }
 
 // Datagrams are those kept so far.
@@ -85,8 +84,6 @@ func (c *Collection) Datagrams() []Datagram {
 }
 
 func (c *Collection) end() {
-	if !c.ending.Swap(true) {
-		<-c.done
-		unix.Close(c.fd)
-	}
+	c.ending.Store(true)
+	<-c.done
 }
