@@ -147,8 +147,9 @@ func TestLiarWithTheKey(t *testing.T) {
 	})
 }
 
-// gossipMemory is what one hostile message may cost; each claims or inflates to more.
-const gossipMemory = 160 << 20
+// gossipMemory is what one hostile message may cost: a buffer that doubles up to
+// 64 MiB, each step twice under the race detector.
+const gossipMemory = 320 << 20
 
 // TestLiarWithBombs: lengths that lie, a state of 20 MiB and a message that
 // inflates to 64 MiB are refused in bounded memory, and gossip goes on.
