@@ -188,6 +188,7 @@ func (a *Agent) takeRevoke(m *protocol.Revoke) {
 		return
 	}
 	s.dropAt = a.config.Now() + time.Duration(m.Linger)*time.Second
+	a.dirty = true
 	a.superviseSlices(a.config.Now())
 }
 

@@ -296,3 +296,24 @@ func TestOwnHostAnswersOverItsSlice(t *testing.T) {
 		t.Errorf("here is %v, local route %+v", table.Here, route)
 	}
 }
+
+// TestOwnHostAnswersTheSessionThatLives: a client that came back at once has the
+// lease of its former session, whose slices still open for a while.
+func TestOwnHostAnswersTheSessionThatLives(t *testing.T) {
+	f := newFixture(t).ready()
+	keys := f.offered()
+	lease := netip.MustParseAddr("10.77.0.99")
+	former := f.customer(keys[0], func(g *mka.Grant) { g.Leases = []netip.Addr{lease} }).up()
+	f.hear(&protocol.Node{Revoke: &protocol.Revoke{Slice: former.sliceKey().ref(), Linger: 5}})
+	if route := f.localRoutes()[lease]; route == nil || route.Slices[0].SPI != former.grant.SPI {
+		t.Errorf("the last slice does not answer: %+v", route)
+	}
+	now := f.customer(keys[1], func(g *mka.Grant) {
+		g.Session[0]++
+		g.Leases, g.Slice = []netip.Addr{lease}, former.grant.Slice+1
+	}).up()
+	f.advance(TickEvery)
+	if route := f.localRoutes()[lease]; route == nil || route.Slices[0].SPI != now.grant.SPI {
+		t.Errorf("answers the session that is over: %+v", route)
+	}
+}

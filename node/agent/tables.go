@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -71,7 +72,7 @@ func (a *Agent) engineTable() *dataplane.Table {
 }
 
 // localRoutes are the ways by which this host answers clients that speak to it:
-// over its own slices, the newest epoch that is keyed, and nowhere in clear.
+// over its own slices that are keyed, and nowhere in clear.
 func (a *Agent) localRoutes() map[netip.Addr]*dataplane.Route {
 	best := make(map[netip.Addr]*slice)
 	for _, s := range a.slices.byKey {
@@ -79,7 +80,7 @@ func (a *Agent) localRoutes() map[netip.Addr]*dataplane.Route {
 			continue
 		}
 		for _, lease := range s.grant.Leases {
-			if old := best[lease]; old == nil || s.key.epoch > old.key.epoch || s.key.epoch == old.key.epoch && s.key.number < old.key.number {
+			if old := best[lease]; old == nil || s.before(old) {
 				best[lease] = s
 			}
 		}
@@ -92,6 +93,17 @@ func (a *Agent) localRoutes() map[netip.Addr]*dataplane.Route {
 	}
 	return routes
 }
+
+// before says which of two slices answers for a lease. A revoked one still opens
+// for a while, but its client may have come back with the same lease.
+func (s *slice) before(other *slice) bool {
+	if s.revoked() != other.revoked() {
+		return other.revoked()
+	}
+	return cmp.Or(cmp.Compare(other.key.epoch, s.key.epoch), cmp.Compare(s.key.number, other.key.number)) < 0
+}
+
+func (s *slice) revoked() bool { return s.dropAt != 0 }
 
 // route is the way down for one session: its own slices sealed here, the
 // others handed on to their agents, none that is silent.
