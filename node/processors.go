@@ -13,11 +13,11 @@ var processors = runtime.GOMAXPROCS(0)
 // workers is how many TUN queues and sockets a port has.
 func workers() int { return min(processors, MaxWorkers) }
 
-// seatWorkers gives Go's scheduler a seat more for each TUN queue and each
-// socket. A packet worker spends its time in system calls, in which it keeps its
-// seat until the runtime's monitor takes it away, some 20 µs to 10 ms later;
-// with no more seats than CPUs the other workers wait for that, beside an idle
-// CPU. Whoever set GOMAXPROCS is obeyed.
+// seatWorkers gives Go's scheduler a seat (a P) more for each TUN queue and each
+// outer socket. A packet worker spends its time in system calls, in which it
+// keeps its seat until the runtime's monitor takes it away, some 20 µs to 10 ms
+// later; with no more seats than CPUs the other workers wait for that, beside an
+// idle CPU. Whoever set GOMAXPROCS is obeyed.
 var seatWorkers = sync.OnceFunc(func() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(processors + 2*workers())

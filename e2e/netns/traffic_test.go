@@ -26,7 +26,18 @@ const (
 	// socket holds 40 ms of it, and two cores serve every host of the world. A
 	// slice that carries nothing loses all.
 	udpLoss = 0.1
+	// standing is the rate in Mbit/s below which something stood still for a
+	// second or more: a whole row runs at several hundred.
+	standing = 50
 )
+
+// stood says that what arrived whole was on its way for too long.
+func stood(mbit float64) error {
+	if mbit < standing {
+		return fmt.Errorf("%.0f Mbit/s: it stood still on the way", mbit)
+	}
+	return nil
+}
 
 // crossing is a client and a server beyond the mesh, by one of its addresses.
 type crossing struct {
@@ -53,6 +64,9 @@ func (c crossing) stream(down bool) (mbit float64, err error) {
 	// byte; that all arrive unchanged is what the page shows.
 	if err == nil && received.Bytes < streamBytes/2 {
 		err = fmt.Errorf("%.0f bytes arrived of %d", received.Bytes, streamBytes)
+	}
+	if err == nil {
+		err = stood(received.Rate / 1e6)
 	}
 	return received.Rate / 1e6, err
 }
@@ -88,8 +102,12 @@ func (c crossing) fetch(down bool) (mbit float64, err error) {
 	if want := lab.ContentHash(webBytes); err == nil && got != want {
 		err = fmt.Errorf("SHA-256 is %s, sent was %s", got, want)
 	}
-	speed, _ := strconv.ParseFloat(r.Out, 64) // a figure for the table only
-	return speed * 8 / 1e6, err
+	speed, _ := strconv.ParseFloat(r.Out, 64)
+	mbit = speed * 8 / 1e6
+	if err == nil {
+		err = stood(mbit)
+	}
+	return mbit, err
 }
 
 // arrived is the hash of what curl fetched, or the hash that the server told.
