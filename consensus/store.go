@@ -66,6 +66,9 @@ type Store interface {
 	TransferLeadershipTo(context.Context, identity.NodeID) error
 	// Servers is the newest configuration this replica knows.
 	Servers() []Server
+	// Reach asks another server's replica whether it is there, over the log's own
+	// port. It changes nothing, and needs no leader.
+	Reach(context.Context, identity.NodeID) error
 	// Stats is for status.
 	Stats() Stats
 	// Snapshot writes a snapshot now.
