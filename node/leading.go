@@ -66,7 +66,7 @@ func (n *Node) openStore(bootstrap bool) error {
 		return err
 	}
 	n.store.Store(store)
-	n.kept <- struct{}{} // once in a process: there is one log
+	close(n.kept) // once in a process: there is one log
 	return nil
 }
 
@@ -125,9 +125,9 @@ func (n *Node) closeStore() {
 // keepLeading serves a term whenever this node leads; it returns only with a
 // failure of the log that ends the daemon, or when ctx ends.
 func (n *Node) keepLeading(ctx context.Context) error {
-	store, err := n.awaitStore(ctx)
-	if err != nil || store == nil {
-		return err
+	store := n.awaitStore(ctx)
+	if store == nil {
+		return nil
 	}
 	for {
 		select {
@@ -180,7 +180,7 @@ func (n *Node) serveTerm(ctx context.Context, store *consensus.Raft, term uint64
 	n.link.set(n.trust.Key.ID(), n.self.Outer)
 	return arbiter.Serve(ctx, arbiter.Config{
 		Trust: n.trust, Store: store, Port: n.port, Random: rand.Reader,
-		Now: bootTime, Wall: wallClock(), Log: n.config.Log, Serving: n.arbiter.Store,
+		Now: bootTime, Wall: wallClock(), Log: n.config.Log, Serving: n.arbiter.Store, Answers: n.replicas.answers,
 	}, term)
 }
 
@@ -207,16 +207,12 @@ func (n *Node) found(ctx context.Context, store *consensus.Raft) error {
 	return n.dir.ForgetFounding()
 }
 
-// awaitStore returns this node's replica once it keeps one.
-func (n *Node) awaitStore(ctx context.Context) (*consensus.Raft, error) {
-	for {
-		if store := n.store.Load(); store != nil {
-			return store, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-n.kept:
-		}
+// awaitStore returns this node's replica once it keeps one; nil when ctx ends.
+func (n *Node) awaitStore(ctx context.Context) *consensus.Raft {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.kept:
+		return n.store.Load()
 	}
 }

@@ -35,6 +35,12 @@ const (
 	CalibrateFor = 50 * time.Millisecond
 	// GossipEvery is how often the load is gossiped and lost members are sought.
 	GossipEvery = time.Second
+	// ReachEvery is how often the other servers of the log are asked whether they
+	// answer, ReachWithin how long an answer may take, and ReachStale how long it
+	// counts.
+	ReachEvery  = time.Second
+	ReachWithin = 5 * time.Second
+	ReachStale  = 3 * time.Second
 	// KnowEvery is how often it is looked who is no stranger any more, and
 	// what is flooded.
 	KnowEvery = 100 * time.Millisecond

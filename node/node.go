@@ -60,11 +60,13 @@ type Node struct {
 	arbiter atomic.Pointer[arbiter.Arbiter] // nil unless this node leads
 	link    arbiterLink
 	members memberList
-	kept    chan struct{} // signalled when this node starts to keep the log
-	left    chan string   // why this node is a member no more
-	gone    chan struct{} // closed with it
-	goneOne sync.Once
-	group   sync.WaitGroup
+	kept    chan struct{} // closed when this node starts to keep the log
+	// replicas are the others that keep it.
+	replicas replicas
+	left     chan string   // why this node is a member no more
+	gone     chan struct{} // closed with it
+	goneOne  sync.Once
+	group    sync.WaitGroup
 }
 
 // memberList is the members as last told by an arbiter. It outlives arbiters
@@ -86,7 +88,7 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}, 1), left: make(chan string, 1), gone: make(chan struct{})}
+	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{})}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
 		return err
@@ -171,7 +173,7 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.relayStrangers(ctx)
 	n.serveFlows(ctx)
 	n.takeStreams()
-	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.forward.keep, n.copier.Run}
+	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.forward.keep, n.copier.Run}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
 	}
@@ -200,7 +202,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog,
+		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica,
 		Follow: n.follow,
 		Left:   n.leave,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,

@@ -140,6 +140,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		addCount(s.Dropped, "tcp-"+reason.String(), count)
 	}
 	s.Problems = n.problems(report.Heard, report.Path, n.obstacles(), report.Silent, s.CertLeft)
+	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"

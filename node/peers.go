@@ -32,10 +32,33 @@ func (n *Node) raftPeers(r *http.Request, _ control.Nothing) (out control.RaftPe
 		_, heard := report.Load[server.ID]
 		out.Peers = append(out.Peers, control.RaftPeer{
 			Name: n.members.find(server.ID).Name, ID: server.ID, Leader: server.ID == leader, Voter: server.Voter,
-			Silent: unknown == nil && !heard && server.ID != leader,
+			Silent: unknown == nil && !heard && server.ID != leader, Unfit: report.Unfit[server.ID],
 		})
 	}
 	return out, nil
+}
+
+// unfitReplicas is what the arbiter, if this node is it, has to say of servers of
+// the log that could not take over.
+func (n *Node) unfitReplicas(ctx context.Context) (all []string) {
+	a := n.arbiter.Load()
+	if a == nil {
+		return nil
+	}
+	report, err := a.Report(ctx)
+	if err != nil {
+		return nil // its term is over
+	}
+	for _, server := range n.store.Load().Servers() {
+		switch why := report.Unfit[server.ID]; {
+		case why == "":
+		case server.Voter:
+			all = append(all, "a voter could not take over: "+why)
+		default:
+			all = append(all, "a node gets no vote: "+why)
+		}
+	}
+	return all
 }
 
 // findPeer resolves a name, or the first characters of an id, among those that
@@ -139,6 +162,8 @@ func (n *Node) heir(r *http.Request, name string) (control.RaftPeer, error) {
 		return peer, control.Errorf(control.CodeDenied, listPeers, "%s keeps the log but does not vote: it cannot lead", peer.Name)
 	case peer.Silent:
 		return peer, control.Errorf(control.CodeDegraded, listPeers, "%s is silent: it cannot take the lead", peer.Name)
+	case peer.Unfit != "":
+		return peer, control.Errorf(control.CodeDegraded, listPeers, "%s cannot take the lead: %s", peer.Name, peer.Unfit)
 	}
 	return peer, nil
 }

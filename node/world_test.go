@@ -199,7 +199,7 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	w.Helper()
 	m := &member{Node: &Node{
 		config: RunConfig{Log: w.log(), Version: "test"}, dir: dir, port: p, started: time.Now(), mbit: nodeMbit,
-		meter: &meter{capacity: 1000}, kept: make(chan struct{}, 1), left: make(chan string, 1),
+		meter: &meter{capacity: 1000}, kept: make(chan struct{}), left: make(chan string, 1),
 	}}
 	w.members = append(w.members, m)
 	rand.Read(m.boot[:])
@@ -211,6 +211,7 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	m.relayStrangers(ctx)
 	m.loops.Go(func() { m.agent.Run(ctx) })
 	m.loops.Go(func() { _ = m.keepLeading(ctx) })
+	m.loops.Go(func() { m.keepReaching(ctx) })
 }
 
 // openPackets gives a member its packet path, over the twins.
@@ -238,7 +239,7 @@ func (w *world) openPackets(m *member) {
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog,
+		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

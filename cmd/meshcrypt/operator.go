@@ -27,7 +27,8 @@ func (a *app) operatorCommand() *cobra.Command {
 func (a *app) raftPeersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list-peers", Short: "list the Raft configuration", Args: cobra.NoArgs,
-		Long: "List the servers of the Raft configuration and who leads.", Example: "  meshcrypt operator raft list-peers",
+		Long: `List the servers of the Raft configuration and who leads. The last column says why a
+server that is connected could not take over: it gets no vote, or is replaced.`, Example: "  meshcrypt operator raft list-peers",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var p control.RaftPeers
 			if err := a.call(cmd.Context(), control.OpRaftPeers, control.Nothing{}, &p); err != nil {
@@ -36,7 +37,7 @@ func (a *app) raftPeersCommand() *cobra.Command {
 			withSchema(&p.Schema, "raft-peers")
 			return a.print(p, func(w io.Writer) {
 				fmt.Fprintf(w, "# Term %d, index %d\n", p.Term, p.Index)
-				row(w, "NAME", "STATE", "VOTER", "ID")
+				row(w, "NAME", "STATE", "VOTER", "ID", "COULD NOT TAKE OVER")
 				for _, one := range p.Peers {
 					state := "follower"
 					switch {
@@ -45,7 +46,7 @@ func (a *app) raftPeersCommand() *cobra.Command {
 					case one.Silent:
 						state = "silent"
 					}
-					row(w, one.Name, state, one.Voter, one.ID.Short())
+					row(w, one.Name, state, one.Voter, one.ID.Short(), one.Unfit)
 				}
 			})
 		},

@@ -13,7 +13,7 @@ func TestRaftVerbs(t *testing.T) {
 	dir, asked := fakeDaemon(t, map[string]any{
 		control.OpRaftTransfer: control.Nothing{}, control.OpRaftRemove: control.Nothing{},
 		control.OpRaftPeers: control.RaftPeers{Peers: []control.RaftPeer{
-			{Name: "a", Leader: true, Voter: true}, {Name: "b", Voter: true, Silent: true}}},
+			{Name: "a", Leader: true, Voter: true}, {Name: "b", Voter: true, Silent: true}, {Name: "c", Unfit: "let TCP port 6484 in on c"}}},
 	})
 	for _, c := range []struct {
 		args     []string
@@ -30,7 +30,7 @@ func TestRaftVerbs(t *testing.T) {
 			t.Errorf("%v: asked %s, printed %q", c.args, asked[c.op], got.stdout)
 		}
 	}
-	if got := meshcrypt(t, "", "operator", "raft", "list-peers", "--data-dir", dir).stdout; !strings.Contains(got, "leader") || !strings.Contains(got, "silent") {
+	if got := meshcrypt(t, "", "operator", "raft", "list-peers", "--data-dir", dir).stdout; !strings.Contains(got, "leader") || !strings.Contains(got, "silent") || !strings.Contains(got, "let TCP port 6484 in on c") {
 		t.Errorf("list-peers:\n%s", got)
 	}
 	meshcrypt(t, "", "operator", "raft", "remove-peer", "--data-dir", dir).want(t, control.CodeUsage)

@@ -82,6 +82,9 @@ type Config struct {
 	Follow func(map[identity.NodeID][]registry.Part)
 	// Standby is called when the arbiter wants this node to keep the log.
 	Standby func(protocol.Standby)
+	// Replica is what this node's copy of the log is worth now; nil while it keeps
+	// none.
+	Replica func() *protocol.Replica
 	// Left is called when this node is no longer a member.
 	Left func(reason string)
 
@@ -206,6 +209,9 @@ func (a *Agent) tick() {
 		a.probes.own.store(probe.LoadOf(used))
 		a.superviseHandOn()
 		a.say(&protocol.Node{Load: &protocol.Load{Used: used}})
+		if replica := a.config.Replica(); replica != nil {
+			a.say(&protocol.Node{Replica: replica})
+		}
 	}
 	a.superviseModes(now)
 	if a.ticks%UsageTicks == 0 {

@@ -44,8 +44,9 @@ type fixture struct {
 	said      []*protocol.Node // to the arbiter, not yet asked for
 	left      []string
 	behind    map[identity.NodeID][]registry.Part // whose flows to copy
-	insideMTU int                                 // of the inside interface
-	next      byte                                // numbers sessions
+	replica   *protocol.Replica
+	insideMTU int  // of the inside interface
+	next      byte // numbers sessions
 }
 
 // movingHost remembers which inside addresses are held.
@@ -153,7 +154,7 @@ func (f *fixture) config() Config {
 		Facts: func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
 		Load:  func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
 		Follow:  func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
-		Standby: func(protocol.Standby) {}, Left: func(reason string) { f.left = append(f.left, reason) },
+		Standby: func(protocol.Standby) {}, Replica: func() *protocol.Replica { return f.replica }, Left: func(reason string) { f.left = append(f.left, reason) },
 		Random: rand.Reader, Now: func() time.Duration { return time.Duration(f.clock.Load()) },
 		Log: slog.New(slog.DiscardHandler),
 	}

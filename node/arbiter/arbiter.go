@@ -55,6 +55,9 @@ type Config struct {
 	Now    func() time.Duration // CLOCK_BOOTTIME
 	Wall   func() time.Time
 	Log    *slog.Logger
+	// Answers says whether the replica of another server of the log answered this
+	// node over the Raft port within the last seconds.
+	Answers func(identity.NodeID) bool
 	// Serving is told of the arbiter once its doors are open, and of nil when
 	// its term is over.
 	Serving func(*Arbiter)
@@ -86,6 +89,8 @@ type Arbiter struct {
 	leavers    map[identity.NodeID]*leaver
 	expelled   map[identity.NodeID]bool          // servers an operator removed, until their next stream
 	lostAt     map[identity.NodeID]time.Duration // when the stream of a server was lost
+	replicas   map[identity.NodeID]replica       // of the servers of the log, at the last look
+	passed     map[identity.NodeID]time.Duration // nodes that could not keep the log, and when that was given up
 	violations map[identity.NodeID][]Violation
 	entries    string // gateways as clients were told last
 	tickedAt   time.Duration
@@ -114,6 +119,8 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		leavers:    make(map[identity.NodeID]*leaver),
 		expelled:   make(map[identity.NodeID]bool),
 		lostAt:     make(map[identity.NodeID]time.Duration),
+		replicas:   make(map[identity.NodeID]replica),
+		passed:     make(map[identity.NodeID]time.Duration),
 		violations: make(map[identity.NodeID][]Violation),
 		probeKey:   make([]byte, 32),
 	}

@@ -15,6 +15,10 @@ import (
 // Electorate is who keeps the log and who votes.
 type Electorate interface {
 	Servers() []consensus.Server
+	// Stats is where this node's own copy of the log stands.
+	Stats() consensus.Stats
+	// Reach asks a server's replica whether it is there.
+	Reach(context.Context, identity.NodeID) error
 	// AddStandby makes a node keep the log without a vote.
 	AddStandby(context.Context, identity.NodeID) error
 	// AddVoter gives a standby its vote.
@@ -89,8 +93,10 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 	if plan := a.planRenewal(); plan != nil {
 		return plan
 	}
+	a.lookAtReplicas()
 	e := a.judgeElectorate()
 	if len(e.useless) > 0 {
+		a.passOver(e.useless[0])
 		return a.removeServer(e.useless[0])
 	}
 	if e.good < WantedVoters {
@@ -111,7 +117,7 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 			return a.removeServer(e.bad[0])
 		}
 	}
-	if e.voters == 2 && e.good == 2 && len(e.standbys) == 0 {
+	if e.voters == 2 && e.good == 2 && len(e.standbys)+len(e.waiting) == 0 {
 		return a.demoteOther(own)
 	}
 	return nil
@@ -162,7 +168,7 @@ func (a *Arbiter) demoteOther(own identity.NodeID) func(context.Context) error {
 func (a *Arbiter) candidate(known map[identity.NodeID]bool) (found identity.NodeID, ok bool) {
 	a.config.Store.View(func(s *registry.State) {
 		for _, n := range sortedNodes(s) {
-			if a.eligible(n) && !known[n.ID] {
+			if a.eligible(n) && !known[n.ID] && !a.passedOver(n.ID) {
 				found, ok = n.ID, true
 				return
 			}
@@ -178,7 +184,8 @@ func (a *Arbiter) eligible(n *registry.Node) bool {
 }
 
 // prepareStandby wraps the data key to the node, has it open its Raft port,
-// and adds it to the configuration without a vote.
+// and adds it to the configuration without a vote, whether that answers or not:
+// what is copied to it shows whether it does.
 func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error {
 	var wrapKey []byte
 	a.config.Store.View(func(s *registry.State) { wrapKey = s.Nodes[id].WrapKey })
@@ -208,13 +215,20 @@ func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error
 	}
 }
 
-// promote gives standbys their votes back to back, once each has the log.
+// promote gives standbys their votes back to back. Each was found fit, and is
+// asked once more before the first vote is given: nothing but its answer shows
+// that the quorum to come can be reached.
 func (a *Arbiter) promote(ids []identity.NodeID) func(context.Context) error {
 	names := make([]string, len(ids))
 	for i, id := range ids {
 		names[i] = a.nodeName(id)
 	}
 	return func(ctx context.Context) error {
+		for _, id := range ids {
+			if err := a.config.Store.Reach(ctx, id); err != nil {
+				return err
+			}
+		}
 		for _, id := range ids {
 			if err := a.config.Store.AddVoter(ctx, id); err != nil {
 				return err

@@ -82,7 +82,7 @@ func (a *Arbiter) mayExpel(id identity.NodeID) error {
 			found = &server
 		case server.Voter:
 			left++
-			if server.ID == own || a.nodes[server.ID] != nil {
+			if server.ID == own || a.nodes[server.ID] != nil && a.config.Answers(server.ID) {
 				heard++
 			}
 		}

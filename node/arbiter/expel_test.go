@@ -58,7 +58,10 @@ func TestExpelledStaysOut(t *testing.T) {
 		t.Errorf("voters %v: %v", votes, q.store.log)
 	}
 	q.wantGeneration(2, []identity.NodeID{q.own, q.third.node}, []identity.NodeID{q.second.node})
-	nodeOpened{stub(t, q.second.node)}.apply(q.a)
+	back := stub(t, q.second.node)
+	nodeOpened{back}.apply(q.a)
+	q.settle() // it is a standby, and says so
+	q.reports(back, 0)
 	q.settle()
 	if votes := q.votes(); len(votes) != 3 {
 		t.Errorf("voters %v: %v", votes, q.store.log)

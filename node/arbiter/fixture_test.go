@@ -38,6 +38,7 @@ type memoryStore struct {
 	changes chan struct{}
 	lose    func(registry.Command) loss // nil: no proposal is lost
 	full    error                       // why no server can be added
+	closed  map[identity.NodeID]bool    // servers whose Raft port does not answer
 }
 
 // loss is what becomes of a proposal.
@@ -92,6 +93,25 @@ func (m *memoryStore) View(read func(*registry.State)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	read(m.state)
+}
+
+func (m *memoryStore) Stats() consensus.Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return consensus.Stats{Leader: true, Commit: m.index}
+}
+
+func (m *memoryStore) answers(id identity.NodeID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.closed[id]
+}
+
+func (m *memoryStore) Reach(_ context.Context, id identity.NodeID) error {
+	if !m.answers(id) {
+		return errors.New("it does not answer")
+	}
+	return nil
 }
 
 func (m *memoryStore) Servers() []consensus.Server {
@@ -228,7 +248,7 @@ func (f *fixture) config() Config {
 	return Config{
 		Trust: f.trust, Store: f.store, Port: f.port, Random: rand.Reader, Wall: f.wall,
 		Now: func() time.Duration { return time.Duration(f.now.Load()) },
-		Log: slog.New(slog.DiscardHandler), Serving: func(*Arbiter) {},
+		Log: slog.New(slog.DiscardHandler), Serving: func(*Arbiter) {}, Answers: f.store.answers,
 	}
 }
 
@@ -272,6 +292,7 @@ func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 		clients: map[registry.RequestID]*clientStream{}, offers: map[sliceKey]*offer{}, violations: map[identity.NodeID][]Violation{},
 		measures: map[registry.SessionID]*measures{},
 		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{},
+		replicas: map[identity.NodeID]replica{}, passed: map[identity.NodeID]time.Duration{},
 		lostAt: map[identity.NodeID]time.Duration{}, probeKey: make([]byte, 32),
 		judge: session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
 	}

@@ -1,9 +1,7 @@
 package arbiter
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -113,13 +111,15 @@ func (a *Arbiter) Holds(ctx context.Context, id identity.NodeID) (holds bool, er
 	return holds, err
 }
 
-// Heir says whether somebody connected could be arbiter in a node's place.
+// Heir says whether somebody connected could be arbiter in a node's place: of the
+// servers of the log those whose Raft port answers, and who may still become one.
 func (a *Arbiter) Heir(ctx context.Context, id identity.NodeID) (found bool, err error) {
 	err = a.ask(ctx, func() {
 		a.config.Store.View(func(s *registry.State) {
 			for _, n := range s.Members() {
 				_, leaving := a.leavers[n.ID]
-				found = found || (n.ID != id && !leaving && n.May&registry.RoleVoter != 0 && a.nodes[n.ID] != nil)
+				found = found || (n.ID != id && !leaving && n.May&registry.RoleVoter != 0 && a.nodes[n.ID] != nil && !a.passedOver(n.ID) &&
+					a.replicas[n.ID].standing != unanswered)
 			}
 		})
 	})
@@ -147,75 +147,4 @@ func (a *Arbiter) pushGateways() {
 			}
 		})
 	}
-}
-
-// electorate is the Raft configuration, judged.
-type electorate struct {
-	voters   int
-	good     int // voters that stay
-	bad      []identity.NodeID
-	standbys []identity.NodeID // connected, not leaving
-	useless  []identity.NodeID // standbys that are not
-	known    map[identity.NodeID]bool
-}
-
-// judgeElectorate sorts the servers: a voter is bad when it leaves or was
-// removed, or is silent for VoterSilence, confirmed by another node.
-func (a *Arbiter) judgeElectorate() electorate {
-	e := electorate{known: make(map[identity.NodeID]bool)}
-	for _, server := range a.config.Store.Servers() {
-		_, leaving := a.leavers[server.ID]
-		gone, silent := leaving || !a.listed(server.ID), a.silentFor(server.ID)
-		e.known[server.ID] = true
-		switch {
-		case server.Voter:
-			e.voters++
-			if gone || silent {
-				e.bad = append(e.bad, server.ID)
-			} else {
-				e.good++
-			}
-		case gone || silent:
-			e.useless = append(e.useless, server.ID)
-		case a.nodes[server.ID] != nil:
-			e.standbys = append(e.standbys, server.ID)
-		}
-	}
-	// Who leaves goes before who is merely silent, and this node last.
-	own := a.config.Trust.Key.ID()
-	slices.SortStableFunc(e.bad, func(x, y identity.NodeID) int {
-		rank := func(id identity.NodeID) int {
-			switch _, leaving := a.leavers[id]; {
-			case id == own:
-				return 2
-			case leaving || !a.listed(id):
-				return 0
-			}
-			return 1
-		}
-		return cmp.Compare(rank(x), rank(y))
-	})
-	return e
-}
-
-// silentFor says that a server has had no stream for VoterSilence and that no
-// other node says it hears it.
-func (a *Arbiter) silentFor(id identity.NodeID) bool {
-	now := a.config.Now()
-	if a.nodes[id] != nil {
-		delete(a.lostAt, id)
-		return false
-	}
-	if _, known := a.lostAt[id]; !known {
-		a.lostAt[id] = now
-	}
-	if now-a.lostAt[id] < VoterSilence {
-		return false
-	}
-	for _, n := range a.nodes {
-		if n.silent[id] {
-			return true
-		}
-	}
-	return len(a.nodes) < 2 // nobody else to confirm it
 }

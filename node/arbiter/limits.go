@@ -19,6 +19,9 @@ const (
 	// longest name of one.
 	MaxViolations = 32
 	MaxReason     = 64
+	// MaxBehind is how many entries of the log a standby may lack when it is given
+	// its vote: what a busy mesh commits between two of its reports.
+	MaxBehind = 1024
 )
 
 // Times of a term.
@@ -45,6 +48,13 @@ const (
 	LeaveWithin = 45 * time.Second
 	// VoterSilence is how long a voter may be silent before it is replaced.
 	VoterSilence = 60 * time.Second
+	// StandbyPatience is how long the Raft port of a standby may be closed before
+	// another node is asked in its place; PassOver is when it is asked again.
+	StandbyPatience = 15 * time.Second
+	PassOver        = 10 * time.Minute
+	// ReplicaWithin is how long a node has to say where its copy of the log stands;
+	// later it is taken for a build that does not.
+	ReplicaWithin = 10 * time.Second
 	// LogViolations is the least time between two log lines of one node's
 	// violations for one reason.
 	LogViolations = 10 * time.Second

@@ -27,7 +27,10 @@ type nodeStream struct {
 	usage   map[sliceKey]protocol.SliceUsage
 	sent    *nodeView // what the node knows
 	silent  map[identity.NodeID]bool
-	linked  map[identity.NodeID]time.Duration // peers it was given an SA with, and when
+	replica *protocol.Replica // what it said last of its copy of the log; nil: nothing
+	// openedAt is when the stream became the node's.
+	openedAt time.Duration
+	linked   map[identity.NodeID]time.Duration // peers it was given an SA with, and when
 }
 
 func (n *nodeStream) say(m *protocol.Node) {
@@ -111,7 +114,9 @@ func (e nodeOpened) apply(a *Arbiter) {
 		old.raw.Close()
 	}
 	a.nodes[n.node] = n
+	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
+	delete(a.passed, n.node)
 	n.say(&protocol.Node{Fence: &a.fence})
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
@@ -233,6 +238,8 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.step(session.SliceSilent{Session: m.Gone.Session, Number: m.Gone.Number, Epoch: m.Gone.Epoch})
 	case m.Silent != nil:
 		n.silent[m.Silent.Node] = m.Silent.Silent
+	case m.Replica != nil:
+		n.replica = m.Replica
 	case m.TakeOver != nil:
 		a.takeOver(n, m.TakeOver)
 	case m.Usage != nil:

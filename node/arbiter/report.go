@@ -24,6 +24,7 @@ type Report struct {
 	Silent    map[identity.NodeID]bool                  // some other node does not hear it
 	Flow      map[registry.SessionID]protocol.Flow      // as clients measured it
 	Paths     map[protocol.SliceRef]protocol.Path       // the same, by slice epoch
+	Unfit     map[identity.NodeID]string                // connected servers of the log that could not take over, and why
 
 	Violations map[identity.NodeID][]Violation // flagged in this term
 	At         time.Duration                   // when this was said, on the clock of violations
@@ -38,6 +39,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 		Silent:    make(map[identity.NodeID]bool),
 		Flow:      make(map[registry.SessionID]protocol.Flow),
 		Paths:     make(map[protocol.SliceRef]protocol.Path),
+		Unfit:     make(map[identity.NodeID]string),
 
 		Violations: make(map[identity.NodeID][]Violation),
 	}
@@ -58,6 +60,11 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 			}
 		}
 		r.At = a.config.Now()
+		for id, one := range a.replicas {
+			if one.unfit != "" && r.At-one.since >= StandbyPatience {
+				r.Unfit[id] = one.unfit
+			}
+		}
 		for id, all := range a.violations {
 			r.Violations[id] = slices.Clone(all)
 		}

@@ -264,6 +264,8 @@ type RaftPeer struct {
 	Leader bool            `json:"leader"`
 	Voter  bool            `json:"voter"`
 	Silent bool            `json:"silent"` // the arbiter has no stream of it
+	// Unfit is why it could not take over now though it is not silent.
+	Unfit string `json:"unfit,omitempty"`
 }
 
 // Profile is the text that a client connects with.

@@ -24,6 +24,7 @@ type Node struct {
 	Leave     *Leave     `json:"leave,omitempty"`     // N→L, the node wants to leave
 	Drain     *Drain     `json:"drain,omitempty"`     // N→L, the node wants no work, or work again
 	Link      *Link      `json:"link,omitempty"`      // N→L, the node wants an SA with another
+	Replica   *Replica   `json:"replica,omitempty"`   // N→L, with each load, of a node that keeps the log
 
 	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
@@ -59,6 +60,14 @@ type Prekeys struct {
 // Load is own CPU plus foreign use over the capacity, 0..1.
 type Load struct {
 	Used float64 `json:"used"`
+}
+
+// Replica is the sender's copy of the log, and whom it could talk to about it.
+type Replica struct {
+	Term    uint64 `json:"term"`    // the newest that it knows
+	Applied uint64 `json:"applied"` // index of the newest entry that its registry has
+	// Unreached are servers of the log whose Raft port does not answer the sender.
+	Unreached []identity.NodeID `json:"unreached,omitempty"`
 }
 
 // SliceAck is an agent's accept or refusal of a grant.

@@ -1,0 +1,198 @@
+package arbiter
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// shut closes a node's Raft port, or opens it.
+func (f *fixture) shut(n *nodeStream, closed bool) {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	if f.store.closed == nil {
+		f.store.closed = make(map[identity.NodeID]bool)
+	}
+	f.store.closed[n.node] = closed
+}
+
+// reports lets a node say that it has the log so far, and whom it cannot reach.
+func (q *quorum) reports(n *nodeStream, lacks uint64, unreached ...identity.NodeID) {
+	nodeSaid{n, &protocol.Node{Replica: &protocol.Replica{Term: q.a.term, Applied: q.store.Stats().Commit - lacks, Unreached: unreached}}}.apply(q.a)
+}
+
+// alone is a mesh whose only voter is the arbiter.
+func alone(t *testing.T) *quorum {
+	t.Helper()
+	q := &quorum{fixture: newFixture(t)}
+	q.a, q.own = q.still(), q.trust.Key.ID()
+	q.connect(q.a, q.own)
+	return q
+}
+
+func (q *quorum) votesOf() (names []string) {
+	for id, voter := range q.a.voters() {
+		if voter {
+			names = append(names, q.a.nodeName(id))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (q *quorum) wantVoters(want ...string) {
+	q.Helper()
+	if got := q.votesOf(); !slices.Equal(got, want) {
+		q.Errorf("voters %v, want %v; done: %v", got, want, q.store.log)
+	}
+}
+
+// TestClosedRaftPortGetsNoVote: raft would take the votes of two joiners whose
+// TCP port nobody reaches, and never decide anything again.
+func TestClosedRaftPortGetsNoVote(t *testing.T) {
+	q := alone(t)
+	n2, n3 := q.member(q.a, "n2", voterToo), q.member(q.a, "n3", voterToo)
+	q.shut(n2, true)
+	q.shut(n3, true)
+	q.after(2 * VoterSilence)
+	q.wantVoters("n1")
+	why := q.a.replicas[n2.node].unfit
+	if !strings.Contains(why, "let TCP port 6484 in on n2") {
+		t.Errorf("the operator is told %q", why)
+	}
+	q.shut(n2, false)
+	q.settle()
+	q.wantVoters("n1") // of two, one alone votes
+	q.shut(n3, false)
+	q.settle()
+	q.wantVoters("n1", "n2", "n3")
+}
+
+// TestClosedStandbyIsPassedOver: it must not stand in the way of a good one, is
+// asked again later, and at once when it comes back.
+func TestClosedStandbyIsPassedOver(t *testing.T) {
+	q := alone(t)
+	n2 := q.member(q.a, "n2", voterToo)
+	q.shut(n2, true)
+	q.settle()
+	q.member(q.a, "n3", voterToo)
+	q.member(q.a, "n4", voterToo)
+	q.after(StandbyPatience + 5*time.Second)
+	q.wantVoters("n1", "n3", "n4")
+	if q.a.inRaft(n2.node) || !q.a.passedOver(n2.node) {
+		t.Error("the closed one still keeps the log")
+	}
+	q.now.Add(int64(PassOver))
+	if q.a.passedOver(n2.node) {
+		t.Error("never asked again")
+	}
+	q.a.passOver(n2.node)
+	nodeOpened{q.connect(q.a, n2.node)}.apply(q.a)
+	if q.a.passedOver(n2.node) {
+		t.Error("its new stream is no new beginning")
+	}
+}
+
+// TestStandbyWithoutTheLogWaits: it gets its vote once it has what was committed,
+// in this term, and reaches the other voters itself.
+func TestStandbyWithoutTheLogWaits(t *testing.T) {
+	for name, unfit := range map[string]func(q *quorum, n *nodeStream){
+		"one entry too few": func(q *quorum, n *nodeStream) { q.reports(n, MaxBehind+1) },
+		"an older term": func(q *quorum, n *nodeStream) {
+			nodeSaid{n, &protocol.Node{Replica: &protocol.Replica{Term: q.a.term - 1, Applied: q.store.index}}}.apply(q.a)
+		},
+		"does not reach the voter": func(q *quorum, n *nodeStream) { q.reports(n, 0, q.own) },
+		"has said nothing yet":     func(q *quorum, n *nodeStream) { n.openedAt = q.a.config.Now() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := alone(t)
+			q.store.index += 2 * MaxBehind
+			n2, n3 := q.member(q.a, "n2", voterToo), q.member(q.a, "n3", voterToo)
+			q.reports(n2, 0)
+			unfit(q, n3)
+			q.settle()
+			q.wantVoters("n1")
+			q.reports(n2, 0)
+			q.reports(n3, MaxBehind)
+			q.settle()
+			q.wantVoters("n1", "n2", "n3")
+		})
+	}
+}
+
+// TestOlderBuildMayVote: it says nothing of its log; its answers must do.
+func TestOlderBuildMayVote(t *testing.T) {
+	q := alone(t)
+	for _, name := range []string{"n2", "n3"} {
+		q.member(q.a, name, voterToo).openedAt = q.a.config.Now()
+	}
+	q.settle()
+	q.wantVoters("n1")
+	q.after(ReplicaWithin + time.Second)
+	q.wantVoters("n1", "n2", "n3")
+}
+
+// TestAskedOnceMoreBeforeTheVote: what answered a moment ago may not now.
+func TestAskedOnceMoreBeforeTheVote(t *testing.T) {
+	q := alone(t)
+	n2, n3 := q.member(q.a, "n2", voterToo), q.member(q.a, "n3", voterToo)
+	q.a.config.Answers = func(identity.NodeID) bool { return true }
+	q.shut(n3, true)
+	q.after(10 * time.Second)
+	q.wantVoters("n1")
+	if q.a.inRaft(n2.node) != true {
+		t.Error("the good one keeps no log")
+	}
+}
+
+// TestClosedVoterIsReplaced: a stream alone keeps no vote, and one silent voter
+// is replaced, never two at a time.
+func TestClosedVoterIsReplaced(t *testing.T) {
+	q := newQuorum(t)
+	q.member(q.a, "n4", voterToo)
+	q.shut(q.second, true)
+	q.after(VoterSilence - time.Second)
+	q.wantVoters("n1", "n2", "n3")
+	q.after(5 * time.Second)
+	q.wantVoters("n1", "n3", "n4")
+	if q.a.replicas[q.third.node].unfit != "" {
+		t.Errorf("of a good one: %q", q.a.replicas[q.third.node].unfit)
+	}
+}
+
+// TestClosedVoterIsNoMajority: who cannot be reached decides nothing, so the last
+// one that can must stay.
+func TestClosedVoterIsNoMajority(t *testing.T) {
+	q := newQuorum(t)
+	q.shut(q.second, true)
+	q.shut(q.third, true)
+	if err := q.a.mayExpel(q.third.node); err == nil {
+		t.Error("left with one that cannot be reached")
+	}
+}
+
+// TestVoterApartIsShown: two voters that do not reach each other work as long as
+// the arbiter lives; the operator hears of it, and nobody loses a vote.
+func TestVoterApartIsShown(t *testing.T) {
+	q := newQuorum(t)
+	q.reports(q.third, 0, q.second.node)
+	q.after(2 * VoterSilence)
+	q.reports(q.third, 0, q.second.node)
+	q.a.lookAtReplicas()
+	q.wantVoters("n1", "n2", "n3")
+	if why := q.a.replicas[q.third.node].unfit; !strings.Contains(why, "n3 does not reach n2") {
+		t.Errorf("told %q", why)
+	}
+	q.shut(q.second, true) // then it is that one's fault
+	q.a.lookAtReplicas()
+	if why := q.a.replicas[q.third.node].unfit; why != "" {
+		t.Errorf("blamed for another's closed port: %q", why)
+	}
+}
+
+var _ Electorate = (*consensus.Raft)(nil)
