@@ -14,5 +14,8 @@ func wallClock() func() time.Time { return time.Now }
 // keyLog hands out traffic keys in test builds only; there is none here.
 func keyLog() func(spi uint32, key esp.Key) { return nil }
 
+// measuresAlone is true in test builds that share a machine; never here.
+func measuresAlone() bool { return false }
+
 // openLedger is where test builds record every nonce; there is none here.
 func openLedger() (esp.Ledger, error) { return nil, nil }

@@ -14,11 +14,12 @@ import (
 
 // This file is in test builds only. It gives away what production never does:
 // nonces to the oracle of a test run (I2), keys to a decrypting capture, and
-// the wall clock to whoever sets the environment.
+// the wall clock and the load to whoever sets the environment.
 const (
 	envOracle = "MESHCRYPT_NONCE_ORACLE" // file shared by all processes of a run
 	envKeys   = "MESHCRYPT_KEYLOG"       // file of "SPI key||salt suite" lines
 	envClock  = "MESHCRYPT_CLOCK_OFFSET" // a duration added to the wall clock
+	envAlone  = "MESHCRYPT_OWN_LOAD"     // set: other work on the host is no load
 )
 
 func wallClock() func() time.Time {
@@ -28,6 +29,8 @@ func wallClock() func() time.Time {
 	}
 	return func() time.Time { return time.Now().Add(offset) }
 }
+
+func measuresAlone() bool { return os.Getenv(envAlone) != "" }
 
 func openLedger() (esp.Ledger, error) {
 	path := os.Getenv(envOracle)

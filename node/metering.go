@@ -21,6 +21,9 @@ type meter struct {
 // measured counts as idle, and says so once.
 func newMeter(offered uint32, log *slog.Logger) *meter {
 	m := &meter{source: load.New(offered)}
+	if measuresAlone() {
+		m.source.Alone()
+	}
 	var err error
 	if m.capacity, err = m.source.Capacity(); err != nil {
 		log.Warn("this host's CPU cannot be measured; its load counts as 0", "error", err)

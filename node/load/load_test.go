@@ -168,3 +168,13 @@ func TestCalibrate(t *testing.T) {
 		t.Errorf("beyond the field: %d", got)
 	}
 }
+
+// TestAlone: a meter that shares its machine counts its own use only.
+func TestAlone(t *testing.T) {
+	m := newMachine()
+	meter := m.meter(0)
+	meter.Alone()
+	if got := m.after(t, meter, 2, 200, 500*time.Millisecond); math.Abs(got-0.25) > 1e-9 {
+		t.Errorf("load %v of a quarter used here and the rest elsewhere", got)
+	}
+}
