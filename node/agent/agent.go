@@ -133,7 +133,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		events:  make(chan event, MaxEvents),
 		outside: make(chan event, MaxOutside),
 		floor:   mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
-		prekeys: newPrekeyPool(),
+		prekeys: newPrekeyPool(newSPIOrder(config.Random)),
 		slices:  newSliceTable(),
 		view:    newViewState(),
 		probes:  newProberState(),

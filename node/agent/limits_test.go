@@ -86,17 +86,3 @@ func TestMaxPartsAndStrangers(t *testing.T) {
 		t.Errorf("%d strangers", len(f.strangers))
 	}
 }
-
-// TestSPIsAreNotReused: neither of a pooled prekey nor of a slice, also when
-// the counter has gone round.
-func TestSPIsAreNotReused(t *testing.T) {
-	f := newFixture(t)
-	f.prekeys.next = localSPIs - 1
-	used := f.freshSPI(own)
-	f.slices.bySPI[used] = &slice{}
-	f.prekeys.secrets[uint32(own)<<20] = pooledPrekey{}
-	f.prekeys.next = localSPIs - 1
-	if spi := f.freshSPI(own); spi != uint32(own)<<20|1 {
-		t.Errorf("SPI %#x", spi)
-	}
-}

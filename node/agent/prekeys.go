@@ -3,8 +3,6 @@ package agent
 import (
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/crypto/esp"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -13,7 +11,7 @@ import (
 // owned by the control loop.
 type prekeyPool struct {
 	secrets map[uint32]pooledPrekey // by SPI
-	next    uint32                  // local part of the next SPI
+	order   spiOrder
 
 	size    int           // how many the arbiter is to have; follows demand
 	filling bool          // since the pool fell below half, until it is full
@@ -31,8 +29,8 @@ type pooledPrekey struct {
 	series uint64
 }
 
-func newPrekeyPool() *prekeyPool {
-	return &prekeyPool{secrets: make(map[uint32]pooledPrekey), next: 1, size: MinPrekeys}
+func newPrekeyPool(order spiOrder) *prekeyPool {
+	return &prekeyPool{secrets: make(map[uint32]pooledPrekey), order: order, size: MinPrekeys}
 }
 
 // offered counts the prekeys that the arbiter may grant.
@@ -90,19 +88,6 @@ func (p *prekeyPool) take(spi uint32) *mka.PrekeySecret {
 		p.taken++
 	}
 	return pooled.secret
-}
-
-const localSPIs = 1 << 20
-
-// freshSPI returns an SPI of this node that neither a prekey nor a slice uses.
-func (a *Agent) freshSPI(index identity.Index) uint32 {
-	for {
-		spi := esp.MakeSPI(index, a.prekeys.next)
-		a.prekeys.next = (a.prekeys.next + 1) % localSPIs
-		if _, pooled := a.prekeys.secrets[spi]; !pooled && !a.slices.usesSPI(spi) && !a.links.usesSPI(spi) {
-			return spi
-		}
-	}
 }
 
 // makePrekey makes one prekey of a series; only its secret half is kept when

@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// localBits is the node's own part of an SPI, localSPIs how many there are.
+const (
+	localBits = 20
+	localSPIs = 1 << localBits
+)
+
+// spiOrder is the order in which a process gives out its SPIs: all of them before
+// one comes again, as a counter does, and the registry relies on that (Node.Spent).
+// Whoever sees one cannot tell the next. That is hygiene: nothing rests on an SPI
+// being secret. It is owned by the control loop.
+type spiOrder struct {
+	key  [32]byte // of this boot
+	next uint32
+}
+
+func newSPIOrder(random io.Reader) (o spiOrder) {
+	// A reader that fails leaves a known order, and fails every key made from it.
+	_, _ = io.ReadFull(random, o.key[:])
+	return o
+}
+
+// take is the next one.
+func (o *spiOrder) take() uint32 {
+	spi := o.permuted(o.next)
+	o.next = (o.next + 1) % localSPIs
+	return spi
+}
+
+// permuted is a Feistel network (Luby and Rackoff, 1988) over two halves of ten bits,
+// its round function SHA-256 under the key. Four rounds make it a permutation that
+// looks random to who cannot choose what goes in.
+func (o *spiOrder) permuted(n uint32) uint32 {
+	const half = localBits / 2
+	const mask = 1<<half - 1
+	left, right := n>>half, n&mask
+	var block [len(o.key) + 3]byte
+	copy(block[:], o.key[:])
+	for round := range byte(4) {
+		block[len(o.key)] = round
+		binary.BigEndian.PutUint16(block[len(o.key)+1:], uint16(right))
+		sum := sha256.Sum256(block[:])
+		left, right = right, left^uint32(binary.BigEndian.Uint16(sum[:]))&mask
+	}
+	return left<<half | right
+}
+
+// freshSPI returns an SPI of this node that neither a prekey nor a slice uses.
+func (a *Agent) freshSPI(index identity.Index) uint32 {
+	for {
+		spi := esp.MakeSPI(index, a.prekeys.order.take())
+		if _, pooled := a.prekeys.secrets[spi]; !pooled && !a.slices.usesSPI(spi) && !a.links.usesSPI(spi) {
+			return spi
+		}
+	}
+}
