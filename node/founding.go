@@ -52,6 +52,9 @@ type Place struct {
 	Inside   netip.Addr
 	Capacity uint32 // thousandths of a CPU
 	TUN      string
+	// Exposed says that strangers reach the inside interface: what nodes hand on is
+	// sealed then.
+	Exposed bool
 	// Userspace is without a TUN: flows of clients end in the process, and the
 	// host is left as it is. The mesh has to masquerade.
 	Userspace bool
@@ -192,7 +195,7 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	p := config.Place
 	f.Founder = registry.Node{
 		ID: id, Key: s.key.Public(), WrapKey: s.wrap.Public(), Name: p.Name, Index: 1, May: allRoles,
-		Is: dataRoles | registry.RoleVoter, Outer: p.Outer, Other: p.Other, Inside: p.Inside, Capacity: p.Capacity,
+		Is: dataRoles | registry.RoleVoter, Outer: p.Outer, Other: p.Other, Inside: p.Inside, Capacity: p.Capacity, Exposed: p.Exposed,
 	}
 	return f, errors.Join(errs[:]...)
 }

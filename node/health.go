@@ -62,6 +62,13 @@ func (n *Node) noArbiter() string {
 	return "no arbiter answers; sessions run headless, new logins wait"
 }
 
+// clearInside is for a mesh whose arbiter is of a build that does not know that
+// strangers reach a member's inside interface.
+func (n *Node) clearInside() string {
+	return "what nodes hand on to this host is in clear, and strangers reach its inside interface " + n.self.InsideIf +
+		": upgrade the arbiter's host, or give this one an interface of its own inside (--inside-if)"
+}
+
 // counts sums what the packet path delivered and dropped, by name.
 func (f *forwarding) counts(rejects map[string]uint64) (delivered, dropped map[string]uint64) {
 	delivered, dropped = make(map[string]uint64), make(map[string]uint64)

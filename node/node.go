@@ -51,6 +51,7 @@ type Node struct {
 	trust   *trust.Trust
 	meter   *meter
 	mbit    uint32
+	exposed bool // strangers reach the inside interface
 	forward *forwarding
 	agent   *agent.Agent
 	port    *port.Port
@@ -143,6 +144,9 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
+	if err := n.judgeInside(); err != nil {
+		return err
+	}
 	n.copier = n.newCopier()
 	n.newAgent()
 	if err := n.forward.start(n.agent); err != nil {
@@ -213,8 +217,21 @@ func (n *Node) newAgent() {
 func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
 		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
-		Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
+		Exposed: n.exposed, Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
 	}
+}
+
+// judgeInside finds out whether strangers reach where this node takes what others
+// hand on: there they could send in any member's name, so the mesh seals it.
+func (n *Node) judgeInside() (err error) {
+	var outers []netip.Addr
+	for _, at := range append(n.self.Outers(), n.self.Listen) {
+		outers = append(outers, at.Addr())
+	}
+	if n.exposed, err = host.Exposed(n.self.InsideIf, outers); n.exposed {
+		n.config.Log.Info("strangers reach the inside interface: what nodes hand on is sealed", "interface", n.self.InsideIf)
+	}
+	return err
 }
 
 // insideNetworks are those whose addresses this host can be asked for. More than

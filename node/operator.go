@@ -141,6 +141,9 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	}
 	s.Problems = n.problems(report.Heard, report.Path, n.obstacles(), report.Silent, s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
+	if n.exposed && report.Heard && !report.Sealed {
+		s.Problems = append(s.Problems, n.clearInside())
+	}
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"

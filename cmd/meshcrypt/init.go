@@ -73,7 +73,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringSliceVar(&f.search, "search", nil, "domains below which clients look for short names")
 	flags.StringSliceVar(&f.suites, "suites", nil, "ciphers that sessions may use, best first: "+suiteNames()+" (default: any, in the client's order)")
 	flags.StringSliceVar(&f.sliceModes, "slice-modes", nil, "slicing modes that clients may ask for, the first for those that do not (default: all, auto first)")
-	flags.StringVar(&f.handOn, "hand-on", "clear", "how plaintext passes between members over the inside network: clear or sealed")
+	flags.StringVar(&f.handOn, "hand-on", "", "how plaintext passes between members over the inside network: clear or sealed (default: clear, and sealed while strangers reach the inside interface of a member)")
 	flags.BoolVar(&f.direct, "direct", false, "let clients send straight to their agents' outer addresses where those answer, and through a gateway where not")
 	flags.BoolVar(&f.run, "run", false, "run the node afterwards, as meshcrypt run does")
 	logFlag(flags, &f.logLevel)
@@ -132,8 +132,8 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	if config.Pool, err = prefixes("--pool", f.pool); err != nil {
 		return config, err
 	}
-	if f.handOn != "clear" && f.handOn != "sealed" {
-		return config, usage("--hand-on sealed", "unknown --hand-on %q: there are clear and sealed", f.handOn)
+	if err := f.checkHandOn(config.Place); err != nil {
+		return config, err
 	}
 	if f.handOn == "sealed" {
 		config.HandOn = "sealed"
@@ -157,6 +157,21 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 		return config, err
 	}
 	return config, f.names(&config)
+}
+
+// checkHandOn refuses clear where strangers could hand on too.
+func (f initFlags) checkHandOn(place node.Place) error {
+	switch f.handOn {
+	case "", "sealed":
+	case "clear":
+		if place.Exposed {
+			return usage("leave --hand-on out, or name another --inside-if",
+				"--hand-on clear: strangers reach this host's inside address %s, and could send in the name of any member", place.Inside)
+		}
+	default:
+		return usage("--hand-on sealed", "unknown --hand-on %q: there are clear and sealed", f.handOn)
+	}
+	return nil
 }
 
 // checkUserspace refuses what a node without a TUN cannot do.

@@ -9,7 +9,7 @@ import (
 // TestInitWithoutTUN: a host that stays as it is masquerades, and what it
 // cannot do is said before anything is made.
 func TestInitWithoutTUN(t *testing.T) {
-	good := initFlags{place: placeFlags{name: "a", listen: "127.0.0.11:6484", userspace: true}, push: []string{"10.20.0.0/24"}, handOn: "clear"}
+	good := initFlags{place: placeFlags{name: "a", listen: "127.0.0.11:6484", userspace: true}, push: []string{"10.20.0.0/24"}}
 	config, err := good.config()
 	if err != nil || config.Egress != "masquerade" || !config.Place.Userspace {
 		t.Errorf("%+v, %v", config, err)
@@ -18,6 +18,9 @@ func TestInitWithoutTUN(t *testing.T) {
 		"only masquerade":     func(f *initFlags) { f.egress = "routed" },
 		"no address moves":    func(f *initFlags) { f.insideAddresses = []string{"10.20.0.200"} },
 		"no network is named": func(f *initFlags) { f.push = nil },
+		// Nothing keeps strangers from where its only address is.
+		"strangers reach":   func(f *initFlags) { f.handOn = "clear" },
+		"unknown --hand-on": func(f *initFlags) { f.handOn = "loud" },
 	} {
 		bad := good
 		spoil(&bad)

@@ -56,6 +56,10 @@ func (p *placeFlags) place() (place node.Place, err error) {
 	if place.Inside, err = p.insideAddress(place.Outer.Addr(), place.InsideIf); err != nil {
 		return place, err
 	}
+	outers := []netip.Addr{place.Outer.Addr(), place.Other.Addr(), place.Listen.Addr()}
+	if place.Exposed, err = host.Exposed(place.InsideIf, outers); err != nil {
+		return place, err
+	}
 	if p.capacity < 0 || p.capacity > MaxCapacity || math.IsNaN(p.capacity) {
 		return place, usage("--capacity 2", "--capacity %v: want 0 to %d CPUs", p.capacity, MaxCapacity)
 	}

@@ -10,7 +10,7 @@ import (
 // A build that adds a command or changes one's meaning raises it. A command is
 // written in the oldest version that says all of it, so that replicas of an older
 // build go on until something comes that they would not understand.
-const CommandVersion = 3
+const CommandVersion = 4
 
 const commandMagic = "mcrc"
 
@@ -43,7 +43,8 @@ func EncodeCommand(c Command) ([]byte, error) {
 	return raw, nil
 }
 
-// version is the oldest one that says all of a command. Version 3 knows the suites
+// version is the oldest one that says all of a command. Version 4 knows nodes whose
+// inside interface strangers reach. Version 3 knows the suites
 // and modes of a policy, shares, weights that change, UDP that may be sprayed, peers,
 // certificates and pre-shared keys: a replica that dropped them would admit what it
 // must not; and what has both families. Version 2 knows the recovery key, and takes
@@ -51,6 +52,9 @@ func EncodeCommand(c Command) ([]byte, error) {
 // wrote DefaultHeadless into it.
 func (c Command) version() byte {
 	switch {
+	case c.JoinNode != nil && c.JoinNode.Node.Exposed, c.UpdateNode != nil && c.UpdateNode.Exposed,
+		c.Found != nil && c.Found.Founder.Exposed:
+		return 4
 	case c.dual(),
 		c.Found != nil && c.Found.Policy.newer(), c.PutPolicy != nil && c.PutPolicy.Policy.newer(),
 		c.PutClient != nil && c.PutClient.Client.newer(), c.OpenSession != nil && c.OpenSession.Session.newer(),

@@ -78,6 +78,7 @@ type UpdateNode struct {
 	Outer    netip.AddrPort  `json:"outer"`
 	Other    netip.AddrPort  `json:"other,omitzero"`
 	Inside   netip.Addr      `json:"inside"`
+	Exposed  bool            `json:"exposed,omitempty"`
 	Networks []netip.Prefix  `json:"networks,omitempty"`
 	Capacity uint32          `json:"capacity"`
 	Mbit     uint32          `json:"mbit"`

@@ -33,6 +33,12 @@ func Outers(outer, other netip.AddrPort) []netip.AddrPort {
 	return []netip.AddrPort{outer, other}
 }
 
+// exposed reports whether strangers reach the node's inside interface. A build
+// that does not say so still shows it where both addresses are one.
+func (n *Node) exposed() bool {
+	return n.Exposed || n.Inside.IsValid() && (n.Inside == n.Outer.Addr() || n.Inside == n.Other.Addr())
+}
+
 // Outers are the node's.
 func (n *Node) Outers() []netip.AddrPort { return Outers(n.Outer, n.Other) }
 
@@ -187,7 +193,7 @@ func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, err
 	}
 	n.Outer, n.Other, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit
-	n.Networks = slices.Clone(c.Networks)
+	n.Networks, n.Exposed = slices.Clone(c.Networks), c.Exposed
 	if c.Boot != (identity.BootID{}) {
 		s.enterBoot(n, c.Boot)
 	}

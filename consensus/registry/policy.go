@@ -36,10 +36,17 @@ func (s *State) Headless() uint64 {
 	return DefaultHeadless
 }
 
-// PolicyInForce is the policy as nodes go by it: with the headless time of now.
+// PolicyInForce is the policy as nodes go by it: with the headless time of now, and
+// with hand-on sealed as long as strangers reach the inside interface of a member.
+// There they could send in the name of any member.
 func (s *State) PolicyInForce() Policy {
 	p := s.Policy
 	p.Headless = s.Headless()
+	for _, n := range s.Nodes {
+		if n != nil && !n.Removed && n.exposed() {
+			p.HandOn = HandOnSealed
+		}
+	}
 	return p
 }
 

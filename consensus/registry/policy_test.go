@@ -175,3 +175,37 @@ func TestPolicyNames(t *testing.T) { // I10
 		t.Error("an older replica would drop them")
 	}
 }
+
+// TestExposedMembersHaveHandOnSealed: as long as strangers reach the inside interface
+// of one member they could send in the name of any, whatever the policy says. A build
+// that does not know that would let them, so it must not read past it.
+func TestExposedMembersHaveHandOnSealed(t *testing.T) {
+	f := newFixture(t)
+	want := func(why string, inForce HandOn, version byte) {
+		t.Helper()
+		if got := f.s.PolicyInForce().HandOn; got != inForce {
+			t.Errorf("%s: hand-on is %q, want %q", why, got, inForce)
+		}
+		if got := f.s.version(); got != version {
+			t.Errorf("%s: snapshot version %d, want %d", why, got, version)
+		}
+	}
+	at := func(exposed bool, outer, inside string) Command {
+		return Command{UpdateNode: &UpdateNode{ID: node(1), Exposed: exposed, Capacity: 1, Mbit: 1,
+			Outer: netip.MustParseAddrPort(outer), Inside: netip.MustParseAddr(inside)}}
+	}
+	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{HandOn: HandOnClear, Headless: 100}}})
+	f.join(1)
+	want("two legs", HandOnClear, 1)
+	f.must(at(true, "203.0.113.7:6484", "10.0.0.7"))
+	want("one leg behind a NAT", HandOnSealed, 4)
+	f.must(at(false, "192.0.2.7:6484", "192.0.2.7"))
+	want("one leg, of a build that does not say so", HandOnSealed, 1)
+	f.must(Command{RemoveNode: &RemoveNode{ID: node(1)}})
+	want("it left", HandOnClear, 1)
+	for want, c := range map[byte]Command{1: at(false, "192.0.2.7:6484", "192.0.2.7"), 4: at(true, "192.0.2.7:6484", "192.0.2.7")} {
+		if raw, err := EncodeCommand(c); err != nil || raw[len(commandMagic)] != want {
+			t.Errorf("command version %d, %v, want %d", raw[len(commandMagic)], err, want)
+		}
+	}
+}

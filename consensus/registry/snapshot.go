@@ -11,9 +11,9 @@ import (
 )
 
 // SnapshotVersion is the newest version of the snapshot codec this build reads.
-// Version 3 adds what version 3 of the commands does, version 2 the recovery key
+// Versions 3 and 4 add what those of the commands do, version 2 the recovery key
 // and the count of voters; a state is written in the oldest one that says all of it.
-const SnapshotVersion = 3
+const SnapshotVersion = 4
 
 const (
 	snapshotMagic  = "mcrs"
@@ -41,6 +41,11 @@ func EncodeSnapshot(s *State) ([]byte, error) {
 }
 
 func (s *State) version() byte {
+	for _, n := range s.Nodes {
+		if n != nil && n.Exposed {
+			return 4
+		}
+	}
 	for _, ses := range s.Sessions {
 		if ses != nil && ses.newer() {
 			return 3

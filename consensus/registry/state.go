@@ -152,6 +152,8 @@ type Node struct {
 	Outer   netip.AddrPort     `json:"outer"`          // where clients and nodes reach it, UDP and TCP
 	Other   netip.AddrPort     `json:"other,omitzero"` // the same in the other family; zero where it has one
 	Inside  netip.Addr         `json:"inside"`         // its own address on the inside network
+	// Exposed says that strangers reach its inside interface.
+	Exposed bool `json:"exposed,omitempty"`
 	// Networks are those that its inside interface is attached to; none: not told.
 	Networks []netip.Prefix `json:"networks,omitempty"`
 	Capacity uint32         `json:"capacity"` // thousandths of a CPU offered

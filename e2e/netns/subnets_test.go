@@ -4,10 +4,15 @@ package netns
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 )
 
 // apart moves every node's outer leg into a subnet of its own, behind the router.
@@ -80,5 +85,59 @@ func TestOneInterface(t *testing.T) {
 		if err := r.Check(); err != nil {
 			t.Error(err)
 		}
+	}
+	m.handOnAsAnother(edge)
+}
+
+// handOnAsAnother sends from a place where strangers stand what one node hands on to
+// another, with the other's address and the true SPIs of a session, which no stranger
+// knows: nothing of it reaches the client or the destination.
+func (m *mesh) handOnAsAnother(edge *lab.Space) {
+	m.Helper()
+	session, err := m.session()
+	if err != nil {
+		m.Fatalf("%v", err)
+	}
+	lease, far := session.Leases[0], netip.MustParseAddr(destination)
+	seen := m.dest.Watch("in", []byte(attackCanary))
+	before, dropped := m.client.Counter("mesh0", "rx_packets"), m.drops()["clear"]
+	var sent uint64
+	for _, n := range m.nodes {
+		var frames [][]byte
+		wire, to := edge.Towards("in", n.inside), netip.AddrPortFrom(netip.MustParseAddr(n.inside), 6486)
+		for _, other := range m.nodes {
+			for _, slice := range session.Slices {
+				spi, err := strconv.ParseUint(slice.SPI, 0, 32)
+				if err != nil {
+					m.Fatalf("%v", err)
+				}
+				for _, inner := range [][]byte{
+					lab.IPv4(unix.IPPROTO_UDP, far, lease, lab.UDP(9, 9, []byte(attackCanary))),
+					lab.IPv4(unix.IPPROTO_UDP, lease, far, lab.UDP(9, 9, []byte(attackCanary))),
+				} {
+					mark := dataplane.Marker{Type: dataplane.MarkerHandOn, Hops: 1, SPI: uint32(spi)}
+					frames = append(frames, wire.Datagram(netip.AddrPortFrom(netip.MustParseAddr(other.inside), 6486), to, mark.Append(nil, inner)))
+				}
+			}
+		}
+		flood := edge.Flood("in", frames, attackRate)
+		time.Sleep(attackTime)
+		count, _, err := flood.End()
+		if err != nil || count == 0 {
+			m.Fatalf("%d frames sent: %v", count, err)
+		}
+		sent += count
+	}
+	time.Sleep(200 * time.Millisecond)
+	got := m.client.Counter("mesh0", "rx_packets") - before
+	m.Logf("of %d packets handed on by a stranger in a node's name the client got %d, %d were dropped as clear", sent, got, m.drops()["clear"]-dropped)
+	if got > 20 { // its own housekeeping
+		m.t.Errorf("the client got %d packets that no node handed on", got)
+	}
+	if m.drops()["clear"] == dropped {
+		m.t.Error("none was dropped for being in clear: the attack proved nothing")
+	}
+	if w, err := seen.End(); err != nil || len(w.Canaries) > 0 {
+		m.t.Errorf("at the destination: %v %v", w.Canaries, err)
 	}
 }

@@ -18,6 +18,7 @@ type Report struct {
 	Parts             []string // pool parts this host answers for
 	Silent            []string // nodes that do not answer its probes
 	Path              probe.Verdict
+	Sealed            bool // what nodes hand on to each other is sealed
 }
 
 // Report asks the control loop.
@@ -27,7 +28,7 @@ func (a *Agent) Report(ctx context.Context) (r Report, ok bool) {
 			Term: a.floor.Term, Incarnation: a.floor.Incarnation,
 			Heard: a.stream != nil && a.stream.fenced, WordAge: a.config.Now() - a.wordAt,
 			Arbiter: a.view.arbiter, Slices: len(a.slices.byKey), Routes: len(a.view.routes),
-			Path: a.probes.pathVerdict(),
+			Path: a.probes.pathVerdict(), Sealed: a.sealed(),
 		}
 		for _, p := range a.view.parts {
 			if p.held || p.row.Egress == a.config.Key.ID() {

@@ -118,6 +118,7 @@ func newNode(r *protocol.JoinRequest, key identity.PublicKey, may registry.Roles
 	return registry.Node{
 		ID: key.ID(), Key: key, WrapKey: r.WrapKey, Name: r.Name, May: may,
 		Outer: r.Outer, Other: r.Other, Inside: r.Inside, Capacity: r.Capacity, Mbit: r.Mbit,
+		Exposed: r.Exposed,
 	}, nil
 }
 

@@ -62,7 +62,7 @@ func (a *Arbiter) linkSuites() (suites []uint16) {
 func (a *Arbiter) linkGrant(from identity.NodeID, to *nodeStream, hello mka.Hello, hash [32]byte) (g mka.Grant, ok bool) {
 	a.config.Store.View(func(s *registry.State) {
 		asker, agent := s.Nodes[from], s.Nodes[to.node]
-		if s.Policy.HandOn != registry.HandOnSealed || asker == nil || asker.Removed || agent == nil || agent.Removed {
+		if s.PolicyInForce().HandOn != registry.HandOnSealed || asker == nil || asker.Removed || agent == nil || agent.Removed {
 			return
 		}
 		ok = true

@@ -137,7 +137,7 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	a.config.Store.View(func(s *registry.State) {
 		row := s.Nodes[n.node]
 		changed = row != nil && (row.Outer != h.Outer || row.Other != h.Other || row.Inside != h.Inside || row.Capacity != h.Capacity ||
-			row.Mbit != h.Mbit || row.Boot != h.Boot || !slices.Equal(row.Networks, h.Networks))
+			row.Mbit != h.Mbit || row.Boot != h.Boot || row.Exposed != h.Exposed || !slices.Equal(row.Networks, h.Networks))
 		for _, live := range s.Sessions {
 			for _, sl := range live.Slices {
 				key := sliceKey{live.ID, sl.Number, sl.Epoch}
@@ -151,7 +151,7 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	if changed {
 		a.submit(proposal{command: registry.Command{ID: a.commandID(), UpdateNode: &registry.UpdateNode{
 			ID: n.node, Boot: h.Boot, Outer: h.Outer, Other: h.Other, Inside: h.Inside, Networks: h.Networks,
-			Capacity: h.Capacity, Mbit: h.Mbit,
+			Capacity: h.Capacity, Mbit: h.Mbit, Exposed: h.Exposed,
 		}}})
 	}
 	for _, l := range lost {

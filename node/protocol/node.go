@@ -47,7 +47,8 @@ type NodeHello struct {
 	Networks []netip.Prefix  `json:"networks,omitempty"` // of the inside interface
 	Capacity uint32          `json:"capacity"`           // thousandths of a CPU
 	Mbit     uint32          `json:"mbit"`
-	Held     []SliceRef      `json:"held"` // slices with living keys in this process
+	Exposed  bool            `json:"exposed,omitempty"` // strangers reach the inside interface
+	Held     []SliceRef      `json:"held"`              // slices with living keys in this process
 	Standby  bool            `json:"standby"`
 }
 
