@@ -61,6 +61,7 @@ type Node struct {
 	arbiter atomic.Pointer[arbiter.Arbiter] // nil unless this node leads
 	link    arbiterLink
 	members memberList
+	editing sync.Mutex    // held by an operation that changes what it read of the registry
 	kept    chan struct{} // closed when this node starts to keep the log
 	// replicas are the others that keep it.
 	replicas replicas

@@ -12,7 +12,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
-	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -30,6 +29,7 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpTokenRevoke:   {Do: control.Handle(n.revokeToken)},
 		control.OpClientPut:     {Do: control.Handle(n.putClient)},
 		control.OpClientList:    {Look: true, Do: control.Handle(n.listClients)},
+		control.OpClientEnable:  {Do: control.Handle(n.enableClient)},
 		control.OpClientRevoke:  {Do: control.Handle(n.revokeClient)},
 		control.OpClientProfile: {Look: true, Do: control.Handle(n.clientProfile)},
 		control.OpCAShow:        {Look: true, Do: control.Handle(n.listAuthorities)},
@@ -122,14 +122,6 @@ func (n *Node) revokeToken(r *http.Request, in control.NameRequest) (control.Not
 	return control.Nothing{}, err
 }
 
-func (n *Node) putClient(r *http.Request, in control.ClientRequest) (control.Nothing, error) {
-	if err := auth.CheckUser(in.Client.Name); err != nil {
-		return control.Nothing{}, control.Errorf(control.CodeUsage, "choose another name", "%v", err)
-	}
-	_, err := n.propose(r.Context(), registry.Command{PutClient: &registry.PutClient{Client: in.Client, Replace: in.Replace}})
-	return control.Nothing{}, err
-}
-
 func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, error) {
 	out := control.Clients{Schema: "meshcrypt.clients/v1", Clients: []control.ClientRow{}}
 	err := n.view(func(s *registry.State) {
@@ -203,7 +195,7 @@ func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (control.P
 	case err != nil:
 		return control.Profile{}, err
 	case !known:
-		return control.Profile{}, control.Errorf(control.CodeFailed, "meshcrypt client add "+in.Name, "there is no client %q", in.Name)
+		return control.Profile{}, noClient(in.Name)
 	}
 	slices.SortFunc(profile.Gateways, netip.AddrPort.Compare)
 	return control.Profile{Schema: "meshcrypt.profile/v1", Profile: profile.Text()}, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,9 +20,11 @@ func (a *app) clientCommand() *cobra.Command {
 		Long: "Add, list and revoke clients, and write their profiles.",
 		Example: `  meshcrypt client add ann
   meshcrypt client profile ann > ann.toml
+  meshcrypt client passwd ann
   meshcrypt client revoke ann`,
 	})
-	cmd.AddCommand(a.clientAddCommand(), a.clientListCommand(), a.clientRevokeCommand(), a.clientProfileCommand())
+	cmd.AddCommand(a.clientAddCommand(), a.clientPasswdCommand(), a.clientListCommand(), a.clientRevokeCommand(),
+		a.clientEnableCommand(), a.clientProfileCommand())
 	return cmd
 }
 
@@ -32,6 +36,7 @@ type clientFlags struct {
 	bandwidth                              string
 	prefixes                               []string
 	replace                                bool
+	change                                 []string // with replace: what was named
 }
 
 func (a *app) clientAddCommand() *cobra.Command {
@@ -44,14 +49,22 @@ This command turns a password or pre-shared key into what checks a proof of it a
 hands that over: the secret itself reaches no daemon and no node. A pre-shared key
 must be hard to guess: head -c 32 /dev/urandom | base64 > ann.psk. --cert issues a
 certificate of the mesh's CA as meshcrypt ca issue does; --ca admits those of an
-imported CA that name the client, see meshcrypt ca --help.`,
+imported CA that name the client, see meshcrypt ca --help.
+
+A name that is taken is refused. --replace changes what is named beside it and
+nothing else; --prefix "" goes back to the mesh's prefixes. Sessions go on.`,
 		Example: `  meshcrypt client add ann
   meshcrypt client add ann --password-file - < secret
   meshcrypt client add site-b --psk-file site-b.psk --prefix 10.20.0.0/16 --bandwidth 500mbit
   meshcrypt client add ann --cert --out /root/ann
   meshcrypt client add ann@example.com --ca corp
-  meshcrypt client add ann --replace            # a new password`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.addClient(cmd.Context(), f, args[0]) },
+  meshcrypt client add ann --replace --prefix 10.20.0.100/32`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.replace {
+				f.change = f.named(cmd.Flags().Changed)
+			}
+			return a.addClient(cmd.Context(), f, args[0])
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.passwordFile, "password-file", "", "file that holds the password; - is stdin (default: ask)")
@@ -61,12 +74,12 @@ imported CA that name the client, see meshcrypt ca --help.`,
 	f.issue.add(flags)
 	flags.StringSliceVar(&f.prefixes, "prefix", nil, "prefixes the client reaches through the mesh (default: the mesh's)")
 	flags.StringVar(&f.bandwidth, "bandwidth", "", "bandwidth assumed when the client names none, such as 200mbit")
-	flags.BoolVar(&f.replace, "replace", false, "replace a client of that name")
+	flags.BoolVar(&f.replace, "replace", false, "change what is named here of a client that there is")
 	return cmd
 }
 
 func (a *app) addClient(ctx context.Context, f clientFlags, name string) error {
-	request := control.ClientRequest{Replace: f.replace}
+	request := control.ClientRequest{Replace: f.replace, Change: f.change}
 	request.Client.Name = name
 	var err error
 	if err = errors.Join(auth.CheckUser(name), f.check()); err != nil {
@@ -78,8 +91,10 @@ func (a *app) addClient(ctx context.Context, f clientFlags, name string) error {
 	if request.Client.Bandwidth, err = bandwidth(f.bandwidth); err != nil {
 		return err
 	}
-	if err := f.credential(ctx, a, name, &request); err != nil {
-		return err
+	if !f.replace || slices.Contains(f.change, control.ChangeLogin) {
+		if err := f.credential(ctx, a, name, &request); err != nil {
+			return err
+		}
 	}
 	if err := a.call(ctx, control.OpClientPut, request, nil); err != nil {
 		return err
@@ -89,8 +104,29 @@ func (a *app) addClient(ctx context.Context, f clientFlags, name string) error {
 			return err
 		}
 	}
+	if f.replace {
+		a.say("%s has other %s.", name, strings.Join(f.change, " and "))
+		return nil
+	}
 	a.say("%s may connect. Their profile: meshcrypt client profile %s", name, name)
 	return nil
+}
+
+// named is what the flags speak of: all that --replace changes.
+func (f clientFlags) named(given func(string) bool) (change []string) {
+	for _, one := range []struct {
+		what  string
+		flags []string
+	}{
+		{control.ChangeLogin, []string{"password-file", "psk-file", "cert", "ca"}},
+		{control.ChangePrefixes, []string{"prefix"}},
+		{control.ChangeBandwidth, []string{"bandwidth"}},
+	} {
+		if slices.ContainsFunc(one.flags, given) {
+			change = append(change, one.what)
+		}
+	}
+	return change
 }
 
 // check sees that the client logs in in one way.
@@ -136,6 +172,46 @@ func (f clientFlags) credential(ctx context.Context, a *app, name string, reques
 	key, err := auth.DeriveKey(password, status.Cluster, name, auth.DefaultCost())
 	request.Client.PasswordKey = key.Public()
 	return err
+}
+
+func (a *app) clientPasswdCommand() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: "passwd NAME", Short: "give a client another password", Args: cobra.ExactArgs(1),
+		Long: "Give a client that logs in by password another one, and change nothing else of it.\nSessions go on: meshcrypt sessions kick ends one.",
+		Example: `  meshcrypt client passwd ann
+  meshcrypt client passwd ann --password-file - < secret`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request := control.ClientRequest{Replace: true, Change: []string{control.ChangePassword}}
+			request.Client.Name = args[0]
+			if err := f.credential(cmd.Context(), a, args[0], &request); err != nil {
+				return err
+			}
+			if err := a.call(cmd.Context(), control.OpClientPut, request, nil); err != nil {
+				return err
+			}
+			a.say("%s has another password.", args[0])
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&f.passwordFile, "password-file", "", "file that holds the password; - is stdin (default: ask)")
+	return cmd
+}
+
+func (a *app) clientEnableCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "enable NAME", Short: "let a revoked client connect again", Args: cobra.ExactArgs(1),
+		Long: "Let a revoked client connect again, with the login and the prefixes that it had.\n" +
+			"Its certificates stay revoked; meshcrypt ca issue makes another.",
+		Example: "  meshcrypt client enable ann",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.call(cmd.Context(), control.OpClientEnable, control.NameRequest{Name: args[0]}, nil); err != nil {
+				return err
+			}
+			a.say("%s may connect again.", args[0])
+			return nil
+		},
+	}
 }
 
 func (a *app) clientListCommand() *cobra.Command {

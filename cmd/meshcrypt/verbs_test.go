@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,4 +140,38 @@ func TestBandwidth(t *testing.T) {
 			t.Errorf("%q = %d, want an error", text, got)
 		}
 	}
+}
+
+// TestClientChangesWhatIsNamed: --replace hands over what its flags name, passwd a
+// password alone; and nobody is asked for a password that is not to change.
+func TestClientChangesWhatIsNamed(t *testing.T) {
+	for want, args := range map[string][]string{
+		"prefixes":           {"add", "ann", "--replace", "--prefix", "10.20.0.0/16"},
+		"prefixes,bandwidth": {"add", "ann", "--replace", "--prefix", "", "--bandwidth", "2mbit"},
+		"login":              {"add", "ann", "--replace", "--ca", "corp"},
+		"login,bandwidth":    {"add", "ann", "--replace", "--password-file", "-", "--bandwidth", "2mbit"},
+		"password":           {"passwd", "ann", "--password-file", "-"},
+		"":                   {"add", "ann", "--password-file", "-", "--bandwidth", "2mbit"},
+	} {
+		dir, asked := fakeDaemon(t, map[string]any{control.OpStatus: degraded(), control.OpClientPut: control.Nothing{}})
+		meshcrypt(t, "secret\n", append(append([]string{"client"}, args...), "--data-dir", dir)...).want(t, 0, "ann")
+		var put control.ClientRequest
+		if err := json.Unmarshal([]byte(asked[control.OpClientPut]), &put); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(put.Change, ","); got != want || put.Replace != (want != "") {
+			t.Errorf("%v: changes %q, replace %v", args, got, put.Replace)
+		}
+		secret := slices.Contains(args, "-")
+		if (put.Client.PasswordKey != identity.PublicKey{}) != secret {
+			t.Errorf("%v: a password was handed over, or none: %+v", args, put.Client)
+		}
+	}
+	dir, asked := fakeDaemon(t, map[string]any{control.OpClientEnable: control.Nothing{}})
+	meshcrypt(t, "", "client", "enable", "ann", "--data-dir", dir).want(t, 0, "ann may connect again")
+	if asked[control.OpClientEnable] == "" {
+		t.Error("enable asks for nothing")
+	}
+	dir, _ = fakeDaemon(t, map[string]any{control.OpStatus: degraded(), control.OpClientPut: control.Errorf(control.CodeFailed, "meshcrypt client passwd ann", "there is a client")})
+	meshcrypt(t, "secret\n", "client", "add", "ann", "--password-file", "-", "--data-dir", dir).want(t, control.CodeFailed, "there is a client", "next: meshcrypt client passwd ann")
 }

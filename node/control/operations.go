@@ -20,6 +20,7 @@ const (
 	OpTokenList     = "token/list"
 	OpTokenRevoke   = "token/revoke"
 	OpClientPut     = "client/put"
+	OpClientEnable  = "client/enable"
 	OpClientList    = "client/list"
 	OpClientRevoke  = "client/revoke"
 	OpClientProfile = "client/profile"
@@ -196,12 +197,21 @@ type NameRequest struct {
 	Name string `json:"name"`
 }
 
-// ClientRequest adds a client. Neither password nor pre-shared key travels: only
-// what checks a proof of it.
+// ClientRequest adds a client or, with Replace, changes what Change names of one.
+// Neither password nor pre-shared key travels: only what checks a proof of it.
 type ClientRequest struct {
 	Client  registry.Client `json:"client"`
 	Replace bool            `json:"replace"`
+	Change  []string        `json:"change,omitempty"`
 }
+
+// What may change of a client.
+const (
+	ChangePassword  = "password" // of one that logs in by password
+	ChangeLogin     = "login"    // how it logs in, and by what
+	ChangePrefixes  = "prefixes"
+	ChangeBandwidth = "bandwidth"
+)
 
 // Authority has the client log in by certificates of an imported CA, or of the
 // mesh's own if none is named.
