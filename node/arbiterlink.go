@@ -141,7 +141,7 @@ func (n *Node) relayStrangers(ctx context.Context) {
 
 func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, alpn string) {
 	defer conn.Close()
-	onward, err := n.dialRelay(ctx, port.RelayHeader{Client: remote, ALPN: alpn})
+	onward, err := n.dialRelay(ctx, port.RelayHeader{Client: remote, ALPN: alpn, Known: n.port.Knows(remote.Addr())})
 	if err != nil {
 		n.config.Log.Debug("no arbiter for a relay", "alpn", alpn, "client", remote, "error", err)
 		return

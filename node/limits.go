@@ -31,6 +31,8 @@ const (
 	RelayRetry = 100 * time.Millisecond
 	// RelayWait is how long a client's connection waits for an arbiter.
 	RelayWait = 3 * time.Second
+	// AcquaintEvery is how often the TCP port is told who is no stranger.
+	AcquaintEvery = time.Second
 	// CalibrateFor is how long the sealing capacity is measured at start.
 	CalibrateFor = 50 * time.Millisecond
 	// GossipEvery is how often the load is gossiped and lost members are sought.

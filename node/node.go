@@ -178,7 +178,9 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.relayStrangers(ctx)
 	n.serveFlows(ctx)
 	n.takeStreams()
-	loops := []func(context.Context){n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.forward.keep, n.copier.Run}
+	loops := []func(context.Context){
+		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.forward.keep, n.keepAcquaintances, n.copier.Run,
+	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
 	}

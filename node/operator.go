@@ -139,6 +139,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	for reason, count := range n.port.Stats().Dropped {
 		addCount(s.Dropped, "tcp-"+reason.String(), count)
 	}
+	addCount(s.Dropped, "tcp-unproven", n.port.Stats().Unproven)
 	s.Problems = n.problems(report.Heard, report.Path, n.obstacles(), report.Silent, s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
 	if n.exposed && report.Heard && !report.Sealed {

@@ -7,8 +7,9 @@ type Reason uint8
 
 // The reasons. Zero means none.
 const (
-	ReasonLimited   Reason = iota + 1 // its source opened too many
-	ReasonBusy                        // MaxHandshakes are under way
+	ReasonBusy      Reason = iota + 1 // no slot for its handshake within QueueTimeout
+	ReasonCrowded                     // no room for more without proof, and its source had most
+	ReasonOvertaken                   // its handshake took longer than Grace while others waited
 	ReasonFull                        // MaxConnections are held
 	ReasonSlow                        // no whole hello within HelloTimeout
 	ReasonOversize                    // no whole hello within MaxHello bytes
@@ -23,7 +24,8 @@ const (
 )
 
 var reasonNames = [reasonEnd]string{
-	ReasonLimited: "limited", ReasonBusy: "busy", ReasonFull: "full", ReasonSlow: "slow",
+	ReasonBusy: "busy", ReasonCrowded: "crowded", ReasonOvertaken: "overtaken",
+	ReasonFull: "full", ReasonSlow: "slow",
 	ReasonOversize: "oversize", ReasonMalformed: "malformed", ReasonVersion: "version",
 	ReasonALPN: "alpn", ReasonLoop: "loop", ReasonHandshake: "handshake",
 	ReasonBacklog: "backlog", ReasonClosing: "closing",
@@ -42,10 +44,14 @@ func (r Reason) String() string {
 type Stats struct {
 	Accepted, Handled, Relayed uint64
 	Dropped                    map[Reason]uint64 // only reasons that occurred
+	// Unproven were handed on, and closed for want of room before anybody had
+	// said who they are.
+	Unproven uint64
 }
 
 type counts struct {
 	accepted, handled, relayed atomic.Uint64
+	unproven                   atomic.Uint64
 	dropped                    [reasonEnd]atomic.Uint64
 }
 
@@ -55,6 +61,7 @@ func (p *Port) Stats() Stats {
 		Accepted: p.counts.accepted.Load(),
 		Handled:  p.counts.handled.Load(),
 		Relayed:  p.counts.relayed.Load(),
+		Unproven: p.counts.unproven.Load(),
 		Dropped:  make(map[Reason]uint64),
 	}
 	for r := range reasonEnd {

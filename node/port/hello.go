@@ -19,6 +19,7 @@ var (
 type hello struct {
 	raw  []byte
 	alpn string
+	name string // of the server, as a relay stream uses it
 }
 
 // readHello reads until the ClientHello is whole, by the parser of crypto/tls
@@ -46,7 +47,7 @@ func readHello(conn net.Conn) (hello, Reason) {
 	case len(info.SupportedProtos) != 1:
 		return hello{}, ReasonALPN
 	}
-	return hello{raw: tap.seen, alpn: info.SupportedProtos[0]}, 0
+	return hello{raw: tap.seen, alpn: info.SupportedProtos[0], name: info.ServerName}, 0
 }
 
 // tapConn keeps what is read and swallows what is written.

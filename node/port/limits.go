@@ -1,6 +1,10 @@
 package port
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/admission"
+)
 
 // Limits of the port. Everything a stranger can make us keep is named here.
 const (
@@ -9,34 +13,86 @@ const (
 	MaxHello = 16 << 10
 	// HelloTimeout is how long a connection may take to send its hello.
 	HelloTimeout = 5 * time.Second
+	// QueueTimeout is how long it then waits for a slot: a client has given up
+	// not long after.
+	QueueTimeout = 3500 * time.Millisecond
 	// HandshakeTimeout is how long the TLS handshake behind it may take.
 	HandshakeTimeout = 10 * time.Second
-	// MaxHandshakes is how many connections may be between accept and the
-	// end of their handshake. One more is closed, not queued: a queue would
-	// let the slow delay the quick.
-	MaxHandshakes = 512
+	// SettleAfter is how long a relayed connection, or one that carries
+	// datagrams, counts as one of nobody known. Nothing here tells when its
+	// client proves itself; the arbiter takes at most this long.
+	SettleAfter = HandshakeTimeout + 5*time.Second
+
 	// MaxConnections is how many connections the port holds in all, those
 	// of clients relayed to the arbiter included, those that a Listener has
-	// handed out not.
-	MaxConnections = 16384
+	// handed out not. ReservedConnections of them are for nodes alone.
+	MaxConnections      = 16384
+	ReservedConnections = 1024
 	// MaxBacklog is how many finished handshakes a Listener keeps for its
 	// Accept. One more is closed.
 	MaxBacklog = 64
 
-	// SourceRate and SourceBurst bound new connections per second of one
-	// source: an IPv4 address or an IPv6 /64. A peer that proves itself by
-	// certificate gets its token back, so only strangers run dry.
+	// MaxSourceSlots is how many handshakes of one source of strangers, or of
+	// clients known, may go on at once; see admission.Source.
+	MaxSourceSlots = 8
+	// MaxStrangerSlots, MaxKnownSlots, MaxMemberSlots and MaxRelaySlots are
+	// those of all sources of a class.
+	MaxStrangerSlots = 512
+	MaxKnownSlots    = 256
+	MaxMemberSlots   = 256
+	MaxRelaySlots    = 128
+	// MaxStrangerRoom and its siblings are how many connections of a class may
+	// be without a proof of who they are.
+	MaxStrangerRoom = 4096
+	MaxKnownRoom    = 2048
+	MaxMemberRoom   = 1024
+	MaxRelayRoom    = 1024
+	// MemberSourceSlots bounds what one node may begin at once, for its address
+	// may be shared by others.
+	MemberSourceSlots = 64
+	// StrangerRate is how many handshakes a second each CPU does for strangers:
+	// a tenth of it, at about 1 ms each. RelayRate is how many it does for nodes
+	// that pass strangers on. What exceeds it waits.
+	StrangerRate = 100
+	RelayRate    = 200
+	// SourceRate and SourceBurst bound the handshakes of one source of strangers
+	// or of clients known. Who proves itself gets its token back, so only
+	// strangers run dry.
 	SourceRate  = 50
 	SourceBurst = 200
-	// MaxSources is how many sources one generation remembers; two are kept.
-	MaxSources = 8192
 
 	// MaxRelayFrame is the longest first frame of a relay stream.
 	MaxRelayFrame = 64
 	// RelayFrameTimeout is how long that frame may take.
 	RelayFrameTimeout = 5 * time.Second
 
+	// DescriptorShare is which part of the descriptors this process may have
+	// goes to connections of strangers. A relayed one takes two.
+	DescriptorShare = 8
+
 	// acceptRetry is the pause after an Accept that failed for want of
 	// descriptors.
 	acceptRetry = 50 * time.Millisecond
+	// slotEvery is how often slots are given out while somebody waits and
+	// nothing else happens.
+	slotEvery = 10 * time.Millisecond
 )
+
+// rules are the classes of this host.
+func rules(cpus, descriptors int) (r [5]admission.Rule) {
+	rate, relays := float64(StrangerRate*cpus), float64(RelayRate*cpus)
+	r[admission.Stranger] = admission.Rule{
+		Slots: MaxStrangerSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxStrangerRoom, descriptors/DescriptorShare)),
+		Rate: rate, Burst: rate / 2, EachRate: SourceRate, EachBurst: SourceBurst,
+	}
+	r[admission.Known] = admission.Rule{
+		Slots: MaxKnownSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxKnownRoom, descriptors/DescriptorShare)),
+		EachRate: SourceRate, EachBurst: SourceBurst,
+	}
+	r[admission.Member] = admission.Rule{Slots: MaxMemberSlots, PerSource: MemberSourceSlots, Room: MaxMemberRoom}
+	r[admission.Relay] = admission.Rule{
+		Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom, Rate: relays, Burst: relays,
+	}
+	r[admission.RelayKnown] = admission.Rule{Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom}
+	return r
+}

@@ -4,12 +4,13 @@
 //
 // It does not own certificates (crypto/pki makes each tls.Config), does not
 // know who the arbiter is, and takes no part in any protocol behind a
-// handshake.
+// handshake. Whose turn it is decides node/admission.
 //
-// The way of a connection, in file order of serve.go: admit, read the hello
-// without consuming it, find the route of its one ALPN, then either relay it
-// as it came or finish TLS with that ALPN's own configuration. Whatever fails
-// is closed without a byte of answer and counted under a named Reason.
+// The way of a connection, in file order of serve.go: enter, read the hello
+// without consuming it, find the route of its one ALPN, wait for a slot, then
+// either relay it as it came or finish TLS with that ALPN's own configuration.
+// Whatever fails is closed without a byte of answer and counted under a named
+// Reason.
 package port
 
 import (
@@ -17,11 +18,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/admission"
 )
 
 // ErrClosed is returned by a Listener after its or the port's Close.
@@ -33,22 +39,25 @@ type Port struct {
 	log      *slog.Logger
 	routes   routes
 	counts   counts
-	slots    chan struct{} // one token per handshake under way
+	started  time.Time
+	acquaint atomic.Pointer[acquaintances]
+	wanted   chan struct{} // that slots be given out in time
 	done     chan struct{} // closed by Close
 	running  sync.WaitGroup
 
-	mu      sync.Mutex // protects what follows
-	closed  bool
-	live    map[net.Conn]struct{}
-	sources sources
+	mu        sync.Mutex // protects what follows
+	closed    bool
+	live      map[*admission.Ticket]*holding
+	admission *admission.Admission
+	memory    admission.Memory
+	siege     admission.Siege
+	besieged  bool // and said so
 }
 
 // Listen opens the TCP port and starts to accept. Connections are closed
 // until routes are registered.
 func Listen(addr netip.AddrPort, log *slog.Logger) (*Port, error) {
-	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
-	}}
+	config := net.ListenConfig{KeepAlive: -1} // set for those that get a slot
 	l, err := config.Listen(context.Background(), "tcp", addr.String())
 	if err != nil {
 		return nil, explain(addr, err)
@@ -70,15 +79,27 @@ func explain(addr netip.AddrPort, err error) error {
 
 func serve(l net.Listener, log *slog.Logger) *Port {
 	p := &Port{
-		listener: l,
-		log:      log,
-		slots:    make(chan struct{}, MaxHandshakes),
-		done:     make(chan struct{}),
-		live:     make(map[net.Conn]struct{}),
+		listener:  l,
+		log:       log,
+		started:   time.Now(),
+		wanted:    make(chan struct{}, 1),
+		done:      make(chan struct{}),
+		live:      make(map[*admission.Ticket]*holding),
+		admission: admission.New(rules(runtime.NumCPU(), descriptors())),
 	}
-	p.running.Add(1)
-	go p.accept()
+	p.acquaint.Store(&acquaintances{})
+	p.running.Go(p.accept)
+	p.running.Go(p.keepSlots)
 	return p
+}
+
+// descriptors is how many this process may have open.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(limit.Cur)
 }
 
 // Addr is the address the port listens on.
@@ -95,8 +116,8 @@ func (p *Port) Close() error {
 	}
 	p.closed = true
 	close(p.done)
-	for conn := range p.live {
-		conn.Close()
+	for _, h := range p.live {
+		h.conn.Close()
 	}
 	p.mu.Unlock()
 	err := p.listener.Close()
@@ -105,7 +126,6 @@ func (p *Port) Close() error {
 }
 
 func (p *Port) accept() {
-	defer p.running.Done()
 	for {
 		conn, err := p.listener.Accept()
 		switch {
@@ -132,28 +152,6 @@ func (p *Port) pause(d time.Duration) bool {
 	case <-p.done:
 		return false
 	}
-}
-
-// hold enters a connection among the living; it returns why not, or zero.
-func (p *Port) hold(conn net.Conn, remote netip.Addr) Reason {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.closed:
-		return ReasonClosing
-	case len(p.live) >= MaxConnections:
-		return ReasonFull
-	case !p.sources.take(remote, time.Now()):
-		return ReasonLimited
-	}
-	p.live[conn] = struct{}{}
-	return 0
-}
-
-func (p *Port) release(conn net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.live, conn)
 }
 
 // addrPort gives an IPv4 peer as a plain IPv4 address and an IPv6 peer without

@@ -312,44 +312,31 @@ func TestHelloInSingleBytes(t *testing.T) {
 	})
 }
 
-func TestLimitHandshakes(t *testing.T) { // I10
-	synctest.Test(t, func(t *testing.T) {
-		p := newTestPort(t)
-		var conns []net.Conn
-		for i := range MaxHandshakes {
-			conns = append(conns, dial(p, source(i)))
-		}
-		synctest.Wait()
-		if s := p.Stats(); len(s.Dropped) != 0 {
-			t.Fatalf("dropped %v below the limit", s.Dropped)
-		}
-		dial(p, source(MaxHandshakes))
-		synctest.Wait()
-		if s := p.Stats(); s.Dropped[ReasonBusy] != 1 {
-			t.Errorf("dropped %v at the limit", s.Dropped)
-		}
-		for _, conn := range conns {
-			conn.Close()
-		}
-	})
-}
-
 func TestLimitConnections(t *testing.T) { // I10
 	synctest.Test(t, func(t *testing.T) {
 		p := newTestPort(t)
-		p.mu.Lock()
-		held := make([]net.Conn, MaxConnections)
-		for i := range held {
-			held[i], _ = net.Pipe()
-			p.live[held[i]] = struct{}{}
+		fill := func(n int) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			for len(p.live) < n {
+				h := &holding{}
+				h.conn, _ = net.Pipe()
+				p.live[&h.ticket] = h
+			}
 		}
-		p.mu.Unlock()
+		fill(MaxConnections - ReservedConnections)
 		wantDropped(t, p, dial(p, stranger), ReasonFull)
-		p.release(held[0])
+		p.Know([]netip.Addr{stranger.Addr()}, nil)
 		dial(p, stranger)
 		synctest.Wait()
 		if s := p.Stats(); s.Dropped[ReasonFull] != 1 {
-			t.Errorf("dropped %v with room for one", s.Dropped)
+			t.Errorf("dropped %v: no connection is reserved for nodes", s.Dropped)
+		}
+		fill(MaxConnections)
+		dial(p, stranger)
+		synctest.Wait()
+		if s := p.Stats(); s.Dropped[ReasonFull] != 2 {
+			t.Errorf("dropped %v at the limit", s.Dropped)
 		}
 	})
 }

@@ -29,7 +29,14 @@ const relayVersion = 1
 type RelayHeader struct {
 	Client netip.AddrPort
 	ALPN   string
+	// Known says that we know the client. It is not in the frame: the arbiter
+	// has to hear it before it does our handshake, so the hello tells, by its
+	// server name. An arbiter that does not know the word ignores it.
+	Known bool
 }
+
+// relayKnown is the server name that says so.
+const relayKnown = "known"
 
 // Marshal returns the frame. It fails on what ParseRelayHeader would refuse.
 func (h RelayHeader) Marshal() ([]byte, error) {
@@ -85,6 +92,10 @@ func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, 
 	raw, err := dialer.DialContext(ctx, "tcp", arbiter.String())
 	if err != nil {
 		return nil, fmt.Errorf("port: relay: %w", err)
+	}
+	if h.Known {
+		config = config.Clone()
+		config.ServerName = relayKnown
 	}
 	conn := tls.Client(raw, config)
 	if err := openRelay(ctx, conn, frame); err != nil {

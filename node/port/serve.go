@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/admission"
 	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
@@ -19,67 +20,89 @@ func (p *Port) Serve(conn net.Conn, remote netip.AddrPort) { p.handle(conn, remo
 
 func (p *Port) handle(conn net.Conn, remote netip.AddrPort, relayed bool) {
 	p.counts.accepted.Add(1)
-	if why := p.hold(conn, remote.Addr()); why != 0 {
+	h, why := p.enter(conn, remote.Addr())
+	if why != 0 {
 		p.drop(conn, remote, why)
 		return
 	}
-	defer p.release(conn)
-	deliver, why := p.prepare(conn, remote, relayed)
+	defer p.release(h)
+	deliver, why := p.prepare(h, remote, relayed)
 	if why != 0 {
-		p.drop(conn, remote, why)
+		p.drop(conn, remote, p.fateOf(h, why))
 		return
 	}
 	deliver()
 }
 
-// prepare holds a handshake slot from the first byte to the end of the
-// handshake; deliver runs without it, for as long as the connection lives.
-func (p *Port) prepare(conn net.Conn, remote netip.AddrPort, relayed bool) (deliver func(), why Reason) {
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	default:
-		return nil, ReasonBusy
-	}
-	conn.SetDeadline(time.Now().Add(HelloTimeout))
-	hello, why := readHello(conn)
+// prepare takes a connection from its first byte to the end of its handshake.
+// Reading the hello costs no slot, so silence holds none.
+func (p *Port) prepare(h *holding, remote netip.AddrPort, relayed bool) (deliver func(), why Reason) {
+	h.conn.SetDeadline(time.Now().Add(HelloTimeout))
+	hello, why := readHello(h.conn)
 	if why != 0 {
 		return nil, why
 	}
+	h.conn.SetDeadline(time.Time{})
 	route, ok := p.routes.find(hello.alpn)
-	replayed := &replayConn{Conn: conn, unread: hello.raw, remote: remote}
 	switch {
 	case !ok:
 		return nil, ReasonALPN
 	case relayed && (route.handler == nil || !Relayed(hello.alpn)):
 		return nil, ReasonLoop
-	case route.handler != nil:
-		return p.terminate(replayed, route.handler)
 	}
-	conn.SetDeadline(time.Time{})
+	if why := p.queue(h, hello); why != 0 {
+		return nil, why
+	}
+	keepAlive(h.conn)
+	replayed := &replayConn{Conn: h.conn, unread: hello.raw, remote: remote, prove: func() { p.prove(h, admission.Known) }}
+	if route.handler != nil {
+		return p.terminate(h, replayed, route.handler)
+	}
+	// The arbiter's end is open, and the hello on its way, when somebody reads it.
+	replayed.first = func() { p.handshakeDone(h); p.settleLater(h) }
 	return func() {
 		p.counts.relayed.Add(1)
 		route.relay(replayed, remote, hello.alpn)
 	}, 0
 }
 
-func (p *Port) terminate(conn *replayConn, h *handler) (deliver func(), why Reason) {
+func (p *Port) terminate(h *holding, conn *replayConn, to *handler) (deliver func(), why Reason) {
 	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
-	conn.SetDeadline(time.Time{})
-	secure := tls.Server(conn, h.config)
+	secure := tls.Server(conn, to.config)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		p.log.Debug("handshake failed", "alpn", h.alpn, "remote", conn.remote, "error", err)
+		p.log.Debug("handshake failed", "alpn", to.alpn, "remote", conn.remote, "error", err)
 		return nil, ReasonHandshake
 	}
-	if len(secure.ConnectionState().PeerCertificates) > 0 {
-		p.refund(conn.remote.Addr())
+	p.handshakeDone(h)
+	switch {
+	case len(secure.ConnectionState().PeerCertificates) > 0:
+		p.prove(h, admission.Member)
+	case to.alpn == ALPNDatagram:
+		p.settleLater(h)
 	}
 	return func() {
-		if why := h.serve(secure, conn.remote); why != 0 {
+		if why := to.serve(secure, conn.remote); why != 0 {
 			p.drop(conn, conn.remote, why)
 		}
 	}, 0
+}
+
+// Prove is how a handler says that it knows who stands behind a connection that
+// it was given: it counts as a stranger's no more, and its address is known.
+func Prove(conn *tls.Conn) {
+	if c, ok := conn.NetConn().(*replayConn); ok {
+		c.prove()
+	}
+}
+
+// keepAlive notices a dead peer. It waits until here because it costs four
+// system calls, which most strangers are not worth.
+func keepAlive(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// A connection that is gone already says so by itself.
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
+	}
 }
 
 // drop closes without an answer: a scanner learns that the port is open and
@@ -90,12 +113,6 @@ func (p *Port) drop(conn net.Conn, remote netip.AddrPort, why Reason) {
 	p.log.Debug("connection dropped", "reason", why, "remote", remote)
 }
 
-func (p *Port) refund(source netip.Addr) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sources.refund(source, time.Now())
-}
-
 // replayConn is a connection whose first bytes were already read, and that
 // answers with the address of the client, not of the node that relayed it.
 // Read belongs to one goroutine.
@@ -103,9 +120,15 @@ type replayConn struct {
 	net.Conn
 	unread []byte
 	remote netip.AddrPort
+	first  func() // before the first Read; may be nil
+	prove  func()
 }
 
 func (c *replayConn) Read(b []byte) (int, error) {
+	if c.first != nil {
+		c.first()
+		c.first = nil
+	}
 	if len(c.unread) == 0 {
 		return c.Conn.Read(b)
 	}

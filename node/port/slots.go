@@ -1,0 +1,225 @@
+package port
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/admission"
+)
+
+// holding is one connection that the port has. What is not fixed is protected by
+// the port's lock.
+type holding struct {
+	ticket admission.Ticket
+	conn   net.Conn
+	from   netip.Addr
+	turn   chan struct{} // closed when it has a slot, or has to go
+	told   bool          // turn is closed
+	fate   Reason        // why it has to go; zero: it has not
+	handed bool          // its handler has it, or will in a moment
+}
+
+// acquaintances are the addresses that this node knows; never changed.
+type acquaintances struct {
+	members, clients map[netip.Addr]struct{}
+}
+
+// Know tells the port who is no stranger: the addresses of nodes, and of clients
+// whose sessions live. It replaces what was told before.
+func (p *Port) Know(members, clients []netip.Addr) {
+	set := func(all []netip.Addr) map[netip.Addr]struct{} {
+		m := make(map[netip.Addr]struct{}, len(all))
+		for _, a := range all {
+			m[a.Unmap().WithZone("")] = struct{}{}
+		}
+		return m
+	}
+	p.acquaint.Store(&acquaintances{set(members), set(clients)})
+}
+
+// Knows reports whether an address is that of a client or node we know.
+func (p *Port) Knows(a netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.classOf(a) != admission.Stranger
+}
+
+// Siege tells what goes on when strangers are turned away; false in peace.
+func (p *Port) Siege() (r admission.Report, since time.Time, under bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, under = p.siege.Report(p.now())
+	return r, p.started.Add(r.Since), under
+}
+
+func (p *Port) now() time.Duration { return time.Since(p.started) }
+
+func (p *Port) classOf(a netip.Addr) admission.Class {
+	known := p.acquaint.Load()
+	if _, ok := known.members[a]; ok {
+		return admission.Member
+	}
+	if _, ok := known.clients[a]; ok {
+		return max(admission.Known, p.memory.Class(a, p.now()))
+	}
+	return p.memory.Class(a, p.now())
+}
+
+// enter gives a connection its place; it returns why not, or zero.
+func (p *Port) enter(conn net.Conn, from netip.Addr) (*holding, Reason) {
+	h := &holding{conn: conn, from: from, turn: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	class := p.classOf(from)
+	switch {
+	case p.closed:
+		return nil, ReasonClosing
+	case len(p.live) >= MaxConnections || class != admission.Member && len(p.live) >= MaxConnections-ReservedConnections:
+		return nil, ReasonFull
+	}
+	p.live[&h.ticket] = h
+	p.expel(p.admission.Enter(&h.ticket, class, admission.SourceOf(from)), ReasonCrowded)
+	return h, 0
+}
+
+// queue waits for a slot; it returns why there is none, or zero.
+func (p *Port) queue(h *holding, said hello) Reason {
+	late := time.NewTimer(QueueTimeout)
+	defer late.Stop()
+	p.mu.Lock()
+	class := h.ticket.Class()
+	if class == admission.Member && said.alpn == ALPNRelay {
+		class = admission.Relay
+		if said.name == relayKnown {
+			class = admission.RelayKnown
+		}
+	}
+	p.expel(p.admission.Ready(&h.ticket, class), ReasonCrowded)
+	p.giveSlots()
+	p.mu.Unlock()
+	select {
+	case <-h.turn:
+		return p.fateOf(h, 0)
+	case <-p.done:
+		return ReasonClosing
+	case <-late.C:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h.told {
+		return h.fate // in the last moment
+	}
+	p.refused(h)
+	return ReasonBusy
+}
+
+// giveSlots lets admission decide, and tells whom it concerns.
+func (p *Port) giveSlots() {
+	granted, overtaken := p.admission.Next(p.now())
+	for _, t := range overtaken {
+		p.expel(t, ReasonOvertaken)
+	}
+	for _, t := range granted {
+		p.tell(p.live[t])
+	}
+	if p.admission.Waiting() {
+		select {
+		case p.wanted <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// keepSlots gives out slots as budgets fill and handshakes grow old.
+func (p *Port) keepSlots() {
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-p.wanted:
+		}
+		if !p.pause(slotEvery) {
+			return
+		}
+		p.mu.Lock()
+		p.giveSlots()
+		p.mu.Unlock()
+	}
+}
+
+// expel closes a connection that lost its place.
+func (p *Port) expel(t *admission.Ticket, why Reason) {
+	h := p.live[t]
+	if t == nil || h == nil {
+		return
+	}
+	h.fate = why
+	h.conn.Close()
+	p.tell(h)
+	p.refused(h)
+	if h.handed {
+		p.counts.unproven.Add(1)
+	}
+}
+
+func (p *Port) tell(h *holding) {
+	if h != nil && !h.told {
+		h.told = true
+		close(h.turn)
+	}
+}
+
+// refused notes a connection that more slots, room or CPU would have served.
+func (p *Port) refused(h *holding) {
+	p.siege.Refused(admission.SourceOf(h.from), p.now())
+	_, under := p.siege.Report(p.now())
+	if under && !p.besieged {
+		p.log.Warn("more strangers than there are handshakes for; those known go first", "last", h.from)
+	}
+	p.besieged = under
+}
+
+// handshakeDone frees the slot; the connection is its handler's.
+func (p *Port) handshakeDone(h *holding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h.handed = true
+	p.expel(p.admission.Done(&h.ticket), ReasonCrowded)
+	p.giveSlots()
+}
+
+// prove notes who stands behind a connection.
+func (p *Port) prove(h *holding, as admission.Class) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.admission.Prove(&h.ticket, p.now())
+	p.memory.Remember(h.from, as, p.now())
+}
+
+// settleLater is for connections that nobody will prove.
+func (p *Port) settleLater(h *holding) {
+	time.AfterFunc(SettleAfter, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.admission.Settle(&h.ticket)
+	})
+}
+
+// fateOf is why a connection had to go, or else why.
+func (p *Port) fateOf(h *holding, why Reason) Reason {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h.fate != 0 {
+		return h.fate
+	}
+	return why
+}
+
+func (p *Port) release(h *holding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.live, &h.ticket)
+	p.admission.Leave(&h.ticket)
+	p.giveSlots()
+}
