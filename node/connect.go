@@ -43,6 +43,9 @@ type ConnectConfig struct {
 	Log    *slog.Logger
 	// Ready is called once packets flow both ways; may be nil.
 	Ready func()
+	// Waiting is called once when the mesh does not answer at once, with why and
+	// for how long it is tried; may be nil.
+	Waiting func(err error, within time.Duration)
 }
 
 // Connect runs a client's session until ctx ends, an operator disconnects it,
@@ -125,7 +128,7 @@ func (c *connection) newClient() (*client.Client, error) {
 		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
 		Shares: registry.Shares(c.config.Shares), SprayUDP: c.config.SprayUDP, Peer: c.config.Peer,
 		Engine: c.engine, Host: c.user, Network: c, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
-		Mark: c.user.mark(), Ready: c.config.Ready,
+		Mark: c.user.mark(), Ready: c.config.Ready, Waiting: c.config.Waiting,
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,
 	})
 }

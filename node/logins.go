@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"fmt"
+	"sync"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/auth"
@@ -12,16 +13,19 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
-// PasswordLogin asks for the password when it is needed, makes a key of it and
-// proves that; the password itself goes nowhere.
+// PasswordLogin asks for the password when it is first needed, makes a key of it
+// and proves that; the password itself goes nowhere, and is not asked for again.
 func PasswordLogin(cluster identity.ClusterID, user string, password func() ([]byte, error)) func(client.Binding) (client.Login, error) {
-	return func(b client.Binding) (client.Login, error) {
+	derive := sync.OnceValues(func() (identity.Key, error) {
 		secret, err := password()
 		if err != nil {
-			return client.Login{}, err
+			return identity.Key{}, err
 		}
-		key, err := auth.DeriveKey(secret, cluster, user, auth.DefaultCost())
-		clear(secret)
+		defer clear(secret)
+		return auth.DeriveKey(secret, cluster, user, auth.DefaultCost())
+	})
+	return func(b client.Binding) (client.Login, error) {
+		key, err := derive()
 		if err != nil {
 			return client.Login{}, err
 		}

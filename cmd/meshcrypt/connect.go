@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -105,7 +106,7 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 		return err
 	}
 	if config.Profile.Cluster == (identity.ClusterID{}) {
-		if config.Profile.Cluster, err = learnCluster(ctx, config.Profile); err != nil {
+		if config.Profile.Cluster, err = a.learnCluster(ctx, config.Profile); err != nil {
 			return err
 		}
 	}
@@ -123,7 +124,13 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 			a.say("Try: curl --proxy socks5h://%s http://ADDRESS/", config.Proxy.Listen)
 		}
 	}
+	config.Waiting = a.sayWaiting
 	return a.session(ctx, config, f.logLevel)
+}
+
+// sayWaiting tells who waits for what.
+func (a *app) sayWaiting(err error, within time.Duration) {
+	a.say("The mesh does not let us in yet (%v); trying for %v.", err, within)
 }
 
 // logIn finds out who connects, and how.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -16,7 +17,29 @@ import (
 
 // learnCluster asks the mesh its id, which a CA hash does not hold: the CA
 // certifies one mesh only, so whoever proves to be its arbiter names it.
-func learnCluster(ctx context.Context, profile client.Profile) (identity.ClusterID, error) {
+// It is as patient as a first login.
+func (a *app) learnCluster(ctx context.Context, profile client.Profile) (identity.ClusterID, error) {
+	wait := client.RedialMin
+	for begin := time.Now(); ; wait = min(2*wait, client.FirstRedialMax) {
+		cluster, err := askGateways(ctx, profile)
+		if err == nil || errors.Is(err, pki.ErrAuthority) {
+			return cluster, err
+		}
+		if time.Since(begin) >= client.FirstWithin || ctx.Err() != nil {
+			return cluster, control.Errorf(control.CodeUnreachable,
+				"check that a gateway listens there, and that TCP and UDP 6484 are open", "no gateway answers: %v", err)
+		}
+		if wait == client.RedialMin {
+			a.sayWaiting(err, client.FirstWithin)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		}
+	}
+}
+
+func askGateways(ctx context.Context, profile client.Profile) (identity.ClusterID, error) {
 	var errs []error
 	for _, gateway := range profile.Gateways {
 		cluster, err := askCluster(ctx, gateway.String(), profile.CAHash)
@@ -25,12 +48,11 @@ func learnCluster(ctx context.Context, profile client.Profile) (identity.Cluster
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", gateway, err))
 	}
-	return identity.ClusterID{}, control.Errorf(control.CodeUnreachable,
-		"check that a gateway listens there, and that TCP and UDP 6484 are open", "no gateway answers: %v", errors.Join(errs...))
+	return identity.ClusterID{}, errors.Join(errs...)
 }
 
 func askCluster(ctx context.Context, gateway string, caHash [32]byte) (cluster identity.ClusterID, err error) {
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, client.DialTimeout)
 	defer cancel()
 	dialer := tls.Dialer{Config: pki.Client(port.ALPNClient, nil, func(raw [][]byte) error {
 		peer, err := pki.LearnArbiter(raw, caHash, time.Now())

@@ -76,8 +76,11 @@ type Config struct {
 	// they do not follow the routes into the tunnel.
 	Mark int
 	// Ready is called once the arbiter confirmed a slice; may be nil.
-	Ready  func()
-	Random io.Reader
+	Ready func()
+	// Waiting is called once when a first login does not get through at once,
+	// with why not and for how long it is tried; may be nil.
+	Waiting func(err error, within time.Duration)
+	Random  io.Reader
 	// Now is CLOCK_BOOTTIME; Wall is for certificates.
 	Now  func() time.Duration
 	Wall func() time.Time

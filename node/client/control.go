@@ -61,9 +61,10 @@ func (c *Client) say(m *protocol.Client) {
 func (c *Client) keepControl(ctx context.Context) {
 	var resume *resumption
 	wait, gateway := RedialMin, 0
+	first := &patience{since: c.config.Now()}
 	for tries := 1; ctx.Err() == nil; tries++ {
 		to := c.gateways.at(gateway)
-		next, err := c.serveControl(ctx, to, resume)
+		next, err := c.serveControl(ctx, to, resume, first)
 		if next != nil {
 			resume, wait = next, RedialMin
 		}
@@ -71,9 +72,12 @@ func (c *Client) keepControl(ctx context.Context) {
 			c.fail(final)
 			return
 		}
-		if resume == nil && tries >= FirstTries*len(c.config.Profile.Gateways) {
-			c.fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
-			return
+		if resume == nil {
+			if first.out(c.config.Now(), err, tries, c.gateways.count()) {
+				c.fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
+				return
+			}
+			c.waiting(first, err)
 		}
 		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)
 		select {
@@ -87,12 +91,17 @@ func (c *Client) keepControl(ctx context.Context) {
 		case <-time.After(wait/2 + mathrand.N(wait/2)):
 			gateway++
 		}
-		wait = min(wait*2, RedialMax)
+		if wait = min(wait*2, RedialMax); resume == nil {
+			wait = min(wait, FirstRedialMax)
+		}
 	}
 }
 
 // finalRefusal picks out what no retry will change.
 func finalRefusal(err error, resume *resumption) error {
+	if own := (loginError{}); errors.As(err, &own) {
+		return own.error
+	}
 	if errors.Is(err, auth.ErrMesh) {
 		return err
 	}
@@ -111,7 +120,7 @@ type resumption struct{ welcome protocol.Welcome }
 
 // serveControl runs one connection from dial to end. It returns a resumption
 // once the arbiter has welcomed the client.
-func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*resumption, error) {
+func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resume *resumption, first *patience) (*resumption, error) {
 	s, binding, err := c.dial(ctx, gateway, resume)
 	if err != nil {
 		return nil, err
@@ -119,7 +128,11 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 	defer s.raw.Close()
 	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now()) })
 	defer stop()
-	welcome, err := c.introduce(ctx, s, binding, resume)
+	login, err := c.login(ctx, binding, resume, first)
+	if err != nil {
+		return nil, err
+	}
+	welcome, err := c.introduce(s, binding, login)
 	if err != nil {
 		return nil, err
 	}
@@ -204,17 +217,26 @@ func (c *Client) mark(_, _ string, raw syscall.RawConn) (err error) {
 	return errors.Join(err, controlErr)
 }
 
-// introduce says M1 and M2 and waits for M3.
-func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding, resume *resumption) (*protocol.Welcome, error) {
-	var err error
-	login := Login{Auth: protocol.Auth{Method: protocol.MethodResume}}
+// login makes M2: of the session that is to be resumed, or of the user, who may
+// take a while to answer a prompt.
+func (c *Client) login(ctx context.Context, binding Binding, resume *resumption, first *patience) (Login, error) {
 	if resume != nil {
-		login.Auth.Session = resume.welcome.Session
-		login.Auth.Held = c.heldSlices(ctx)
-		login.Auth.Proof = auth.SignResume(c.key, binding, resume.welcome.Session)
-	} else if login, err = c.config.Login(binding); err != nil {
-		return nil, err
+		return Login{Auth: protocol.Auth{
+			Method: protocol.MethodResume, Session: resume.welcome.Session, Held: c.heldSlices(ctx),
+			Proof: auth.SignResume(c.key, binding, resume.welcome.Session),
+		}}, nil
 	}
+	asked := c.config.Now()
+	login, err := c.config.Login(binding)
+	first.since += c.config.Now() - asked
+	if err != nil {
+		return login, loginError{err}
+	}
+	return login, nil
+}
+
+// introduce says M1 and M2 and waits for M3.
+func (c *Client) introduce(s *controlState, binding Binding, login Login) (*protocol.Welcome, error) {
 	s.raw.SetDeadline(time.Now().Add(DialTimeout))
 	defer s.raw.SetDeadline(time.Time{})
 	hello := protocol.Hello{Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,

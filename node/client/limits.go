@@ -12,8 +12,6 @@ const (
 	MaxSlices = 32
 	// MaxGateways bounds the list in a profile, and that an arbiter pushes.
 	MaxGateways = 64
-	// FirstTries is how often each gateway is tried before the first session.
-	FirstTries = 2
 	// MeasureProbes is how many probes a fresh slice gets in a row, so that its
 	// path is known before it has to carry anything.
 	MeasureProbes = 8
@@ -66,6 +64,10 @@ const (
 	DialTimeout = 4 * time.Second
 	// DialStagger is how long one family is tried alone.
 	DialStagger = 250 * time.Millisecond
+	// FirstWithin is how long a first login is tried again.
+	FirstWithin = 20 * time.Second
+	// FirstRedialMax bounds the wait between attempts at a first login.
+	FirstRedialMax = 2 * time.Second
 	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.
 	RedialMin = 200 * time.Millisecond
 	RedialMax = 5 * time.Second
