@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
 
@@ -99,6 +100,9 @@ func knownFailures() []knownFailure {
 func refused(r *client.Refusal) failure {
 	switch r.Code {
 	case protocol.RefusedAuth:
+		if r.Wait > 0 {
+			return failure{r.Error(), fmt.Sprintf("sleep %d, and the same command; somebody here has tried wrong ones", r.Wait), control.CodeAuth}
+		}
 		return failure{r.Error(), "check user and credential; meshcrypt client list and meshcrypt ca show on a member tell who may connect, and how", control.CodeAuth}
 	case protocol.RefusedPolicy:
 		return failure{r.Error(), "ask the mesh's operator: meshcrypt client list", control.CodeDenied}

@@ -92,7 +92,9 @@ type Arbiter struct {
 	replicas   map[identity.NodeID]replica       // of the servers of the log, at the last look
 	passed     map[identity.NodeID]time.Duration // nodes that could not keep the log, and when that was given up
 	violations map[identity.NodeID][]Violation
-	entries    string // gateways as clients were told last
+	alarms     map[string]*alarm // by client
+	guesses    guesses           // is asked by connections; has a lock of its own
+	entries    string            // gateways as clients were told last
 	tickedAt   time.Duration
 	aliveAt    time.Duration
 	tickCount  uint64
@@ -122,6 +124,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		replicas:   make(map[identity.NodeID]replica),
 		passed:     make(map[identity.NodeID]time.Duration),
 		violations: make(map[identity.NodeID][]Violation),
+		alarms:     make(map[string]*alarm),
 		probeKey:   make([]byte, 32),
 	}
 	rand.Read(a.probeKey)

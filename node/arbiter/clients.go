@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
@@ -81,6 +83,7 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 		a.turnAway(c, err)
 		return
 	}
+	port.Prove(raw)
 	raw.SetDeadline(time.Time{})
 	ctx, cancel := context.WithCancel(ctx)
 	written := make(chan struct{})
@@ -105,7 +108,11 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 func (a *Arbiter) turnAway(c *clientStream, err error) {
 	var refusal *errNo
 	if errors.As(err, &refusal) {
-		a.config.Log.Info("client refused", "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
+		level := slog.LevelInfo
+		if refusal.Wait > 0 {
+			level = slog.LevelDebug // whoever guesses decides how often
+		}
+		a.config.Log.Log(context.Background(), level, "client refused", "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
 		refused := protocol.Refused(*refusal)
 		_ = c.conn.Write(&protocol.Client{Refused: &refused}) // it may be gone already
 		return

@@ -293,7 +293,7 @@ func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 		measures: map[registry.SessionID]*measures{},
 		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{},
 		replicas: map[identity.NodeID]replica{}, passed: map[identity.NodeID]time.Duration{},
-		lostAt: map[identity.NodeID]time.Duration{}, probeKey: make([]byte, 32),
+		lostAt: map[identity.NodeID]time.Duration{}, probeKey: make([]byte, 32), alarms: map[string]*alarm{},
 		judge: session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
 	}
 	f.ok(a.openSecrets())

@@ -22,6 +22,25 @@ const (
 	// MaxBehind is how many entries of the log a standby may lack when it is given
 	// its vote: what a busy mesh commits between two of its reports.
 	MaxBehind = 1024
+	// MaxGuesses is how many tallies of wrong logins are kept; evictAmong is how
+	// many are compared when one has to go. MaxFamiliar is how many users and
+	// sources of right logins one generation remembers; two are kept.
+	MaxGuesses  = 16384
+	MaxFamiliar = 8192
+	evictAmong  = 64
+	// GuessesFree is how many wrong logins of one user from one source cost
+	// nothing; then each doubles the wait, from 1 s on.
+	GuessesFree = 5
+	// SourceGuessesFree is the same for all users of one source, which may be a
+	// company behind one address; then every SourceGuessesStep more double it.
+	SourceGuessesFree, SourceGuessesStep = 50, 8
+	// WideGuessesFree and WideGuessesStep are those of an IPv6 /48, and of
+	// resumptions, which clients of sessions that are over try once.
+	WideGuessesFree, WideGuessesStep = 1000, 64
+	// AlarmGuesses is how many wrong logins of one client, from wherever, are an
+	// alarm; MaxAlarmSources is how many sources it counts.
+	AlarmGuesses    = 100
+	MaxAlarmSources = 1024
 )
 
 // Times of a term.
@@ -58,6 +77,11 @@ const (
 	// LogViolations is the least time between two log lines of one node's
 	// violations for one reason.
 	LogViolations = 10 * time.Second
+	// MaxGuessWait is the longest wait after a wrong login. GuessForgiven is how
+	// long one weighs, AlarmForgets how long those of a client's alarm do.
+	MaxGuessWait  = 15 * time.Minute
+	GuessForgiven = 15 * time.Minute
+	AlarmForgets  = time.Hour
 	// Linger is how long a revoked slice still opens packets, in seconds.
 	Linger = 5
 )

@@ -11,32 +11,19 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
-// authenticate is M2. Whether a client is revoked is said to nobody who has not
-// proved to be that client.
-func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
+// prove checks a credential.
+func (a *Arbiter) prove(c *clientStream, m *protocol.Auth, binding auth.Binding) error {
 	switch m.Method {
 	case protocol.MethodPassword:
-		err = a.byPassword(c, m, binding)
+		return a.byPassword(c, m, binding)
 	case protocol.MethodSharedKey:
-		err = a.bySharedKey(c, m, binding)
+		return a.bySharedKey(c, m, binding)
 	case protocol.MethodCertificate:
-		err = a.byCertificate(c, m, binding)
+		return a.byCertificate(c, m, binding)
 	case protocol.MethodResume:
-		err = a.bySession(c, m, binding)
-	default:
-		err = no(protocol.RefusedAuth, "unknown method of authentication; upgrade the older side")
+		return a.bySession(c, m, binding)
 	}
-	if err != nil {
-		return err
-	}
-	revoked := false
-	a.config.Store.View(func(s *registry.State) {
-		revoked = s.Clients[c.who.User] != nil && s.Clients[c.who.User].Revoked
-	})
-	if revoked {
-		return no(protocol.RefusedPolicy, "this client is revoked")
-	}
-	return nil
+	return no(protocol.RefusedAuth, "unknown method of authentication; upgrade the older side")
 }
 
 // byPassword costs and answers the same for an unknown name and a wrong password.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ type visitors struct {
 	a       *Arbiter
 	binding auth.Binding
 	random  int64
+	logins  int
 }
 
 func newVisitors(t *testing.T) *visitors {
@@ -39,7 +41,8 @@ func (v *visitors) admit(c registry.Client) {
 
 // login is what the arbiter answers, and the stream it answered on.
 func (v *visitors) login(m *protocol.Auth) (*clientStream, error) {
-	c := &clientStream{}
+	v.logins++
+	c := &clientStream{remote: netip.AddrPortFrom(addr(v.logins), 1)} // each from elsewhere
 	return c, v.a.authenticate(c, m, v.binding)
 }
 

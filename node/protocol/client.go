@@ -118,6 +118,8 @@ const (
 type Refused struct {
 	Code   string `json:"code"`
 	Reason string `json:"reason"`
+	// Wait is for how many seconds the same will be refused; 0: it is not said.
+	Wait int64 `json:"wait,omitempty"`
 }
 
 // Alive says that the sender is there; from an arbiter it resets headless.
