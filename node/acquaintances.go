@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/admission"
 )
 
 // keepAcquaintances tells the TCP port who is no stranger: nodes, and clients whose
@@ -37,11 +37,7 @@ func (n *Node) nodeAddresses() (all []netip.Addr) {
 }
 
 // besieged says what goes on when strangers want more handshakes than there are.
-func besieged(p *port.Port) []string {
-	r, since, under := p.Siege()
-	if !under {
-		return nil
-	}
+func besieged(r admission.Report, since time.Time) string {
 	sources := fmt.Sprintf("%d sources", r.Sources)
 	switch {
 	case r.Many:
@@ -49,6 +45,6 @@ func besieged(p *port.Port) []string {
 	case r.Sources == 1:
 		sources = "one source"
 	}
-	return []string{fmt.Sprintf("strangers crowd the TCP port: %d connections from %s refused since %s; "+
-		"nodes and known addresses go first, others wait their turn", r.Refused, sources, since.Format(time.TimeOnly))}
+	return fmt.Sprintf("strangers crowd the TCP port: %d connections from %s refused since %s; "+
+		"nodes and known addresses go first, others wait their turn", r.Refused, sources, since.Format(time.TimeOnly))
 }

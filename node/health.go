@@ -27,7 +27,7 @@ func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []stri
 	if certLeft <= 0 {
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
 	}
-	return append(all, besieged(n.port)...)
+	return all
 }
 
 // obstacles asks the host's stack, now.

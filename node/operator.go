@@ -145,6 +145,9 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	if n.exposed && report.Heard && !report.Sealed {
 		s.Problems = append(s.Problems, n.clearInside())
 	}
+	if r, since, under := n.port.Siege(); under {
+		s.Problems = append(s.Problems, besieged(r, since))
+	}
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"
