@@ -1,8 +1,9 @@
 # `make` builds, `make help` lists the targets. CI runs `make test`.
 GO          ?= go
+export GO
 FUZZTIME    ?= 10s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
 .PHONY: help build demo test verify race fuzz e2e bench microbench deps generate lint fmt tidy clean
@@ -11,7 +12,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## compile bin/meshcrypt
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/meshcrypt ./cmd/meshcrypt
+	@.ci/go >/dev/null
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/meshcrypt ./cmd/meshcrypt
 
 demo: build ## a mesh, a client, a kill -9 and a verdict, on this machine, without root
 	./bin/meshcrypt demo
@@ -23,22 +25,22 @@ verify: fmt lint tidy generate race ## everything a change must pass before it i
 	@git diff --exit-code --stat || { echo 'make verify: the steps above changed files; commit or undo them'; exit 1; }
 	@echo 'make verify: passed'
 
-race: ## all tests under the race detector
-	$(GO) test -race ./...
+race: deps ## all tests under the race detector
+	$(GO) test -race -exec '$(CURDIR)/.ci/with' ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@.ci/fuzz $(FUZZTIME)
+	@.ci/with .ci/fuzz $(FUZZTIME)
 
 e2e: build deps ## real processes in namespaces of their own, and the whole matrix
-	MESHCRYPT_E2E_MATRIX=all $(GO) test -p 1 -tags e2e -count=1 -timeout 90m -v ./e2e/...
+	MESHCRYPT_E2E_MATRIX=all .ci/with go test -p 1 -tags e2e -count=1 -timeout 90m -v ./e2e/...
 
 bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,wire')
-	$(GO) run ./e2e/perf $(BENCH)
+	.ci/with go run ./e2e/perf $(BENCH)
 
-microbench: ## benchmarks of all packages
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+microbench: deps ## benchmarks of all packages
+	.ci/with go test -run '^$$' -bench . -benchmem ./...
 
-deps: ## install the programs that e2e and bench start
+deps: ## install the programs that tests and bench start (.ci/programs)
 	@.ci/deps
 
 generate: ## rebuild generated files

@@ -52,7 +52,7 @@ func program(t *testing.T) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	build := exec.Command("go", "build", "-tags", "meshcrypt_insecure", "-o", path, "../../cmd/meshcrypt")
+	build := exec.Command("go", "build", "-buildvcs=false", "-tags", "meshcrypt_insecure", "-o", path, "../../cmd/meshcrypt")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

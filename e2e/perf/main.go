@@ -86,7 +86,7 @@ func (o *options) build() error {
 	}
 	if o.binary == "" && o.lines != lineWireguard {
 		o.binary = filepath.Join(dir, "meshcrypt")
-		return tool([]string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", o.binary, "./cmd/meshcrypt")
+		return tool([]string{"CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-trimpath", "-o", o.binary, "./cmd/meshcrypt")
 	}
 	return nil
 }
