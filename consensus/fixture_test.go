@@ -114,7 +114,7 @@ func (c *cluster) ok(err error) {
 }
 
 func (c *cluster) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	c.Cleanup(cancel)
 	return ctx
 }

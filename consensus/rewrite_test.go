@@ -53,7 +53,7 @@ func TestRewriteRefused(t *testing.T) {
 	}
 	c.start(0, false)
 	r := c.leader()
-	ctx, cancel := context.WithTimeout(c.ctx(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx(), 30*time.Second)
 	defer cancel()
 	c.ok(r.Barrier(ctx))
 	if got := ticks(r); got != 5 {

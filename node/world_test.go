@@ -26,7 +26,7 @@ import (
 )
 
 // hangLimit ends a test that waits for what will not come.
-const hangLimit = 20 * time.Second
+const hangLimit = 30 * time.Second
 
 // nodeMbit is the sealing capacity every node of the world claims.
 const nodeMbit = 100

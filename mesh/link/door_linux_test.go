@@ -72,7 +72,7 @@ func (b *behind) receiver(source string) int {
 	select {
 	case i := <-b.got:
 		return i
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		b.t.Fatalf("nobody received from %s", source)
 		return -1
 	}

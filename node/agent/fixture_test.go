@@ -27,7 +27,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 )
 
-const hangLimit = 10 * time.Second
+const hangLimit = 30 * time.Second
 
 // fixture is an agent whose loop the test itself turns: events and ticks happen
 // when it says so, by a clock of its own. Packets are real, over the twins.

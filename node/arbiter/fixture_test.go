@@ -26,7 +26,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
-const hangLimit = 10 * time.Second
+const hangLimit = 30 * time.Second
 
 // memoryStore is the registry without a log: what is proposed is committed.
 type memoryStore struct {

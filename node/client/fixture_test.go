@@ -24,7 +24,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 )
 
-const hangLimit = 10 * time.Second
+const hangLimit = 30 * time.Second
 
 // fixture is a client whose loop the test itself turns, by a clock of its own.
 // Behind each of its gateways stand the far ends of its slices.

@@ -54,7 +54,7 @@ type world struct {
 }
 
 // hangLimit ends a test that waits for what will not come.
-const hangLimit = 20 * time.Second
+const hangLimit = 30 * time.Second
 
 func newWorld(t testing.TB, nodes int, agents ...int) *world {
 	w := &world{

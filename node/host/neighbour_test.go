@@ -67,7 +67,7 @@ func TestHolderOfIPv6Killed(t *testing.T) {
 // eventually asks until the answer is nil, for five seconds.
 func eventually(t *testing.T, what string, ask func() error) {
 	t.Helper()
-	late := time.After(5 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		err := ask()
 		if err == nil {
