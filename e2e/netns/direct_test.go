@@ -115,7 +115,9 @@ func (m *mesh) atOwnAddresses(t *testing.T) {
 
 // TestDirectBlocked: a firewall takes the direct ways away under transfers, and
 // gives them back. The slices go through the gateway meanwhile, none is lost.
-func TestDirectBlocked(t *testing.T) {
+func TestDirectBlocked(t *testing.T) { unspoiled(t, testDirectBlocked) }
+
+func testDirectBlocked(t *testing.T) {
 	m := directMesh(t)
 	before := m.slices(3)
 	open := m.bystander()
@@ -165,7 +167,9 @@ func TestKillDirectAgent(t *testing.T) {
 
 // TestDirectRoams: behind NATs each direct slice has a mapping of its own; they
 // are forgotten, and the client gets another address. It goes on, and directly.
-func TestDirectRoams(t *testing.T) {
+func TestDirectRoams(t *testing.T) { unspoiled(t, testDirectRoams) }
+
+func testDirectRoams(t *testing.T) {
 	m := newMesh(t, 3)
 	m.initMore = []string{"--direct"}
 	home, carrier := m.behindNAT()

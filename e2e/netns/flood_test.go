@@ -27,10 +27,10 @@ const (
 	floodTries   = 4   // of a round in which the attacker was too slow
 	floodPace    = 200 // Mbit/s of the transfer
 	floodTime    = 500 * time.Millisecond
-	queuedMost   = 3 * time.Second // of a flood's last packet
-	floodFrames  = 4096            // different ones
-	floodReplays = 512             // captured ones
-	floodAnswers = 64              // captured ones of what goes to the client
+	queuedMost   = 10 * time.Second // of a flood's last packet
+	floodFrames  = 4096             // different ones
+	floodReplays = 512              // captured ones
+	floodAnswers = 64               // captured ones of what goes to the client
 	goodputLeast = 0.8
 	growthMost   = 64 << 20 // bytes of RSS, all processes together
 	closedPort   = 6999

@@ -3,12 +3,15 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
 )
 
 // envMatrix asks for the whole matrix; else every pair of settings meets once.
@@ -59,16 +62,24 @@ func (r *results) cross(t *testing.T, rows []row) {
 	w := newGrowing(t, rows[0])
 	for _, row := range rows {
 		w.become(row)
-		r.measure(t, row, w.crossing(row))
+		r.measure(t, row, w.mesh, w.crossing(row))
 	}
 }
 
-func (r *results) measure(t *testing.T, at row, c crossing) {
+func (r *results) measure(t *testing.T, at row, m *mesh, c crossing) {
 	line := fmt.Sprintf("%v\t%v\t%s\t%d\t%d\t", at.inner, at.outer, at.egress, at.agents, at.mtu)
 	for _, kind := range traffic {
 		for _, down := range []bool{false, true} {
 			r.cells++
-			mbit, err := kind.run(c, down)
+			var mbit float64
+			err := lab.Again(m.t, func() (err error) {
+				cost := m.quiet()
+				mbit, err = kind.run(c, down)
+				if l, ok := errors.AsType[lab.Late](err); ok {
+					err = lab.Late{What: l.What, Beside: cost.Stall()}
+				}
+				return err
+			})
 			if err == nil {
 				line += fmt.Sprintf("%.0f\t", mbit)
 				continue

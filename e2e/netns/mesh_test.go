@@ -50,21 +50,22 @@ const (
 // mesh is a world with a mesh in it.
 type mesh struct {
 	*lab.World
-	t          *testing.T
-	plan       plan
-	binary     string
-	env        []string // of every process
-	wan, dest  *lab.Space
-	lan        *lab.Space
-	nodes      []*host
-	client     *host
-	clients    []*host // all of them, the one above first
-	oracleFile string
-	watches    map[string]*lab.Watch // by device of wan
-	token      string
-	profile    string // file
-	fresh      int    // data directories that were used once
-	initMore   []string
+	t           *testing.T
+	plan        plan
+	binary      string
+	env         []string // of every process
+	wan, dest   *lab.Space
+	lan         *lab.Space
+	nodes       []*host
+	client      *host
+	clients     []*host // all of them, the one above first
+	oracleFile  string
+	watches     map[string]*lab.Watch // by device of wan
+	undisturbed *lab.Beside           // see quiet
+	token       string
+	profile     string // file
+	fresh       int    // data directories that were used once
+	initMore    []string
 }
 
 // newMesh builds the networks and hosts of IPv4; nothing runs on them yet.

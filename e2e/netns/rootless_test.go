@@ -192,7 +192,7 @@ func (r *rootless) leaves() {
 	r.Helper()
 	out := r.client.Try([]string{"XDG_RUNTIME_DIR=" + filepath.Join(r.dir, "run")},
 		lab.Unprivileged(filepath.Join(r.dir, "meshcrypt"), "disconnect")...)
-	code, ended := r.client.process.Wait(5 * time.Second)
+	code, ended := r.client.process.Wait(15 * time.Second)
 	if out.Code != 0 || !ended || code != 0 {
 		r.t.Errorf("disconnect: exit %d, %s; the client: %d, %v", out.Code, out.Stderr, code, ended)
 	}

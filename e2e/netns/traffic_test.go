@@ -34,7 +34,7 @@ const (
 // stood says that what arrived whole was on its way for too long.
 func stood(mbit float64) error {
 	if mbit < standing {
-		return fmt.Errorf("%.0f Mbit/s: it stood still on the way", mbit)
+		return lab.Late{What: fmt.Sprintf("%.0f Mbit/s: it stood still on the way", mbit)}
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (c crossing) datagrams(down bool) (mbit float64, err error) {
 	report, err := c.client.Iperf(c.address, reversed(down, "--udp", "--bitrate", udpRate, "--bytes", strconv.Itoa(udpBytes))...)
 	sum := report.End.Sum
 	if err == nil && (sum.Packets == 0 || sum.Lost > udpLoss*sum.Packets) {
-		err = fmt.Errorf("%.0f of %.0f datagrams were lost", sum.Lost, sum.Packets)
+		err = lab.Late{What: fmt.Sprintf("%.0f of %.0f datagrams were lost", sum.Lost, sum.Packets)}
 	}
 	return report.End.Received.Rate / 1e6, err
 }

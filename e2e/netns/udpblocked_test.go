@@ -65,7 +65,9 @@ func TestUDPBlockedFromTheStart(t *testing.T) {
 }
 
 // TestUDPBlockedMidTransfer: to TLS, and back when UDP answers again.
-func TestUDPBlockedMidTransfer(t *testing.T) {
+func TestUDPBlockedMidTransfer(t *testing.T) { unspoiled(t, testUDPBlockedMidTransfer) }
+
+func testUDPBlockedMidTransfer(t *testing.T) {
 	m := newMesh(t, 3)
 	m.up()
 	m.watch("client")
