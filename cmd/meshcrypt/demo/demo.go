@@ -142,28 +142,8 @@ func refusal(cause error, setting func(name string) string) *Refused {
 			break
 		}
 	}
-	return &Refused{Cause: cause, Next: next}
+	return &Refused{What: "its own namespaces", Cause: cause, Next: next}
 }
-
-// Refused is a machine that does not let a user have namespaces.
-type Refused struct {
-	Cause error
-	Next  string
-}
-
-// Error gives the cause; Next stands apart.
-func (r *Refused) Error() string {
-	return fmt.Sprintf("this machine refuses the demo its own namespaces: %v", r.Cause)
-}
-
-// Code is how the first process ends that may not use its namespaces.
-func (r *Refused) Code() int { return codeRefused }
-
-// tell says it aloud, for the demo goes on without.
-func (r *Refused) tell(w io.Writer) { fmt.Fprintf(w, "%v\nto see all of it, %s\n", r, r.Next) }
-
-// Unwrap gives the system's own error.
-func (r *Refused) Unwrap() error { return r.Cause }
 
 // readSetting reads a sysctl; "" if this kernel has none of that name.
 func readSetting(name string) string {

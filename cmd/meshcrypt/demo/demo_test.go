@@ -3,9 +3,11 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -142,4 +144,21 @@ func TestTransferBreaksOff(t *testing.T) {
 
 func tell(r io.Reader, ways map[string]*Way) {
 	lines(r, func(line []byte) { note(line, ways, 0) })
+}
+
+// TestTUNLine: whatever is wrong with the device, the line that helps is said.
+func TestTUNLine(t *testing.T) {
+	absent := openTUN(filepath.Join(t.TempDir(), "tun"))
+	if absent == nil {
+		t.Fatal("opened what does not exist")
+	}
+	for cause, want := range map[error]string{
+		absent:                                "mknod -m 666 /dev/net/tun c 10 200",
+		fmt.Errorf("tun: %w", syscall.EACCES): "sudo chmod 666 /dev/net/tun",
+		fmt.Errorf("tun: %w", syscall.ENODEV): "sudo modprobe tun",
+	} {
+		if got := tunLine(cause); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", cause, got, want)
+		}
+	}
 }

@@ -36,7 +36,7 @@ const (
 	// lastLines of each log are shown after FAIL.
 	lastLines = 15
 	maxLine   = 64 << 10 // bytes of one event
-	// codeRefused is the exit code of a stage that may not use its namespaces.
+	// codeRefused is the exit code of a stage that lacks what the demo needs.
 	codeRefused = 77
 	// maxPortTries bounds the search for ports that are free.
 	maxPortTries = 20

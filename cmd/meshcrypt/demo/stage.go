@@ -25,6 +25,10 @@ func Stage(ctx context.Context, c Config, dir string) (passed bool, err error) {
 	s := newStage(c)
 	return s.judge(ctx, func() error {
 		err := s.prepare(dir)
+		if lack, ok := errors.AsType[*Refused](err); ok {
+			lack.tell(c.Stderr)
+			return lack
+		}
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
 			refused := refusal(err, readSetting)
 			refused.tell(c.Stderr)
@@ -82,6 +86,9 @@ type stage struct {
 func (s *stage) prepare(dir string) error {
 	if err := seclude(dir); err != nil {
 		return err
+	}
+	if lack := lacking(); lack != nil {
+		return lack
 	}
 	network, err := build(s.config.Nodes)
 	if err != nil {
