@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e bench microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz e2e bare bench microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,10 +34,16 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 e2e: build deps ## real processes in namespaces of their own, and the whole matrix
 	MESHCRYPT_E2E_MATRIX=all .ci/with go test -p 1 -tags e2e -count=1 -timeout 90m -v ./e2e/...
 
+bare: ## the demo and all tests in a Debian 12 minimal tree, as root
+	@.ci/bare
+
 bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,wire')
 	.ci/with go run ./e2e/perf $(BENCH)
 
-microbench: deps ## benchmarks of all packages
+microbare: ## the demo and all tests in a Debian 12 minimal tree, as root
+	@.ci/bare
+
+bench: deps ## benchmarks of all packages
 	.ci/with go test -run '^$$' -bench . -benchmem ./...
 
 deps: ## install the programs that tests and bench start (.ci/programs)
