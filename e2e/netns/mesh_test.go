@@ -87,7 +87,7 @@ func newMeshOf(t *testing.T, count int, p plan) *mesh {
 	m.oracleFile = m.File("nonces")
 	// What else the machine does is no load of these hosts: they would refuse work
 	// whenever it is busy.
-	m.env = []string{"MESHCRYPT_NONCE_ORACLE=" + m.oracleFile, "MESHCRYPT_OWN_LOAD=1"}
+	m.env = []string{"MESHCRYPT_NONCE_ORACLE=" + m.oracleFile, "MESHCRYPT_OWN_LOAD=1", "MESHCRYPT_CONFIG=" + os.DevNull}
 	m.wan, m.dest = m.Space("wan"), m.Space("dest")
 	lan := m.Space("lan")
 	m.lan = lan

@@ -75,8 +75,14 @@ func again() (int, error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// furnish gives the namespaces what `ip netns` and the programs expect.
+// furnish gives the namespaces what `ip netns` and the programs expect, and takes
+// from them what each user sets differently: who may read new files, and in which
+// language programs speak.
 func furnish() error {
+	unix.Umask(0o022)
+	if err := os.Setenv("LC_ALL", "C"); err != nil {
+		return err
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
