@@ -196,16 +196,17 @@ func TestExposedMembersHaveHandOnSealed(t *testing.T) {
 	}
 	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{HandOn: HandOnClear, Headless: 100}}})
 	f.join(1)
-	want("two legs", HandOnClear, 1)
+	want("two legs", HandOnClear, 2)
 	f.must(at(true, "203.0.113.7:6484", "10.0.0.7"))
 	want("one leg behind a NAT", HandOnSealed, 4)
 	f.must(at(false, "192.0.2.7:6484", "192.0.2.7"))
-	want("one leg, of a build that does not say so", HandOnSealed, 1)
+	want("one leg, of a build that does not say so", HandOnSealed, 2)
 	f.must(Command{RemoveNode: &RemoveNode{ID: node(1)}})
-	want("it left", HandOnClear, 1)
+	want("it left", HandOnClear, 2)
 	for want, c := range map[byte]Command{1: at(false, "192.0.2.7:6484", "192.0.2.7"), 4: at(true, "192.0.2.7:6484", "192.0.2.7")} {
+		c.ID = CommandID{1}
 		if raw, err := EncodeCommand(c); err != nil || raw[len(commandMagic)] != want {
-			t.Errorf("command version %d, %v, want %d", raw[len(commandMagic)], err, want)
+			t.Errorf("command %x, %v, want version %d", raw, err, want)
 		}
 	}
 }
