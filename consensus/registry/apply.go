@@ -103,6 +103,7 @@ func (c Command) changes() []change {
 	add(c.RevokeAuthority != nil, c.RevokeAuthority)
 	add(c.PutCertificate != nil, c.PutCertificate)
 	add(c.WeighSlices != nil, c.WeighSlices)
+	add(c.Acknowledge != nil, c.Acknowledge)
 	return set
 }
 

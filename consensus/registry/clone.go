@@ -36,9 +36,10 @@ func (s *State) Clone() *State {
 	c.Clients = cloneEach(s.Clients, func(*Client) {})
 	c.Authorities = cloneEach(s.Authorities, func(*Authority) {})
 	c.Certificates = cloneEach(s.Certificates, func(*Certificate) {})
-	c.Leases = cloneEach(s.Leases, func(*Lease) {})
+	c.Leases = cloneEach(s.Leases, func(l *Lease) { l.Holding = l.Holding.clone() })
 	c.Sessions = cloneEach(s.Sessions, func(ses *Session) {
 		ses.Slices, ses.Retiring = slices.Clone(ses.Slices), slices.Clone(ses.Retiring)
+		ses.Holding = ses.Holding.clone()
 	})
 	c.Indexes = maps.Clone(s.Indexes)
 	c.Requests = maps.Clone(s.Requests)

@@ -44,7 +44,9 @@ func EncodeCommand(c Command) ([]byte, error) {
 }
 
 // version is the oldest one that says all of a command. Version 4 knows nodes whose
-// inside interface strangers reach. Version 3 knows the suites
+// inside interface strangers reach, devices, who holds SAs of a session that is over,
+// how many sessions a client may have, and a policy over a named version. Version 3
+// knows the suites
 // and modes of a policy, shares, weights that change, UDP that may be sprayed, peers,
 // certificates and pre-shared keys: a replica that dropped them would admit what it
 // must not; and what has both families. Version 2 knows the recovery key, and takes
@@ -53,7 +55,11 @@ func EncodeCommand(c Command) ([]byte, error) {
 func (c Command) version() byte {
 	switch {
 	case c.JoinNode != nil && c.JoinNode.Node.Exposed, c.UpdateNode != nil && c.UpdateNode.Exposed,
-		c.Found != nil && c.Found.Founder.Exposed:
+		c.Found != nil && c.Found.Founder.Exposed,
+		c.Acknowledge != nil,
+		c.OpenSession != nil && (c.OpenSession.Track || c.OpenSession.Session.newest()),
+		c.PutPolicy != nil && (c.PutPolicy.Over != 0 || c.PutPolicy.Policy.Sessions != 0),
+		c.Found != nil && c.Found.Policy.Sessions != 0:
 		return 4
 	case c.dual(),
 		c.Found != nil && c.Found.Policy.newer(), c.PutPolicy != nil && c.PutPolicy.Policy.newer(),

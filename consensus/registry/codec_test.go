@@ -37,13 +37,14 @@ func script(t testing.TB) []Command {
 		{MovePart: &MovePart{Prefix: testPartA, Epoch: 1, Egress: node(1), Second: node(0)}},
 		{CountVoters: &CountVoters{Voters: 3}},
 		{PutSecrets: &PutSecrets{Generation: 1, Wraps: map[string][]byte{node(1).String(): hash}}},
-		{OpenSession: f.opening(2, "alice", c)},
+		{OpenSession: tracked(f.opening(2, "alice", c), 1)},
 		{EndSession: &EndSession{Session: session(1), Reason: "bye", Bytes: 3}},
 		{AdvanceTick: &AdvanceTick{Elapsed: 9}},
 		{RevokeToken: &RevokeToken{ID: "t"}},
 		{Reincarnate: &Reincarnate{Incarnation: 2}},
 		{RemoveNode: &RemoveNode{ID: node(1)}},
 		{RevokeClient: &RevokeClient{Name: "alice"}},
+		{Acknowledge: &Acknowledge{Agent: node(0), Boot: boot(0), Sessions: []SessionID{session(2)}}},
 	}
 	for i := range commands {
 		commands[i].ID = CommandID{0xc0, byte(i)}
@@ -107,9 +108,15 @@ func scribble(s *State) {
 			ses.Slices[i].SPI = 0
 		}
 		ses.Retiring = append(ses.Retiring[:0], Slice{})
+		for i := range ses.Holders {
+			ses.Holders[i] = Holder{}
+		}
 	}
 	for _, l := range s.Leases {
 		l.Client = "x"
+		for i := range l.Holders {
+			l.Holders[i] = Holder{}
+		}
 	}
 	for _, a := range s.Authorities {
 		a.Revoked = !a.Revoked
@@ -268,7 +275,7 @@ func FuzzCommand(f *testing.F) {
 		}
 		f.Add(raw)
 	}
-	f.Add([]byte("mcrc\x04{}"))
+	f.Add([]byte("mcrc\x05{}"))
 	base := New()
 	for i, c := range script(f)[:9] {
 		Apply(base, uint64(i+1), 1, c)

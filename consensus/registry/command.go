@@ -33,6 +33,7 @@ type Command struct {
 	Reincarnate  *Reincarnate  `json:"reincarnate,omitempty"`
 	CountVoters  *CountVoters  `json:"count_voters,omitempty"`
 	WeighSlices  *WeighSlices  `json:"weigh_slices,omitempty"`
+	Acknowledge  *Acknowledge  `json:"acknowledge,omitempty"`
 
 	PutAuthority    *PutAuthority    `json:"put_authority,omitempty"`
 	RevokeAuthority *RevokeAuthority `json:"revoke_authority,omitempty"`
@@ -126,9 +127,11 @@ type PutCertificate struct {
 	Now         int64       `json:"now"`
 }
 
-// PutPolicy replaces the policy; its Version is decided by Apply.
+// PutPolicy replaces the policy; its Version is decided by Apply. Over is the
+// version that it is to replace; 0: whichever there is.
 type PutPolicy struct {
 	Policy Policy `json:"policy"`
+	Over   uint64 `json:"over,omitempty"`
 }
 
 // MovePart gives a pool part, and every session leased from it, another
@@ -142,11 +145,16 @@ type MovePart struct {
 
 // OpenSession admits a client: it chooses the leases in the given part and
 // grants every slice at epoch 1. A known Request finds its session again.
+//
+// Track records which agents hold an SA of the session, so that its leases are free
+// when all of them have acknowledged its end; then earlier sessions of its device end.
 type OpenSession struct {
-	// ID, Client, Request, Key, Identity, Hello, Certificate, Peer, Mode, Shares, SprayUDP, Bandwidth
+	// ID, Client, Device, Request, Key, Identity, Hello, Certificate, Peer, Mode, Shares, SprayUDP,
+	// Bandwidth
 	Session Session      `json:"session"`
 	Part    netip.Prefix `json:"part"`
 	Slices  []Slice      `json:"slices"` // Number, Class, Suite, Agent, Boot, SPI, Weight
+	Track   bool         `json:"track,omitempty"`
 }
 
 // GrantSlice gives one slice to an agent at Epoch, which must be the slice's
@@ -196,6 +204,14 @@ type EndSession struct {
 	Bytes   uint64    `json:"bytes"`
 }
 
+// Acknowledge records that a process of an agent runs no SA any more of sessions
+// that are over.
+type Acknowledge struct {
+	Agent    identity.NodeID `json:"agent"`
+	Boot     identity.BootID `json:"boot"`
+	Sessions []SessionID     `json:"sessions"`
+}
+
 // PutSecrets replaces sealed secrets and wraps of the data key. A Recovery key is
 // accepted only where the mesh has none.
 type PutSecrets struct {
@@ -206,7 +222,8 @@ type PutSecrets struct {
 }
 
 // Reincarnate raises the incarnation after a restore or recover: tokens are
-// void, sessions may resume.
+// void, sessions may resume. What an arbiter granted that is in no log any more
+// nobody knows, so time alone frees the addresses that there are.
 type Reincarnate struct {
 	Incarnation uint64 `json:"incarnation"`
 }
@@ -271,6 +288,7 @@ var (
 	ErrPrekey    = &Error{Code: "prekey"}    // SPI was granted before, or is not of that node
 	ErrExhausted = &Error{Code: "exhausted"} // no free lease or index, or a limit is reached
 	ErrInvalid   = &Error{Code: "invalid"}   // malformed or contradicting fields
+	ErrTooMany   = &Error{Code: "too-many"}  // the client has as many sessions as policy allows
 	ErrPolicy    = &Error{Code: "policy"}    // the policy does not allow it
 	ErrEnded     = &Error{Code: "ended"}     // the session is over
 	ErrUnknown   = &Error{Code: "unknown"}   // a command of a newer version

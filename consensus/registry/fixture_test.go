@@ -162,6 +162,17 @@ func (f *fixture) opening(n int, client string, slices ...Slice) *OpenSession {
 	}
 }
 
+func device(n int) (id DeviceID) {
+	binary.BigEndian.PutUint64(id[:], uint64(n))
+	return id
+}
+
+// tracked makes an opening one of a device, 0 for none, whose agents are recorded.
+func tracked(c *OpenSession, n int) *OpenSession {
+	c.Track, c.Session.Device = true, device(n)
+	return c
+}
+
 // open admits session n with one slice on node 0.
 func (f *fixture) open(n int, client string) *Session {
 	f.t.Helper()

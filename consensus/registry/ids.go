@@ -37,6 +37,21 @@ func (id RequestID) MarshalText() ([]byte, error) { return []byte(id.String()), 
 // UnmarshalText reads the 32 digits of String.
 func (id *RequestID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
 
+// String returns 32 hexadecimal digits.
+func (id DeviceID) String() string { return hex.EncodeToString(id[:]) }
+
+// Short returns the first 8 digits, for tables and logs.
+func (id DeviceID) Short() string { return id.String()[:8] }
+
+// IsZero reports whether there is none.
+func (id DeviceID) IsZero() bool { return id == DeviceID{} }
+
+// MarshalText makes a DeviceID a JSON string.
+func (id DeviceID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads the 32 digits of String.
+func (id *DeviceID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
 // String returns 64 hexadecimal digits.
 func (id CertificateID) String() string { return hex.EncodeToString(id[:]) }
 

@@ -1,6 +1,9 @@
 package registry
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // span is the range of addresses of a part that clients may get.
 type span struct {
@@ -41,11 +44,37 @@ func lastAddress(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// chooseLeases finds an address of each family of the part for the client, or
-// says which range has none. It takes nothing yet: see takeLeases.
-func (s *State) chooseLeases(p *Part, client string) (leases []netip.Addr, full netip.Prefix) {
+// taker is a session in search of its addresses. Those of the sessions that it ends
+// are its own.
+type taker struct {
+	client string
+	device DeviceID
+	ends   []*Session
+}
+
+// own reports whether the taker's client had the lease last and no other session has
+// it; may says on which of its devices.
+func (t taker) own(l *Lease, may func(DeviceID) bool) bool {
+	ending := func(ses *Session) bool { return ses.ID == l.Session }
+	return l.Client == t.client && may(l.Device) && (l.idle() || slices.ContainsFunc(t.ends, ending))
+}
+
+// devices are whose leases the taker looks at first, in order: its own, then those
+// of before its client's devices had names.
+func (t taker) devices() []func(DeviceID) bool {
+	return []func(DeviceID) bool{
+		func(d DeviceID) bool { return d == t.device },
+		DeviceID.IsZero,
+	}
+}
+
+func anyDevice(DeviceID) bool { return true }
+
+// chooseLeases finds an address of each family of the part for the taker, or says
+// which range has none. It takes nothing yet: see takeLeases.
+func (s *State) chooseLeases(p *Part, t taker) (leases []netip.Addr, full netip.Prefix) {
 	for _, r := range p.Ranges() {
-		lease, ok := s.chooseLease(r, client, len(leases))
+		lease, ok := s.chooseLease(r, t, len(leases))
 		if !ok {
 			return nil, r.Prefix
 		}
@@ -54,23 +83,29 @@ func (s *State) chooseLeases(p *Part, client string) (leases []netip.Addr, full 
 	return leases, netip.Prefix{}
 }
 
-// chooseLease finds an address of the range for the client, who has got some
-// others beside it: the one it had, else one nobody had, else the lowest whose
-// hold is over (I13).
-func (s *State) chooseLease(p Range, client string, beside int) (netip.Addr, bool) {
+// chooseLease finds an address of the range for the taker, who has got some others
+// beside it: the one that its device had, else one nobody had, else the lowest whose
+// hold is over (I13), else what another device of its client left.
+func (s *State) chooseLease(p Range, t taker, beside int) (netip.Addr, bool) {
 	r := s.leasable(p)
-	own := func(a netip.Addr, l *Lease) bool { return r.contains(a) && l.Client == client && l.idle() }
-	if a, ok := s.lowestLease(own); ok {
-		return a, true
+	own := func(may func(DeviceID) bool) (netip.Addr, bool) {
+		return s.lowestLease(func(a netip.Addr, l *Lease) bool { return r.contains(a) && t.own(l, may) })
+	}
+	for _, may := range t.devices() {
+		if a, ok := own(may); ok {
+			return a, true
+		}
 	}
 	if len(s.Leases)+beside < MaxLeases {
 		if a, ok := s.freshAddress(r, p.Next); ok {
 			return a, true
 		}
 	}
-	return s.lowestLease(func(a netip.Addr, l *Lease) bool {
-		return r.contains(a) && l.idle() && l.Free <= s.Tick
-	})
+	free := func(a netip.Addr, l *Lease) bool { return r.contains(a) && l.idle() && s.free(l) }
+	if a, ok := s.lowestLease(free); ok {
+		return a, true
+	}
+	return own(anyDevice)
 }
 
 func (l *Lease) idle() bool { return l.Session == (SessionID{}) }
@@ -111,14 +146,15 @@ func (s *State) holdUntil() Tick {
 	return max(s.Tick+Tick(s.Headless()), s.HeadlessFloor) + HoldMargin
 }
 
-// takeLeases gives a session its addresses. The search for the next one that
-// nobody had goes on behind them.
+// takeLeases gives a session its addresses, and with them whoever may still run an
+// SA for one. The search for the next one that nobody had goes on behind them.
 func (s *State) takeLeases(p *Part, ses *Session) {
 	for _, a := range ses.Leases {
 		if s.Leases[a] == nil {
 			p.passNext(a)
 		}
-		s.Leases[a] = &Lease{Client: ses.Client, Session: ses.ID}
+		s.inherit(ses, s.Leases[a])
+		s.Leases[a] = &Lease{Client: ses.Client, Device: ses.Device, Session: ses.ID}
 	}
 }
 
@@ -126,9 +162,10 @@ func (s *State) takeLeases(p *Part, ses *Session) {
 func (s *State) releaseLeases(ses *Session) {
 	for _, a := range ses.Leases {
 		if l := s.Leases[a]; l != nil && l.Session == ses.ID {
-			l.Session, l.Free = SessionID{}, s.holdUntil()
+			l.Session, l.Free, l.Holding = SessionID{}, s.holdUntil(), ses.Holding.over(s.holdUntil())
 		}
 	}
+	ses.Holding = Holding{}
 }
 
 // disownLeases keeps a revoked name's addresses from whoever gets the name next:
@@ -141,8 +178,19 @@ func (s *State) disownLeases(client string) {
 	}
 }
 
-// LastLease is the lowest address the client could have back at once; its part
-// is the one to open the client's next session in.
-func (s *State) LastLease(client string) (netip.Addr, bool) {
-	return s.lowestLease(func(_ netip.Addr, l *Lease) bool { return l.Client == client && l.idle() })
+// LastLease is the lowest address that a device of the client could have back at
+// once; its part is the one to open the device's next session in.
+func (s *State) LastLease(client string, device DeviceID) (netip.Addr, bool) {
+	t := taker{client: client, device: device}
+	for _, ses := range s.Sessions {
+		if ses.State == SessionActive && ses.Client == client && !device.IsZero() && ses.Device == device {
+			t.ends = append(t.ends, ses)
+		}
+	}
+	for _, may := range t.devices() {
+		if a, ok := s.lowestLease(func(_ netip.Addr, l *Lease) bool { return t.own(l, may) }); ok {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
 }

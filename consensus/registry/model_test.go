@@ -17,6 +17,7 @@ type model struct {
 	tick     int
 	headless []int // most headless seconds in force during each tick, by tick
 	policy   int   // headless now
+	most     int   // sessions of one client, 0: any number
 	stop     []int // last tick at which a node that heard its last word by then may run
 	revoked  map[string]bool
 	nodes    map[identity.NodeID]*modelNode
@@ -31,6 +32,7 @@ type modelNode struct {
 	index         int
 	agent, active bool
 	removed       bool
+	until         int // of a removed one, when its last SA may stop
 	boot          identity.BootID
 	boots         []identity.BootID
 }
@@ -42,11 +44,20 @@ type modelHolder struct{ index, until int }
 type modelSession struct {
 	id       SessionID
 	client   string
+	device   DeviceID
+	tracked  bool
+	held     map[process]bool // that were granted an SA of it → acknowledged its end
 	lease    netip.Addr
 	ended    bool
 	until    int // when the last node that missed its end may stop
 	disowned bool
 	epochs   map[uint8]uint32
+}
+
+// process is one life of a node.
+type process struct {
+	node identity.NodeID
+	boot identity.BootID
 }
 
 type sliceEpoch struct {
@@ -98,24 +109,56 @@ func (m *model) end(ses *modelSession) { ses.ended, ses.until = true, m.stop[m.t
 // free is I13: nothing still runs, plus a minute.
 func (m *model) free(until int) bool { return until >= 0 && m.tick >= until+60 }
 
-func (m *model) mayHave(a netip.Addr, client string) bool {
+// silent is whether nothing can still run for an ended session: by time, or since
+// each process that held an SA of it said so, or is dead.
+func (m *model) silent(ses *modelSession) bool {
+	if m.free(ses.until) {
+		return true
+	}
+	for p, acknowledged := range ses.held {
+		n := m.nodes[p.node]
+		dead := n.boot != p.boot || n.removed && m.free(n.until)
+		if !acknowledged && !dead {
+			return false
+		}
+	}
+	return ses.tracked
+}
+
+// mayHave is whether the client may get the address when the given sessions end.
+func (m *model) mayHave(a netip.Addr, client string, ends []*modelSession) bool {
 	for _, ses := range m.leases {
 		own := ses.client == client && !ses.disowned
-		if ses.lease == a && !(ses.ended && (own || m.free(ses.until))) {
+		over := ses.ended || slices.Contains(ends, ses)
+		if ses.lease == a && !(over && (own || m.silent(ses))) {
 			return false
 		}
 	}
 	return true
 }
 
-// had is whether the client was the last to have the address.
-func (m *model) had(a netip.Addr, client string) bool {
+// had is whether the client's device was the last to have the address.
+func (m *model) had(a netip.Addr, client string, device DeviceID) bool {
 	for _, ses := range slices.Backward(m.leases) {
 		if ses.lease == a {
-			return ses.client == client && !ses.disowned && ses.ended
+			return ses.client == client && ses.device == device && !ses.disowned && ses.ended
 		}
 	}
 	return false
+}
+
+// living are the sessions of a client that are not over, those of one device apart.
+func (m *model) living(client string, device DeviceID) (same, others []*modelSession) {
+	for _, ses := range m.leases {
+		switch {
+		case ses.ended || ses.client != client:
+		case ses.device == device && device != DeviceID{}:
+			same = append(same, ses)
+		default:
+			others = append(others, ses)
+		}
+	}
+	return same, others
 }
 
 func (m *model) lowestIndex() int {
@@ -147,6 +190,7 @@ func (m *model) granted(t *testing.T, id SessionID, sl Slice) {
 	m.owners[at] = sl
 	m.prekeys[prekey{sl.Agent, sl.Boot, sl.SPI}] = true
 	m.sessions[id].epochs[sl.Number] = sl.Epoch
+	m.sessions[id].held[process{sl.Agent, sl.Boot}] = false
 	m.boot(sl.Agent, sl.Boot)
 }
 
@@ -240,6 +284,8 @@ func (r *run) step() {
 		r.revoke()
 	case p < 98:
 		r.setPolicy()
+	case p < 99:
+		r.acknowledge()
 	default:
 		r.reboot()
 	}
@@ -297,22 +343,40 @@ func (r *run) open() {
 		ok = ok && r.m.grantable(sl) && !slices.ContainsFunc(wanted, same)
 		wanted = append(wanted, sl)
 	}
-	free := func(a netip.Addr) bool { return r.m.mayHave(a, client) }
-	ok = ok && slices.ContainsFunc(r.pool, free)
-	r.apply(Command{OpenSession: &OpenSession{Part: r.part, Slices: wanted, Session: Session{
-		ID: id, Client: client, Request: request(r.next), Key: key(r.next), Identity: hash, Hello: hash}}}, ok)
+	track, dev := r.rnd.IntN(3) > 0, DeviceID{}
+	var ends []*modelSession
+	if track {
+		dev = device(r.rnd.IntN(3))
+	}
+	ends, others := r.m.living(client, dev)
+	free := func(a netip.Addr) bool { return r.m.mayHave(a, client, ends) }
+	ok = ok && slices.ContainsFunc(r.pool, free) && (r.m.most == 0 || len(others) < r.m.most)
+	r.apply(Command{OpenSession: &OpenSession{Part: r.part, Slices: wanted, Track: track, Session: Session{
+		ID: id, Client: client, Device: dev, Request: request(r.next), Key: key(r.next), Identity: hash, Hello: hash}}}, ok)
 	if !ok {
 		return
+	}
+	for _, old := range ends {
+		r.m.end(old)
+		if was := r.s.Sessions[old.id]; was.State != SessionEnded || was.Reason != ReasonReplaced {
+			r.Fatalf("entry %d: the session before is %s, %q", r.index, was.State, was.Reason)
+		}
 	}
 	lease := r.s.Sessions[id].Leases[0]
 	if !slices.Contains(r.pool, lease) || !free(lease) { // I13
 		r.Fatalf("entry %d: client %s was given %s", r.index, client, lease)
 	}
-	had := func(a netip.Addr) bool { return r.m.had(a, client) }
-	if own := slices.IndexFunc(r.pool, had); own >= 0 && r.pool[own] != lease {
-		r.Fatalf("entry %d: client %s was given %s, had %s", r.index, client, lease, r.pool[own])
+	for _, d := range []DeviceID{dev, {}} {
+		had := func(a netip.Addr) bool { return r.m.had(a, client, d) }
+		if own := slices.IndexFunc(r.pool, had); own >= 0 {
+			if r.pool[own] != lease {
+				r.Fatalf("entry %d: device %s of client %s was given %s, had %s", r.index, dev, client, lease, r.pool[own])
+			}
+			break
+		}
 	}
-	r.m.sessions[id] = &modelSession{id: id, client: client, lease: lease, epochs: map[uint8]uint32{}}
+	r.m.sessions[id] = &modelSession{id: id, client: client, device: dev, tracked: track, lease: lease,
+		epochs: map[uint8]uint32{}, held: map[process]bool{}}
 	r.m.leases = append(r.m.leases, r.m.sessions[id])
 	for _, sl := range wanted {
 		sl.Epoch = 1
@@ -428,7 +492,7 @@ func (r *run) remove() {
 	if !ok {
 		return
 	}
-	n.removed = true
+	n.removed, n.until = true, r.m.stop[r.m.tick]
 	for i := range r.m.holders {
 		if h := &r.m.holders[i]; h.index == n.index && h.until < 0 {
 			h.until = r.m.stop[r.m.tick]
@@ -459,8 +523,35 @@ func (r *run) revoke() {
 
 func (r *run) setPolicy() {
 	headless := 5 + r.rnd.IntN(90)
-	r.apply(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: uint64(headless)}}}, true)
+	r.m.most = r.rnd.IntN(6)
+	r.apply(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: uint64(headless), Sessions: r.m.most}}}, true)
 	r.m.setPolicy(headless)
+}
+
+// acknowledge has a node speak of some sessions, or somebody in the name of its past.
+func (r *run) acknowledge() {
+	for range 12 { // about one session each, as agents do
+		id := r.anyNode()
+		n, at := r.m.nodes[id], boot(2_000_000)
+		if n != nil && r.rnd.IntN(8) > 0 {
+			at = n.boot
+		}
+		over := r.anySession()
+		ses := r.m.sessions[over]
+		ok := n != nil && !n.removed && at == n.boot && (ses == nil || ses.ended)
+		r.apply(Command{Acknowledge: &Acknowledge{Agent: id, Boot: at, Sessions: []SessionID{over}}}, ok)
+		if _, held := ses.holds(id, at); ok && held {
+			ses.held[process{id, at}] = true
+		}
+	}
+}
+
+func (ses *modelSession) holds(id identity.NodeID, at identity.BootID) (acknowledged, held bool) {
+	if ses == nil {
+		return false, false
+	}
+	acknowledged, held = ses.held[process{id, at}]
+	return acknowledged, held
 }
 
 func (r *run) reboot() {

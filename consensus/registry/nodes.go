@@ -212,6 +212,7 @@ func (s *State) enterBoot(n *Node, boot identity.BootID) {
 	}
 	n.Boot, n.Spent, n.SpentKept = boot, nil, 0
 	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID && sl.Boot != boot })
+	s.forgetHolders(func(h Holder) bool { return h.Agent == n.ID && h.Boot != boot })
 }
 
 func (c *SetRoles) apply(s *State, _ entry) (Result, *Error) {

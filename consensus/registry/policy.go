@@ -7,6 +7,9 @@ func (c *PutPolicy) apply(s *State, _ entry) (Result, *Error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if c.Over != 0 && c.Over != s.Policy.Version {
+		return Result{}, ErrStale.with("the policy is at version %d, not %d", s.Policy.Version, c.Over)
+	}
 	s.raiseHeadlessFloor()
 	policy.Version = s.Policy.Version + 1
 	s.Policy = policy
@@ -71,6 +74,8 @@ func (p Policy) checked() (Policy, *Error) {
 		return p, ErrInvalid.with("headless of %d s, at most %d", p.Headless, MaxHeadless)
 	case p.Overload != OverloadAbsorb && p.Overload != OverloadDeny:
 		return p, ErrInvalid.with("overload is absorb or deny, not %q", p.Overload)
+	case p.Sessions < 0 || p.Sessions > MaxSessions:
+		return p, ErrInvalid.with("%d sessions of a client, at most %d", p.Sessions, MaxSessions)
 	case p.Slices < 0 || p.Slices > MaxSlices:
 		return p, ErrInvalid.with("%d slices, at most %d", p.Slices, MaxSlices)
 	case !p.Mode.valid():

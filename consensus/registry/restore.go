@@ -64,16 +64,21 @@ func (s *State) refuseAlso(present *State) {
 	}
 }
 
-// holdAlso keeps indexes and addresses that the snapshot does not know of.
+// holdAlso keeps indexes and addresses that the snapshot does not know of. Whom the
+// present state granted SAs nobody can say for sure, so time alone frees addresses.
 func (s *State) holdAlso(present *State) {
 	for index, hold := range present.Indexes {
 		if _, known := s.Indexes[index]; !known {
 			s.Indexes[index] = IndexHold{Node: hold.Node, Free: s.holdUntil()}
 		}
 	}
+	s.forgetTracking()
 	for address, lease := range present.Leases {
-		if s.Leases[address] == nil {
-			s.Leases[address] = &Lease{Client: lease.Client, Free: s.holdUntil()}
+		switch known := s.Leases[address]; {
+		case known == nil:
+			s.Leases[address] = &Lease{Client: lease.Client, Device: lease.Device, Free: s.holdUntil()}
+		case known.idle() && !(lease.idle() && present.free(lease)):
+			known.Client, known.Device, known.Free = lease.Client, lease.Device, s.holdUntil()
 		}
 	}
 }

@@ -37,7 +37,11 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	if !ok {
 		return Result{}, ErrExhausted.with("%d sessions", MaxSessions)
 	}
-	leases, full := s.chooseLeases(&s.Parts[part], c.Session.Client)
+	ends := c.replaces(s)
+	if err := s.limitSessions(c.Session.Client, ends); err != nil {
+		return Result{}, err
+	}
+	leases, full := s.chooseLeases(&s.Parts[part], taker{c.Session.Client, c.Session.Device, ends})
 	if full.IsValid() {
 		return Result{}, ErrExhausted.with("no free lease in part %s", full)
 	}
@@ -47,8 +51,12 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	for _, sl := range granted {
 		s.spend(sl)
 	}
+	for _, old := range ends {
+		s.endSession(old, ReasonReplaced, old.Bytes)
+	}
 	ses := c.admit(s, s.Parts[part], leases)
 	ses.Slices = granted
+	ses.hold(granted...)
 	s.Sessions[ses.ID] = ses
 	s.Requests[ses.Request] = ses.ID
 	s.takeLeases(&s.Parts[part], ses)
@@ -66,9 +74,52 @@ func (c *OpenSession) again(ses *Session) (Result, *Error) {
 	return Result{Session: ses.ID}, nil
 }
 
+// replaces are the living sessions of the same device of the same client, by ID.
+// Another client's with the same device are none of its.
+func (c *OpenSession) replaces(s *State) (ends []*Session) {
+	if !c.Track {
+		return nil
+	}
+	for _, ses := range s.ActiveSessions() {
+		if ses.Client == c.Session.Client && ses.sameDevice(&c.Session) {
+			ends = append(ends, ses)
+		}
+	}
+	return ends
+}
+
+func (ses *Session) sameDevice(as *Session) bool {
+	if ses.Device.IsZero() && as.Device.IsZero() {
+		return ses.Key == as.Key
+	}
+	return ses.Device == as.Device
+}
+
+// limitSessions refuses one more session of a client than policy allows, beside
+// those that it ends.
+func (s *State) limitSessions(client string, ends []*Session) *Error {
+	living := s.LivingSessions(client) - len(ends)
+	if most := s.Policy.Sessions; most > 0 && living >= most {
+		return ErrTooMany.with("client %s has %d sessions, at most %d", client, living, most)
+	}
+	return nil
+}
+
+// LivingSessions is how many sessions of a client are not over.
+func (s *State) LivingSessions(client string) (n int) {
+	for _, ses := range s.Sessions {
+		if ses.Client == client && ses.State == SessionActive {
+			n++
+		}
+	}
+	return n
+}
+
 func (c *OpenSession) check(s *State) *Error {
 	ses := c.Session
 	switch {
+	case !ses.Device.IsZero() && !c.Track:
+		return ErrInvalid.with("a device, but no record of holders")
 	case ses.ID == (SessionID{}) || ses.Request == (RequestID{}):
 		return ErrInvalid.with("no session or request id")
 	case s.Sessions[ses.ID] != nil:
@@ -121,7 +172,8 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 	}
 	return &Session{
 		Certificate: ses.Certificate, Peer: ses.Peer,
-		ID: ses.ID, Client: ses.Client, Request: ses.Request, Key: ses.Key,
+		ID: ses.ID, Client: ses.Client, Device: ses.Device, Request: ses.Request, Key: ses.Key,
+		Holding:  Holding{Tracked: c.Track},
 		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
 		Leases: leases, Egress: p.Egress, Second: p.Second, EgressKind: kind,
 		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Shares: ses.Shares, SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
@@ -198,6 +250,9 @@ func (c *EndSession) apply(s *State, _ entry) (Result, *Error) {
 	return Result{Session: ses.ID}, nil
 }
 
+// ReasonReplaced is why a session ended whose device logged in again.
+const ReasonReplaced = "replaced by a new login of the same device"
+
 func (s *State) endSession(ses *Session, reason string, bytes uint64) {
 	ses.State, ses.Reason, ses.Ended = SessionEnded, clip(reason), s.Tick
 	ses.Bytes = max(ses.Bytes, bytes)
@@ -228,5 +283,8 @@ func (ses *Session) EqualShares() bool { return ses.Shares == SharesEqual || ses
 func (ses *Session) newer() bool {
 	return ses.Shares != "" || ses.SprayUDP || ses.Certificate != nil || !ses.Peer.IsZero()
 }
+
+// newest reports whether the session says what only version 4 of the codecs knows.
+func (ses *Session) newest() bool { return !ses.Device.IsZero() || ses.recorded() }
 
 func (s Shares) valid() bool { return s == "" || s == SharesCapacity || s == SharesEqual }

@@ -160,7 +160,7 @@ func TestLeaseIsStickyAndHeld(t *testing.T) {
 	}
 	first := f.open(1, "alice").Leases[0]
 	f.end(1)
-	if got, ok := f.s.LastLease("alice"); !ok || got != first {
+	if got, ok := f.s.LastLease("alice", DeviceID{}); !ok || got != first {
 		t.Fatalf("last lease %s", got)
 	}
 	if got := f.open(2, "alice").Leases[0]; got != first {

@@ -128,6 +128,7 @@ func (c *GrantSlice) apply(s *State, at entry) (Result, *Error) {
 	}
 	s.spend(c.Slice)
 	granted := c.Slice.granted(s.Tick, at)
+	ses.hold(granted)
 	if i < 0 {
 		ses.insert(granted)
 		return Result{Session: ses.ID}, nil

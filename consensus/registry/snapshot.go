@@ -41,10 +41,8 @@ func EncodeSnapshot(s *State) ([]byte, error) {
 }
 
 func (s *State) version() byte {
-	for _, n := range s.Nodes {
-		if n != nil && n.Exposed {
-			return 4
-		}
+	if s.newest() {
+		return 4
 	}
 	for _, ses := range s.Sessions {
 		if ses != nil && ses.newer() {
@@ -59,6 +57,26 @@ func (s *State) version() byte {
 		return 2
 	}
 	return 1
+}
+
+// newest reports whether the state says what only version 4 of the codecs knows.
+func (s *State) newest() bool {
+	for _, ses := range s.Sessions {
+		if ses != nil && ses.newest() {
+			return true
+		}
+	}
+	for _, l := range s.Leases {
+		if l != nil && (l.recorded() || !l.Device.IsZero()) {
+			return true
+		}
+	}
+	for _, n := range s.Nodes {
+		if n != nil && n.Exposed {
+			return true
+		}
+	}
+	return s.Policy.Sessions != 0
 }
 
 func (s *State) newerClients() bool {

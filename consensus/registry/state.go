@@ -89,6 +89,10 @@ type CommandID [16]byte
 // again with it finds the same session.
 type RequestID [16]byte
 
+// DeviceID tells a client's devices apart; 16 random bytes that the device chose.
+// Zero: it did not say, and its session key stands for it.
+type DeviceID [16]byte
+
 // State is the whole registry. It is a value owned by one goroutine; readers
 // elsewhere get a Clone.
 type State struct {
@@ -249,6 +253,8 @@ type Policy struct {
 	HandOn HandOn `json:"hand_on,omitempty"`
 	// Direct lets clients send slices straight to their agents' outer addresses.
 	Direct bool `json:"direct,omitempty"`
+	// Sessions is how many one client may have open at a time; 0: no limit.
+	Sessions int `json:"sessions_per_client,omitempty"`
 }
 
 // Part is one part of the pool with its own moving inside address, and, in a
@@ -277,7 +283,9 @@ type Range struct {
 type Lease struct {
 	Client  string    `json:"client"`
 	Session SessionID `json:"session"` // zero when none is open
-	Free    Tick      `json:"free"`    // 0 while held; else when it may go to another client
+	Free    Tick      `json:"free"`    // 0 while held; else when it may go to another client, whoever has not answered
+	Device  DeviceID  `json:"device,omitzero"`
+	Holding           // of the session that had it last
 }
 
 // SessionState is where a session stands.
@@ -293,6 +301,7 @@ const (
 type Session struct {
 	ID       SessionID          `json:"id"`
 	Client   string             `json:"client"`
+	Device   DeviceID           `json:"device,omitzero"`
 	Request  RequestID          `json:"request"`
 	Key      identity.PublicKey `json:"key"`      // pk_S
 	Identity []byte             `json:"identity"` // SHA-256 of the authenticated identity
@@ -318,6 +327,7 @@ type Session struct {
 	Opened    Tick            `json:"opened"`
 	Ended     Tick            `json:"ended"`
 	Bytes     uint64          `json:"bytes"` // both ways, as last reported
+	Holding                   // while it is active; its leases have it then
 }
 
 // SliceState is where one epoch of a slice stands.

@@ -63,5 +63,6 @@ func (c *Reincarnate) apply(s *State, _ entry) (Result, *Error) {
 	for _, t := range s.Tokens {
 		t.Revoked = true
 	}
+	s.forgetTracking()
 	return Result{}, nil
 }

@@ -281,7 +281,7 @@ func codeOf(r registry.Result) Code {
 // last address waits. A part that is about to move still admits: its session
 // follows it.
 func (a *Arbitrator) partsByLoad(view *registry.State, client string) []netip.Prefix {
-	last, _ := view.LastLease(client)
+	last, _ := view.LastLease(client, registry.DeviceID{})
 	var list []registry.Part
 	for _, p := range view.Parts {
 		if !p.Egress.IsZero() {
