@@ -14,9 +14,11 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -37,6 +39,7 @@ type ConnectConfig struct {
 	SprayUDP  bool                                       // one flow of UDP may take several slices
 	Suites    []esp.Suite                                // ciphers offered, best first; none: what suits this host
 	TUN       string
+	DataDir   string // where the id of this device is kept
 	// Proxy, unless nil, replaces TUN and routes, and needs no rights.
 	Proxy  *ProxyConfig
 	RunDir string
@@ -55,11 +58,13 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
+	device, forget := ownDevice(config)
+	defer forget()
 	user, err := openUserSide(config)
 	if err != nil {
 		return err
 	}
-	c := &connection{config: config, user: user}
+	c := &connection{config: config, user: user, device: device}
 	if c.engine, err = dataplane.New(dataplane.Config{
 		Device: user.device(), Clock: newPacketClock().now, USO: user.uso(),
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
@@ -86,9 +91,23 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	return c.client.Run(ctx)
 }
 
+// ownDevice is which device this is to the mesh: a login ends the earlier session of
+// the same. Without a place to keep an id, or while another client of this host has
+// it, each start counts as a device of its own.
+func ownDevice(config ConnectConfig) (id mka.DeviceID, forget func()) {
+	device, err := datadir.OpenDevice(config.DataDir, config.Profile.Cluster, config.User)
+	if err != nil {
+		config.Log.Info("this start counts as a device of its own; a session that an earlier one left counts beside it",
+			"data_dir", config.DataDir, "error", err)
+		return id, func() {}
+	}
+	return device.ID, func() { device.Close() }
+}
+
 // connection is the parts of one client.
 type connection struct {
 	config ConnectConfig
+	device mka.DeviceID
 	user   userSide
 	engine *dataplane.Engine
 	client *client.Client
@@ -124,7 +143,7 @@ func (c *connection) newClient() (*client.Client, error) {
 		suites = client.PreferredSuites()
 	}
 	return client.New(client.Config{
-		Suites:  suites,
+		Suites: suites, Device: c.device,
 		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
 		Shares: registry.Shares(c.config.Shares), SprayUDP: c.config.SprayUDP, Peer: c.config.Peer,
 		Engine: c.engine, Host: c.user, Network: c, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),

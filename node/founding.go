@@ -178,7 +178,7 @@ func (s *meshSecrets) found(config FoundConfig, parts []registry.Part) (f regist
 	f.Cluster = registry.Cluster{ID: cluster, Incarnation: 1, CA: s.authority.Certificate(), Pool: config.Pool, Egress: config.Egress,
 		Recovery: s.recovery.Public()}
 	f.Policy = registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeAuto, Prefixes: config.Prefixes,
-		DNS: config.DNS, Search: config.Search}
+		DNS: config.DNS, Search: config.Search, Sessions: FirstSessions}
 	f.Policy.HandOn, f.Policy.Direct = config.HandOn, config.Direct
 	for _, suite := range config.Suites {
 		f.Policy.Suites = append(f.Policy.Suites, uint16(suite))

@@ -4,6 +4,8 @@ import "time"
 
 // Limits and times of a node (I10).
 const (
+	// FirstSessions is how many sessions one client may have in a new mesh.
+	FirstSessions = 4
 	// FirstTokenUses and FirstTokenLife are of the token that init prints.
 	FirstTokenUses = 4
 	FirstTokenLife = time.Hour

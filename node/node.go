@@ -221,6 +221,7 @@ func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
 		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
 		Exposed: n.exposed, Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
+		Reads: registry.CommandVersion,
 	}
 }
 

@@ -36,6 +36,8 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpCAIssue:       {Do: control.Handle(n.issueCertificate)},
 		control.OpCAImport:      {Do: control.Handle(n.importAuthority)},
 		control.OpCARevoke:      {Do: control.Handle(n.revokeCertificate)},
+		control.OpPolicyShow:    {Look: true, Do: control.Handle(n.showPolicy)},
+		control.OpPolicySet:     {Do: control.Handle(n.setPolicy)},
 		control.OpDrain:         {Do: control.Handle(n.drain)},
 		control.OpRaftPeers:     {Look: true, Do: control.Handle(n.raftPeers)},
 		control.OpRaftRemove:    {Do: control.Handle(n.removePeer)},

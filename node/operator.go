@@ -140,6 +140,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		addCount(s.Dropped, "tcp-"+reason.String(), count)
 	}
 	addCount(s.Dropped, "tcp-unproven", n.port.Stats().Unproven)
+	s.Pool = n.pool()
 	s.Problems = n.problems(report.Heard, report.Path, n.obstacles(), report.Silent, s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
 	if n.exposed && report.Heard && !report.Sealed {
@@ -147,6 +148,9 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	}
 	if r, since, under := n.port.Siege(); under {
 		s.Problems = append(s.Problems, besieged(r, since))
+	}
+	if err := fullParts(s.Pool); err != nil {
+		s.Problems = append(s.Problems, err.Error())
 	}
 	s.Health = "ok"
 	if len(s.Problems) > 0 {

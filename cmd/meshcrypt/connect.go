@@ -48,6 +48,11 @@ UDP, IPsec, GRE and fragments stay on one slice in every mode.
 there, and it leads to no other. Without it, packets for the host of an agent take
 that agent's slice. Either way they are in clear on no network.
 
+This host is known to the mesh as one device, by a random id that --data-dir keeps
+(for root /var/lib/meshcrypt, else ~/.local/state/meshcrypt): a new start ends the
+session that a killed one left, and has its addresses. Two hosts with copies of one
+data directory end each other's sessions.
+
 A killed client leaves blackhole routes behind, so that nothing meant for the
 tunnel leaves in clear. connect takes them over; disconnect removes them.`
 
@@ -77,6 +82,9 @@ func (a *app) connectCommand() *cobra.Command {
 		Long: connectHelp, Example: connectExample, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.proxy.instead = !hasNetAdmin() && !cmd.Flags().Changed("tun")
+			if !cmd.Flags().Changed("data-dir") {
+				a.dataDir = clientDataDir(a.dataDir)
+			}
 			return a.connect(cmd.Context(), f, args)
 		},
 	}
@@ -117,7 +125,7 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 	if err != nil {
 		return err
 	}
-	config.User = user
+	config.User, config.DataDir = user, a.dataDir
 	config.Ready = func() {
 		a.say("Connected as %s. Ctrl-C, or meshcrypt disconnect, ends it.", user)
 		if config.Proxy != nil {

@@ -80,6 +80,20 @@ func runDirFlag(flags *pflag.FlagSet, runDir *string) {
 	flags.StringVar(runDir, "run-dir", defaultRunDir(), "where a running client keeps its socket")
 }
 
+// clientDataDir is a place that this user can write to and that stays.
+func clientDataDir(ofRoot string) string {
+	if os.Geteuid() == 0 {
+		return ofRoot
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "meshcrypt")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "meshcrypt")
+	}
+	return ofRoot
+}
+
 // defaultRunDir is a place that this user alone can write to.
 func defaultRunDir() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,6 +99,12 @@ func knownFailures() []knownFailure {
 
 // refused translates an arbiter's no to a client.
 func refused(r *client.Refusal) failure {
+	f := refusedBy(r)
+	f.next = cmp.Or(r.Next, f.next)
+	return f
+}
+
+func refusedBy(r *client.Refusal) failure {
 	switch r.Code {
 	case protocol.RefusedAuth:
 		if r.Wait > 0 {

@@ -65,14 +65,14 @@ func (a *app) root() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.dataDir, "data-dir", "/var/lib/meshcrypt", "where the node keeps its state")
+	flags.StringVar(&a.dataDir, "data-dir", "/var/lib/meshcrypt", "where node and client keep their state")
 	flags.StringVarP(&a.output, "output", "o", "table", "table or json")
 	flags.StringVar(&a.configFile, "config", "", "settings file (default "+defaultConfig+", if it is there)")
 	root.AddCommand(
 		a.initCommand(), a.runCommand(), a.joinCommand(), a.leaveCommand(),
 		a.drainCommand(false), a.drainCommand(true),
 		a.statusCommand(), a.membersCommand(), a.sessionsCommand(),
-		a.tokenCommand(), a.clientCommand(), a.caCommand(), a.operatorCommand(),
+		a.tokenCommand(), a.clientCommand(), a.caCommand(), a.policyCommand(), a.operatorCommand(),
 		a.connectCommand(), a.disconnectCommand(), a.demoCommand(), a.versionCommand())
 	return group(root)
 }

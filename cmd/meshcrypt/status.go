@@ -92,6 +92,9 @@ func statusTable(w io.Writer, s control.Status) {
 	row(w, "Certificate", age(s.CertLeft)+" left")
 	row(w, "Carries", fmt.Sprintf("%d slices, %d gateway routes, parts %s", s.Slices, s.Routes, cmp.Or(words(s.Parts), "none")))
 	row(w, "Plain path", s.Path)
+	for _, r := range s.Pool {
+		row(w, "Pool "+r.Prefix.String(), fmt.Sprintf("%d free, %d in sessions, %d held", r.Free, r.Open, r.Held))
+	}
 	if s.Userspace {
 		row(w, "Without TUN", fmt.Sprintf("%d flows of clients end in this process, and would with it", s.Flows))
 	}

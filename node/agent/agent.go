@@ -108,6 +108,7 @@ type Agent struct {
 	wordAt  time.Duration
 	prekeys *prekeyPool
 	slices  *sliceTable
+	ended   map[registry.SessionID]bool // the arbiter asked when nothing of them runs
 	view    *viewState
 	probes  *proberState
 	links   *links
@@ -135,6 +136,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		floor:   mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
 		prekeys: newPrekeyPool(newSPIOrder(config.Random)),
 		slices:  newSliceTable(),
+		ended:   make(map[registry.SessionID]bool),
 		view:    newViewState(),
 		probes:  newProberState(),
 		links:   newLinks(),
@@ -202,6 +204,7 @@ func (a *Agent) tick() {
 	a.probe(now)
 	a.superviseParts(now)
 	a.superviseSlices(now)
+	a.tellFreed()
 	a.superviseLinks(now)
 	a.judgeStrangers(now)
 	if a.ticks%LoadTicks == 0 {

@@ -28,6 +28,8 @@ const (
 	// MaxVerdicts is how many verdicts of a client an agent takes over one
 	// slice in VerdictWindow: one about each of its slices.
 	MaxVerdicts = 32
+	// MaxEnded is how many sessions that are over an arbiter may wait to hear of.
+	MaxEnded = 65536
 	// MaxStrangers is how many unknown inside addresses wait to be judged.
 	MaxStrangers = 64
 )

@@ -92,6 +92,7 @@ func (e streamOpened) apply(a *Agent) {
 		a.stream.cancel()
 	}
 	a.stream = e.s
+	a.forgetEnded()
 	hello := a.config.Facts()
 	hello.Held = a.slices.held()
 	a.say(&protocol.Node{Hello: &hello})
@@ -135,6 +136,8 @@ func (e received) apply(a *Agent) {
 		a.takeLink(m.Offer)
 	case m.Revoke != nil:
 		a.takeRevoke(m.Revoke)
+	case m.Ended != nil:
+		a.takeEnded(m.Ended)
 	case m.Standby != nil:
 		a.config.Standby(*m.Standby)
 	case m.Left != nil:

@@ -95,6 +95,7 @@ type Arbiter struct {
 	alarms     map[string]*alarm // by client
 	guesses    guesses           // is asked by connections; has a lock of its own
 	entries    string            // gateways as clients were told last
+	began      time.Duration
 	tickedAt   time.Duration
 	aliveAt    time.Duration
 	tickCount  uint64
@@ -136,7 +137,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 	}
 	defer config.Trust.Resign()
 	start := config.Now()
-	a.tickedAt = start
+	a.tickedAt, a.began = start, start
 	a.judge = session.New(session.Config{Self: config.Trust.Key.ID(), Start: start, Random: config.Random})
 	config.Log.Info("this node is the arbiter", "term", term, "incarnation", a.fence.Incarnation)
 	defer config.Serving(nil)
@@ -230,6 +231,9 @@ func (a *Arbiter) tick() {
 		a.tendElectorate()
 		a.countVoters()
 		a.pushGateways()
+	}
+	if a.tickCount%AskTicks == 0 {
+		a.askHolders()
 	}
 	a.tendCertificate()
 }

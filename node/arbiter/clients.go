@@ -26,9 +26,10 @@ type clientStream struct {
 	request registry.RequestID
 	session registry.SessionID // zero until Opened
 	hello   mka.Hello
-	digest  [32]byte       // of the hello as sent
-	wish    protocol.Hello // how it wants its packets spread
-	suite   esp.Suite      // chosen
+	digest  [32]byte          // of the hello as sent
+	device  registry.DeviceID // zero: its session key stands for it
+	wish    protocol.Hello    // how it wants its packets spread
+	suite   esp.Suite         // chosen
 	who     auth.Principal
 	proof   []byte                // of the mesh, to one with a pre-shared key
 	peer    identity.NodeID       // it wants to reach itself; zero: none
@@ -57,7 +58,12 @@ func (c *clientStream) close() { c.raw.Close() }
 // dismiss says a no as the last word. Who does not hang up is hung up on: a stream
 // that is not among the clients is watched by nobody.
 func (c *clientStream) dismiss(code, reason string) {
-	c.say(&protocol.Client{Refused: &protocol.Refused{Code: code, Reason: reason}})
+	c.refuse(protocol.Refused{Code: code, Reason: reason})
+}
+
+// refuse is dismiss with what to do about it.
+func (c *clientStream) refuse(no protocol.Refused) {
+	c.say(&protocol.Client{Refused: &no})
 	c.raw.SetReadDeadline(time.Now().Add(HelloWithin))
 }
 
@@ -144,6 +150,9 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	if !mka.VerifyHello(c.hello.SessionKey, exporter, m.Hello.Hello, m.Hello.Signature) {
 		return nil, no(protocol.RefusedAuth, "the session key's proof does not hold")
 	}
+	if err := c.ofDevice(m.Hello, exporter); err != nil {
+		return nil, err
+	}
 	if m, err = c.conn.Read(); err != nil {
 		return nil, err
 	}
@@ -190,7 +199,9 @@ func (e clientOpened) apply(a *Arbiter) {
 		return
 	}
 	who := c.who.IdentityHash(a.cluster.ID)
+	device, track := a.deviceOf(c)
 	a.step(session.Open{
+		Device: device, Track: track,
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
 		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite),
 		Mode: c.wish.Mode, Shares: c.wish.Shares, SprayUDP: c.wish.SprayUDP, Peer: c.peer,
@@ -352,12 +363,18 @@ func (a *Arbiter) refuse(action session.Refuse) {
 	}
 	codes := map[session.Code]string{
 		session.Denied:      protocol.RefusedCapacity,
+		session.Full:        protocol.RefusedCapacity,
+		session.TooMany:     protocol.RefusedPolicy,
 		session.Forbidden:   protocol.RefusedPolicy,
 		session.Unavailable: protocol.RefusedRetry,
 		session.Gone:        protocol.RefusedSession,
 	}
+	next := map[session.Code]string{
+		session.Full:    "meshcrypt sessions on a member lists who has them, meshcrypt policy show how many are free",
+		session.TooMany: "end one: meshcrypt disconnect where it runs, or meshcrypt sessions kick ID on a member",
+	}
 	a.config.Log.Info("session refused", "client", c.who.User, "code", action.Code, "reason", action.Reason)
-	c.dismiss(codes[action.Code], action.Reason)
+	c.refuse(protocol.Refused{Code: codes[action.Code], Reason: action.Reason, Next: next[action.Code]})
 }
 
 // confirmRoutes tells clients, once, that an egress has their route: from now

@@ -82,6 +82,14 @@ const (
 	MaxGuessWait  = 15 * time.Minute
 	GuessForgiven = 15 * time.Minute
 	AlarmForgets  = time.Hour
+	// ServersWithin is how long a term waits for the streams of those that keep the
+	// log before it takes them to be down.
+	ServersWithin = 10 * time.Second
+	// AskAgain is when an agent that did not say that it freed a session is asked
+	// again: after its slices have lingered.
+	AskAgain = 10 * time.Second
+	// AskTicks is how often it is looked whom to ask: every second.
+	AskTicks = 20
 	// Linger is how long a revoked slice still opens packets, in seconds.
 	Linger = 5
 )

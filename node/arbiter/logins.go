@@ -131,15 +131,21 @@ func (a *Arbiter) certified(cert *registry.Certificate, user string) (err error)
 // bySession resumes: the session's key, and what the session was opened with.
 func (a *Arbiter) bySession(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
 	var key identity.PublicKey
-	var user string
+	var user, over string
 	var cert *registry.Certificate
 	a.config.Store.View(func(s *registry.State) {
-		if live := s.Sessions[m.Session]; live != nil && live.State == registry.SessionActive {
+		if live := s.Sessions[m.Session]; live != nil {
 			key, user, cert = live.Key, live.Client, live.Certificate
+			if live.State != registry.SessionActive {
+				over = "it ended: " + live.Reason
+			}
 		}
 	})
 	if c.who, err = auth.VerifyResume(key, binding, m.Session, user, m.Proof); err != nil {
 		return no(protocol.RefusedSession, "there is no such session to resume")
+	}
+	if over != "" { // said to its owner alone
+		return no(protocol.RefusedSession, "%s", over)
 	}
 	return a.certified(cert, user)
 }

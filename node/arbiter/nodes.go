@@ -30,7 +30,8 @@ type nodeStream struct {
 	replica *protocol.Replica // what it said last of its copy of the log; nil: nothing
 	// openedAt is when the stream became the node's.
 	openedAt time.Duration
-	linked   map[identity.NodeID]time.Duration // peers it was given an SA with, and when
+	linked   map[identity.NodeID]time.Duration    // peers it was given an SA with, and when
+	asked    map[registry.SessionID]time.Duration // sessions that are over and that it may hold SAs of, and when
 }
 
 func (n *nodeStream) say(m *protocol.Node) {
@@ -253,6 +254,8 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.step(session.Drain{Node: n.node, On: m.Drain.On})
 	case m.Link != nil:
 		a.link(n, m.Link)
+	case m.Freed != nil:
+		a.freed(n, m.Freed)
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	}

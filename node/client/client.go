@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/host"
@@ -55,6 +56,7 @@ type Config struct {
 	Login func(binding Binding) (Login, error)
 	// Bandwidth wanted in bit/s; 0 leaves it to the mesh.
 	Bandwidth uint64
+	Device    mka.DeviceID  // whose earlier session a login ends; zero: the session key stands for it
 	Mode      registry.Mode // wanted; empty leaves it to the mesh
 	Shares    registry.Shares
 	Peer      string // node to reach itself; empty: none

@@ -241,6 +241,9 @@ func (c *Client) introduce(s *controlState, binding Binding, login Login) (*prot
 	defer s.raw.SetDeadline(time.Time{})
 	hello := protocol.Hello{Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
 		Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
+	if c.config.Device != (mka.DeviceID{}) {
+		hello.Device, hello.DeviceProof = c.config.Device[:], mka.SignDevice(c.key, binding.Exporter[:], s.hello, c.config.Device)
+	}
 	if err := s.conn.Write(&protocol.Client{Hello: &hello}); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -182,7 +183,7 @@ func (e controlReceived) apply(c *Client) {
 		c.confirmedUp()
 	case m.Bye != nil:
 		c.config.Log.Info("the mesh ended the session", "reason", m.Bye.Reason)
-		c.fail(ErrEnded)
+		c.fail(fmt.Errorf("%w: %s", ErrEnded, m.Bye.Reason))
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	OpCAIssue       = "ca/issue"
 	OpCAImport      = "ca/import"
 	OpCARevoke      = "ca/revoke"
+	OpPolicyShow    = "policy/show"
+	OpPolicySet     = "policy/set"
 	OpLeave         = "leave"
 	OpDrain         = "drain"
 	OpRaftPeers     = "raft/peers"
@@ -64,6 +66,7 @@ type Status struct {
 	Copied    int                `json:"copied,omitempty"`    // masqueraded flows of egresses it is second of
 	Userspace bool               `json:"userspace,omitempty"` // no TUN: flows of clients end in the process
 	Flows     int                `json:"flows,omitempty"`     // that do
+	Pool      []PoolRow          `json:"pool,omitempty"`      // its use, on the arbiter
 	Delivered map[string]uint64  `json:"delivered"`
 	Dropped   map[string]uint64  `json:"dropped"`
 }

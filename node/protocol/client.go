@@ -34,6 +34,10 @@ type Hello struct {
 	// Shares and SprayUDP are wishes too; see registry.Session.
 	Shares   registry.Shares `json:"shares,omitempty"`
 	SprayUDP bool            `json:"spray_udp,omitempty"`
+	// Device is the id of the sender's device, DeviceProof mka.SignDevice of it; none:
+	// the session key stands for the device.
+	Device      []byte `json:"device,omitempty"`
+	DeviceProof []byte `json:"device_proof,omitempty"`
 }
 
 // Methods of Auth.
@@ -119,7 +123,8 @@ type Refused struct {
 	Code   string `json:"code"`
 	Reason string `json:"reason"`
 	// Wait is for how many seconds the same will be refused; 0: it is not said.
-	Wait int64 `json:"wait,omitempty"`
+	Wait int64  `json:"wait,omitempty"`
+	Next string `json:"next,omitempty"` // what to do about it; empty: see the code
 }
 
 // Alive says that the sender is there; from an arbiter it resets headless.

@@ -25,6 +25,7 @@ type Node struct {
 	Drain     *Drain     `json:"drain,omitempty"`     // N→L, the node wants no work, or work again
 	Link      *Link      `json:"link,omitempty"`      // N→L, the node wants an SA with another
 	Replica   *Replica   `json:"replica,omitempty"`   // N→L, with each load, of a node that keeps the log
+	Freed     *Sessions  `json:"freed,omitempty"`     // N→L, answer to Ended: it runs nothing of them
 
 	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
@@ -32,6 +33,7 @@ type Node struct {
 	Grant    *Grant     `json:"grant,omitempty"`    // L→N, a slice for this agent
 	Offer    *LinkOffer `json:"offer,omitempty"`    // L→N, answer to Link; the other gets a Grant
 	Revoke   *Revoke    `json:"revoke,omitempty"`   // L→N, free a slice
+	Ended    *Sessions  `json:"ended,omitempty"`    // L→N, these are over: say when nothing of them runs
 	Standby  *Standby   `json:"standby,omitempty"`  // L→N, keep a copy of the log
 	Alive    *Alive     `json:"alive,omitempty"`    // L→N, word from the arbiter
 	Left     *Leave     `json:"left,omitempty"`     // L→N, the node is no longer a member
@@ -50,6 +52,14 @@ type NodeHello struct {
 	Exposed  bool            `json:"exposed,omitempty"` // strangers reach the inside interface
 	Held     []SliceRef      `json:"held"`              // slices with living keys in this process
 	Standby  bool            `json:"standby"`
+	// Reads is the newest version of the registry's commands that the node reads; 0 is
+	// said by those that do not know Ended.
+	Reads byte `json:"reads,omitempty"`
+}
+
+// Sessions names sessions, as many as an arbiter asks about at a time.
+type Sessions struct {
+	Sessions []registry.SessionID `json:"sessions"`
 }
 
 // Prekeys adds single-use prekeys to the arbiter's pool for this boot.

@@ -55,6 +55,8 @@ type Code string
 const (
 	Denied      Code = "denied"      // by capacity or revocation
 	Forbidden   Code = "forbidden"   // by policy
+	TooMany     Code = "too-many"    // by policy: the client has as many sessions as it may
+	Full        Code = "full"        // no address is free
 	Unavailable Code = "unavailable" // not now; the same request may succeed later
 	Gone        Code = "gone"        // there is no such session to resume
 )

@@ -41,8 +41,10 @@ type Load struct {
 type Open struct {
 	Request   registry.RequestID
 	Client    string
-	Bandwidth uint64          // bit/s; 0: the client's, then the policy's default
-	Entered   identity.NodeID // the gateway it came through
+	Device    registry.DeviceID // its earlier session ends; zero: the key stands for it
+	Track     bool              // all replicas can record who holds SAs: see registry.OpenSession
+	Bandwidth uint64            // bit/s; 0: the client's, then the policy's default
+	Entered   identity.NodeID   // the gateway it came through
 	Key       identity.PublicKey
 	Identity  []byte
 	Hello     []byte

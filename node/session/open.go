@@ -42,7 +42,7 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 			a.emit(Refuse{e.Request, Forbidden, fmt.Sprintf("slicing mode %s is not allowed here; these are: %v", e.Mode, view.Policy.Modes)})
 			return
 		}
-		o := &opening{ask: e, parts: a.partsByLoad(view, e.Client)}
+		o := &opening{ask: e, parts: a.partsByLoad(view, e.Client, e.Device)}
 		a.fill(o.session[:])
 		a.plan(view, o)
 	}
@@ -82,14 +82,14 @@ func (a *Arbitrator) plan(view *registry.State, o *opening) {
 
 func (a *Arbitrator) proposeOpen(o *opening, list []registry.Slice) bool {
 	return a.propose(registry.Command{OpenSession: &registry.OpenSession{
-		Session: *o.wanted(), Part: o.parts[0], Slices: list,
+		Session: *o.wanted(), Part: o.parts[0], Slices: list, Track: o.ask.Track,
 	}}) != 0
 }
 
 // wanted is the session as it was asked for.
 func (o *opening) wanted() *registry.Session {
 	return &registry.Session{
-		ID: o.session, Client: o.ask.Client, Request: o.ask.Request, Key: o.ask.Key,
+		ID: o.session, Client: o.ask.Client, Device: o.ask.Device, Request: o.ask.Request, Key: o.ask.Key,
 		Identity: o.ask.Identity, Hello: o.ask.Hello, Certificate: o.ask.Certificate, Bandwidth: o.ask.Bandwidth,
 		Peer: o.ask.Peer, Mode: o.ask.Mode, Shares: o.ask.Shares, SprayUDP: o.ask.SprayUDP,
 	}
@@ -139,7 +139,7 @@ func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, 
 		o.replans++
 		a.plan(view, o)
 	default:
-		a.emit(Refuse{c.Session.Request, codeOf(e.Result), "registry: " + string(e.Result.Code) + " " + e.Result.Detail})
+		a.emit(Refuse{c.Session.Request, codeOf(e.Result), reasonOf(view, c, e.Result)})
 	}
 }
 
@@ -155,6 +155,7 @@ func (a *Arbitrator) openCommitted(view *registry.State, o *opening, id registry
 		a.reopen(view, id, o.ask)
 		return
 	}
+	a.tellReplaced(view, s)
 	l := a.live(id)
 	l.first, l.absorbed = true, o.absorbed
 	l.attach(a.now, o.ask.Request)
@@ -270,18 +271,22 @@ func stale(r registry.Result) bool {
 
 func codeOf(r registry.Result) Code {
 	switch r.Code {
-	case registry.ErrRevoked.Code, registry.ErrNotFound.Code, registry.ErrExhausted.Code:
+	case registry.ErrExhausted.Code:
+		return Full
+	case registry.ErrTooMany.Code:
+		return TooMany
+	case registry.ErrRevoked.Code, registry.ErrNotFound.Code:
 		return Denied
 	}
 	return Unavailable
 }
 
 // partsByLoad is the parts of the pool that have an egress: those whose egress
-// is connected and least used first, ahead of them the one where the client's
+// is connected and least used first, ahead of them the one where the device's
 // last address waits. A part that is about to move still admits: its session
 // follows it.
-func (a *Arbitrator) partsByLoad(view *registry.State, client string) []netip.Prefix {
-	last, _ := view.LastLease(client, registry.DeviceID{})
+func (a *Arbitrator) partsByLoad(view *registry.State, client string, device registry.DeviceID) []netip.Prefix {
+	last, _ := view.LastLease(client, device)
 	var list []registry.Part
 	for _, p := range view.Parts {
 		if !p.Egress.IsZero() {

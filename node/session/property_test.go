@@ -78,6 +78,7 @@ func newChaos(seed uint64) *chaos {
 	c.w.run(300*time.Millisecond, 100*time.Millisecond)
 	for i := range 6 {
 		client := c.w.addClient(fmt.Sprintf("c%d", i))
+		client.device = registry.DeviceID{byte(i % 2)} // every other one is tracked
 		c.w.ask(client, []uint64{0, 200e6, 1500e6, 9000e6}[r.IntN(4)], c.node().id())
 		c.w.settle()
 	}

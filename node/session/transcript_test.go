@@ -98,8 +98,9 @@ func (s *script) run(f []string) {
 	}
 	w := s.w
 	switch f[0] {
-	case "open": // CLIENT [bandwidth=MBIT] [entered=NODE] [mode=MODE] [shares=SHARES]
+	case "open": // CLIENT [bandwidth=MBIT] [entered=NODE] [mode=MODE] [shares=SHARES] [device=N]
 		c := w.client(args[0])
+		c.device = registry.DeviceID{byte(number(args, "device", 0))}
 		c.mode, c.shares = registry.Mode(word(args, "mode")), registry.Shares(word(args, "shares"))
 		w.ask(c, uint64(number(args, "bandwidth", 0))*1e6, s.entered(args))
 	case "again": // CLIENT: the same request once more
@@ -151,10 +152,10 @@ func (s *script) run(f []string) {
 }
 
 // mesh makes a mesh: nodes=N [mbit=N] [slices=N] [overload=deny] [bandwidth=MBIT] [voters=N]
-// [allowed=MODE,MODE].
+// [allowed=MODE,MODE] [sessions=N].
 func (s *script) mesh(args []string) {
 	policy := registry.Policy{
-		Slices: number(args, "slices", 0), Bandwidth: uint64(number(args, "bandwidth", 0)) * 1e6,
+		Slices: number(args, "slices", 0), Sessions: number(args, "sessions", 0), Bandwidth: uint64(number(args, "bandwidth", 0)) * 1e6,
 		Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst,
 	}
 	if has(args, "overload=deny") {

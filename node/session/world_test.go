@@ -64,6 +64,7 @@ type fakeClient struct {
 	told     string // what it was told last
 	mode     registry.Mode
 	shares   registry.Shares
+	device   registry.DeviceID // of a client that is tracked
 }
 
 // counter is randomness that a transcript can repeat.
@@ -170,7 +171,7 @@ func (w *world) ask(c *fakeClient, bandwidth uint64, entered identity.NodeID) {
 	c.open = Open{
 		Request: c.request, Client: c.name, Bandwidth: bandwidth, Entered: entered,
 		Key: identity.PublicKey{1, byte(c.asked)}, Identity: make([]byte, 32), Hello: make([]byte, 32), Suite: 1,
-		Mode: c.mode, Shares: c.shares,
+		Mode: c.mode, Shares: c.shares, Device: c.device, Track: !c.device.IsZero(),
 	}
 	c.open.Hello[0] = byte(c.asked)
 	w.askAgain(c)

@@ -255,7 +255,8 @@ func (s *stage) profileFile() string { return filepath.Join(s.company.dir, userN
 // connectClient is `meshcrypt connect` in the client's namespace.
 func (s *stage) connectClient(ctx, life context.Context) error {
 	args := append([]string{"connect", "--slice-mode", "burst", "--profile", s.profileFile(),
-		"--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run")}, s.company.site.connect()...)
+		"--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run"),
+		"--data-dir", filepath.Join(s.company.dir, clientHost)}, s.company.site.connect()...)
 	p, err := s.company.start(life, clientHost, clientHost, nil, args...)
 	if err != nil {
 		return err

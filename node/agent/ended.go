@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// takeEnded frees what this agent holds of sessions that are over; what was revoked
+// already lingers as long as it was allowed to. The arbiter hears when none is left.
+func (a *Agent) takeEnded(m *protocol.Sessions) {
+	for _, id := range m.Sessions {
+		if len(a.ended) < MaxEnded {
+			a.ended[id] = true
+		}
+	}
+	now := a.config.Now()
+	for key, s := range a.slices.byKey {
+		if a.ended[key.session] && s.from.IsZero() && s.dropAt == 0 {
+			s.dropAt = now
+		}
+	}
+	a.superviseSlices(now)
+	a.tellFreed()
+}
+
+// tellFreed answers for the sessions of which nothing runs any more. The packet
+// engine has the table without them before anybody hears.
+func (a *Agent) tellFreed() {
+	if len(a.ended) == 0 {
+		return
+	}
+	running := make(map[registry.SessionID]bool)
+	for key, s := range a.slices.byKey {
+		if s.from.IsZero() {
+			running[key.session] = true
+		}
+	}
+	a.publishIfDirty()
+	freed := &protocol.Sessions{}
+	for id := range a.ended {
+		if !running[id] {
+			freed.Sessions = append(freed.Sessions, id)
+			delete(a.ended, id)
+		}
+	}
+	if len(freed.Sessions) > 0 {
+		a.say(&protocol.Node{Freed: freed})
+	}
+}
+
+// forgetEnded drops the questions of an arbiter whose stream is over: the next one
+// asks itself.
+func (a *Agent) forgetEnded() { a.ended = make(map[registry.SessionID]bool) }

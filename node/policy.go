@@ -1,0 +1,129 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// policyKey is one word of the policy that an operator may change.
+type policyKey struct {
+	name string
+	set  func(*registry.Policy, string) error
+}
+
+// unlimited is what an operator calls no limit.
+const unlimited = "unlimited"
+
+func policyKeys() []policyKey {
+	return []policyKey{{control.KeySessions, func(p *registry.Policy, value string) error {
+		if value == unlimited {
+			p.Sessions = 0
+			return nil
+		}
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > registry.MaxSessions {
+			return fmt.Errorf("%q is neither a number from 1 to %d nor %s", value, registry.MaxSessions, unlimited)
+		}
+		p.Sessions = n
+		return nil
+	}}}
+}
+
+// setKey changes one word of a policy; the registry judges the whole.
+func setKey(p *registry.Policy, key, value string) error {
+	var names []string
+	for _, k := range policyKeys() {
+		if k.name == key {
+			if err := k.set(p, value); err != nil {
+				return control.Errorf(control.CodeUsage, "meshcrypt policy set --help", "%s: %v", key, err)
+			}
+			return nil
+		}
+		names = append(names, k.name)
+	}
+	return control.Errorf(control.CodeUsage, "meshcrypt policy set --help", "the policy has no key %q that can be set; these can: %s", key, strings.Join(names, ", "))
+}
+
+// setPolicy replaces the policy that it read, or nothing if another operator was
+// faster.
+func (n *Node) setPolicy(r *http.Request, in control.PolicyRequest) (control.Policy, error) {
+	a, err := n.term()
+	if err != nil {
+		return control.Policy{}, err
+	}
+	var policy registry.Policy
+	if err := n.view(func(s *registry.State) { policy = s.Policy }); err != nil {
+		return control.Policy{}, err
+	}
+	if err := setKey(&policy, in.Key, in.Value); err != nil {
+		return control.Policy{}, err
+	}
+	older, err := a.Older(r.Context())
+	switch {
+	case err != nil:
+		return control.Policy{}, err
+	case len(older) > 0:
+		return control.Policy{}, control.Errorf(control.CodeDegraded, "upgrade it, then run the same command again",
+			"the registry is kept by an older build, which cannot read this policy, on %s", strings.Join(older, ", "))
+	}
+	_, err = n.propose(r.Context(), registry.Command{PutPolicy: &registry.PutPolicy{Policy: policy, Over: policy.Version}})
+	if err != nil {
+		return control.Policy{}, err
+	}
+	n.config.Log.Info("policy changed", "key", in.Key, "value", in.Value, "version", policy.Version+1)
+	return n.showPolicy(r, control.Nothing{})
+}
+
+// showPolicy is the policy as it is in force, and what of the pool is given away.
+func (n *Node) showPolicy(*http.Request, control.Nothing) (out control.Policy, err error) {
+	err = n.view(func(s *registry.State) {
+		p := s.PolicyInForce()
+		out = control.Policy{
+			Schema: "meshcrypt.policy/v1", Version: p.Version, Headless: time.Duration(p.Headless) * time.Second,
+			Overload: string(p.Overload), Bandwidth: p.Bandwidth, Slices: p.Slices, Sessions: p.Sessions,
+			Mode: string(p.Mode), Modes: p.Modes, Suites: p.Suites, Prefixes: p.Prefixes, DNS: p.DNS, Search: p.Search,
+			HandOn: string(p.HandOn), Direct: p.Direct, Pool: poolRows(s),
+		}
+	})
+	return out, err
+}
+
+// poolRows is the use of the pool, part by part.
+func poolRows(s *registry.State) (rows []control.PoolRow) {
+	for _, u := range s.PoolUse() {
+		row := control.PoolRow{Prefix: u.Prefix, Size: u.Size, Free: u.Free(), Open: u.Open, Held: u.Held}
+		if u.Until > s.Tick {
+			row.Until = time.Duration(u.Until-s.Tick) * time.Second
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// pool is the use of the pool as the arbiter sees it, and nothing elsewhere.
+func (n *Node) pool() (rows []control.PoolRow) {
+	store := n.store.Load()
+	if store == nil || n.arbiter.Load() == nil {
+		return nil
+	}
+	store.View(func(s *registry.State) { rows = poolRows(s) })
+	return rows
+}
+
+// fullParts says which parts of the pool have no address left.
+func fullParts(rows []control.PoolRow) error {
+	var errs []error
+	for _, r := range rows {
+		if r.Free == 0 {
+			errs = append(errs, fmt.Errorf("no address is free in pool part %s: %d in sessions, %d held (meshcrypt sessions shows whose)", r.Prefix, r.Open, r.Held))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// TestSetKey: one key changes and nothing else; what is wrong is refused with what
+// would be right.
+func TestSetKey(t *testing.T) {
+	before := registry.Policy{Version: 3, Headless: 7, Sessions: 4}
+	for _, tc := range []struct {
+		key, value, words string
+		want              int
+	}{
+		{control.KeySessions, "8", "", 8},
+		{control.KeySessions, "unlimited", "", 0},
+		{control.KeySessions, "0", "a number from 1 to", 4},
+		{control.KeySessions, "-1", "a number from 1 to", 4},
+		{control.KeySessions, "40000", "a number from 1 to", 4},
+		{control.KeySessions, "many", "nor unlimited", 4},
+		{"sessions", "8", "these can: sessions-per-client", 4},
+	} {
+		p := before
+		err := setKey(&p, tc.key, tc.value)
+		var said *control.Error
+		if (tc.words == "") != (err == nil) || err != nil && (!errors.As(err, &said) || said.Code != control.CodeUsage || !strings.Contains(err.Error(), tc.words)) {
+			t.Errorf("%s %s: %v", tc.key, tc.value, err)
+		}
+		if want := before; p.Sessions != tc.want || p.Headless != want.Headless || p.Version != want.Version {
+			t.Errorf("%s %s: %+v", tc.key, tc.value, p)
+		}
+	}
+}
+
+// TestPolicyOfALivingMesh: a new mesh limits the sessions of a client, the limit is
+// changed over the operator's API, and the pool shows who has it.
+func TestPolicyOfALivingMesh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.connect("erin", 0, w.members[0])
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+	w.ok(err)
+	founder := w.members[0].Node
+	p, err := founder.showPolicy(r, control.Nothing{})
+	if err != nil || p.Sessions != FirstSessions || p.Version != 1 || len(p.Pool) == 0 || p.Pool[0].Open != 1 || p.Pool[0].Free != p.Pool[0].Size-1 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if p, err = founder.setPolicy(r, control.PolicyRequest{Key: control.KeySessions, Value: "9"}); err != nil || p.Sessions != 9 || p.Version != 2 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if _, err = founder.setPolicy(r, control.PolicyRequest{Key: "nothing", Value: "9"}); control.CodeOf(err) != control.CodeUsage {
+		t.Fatal(err)
+	}
+}
