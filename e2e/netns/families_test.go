@@ -27,6 +27,7 @@ const (
 type plan struct {
 	outside, inside families
 	nodes           map[int]families // outside, where a node differs
+	pool            string           // in one part; empty: large, and in several
 }
 
 // The IPv6 twins of a world's addresses.
@@ -64,6 +65,9 @@ func (p plan) destinations() []string { return p.inside.each(destination, destin
 
 // poolArgs are what init says of the inside: the pool, cut in parts.
 func (p plan) poolArgs() (args []string) {
+	if p.pool != "" {
+		return []string{"--pool", p.pool, "--push", "10.20.0.0/24", "--inside-address", "10.20.0.201"}
+	}
 	for _, prefix := range p.inside.each("10.77.0.0/16", "fd77::/64") {
 		args = append(args, "--pool", prefix)
 	}
