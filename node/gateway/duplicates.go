@@ -3,12 +3,7 @@ package gateway
 import (
 	"hash/maphash"
 	"sync/atomic"
-
-	"github.com/meshcrypt/meshcrypt/crypto/esp"
 )
-
-// icvSize ends every ESP datagram, whatever its suite.
-const icvSize = 16
 
 // duplicates recognises exact copies of single ESP datagrams that went through
 // a short while ago. Whoever recorded a client's packets can send them again as
@@ -22,18 +17,15 @@ type duplicates struct {
 
 func newDuplicates() *duplicates { return &duplicates{seed: maphash.MakeSeed()} }
 
-// known reports whether the same datagram went through, and remembers it. The
-// head names the packet, and nobody makes another with the same ICV; the seed
+// copied reports whether the very same datagram went through, every byte of it:
+// this gateway cannot check an ICV, so any byte that is not compared is one that
+// a stranger may change, to have the genuine packet taken for the copy. The seed
 // keeps strangers from choosing what collides.
-func (d *duplicates) known(b []byte) bool {
-	var key [esp.PayloadOffset + icvSize]byte
-	copy(key[:], b[:esp.PayloadOffset])
-	copy(key[esp.PayloadOffset:], b[len(b)-icvSize:])
-	sum := maphash.Bytes(d.seed, key[:]) | 1 // 0 is an empty slot
-	slot := &d.slots[sum>>32%MaxDuplicates]
-	if slot.Load() == sum {
-		return true
-	}
-	slot.Store(sum)
-	return false
+func (d *duplicates) copied(b []byte) (sum uint64, known bool) {
+	sum = maphash.Bytes(d.seed, b) | 1 // 0 is an empty slot
+	return sum, d.slots[sum>>32%MaxDuplicates].Load() == sum
 }
+
+// carried remembers a datagram by its sum. Only one that left counts: whoever
+// is refused here must not have the same packet refused to its owner.
+func (d *duplicates) carried(sum uint64) { d.slots[sum>>32%MaxDuplicates].Store(sum) }

@@ -115,9 +115,15 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 		return DropUnknownIndex
 	case !node.Alive:
 		return DropDead
+	}
 	// A train may hold a copy beside packets that are new.
-	case t.Len == t.Segment && b[0]|b[1]|b[2]|b[3] != 0 && g.copies.known(b):
-		return DropDuplicate
+	single := t.Len == t.Segment && b[0]|b[1]|b[2]|b[3] != 0
+	var sum uint64
+	if single {
+		var known bool
+		if sum, known = g.copies.copied(b); known {
+			return DropDuplicate
+		}
 	}
 	now := g.config.Clock()
 	k := key{client: t.Path.Remote, local: t.Path.Local, node: ix}
@@ -129,7 +135,11 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 		}
 	}
 	r.seen.Store(now)
-	return sent(r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer, TOS: t.TOS}))
+	reason := sent(r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer, TOS: t.TOS}))
+	if single && reason == Pass {
+		g.copies.carried(sum)
+	}
+	return reason
 }
 
 // destination reads the node index of a plausible client packet.
