@@ -24,14 +24,10 @@ func (b *bucket) fill(now int64) {
 	b.filled = now
 }
 
-// allow takes one token of the address's prefix. When there are too many
+// allow takes one token of a prefix. When there are too many
 // prefixes any of them starts afresh: a flood from many sources is bounded by
 // the number of rows, not here.
-func (m *making) allow(a netip.Addr, now int64) bool {
-	prefix, ok := sourcePrefix(a)
-	if !ok {
-		return false
-	}
+func (m *making) allow(prefix netip.Prefix, now int64) bool {
 	b := m.buckets[prefix]
 	if b == nil {
 		for other := range m.buckets {

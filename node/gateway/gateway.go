@@ -19,7 +19,6 @@ import (
 	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/framed"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
@@ -68,8 +67,7 @@ func New(c Config) (*Gateway, error) {
 	c.MaxPorts = limit(c.MaxPorts, MaxPorts)
 	c.MaxStreams = limit(c.MaxStreams, MaxStreams)
 	g := &Gateway{config: c, table: newTable(), copies: newDuplicates()}
-	g.make = making{lanes: map[identity.Index]*lane{}}
-	g.make.buckets = map[netip.Prefix]*bucket{}
+	g.make = newMaking()
 	g.streams = streams{all: map[*framed.Socket]netip.Prefix{}, byPrefix: map[netip.Prefix]int{}}
 	return g, nil
 }
@@ -105,10 +103,11 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 	if nodes.hosts[t.Path.Remote.Addr()] {
 		return DropFromNode
 	}
-	ix, ok := destination(b, t.Segment)
+	spi, ok := destination(b, t.Segment)
 	if !ok {
 		return DropImplausible
 	}
+	ix := esp.Index(spi)
 	node := nodes.node(ix)
 	switch {
 	case node == nil:
@@ -125,16 +124,14 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 			return DropDuplicate
 		}
 	}
-	now := g.config.Clock()
 	k := key{client: t.Path.Remote, local: t.Path.Local, node: ix}
 	r := g.table.find(&k)
 	if r == nil {
 		var reason Reason
-		if r, reason = g.create(k, from, now); reason != Pass {
+		if r, reason = g.create(k, spi, from); reason != Pass {
 			return reason
 		}
 	}
-	r.seen.Store(now)
 	reason := sent(r.port.socket.Send(b, t.Segment, link.Path{Remote: node.Outer, TOS: t.TOS}))
 	if single && reason == Pass {
 		g.copies.carried(sum)
@@ -142,17 +139,17 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 	return reason
 }
 
-// destination reads the node index of a plausible client packet.
-func destination(b []byte, segment int) (identity.Index, bool) {
+// destination reads the SPI of a plausible client packet: the node's index is in it.
+func destination(b []byte, segment int) (spi uint32, ok bool) {
 	if len(b) < minESP {
 		return 0, false
 	}
 	if spi := binary.BigEndian.Uint32(b); spi != 0 {
-		return esp.Index(spi), segment >= minESP
+		return spi, segment >= minESP
 	}
 	m, ok := dataplane.ParseMarker(b)
 	ok = ok && m.Type == dataplane.MarkerAccept && segment >= minAccept && segment <= maxAccept
-	return esp.Index(m.SPI), ok
+	return m.SPI, ok
 }
 
 // serve receives what nodes answer at one port.
@@ -197,9 +194,7 @@ func (g *Gateway) back(p *port, b []byte, t link.Train) Reason {
 	if r == nil {
 		return DropNoRow
 	}
-	if !r.confirmed.Load() {
-		r.confirmed.Store(true)
-	}
+	r.answer(g.config.Clock())
 	return sent(r.outer.Send(b, t.Segment, link.Path{Local: r.local, Remote: r.client, TOS: t.TOS}))
 }
 
@@ -226,7 +221,7 @@ func answers(b []byte, segment int) bool {
 // are listed as often as they are.
 func (g *Gateway) Confirmed() (clients []netip.Addr) {
 	g.table.each(func(r *row) {
-		if r.confirmed.Load() {
+		if r.confirmed() {
 			clients = append(clients, r.client.Addr())
 		}
 	})
@@ -238,7 +233,7 @@ func (g *Gateway) Stats() Stats {
 	s := g.counters.stats()
 	g.table.each(func(r *row) {
 		s.Rows++
-		if r.confirmed.Load() {
+		if r.confirmed() {
 			s.Confirmed++
 		}
 	})

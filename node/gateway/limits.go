@@ -16,6 +16,12 @@ const (
 	// push out the oldest of them. A port is a socket and a thread, and each
 	// waiting row has one.
 	MaxUnconfirmed = 256
+	// MaxRowsPerSA is how many rows one source prefix has for one SPI: a client
+	// whose NAT forgot has another port, and a retired row waits for its end.
+	MaxRowsPerSA = 8
+	// PrefixShare is how many rows of a node one source prefix may have for each
+	// that is free: 768 of 1,024 when it is alone, and never all.
+	PrefixShare = 3
 	// MaxDuplicates is how many datagrams are remembered to know copies by.
 	MaxDuplicates = 1 << 15
 	// MaxPrefixes is how many source prefixes have a token bucket.
@@ -28,10 +34,19 @@ const (
 	// MaxStreamsPerPrefix how many of one source prefix: a hotel, an office.
 	MaxStreams          = 512
 	MaxStreamsPerPrefix = 64
-	// IdleUnconfirmed and IdleConfirmed are how long a row lives without a
-	// packet of its client, and a stream too. Clients speak every 15 s.
+	// IdleUnconfirmed and IdleConfirmed are how long a row lives without an
+	// answer of its node: the first one, and the next. Clients ask every 15 s. A
+	// stream lives as long without a datagram of its client.
 	IdleUnconfirmed = 5 * time.Second
 	IdleConfirmed   = 90 * time.Second
+	// AnswerStep is how exact the time of a row's last answer is.
+	AnswerStep = time.Second
+	// PortRest is how long an inside port that was answered at is given to no
+	// other client: until then the node may answer the one before. A client that
+	// lives has spoken by another way meanwhile. PortRestLeast is how long where
+	// no other port is left, and for a port where nothing was answered.
+	PortRest      = 20 * time.Second
+	PortRestLeast = time.Second
 	// MaxFaults is how many errors in a row an inside port survives.
 	MaxFaults = 64
 

@@ -14,116 +14,116 @@ type making struct {
 	lanes   map[identity.Index]*lane
 	buckets map[netip.Prefix]*bucket
 	rows    int
-	oldest  queue // of rows not confirmed when they were made
+	held    map[netip.Prefix]int // rows of a prefix, of all nodes together
+	oldest  queue                // of rows not confirmed when they were made
 }
 
-// lane is one node's use of the ports.
-type lane struct {
-	used   int // ports 0..used-1 have or had a row of this node
-	free   []*port
-	oldest queue
-}
-
-// queue is rows in the order of their making. Rows that were confirmed or
-// went since are skipped, and swept out by Tick.
-type queue []*row
-
-// pop takes the oldest row that may be evicted; nil if there is none.
-func (q *queue) pop() *row {
-	for len(*q) > 0 {
-		r := (*q)[0]
-		(*q)[0] = nil
-		*q = (*q)[1:]
-		if r.evictable() {
-			return r
-		}
+func newMaking() making {
+	return making{
+		lanes: map[identity.Index]*lane{}, buckets: map[netip.Prefix]*bucket{}, held: map[netip.Prefix]int{},
 	}
-	return nil
 }
-
-func (q *queue) sweep() {
-	kept := (*q)[:0]
-	for _, r := range *q {
-		if r.evictable() {
-			kept = append(kept, r)
-		}
-	}
-	clear((*q)[len(kept):])
-	*q = kept
-}
-
-func (r *row) evictable() bool { return !r.gone && !r.confirmed.Load() }
 
 // create makes a row for a client's first packet, if its prefix may.
-func (g *Gateway) create(k key, outer link.Socket, now int64) (*row, Reason) {
+func (g *Gateway) create(k key, spi uint32, outer link.Socket) (*row, Reason) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if r := g.table.find(&k); r != nil {
 		return r, Pass
 	}
-	if g.closed {
+	now := g.config.Clock()
+	prefix, ok := sourcePrefix(k.client.Addr())
+	switch {
+	case g.closed:
 		return nil, DropPort
-	}
-	if !g.make.allow(k.client.Addr(), now) {
+	case !ok || !g.make.allow(prefix, now):
 		return nil, DropRate
 	}
-	p, reason := g.room(k.node)
+	r := &row{key: k, spi: spi, prefix: prefix, outer: outer, made: now}
+	l := g.lane(k.node)
+	g.yield(l, r, now)
+	reason := g.room(l, r, now)
 	if reason != Pass {
 		return nil, reason
 	}
-	r := &row{key: k, port: p, outer: outer}
-	r.seen.Store(now)
 	g.make.rows++
+	g.make.held[prefix]++
 	g.make.oldest = append(g.make.oldest, r)
-	l := g.make.lanes[k.node]
-	l.oldest = append(l.oldest, r)
-	p.put(r)
+	l.add(r)
+	r.port.put(r)
 	g.table.put(r)
 	return r, Pass
 }
 
-// room finds a port without a row of the node; when there is none, or too many
-// rows of the node wait to be confirmed, the oldest unconfirmed row goes.
-func (g *Gateway) room(ix identity.Index) (*port, Reason) {
+// yield lets a prefix that has its share give up the oldest row of its own for
+// a new one: nobody else's goes for it, so only who shares its prefix with the
+// one who takes too many is harmed.
+func (g *Gateway) yield(l *lane, r *row, now int64) {
 	m := &g.make
-	l := m.lanes[ix]
-	if l == nil {
-		l = new(lane)
-		m.lanes[ix] = l
+	own := l.held[r.prefix]
+	if ofSA := own.of(r.spi); len(ofSA) >= MaxRowsPerSA {
+		g.drop(ofSA.oldest(), now)
+		return
 	}
-	if m.rows >= g.config.MaxRows && !g.evict(&m.oldest) {
-		return nil, DropFull
+	if len(own) > 0 && (len(own) >= PrefixShare*(g.config.MaxPorts-l.rows) ||
+		m.held[r.prefix] >= PrefixShare*(g.config.MaxRows-m.rows)) {
+		g.drop(own.oldest(), now)
 	}
-	if len(l.free) == 0 && l.used >= g.config.MaxPorts && !g.evict(&l.oldest) {
-		return nil, DropFull
+}
+
+// room gives a new row a port without a row of its node. When there is none, or
+// too many rows of the node wait to be confirmed, an unconfirmed one goes.
+func (g *Gateway) room(l *lane, r *row, now int64) Reason {
+	m := &g.make
+	if m.rows >= g.config.MaxRows && !g.evict(&m.oldest, now) {
+		return DropFull
+	}
+	if l.rows >= g.config.MaxPorts && !g.evict(&l.oldest, now) {
+		return DropFull
 	}
 	if len(l.oldest) >= MaxUnconfirmed {
 		if l.oldest.sweep(); len(l.oldest) >= MaxUnconfirmed {
-			g.evict(&l.oldest)
+			g.relieve(l, r.prefix, now)
 		}
 	}
-	if n := len(l.free); n > 0 {
-		p := l.free[n-1]
-		l.free = l.free[:n-1]
-		return p, Pass
+	if r.port = l.rested(PortRestLeast, PortRest, now); r.port != nil {
+		return Pass
 	}
-	if l.used == len(m.ports) && !g.open() {
-		return nil, DropPort
+	reason := DropFull
+	if l.used < g.config.MaxPorts {
+		reason = DropPort
+		if l.used < len(m.ports) || g.open() {
+			l.used++
+			r.port = m.ports[l.used-1]
+			return Pass
+		}
 	}
-	l.used++
-	return m.ports[l.used-1], Pass
+	if r.port = l.rested(0, PortRestLeast, now); r.port != nil {
+		return Pass
+	}
+	return reason
 }
 
-func (g *Gateway) evict(q *queue) bool {
+// relieve ends one row of those that wait at a node: of the new one's own prefix
+// if that has many waiting, so that a flood from one prefix harms no other.
+func (g *Gateway) relieve(l *lane, prefix netip.Prefix, now int64) {
+	if waiting := l.held[prefix].unconfirmed(); len(waiting) >= MaxUnconfirmed/8 {
+		g.drop(waiting.oldest(), now)
+		return
+	}
+	g.evict(&l.oldest, now)
+}
+
+func (g *Gateway) evict(q *queue, now int64) bool {
 	r := q.pop()
 	if r != nil {
-		g.drop(r)
+		g.drop(r, now)
 	}
 	return r != nil
 }
 
 // drop removes a row; under mu.
-func (g *Gateway) drop(r *row) {
+func (g *Gateway) drop(r *row, now int64) {
 	if r.gone {
 		return
 	}
@@ -131,8 +131,20 @@ func (g *Gateway) drop(r *row) {
 	g.table.remove(r)
 	r.port.remove(r)
 	g.make.rows--
-	l := g.make.lanes[r.node]
-	l.free = append(l.free, r.port)
+	if g.make.held[r.prefix]--; g.make.held[r.prefix] == 0 {
+		delete(g.make.held, r.prefix)
+	}
+	g.make.lanes[r.node].remove(r, now)
+}
+
+// lane is a node's; under mu.
+func (g *Gateway) lane(ix identity.Index) *lane {
+	l := g.make.lanes[ix]
+	if l == nil {
+		l = &lane{held: map[netip.Prefix]holding{}}
+		g.make.lanes[ix] = l
+	}
+	return l
 }
 
 // open opens the next inside port and serves it; under mu.
@@ -157,18 +169,14 @@ func (g *Gateway) Tick() {
 	now := g.config.Clock()
 	var idle []*row
 	g.table.each(func(r *row) {
-		limit := IdleUnconfirmed
-		if r.confirmed.Load() {
-			limit = IdleConfirmed
-		}
-		if now-r.seen.Load() > int64(limit) || r.over() {
+		if r.idle(now) || r.over() {
 			idle = append(idle, r)
 		}
 	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, r := range idle {
-		g.drop(r)
+		g.drop(r, now)
 	}
 	g.make.oldest.sweep()
 	for _, l := range g.make.lanes {

@@ -15,17 +15,17 @@ func TestConfirmedRowsOutliveAFlood(t *testing.T) {
 		r.send(client(0), packet(2, 100), 100)
 		r.answer(0, nodeAt(2), packet(0, 100))
 		for n := 1; n < 100; n++ {
-			if !r.send(client(n), packet(2, 100), 100) {
+			if !r.send(client(200*n), packet(2, 100), 100) {
 				t.Fatalf("%s: client %d not forwarded", name, n)
 			}
 		}
-		if s := r.g.Stats(); s.Rows != 4 || s.Ports != 4 || s.Confirmed != 1 {
+		if s := r.g.Stats(); s.Rows != 4 || s.Confirmed != 1 {
 			t.Errorf("%s: %+v", name, s)
 		}
-		for p := range 4 {
+		for p := range r.ports {
 			r.answer(p, nodeAt(2), packet(0, 100))
 		}
-		if r.send(client(200), packet(2, 100), 100) {
+		if r.send(client(200*101), packet(2, 100), 100) {
 			t.Errorf("%s: a confirmed row went for an unconfirmed one", name)
 		}
 		r.wantDropped(DropFull, 1)
@@ -40,7 +40,7 @@ func TestRowsOfOnePrefixAreRationed(t *testing.T) {
 	at := func(n int) netip.AddrPort { return netip.AddrPortFrom(client(1).Addr(), uint16(1000+n)) }
 	made := 0
 	for n := range PrefixBurst + 10 {
-		if r.send(at(n), packet(2, 100), 100) {
+		if r.send(at(n), packetOf(uint32(n)), 100) {
 			made++
 		}
 	}
@@ -67,7 +67,7 @@ func TestBucketsAreBounded(t *testing.T) {
 	m := making{buckets: map[netip.Prefix]*bucket{}}
 	for n := range MaxPrefixes + 50 {
 		a := netip.AddrFrom4([4]byte{byte(n >> 16), byte(n >> 8), byte(n), 1})
-		if !m.allow(a, 0) {
+		if prefix, _ := sourcePrefix(a); !m.allow(prefix, 0) {
 			t.Fatal("a fresh prefix was refused")
 		}
 	}
@@ -86,6 +86,9 @@ func TestIdleRowsGo(t *testing.T) {
 	r.send(client(1), packet(2, 100), 100)
 	r.answer(0, nodeAt(2), packet(0, 100))
 	r.now.Store(int64(IdleUnconfirmed))
+	for range 100 { // a client's own packets keep nothing
+		r.send(client(1), packet(2, 100), 100)
+	}
 	r.g.Tick()
 	if s := r.g.Stats(); s.Rows != 2 {
 		t.Errorf("at the limit: %+v", s)
@@ -95,7 +98,15 @@ func TestIdleRowsGo(t *testing.T) {
 	if s := r.g.Stats(); s.Rows != 1 || s.Confirmed != 1 {
 		t.Errorf("unconfirmed past the limit: %+v", s)
 	}
-	r.now.Store(int64(IdleConfirmed) + 1)
+	r.now.Store(int64(IdleConfirmed))
+	r.answer(0, nodeAt(2), packet(0, 100))
+	r.now.Store(2 * int64(IdleConfirmed))
+	r.send(client(0), packet(2, 100), 100)
+	r.g.Tick()
+	if s := r.g.Stats(); s.Rows != 1 {
+		t.Errorf("answered within the limit: %+v", s)
+	}
+	r.now.Store(2*int64(IdleConfirmed) + 2)
 	r.g.Tick()
 	if s := r.g.Stats(); s.Rows != 0 || len(r.g.make.oldest) != 0 {
 		t.Errorf("confirmed past the limit: %+v", s)

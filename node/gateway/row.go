@@ -22,12 +22,33 @@ type key struct {
 // row is the way back to a client.
 type row struct {
 	key
-	port  *port       // the node answers here
-	outer link.Socket // the client is answered from here
+	spi    uint32       // of the packet that made it
+	prefix netip.Prefix // of the client
+	port   *port        // the node answers here
+	outer  link.Socket  // the client is answered from here
+	made   int64        // clock
 
-	seen      atomic.Int64 // clock of the client's last packet
-	confirmed atomic.Bool  // the node has answered
-	gone      bool         // protected by Gateway.mu
+	answered atomic.Int64 // clock of the node's last answer, coarse; 0: none yet
+	gone     bool         // protected by Gateway.mu
+}
+
+// confirmed reports whether the node has answered.
+func (r *row) confirmed() bool { return r.answered.Load() != 0 }
+
+// answer notes that the node has: that alone keeps a row, for a client's packets
+// may be anybody's.
+func (r *row) answer(now int64) {
+	if last := r.answered.Load(); last == 0 || now-last >= int64(AnswerStep) {
+		r.answered.Store(max(now, 1))
+	}
+}
+
+// idle reports whether the row's time is over.
+func (r *row) idle(now int64) bool {
+	if last := r.answered.Load(); last != 0 {
+		return now-last > int64(IdleConfirmed)
+	}
+	return now-r.made > int64(IdleUnconfirmed)
 }
 
 // table is all rows, for the packet path: reads take a read lock on one shard

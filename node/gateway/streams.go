@@ -42,7 +42,7 @@ func (g *Gateway) admitStream(s *framed.Socket, from netip.Addr) bool {
 	st := &g.streams
 	prefix, ok := sourcePrefix(from)
 	if !ok || g.closed || g.config.Attach == nil || len(st.all) >= g.config.MaxStreams ||
-		st.byPrefix[prefix] >= MaxStreamsPerPrefix || !g.make.allow(from, g.config.Clock()) {
+		st.byPrefix[prefix] >= MaxStreamsPerPrefix || !g.make.allow(prefix, g.config.Clock()) {
 		st.refused++
 		return false
 	}
