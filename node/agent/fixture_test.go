@@ -371,6 +371,11 @@ func (c *customer) sliceKey() sliceKey {
 func (c *customer) up() *customer {
 	c.Helper()
 	c.keyed().ping()
+	pair := c.Agent.slices.byKey[c.sliceKey()].pair
+	c.until("the agent knows where its client is", func() bool {
+		path, ok := pair.Path()
+		return ok && pair.Proven(path.Remote)
+	})
 	return c
 }
 
@@ -407,10 +412,17 @@ func (c *customer) receive() []byte {
 	return buffer[:size]
 }
 
-// control waits for the agent's next control message.
+// control waits for the agent's next control message. It shows where it is when it is
+// asked, as a client does.
 func (c *customer) control() []byte {
 	c.Helper()
-	body, _, _, err := c.pair.In.Open(c.receive())
-	c.ok(err)
-	return body
+	for {
+		body, _, _, err := c.pair.In.Open(c.receive())
+		c.ok(err)
+		echo, asked := probe.EchoSeen(body)
+		if !asked {
+			return body
+		}
+		c.ok(c.pair.SendControl(echo))
+	}
 }

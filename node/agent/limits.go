@@ -51,6 +51,9 @@ const (
 	// AcceptAgain is the shortest time between two answers to one Accept. Clients
 	// repeat it less often.
 	AcceptAgain = 50 * time.Millisecond
+	// WaySilent is how long a silent client is answered where it was: less than its
+	// gateway keeps the way. Clients speak every 15 s.
+	WaySilent = 75 * time.Second
 	// AcceptWithin is how long a granted slice waits for its client.
 	AcceptWithin = 30 * time.Second
 	// ProbeMisses silent probe intervals make a node silent.

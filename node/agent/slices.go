@@ -223,13 +223,19 @@ func (e accepted) apply(a *Agent) {
 			a.config.Log.Error("slice not keyed", "error", err)
 			return
 		}
-		s.pair.SetWay(e.from, e.path)
+		if !s.from.IsZero() { // a node is where the view says
+			s.pair.SetWay(e.from, e.path)
+		}
 		s.since = now
 		a.endOlderLinks(s)
 		a.dirty = true
 		a.publishIfDirty() // the client may send as soon as it sees the Confirm
 	}
 	s.confirmedAt = now
+	if s.from.IsZero() && !s.pair.Begin(e.from, e.path, len(e.datagram)-len(confirm), int64(now)) {
+		a.rejects.count("accept-ways")
+		return
+	}
 	if err := e.from.Send(confirm, len(confirm), e.path); err != nil {
 		a.config.Log.Debug("confirm not sent", "error", err)
 	}
@@ -331,6 +337,9 @@ func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 	}
 	if s.older != nil && now >= s.olderAt {
 		a.release(s)
+	}
+	if heard := time.Duration(s.pair.LastHeard()); heard != 0 && now-heard > WaySilent && s.from.IsZero() {
+		s.pair.Leave()
 	}
 	a.superviseRekey(s, now)
 }

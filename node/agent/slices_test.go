@@ -9,6 +9,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -316,4 +317,38 @@ func TestOwnHostAnswersTheSessionThatLives(t *testing.T) {
 	if route := f.localRoutes()[lease]; route == nil || route.Slices[0].SPI != now.grant.SPI {
 		t.Errorf("answers the session that is over: %+v", route)
 	}
+}
+
+// TestAcceptAlongTooManyWays: whoever sends it on from very many places has it
+// answered in a few, and the client goes on all the same (I10).
+func TestAcceptAlongTooManyWays(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).keyed()
+	for n := range 3 * dataplane.MaxWays {
+		f.clock.Add(int64(AcceptAgain))
+		path := link.Path{Remote: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.9"), uint16(1000+n))}
+		f.do(accepted{f.Agent.config.Outer, path, c.grant.SPI, c.accept})
+	}
+	if n := f.Rejects()["accept-ways"]; n != 2*dataplane.MaxWays+1 {
+		t.Errorf("%d were not answered, want %d", n, 2*dataplane.MaxWays+1)
+	}
+	c.ping()
+}
+
+// TestSilentClientIsAnsweredNowhere: its gateway may give the way to another client
+// by then. It is answered again as soon as it is heard.
+func TestSilentClientIsAnsweredNowhere(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	pair := f.slices.byKey[c.sliceKey()].pair
+	f.advance(WaySilent)
+	if _, ok := pair.Path(); !ok {
+		t.Error("left too early")
+	}
+	f.advance(TickEvery)
+	f.advance(TickEvery)
+	if path, ok := pair.Path(); ok {
+		t.Errorf("still answered at %v", path)
+	}
+	c.ping()
 }

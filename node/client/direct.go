@@ -46,7 +46,7 @@ func (c *Client) superviseDirect(now time.Duration) {
 		case now-d.askedAt >= d.wait:
 			d.asked, d.askedAt = d.next(), now
 			d.wait = min(max(2*d.wait, AskDirectMin), AskDirectMax)
-			_ = s.pair.Try(link.Path{Remote: d.asked}) // asked again later
+			_ = s.pair.Try(link.Path{Remote: d.asked}, int64(now)) // asked again later
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (c *Client) secondWitness(judged []*slice, now time.Duration) (witness *sli
 		}
 		if ask {
 			c.gateways.askedAt = now
-			_ = s.pair.Try(link.Path{Remote: gateway}) // asked again
+			_ = s.pair.Try(link.Path{Remote: gateway}, int64(now)) // asked again
 		}
 		if at := time.Duration(s.pair.Tried(gateway)); at != 0 && now-at <= s.pulse.rtt.Silence()/2 {
 			witness = s

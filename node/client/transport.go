@@ -185,7 +185,7 @@ func (c *Client) askByUDP(now time.Duration) {
 	c.transport.askedAt = now
 	for _, key := range c.sortedKeys() {
 		if s := c.slices[key]; s.usable() {
-			_ = s.pair.Try(link.Path{Remote: c.transport.gateway}) // asked again later
+			_ = s.pair.Try(link.Path{Remote: c.transport.gateway}, int64(now)) // asked again later
 			return
 		}
 	}

@@ -37,6 +37,7 @@ const (
 	DropIncomplete
 	DropQueue
 	DropClear
+	DropUnproven
 	reasonCount
 )
 
@@ -46,7 +47,7 @@ func (r Reason) String() string {
 		"pass", "short", "malformed", "offload", "too-big", "no-route", "no-slice", "no-path",
 		"exhausted", "loop", "source", "destination", "foreign", "unknown-spi", "early",
 		"replay", "auth", "padding", "next-header", "peer", "hops", "type", "send",
-		"write-tun", "stalled", "ecn", "part", "incomplete", "queue", "clear",
+		"write-tun", "stalled", "ecn", "part", "incomplete", "queue", "clear", "unproven",
 	}
 	if r >= reasonCount {
 		return "unknown"

@@ -180,10 +180,10 @@ func (w *inbound) open(d []byte) Reason {
 	}
 	p.lastHeard.Store(w.now)
 	if advanced {
-		w.follow(p)
+		w.follow(p, len(d))
 	}
 	if next == esp.NextDummy {
-		if !w.roaming(p, payload) && p.Control != nil {
+		if !w.roaming(p, payload, len(d), advanced) && p.Control != nil {
 			p.Control(payload)
 		}
 		w.ledger.consume(PortControl, 1)

@@ -49,12 +49,20 @@ const (
 	// KeyLife is how long the keys of one pair may be used, at both ends
 	// (design 5: hard 15 minutes); the owner sets Pair.Ends by it.
 	KeyLife = 15 * time.Minute
-	// ChallengeInterval is the least time between two challenges on one pair.
+	// ChallengeInterval is the least time between two questions along one way.
 	ChallengeInterval = 20 * time.Millisecond
-	// prefixIPv4 and prefixIPv6 are how much of an address stays when a peer
-	// is given another one in its network, or behind its NAT.
-	prefixIPv4 = 24
-	prefixIPv6 = 48
+	// AmplificationMost is how many bytes go along a way that is not proven for each
+	// that came (RFC 9000, 8.1).
+	AmplificationMost = 3
+	// MaxWays is how many ways of one peer are remembered, and WayEvery how often
+	// there may be a new one when so many came at once.
+	MaxWays  = 8
+	WayEvery = 2 * time.Second
+	// TokenLife is how long the same question is asked along a way; it counts as
+	// long again. ProvenFor is how long a way stays proven that is not in use: less
+	// than a gateway's port rests.
+	TokenLife = 5 * time.Second
+	ProvenFor = 10 * time.Second
 	// FloodTold is how many packets are replayed, or forged, at an SA between two
 	// looks before it is worth while to keep them out of the queue. AheadMost is
 	// how far beyond its window a packet may then be: the peer may have sent so

@@ -29,6 +29,7 @@ func TestOneAgentBehindAGateway(t *testing.T) {
 	if packets > 50 { // 770 segments
 		t.Errorf("%d packets written: super-packets are not kept whole", packets)
 	}
+	w.known(2)
 	down.inject(t, w.nodes[2].device)
 	down.collect(t, w.client.device)
 	w.stop()
@@ -71,6 +72,7 @@ func carryByTwoAgents(t *testing.T, w *world) {
 	up, down := upstream(), downstream()
 	up.inject(t, w.client.device)
 	up.collect(t, w.nodes[2].device)
+	w.known(2, 3)
 	down.inject(t, w.nodes[2].device)
 	down.collect(t, w.client.device)
 	w.stop()
@@ -111,6 +113,7 @@ func TestStalledAgentHarmsNoOther(t *testing.T) {
 		up := upstream()
 		up.inject(t, w.client.device)
 		drain(w)
+		w.known(2) // the echo is counted too
 		w.stop()
 		return w.nodes[2].engine.Stats(), w.pairs[2][1].Counters()
 	}
@@ -190,10 +193,12 @@ func TestAgentFollowsTheClient(t *testing.T) {
 	one := stream{"10.99.0.5:4000", "10.0.0.80:80", 1, Pattern(100)}
 	one.inject(t, w.client.device)
 	one.collect(t, w.nodes[2].device)
+	w.known(2)
 	first, _ := w.pairs[2][1].Path()
 	w.pairs[2][0].SetPath(to(at(outer(3))))
 	one.inject(t, w.client.device)
 	one.collect(t, w.nodes[2].device)
+	w.wait(func() bool { path, _ := w.pairs[2][1].Path(); return path != first })
 	second, _ := w.pairs[2][1].Path()
 	if first.Remote.Addr() != outer(1) || second.Remote.Addr() != outer(3) {
 		t.Errorf("path %v, then %v", first.Remote, second.Remote)

@@ -307,6 +307,8 @@ func transmit(s link.Socket, b []byte, segment int, path link.Path) Reason {
 		return Pass
 	case errors.Is(err, link.ErrQueue):
 		return DropQueue
+	case errors.Is(err, errUnproven):
+		return DropUnproven
 	}
 	return DropSend
 }

@@ -38,7 +38,7 @@ type Pair struct {
 	Control func(payload []byte)
 
 	way       atomic.Pointer[way]
-	asked     atomic.Int64              // clock of the last challenge, see roam.go
+	trod      atomic.Pointer[trail]     // the ways there are beside, see roam.go
 	tried     atomic.Pointer[answer]    // the last one to Try
 	onward    [2]atomic.Pointer[Onward] // by family
 	sizes     atomic.Uint32             // MTU 16, limit 16, see oversize.go
@@ -90,6 +90,13 @@ func (p *Pair) Path() (link.Path, bool) {
 		return w.path, true
 	}
 	return link.Path{}, false
+}
+
+// Proven reports whether packets for the peer go to an address where it has shown
+// that it is, or that was given.
+func (p *Pair) Proven(remote netip.AddrPort) bool {
+	w := p.way.Load()
+	return w.sure() && w.path.Remote == remote
 }
 
 // SetPath sets the way to the peer out of the pair's own socket: the gateway
@@ -145,7 +152,7 @@ func (p *Pair) sendControl(payload []byte, most int) error {
 
 // sendAlong sends a control message along a way that need not be the pair's own.
 func (p *Pair) sendAlong(w *way, payload []byte) error {
-	if w == nil || w.socket == nil {
+	if w == nil || w.socket == nil || p.Out == nil {
 		return ErrNoPath
 	}
 	counter, err := p.Out.Reserve(1, len(payload))

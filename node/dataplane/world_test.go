@@ -319,4 +319,15 @@ func (w *world) wait(until func() bool) {
 	}
 }
 
+// known waits until agents know where their client is.
+func (w *world) known(agents ...int) {
+	w.t.Helper()
+	for _, ix := range agents {
+		w.wait(func() bool {
+			path, ok := w.pairs[ix][1].Path()
+			return ok && w.pairs[ix][1].Proven(path.Remote)
+		})
+	}
+}
+
 func yield() { runtime.Gosched() }

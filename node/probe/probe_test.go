@@ -177,7 +177,7 @@ func FuzzControl(f *testing.F) {
 	reply, _ := Answer(Ask(1, time.Second), PathGood, 9)
 	f.Add(reply)
 	f.Add(VerdictBody(1, 2))
-	challenge := Seen(netip.MustParseAddrPort("198.51.100.7:40000"))
+	challenge := Seen(Token{1, 17: 18})
 	echo, _ := EchoSeen(challenge)
 	f.Add(challenge)
 	f.Add(echo)
@@ -195,27 +195,30 @@ func FuzzControl(f *testing.F) {
 		if number, epoch, ok := ParseVerdict(b); ok && !bytes.Equal(VerdictBody(number, epoch), b) {
 			t.Fatalf("%x", b)
 		}
-		if at, ok := ParseSeenEcho(b); ok {
-			if again, ok := EchoSeen(Seen(at)); !ok || !bytes.Equal(again, b) {
+		if token, ok := ParseSeenEcho(b); ok {
+			if again, ok := EchoSeen(Seen(token)); !ok || !bytes.Equal(again, b) {
 				t.Fatalf("%x came back as %x", b, again)
 			}
 		}
 	})
 }
 
-// TestSeen: a challenge comes back with the address that was in it.
+// TestSeen: a question comes back with the token that was in it, also one of a
+// build that put an address there.
 func TestSeen(t *testing.T) {
-	for _, text := range []string{"198.51.100.7:40000", "[2001:db8::7]:1"} {
-		at := netip.MustParseAddrPort(text)
-		echo, ok := EchoSeen(Seen(at))
-		if got, read := ParseSeenEcho(echo); !ok || !read || got != at {
-			t.Errorf("%v became %v, %v, %v", at, got, ok, read)
+	for _, token := range []Token{{1, 2, 17: 3}, {10: 0xff, 11: 0xff, 12: 198, 13: 51, 14: 100, 15: 7, 16: 0x9c, 17: 0x40}} {
+		echo, ok := EchoSeen(Seen(token))
+		if got, read := ParseSeenEcho(echo); !ok || !read || got != token {
+			t.Errorf("%v became %v, %v, %v", token, got, ok, read)
 		}
-		if _, ok := ParseSeenEcho(Seen(at)); ok {
-			t.Error("a challenge counts as its echo")
+		if _, ok := ParseSeenEcho(Seen(token)); ok {
+			t.Error("a question counts as its echo")
 		}
 		if _, ok := EchoSeen(echo); ok {
 			t.Error("an echo is echoed")
+		}
+		if len(echo) != 19 || echo[0] != 17 || [18]byte(echo[1:]) != token {
+			t.Errorf("the echo is %x: no older build reads it", echo)
 		}
 	}
 }

@@ -1,23 +1,23 @@
 package probe
 
-import (
-	"encoding/binary"
-	"net/netip"
-)
+// TokenLen is the length of what a question of Seen holds, in bytes. Builds before
+// it was unpredictable put an address of 16 bytes and a port of 2 there; either end
+// sends back what it was sent, so both kinds understand each other.
+const TokenLen = 18
 
-// lenSeen is kind 1, address 16 and port 2.
-const lenSeen = 1 + 16 + 2
+// Token is what a question holds: unpredictable data (RFC 9000, 8.2.1), that only
+// somebody who got the question can send back.
+type Token [TokenLen]byte
 
-// Seen makes a challenge: an agent tells its client the address that it sees
-// it at. Whoever sends the echo along that way can also be reached there.
-func Seen(at netip.AddrPort) []byte {
-	a := at.Addr().As16()
-	b := append(make([]byte, 0, lenSeen), KindSeen)
-	b = append(b, a[:]...)
-	return binary.BigEndian.AppendUint16(b, at.Port())
+// lenSeen is the kind and the token.
+const lenSeen = 1 + TokenLen
+
+// Seen makes a question: whoever sends its echo is where the question went.
+func Seen(t Token) []byte {
+	return append(append(make([]byte, 0, lenSeen), KindSeen), t[:]...)
 }
 
-// EchoSeen makes the client's answer; ok is false when b is no challenge.
+// EchoSeen makes the answer; ok is false when b is no question.
 func EchoSeen(b []byte) (echo []byte, ok bool) {
 	if len(b) != lenSeen || b[0] != KindSeen {
 		return nil, false
@@ -27,11 +27,10 @@ func EchoSeen(b []byte) (echo []byte, ok bool) {
 	return echo, true
 }
 
-// ParseSeenEcho reads the address of an answer; ok is false when it is none.
-func ParseSeenEcho(b []byte) (at netip.AddrPort, ok bool) {
+// ParseSeenEcho reads the token of an answer; ok is false when it is none.
+func ParseSeenEcho(b []byte) (t Token, ok bool) {
 	if len(b) != lenSeen || b[0] != KindSeenEcho {
-		return at, false
+		return t, false
 	}
-	a := netip.AddrFrom16([16]byte(b[1:17])).Unmap()
-	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(b[17:])), true
+	return Token(b[1:]), true
 }
