@@ -26,6 +26,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/turns"
 )
 
 // Host moves a pool part's inside address to and from this host, and hides the
@@ -102,7 +103,10 @@ type Agent struct {
 	// outside is what strangers may cause: a flood of it must not keep the
 	// loop from events.
 	outside chan event
-	floor   mka.Fence // highest fence seen; owned by the loop
+	// nodes is datagrams of other nodes, and inband what is said inside SAs.
+	nodes  chan event
+	inband *turns.Queue[sender, event]
+	floor  mka.Fence // highest fence seen; owned by the loop
 
 	stream  *streamState // nil while no arbiter is heard
 	wordAt  time.Duration
@@ -133,12 +137,14 @@ func New(config Config, floor protocol.Fence) *Agent {
 		config:  config,
 		events:  make(chan event, MaxEvents),
 		outside: make(chan event, MaxOutside),
+		nodes:   make(chan event, MaxFromNodes),
+		inband:  turns.New[sender, event](MaxControlEach, MaxControl),
 		floor:   mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
 		prekeys: newPrekeyPool(newSPIOrder(config.Random)),
 		slices:  newSliceTable(),
 		ended:   make(map[registry.SessionID]bool),
 		view:    newViewState(),
-		probes:  newProberState(),
+		probes:  newProberState(config.Random),
 		links:   newLinks(),
 		rejects: newRejects(),
 
@@ -167,6 +173,12 @@ func (a *Agent) Run(ctx context.Context) {
 			a.turn(e)
 		case e := <-a.outside:
 			a.turn(e)
+		case e := <-a.nodes:
+			a.turn(e)
+		case <-a.inband.Ready():
+			if e, ok := a.inband.Take(); ok {
+				a.turn(e)
+			}
 		case <-ticker.C:
 			a.tick()
 		}

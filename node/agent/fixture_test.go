@@ -193,6 +193,16 @@ func (f *fixture) pump() {
 			f.turn(e)
 			f.publishIfDirty()
 			continue
+		case e := <-f.nodes:
+			f.turn(e)
+			f.publishIfDirty()
+			continue
+		case <-f.inband.Ready():
+			if e, ok := f.inband.Take(); ok {
+				f.turn(e)
+				f.publishIfDirty()
+			}
+			continue
 		default:
 		}
 		if f.Agent.stream == nil {
@@ -282,9 +292,15 @@ func (f *fixture) view(count int) *protocol.View {
 	return v
 }
 
-// answer is a node's reply to the probes sent so far.
+// answer is a node's reply to the last probe of a kind.
 func (f *fixture) answer(from identity.Index, asked byte) {
-	f.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: from, Asked: asked}.Marshal(probeKey())})
+	f.reply(probe.Node{From: from, Asked: asked})
+}
+
+// reply is that with all that it says but for its number.
+func (f *fixture) reply(m probe.Node) {
+	m.Type, m.Sequence = probe.TypeReply, f.probes.sequence
+	f.do(nodeDatagram{m.Marshal(probeKey())})
 }
 
 // customer is a client with one slice at the agent.

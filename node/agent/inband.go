@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
@@ -21,9 +22,9 @@ func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
 	case probe.KindPadded:
 		a.answerPadded(pair, payload)
 	case probe.KindAcceptPart:
-		a.enqueue(acceptPart{key, append([]byte(nil), payload[1:]...)})
+		a.speaks(sender{session: key.session}, func() event { return acceptPart{key, bytes.Clone(payload[1:])} })
 	case probe.KindVerdict:
-		a.enqueue(clientVerdict{key, append([]byte(nil), payload[1:]...)})
+		a.speaks(sender{session: key.session}, func() event { return clientVerdict{key, bytes.Clone(payload[1:])} })
 	}
 }
 

@@ -50,9 +50,11 @@ func (a *Agent) measureWay(row protocol.NodeRow, now time.Duration) {
 		p.way = pmtu.New(row.Inside.Is6())
 	}
 	for _, size := range p.way.Step(pmtu.Tick{Now: now, Heard: p.heardAt, Patience: WayPatience, Active: true}) {
-		b := probe.Node{
+		m := probe.Node{
 			Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence, Size: esp.SealedLen(size), // as package pmtu counts
-		}.Marshal(a.view.key)
+		}
+		p.ask(m, now)
+		b := m.Marshal(a.view.key)
 		if errors.Is(a.config.Whole.Send(b, len(b), link.Path{Remote: a.insideOf(row)}), link.ErrTooBig) {
 			p.way.Refuse(size)
 		}

@@ -49,7 +49,7 @@ func (n *narrow) pass(d time.Duration) {
 			case m.Size > 0 && train.Path.Remote != n.from:
 				n.Errorf("%d bytes from %v, whose datagrams may be cut", m.Size, train.Path.Remote)
 			case m.Type == probe.TypeNode && train.Len+28 <= n.mtu:
-				n.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: 2, Asked: m.Type, Size: m.Size}.Marshal(probeKey())})
+				n.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: 2, Asked: m.Type, Size: m.Size, Sequence: m.Sequence}.Marshal(probeKey())})
 			}
 		}
 	}

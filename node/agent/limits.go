@@ -12,6 +12,14 @@ const (
 	MaxEvents = 1024
 	// MaxOutside is how many datagrams of strangers wait for the loop.
 	MaxOutside = 64
+	// MaxFromNodes is how many datagrams of other nodes wait for the loop.
+	MaxFromNodes = 1024
+	// MaxControl is how many control messages inside SAs wait for the loop, and
+	// MaxControlEach how many of one session, or node: a rekey's answer is two.
+	MaxControl     = 8192
+	MaxControlEach = 16
+	// MaxAsked is how many questions to one node may be answered: those of seconds.
+	MaxAsked = 64
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 4096
 	// MaxSlices is how many slices one agent holds, all epochs together.
@@ -61,6 +69,8 @@ const (
 	// PathMisses path tests that did not come out mean that the host does not
 	// forward; a busy host loses a few.
 	PathMisses = 20
+	// ReplyWithin is how long an answer to a probe says that its node lives.
+	ReplyWithin = time.Second
 	// WayPatience is how long the answer to a padded probe of a node may take.
 	WayPatience = 300 * time.Millisecond
 	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.

@@ -32,15 +32,15 @@ func TestMaxSlices(t *testing.T) {
 	}
 }
 
-func TestMaxEvents(t *testing.T) {
+func TestMaxFromNodes(t *testing.T) {
 	f := newFixture(t)
 	marker := dataplane.Marker{Type: dataplane.MarkerProbe}
-	for range MaxEvents + 3 {
+	for range MaxFromNodes + 3 {
 		f.ReceiveMarked(nil, link.Path{}, marker, make([]byte, 12))
 	}
 	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerHandOn}, make([]byte, 12))
-	if r := f.Rejects(); r["queue-full"] != 3 || r["marker-unknown"] != 1 || len(f.events) != MaxEvents {
-		t.Errorf("%d queued, rejects %v", len(f.events), r)
+	if r := f.Rejects(); r["node-queue-full"] != 3 || r["marker-unknown"] != 1 || len(f.nodes) != MaxFromNodes {
+		t.Errorf("%d queued, rejects %v", len(f.nodes), r)
 	}
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -237,7 +238,7 @@ func (a *Agent) linkPair(l *nodeLink, keys mka.Keys) (*dataplane.Pair, error) {
 	pair.Socket = a.config.Inside
 	pair.Control = func(payload []byte) {
 		if len(payload) > 0 {
-			a.enqueue(linkControl{l, payload[0], append([]byte(nil), payload[1:]...)})
+			a.speaks(sender{node: l.peer.ID}, func() event { return linkControl{l, payload[0], bytes.Clone(payload[1:])} })
 		}
 	}
 	pair.SetPath(link.Path{Remote: a.insideOf(l.peer)})

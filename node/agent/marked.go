@@ -25,9 +25,7 @@ func (a *Agent) ReceiveMarked(from link.Socket, path link.Path, m dataplane.Mark
 		a.rejects.count("marker-unknown")
 		return
 	}
-	if !a.enqueue(e) {
-		a.rejects.count("queue-full")
-	}
+	a.fromNode(e)
 }
 
 // receiveAccept lets a stranger's datagram wait, if there is room, and costs

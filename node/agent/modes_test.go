@@ -99,7 +99,7 @@ func (s *autoSession) lapse(d time.Duration) {
 	for ; d > 0; d -= TickEvery {
 		s.advance(TickEvery)
 		for ix, load := range s.peers {
-			s.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: ix, Load: probe.LoadOf(load)}.Marshal(probeKey())})
+			s.reply(probe.Node{From: ix, Asked: probe.TypeNode, Load: probe.LoadOf(load)})
 		}
 	}
 }

@@ -23,10 +23,10 @@ func TestOpenedPacketsGoOn(t *testing.T) {
 		want any // an address, or nil for the TUN
 	}{
 		{"the path is not tested yet", registry.EgressRouted, func(*fixture) {}, egress},
-		{"the path is proven", registry.EgressRouted, func(f *fixture) { f.answer(2, probe.TypePath) }, nil},
-		{"masqueraded, the path is proven", registry.EgressMasquerade, func(f *fixture) { f.answer(2, probe.TypePath) }, egress},
+		{"the path is proven", registry.EgressRouted, (*fixture).proven, nil},
+		{"masqueraded, the path is proven", registry.EgressMasquerade, (*fixture).proven, egress},
 		{"the path is broken", registry.EgressRouted, func(f *fixture) {
-			f.answer(2, probe.TypePath)
+			f.proven()
 			f.pass(PathSettle+(PathMisses+10)*TickEvery, 2, 3)
 		}, egress},
 		{"the egress is silent, its second is heard", registry.EgressMasquerade, func(f *fixture) {
@@ -71,4 +71,11 @@ func TestOpenedPacketsGoOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// proven has a path test come out, by a node that is heard.
+func (f *fixture) proven() {
+	f.pass(TickEvery, 2)
+	f.pass(TickEvery, 2)
+	f.answer(2, probe.TypePath)
 }

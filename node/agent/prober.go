@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"encoding/binary"
+	"io"
 	"net/netip"
 	"time"
 
@@ -29,13 +31,49 @@ type peer struct {
 	silent  bool
 	load    probe.Load
 	way     *pmtu.Search // what it takes whole; nil: not asked yet
+	asked   [MaxAsked]question
+	next    int // place of the next question
+}
+
+// question is one that may be answered, once.
+type question struct {
+	kind     byte // 0: it was
+	sequence uint64
+	size     int
+	at       time.Duration
+}
+
+// ask remembers a question.
+func (p *peer) ask(m probe.Node, now time.Duration) {
+	p.asked[p.next] = question{m.Type, m.Sequence, m.Size, now}
+	p.next = (p.next + 1) % MaxAsked
+}
+
+// answered reports whether a reply is to a question that this node was asked a
+// moment ago, and that was not answered yet: anything else was recorded somewhere.
+func (p *peer) answered(m probe.Node, now time.Duration) bool {
+	for i := range p.asked {
+		q := &p.asked[i]
+		if q.kind != 0 && q.kind == m.Asked && q.sequence == m.Sequence && q.size == m.Size && now-q.at <= ReplyWithin {
+			q.kind = 0
+			return true
+		}
+	}
+	return false
 }
 
 // answers reports whether the peer is heard now.
 func (p *peer) answers() bool { return p.heard && !p.silent }
 
-func newProberState() *proberState {
-	return &proberState{peers: make(map[identity.Index]*peer)}
+// newProberState begins to count anywhere, so that an answer to one node is none to
+// another.
+func newProberState(random io.Reader) *proberState {
+	p := &proberState{peers: make(map[identity.Index]*peer)}
+	var first [8]byte
+	if _, err := io.ReadFull(random, first[:]); err == nil { // a reader that fails lets no key be made either
+		p.sequence = binary.BigEndian.Uint64(first[:])
+	}
+	return p
 }
 
 // silent reports whether a node stopped answering.
@@ -71,8 +109,8 @@ func (a *Agent) probe(now time.Duration) {
 	var tester identity.Index
 	for index := range wanted {
 		row := a.view.nodes[index]
-		a.sendProbe(probe.TypeNode, netip.AddrPortFrom(row.Inside, a.config.InsidePort))
 		a.judge(row, now)
+		a.sendProbe(row, now)
 		a.measureWay(row, now)
 		// Whoever answers longest is the one whose silence says something.
 		if p := a.probes.peers[index]; p.answers() && (tester == 0 || p.since < a.probes.peers[tester].since) {
@@ -130,9 +168,11 @@ func (a *Agent) neighbour() identity.Index {
 	return lowest
 }
 
-func (a *Agent) sendProbe(kind byte, to netip.AddrPort) {
-	b := probe.Node{Type: kind, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
-	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: to}) // silence is judged, not errors
+func (a *Agent) sendProbe(to protocol.NodeRow, now time.Duration) {
+	m := probe.Node{Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence}
+	a.probes.peers[to.Index].ask(m, now)
+	b := m.Marshal(a.view.key)
+	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(to.Inside, a.config.InsidePort)}) // silence is judged, not errors
 }
 
 // judge calls a peer silent after ProbeMisses intervals, and tells the arbiter.
@@ -173,8 +213,9 @@ func (a *Agent) testPath(tester identity.Index, now time.Duration) {
 	if a.probes.pathSent > PathMisses {
 		a.foundPath(probe.PathBroken)
 	}
-	b := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}.Marshal(a.view.key)
-	packet, err := probe.Packet(netip.AddrPortFrom(from, a.config.InsidePort), netip.AddrPortFrom(to, a.config.InsidePort), b)
+	m := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}
+	a.probes.peers[tester].ask(m, now)
+	packet, err := probe.Packet(netip.AddrPortFrom(from, a.config.InsidePort), netip.AddrPortFrom(to, a.config.InsidePort), m.Marshal(a.view.key))
 	if err == nil {
 		err = a.config.Engine.Inject(packet)
 	}
@@ -211,7 +252,8 @@ func (a *Agent) sendReply(reply probe.Node, to protocol.NodeRow) {
 
 type nodeDatagram struct{ datagram []byte }
 
-// apply answers probes and notes replies; a wrong MAC is a counted drop.
+// apply answers probes and notes replies; a wrong MAC is a counted drop, and so is
+// an answer to what that node was not asked.
 func (e nodeDatagram) apply(a *Agent) {
 	m, ok := probe.ParseNode(e.datagram, a.view.key)
 	if !ok || a.view.nodes[m.From].Index == 0 {
@@ -224,13 +266,16 @@ func (e nodeDatagram) apply(a *Agent) {
 		a.sendReply(reply, row)
 		return
 	}
-	if p := a.probes.peers[m.From]; p != nil {
-		if !p.answers() {
-			p.since = a.config.Now()
-		}
-		p.heard, p.heardAt, p.load = true, a.config.Now(), m.Load
-		p.passed(m.Size, a.config.Now())
+	p, now := a.probes.peers[m.From], a.config.Now()
+	if p == nil || !p.answered(m, now) {
+		a.rejects.count("probe-unasked")
+		return
 	}
+	if !p.answers() {
+		p.since = now
+	}
+	p.heard, p.heardAt, p.load = true, now, m.Load
+	p.passed(m.Size, now)
 	if m.Asked == probe.TypePath {
 		a.probes.pathSent = 0
 		a.foundPath(probe.PathGood)

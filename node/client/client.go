@@ -27,6 +27,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/turns"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
@@ -106,6 +107,7 @@ type Client struct {
 	events   chan event
 	outside  chan event // what strangers may cause, apart: they may cause much
 	refusals refusals   // of what came from outside
+	inband   *turns.Queue[sliceKey, event]
 	failed   chan error
 
 	session   *session // nil before the first welcome
@@ -156,6 +158,7 @@ func New(config Config) (*Client, error) {
 		request:   request,
 		events:    make(chan event, MaxEvents),
 		outside:   make(chan event, MaxOutside),
+		inband:    turns.New[sliceKey, event](MaxControlEach, MaxControl),
 		failed:    make(chan error, 1),
 		slices:    make(map[sliceKey]*slice),
 		gateways:  gatewayList{all: config.Profile.Gateways},
@@ -214,6 +217,10 @@ func (c *Client) loop(ctx context.Context) error {
 			c.turn(e)
 		case e := <-c.outside:
 			c.turn(e)
+		case <-c.inband.Ready():
+			if e, ok := c.inband.Take(); ok {
+				c.turn(e)
+			}
 		case <-ticker.C:
 			c.tick()
 		}
@@ -275,11 +282,11 @@ func (c *Client) tick() {
 	c.superviseControl(now)
 }
 
-// enqueue hands an event to the loop, or loses it when the queue is full.
-func (c *Client) enqueue(e event) {
-	select {
-	case c.events <- e:
-	default:
+// speaks lets an agent's message wait for its slice's turn: an agent that says too
+// much loses its own, and no other's.
+func (c *Client) speaks(key sliceKey, payload []byte) {
+	if c.inband.Full(key) || !c.inband.Put(key, controlMessage{key, append([]byte(nil), payload...)}) {
+		c.refusals.control.Add(1)
 	}
 }
 

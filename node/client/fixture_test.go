@@ -154,7 +154,7 @@ func (f *fixture) slice(number uint8, epoch uint32) *slice {
 	s := &slice{key: key, grant: mka.Grant{Slice: number, Epoch: epoch, SPI: spiA, Weight: 1}, socket: socket, confirmed: true, sizing: sizing{search: pmtu.New(false)}}
 	s.pair = &dataplane.Pair{
 		In: downIn, Out: up, Leases: []netip.Addr{lease()}, Socket: socket, Ends: int64(f.config.Now() + dataplane.KeyLife),
-		Control: func(payload []byte) { f.enqueue(controlMessage{key, append([]byte(nil), payload...)}) },
+		Control: func(payload []byte) { f.speaks(key, payload) },
 	}
 	s.pair.SetPath(link.Path{Remote: gatewayAddr(0)})
 	f.slices[key] = s
@@ -206,6 +206,11 @@ func (f *fixture) pump() {
 		case e := <-f.events:
 			f.turn(e)
 			f.publishIfDirty()
+		case <-f.inband.Ready():
+			if e, ok := f.inband.Take(); ok {
+				f.turn(e)
+				f.publishIfDirty()
+			}
 		default:
 			return
 		}

@@ -28,11 +28,11 @@ func (c *Client) superviseFloods() {
 }
 
 // refusals count Confirms that changed nothing.
-type refusals struct{ full, useless atomic.Uint64 }
+type refusals struct{ full, useless, control atomic.Uint64 }
 
 // addTo puts them beside the reasons of the packet path.
 func (r *refusals) addTo(dropped map[string]uint64) {
-	for reason, n := range map[string]uint64{"confirm-queue-full": r.full.Load(), "confirm-refused": r.useless.Load()} {
+	for reason, n := range map[string]uint64{"confirm-queue-full": r.full.Load(), "confirm-refused": r.useless.Load(), "control-full": r.control.Load()} {
 		if n > 0 {
 			dropped[reason] = n
 		}

@@ -8,6 +8,10 @@ const (
 	MaxEvents = 1024
 	// MaxOutside is how many datagrams of strangers wait for the loop.
 	MaxOutside = 64
+	// MaxControl is how many control messages of agents wait for the loop, and
+	// MaxControlEach how many over one slice.
+	MaxControl     = 1024
+	MaxControlEach = 64
 	// MaxSlices is how many slices one session may have, retiring ones included.
 	MaxSlices = 32
 	// MaxGateways bounds the list in a profile, and that an arbiter pushes.

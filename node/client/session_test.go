@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -148,13 +149,22 @@ func TestSilentArbiter(t *testing.T) {
 
 func TestMaxEventsAndOutbox(t *testing.T) {
 	f := newFixture(t)
-	for range MaxEvents + 5 {
-		f.enqueue(controlMessage{})
+	for range MaxOutside + 5 {
 		f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
 	}
 	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerAccept}, nil)
-	if len(f.events) != MaxEvents || len(f.outside) != MaxOutside {
+	if len(f.events) != 0 || len(f.outside) != MaxOutside {
 		t.Errorf("I10: %d events and %d of strangers", len(f.events), len(f.outside))
+	}
+	loud, calm := sliceKey{1, 1}, sliceKey{2, 1}
+	for range 2 * MaxControl {
+		f.speaks(loud, []byte{probe.KindReply})
+	}
+	if lost := f.refusals.control.Load(); lost != 2*MaxControl-MaxControlEach || len(f.events) != 0 {
+		t.Errorf("I10: %d messages of one agent lost, %d events", lost, len(f.events))
+	}
+	if f.speaks(calm, []byte{probe.KindReply}); f.refusals.control.Load() != 2*MaxControl-MaxControlEach {
+		t.Error("another agent's message was lost")
 	}
 	s := f.connect()
 	for range MaxOutbox {

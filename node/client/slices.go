@@ -142,10 +142,8 @@ func (c *Client) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 	key := s.key
 	pair := &dataplane.Pair{
 		In: in, Out: out, Leases: append([]netip.Addr(nil), s.grant.Leases...), Socket: s.socket,
-		Ends: int64(c.config.Now() + dataplane.KeyLife),
-		Control: func(payload []byte) {
-			c.enqueue(controlMessage{key, append([]byte(nil), payload...)})
-		},
+		Ends:    int64(c.config.Now() + dataplane.KeyLife),
+		Control: func(payload []byte) { c.speaks(key, payload) },
 	}
 	c.aim(s, pair)
 	return pair, nil

@@ -79,7 +79,7 @@ func TestWakingUp(t *testing.T) {
 	s := f.slice(0, 1)
 	f.tick()
 	f.asleep(20 * time.Minute)
-	f.enqueue(controlMessage{s.key, []byte{probe.KindPrekeyPart}}) // waited in the queue
+	f.speaks(s.key, []byte{probe.KindPrekeyPart}) // waited in the queue
 	f.pump()
 	if len(f.slices) != 0 || f.control != nil || f.routed() != "null" {
 		t.Fatalf("%d slices, route %s", len(f.slices), f.routed())
