@@ -126,6 +126,7 @@ type Agent struct {
 
 	strangers  map[netip.Addr]time.Duration // inside addresses of nobody known, since when
 	rekeyAfter time.Duration                // RekeyAfter; tests shorten it
+	forgedMost uint64                       // MaxForged; tests lower it
 }
 
 // event is something that happened; apply runs in the control loop.
@@ -150,6 +151,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 
 		strangers:  make(map[netip.Addr]time.Duration),
 		rekeyAfter: RekeyAfter,
+		forgedMost: MaxForged,
 		tickAt:     config.Now(),
 	}
 	return a

@@ -45,7 +45,11 @@ func (a *Agent) answerPadded(pair *dataplane.Pair, payload []byte) {
 // that was lost; the hard limits of the SA, and KeysEnd, end what nobody renewed.
 func (a *Agent) superviseRekey(s *slice, now time.Duration) {
 	old := now-s.since > a.rekeyDue(s.key)
-	if s.next == nil && !old && !s.pair.Out.Soft() && !s.pair.In.Soft() {
+	forged := s.pair.Forged() >= a.forgedMost
+	if forged {
+		a.alarm(s)
+	}
+	if s.next == nil && !old && !forged && !s.pair.Out.Soft() && !s.pair.In.Soft() {
 		return
 	}
 	if s.rekeyed != 0 && now-s.rekeyed < RekeyRetry {
@@ -53,6 +57,20 @@ func (a *Agent) superviseRekey(s *slice, now time.Duration) {
 	}
 	a.offerRekey(s, now)
 }
+
+// alarm tells the arbiter, once for each key, that very many packets failed under it.
+func (a *Agent) alarm(s *slice) {
+	if s.alarmed == s.pair {
+		return
+	}
+	s.alarmed = s.pair
+	path, _ := s.pair.Path()
+	a.flag(violation{forgedUnderOneKey, path.Remote.Addr(), s.pair.Forged()})
+	a.config.Log.Warn("very many forged packets; keys are renewed", "session", s.key.session, "slice", s.key.number)
+}
+
+// forgedUnderOneKey is the reason of that violation.
+const forgedUnderOneKey = "forged-under-one-key"
 
 // rekeyDue spreads the rekeys of many slices over a tenth of the interval.
 func (a *Agent) rekeyDue(key sliceKey) time.Duration {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 	"time"
@@ -195,5 +196,43 @@ func TestStallIsNeverMissed(t *testing.T) {
 	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
 	if stood := f.Agent.config.Engine.Tick(); stood != 0 {
 		t.Errorf("still stopped, for %v", stood)
+	}
+}
+
+// TestMaxForged: a key under which so many packets failed is renewed, and the
+// arbiter is told once (I10).
+func TestMaxForged(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	s := f.slices.byKey[c.sliceKey()]
+	first := s.pair
+	violations := func() []*protocol.Violation {
+		return saying(f, func(m *protocol.Node) *protocol.Violation { return m.Violation })
+	}
+	const most = 50
+	if f.forgedMost != MaxForged {
+		t.Errorf("the limit is %d", f.forgedMost)
+	}
+	f.forgedMost = most
+	forge := func(n uint64) {
+		packet := make([]byte, 36)
+		binary.BigEndian.PutUint32(packet, first.In.SPI())
+		packet[7], packet[15] = 200, 200 // what the window has not passed
+		want := first.Forged() + n
+		for range n {
+			f.ok(c.socket.Send(packet, len(packet), link.Path{Remote: outer(own)}))
+		}
+		f.until("they are refused", func() bool { return first.Forged() == want })
+	}
+	forge(most - 1)
+	f.tick()
+	if s.offer != nil || len(violations()) != 0 {
+		t.Fatal("renewed below the limit")
+	}
+	forge(1)
+	f.tick()
+	f.advance(TickEvery)
+	if n := violations(); s.offer == nil || len(n) != 1 || n[0].Reason != forgedUnderOneKey || n[0].Count != most {
+		t.Errorf("an offer %v, violations %+v", s.offer != nil, n)
 	}
 }

@@ -20,6 +20,11 @@ const (
 	MaxControlEach = 16
 	// MaxAsked is how many questions to one node may be answered: those of seconds.
 	MaxAsked = 64
+	// MaxForged is how many packets may fail under one key before it is renewed and
+	// the arbiter told. RFC 9001, 6.6, ends a key after 2^36 with
+	// ChaCha20-Poly1305, and 2^52 with AES-GCM; this is less, for it also shows
+	// that somebody goes on trying.
+	MaxForged = 1 << 20
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 4096
 	// MaxSlices is how many slices one agent holds, all epochs together.

@@ -38,6 +38,7 @@ type slice struct {
 	olderAt     time.Duration     // when older is released
 	offer       [][]byte          // of the next rekey, until it is answered
 	rekeyed     time.Duration     // when the offer was last sent
+	alarmed     *dataplane.Pair   // the pair whose forgeries were told
 	told        allowance         // of verdicts its client may say
 	local       *dataplane.Spread // of this host's own packets to the client
 }

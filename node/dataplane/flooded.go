@@ -10,6 +10,7 @@ import (
 // is not atomic belongs to who looks.
 type attack struct {
 	copies, forged    atomic.Uint64 // refused by the window, refused by the keys
+	forgedEver        atomic.Uint64 // since the SA began
 	until, boundUntil int64         // how long it is told, and told with a bound
 	bounded           bool          // told with one last time
 }
@@ -20,9 +21,13 @@ func (a *attack) count(r Reason) Reason {
 		a.copies.Add(1)
 	case DropAuth:
 		a.forged.Add(1)
+		a.forgedEver.Add(1)
 	}
 	return r
 }
+
+// Forged is how many packets were refused by the pair's keys so far.
+func (p *Pair) Forged() uint64 { return p.attack.forgedEver.Load() }
 
 // look says whether an SA is told, and whether with a bound.
 func (a *attack) look(now int64) (told, bounded bool) {

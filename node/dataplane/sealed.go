@@ -31,7 +31,7 @@ func (w *handOn) sealed(d []byte) Reason {
 	}
 	payload, next, _, err := p.In.Open(d)
 	if err != nil {
-		return openReason(err)
+		return p.attack.count(openReason(err))
 	}
 	p.lastHeard.Store(w.now)
 	if next == esp.NextDummy {
