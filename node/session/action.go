@@ -1,6 +1,8 @@
 package session
 
 import (
+	"net/netip"
+
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
@@ -80,6 +82,13 @@ type RevokeSlice struct {
 	Epoch   uint32
 }
 
+// KeepPart tells a second that its takeover of a part is not confirmed: the
+// egress lives, and the second gives the inside address back at once.
+type KeepPart struct {
+	Node identity.NodeID
+	Part netip.Prefix
+}
+
 // NodeDrained says that a drained node holds nothing any more.
 type NodeDrained struct{ Node identity.NodeID }
 
@@ -92,5 +101,6 @@ func (SendClient) action()    {}
 func (Refuse) action()        {}
 func (CloseClient) action()   {}
 func (RevokeSlice) action()   {}
+func (KeepPart) action()      {}
 func (NodeDrained) action()   {}
 func (AlertOperator) action() {}

@@ -106,7 +106,26 @@ type SliceSilent struct {
 type Takeover struct {
 	Node identity.NodeID
 	Part netip.Prefix
+	// Asked says that the second is still asked by the egress, which does not
+	// answer it: so the second hears, and the egress does not.
+	Asked bool
 }
+
+// Condition is a node's word on whether it forwards as it should.
+type Condition struct {
+	Node identity.NodeID
+	Is   Soundness
+}
+
+// Soundness is whether a node may be trusted with other hosts' packets.
+type Soundness uint8
+
+// The three, the best first. A node is mended for a while after its last fault.
+const (
+	Whole Soundness = iota
+	Mended
+	Broken
+)
 
 // Drain asks to withdraw all of a node's data roles, or to give them back.
 type Drain struct {
@@ -133,5 +152,6 @@ func (SliceAck) event()    {}
 func (SliceUp) event()     {}
 func (SliceSilent) event() {}
 func (Takeover) event()    {}
+func (Condition) event()   {}
 func (Drain) event()       {}
 func (End) event()         {}

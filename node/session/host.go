@@ -27,6 +27,7 @@ type host struct {
 	reserved    []reservation
 	roles       Tag // SetRoles without outcome
 	drainedTold bool
+	sound       Soundness // its own word
 }
 
 // reservation is capacity given away that load reports can't show yet.
@@ -189,7 +190,8 @@ func (c candidate) room() bool { return c.free >= MinRoom }
 // candidates is every agent with a stream and a prekey, the freest for that
 // session first; where its client named a peer, that node alone. The arbiter's
 // own node comes last when there are two others: the registration server has
-// other work (design 9).
+// other work (design 9). One that says it is not whole gets nothing while
+// another can.
 func (a *Arbitrator) candidates(view *registry.State, s *registry.Session) []candidate {
 	var list []candidate
 	for id, node := range view.Nodes {
@@ -199,6 +201,7 @@ func (a *Arbitrator) candidates(view *registry.State, s *registry.Session) []can
 		}
 		list = append(list, candidate{node: node, host: h, free: h.free(a.now, node, s.ID)})
 	}
+	list = soundest(list)
 	for i := range list {
 		list[i].last = len(list) >= 3 && list[i].node.ID == a.self
 	}
@@ -206,6 +209,15 @@ func (a *Arbitrator) candidates(view *registry.State, s *registry.Session) []can
 		return cmp.Or(compareBool(x.last, y.last), cmp.Compare(y.free, x.free), cmp.Compare(x.node.Index, y.node.Index))
 	})
 	return list
+}
+
+// soundest leaves out the broken ones, unless there are no others.
+func soundest(list []candidate) []candidate {
+	sound := slices.DeleteFunc(slices.Clone(list), func(c candidate) bool { return c.host.sound == Broken })
+	if len(sound) == 0 {
+		return list
+	}
+	return sound
 }
 
 // mayCarry says that a node has a data role and keeps it.

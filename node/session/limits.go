@@ -18,6 +18,16 @@ const (
 	// without its second having said that it took over.
 	EgressGrace = 2 * time.Second
 
+	// MendedHold is how long a part stays where it is after it left a broken
+	// egress, if the only node that could take it was broken itself a while ago.
+	MendedHold = 10 * time.Second
+
+	// ContestOver is the time in which MaxContests takeovers of a part from a
+	// connected egress are not confirmed. The next one moves the part: something
+	// between the two is wrong that neither of them sees. Not twice in ContestHold.
+	ContestOver = 10 * time.Second
+	ContestHold = time.Minute
+
 	// UpTimeout is how long a client has to bring up a slice it was sent.
 	UpTimeout = 3 * time.Second
 
@@ -87,6 +97,9 @@ const (
 	// LastResort is how often others fail a slice of unknown bandwidth before
 	// the arbiter's own node takes it while it counts as last.
 	LastResort = 3
+
+	// MaxContests is how many takeovers of a part are turned down in ContestOver.
+	MaxContests = 2
 
 	// MaxReplans is how often a request is planned anew because a prekey or
 	// boot was superseded between plan and commit.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -14,6 +15,9 @@ type partWatch struct {
 	epoch    uint64
 	proposal Tag
 	taken    bool // its second took the inside address over, in this epoch
+	contest  contest
+	leftAt   time.Duration // a broken egress was left, or a contest decided against it
+	left     bool
 }
 
 func (a *Arbitrator) watch(p registry.Part) *partWatch {
@@ -24,7 +28,7 @@ func (a *Arbitrator) watch(p registry.Part) *partWatch {
 		a.parts[key] = w
 	}
 	if w.epoch != p.Epoch {
-		w.epoch, w.taken = p.Epoch, false
+		w.epoch, w.taken, w.contest.open, w.contest.lost = p.Epoch, false, false, false
 	}
 	return w
 }
@@ -36,6 +40,7 @@ func (a *Arbitrator) tendParts(view *registry.State) {
 		if a.watch(p).proposal != 0 {
 			continue
 		}
+		a.judgeContest(view, p)
 		egress, second := a.egressOf(view, p)
 		if node := view.Nodes[egress]; node == nil || node.Removed || node.Drained {
 			continue // nobody else is able
@@ -43,6 +48,7 @@ func (a *Arbitrator) tendParts(view *registry.State) {
 		if egress == p.Egress && second == p.Second {
 			continue
 		}
+		a.noteLeft(view, p, egress)
 		a.watch(p).proposal = a.propose(registry.Command{MovePart: &registry.MovePart{
 			Prefix: p.Prefix, Epoch: p.Epoch, Egress: egress, Second: second,
 		}})
@@ -54,17 +60,46 @@ func (a *Arbitrator) tendParts(view *registry.State) {
 func (a *Arbitrator) egressOf(view *registry.State, p registry.Part) (egress, second identity.NodeID) {
 	able := a.egressesByLoad(view, p)
 	egress = p.Egress
-	if !a.keepsEgress(view, p, able) {
-		egress = pick(able, p.Second, identity.NodeID{})
-		if egress.IsZero() {
-			egress = p.Egress
-		}
+	switch {
+	case !a.keepsEgress(view, p, able):
+		egress = cmp.Or(pick(able, p.Second, identity.NodeID{}), p.Egress)
+	case a.sound(p.Egress) == Broken:
+		egress = cmp.Or(a.relief(p, able), p.Egress)
 	}
 	second = p.Second
-	if second == egress || !a.mayEgress(view, p, second) || a.goneFor(second, EgressGrace) {
+	switch {
+	case second == egress || !a.mayEgress(view, p, second) || a.goneFor(second, EgressGrace):
 		second = pick(able, identity.NodeID{}, egress)
+	case a.sound(second) == Broken:
+		second = cmp.Or(pick(able, identity.NodeID{}, egress), second)
 	}
 	return egress, second
+}
+
+// noteLeft remembers when a part left an egress that lives, and says so.
+func (a *Arbitrator) noteLeft(view *registry.State, p registry.Part, egress identity.NodeID) {
+	w, h := a.watch(p), a.hosts[p.Egress]
+	if egress == p.Egress || h == nil || !h.up || h.sound != Broken && !w.contest.lost {
+		return
+	}
+	w.left, w.leftAt = true, a.now
+	a.alert("part %v leaves its egress %s, which is connected and does not forward, for %s",
+		p.Prefix, name(view, p.Egress), name(view, egress))
+}
+
+// relief is who takes a part from an egress that is broken, though it lives:
+// its second, if that is whole, else another that is. One that was broken
+// itself a while ago does only when there is no other, and not often: a part
+// is not to go back and forth between two hosts that are well by turns.
+func (a *Arbitrator) relief(p registry.Part, able []identity.NodeID) identity.NodeID {
+	whole := slices.DeleteFunc(slices.Clone(able), func(id identity.NodeID) bool { return a.sound(id) != Whole })
+	if len(whole) > 0 {
+		return pick(whole, p.Second, p.Egress)
+	}
+	if w := a.parts[p.Prefix.String()]; w != nil && w.left && a.now-w.leftAt < MendedHold {
+		return identity.NodeID{}
+	}
+	return pick(able, p.Second, p.Egress)
 }
 
 // keepsEgress says that the present egress is to go on: it lives, or it has
@@ -77,8 +112,8 @@ func (a *Arbitrator) keepsEgress(view *registry.State, p registry.Part, able []i
 	if !a.mayEgress(view, p, p.Egress) || a.goneFor(p.Egress, EgressGrace) {
 		return false
 	}
-	h := a.hosts[p.Egress]
-	return !a.watch(p).taken || h == nil || h.up
+	h, w := a.hosts[p.Egress], a.watch(p)
+	return !w.taken || h == nil || h.up && !w.contest.lost
 }
 
 // leased says that an active session has its address from the part.
@@ -115,8 +150,9 @@ func nowhere(view *registry.State, p registry.Part) bool {
 	return true
 }
 
-// egressesByLoad is the nodes that may be the part's egress and have a stream, the one
-// with the fewest parts first; the arbiter's own last while two others can.
+// egressesByLoad is the nodes that may be the part's egress, have a stream and
+// are not broken: whole ones first, of them the one with the fewest parts; the
+// arbiter's own last while two others can.
 func (a *Arbitrator) egressesByLoad(view *registry.State, part registry.Part) []identity.NodeID {
 	parts := map[identity.NodeID]int{}
 	for _, p := range view.Parts {
@@ -124,13 +160,14 @@ func (a *Arbitrator) egressesByLoad(view *registry.State, part registry.Part) []
 	}
 	var able []identity.NodeID
 	for id := range view.Nodes {
-		if h := a.hosts[id]; h != nil && h.up && a.mayEgress(view, part, id) {
+		if h := a.hosts[id]; h != nil && h.up && h.sound != Broken && a.mayEgress(view, part, id) {
 			able = append(able, id)
 		}
 	}
 	enough := len(able) >= 3
 	slices.SortFunc(able, func(x, y identity.NodeID) int {
 		return cmp.Or(
+			cmp.Compare(a.sound(x), a.sound(y)),
 			compareBool(enough && x == a.self, enough && y == a.self),
 			cmp.Compare(parts[x], parts[y]),
 			cmp.Compare(a.hosts[x].used, a.hosts[y].used),
@@ -152,7 +189,8 @@ func pick(able []identity.NodeID, favourite, excluded identity.NodeID) identity.
 	return identity.NodeID{}
 }
 
-// takeover believes a second only when the arbiter has lost the egress too.
+// takeover believes a second when the arbiter has lost the egress too. Else the
+// two are of different minds, and both hold the inside address: see contest.go.
 func (a *Arbitrator) takeover(view *registry.State, e Takeover) {
 	for _, p := range view.Parts {
 		if p.Prefix != e.Part || p.Second != e.Node {
@@ -160,10 +198,28 @@ func (a *Arbitrator) takeover(view *registry.State, e Takeover) {
 		}
 		a.watch(p).taken = true
 		if h := a.hosts[p.Egress]; h != nil && h.up {
-			a.alert("node %s took %v over, but its egress %s is connected", name(view, e.Node), p.Prefix, name(view, p.Egress))
+			a.contested(view, p, e)
 		}
 	}
 	a.tendParts(view)
+}
+
+// condition takes a node's word on itself.
+func (a *Arbitrator) condition(view *registry.State, e Condition) {
+	h := a.host(e.Node)
+	if node := view.Nodes[e.Node]; node == nil || h.sound == e.Is {
+		return
+	}
+	h.sound = e.Is
+	a.tendParts(view)
+}
+
+// sound is a node's last word on itself; who never said anything is whole.
+func (a *Arbitrator) sound(id identity.NodeID) Soundness {
+	if h := a.hosts[id]; h != nil {
+		return h.sound
+	}
+	return Whole
 }
 
 func (a *Arbitrator) moveOutcome(view *registry.State, c *registry.MovePart, r registry.Result) {

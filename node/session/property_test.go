@@ -90,7 +90,7 @@ func (c *chaos) client() *fakeClient { return c.w.clients[c.r.IntN(len(c.w.clien
 
 func (c *chaos) step() {
 	w, n, client := c.w, c.node(), c.client()
-	switch c.r.IntN(16) {
+	switch c.r.IntN(17) {
 	case 0, 1:
 		if n.up {
 			w.nodeDown(n)
@@ -112,11 +112,13 @@ func (c *chaos) step() {
 	case 12:
 		w.queue = append(w.queue, Drain{n.id(), c.r.IntN(2) == 0})
 	case 13:
-		w.queue = append(w.queue, Takeover{n.id(), w.state.Parts[0].Prefix})
+		w.queue = append(w.queue, Takeover{n.id(), w.state.Parts[0].Prefix, c.r.IntN(2) == 0})
 	case 14:
 		c.rare(n, client)
 	case 15:
 		client.dull = !client.dull
+	case 16:
+		w.queue = append(w.queue, Condition{n.id(), Soundness(c.r.IntN(3))})
 	}
 	w.run(time.Duration(1+c.r.IntN(15))*100*time.Millisecond, 100*time.Millisecond)
 	c.watch()
@@ -192,7 +194,7 @@ func (c *chaos) heal() {
 	w.unknown = 0
 	for _, n := range w.nodes {
 		n.behave = ""
-		w.queue = append(w.queue, Drain{n.id(), false})
+		w.queue = append(w.queue, Drain{n.id(), false}, Condition{n.id(), Whole})
 		if !n.up {
 			w.nodeUp(n, n.boot)
 		} else {

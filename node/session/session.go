@@ -90,6 +90,8 @@ func (a *Arbitrator) Step(now time.Duration, view *registry.State, e Event) []Ac
 		a.sliceSilent(view, e)
 	case Takeover:
 		a.takeover(view, e)
+	case Condition:
+		a.condition(view, e)
 	case Drain:
 		a.drain(view, e)
 	case End:

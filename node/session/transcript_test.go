@@ -125,8 +125,11 @@ func (s *script) run(f []string) {
 	case "silent": // CLIENT NUMBER
 		id, sl := s.slice(args)
 		w.queue = append(w.queue, SliceSilent{id, sl.Number, sl.Epoch})
-	case "takeover": // NODE
-		w.queue = append(w.queue, Takeover{w.byName(args[0]).id(), w.state.Parts[0].Prefix})
+	case "takeover": // NODE [asked]
+		w.queue = append(w.queue, Takeover{w.byName(args[0]).id(), w.state.Parts[0].Prefix, has(args, "asked")})
+	case "sound": // NODE whole|mended|broken
+		is := map[string]Soundness{"whole": Whole, "mended": Mended, "broken": Broken}[args[1]]
+		w.queue = append(w.queue, Condition{w.byName(args[0]).id(), is})
 	case "drain":
 		w.queue = append(w.queue, Drain{w.byName(args[0]).id(), true})
 	case "undrain":

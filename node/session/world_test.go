@@ -239,6 +239,8 @@ func (w *world) do(actions []Action) {
 			w.log("revoke %s %s/%d@%d", w.node(action.Node).name, w.clientOf(action.Session), action.Number, action.Epoch)
 		case NodeDrained:
 			w.log("drained %s", w.node(action.Node).name)
+		case KeepPart:
+			w.log("keep %v: %s gives it back", action.Part, w.node(action.Node).name)
 		case AlertOperator:
 			w.log("alert: %s", action.Text)
 		}
@@ -247,6 +249,7 @@ func (w *world) do(actions []Action) {
 
 func (w *world) propose(p Propose) {
 	text := w.describe(p.Command)
+	w.judgeMove(p.Command.MovePart)
 	if w.unknown > 0 {
 		w.unknown--
 		w.log("propose %s = unknown", text)
@@ -262,6 +265,18 @@ func (w *world) propose(p Propose) {
 	}
 	w.log("propose %s", text)
 	w.queue = append(w.queue, Committed{Tag: p.Tag, Result: r})
+}
+
+// judgeMove: no part goes to a node that says that it does not forward.
+func (w *world) judgeMove(m *registry.MovePart) {
+	if m == nil {
+		return
+	}
+	for _, p := range w.state.Parts {
+		if p.Prefix == m.Prefix && p.Egress != m.Egress && w.arb.sound(m.Egress) == Broken {
+			w.wrong = append(w.wrong, fmt.Sprintf("part %v goes to %s, which is broken", p.Prefix, w.node(m.Egress).name))
+		}
+	}
 }
 
 // grant is I6 seen from an agent: what it is told is in the registry.

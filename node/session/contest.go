@@ -1,0 +1,56 @@
+package session
+
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// A second takes over when the egress does not answer its probes. If the
+// arbiter hears that egress all the same, something on the inside network is
+// between the two, and both answer for one address. The arbiter decides at once:
+// the second gets the part if it is whole and the egress is not, or if it is
+// still asked by the egress, for then it is the egress that does not hear. Else
+// it gives the address back as soon as the egress has said anything since; one
+// that says nothing may have died with its host, whose stream ends later.
+
+// contest is the question whose a part is.
+type contest struct {
+	open   bool
+	lost   bool // by the egress
+	second identity.NodeID
+	at     time.Duration
+	kept   []time.Duration // when the second was turned down, the last MaxContests
+}
+
+func (a *Arbitrator) contested(view *registry.State, p registry.Part, e Takeover) {
+	w := a.watch(p)
+	c := &w.contest
+	if c.open || c.lost {
+		return
+	}
+	a.alert("node %s took %v over, but its egress %s is connected: is something between them on the inside network?",
+		name(view, e.Node), p.Prefix, name(view, p.Egress))
+	c.open, c.second, c.at = true, e.Node, a.now
+	unsettled := len(c.kept) == MaxContests && a.now-c.kept[0] < ContestOver && !(w.left && a.now-w.leftAt < ContestHold)
+	c.lost = a.sound(e.Node) == Whole && (a.sound(p.Egress) != Whole || e.Asked || unsettled)
+	if h := a.host(p.Egress); c.lost && h.sound == Whole {
+		h.sound = Mended // until it says something of itself
+	}
+}
+
+// judgeContest turns the second down once the egress was heard after it took over.
+func (a *Arbitrator) judgeContest(view *registry.State, p registry.Part) {
+	w, h := a.watch(p), a.hosts[p.Egress]
+	c := &w.contest
+	if !c.open || c.lost || h == nil || !h.up || !h.reported || h.reportedAt <= c.at {
+		return
+	}
+	c.open, w.taken = false, false
+	if len(c.kept) == MaxContests {
+		c.kept = c.kept[1:]
+	}
+	c.kept = append(c.kept, a.now)
+	a.emit(KeepPart{Node: c.second, Part: p.Prefix})
+}
