@@ -15,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
@@ -223,18 +224,60 @@ func TestProblemsSayWhatToDo(t *testing.T) {
 	n := &Node{}
 	n.self.TUN, n.self.InsideIf = "mesh0", "eth1"
 	n.forward = &forwarding{stack: &kernelStack{self: n.self}}
-	if all := n.problems(true, probe.PathUnknown, nil, nil, time.Hour); len(all) != 0 {
+	well := agent.Report{Heard: true}
+	if all := n.problems(well, nil, time.Hour); len(all) != 0 {
 		t.Errorf("a healthy node: %v", all)
 	}
-	all := n.problems(false, probe.PathBroken, []string{"a firewall: run `nft`"}, []string{"n2", "n3"}, -time.Hour)
+	all := n.problems(agent.Report{Path: probe.PathBroken, Silent: []string{"n2", "n3"}}, []string{"a firewall: run `nft`"}, -time.Hour)
 	for i, want := range []string{"no arbiter", "from mesh0 to eth1", "run `nft`", "n2, n3", "expired"} {
 		if len(all) != 5 || !strings.Contains(all[i], want) {
 			t.Fatalf("%q lacks %q", all, want)
 		}
 	}
 	n.forward.stack = &processStack{self: datadir.Node{Inside: netip.MustParseAddr("10.20.0.1"), Outer: netip.MustParseAddrPort("192.0.2.1:6484")}}
-	if all := n.problems(true, probe.PathBroken, nil, nil, time.Hour); len(all) != 1 || !strings.Contains(all[0], "from 10.20.0.1 does not reach UDP port 6486") {
+	if all := n.problems(agent.Report{Heard: true, Path: probe.PathBroken}, nil, time.Hour); len(all) != 1 || !strings.Contains(all[0], "from 10.20.0.1 does not reach UDP port 6486") {
 		t.Errorf("without a TUN: %q", all)
+	}
+}
+
+// TestProblemsNameTheNode: a fault is said once, of the node that has it.
+func TestProblemsNameTheNode(t *testing.T) {
+	n := &Node{}
+	n.self.Outer = netip.MustParseAddrPort("192.0.2.1:6484")
+	for name, c := range map[string]struct {
+		report agent.Report
+		found  []string
+		want   []string
+	}{
+		"broken, and another took its parts": {
+			agent.Report{Heard: true, Is: protocol.Broken, Faults: []string{"a", "b"}}, []string{"a"},
+			[]string{"a", "b", "others are egress in its place"},
+		},
+		"broken, and nobody else is whole": {
+			agent.Report{Heard: true, Is: protocol.Broken, Faults: []string{"a"}, Stays: true, Broken: map[string]string{"n2": "c; d"}}, nil,
+			[]string{"a", "no other node is whole", "n2 says that it does not forward as it should (see `meshcrypt status` there): c; d"},
+		},
+		"mended": {agent.Report{Heard: true, Is: protocol.Mended}, nil, nil},
+		"one that asks and does not answer": {
+			agent.Report{Heard: true, Silent: []string{"n2"}, Unheard: []agent.Unheard{{Name: "n2", Asks: true}}}, nil,
+			[]string{"n2 does not answer probes on UDP port 6486 of the inside network, while its stream to the arbiter lives: its own probes arrive here, so look for a firewall on n2"},
+		},
+		"two that are not heard, one of them by nobody": {
+			agent.Report{Heard: true, Silent: []string{"n2", "n3"}, Unheard: []agent.Unheard{{Name: "n2"}}}, nil,
+			[]string{"look for a firewall on n2, on this host and between", "no answer over the inside network from n3"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := n.problems(c.report, c.found, time.Hour)
+			if len(all) != len(c.want) {
+				t.Fatalf("%q", all)
+			}
+			for i, want := range c.want {
+				if !strings.Contains(all[i], want) {
+					t.Errorf("%q lacks %q", all[i], want)
+				}
+			}
+		})
 	}
 }
 

@@ -1,31 +1,75 @@
 package node
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // problems are the sentences behind a degraded health: what is wrong and what
 // to do about it. Obstacles are what the host's own self-test found.
-func (n *Node) problems(heard bool, path probe.Verdict, obstacles, silent []string, certLeft time.Duration) []string {
+func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Duration) []string {
 	var all []string
-	if !heard {
+	if !r.Heard {
 		all = append(all, n.noArbiter())
 	}
-	if path == probe.PathBroken {
+	if r.Path == probe.PathBroken {
 		all = append(all, n.forward.stack.blocked(n.others(), len(obstacles) > 0))
 	}
 	all = append(all, obstacles...)
-	if len(silent) > 0 {
-		all = append(all, "no answer over the inside network from "+strings.Join(silent, ", "))
-	}
+	all = append(all, n.unsound(r, all)...)
+	all = append(all, n.unheard(r)...)
 	if certLeft <= 0 {
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
+	}
+	return all
+}
+
+// unsound is what this node and others say of themselves. What was said already
+// is not said again.
+func (n *Node) unsound(r agent.Report, said []string) (all []string) {
+	for _, fault := range r.Faults {
+		if !slices.Contains(said, fault) {
+			all = append(all, fault)
+		}
+	}
+	switch {
+	case r.Stays:
+		all = append(all, "this node is egress although it does not forward as it should, for no other node is whole: see `meshcrypt status` there")
+	case r.Is == protocol.Broken:
+		all = append(all, "this node does not forward as it should, so others are egress in its place until it has for a minute")
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Broken)) {
+		all = append(all, fmt.Sprintf("%s says that it does not forward as it should (see `meshcrypt status` there): %s",
+			name, r.Broken[name]))
+	}
+	return all
+}
+
+// unheard names whose firewall to look at: a node that asks and does not answer
+// hears nothing of this one.
+func (n *Node) unheard(r agent.Report) (all []string) {
+	silent := r.Silent
+	for _, u := range r.Unheard {
+		silent = slices.DeleteFunc(silent, func(name string) bool { return name == u.Name })
+		where := fmt.Sprintf("look for a firewall on %s, on this host and between (`nft list ruleset`)", u.Name)
+		if u.Asks {
+			where = fmt.Sprintf("its own probes arrive here, so look for a firewall on %s (`nft list ruleset` there)", u.Name)
+		}
+		all = append(all, fmt.Sprintf("%s does not answer probes on UDP port %d of the inside network, while its stream to the arbiter lives: %s, "+
+			"and allow that port between the nodes", u.Name, insidePort(n.self), where))
+	}
+	if len(silent) > 0 {
+		all = append(all, "no answer over the inside network from "+strings.Join(silent, ", "))
 	}
 	return all
 }

@@ -45,6 +45,10 @@ const (
 	ReachEvery  = time.Second
 	ReachWithin = 5 * time.Second
 	ReachStale  = 3 * time.Second
+	// FaultsEvery is how often this host is looked at for what is in the way; less
+	// often where a look takes more than one FaultsShare-th of that.
+	FaultsEvery = 500 * time.Millisecond
+	FaultsShare = 50
 	// KnowEvery is how often it is looked who is no stranger any more, and
 	// what is flooded.
 	KnowEvery = 100 * time.Millisecond

@@ -56,6 +56,7 @@ type Node struct {
 	agent   *agent.Agent
 	port    *port.Port
 	gossip  *mesh.Mesh
+	faults  hostFaults
 	copier  *mirror.Copier                  // of the flows of egresses that this node stands behind
 	store   atomic.Pointer[consensus.Raft]  // nil while this node keeps no log
 	arbiter atomic.Pointer[arbiter.Arbiter] // nil unless this node leads
@@ -179,7 +180,7 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.serveFlows(ctx)
 	n.takeStreams()
 	loops := []func(context.Context){
-		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.forward.keep, n.keepAcquaintances, n.copier.Run,
+		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.forward.keep, n.keepAcquaintances, n.copier.Run, n.keepFaults,
 	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
@@ -209,7 +210,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica,
 		Follow: n.follow,
 		Left:   n.leave,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,

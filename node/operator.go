@@ -141,7 +141,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	}
 	addCount(s.Dropped, "tcp-unproven", n.port.Stats().Unproven)
 	s.Pool = n.pool()
-	s.Problems = n.problems(report.Heard, report.Path, n.obstacles(), report.Silent, s.CertLeft)
+	s.Problems = n.problems(report, n.obstacles(), s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
 	if n.exposed && report.Heard && !report.Sealed {
 		s.Problems = append(s.Problems, n.clearInside())

@@ -239,7 +239,7 @@ func (w *world) openPackets(m *member) {
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog, Replica: m.replica,
+		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

@@ -73,6 +73,8 @@ type Config struct {
 	Dial func(context.Context) (Stream, error)
 	// Facts is what the node says of itself at the start of a stream.
 	Facts func() protocol.NodeHello
+	// Faults are what is wrong on this host just now, in words; it does not wait.
+	Faults func() []string
 	// Load is the present load, 0..1.
 	Load func() float64
 	// Learned is called from the loop with the members and the fence
@@ -117,7 +119,10 @@ type Agent struct {
 	probes  *proberState
 	links   *links
 	rejects *rejects
-	dirty   bool // the tables must be published before the next event
+	sound   soundness
+	ailing  bool          // the host has faults just now
+	toldAt  time.Duration // the arbiter, of them
+	dirty   bool          // the tables must be published before the next event
 	ticks   uint64
 	// handOnMost is the largest packet that is handed on in one piece; written
 	// by the loop, read by packet workers.
@@ -148,6 +153,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		probes:  newProberState(config.Random),
 		links:   newLinks(),
 		rejects: newRejects(),
+		sound:   newSoundness(config.Now()),
 
 		strangers:  make(map[netip.Addr]time.Duration),
 		rekeyAfter: RekeyAfter,
@@ -216,6 +222,7 @@ func (a *Agent) tick() {
 	a.tickAt = now
 	a.superviseEngine(now)
 	a.probe(now)
+	a.superviseSoundness(now)
 	a.superviseParts(now)
 	a.superviseSlices(now)
 	a.tellFreed()

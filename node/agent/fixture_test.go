@@ -45,8 +45,9 @@ type fixture struct {
 	left      []string
 	behind    map[identity.NodeID][]registry.Part // whose flows to copy
 	replica   *protocol.Replica
-	insideMTU int  // of the inside interface
-	next      byte // numbers sessions
+	insideMTU int      // of the inside interface
+	next      byte     // numbers sessions
+	faults    []string // of the host
 }
 
 // movingHost remembers which inside addresses are held.
@@ -150,9 +151,10 @@ func (f *fixture) config() Config {
 		Key: f.key(), Boot: identity.BootID{7}, Index: f.index, Port: dataPort, InsidePort: inPort,
 		InsideMTU: func() int { return f.insideMTU },
 		Engine:    engine, Gateway: forwarder, Host: f.host, Inside: in, Outer: out,
-		Dial:  func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
-		Facts: func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
-		Load:  func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
+		Dial:   func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
+		Facts:  func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
+		Faults: func() []string { return f.faults },
+		Load:   func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
 		Follow:  func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
 		Standby: func(protocol.Standby) {}, Replica: func() *protocol.Replica { return f.replica }, Left: func(reason string) { f.left = append(f.left, reason) },
 		Random: rand.Reader, Now: func() time.Duration { return time.Duration(f.clock.Load()) },

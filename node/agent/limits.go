@@ -43,6 +43,16 @@ const (
 	MaxVerdicts = 32
 	// MaxEnded is how many sessions that are over an arbiter may wait to hear of.
 	MaxEnded = 65536
+	// MaxTesters is how many nodes a path test goes to: if it comes out to one,
+	// what keeps it from the other is elsewhere.
+	MaxTesters = 2
+	// MaxFaults and MaxFault bound what is told of this node's faults: how many,
+	// and how many bytes of each.
+	MaxFaults = 4
+	MaxFault  = 300
+	// MaxStops is how often this process may stand still in StopsOver before that
+	// is a fault of its host.
+	MaxStops = 3
 	// MaxStrangers is how many unknown inside addresses wait to be judged.
 	MaxStrangers = 64
 )
@@ -76,6 +86,8 @@ const (
 	PathMisses = 20
 	// ReplyWithin is how long an answer to a probe says that its node lives.
 	ReplyWithin = time.Second
+	// PathSuspect is how many of them in a row are a fault, if it lasts.
+	PathSuspect = 3
 	// WayPatience is how long the answer to a padded probe of a node may take.
 	WayPatience = 300 * time.Millisecond
 	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.
@@ -92,6 +104,31 @@ const (
 	// TakeoverWait is how long a second that took over waits for the arbiter's
 	// word before it yields to an egress that is heard again.
 	TakeoverWait = 5 * time.Second
+	// TakeoverHold is how long a second leaves a part alone after the arbiter kept
+	// it where it was, or took it from this node.
+	TakeoverHold = 2 * time.Second
+	// WordLate is how old the last word of an arbiter is when a node no longer
+	// waits for the next: a few of those that come every 500 ms were lost.
+	WordLate = 1500 * time.Millisecond
+	// AskedLately is how long a question of another node shows that it is heard.
+	AskedLately = 500 * time.Millisecond
+	// DeafAfter is how long nothing may arrive on the inside network from nodes
+	// that the arbiter hears; DeafFirst if nothing ever did.
+	DeafAfter = time.Second
+	DeafFirst = 5 * time.Second
+	// BrokenAfter is how long this node may have faults before it says that it
+	// does not forward. FaultFade is how many times slower that is forgotten: a
+	// fault that comes and goes counts too, one that comes rarely does not.
+	BrokenAfter = 2 * time.Second
+	FaultFade   = 4
+	// MendedAfter is how long a broken node must be without a fault to be a
+	// last resort, and WholeAfter to be chosen like any other.
+	MendedAfter = 3 * time.Second
+	WholeAfter  = time.Minute
+	// StopsOver is the time in which MaxStops stops are a fault.
+	StopsOver = 10 * time.Second
+	// TellFaults is how often a node says anew why it is broken.
+	TellFaults = 5 * time.Second
 	// LinkRetry is how long a request for an SA with a node waits for its answer.
 	LinkRetry = 1500 * time.Millisecond
 	// RekeyLinger is how long an SA still opens after its successor is in use.

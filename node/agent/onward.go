@@ -47,20 +47,29 @@ func (a *Agent) onward(s *slice, lease netip.Addr) *dataplane.Onward {
 }
 
 // egressOf is the node where replies to a lease arrive now, as this node sees
-// it: the second as soon as the egress is silent and the second is not. The
-// arbiter's confirmation comes later.
+// it: the second as soon as the egress is silent and the second is not, or the
+// second relieved it. The arbiter's confirmation comes later.
 func (a *Agent) egressOf(lease netip.Addr) protocol.NodeRow {
 	for _, p := range a.view.parts {
 		if !p.row.Contains(lease) {
 			continue
 		}
 		egress, second := a.view.nodeByID(p.row.Egress), a.view.nodeByID(p.row.Second)
-		if p.taken || second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {
+		if p.taken || p.yielded || a.saysBroken(egress) && a.saysTaken(second) {
+			return second
+		}
+		if second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {
 			return second
 		}
 		return egress
 	}
 	return protocol.NodeRow{}
+}
+
+// saysTaken reports whether a node answers and says that it relieved another.
+func (a *Agent) saysTaken(n protocol.NodeRow) bool {
+	p := a.probes.peers[n.Index]
+	return p != nil && p.answers() && p.says&probe.SaysTaken != 0
 }
 
 // answers reports whether a node is heard. This one is not: what it takes over

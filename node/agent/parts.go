@@ -10,7 +10,6 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
-	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // part is one pool part with its moving inside address.
@@ -19,6 +18,10 @@ type part struct {
 	held    bool // this host answers for the inside address
 	taken   bool // taken over as second; the arbiter has not confirmed yet
 	takenAt time.Duration
+	// relieved: taken from an egress that answers and says that it does not forward.
+	relieved bool
+	yielded  bool          // left to the second, which relieved this node, without an arbiter's word
+	notUntil time.Duration // this node takes it over no sooner
 }
 
 // learnPart obeys the arbiter's word on who is egress; an older epoch is ignored.
@@ -35,14 +38,17 @@ func (a *Agent) learnPart(row registry.Part) {
 		return
 	}
 	if row.Epoch > p.row.Epoch {
-		p.taken = false
+		if p.held && row.Egress != a.config.Key.ID() {
+			p.notUntil = a.config.Now() + TakeoverHold
+		}
+		p.taken, p.relieved, p.yielded = false, false, false
 	}
 	p.row = row
 	a.hidePart(p)
 	a.settlePart(p)
 	a.followParts()
 	if p.taken { // said before to an arbiter that may have died with it
-		a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: row.Prefix, Epoch: row.Epoch}})
+		a.sayTaken(p, a.config.Now())
 	}
 }
 
@@ -102,7 +108,7 @@ func (v *viewState) partWith(prefix netip.Prefix) *part {
 
 // settlePart holds the inside addresses exactly while this node is egress.
 func (a *Agent) settlePart(p *part) {
-	mine := p.row.Egress == a.config.Key.ID() || p.taken
+	mine := p.row.Egress == a.config.Key.ID() && !p.yielded || p.taken
 	insides := p.row.Insides()
 	if len(insides) == 0 || mine == p.held {
 		return
@@ -135,60 +141,4 @@ func (a *Agent) holdNone(insides []netip.Addr) {
 	for _, inside := range insides {
 		_ = a.config.Host.ReleaseAddress(inside) // one that is not held is no error
 	}
-}
-
-// superviseParts lets a second take over from a silent egress, without an
-// election; the arbiter confirms later under its fence.
-func (a *Agent) superviseParts(now time.Duration) {
-	for _, p := range a.view.parts {
-		if p.row.Second != a.config.Key.ID() {
-			continue
-		}
-		egress := a.view.nodeByID(p.row.Egress)
-		switch silent := a.probes.silent(egress.Index); {
-		case egress.Index == 0:
-		case p.taken && !silent:
-			a.yieldPart(p, egress, now)
-		case !p.taken && silent && !a.alone():
-			a.takePart(p, egress, now)
-		}
-	}
-}
-
-func (a *Agent) takePart(p *part, egress protocol.NodeRow, now time.Duration) {
-	p.taken, p.takenAt = true, now
-	a.config.Log.Warn("egress is silent; taking over", "egress", egress.Name, "prefix", p.row.Prefix)
-	a.followParts()
-	a.settlePart(p)
-	a.dirty = true
-	a.say(&protocol.Node{TakeOver: &protocol.TakeOver{Prefix: p.row.Prefix, Epoch: p.row.Epoch}})
-}
-
-// yieldPart gives back what the arbiter had time to confirm and did not,
-// because it still hears the egress, and so do we again: two hosts must not
-// answer for one address for long.
-func (a *Agent) yieldPart(p *part, egress protocol.NodeRow, now time.Duration) {
-	heard := a.stream != nil && a.stream.fenced && egress.Up
-	if !heard || now-p.takenAt < TakeoverWait {
-		return
-	}
-	p.taken = false
-	a.config.Log.Warn("egress is heard again; giving back", "egress", egress.Name, "prefix", p.row.Prefix)
-	a.followParts()
-	a.settlePart(p)
-	a.dirty = true
-}
-
-// alone reports whether every probed node is silent though there are several:
-// then it is this node that was cut off, and it takes over nothing.
-func (a *Agent) alone() bool {
-	if len(a.probes.peers) < 2 {
-		return false
-	}
-	for _, p := range a.probes.peers {
-		if p.heard && !p.silent {
-			return false
-		}
-	}
-	return true
 }

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/binary"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -25,7 +27,9 @@ type proberState struct {
 
 // peer is one probed node.
 type peer struct {
-	heardAt time.Duration
+	heardAt time.Duration // its last answer; before any: when it was first asked
+	askedAt time.Duration // its last question
+	says    probe.Says
 	since   time.Duration // heard without a gap
 	heard   bool          // since probing began: an unheard peer is not called silent
 	silent  bool
@@ -64,6 +68,11 @@ func (p *peer) answered(m probe.Node, now time.Duration) bool {
 
 // answers reports whether the peer is heard now.
 func (p *peer) answers() bool { return p.heard && !p.silent }
+
+// asksStill reports whether the peer's questions arrive, whatever its answers do.
+func (p *peer) asksStill(now time.Duration) bool {
+	return p.askedAt != 0 && now-p.askedAt <= AskedLately
+}
 
 // newProberState begins to count anywhere, so that an answer to one node is none to
 // another.
@@ -106,18 +115,13 @@ func (a *Agent) probe(now time.Duration) {
 		}
 	}
 	a.probes.sequence++
-	var tester identity.Index
 	for index := range wanted {
 		row := a.view.nodes[index]
 		a.judge(row, now)
 		a.sendProbe(row, now)
 		a.measureWay(row, now)
-		// Whoever answers longest is the one whose silence says something.
-		if p := a.probes.peers[index]; p.answers() && (tester == 0 || p.since < a.probes.peers[tester].since) {
-			tester = index
-		}
 	}
-	a.testPath(tester, now)
+	a.testPath(a.testers(), now)
 }
 
 // probeTargets are the agents this node hands on to, the egress it is second
@@ -169,7 +173,7 @@ func (a *Agent) neighbour() identity.Index {
 }
 
 func (a *Agent) sendProbe(to protocol.NodeRow, now time.Duration) {
-	m := probe.Node{Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence}
+	m := probe.Node{Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence, Says: a.says()}
 	a.probes.peers[to.Index].ask(m, now)
 	b := m.Marshal(a.view.key)
 	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(to.Inside, a.config.InsidePort)}) // silence is judged, not errors
@@ -196,23 +200,50 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 	a.say(&protocol.Node{Silent: &protocol.Silent{Node: row.ID, Silent: silent}})
 }
 
-// testPath sends a datagram through our own TUN, from the pool's test address
-// to another node: it comes out only if this host forwards (design 8).
-// A test counts only once the tester has answered plain probes for a while.
-func (a *Agent) testPath(tester identity.Index, now time.Duration) {
-	to := a.view.nodes[tester].Inside
-	from, ok := a.view.testAddress(to)
-	if tester == 0 || !ok {
+// testers are the nodes that are asked whether what this host forwards comes
+// out: of those that answer, the ones that have answered longest, for their
+// silence says something.
+func (a *Agent) testers() (all []identity.Index) {
+	for index, p := range a.probes.peers {
+		if _, ok := a.view.testAddress(a.view.nodes[index].Inside); ok && p.answers() {
+			all = append(all, index)
+		}
+	}
+	slices.SortFunc(all, func(x, y identity.Index) int {
+		return cmp.Or(cmp.Compare(a.probes.peers[x].since, a.probes.peers[y].since), cmp.Compare(x, y))
+	})
+	return all[:min(len(all), MaxTesters)]
+}
+
+// testPath sends a datagram through our own TUN, from the pool's test address to
+// other nodes: it comes out only if this host forwards (design 8). A test counts
+// only if a tester has answered plain probes for a while, and does not say that
+// its own host has a fault: one without a TUN drops what comes from the pool.
+// Where both have faults each counts.
+func (a *Agent) testPath(testers []identity.Index, now time.Duration) {
+	counts := false
+	for _, tester := range testers {
+		p := a.probes.peers[tester]
+		counts = counts || now-p.since >= PathSettle && (p.says&probe.SaysAiling == 0 || a.ailing)
+		a.sendPathTest(tester, now)
+	}
+	switch {
+	case len(testers) == 0:
 		a.probes.pathSent = 0
 		a.foundPath(probe.PathUnknown)
-		return
-	}
-	if now-a.probes.peers[tester].since >= PathSettle {
+	case counts:
 		a.probes.pathSent++
+	default:
+		a.probes.pathSent = 0
 	}
 	if a.probes.pathSent > PathMisses {
 		a.foundPath(probe.PathBroken)
 	}
+}
+
+func (a *Agent) sendPathTest(tester identity.Index, now time.Duration) {
+	to := a.view.nodes[tester].Inside
+	from, _ := a.view.testAddress(to)
 	m := probe.Node{Type: probe.TypePath, From: a.config.Index, Sequence: a.probes.sequence}
 	a.probes.peers[tester].ask(m, now)
 	packet, err := probe.Packet(netip.AddrPortFrom(from, a.config.InsidePort), netip.AddrPortFrom(to, a.config.InsidePort), m.Marshal(a.view.key))
@@ -250,6 +281,21 @@ func (a *Agent) sendReply(reply probe.Node, to protocol.NodeRow) {
 	_ = socket.Send(b, len(b), link.Path{Remote: a.insideOf(to)})
 }
 
+// asked notes a question of a node that this one asks too.
+func (a *Agent) asked(m probe.Node) {
+	if p := a.probes.peers[m.From]; p != nil {
+		p.askedAt = a.config.Now()
+		p.hears(m.Says, a)
+	}
+}
+
+// hears takes what a peer says of itself.
+func (p *peer) hears(says probe.Says, a *Agent) {
+	if p.says != says {
+		p.says, a.dirty = says, true
+	}
+}
+
 type nodeDatagram struct{ datagram []byte }
 
 // apply answers probes and notes replies; a wrong MAC is a counted drop, and so is
@@ -263,6 +309,10 @@ func (e nodeDatagram) apply(a *Agent) {
 	row := a.view.nodes[m.From]
 	if m.Type != probe.TypeReply {
 		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Load: a.probes.ownLoad(), Sequence: m.Sequence, Size: m.Size}
+		if m.Type == probe.TypeNode {
+			reply.Says = a.says()
+			a.asked(m)
+		}
 		a.sendReply(reply, row)
 		return
 	}
@@ -270,6 +320,9 @@ func (e nodeDatagram) apply(a *Agent) {
 	if p == nil || !p.answered(m, now) {
 		a.rejects.count("probe-unasked")
 		return
+	}
+	if m.Asked == probe.TypeNode {
+		p.hears(m.Says, a)
 	}
 	if !p.answers() {
 		p.since = now

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // Report is what an operator sees of the agent.
@@ -19,6 +21,11 @@ type Report struct {
 	Silent            []string // nodes that do not answer its probes
 	Path              probe.Verdict
 	Sealed            bool // what nodes hand on to each other is sealed
+	Is                protocol.Soundness
+	Faults            []string          // that made this node broken
+	Stays             bool              // it holds a part all the same, for nobody else can
+	Unheard           []Unheard         // nodes that the arbiter hears and this one does not
+	Broken            map[string]string // other nodes that do not forward, and why, as they say
 }
 
 // Report asks the control loop.
@@ -28,11 +35,20 @@ func (a *Agent) Report(ctx context.Context) (r Report, ok bool) {
 			Term: a.floor.Term, Incarnation: a.floor.Incarnation,
 			Heard: a.stream != nil && a.stream.fenced, WordAge: a.config.Now() - a.wordAt,
 			Arbiter: a.view.arbiter, Slices: len(a.slices.byKey), Routes: len(a.view.routes),
-			Path: a.probes.pathVerdict(), Sealed: a.sealed(),
+			Path: a.probes.pathVerdict(), Sealed: a.sealed(), Is: a.sound.is, Unheard: a.unheard(a.config.Now()), Broken: make(map[string]string),
+		}
+		if r.Is == protocol.Broken {
+			r.Faults = slices.Clone(a.sound.faults)
+		}
+		for _, n := range a.view.nodes {
+			if n.Fault != "" && n.Index != a.config.Index {
+				r.Broken[n.Name] = n.Fault
+			}
 		}
 		for _, p := range a.view.parts {
 			if p.held || p.row.Egress == a.config.Key.ID() {
 				r.Parts = append(r.Parts, p.row.Prefix.String())
+				r.Stays = r.Stays || r.Is == protocol.Broken && p.held
 			}
 		}
 		for index, p := range a.probes.peers {

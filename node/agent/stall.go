@@ -27,6 +27,7 @@ func (a *Agent) superviseEngine(now time.Duration) {
 		return
 	}
 	a.config.Log.Warn("this process stood still", "for", stood.Round(time.Millisecond))
+	a.sound.stopped(now, stood)
 	if stood > RestartAfter {
 		for _, s := range a.slices.byKey {
 			a.dropSlice(s, "this node stood still")

@@ -95,6 +95,7 @@ func (e streamOpened) apply(a *Agent) {
 	a.forgetEnded()
 	hello := a.config.Facts()
 	hello.Held = a.slices.held()
+	hello.Condition = a.sound.condition()
 	a.say(&protocol.Node{Hello: &hello})
 }
 

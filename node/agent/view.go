@@ -63,6 +63,9 @@ func (a *Agent) learn(m *protocol.View) {
 	for _, p := range m.Parts {
 		a.learnPart(p)
 	}
+	for _, prefix := range m.Keep {
+		a.keepPart(prefix)
+	}
 	v.forgetSessions()
 	v.forgetVerdicts()
 	a.dirty = true

@@ -273,6 +273,8 @@ func (a *Arbiter) do(actions []session.Action) {
 			}
 		case session.RevokeSlice:
 			a.revoke(action)
+		case session.KeepPart:
+			a.keepPart(action)
 		case session.NodeDrained:
 			a.config.Log.Info("node is drained", "node", a.nodeName(action.Node))
 		case session.AlertOperator:

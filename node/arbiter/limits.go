@@ -41,6 +41,8 @@ const (
 	// alarm; MaxAlarmSources is how many sources it counts.
 	AlarmGuesses    = 100
 	MaxAlarmSources = 1024
+	// MaxFault is how many bytes of a node's word on its faults are passed on.
+	MaxFault = 1000
 )
 
 // Times of a term.

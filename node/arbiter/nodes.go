@@ -1,10 +1,12 @@
 package arbiter
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -32,6 +34,7 @@ type nodeStream struct {
 	openedAt time.Duration
 	linked   map[identity.NodeID]time.Duration    // peers it was given an SA with, and when
 	asked    map[registry.SessionID]time.Duration // sessions that are over and that it may hold SAs of, and when
+	fault    string                               // why it says that it does not forward
 }
 
 func (n *nodeStream) say(m *protocol.Node) {
@@ -121,6 +124,7 @@ func (e nodeOpened) apply(a *Arbiter) {
 	n.say(&protocol.Node{Fence: &a.fence})
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
+	a.takeCondition(n, n.hello.Condition)
 	a.pushViews()
 	a.config.Log.Info("node is up", "node", a.nodeName(n.node), "version", n.hello.Version)
 }
@@ -256,6 +260,9 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.link(n, m.Link)
 	case m.Freed != nil:
 		a.freed(n, m.Freed)
+	case m.Condition != nil:
+		a.takeCondition(n, m.Condition)
+		a.pushViews() // the others name its faults
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	}
@@ -292,7 +299,31 @@ func (a *Arbiter) takeOver(n *nodeStream, m *protocol.TakeOver) {
 		}
 	})
 	if current {
-		a.step(session.Takeover{Node: n.node, Part: m.Prefix})
+		a.step(session.Takeover{Node: n.node, Part: m.Prefix, Asked: m.Asked})
+	}
+}
+
+// takeCondition passes on a node's word on itself; none is that of a whole one.
+func (a *Arbiter) takeCondition(n *nodeStream, c *protocol.Condition) {
+	is := session.Broken
+	switch {
+	case c == nil || c.Is == protocol.Whole:
+		is = session.Whole
+	case c.Is == protocol.Mended:
+		is = session.Mended
+	}
+	n.fault = ""
+	if is == session.Broken {
+		n.fault = strings.Join(c.Faults, "; ")
+		n.fault = cmp.Or(n.fault[:min(len(n.fault), MaxFault)], "it does not say why")
+	}
+	a.step(session.Condition{Node: n.node, Is: is})
+}
+
+// keepPart tells a second that its takeover is not confirmed.
+func (a *Arbiter) keepPart(k session.KeepPart) {
+	if n := a.nodes[k.Node]; n != nil {
+		n.say(&protocol.Node{View: &protocol.View{Keep: []netip.Prefix{k.Part}}})
 	}
 }
 

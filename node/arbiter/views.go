@@ -156,9 +156,13 @@ func (a *Arbiter) nodeRows(s *registry.State, voters map[identity.NodeID]bool) [
 		if n.Removed {
 			continue
 		}
+		stream, fault := a.nodes[n.ID], ""
+		if stream != nil {
+			fault = stream.fault
+		}
 		rows = append(rows, protocol.NodeRow{
 			ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Other: n.Other, Inside: n.Inside,
-			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: a.nodes[n.ID] != nil, Boot: n.Boot,
+			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: stream != nil, Boot: n.Boot, Fault: fault,
 		})
 	}
 	return rows

@@ -30,12 +30,32 @@ type Node struct {
 	Type     byte           // TypeNode, TypeReply or TypePath
 	From     identity.Index // of the sender
 	Asked    byte           // of a reply: the type it answers
+	Says     Says           // of the sender, in TypeNode and answers to it
 	Load     Load           // of the sender
 	Sequence uint64
 	// Size is the length of the whole datagram, which tests what the way takes:
 	// above NodeLen, up to MaxPadded. 0: NodeLen.
 	Size int
 }
+
+// Says is what a node says of itself beside its load. It travels in the upper
+// bits of the asked type, which nodes that know nothing of it look at only where
+// they compare it with TypePath.
+type Says byte
+
+// What a node may say.
+const (
+	// SaysAiling is that something is wrong on the sender's host just now, so
+	// that tests by way of it show nothing.
+	SaysAiling Says = 0x80
+	// SaysBroken is that the sender does not forward, and that its second is to
+	// take what it holds.
+	SaysBroken Says = 0x40
+	// SaysTaken is that the sender took over, as second, from who does not forward.
+	SaysTaken Says = 0x20
+
+	saysMask = byte(SaysAiling | SaysBroken | SaysTaken)
+)
 
 // Marshal writes the datagram, authenticated under the term's probe key.
 func (n Node) Marshal(key []byte) []byte {
@@ -48,7 +68,7 @@ func (n Node) body() []byte {
 	b := make([]byte, max(NodeLen, n.Size)-macLen, max(NodeLen, n.Size))
 	b[4], b[5] = n.Type, 1
 	binary.BigEndian.PutUint32(b[8:], uint32(n.From)<<20)
-	b[headerLen], b[headerLen+1] = n.Asked, byte(n.Load)
+	b[headerLen], b[headerLen+1] = n.Asked|byte(n.Says), byte(n.Load)
 	if n.Size > NodeLen {
 		binary.BigEndian.PutUint16(b[headerLen+2:], uint16(n.Size))
 	}
@@ -68,7 +88,8 @@ func ParseNode(b, key []byte) (n Node, ok bool) {
 	n = Node{
 		Type:     b[4],
 		From:     identity.Index(binary.BigEndian.Uint32(b[8:]) >> 20),
-		Asked:    b[headerLen],
+		Asked:    b[headerLen] &^ saysMask,
+		Says:     Says(b[headerLen] & saysMask),
 		Load:     Load(b[headerLen+1]),
 		Sequence: binary.BigEndian.Uint64(b[headerLen+4:]),
 		Size:     int(binary.BigEndian.Uint16(b[headerLen+2:])),

@@ -222,3 +222,19 @@ func TestSeen(t *testing.T) {
 		}
 	}
 }
+
+// TestSaysIsUnseenByOlderNodes: what a node says of itself leaves the rest as it
+// was, and a build that knows nothing of it reads an answer to a plain probe.
+func TestSaysIsUnseenByOlderNodes(t *testing.T) {
+	key := []byte("0123456789abcdef0123456789abcdef")
+	for _, says := range []Says{0, SaysAiling, SaysAiling | SaysBroken, SaysTaken} {
+		n := Node{Type: TypeReply, From: 3, Asked: TypeNode, Says: says, Load: 7, Sequence: 9}
+		b := n.Marshal(key)
+		if got, ok := ParseNode(b, key); !ok || got != n {
+			t.Errorf("%+v, %v", got, ok)
+		}
+		if b[headerLen] == TypePath {
+			t.Errorf("says %x looks like the answer to a path test", says)
+		}
+	}
+}

@@ -26,6 +26,7 @@ type Node struct {
 	Link      *Link      `json:"link,omitempty"`      // N→L, the node wants an SA with another
 	Replica   *Replica   `json:"replica,omitempty"`   // N→L, with each load, of a node that keeps the log
 	Freed     *Sessions  `json:"freed,omitempty"`     // N→L, answer to Ended: it runs nothing of them
+	Condition *Condition `json:"condition,omitempty"` // N→L, whether the node forwards as it should
 
 	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
@@ -55,6 +56,25 @@ type NodeHello struct {
 	// Reads is the newest version of the registry's commands that the node reads; 0 is
 	// said by those that do not know Ended.
 	Reads byte `json:"reads,omitempty"`
+	// Condition is nil of a node that is whole, or knows of no such word.
+	Condition *Condition `json:"condition,omitempty"`
+}
+
+// Soundness is a node's judgement of itself. What a reader does not know counts
+// as Broken.
+type Soundness string
+
+// The three. A node is mended for a minute after its last fault.
+const (
+	Whole  Soundness = "whole"
+	Mended Soundness = "mended"
+	Broken Soundness = "broken"
+)
+
+// Condition says whether the sender forwards as it should, and what is wrong.
+type Condition struct {
+	Is     Soundness `json:"is"`
+	Faults []string  `json:"faults,omitempty"` // what made it broken, for people
 }
 
 // Sessions names sessions, as many as an arbiter asks about at a time.
@@ -98,6 +118,8 @@ type Silent struct {
 type TakeOver struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Epoch  uint64       `json:"epoch"` // the part's epoch it acted on
+	// Asked says that the egress still asks the sender, though it does not answer.
+	Asked bool `json:"asked,omitempty"`
 }
 
 // Violation is a rate-limited flag for bad packets (patent: "a security
@@ -158,6 +180,9 @@ type View struct {
 	ProbeKey  []byte               `json:"probe_key,omitempty"` // authenticates node probes of this term
 	Arbiter   identity.NodeID      `json:"arbiter,omitzero"`
 	GossipKey []byte               `json:"gossip_key,omitempty"`
+	// Keep are parts whose takeover by the reader is not confirmed: the egress
+	// lives, and the reader gives their addresses back.
+	Keep []netip.Prefix `json:"keep,omitempty"`
 }
 
 // NodeRow is one member as the arbiter knows it.
@@ -175,6 +200,7 @@ type NodeRow struct {
 	Up      bool               `json:"up"` // its stream is open
 	Boot    identity.BootID    `json:"boot,omitzero"`
 	Removed bool               `json:"removed,omitempty"`
+	Fault   string             `json:"fault,omitempty"` // why it says that it does not forward
 }
 
 // Outers are the addresses where the node is reached.

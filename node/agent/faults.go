@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// What arrives at this host for others is forwarded, or it is not: the host's
+// own list of faults says so, the path test, and what arrives from other nodes.
+// After BrokenAfter this node says it to the arbiter, which moves its parts
+// elsewhere, and to the other nodes, of which its second acts when there is no
+// arbiter.
+
+// superviseSoundness judges this node and tells who has to know.
+func (a *Agent) superviseSoundness(now time.Duration) {
+	ofHost := a.config.Faults()
+	a.ailing = len(ofHost) > 0
+	all := slices.Clone(ofHost)
+	if a.probes.pathSent > PathSuspect {
+		all = append(all, "tests of this host's path from the TUN to the inside network do not come out")
+	}
+	if from := a.deafTo(now); from != "" {
+		all = append(all, from)
+	}
+	was := a.sound.is
+	changed := a.sound.judge(now, all)
+	if changed {
+		a.dirty = true
+		a.logSoundness(was)
+	}
+	if changed || a.sound.is == protocol.Broken && now-a.toldAt >= TellFaults {
+		a.tellCondition(now)
+	}
+}
+
+func (a *Agent) logSoundness(was protocol.Soundness) {
+	switch {
+	case a.sound.is == protocol.Broken:
+		a.config.Log.Warn("this node does not forward as it should; others take its parts", "faults", a.sound.faults)
+	case was == protocol.Broken:
+		a.config.Log.Info("this node forwards again", "trusted_in", WholeAfter)
+	}
+}
+
+func (a *Agent) tellCondition(now time.Duration) {
+	a.toldAt = now
+	c := a.sound.condition()
+	if c == nil {
+		c = &protocol.Condition{Is: protocol.Whole}
+	}
+	a.say(&protocol.Node{Condition: c})
+}
+
+// says is what other nodes hear of this one in probes and answers.
+func (a *Agent) says() (s probe.Says) {
+	if a.ailing {
+		s |= probe.SaysAiling
+	}
+	if a.sound.is == protocol.Broken {
+		s |= probe.SaysAiling | probe.SaysBroken
+	}
+	for _, p := range a.view.parts {
+		if p.taken && p.relieved {
+			s |= probe.SaysTaken
+		}
+	}
+	return s
+}
+
+// withoutArbiter reports whether no arbiter's word is to be waited for.
+func (a *Agent) withoutArbiter(now time.Duration) bool {
+	return a.stream == nil || !a.stream.fenced || now-a.wordAt > WordLate
+}
+
+// deafTo says that nothing arrives on the inside network: neither answers nor
+// questions of nodes that the arbiter hears. Who hears one of them is not deaf.
+func (a *Agent) deafTo(now time.Duration) string {
+	if a.withoutArbiter(now) {
+		return "" // they may all have died
+	}
+	var name string
+	for index, p := range a.probes.peers {
+		row := a.view.nodes[index]
+		if !row.Up {
+			continue
+		}
+		wait := DeafAfter
+		if !p.heard && p.askedAt == 0 {
+			wait = DeafFirst
+		}
+		if now-max(p.heardAt, p.askedAt) <= wait {
+			return ""
+		}
+		name = max(name, row.Name)
+	}
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("nothing arrives here on UDP port %d of the inside network, not even from %s, which the arbiter hears: "+
+		"allow that port between the nodes in this host's firewall (see `nft list ruleset`), and look at the link", a.config.InsidePort, name)
+}
+
+// Unheard is a node that the arbiter hears and this one does not.
+type Unheard struct {
+	Name string
+	Asks bool // its own questions arrive here
+}
+
+// unheard are those; it says whose firewall to look at.
+func (a *Agent) unheard(now time.Duration) (all []Unheard) {
+	for index, p := range a.probes.peers {
+		row := a.view.nodes[index]
+		never := !p.heard && now-p.heardAt > DeafFirst
+		if row.Up && (p.silent || never) {
+			all = append(all, Unheard{row.Name, p.asksStill(now)})
+		}
+	}
+	slices.SortFunc(all, func(x, y Unheard) int { return strings.Compare(x.Name, y.Name) })
+	return all
+}
