@@ -21,6 +21,7 @@ type direct struct {
 	askedAt time.Duration
 	wait    time.Duration // doubles with each question without an answer
 	tookAt  time.Duration
+	stops   stops // of the direct way
 }
 
 // inUse reports whether the slice goes past the common gateway.
@@ -69,13 +70,20 @@ func (c *Client) leaveDirect(judged []*slice, now time.Duration) {
 			continue
 		}
 		c.config.Log.Warn("the direct way is silent", "slice", s.key.number, "agent", s.grant.Agent.Short(), "to", d.way)
-		if now-d.tookAt > UDPLasting {
-			d.wait = 0
-		}
-		d.wait = min(max(2*d.wait, AskDirectMin), AskDirectMax)
-		d.way, d.asked, d.askedAt = netip.AddrPort{}, netip.AddrPort{}, now
-		c.reroute(s, now)
+		c.dropDirect(s, now)
 	}
+}
+
+// dropDirect takes one slice back to the common gateway, and asks for the direct
+// way again later.
+func (c *Client) dropDirect(s *slice, now time.Duration) {
+	d := &s.direct
+	if now-d.tookAt > UDPLasting {
+		d.wait = 0
+	}
+	d.wait = min(max(2*d.wait, AskDirectMin), AskDirectMax)
+	d.way, d.asked, d.askedAt = netip.AddrPort{}, netip.AddrPort{}, now
+	c.reroute(s, now)
 }
 
 // forgetDirect lets every slice go the common way with the next move: the

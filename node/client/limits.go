@@ -16,6 +16,11 @@ const (
 	MaxSlices = 32
 	// MaxGateways bounds the list in a profile, and that an arbiter pushes.
 	MaxGateways = 64
+	// MaxStops is how often a gateway, a direct way or an agent may stand still for
+	// longer than StopLimit in StopsOver before it is left.
+	MaxStops = 3
+	// FirstTries is how often each gateway is tried before the first session.
+	FirstTries = 2
 	// MeasureProbes is how many probes a fresh slice gets in a row, so that its
 	// path is known before it has to carry anything.
 	MeasureProbes = 8
@@ -32,6 +37,11 @@ const (
 	ProbeIdle   = 15 * time.Second
 	// ActiveFor is how long after its last packet a slice counts as active.
 	ActiveFor = 2 * time.Second
+	// StopLimit, StopsOver and StopHold: see MaxStops. Who was left is not taken
+	// again for StopHold, unless nobody else answers.
+	StopLimit = 300 * time.Millisecond
+	StopsOver = 10 * time.Second
+	StopHold  = time.Minute
 	// AcceptRetry and AcceptTries bound M4 without an answer.
 	AcceptRetry = 100 * time.Millisecond
 	AcceptTries = 50

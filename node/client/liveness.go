@@ -22,12 +22,19 @@ type pulse struct {
 	verdict  probe.Verdict // the agent's word on its plaintext path
 	load     probe.Load    // the agent's word on its load
 	meter    slicing.Meter // what its path is like
+	nearest  time.Duration // the fastest answer along the present way; 0: none yet
+	stops    stops         // of its agent
+	counted  bool          // the present stop was
 }
 
 func (p *pulse) restart(now time.Duration) { p.waiting, p.askedAt = 0, now }
 
 func (p *pulse) answered(r probe.Reply, now time.Duration) {
-	p.rtt.Observe(now - r.Sent)
+	took := max(now-r.Sent, 1)
+	p.rtt.Observe(took)
+	if p.nearest == 0 || took < p.nearest {
+		p.nearest = took
+	}
 	p.verdict, p.load = r.Verdict, r.Load
 }
 
@@ -91,6 +98,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 			c.ask(s, now)
 		}
 	}
+	c.superviseStops(judged, now)
 	c.leaveDirect(judged, now)
 	var silent []*slice
 	witness := c.secondWitness(judged, now)
@@ -106,11 +114,11 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	switch {
 	case len(silent) == 0, c.stranded():
 	case witness != nil:
-		c.condemn(silent, witness)
+		c.condemn(silent, witness, "silent")
 	case len(through) < len(judged) && !slices.ContainsFunc(silent, (*slice).usable):
 		// The others go directly, so nothing hangs on the gateway.
 	case len(silent) == len(through):
-		c.leaveGateway(now)
+		c.leaveGateway(now, "gateway is silent")
 	}
 }
 
@@ -124,9 +132,12 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 		for _, p := range s.pairs() {
 			if s.pulse.heard(time.Duration(p.LastHeard())) {
 				c.dirty = true
+				if !s.direct.inUse() {
+					c.gateways.inVain = 0
+				}
 			}
 		}
-		if s.condemned && s.pulse.waiting == 0 { // heard again before it was replaced
+		if s.condemned && s.pulse.waiting == 0 && !s.pulse.stops.often(now) { // heard again before it was replaced
 			s.condemned, c.dirty = false, true
 		}
 		doubt = doubt || s.pulse.doubtful(now)
@@ -147,16 +158,16 @@ func (c *Client) lastSent(s *slice) time.Duration {
 
 // condemn stops using silent slices at once, and says so to the arbiter and,
 // over a living slice, to the egress.
-func (c *Client) condemn(silent []*slice, living *slice) {
+func (c *Client) condemn(silent []*slice, living *slice, why string) {
 	for _, s := range silent {
 		if s.condemned {
 			continue
 		}
 		s.condemned = true
 		c.dirty = true
-		c.config.Log.Warn("slice is silent", "slice", s.key.number, "agent", s.grant.Agent.Short())
+		c.config.Log.Warn("slice is condemned", "why", why, "slice", s.key.number, "agent", s.grant.Agent.Short())
 		ref := s.key.ref()
-		ref.Reason = "silent"
+		ref.Reason = why
 		c.say(&protocol.Client{Silent: &ref})
 		verdict := append([]byte{probe.KindVerdict}, probe.VerdictBody(s.key.number, s.key.epoch)...)
 		_ = living.pair.SendControl(verdict) // the egress has probes of its own
@@ -165,11 +176,11 @@ func (c *Client) condemn(silent []*slice, living *slice) {
 
 // leaveGateway moves the slices to the next gateway and sends one packet on
 // every SA at once, so that all agents learn the new way back.
-func (c *Client) leaveGateway(now time.Duration) {
+func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
-	next := c.passOn()
+	next := c.passOn(now)
 	c.leaveStream(now)
-	c.config.Log.Warn("gateway is silent", "gateway", old, "next", next)
+	c.config.Log.Warn(why, "gateway", old, "next", next)
 	c.moveTo(next, now)
 	if c.control != nil && c.control.gateway == old {
 		c.hurry(true)
@@ -177,15 +188,28 @@ func (c *Client) leaveGateway(now time.Duration) {
 }
 
 // passOn takes the next gateway that this network leads to; if there is none, all
-// are tried in turn and the present one stays.
-func (c *Client) passOn() netip.AddrPort {
-	for range c.gateways.count() {
-		c.gateways.current++
+// are tried in turn and the present one stays. Those that stood still too often
+// are passed over, until each of the others was tried and none was heard.
+func (c *Client) passOn(now time.Duration) netip.AddrPort {
+	g := &c.gateways
+	others := 0
+	for _, gateway := range g.list() {
+		if !g.shunned(gateway, now) {
+			others++
+		}
+	}
+	picky := g.inVain < others
+	g.inVain++
+	for range g.count() {
+		g.current++
+		if picky && g.shunned(g.at(g.current), now) {
+			continue
+		}
 		if c.notice(); !c.stranded() {
 			break
 		}
 	}
-	return c.gateways.at(c.gateways.current)
+	return g.at(g.current)
 }
 
 // adoptGateways takes a pushed list. If the gateway in use is not in it, it is
@@ -222,7 +246,7 @@ func (c *Client) reroute(s *slice, now time.Duration) {
 		c.aim(s, p)
 	}
 	s.pulse.restart(now)
-	s.pulse.meter = slicing.Meter{} // another path
+	s.pulse.meter, s.pulse.nearest = slicing.Meter{}, 0 // another path
 	s.sizing.search.Move(c.wayOf(s).Addr().Is6())
 	if s.confirmed {
 		s.pulse.trial = true

@@ -117,12 +117,12 @@ func TestLeavesForWhatIsReached(t *testing.T) {
 	f := newFixture(t)
 	f.Client.gateways.all = []netip.AddrPort{gatewayAddr(0), way6, gatewayAddr(1)}
 	network := f.inNetwork()
-	f.leaveGateway(f.config.Now())
+	f.leaveGateway(f.config.Now(), "silent")
 	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
 		t.Errorf("left for %v", got)
 	}
 	network.exit = host.Exit{}
-	f.leaveGateway(f.config.Now())
+	f.leaveGateway(f.config.Now(), "silent")
 	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
 		t.Errorf("without any way it went to %v", got)
 	}

@@ -17,6 +17,8 @@ type gatewayList struct {
 	all     []netip.AddrPort
 	current int           // of the data path; owned by the loop
 	askedAt time.Duration // by direct slices, whether it lives; the loop's too
+	stops   map[netip.AddrPort]*stops
+	inVain  int // gateways left since one was heard
 }
 
 func (g *gatewayList) at(i int) netip.AddrPort {

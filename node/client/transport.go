@@ -113,7 +113,7 @@ func (c *Client) listenToUDP(now time.Duration) {
 		return
 	}
 	gateway := c.gateways.at(c.gateways.current)
-	if c.control != nil && slices.Contains(c.gateways.list(), c.control.gateway) {
+	if c.control != nil && slices.Contains(c.gateways.list(), c.control.gateway) && !c.gateways.shunned(c.control.gateway, now) {
 		gateway = c.control.gateway // TCP leads there
 	}
 	select {
