@@ -165,7 +165,7 @@ func (m *mesh) dialUDP(to string) (near net.Conn) {
 func (m *mesh) dialPing() (near net.Conn) {
 	m.Helper()
 	m.client.Sh("sysctl -qw net.ipv4.ping_group_range='0 0'")
-	if err := m.client.Do(func() error { return pingSocket(&near) }); err != nil {
+	if err := m.client.Do(func() error { return pingSocket(&near, destination) }); err != nil {
 		m.Fatalf("ping socket: %v", err)
 	}
 	return near
