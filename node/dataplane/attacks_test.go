@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/replay"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 )
 
 // agentSide is an engine that is agent of one slice, with the client's sealing end.
@@ -18,6 +19,7 @@ func agentSide(t *testing.T) (*inbound, *esp.Outbound, *Pair) {
 	p, s, _ := testPair(t)
 	spi := esp.MakeSPI(2, 1)
 	pair := &Pair{In: opener(t, spi, 0), Leases: p.Leases, Agent: true, Socket: s}
+	pair.SetRule(admit.Any())
 	e := testEngine(t, Config{})
 	e.Publish(&Table{
 		Own: 2, In: map[uint32]*Pair{spi: pair}, DataPort: 6484,

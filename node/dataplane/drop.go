@@ -38,6 +38,7 @@ const (
 	DropQueue
 	DropClear
 	DropUnproven
+	DropNotAllowed
 	reasonCount
 )
 
@@ -47,7 +48,7 @@ func (r Reason) String() string {
 		"pass", "short", "malformed", "offload", "too-big", "no-route", "no-slice", "no-path",
 		"exhausted", "loop", "source", "destination", "foreign", "unknown-spi", "early",
 		"replay", "auth", "padding", "next-header", "peer", "hops", "type", "send",
-		"write-tun", "stalled", "ecn", "part", "incomplete", "queue", "clear", "unproven",
+		"write-tun", "stalled", "ecn", "part", "incomplete", "queue", "clear", "unproven", "not-allowed",
 	}
 	if r >= reasonCount {
 		return "unknown"

@@ -134,7 +134,7 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 	if p == nil {
 		return DropUnknownSPI
 	}
-	if reason := p.admitOut(&w.inner); reason != Pass {
+	if reason := p.admitOut(&w.inner, packet, 1); reason != Pass {
 		return reason
 	}
 	way := p.way.Load()
@@ -158,11 +158,15 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 	return Pass
 }
 
-// up delivers as egress: the source is a lease whose route has this very slice.
+// up delivers as egress: the source is a lease whose route has this very slice,
+// the destination what its client may reach.
 func (w *handOn) up(spi uint32, packet []byte) Reason {
 	route := w.table.Routes[w.inner.src]
 	if route == nil || !route.carries(spi) {
 		return DropSource
+	}
+	if !route.Rule.Admits(w.inner.dst) {
+		return DropNotAllowed
 	}
 	w.batch.flush()
 	w.ledger.decide(1)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 )
 
 // receive gives a worker one train from an address.
@@ -20,6 +21,7 @@ func receive(t *testing.T, w worker, s *fakeSocket, b []byte, segment int, from 
 // nodeTable is node 2, agent of one pair, with node 3 beside it.
 func nodeTable(p *Pair) *Table {
 	p.Agent = true
+	p.SetRule(admit.Any())
 	return &Table{
 		Own: 2, Granted: map[uint32]*Pair{esp.MakeSPI(2, 1): p}, DataPort: 6484,
 		Peers: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.3"): true},

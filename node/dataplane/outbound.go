@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
@@ -11,7 +12,7 @@ import (
 )
 
 // The functions of this file stand in the order in which a packet meets them:
-// step reads the TUN, carry routes, slice chooses, then sealRun or handOnRun cut
+// step reads the TUN, carry routes and admits, slice chooses, then sealRun or handOnRun cut
 // the run into trains and send them.
 
 // headroom is where packets start in a worker's buffer: the TUN's own header
@@ -30,6 +31,7 @@ type outbound struct {
 	run    run
 	small  small
 	large  oversize
+	report violations
 }
 
 func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
@@ -39,6 +41,7 @@ func newOutbound(e *Engine, l *ledger, number int, q tun.Queue) worker {
 		slab:   make([]byte, slabBytes),
 		small:  small{engine: e, ledger: l},
 		large:  oversize{ledger: l, batch: &batch{ledger: l}, queue: q},
+		report: violations{tell: e.config.Violation},
 	}
 }
 
@@ -83,11 +86,16 @@ func (o *outbound) carry(h tun.VnetHeader, packet []byte) {
 		reason = DropNoRoute
 	case table.loops(&r.inner):
 		reason = DropLoop
+	case table.Own != 0 && !answers(route.Rule, &r.inner, r.packet):
+		reason = DropNotAllowed
 	default:
 		reason = o.slice(route, packet, now)
 	}
 	if reason != Pass {
 		o.ledger.drop(reason, r.left())
+	}
+	if reason == DropNotAllowed {
+		o.report.raise(reason, link.Path{Remote: netip.AddrPortFrom(r.src, r.sport)}, now)
 	}
 }
 
@@ -147,7 +155,7 @@ func (o *outbound) sendOn(route *Route, i int, now int64) Reason {
 // counts for the packets not yet cut.
 func (o *outbound) sealRun(p *Pair, now int64) Reason {
 	r := &o.run
-	if reason := p.admitOut(&r.inner); reason != Pass {
+	if reason := p.admitOut(&r.inner, r.packet, r.left()); reason != Pass {
 		return reason
 	}
 	way := p.way.Load()

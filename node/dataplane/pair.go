@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 )
 
 // Errors of SendControl.
@@ -38,10 +39,12 @@ type Pair struct {
 	Control func(payload []byte)
 
 	way       atomic.Pointer[way]
-	trod      atomic.Pointer[trail]     // the ways there are beside, see roam.go
-	tried     atomic.Pointer[answer]    // the last one to Try
-	onward    [2]atomic.Pointer[Onward] // by family
-	sizes     atomic.Uint32             // MTU 16, limit 16, see oversize.go
+	rule      atomic.Pointer[admit.Rule] // see admitted.go
+	refused   atomic.Uint64              // packets by it
+	trod      atomic.Pointer[trail]      // the ways there are beside, see roam.go
+	tried     atomic.Pointer[answer]     // the last one to Try
+	onward    [2]atomic.Pointer[Onward]  // by family
+	sizes     atomic.Uint32              // MTU 16, limit 16, see oversize.go
 	lastHeard atomic.Int64
 	lastSent  atomic.Int64
 	in, out   flow
@@ -68,13 +71,14 @@ func (f *flow) add(packets, bytes int) {
 	f.bytes.Add(uint64(bytes))
 }
 
-// PairCounters are inner packets and their bytes.
-type PairCounters struct{ PacketsIn, BytesIn, PacketsOut, BytesOut uint64 }
+// PairCounters are inner packets and their bytes. Refused are those that the
+// pair's rule does not admit, both ways; they are in no other count.
+type PairCounters struct{ PacketsIn, BytesIn, PacketsOut, BytesOut, Refused uint64 }
 
 // Counters returns what the pair carried so far.
 func (p *Pair) Counters() PairCounters {
 	return PairCounters{
-		p.in.packets.Load(), p.in.bytes.Load(), p.out.packets.Load(), p.out.bytes.Load(),
+		p.in.packets.Load(), p.in.bytes.Load(), p.out.packets.Load(), p.out.bytes.Load(), p.refused.Load(),
 	}
 }
 
@@ -184,24 +188,30 @@ func (p *Pair) leased(a netip.Addr) bool {
 }
 
 // admitIn judges an opened packet: at an agent its source is the session's
-// lease (I7), at a client its destination.
+// lease (I7) and its destination what the client may reach, at a client its
+// destination is the lease.
 func (p *Pair) admitIn(in *inner) Reason {
-	if p.Agent && !p.leased(in.src) {
+	switch {
+	case !p.Agent && !p.leased(in.dst):
+		return DropDestination
+	case !p.Agent:
+		return Pass
+	case !p.leased(in.src):
 		return DropSource
 	}
-	if !p.Agent && !p.leased(in.dst) {
-		return DropDestination
-	}
-	return Pass
+	return p.reaches(in)
 }
 
-// admitOut judges a packet before it is sealed, the mirror of admitIn.
-func (p *Pair) admitOut(in *inner) Reason {
-	if p.Agent && !p.leased(in.dst) {
+// admitOut judges n packets that begin alike before they are sealed, the mirror
+// of admitIn.
+func (p *Pair) admitOut(in *inner, packet []byte, n int) Reason {
+	switch {
+	case !p.Agent && !p.leased(in.src):
+		return DropSource
+	case !p.Agent:
+		return Pass
+	case !p.leased(in.dst):
 		return DropDestination
 	}
-	if !p.Agent && !p.leased(in.src) {
-		return DropSource
-	}
-	return Pass
+	return p.reachedBy(in, packet, n)
 }

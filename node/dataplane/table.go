@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
@@ -53,6 +54,9 @@ type Route struct {
 	// Spread remembers what each slice was given. Keep it when a route of the
 	// same session is built anew.
 	Spread *Spread
+	// Rule is what the client may reach and be reached from; on a node nothing
+	// passes without one.
+	Rule *admit.Rule
 	// SprayUDP lets one flow of UDP take several slices, as TCP does.
 	SprayUDP bool
 }

@@ -27,7 +27,7 @@ func (v *violations) raise(r Reason, path link.Path, now int64) {
 func violates(r Reason) bool {
 	switch r {
 	case DropAuth, DropPadding, DropNextHeader, DropSource, DropDestination, DropLoop,
-		DropPeer, DropHops, DropPart:
+		DropPeer, DropHops, DropPart, DropNotAllowed:
 		return true
 	}
 	return false

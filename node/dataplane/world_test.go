@@ -13,6 +13,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	. "github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -157,6 +158,7 @@ func (w *world) slice(ix, n int, port uint16) {
 	c := &Pair{In: downIn, Out: up, Leases: []netip.Addr{lease()}, Socket: socket}
 	c.SetPath(to(at(outer(1))))
 	a := &Pair{In: upIn, Out: down, Leases: []netip.Addr{lease()}, Agent: true, Socket: w.nodes[ix].outer}
+	a.SetRule(admit.Any())
 	w.client.table.In[uint32(1000+n)] = c
 	w.nodes[ix].table.In[spiOf(ix, 70)] = a
 	w.nodes[ix].table.Granted[spiOf(ix, 7)] = a
@@ -175,7 +177,7 @@ func (w *world) link(a, b int) {
 
 // route is the slices as seen by the client (0) or by an egress.
 func (w *world) route(agents []int, egress int) *Route {
-	r := &Route{Set: &slicing.Set{}, Spread: NewSpread(1)}
+	r := &Route{Set: &slicing.Set{}, Spread: NewSpread(1), Rule: admit.Any()}
 	for _, ix := range agents {
 		s := RouteSlice{SPI: spiOf(ix, 7), HandOn: to(at(inside(ix)))}
 		switch egress {
