@@ -155,10 +155,3 @@ func (f *forwarding) flows() int {
 	}
 	return f.stack.flows()
 }
-
-// offer says which networks clients may reach.
-func (f *forwarding) offer(prefixes []netip.Prefix) {
-	if f.stack != nil {
-		f.stack.offer(prefixes)
-	}
-}

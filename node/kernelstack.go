@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/host"
@@ -20,8 +21,6 @@ type insideStack interface {
 	agent.Host
 	device() tun.Device
 	uso() bool // takes UDP super-packets
-	// offer hears which networks clients may reach.
-	offer(prefixes []netip.Prefix)
 	// obstacles are what is in the way of packets just now; others are inside
 	// addresses to try them with.
 	obstacles(others []netip.Addr) []string
@@ -77,7 +76,7 @@ func openKernelStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (ins
 
 func (k *kernelStack) device() tun.Device                     { return k.tun }
 func (k *kernelStack) uso() bool                              { return true }
-func (k *kernelStack) offer([]netip.Prefix)                   {} // its filter knows interfaces
+func (k *kernelStack) Reach(map[netip.Addr]*admit.Rule)       {} // its filter knows interfaces
 func (k *kernelStack) obstacles(others []netip.Addr) []string { return k.Obstacles(others) }
 func (k *kernelStack) flows() int                             { return 0 }
 func (k *kernelStack) dropped() map[string]uint64             { return nil }

@@ -49,6 +49,9 @@ const (
 	// often where a look takes more than one FaultsShare-th of that.
 	FaultsEvery = 500 * time.Millisecond
 	FaultsShare = 50
+	// LookAtAddresses is how often this host's addresses are read, beside the
+	// kernel's word that one changed.
+	LookAtAddresses = 5 * time.Second
 	// KnowEvery is how often it is looked who is no stranger any more, and
 	// what is flooded.
 	KnowEvery = 100 * time.Millisecond

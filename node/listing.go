@@ -135,7 +135,8 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		Egress: name(live.Egress), Second: name(live.Second), Mode: string(live.Mode),
 		Shares: string(registry.SharesCapacity), SprayUDP: live.SprayUDP,
 		Connected: report.Connected[live.ID], Bytes: live.Bytes, Slices: []control.Slice{},
-		Age: time.Duration(s.Tick-live.Opened) * time.Second,
+		Reach: arbiter.Reach(s, live),
+		Age:   time.Duration(s.Tick-live.Opened) * time.Second,
 	}
 	if len(live.Slices) > 0 {
 		row.Suite = esp.Suite(live.Slices[0].Suite).String()
@@ -152,6 +153,7 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		}
 		u := report.Usage[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
 		up, down = up+u.In, down+u.Out
+		row.NotAllowed += u.Refused
 		path := report.Paths[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
 		row.Slices = append(row.Slices, control.Slice{
 			Number: sl.Number, Epoch: sl.Epoch, Agent: name(sl.Agent), State: string(sl.State), Weight: sl.Weight,

@@ -51,7 +51,8 @@ type Node struct {
 	trust   *trust.Trust
 	meter   *meter
 	mbit    uint32
-	exposed bool // strangers reach the inside interface
+	exposed bool         // strangers reach the inside interface
+	own     []netip.Addr // at the start, see keepOwn
 	forward *forwarding
 	agent   *agent.Agent
 	port    *port.Port
@@ -149,6 +150,9 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if err := n.judgeInside(); err != nil {
 		return err
 	}
+	if n.own, err = n.ownAddresses(); err != nil {
+		return err
+	}
 	n.copier = n.newCopier()
 	n.newAgent()
 	if err := n.forward.start(n.agent); err != nil {
@@ -180,7 +184,8 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.serveFlows(ctx)
 	n.takeStreams()
 	loops := []func(context.Context){
-		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.forward.keep, n.keepAcquaintances, n.copier.Run, n.keepFaults,
+		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
+		n.keepFaults,
 	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
@@ -210,7 +215,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own,
 		Follow: n.follow,
 		Left:   n.leave,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
@@ -222,7 +227,7 @@ func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
 		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
 		Exposed: n.exposed, Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
-		Reads: registry.CommandVersion,
+		Reads: registry.CommandVersion, Judges: true,
 	}
 }
 
@@ -259,9 +264,6 @@ func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rows, m.fence = rows, fence
-	if v.Policy != nil {
-		n.forward.offer(v.Policy.Prefixes)
-	}
 	if len(v.GossipKey) > 0 {
 		m.key = v.GossipKey
 	}

@@ -152,6 +152,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	if err := fullParts(s.Pool); err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
+	s.Unjudged = report.Unjudged
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"

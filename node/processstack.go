@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/masquerade"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
@@ -38,9 +39,8 @@ func openProcessStack(self datadir.Node) (insideStack, error) {
 	return p, nil
 }
 
-func (p *processStack) device() tun.Device            { return p.ordered }
-func (p *processStack) uso() bool                     { return false }
-func (p *processStack) offer(prefixes []netip.Prefix) { p.egress.Offer(prefixes) }
+func (p *processStack) device() tun.Device { return p.ordered }
+func (p *processStack) uso() bool          { return false }
 func (p *processStack) obstacles([]netip.Addr) []string {
 	return nil // no setting of the host is in the way of its own sockets
 }
@@ -72,6 +72,9 @@ func (p *processStack) HoldAddress(netip.Addr) error { return nil }
 
 // ReleaseAddress implements agent.Host.
 func (p *processStack) ReleaseAddress(netip.Addr) error { return nil }
+
+// Reach implements agent.Host.
+func (p *processStack) Reach(rules map[netip.Addr]*admit.Rule) { p.egress.Reach(rules) }
 
 // Hide implements agent.Host.
 func (p *processStack) Hide(netip.Prefix, netip.Addr) error { return nil }

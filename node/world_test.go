@@ -16,6 +16,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
@@ -258,6 +259,8 @@ type fixedHost struct{}
 
 func (fixedHost) HoldAddress(netip.Addr) error    { return nil }
 func (fixedHost) ReleaseAddress(netip.Addr) error { return nil }
+
+func (fixedHost) Reach(map[netip.Addr]*admit.Rule) {}
 
 func (fixedHost) Hide(netip.Prefix, netip.Addr) error { return nil }
 

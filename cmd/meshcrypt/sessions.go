@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -88,6 +89,7 @@ func sessionTable(w io.Writer, s control.Session) {
 		row(w, "Paths", pathsCell(s))
 	}
 	row(w, "Cipher", s.Suite)
+	row(w, "May reach", reachCell(s))
 	row(w, "Moved", byteCount(s.Bytes)+" in "+age(s.Age))
 	fmt.Fprintln(w)
 	row(w, "SLICE", "EPOCH", "AGENT", "STATE", "WEIGHT", "SPI", "UP", "SHARE", "DOWN", "SHARE", "DELAY", "LOSS", "WAY")
@@ -95,6 +97,16 @@ func sessionTable(w io.Writer, s control.Session) {
 		row(w, sl.Number, sl.Epoch, sl.Agent, sl.State, sl.Weight, sl.SPI,
 			byteCount(sl.In), percent(sl.Up), byteCount(sl.Out), percent(sl.Down), delayCell(sl.Delay), percent(sl.Loss), wayCell(sl))
 	}
+}
+
+// reachCell is where a session may go, and how much was dropped that went
+// elsewhere.
+func reachCell(s control.Session) string {
+	text := cmp.Or(words(s.Reach), "nothing")
+	if s.NotAllowed > 0 {
+		text += fmt.Sprintf(" (%d other packets dropped as not-allowed)", s.NotAllowed)
+	}
+	return text
 }
 
 // pathsCell is what the paths differ by at most, and what that means.

@@ -98,6 +98,9 @@ func statusTable(w io.Writer, s control.Status) {
 	if s.Userspace {
 		row(w, "Without TUN", fmt.Sprintf("%d flows of clients end in this process, and would with it", s.Flows))
 	}
+	if s.Unjudged {
+		row(w, "Clients reach", "what this host reaches, until the arbiter is upgraded: it does not say what they may")
+	}
 	if s.Copied > 0 {
 		row(w, "Stands by for", fmt.Sprintf("%d masqueraded flows", s.Copied))
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/ask"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
@@ -30,11 +31,13 @@ import (
 )
 
 // Host moves a pool part's inside address to and from this host, and hides the
-// part's leases behind it where the mesh masquerades.
+// part's leases behind it where the mesh masquerades. Reach tells it, by lease,
+// what the clients here may reach; the map and the rules never change.
 type Host interface {
 	HoldAddress(netip.Addr) error
 	ReleaseAddress(netip.Addr) error
 	Hide(part netip.Prefix, behind netip.Addr) error
+	Reach(map[netip.Addr]*admit.Rule)
 }
 
 // Stream is an open, mutually authenticated connection to an arbiter.
@@ -68,6 +71,10 @@ type Config struct {
 	Ledger esp.Ledger  // nil in production
 	// KeyLog hears of every traffic key; nil but in test builds (I1).
 	KeyLog func(spi uint32, key esp.Key)
+
+	// Own is this host's addresses that are not of the inside network, as long as
+	// SetOwn says nothing else.
+	Own []netip.Addr
 
 	// Dial opens a stream to whoever is arbiter now.
 	Dial func(context.Context) (Stream, error)
@@ -118,6 +125,7 @@ type Agent struct {
 	view    *viewState
 	probes  *proberState
 	links   *links
+	rules   rules
 	rejects *rejects
 	sound   soundness
 	ailing  bool          // the host has faults just now
@@ -152,6 +160,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		view:    newViewState(),
 		probes:  newProberState(config.Random),
 		links:   newLinks(),
+		rules:   rules{rows: make(map[registry.SessionID]protocol.RuleRow), own: config.Own},
 		rejects: newRejects(),
 		sound:   newSoundness(config.Now()),
 

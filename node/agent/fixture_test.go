@@ -20,6 +20,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/probe"
@@ -54,6 +55,7 @@ type fixture struct {
 type movingHost struct {
 	held   map[netip.Addr]bool
 	hidden map[netip.Prefix]netip.Addr
+	reach  map[netip.Addr]*admit.Rule
 	fail   error
 }
 
@@ -71,6 +73,8 @@ func (h *movingHost) Hide(part netip.Prefix, behind netip.Addr) error {
 	h.hidden[part] = behind
 	return h.fail
 }
+
+func (h *movingHost) Reach(reach map[netip.Addr]*admit.Rule) { h.reach = reach }
 
 func (h *movingHost) ReleaseAddress(a netip.Addr) error {
 	delete(h.held, a)
@@ -311,6 +315,7 @@ type customer struct {
 	key     identity.Key
 	grant   mka.Grant
 	share   mka.Share
+	rule    *protocol.RuleRow // told with the grant
 	signed  mka.SignedGrant
 	machine *mka.Client
 	accept  []byte
@@ -373,7 +378,7 @@ func (c *customer) seal(keys mka.Keys) *dataplane.Pair {
 // granted has the agent take the grant; it returns its answer.
 func (c *customer) granted() *protocol.SliceAck {
 	c.Helper()
-	c.hear(&protocol.Node{Grant: &protocol.Grant{Grant: c.signed, Share: bytes.Clone(c.share[:])}})
+	c.hear(&protocol.Node{Grant: &protocol.Grant{Grant: c.signed, Share: bytes.Clone(c.share[:]), Rule: c.rule}})
 	acks := saying(c.fixture, func(m *protocol.Node) *protocol.SliceAck { return m.Ack })
 	if len(acks) != 1 {
 		c.Fatalf("%d answers to a grant", len(acks))

@@ -26,7 +26,8 @@ type sliceKey struct {
 type slice struct {
 	key         sliceKey
 	grant       mka.Grant
-	from        identity.NodeID // the node it is for; zero: a client
+	rule        *protocol.RuleRow // told with the grant; nil by an arbiter from before there were rules
+	from        identity.NodeID   // the node it is for; zero: a client
 	machine     *mka.Agent
 	pair        *dataplane.Pair   // nil until the client's Accept
 	older       *dataplane.Pair   // superseded by a rekey, still opening
@@ -150,7 +151,7 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, since: a.config.Now(),
+	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, rule: m.Rule, since: a.config.Now(),
 		local: dataplane.NewSpread(a.config.Engine.Queues())}
 	if grant.Mode == protocol.ModeLink {
 		if s.from = identity.NodeID(grant.IdentityHash); a.view.nodeByID(s.from).Index == 0 {
@@ -257,6 +258,7 @@ func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 	pair.Leases, pair.Agent, pair.Socket = append([]netip.Addr(nil), s.grant.Leases...), true, a.socketOf(s)
 	if s.pair != nil {
 		pair.SetSizes(s.pair.Sizes())
+		pair.SetRule(s.pair.Rule())
 	}
 	key := s.key
 	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
@@ -381,7 +383,7 @@ func (a *Agent) reportUsage() {
 	for _, s := range a.slices.byKey {
 		if s.pair != nil && s.from.IsZero() {
 			n := s.pair.Counters()
-			usage.Slices = append(usage.Slices, protocol.SliceUsage{Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut})
+			usage.Slices = append(usage.Slices, protocol.SliceUsage{Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut, Refused: n.Refused})
 		}
 	}
 	if len(usage.Slices) > 0 {

@@ -20,8 +20,10 @@ func (a *Agent) publishIfDirty() {
 	}
 	a.dirty = false
 	a.steer()
+	a.compileRules()
 	a.config.Engine.Publish(a.engineTable())
 	a.config.Gateway.Publish(a.gatewayTable())
+	a.config.Host.Reach(a.reachable())
 }
 
 // engineTable is every SA that opens and every lease this node can reach.
@@ -65,6 +67,7 @@ func (a *Agent) engineTable() *dataplane.Table {
 	for _, r := range a.view.routes {
 		route := a.route(r)
 		for _, lease := range r.Leases {
+			route.Rule = a.rules.reach[lease] // one client's, so they are the same
 			t.Routes[lease] = route
 		}
 	}
@@ -87,7 +90,7 @@ func (a *Agent) localRoutes() map[netip.Addr]*dataplane.Route {
 	}
 	routes := make(map[netip.Addr]*dataplane.Route, len(best))
 	for lease, s := range best {
-		route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local}
+		route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local, Rule: s.pair.Rule()}
 		route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
 		routes[lease] = route
 	}

@@ -43,6 +43,7 @@ type clientStream struct {
 	bytes   uint64
 	routed  bool                   // told that replies find their way back
 	weights []registry.SliceWeight // told last
+	offered []netip.Prefix         // networks, told last
 }
 
 func (c *clientStream) say(m *protocol.Client) {
@@ -331,28 +332,11 @@ func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []proto
 
 // update is what a client is to know of the mesh.
 func update(s *registry.State, c *clientStream, client string) protocol.Update {
+	c.offered = pushed(s, c.session, client)
 	return protocol.Update{
-		Gateways: gateways(s, c.entered), Prefixes: pushed(s, c.session, client),
+		Gateways: gateways(s, c.entered), Prefixes: c.offered,
 		DNS: s.Policy.DNS, Search: s.Policy.Search,
 	}
-}
-
-// pushed are the routes of a session: to its peer alone, if it has one.
-func pushed(s *registry.State, id registry.SessionID, client string) []netip.Prefix {
-	if session := s.Sessions[id]; session != nil && !session.Peer.IsZero() {
-		if n := s.Nodes[session.Peer]; n != nil {
-			return []netip.Prefix{netip.PrefixFrom(n.Inside, n.Inside.BitLen())}
-		}
-	}
-	return prefixes(s, client)
-}
-
-// prefixes are the routes pushed to a client: its own, or the policy's.
-func prefixes(s *registry.State, client string) []netip.Prefix {
-	if c := s.Clients[client]; c != nil && len(c.Prefixes) > 0 {
-		return c.Prefixes
-	}
-	return s.Policy.Prefixes
 }
 
 // refuse answers a request that gets no session.

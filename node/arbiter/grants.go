@@ -51,7 +51,7 @@ func (a *Arbiter) sendGrant(action session.SendGrant) {
 		}
 		a.offers[key] = o
 	}
-	n.say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:]}})
+	n.say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:], Rule: a.ruleFor(action.Session)}})
 }
 
 // grant is the arbiter's statement of one committed slice epoch. One that is

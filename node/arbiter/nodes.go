@@ -127,6 +127,9 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.takeCondition(n, n.hello.Condition)
 	a.pushViews()
 	a.config.Log.Info("node is up", "node", a.nodeName(n.node), "version", n.hello.Version)
+	if !n.hello.Judges {
+		a.config.Log.Warn("a node does not hold clients to their prefixes: upgrade it", "node", a.nodeName(n.node), "version", n.hello.Version)
+	}
 }
 
 // reconcile brings the registry's facts of the node up to date, and tells the

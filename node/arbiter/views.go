@@ -17,6 +17,7 @@ type nodeView struct {
 	nodes  map[identity.Index]string
 	parts  map[netip.Prefix]string
 	routes map[registry.SessionID]string
+	rules  map[registry.SessionID]protocol.RuleRow
 	policy string
 }
 
@@ -24,12 +25,13 @@ type nodeView struct {
 func (a *Arbiter) pushViews() {
 	voters := a.voters()
 	a.config.Store.View(func(s *registry.State) {
-		rows := a.nodeRows(s, voters)
+		rows, rules := a.nodeRows(s, voters), rulesByNode(s)
 		for _, n := range a.nodes {
-			a.pushView(s, rows, n)
+			a.pushView(s, rows, rules[n.node], n)
 		}
 		a.confirmRoutes(s)
 		a.pushWeights(s)
+		a.pushPrefixes(s)
 		a.forgetMeasures(s)
 	})
 }
@@ -45,19 +47,21 @@ func (a *Arbiter) voters() map[identity.NodeID]bool {
 }
 
 // pushView sends a full view once and differences afterwards.
-func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeStream) {
+func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, rules []protocol.RuleRow, n *nodeStream) {
 	first := n.sent == nil
 	if first {
 		n.sent = &nodeView{
 			nodes:  make(map[identity.Index]string),
 			parts:  make(map[netip.Prefix]string),
 			routes: make(map[registry.SessionID]string),
+			rules:  make(map[registry.SessionID]protocol.RuleRow),
 		}
 	}
-	v := &protocol.View{Full: first}
+	v := &protocol.View{Full: first, Judges: first}
 	n.sent.diffNodes(rows, v)
 	n.sent.diffParts(s.Parts, v)
 	n.sent.diffRoutes(a.routesFor(s, n.node), v)
+	n.sent.diffRules(rules, v)
 	policy := s.PolicyInForce()
 	if text := encoded(policy); text != n.sent.policy {
 		n.sent.policy = text
@@ -68,7 +72,7 @@ func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, n *nodeSt
 		v.Arbiter, v.GossipKey = a.config.Trust.Key.ID(), a.gossipKey
 		v.Slices = slicesOf(s, n.node, n.hello.Boot)
 	}
-	if first || len(v.Nodes)+len(v.Parts)+len(v.Routes)+len(v.Unroutes) > 0 || v.Policy != nil {
+	if first || len(v.Nodes)+len(v.Parts)+len(v.Routes)+len(v.Unroutes)+len(v.Rules)+len(v.Unrules) > 0 || v.Policy != nil {
 		n.say(&protocol.Node{View: v})
 	}
 }
@@ -88,6 +92,7 @@ func (a *Arbiter) pushRoute(id registry.SessionID) {
 			if n == nil || n.sent == nil {
 				continue // it is told with everything else
 			}
+			n.sent.diffRule(ruleOf(s, live), v)
 			if n.sent.diffRoute(row, v); len(v.Routes) > 0 {
 				n.say(&protocol.Node{View: v})
 			}

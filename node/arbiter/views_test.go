@@ -93,7 +93,7 @@ func TestViewsAreDifferences(t *testing.T) {
 	}
 	f.store.state.Sessions[registry.SessionID{1}].State = registry.SessionEnded
 	a.pushViews()
-	if v := views(n); len(v) != 1 || len(v[0].Unroutes) != 1 {
+	if v := views(n); len(v) != 1 || len(v[0].Unroutes) != 1 || len(v[0].Unrules) != 1 {
 		t.Errorf("a session ended: %+v", v)
 	}
 }

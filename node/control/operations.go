@@ -67,6 +67,7 @@ type Status struct {
 	Userspace bool               `json:"userspace,omitempty"` // no TUN: flows of clients end in the process
 	Flows     int                `json:"flows,omitempty"`     // that do
 	Pool      []PoolRow          `json:"pool,omitempty"`      // its use, on the arbiter
+	Unjudged  bool               `json:"unjudged,omitempty"`  // the arbiter does not say what clients may reach
 	Delivered map[string]uint64  `json:"delivered"`
 	Dropped   map[string]uint64  `json:"dropped"`
 }
@@ -117,23 +118,27 @@ type Sessions struct {
 
 // Session is one session.
 type Session struct {
-	ID        string        `json:"id"`
-	Client    string        `json:"client"`
-	Leases    []netip.Addr  `json:"leases"`
-	State     string        `json:"state"`
-	Reason    string        `json:"reason,omitempty"`
-	Egress    string        `json:"egress"`
-	Second    string        `json:"second"`
-	Mode      string        `json:"mode"`
-	Suite     string        `json:"suite"`            // cipher of its slices
-	Shares    string        `json:"shares"`           // capacity or equal
-	SprayUDP  bool          `json:"spray_udp"`        // one flow of UDP may take several slices
-	Skew      uint32        `json:"skew_ms"`          // what its paths differ by, as its client measured it; 0: not known
-	Calmed    string        `json:"calmed,omitempty"` // what is done about that
-	Connected bool          `json:"connected"`        // its control connection is open
-	Slices    []Slice       `json:"slices"`
-	Bytes     uint64        `json:"bytes"`
-	Age       time.Duration `json:"age_ns"`
+	ID        string         `json:"id"`
+	Client    string         `json:"client"`
+	Leases    []netip.Addr   `json:"leases"`
+	State     string         `json:"state"`
+	Reason    string         `json:"reason,omitempty"`
+	Egress    string         `json:"egress"`
+	Second    string         `json:"second"`
+	Mode      string         `json:"mode"`
+	Suite     string         `json:"suite"`            // cipher of its slices
+	Shares    string         `json:"shares"`           // capacity or equal
+	SprayUDP  bool           `json:"spray_udp"`        // one flow of UDP may take several slices
+	Skew      uint32         `json:"skew_ms"`          // what its paths differ by, as its client measured it; 0: not known
+	Calmed    string         `json:"calmed,omitempty"` // what is done about that
+	Connected bool           `json:"connected"`        // its control connection is open
+	Reach     []netip.Prefix `json:"reach"`            // what it may reach
+	// NotAllowed is packets of its present slices, both ways, dropped because it
+	// may not reach, or be reached from, their other end.
+	NotAllowed uint64        `json:"not_allowed"`
+	Slices     []Slice       `json:"slices"`
+	Bytes      uint64        `json:"bytes"`
+	Age        time.Duration `json:"age_ns"`
 }
 
 // Slice is one slice of a session.

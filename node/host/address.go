@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -90,4 +91,52 @@ func overlapsOf(prefixes []netip.Prefix, local netip.Prefix, dev string) (found 
 		}
 	}
 	return found
+}
+
+// Foreign are the addresses of this host that are not of the inside network:
+// those of every interface but the TUN, the inside one and whichever has the
+// inside address, and of these too what outer names. Each stands once.
+func Foreign(tun, insideInterface string, inside netip.Addr, outer ...netip.Addr) ([]netip.Addr, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, failed(err, "see `ip link`", "list the devices")
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, failed(err, "see `ip address`", "list the addresses")
+	}
+	near := make(map[int]bool)
+	for _, link := range links {
+		name := link.Attrs().Name
+		near[link.Attrs().Index] = name == tun || insideInterface != "" && name == insideInterface
+	}
+	for _, a := range addrs {
+		if addressOf(a) == inside {
+			near[a.LinkIndex] = true
+		}
+	}
+	return foreign(addrs, near, inside, outer), nil
+}
+
+// foreign keeps what is not of the inside network; an address that is there as
+// well as elsewhere is of it.
+func foreign(addrs []netlink.Addr, near map[int]bool, inside netip.Addr, outer []netip.Addr) (all []netip.Addr) {
+	there := map[netip.Addr]bool{inside: true}
+	for _, a := range addrs {
+		if address := addressOf(a); near[a.LinkIndex] && !slices.Contains(outer, address) {
+			there[address] = true
+		}
+	}
+	for _, a := range addrs {
+		if address := addressOf(a); address.IsValid() && !there[address] {
+			there[address] = true
+			all = append(all, address)
+		}
+	}
+	return all
+}
+
+func addressOf(a netlink.Addr) netip.Addr {
+	address, _ := netip.AddrFromSlice(a.IP) // an invalid one is nobody's
+	return address.Unmap()
 }

@@ -1,8 +1,8 @@
 // Package masquerade is a masquerading egress without a kernel's help: flows of
 // clients end in this process, which speaks to their destinations in its own
-// host's name. It owns which destinations may be spoken to, the flows under
-// way, and their limits. The stack that the flows end in is node/netstack's,
-// and who may send into the tunnel at all is judged before (node/dataplane).
+// host's name. It owns the flows under way and their limits, and refuses those
+// that their client may not have. The stack that the flows end in is
+// node/netstack's, and every packet is judged before (node/dataplane).
 //
 // Its flows live in this process alone: they end with it, and no second can
 // take them over.
@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
 	"github.com/meshcrypt/meshcrypt/node/splice"
 )
@@ -34,21 +35,21 @@ type Config struct {
 
 // Egress ends the flows of a stack. All methods are safe for concurrent use.
 type Egress struct {
-	config  Config
-	offered atomic.Pointer[[]netip.Prefix]
-	table   table
-	ctx     context.Context
-	cancel  func()
-	counts  [reasons]atomic.Uint64
+	config Config
+	rules  atomic.Pointer[map[netip.Addr]*admit.Rule] // by lease
+	table  table
+	ctx    context.Context
+	cancel func()
+	counts [reasons]atomic.Uint64
 }
 
 // Start makes a stack answer for all destinations; nothing is reached before
-// Offer was called.
+// Reach was called.
 func Start(stack *netstack.Stack, c Config) (*Egress, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Egress{config: c, ctx: ctx, cancel: cancel}
 	e.table.open()
-	e.Offer(nil)
+	e.Reach(nil)
 	return e, stack.Answer(netstack.Answerer{TCP: e.tcp, UDP: e.udp})
 }
 
@@ -75,12 +76,9 @@ func (e *Egress) Refused() map[string]uint64 {
 	return all
 }
 
-// Offer replaces the networks that may be reached: those that the mesh offers.
-// Flows under way stay.
-func (e *Egress) Offer(prefixes []netip.Prefix) {
-	all := slices.Clone(prefixes)
-	e.offered.Store(&all)
-}
+// Reach replaces what the clients may reach, by lease. It must not be changed
+// afterwards. Flows under way stay here; their packets are judged before.
+func (e *Egress) Reach(rules map[netip.Addr]*admit.Rule) { e.rules.Store(&rules) }
 
 // enter notes a flow that may begin; the reason why not, otherwise.
 func (e *Egress) enter(f flow) reason {

@@ -53,6 +53,7 @@ type NodeHello struct {
 	Exposed  bool            `json:"exposed,omitempty"` // strangers reach the inside interface
 	Held     []SliceRef      `json:"held"`              // slices with living keys in this process
 	Standby  bool            `json:"standby"`
+	Judges   bool            `json:"judges,omitempty"` // holds clients to View.Rules
 	// Reads is the newest version of the registry's commands that the node reads; 0 is
 	// said by those that do not know Ended.
 	Reads byte `json:"reads,omitempty"`
@@ -140,6 +141,8 @@ type SliceUsage struct {
 	Slice SliceRef `json:"slice"`
 	In    uint64   `json:"in"`
 	Out   uint64   `json:"out"`
+	// Refused is packets, both ways, that the client may not send or get.
+	Refused uint64 `json:"refused,omitempty"`
 }
 
 // Drain asks to take the sender's work away, or to give it some again.
@@ -173,6 +176,9 @@ type View struct {
 	Parts     []registry.Part      `json:"parts,omitempty"`
 	Routes    []RouteRow           `json:"routes,omitempty"`
 	Unroutes  []registry.SessionID `json:"unroutes,omitempty"`
+	Judges    bool                 `json:"judges,omitempty"` // with Full: Rules say what clients may reach
+	Rules     []RuleRow            `json:"rules,omitempty"`
+	Unrules   []registry.SessionID `json:"unrules,omitempty"`
 	Slices    []SliceRef           `json:"slices,omitempty"` // with Full: all this node is to hold
 	Pool      []netip.Prefix       `json:"pool,omitempty"`
 	Egress    registry.EgressKind  `json:"egress,omitempty"`
@@ -234,6 +240,20 @@ type RouteRow struct {
 	Upward []uint32 `json:"upward,omitempty"`
 }
 
+// RuleRow is what a session's client may reach: its peer alone, if the session
+// has one; else the client's own prefixes; else what policy pushes to all.
+type RuleRow struct {
+	Session  registry.SessionID `json:"session"`
+	Client   string             `json:"client"`
+	Prefixes []netip.Prefix     `json:"prefixes,omitempty"`
+	Peer     identity.NodeID    `json:"peer,omitzero"`
+}
+
+// Equal compares two rows.
+func (r RuleRow) Equal(o RuleRow) bool {
+	return r.Session == o.Session && r.Client == o.Client && r.Peer == o.Peer && slices.Equal(r.Prefixes, o.Prefixes)
+}
+
 // RouteSlice is one slice that is up.
 type RouteSlice struct {
 	Number uint8          `json:"number"`
@@ -247,6 +267,8 @@ type RouteSlice struct {
 type Grant struct {
 	Grant []byte `json:"grant"` // mka.SignedGrant
 	Share []byte `json:"share"` // r_A
+	// Rule is what its client may reach; nil for a grant of ModeLink.
+	Rule *RuleRow `json:"rule,omitempty"`
 }
 
 // ModeLink is the mode of a grant that is for a node, not for a client: the slice is

@@ -1,0 +1,134 @@
+package arbiter
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// A client's networks are its routes, and what agents and egress admit: both
+// are told from here, so that they are the same.
+
+// Reach is the networks that a session may reach; none if its peer is gone.
+func Reach(s *registry.State, live *registry.Session) []netip.Prefix {
+	var peer netip.Addr
+	if !live.Peer.IsZero() {
+		n := s.Nodes[live.Peer]
+		if n == nil {
+			return nil
+		}
+		peer = n.Inside
+	}
+	return admit.Offered(ownPrefixes(s, live.Client), s.Policy.Prefixes, peer)
+}
+
+func ownPrefixes(s *registry.State, client string) []netip.Prefix {
+	if c := s.Clients[client]; c != nil {
+		return c.Prefixes
+	}
+	return nil
+}
+
+// prefixes are the networks of a client that has not named a peer.
+func prefixes(s *registry.State, client string) []netip.Prefix {
+	return admit.Offered(ownPrefixes(s, client), s.Policy.Prefixes, netip.Addr{})
+}
+
+// pushed are the routes of a session.
+func pushed(s *registry.State, id registry.SessionID, client string) []netip.Prefix {
+	if live := s.Sessions[id]; live != nil {
+		return Reach(s, live)
+	}
+	return prefixes(s, client)
+}
+
+// pushPrefixes tells clients whose networks changed.
+func (a *Arbiter) pushPrefixes(s *registry.State) {
+	for _, c := range a.clients {
+		live := s.Sessions[c.session]
+		if live == nil || live.State != registry.SessionActive || slices.Equal(c.offered, Reach(s, live)) {
+			continue
+		}
+		news := update(s, c, live.Client)
+		c.say(&protocol.Client{Update: &news})
+	}
+}
+
+// ruleOf is what nodes are told of a session.
+func ruleOf(s *registry.State, live *registry.Session) protocol.RuleRow {
+	return protocol.RuleRow{Session: live.ID, Client: live.Client, Prefixes: ownPrefixes(s, live.Client), Peer: live.Peer}
+}
+
+// ruleFor is the same for a grant; nil for a session that is over.
+func (a *Arbiter) ruleFor(id registry.SessionID) (row *protocol.RuleRow) {
+	a.config.Store.View(func(s *registry.State) {
+		if live := s.Sessions[id]; live != nil {
+			r := ruleOf(s, live)
+			r.Prefixes = slices.Clone(r.Prefixes)
+			row = &r
+		}
+	})
+	return row
+}
+
+// rulesByNode are the rules that each node judges by: of sessions that it is the
+// egress or second of, or an agent, of older epochs too.
+func rulesByNode(s *registry.State) map[identity.NodeID][]protocol.RuleRow {
+	all := make(map[identity.NodeID][]protocol.RuleRow)
+	for _, live := range s.Sessions {
+		if live.State != registry.SessionActive {
+			continue
+		}
+		row := ruleOf(s, live)
+		for _, id := range judges(live) {
+			all[id] = append(all[id], row)
+		}
+	}
+	return all
+}
+
+// judges are the nodes that a session's packets pass, each once.
+func judges(live *registry.Session) []identity.NodeID {
+	all := []identity.NodeID{live.Egress}
+	add := func(id identity.NodeID) {
+		if !id.IsZero() && !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	add(live.Second)
+	for _, epochs := range [][]registry.Slice{live.Slices, live.Retiring} {
+		for _, sl := range epochs {
+			if sl.State != registry.SliceVoid {
+				add(sl.Agent)
+			}
+		}
+	}
+	return all
+}
+
+func (sent *nodeView) diffRules(rules []protocol.RuleRow, v *protocol.View) {
+	now := make(map[registry.SessionID]bool, len(rules))
+	for _, r := range rules {
+		now[r.Session] = true
+		sent.diffRule(r, v)
+	}
+	for id := range sent.rules {
+		if !now[id] {
+			delete(sent.rules, id)
+			v.Unrules = append(v.Unrules, id)
+		}
+	}
+}
+
+func (sent *nodeView) diffRule(r protocol.RuleRow, v *protocol.View) {
+	if old, known := sent.rules[r.Session]; known && old.Equal(r) {
+		return
+	}
+	r.Prefixes = slices.Clone(r.Prefixes) // the state's may change before this is written
+	sent.rules[r.Session] = r
+	v.Rules = append(v.Rules, r)
+}

@@ -1,0 +1,46 @@
+package host
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// TestForeign: what is on the inside interface or the TUN is of the inside
+// network, also where it stands elsewhere too; an outer address never is, on
+// whatever interface.
+func TestForeign(t *testing.T) {
+	const lo, out, in, tun, bridge = 1, 2, 3, 4, 5
+	address := func(link int, text string) netlink.Addr {
+		ip, network, err := net.ParseCIDR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: network.Mask}, LinkIndex: link}
+	}
+	all := []netlink.Addr{
+		address(lo, "127.0.0.1/8"), address(lo, "::1/128"), address(out, "192.0.2.1/24"), address(out, "2001:db8::1/64"),
+		address(in, "10.20.0.1/24"), address(in, "10.20.0.9/24"), address(in, "198.51.100.1/24"), address(tun, "10.20.0.1/32"),
+		address(tun, "10.20.0.201/32"), address(bridge, "172.17.0.1/16"), address(bridge, "10.20.0.9/32"),
+	}
+	got := foreign(all, map[int]bool{in: true, tun: true}, netip.MustParseAddr("10.20.0.1"),
+		[]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.IPv4Unspecified(), {}})
+	var want []netip.Addr
+	for _, text := range []string{"127.0.0.1", "::1", "192.0.2.1", "2001:db8::1", "198.51.100.1", "172.17.0.1"} {
+		want = append(want, netip.MustParseAddr(text))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	one := []netlink.Addr{address(lo, "127.0.0.1/8"), address(out, "192.0.2.1/24")}
+	inside := netip.MustParseAddr("192.0.2.1")
+	if got := foreign(one, map[int]bool{out: true}, inside, []netip.Addr{inside}); len(got) != 1 || !got[0].IsLoopback() {
+		t.Errorf("a host with one leg: %v", got)
+	}
+	if got, err := Foreign("", "", netip.Addr{}); err != nil || !slices.ContainsFunc(got, netip.Addr.IsLoopback) {
+		t.Errorf("of this host: %v, %v", got, err)
+	}
+}
