@@ -37,7 +37,7 @@ func (r *routed) mark() int          { return host.DefaultMark }
 // Up implements client.Host: first the blackholes, then address and routes.
 func (r *routed) Up(leases []netip.Addr, update protocol.Update) (err error) {
 	if r.host != nil {
-		return r.host.Update(update.Prefixes)
+		return r.host.Update(update.Prefixes, nil)
 	}
 	if len(update.DNS) > 0 {
 		r.config.Log.Info("the mesh offers DNS; this host's resolver is left as it is", "servers", update.DNS, "search", update.Search)

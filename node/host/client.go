@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,6 +30,8 @@ type ClientConfig struct {
 	Leases []netip.Addr
 	// Prefixes lead into the tunnel.
 	Prefixes []netip.Prefix
+	// Except are parts of them that keep the way they have without the tunnel.
+	Except []netip.Prefix
 	// Mark is on every outer packet of the client's own, UDP and TCP, which
 	// therefore does not follow the routes into the tunnel.
 	Mark int
@@ -41,6 +44,8 @@ type ClientConfig struct {
 // Client is the host's stack around a client's tunnel.
 type Client struct {
 	journal *journal
+
+	faults atomic.Pointer[[]string] // see Faults
 
 	mu     sync.Mutex // protects the fields below
 	config ClientConfig
@@ -77,6 +82,9 @@ func (c ClientConfig) check() (ClientConfig, error) {
 		return c, err
 	}
 	c.Prefixes = prefixes
+	if c.Except, err = normalize("exceptions", MaxPrefixes, c.Except); err != nil {
+		return c, err
+	}
 	c.Leases = slices.Clone(c.Leases)
 	if !HasIPv6() {
 		c.Leases = slices.DeleteFunc(c.Leases, netip.Addr.Is6) // the TUN cannot have them
@@ -105,8 +113,7 @@ func (c *Client) prepare() error {
 		return err
 	}
 	// What leads elsewhere by our protocol number was left by a killed process.
-	keep := func(r netlink.Route) bool { return among(r, c.config.Prefixes) }
-	if err := sweepRoutes(c.config.Table, keep); err != nil {
+	if err := sweepRoutes(c.config.Table, c.config.leads); err != nil {
 		return err
 	}
 	if err := setRules(c.config.Table, c.config.Mark); err != nil {
@@ -121,6 +128,11 @@ func (c *Client) prepare() error {
 // setBlackholes is for both families, also where IPv6 is switched off for the TUN:
 // other interfaces of the host may have it. A kernel without IPv6 sends none.
 func (c *Client) setBlackholes() error {
+	for _, p := range c.config.Except {
+		if err := addRoute(throw(p, c.config.Table)); err != nil {
+			return err
+		}
+	}
 	for _, p := range c.config.Prefixes {
 		err := addRoute(blackhole(p, c.config.Table))
 		if p.Addr().Is6() && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)) {
@@ -170,15 +182,16 @@ func (c *Client) setRoutes(index int) error {
 	return nil
 }
 
-// Update replaces the prefixes. A prefix that stays is never without a route.
-func (c *Client) Update(prefixes []netip.Prefix) error {
+// Update replaces prefixes and exceptions. A prefix that stays is never without
+// a route.
+func (c *Client) Update(prefixes, except []netip.Prefix) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return ErrClosed
 	}
 	config := c.config
-	config.Prefixes = prefixes
+	config.Prefixes, config.Except = prefixes, except
 	config, err := config.check()
 	if err != nil {
 		return err
@@ -196,7 +209,7 @@ func (c *Client) Update(prefixes []netip.Prefix) error {
 			return err
 		}
 	}
-	return sweepRoutes(config.Table, func(r netlink.Route) bool { return among(r, config.Prefixes) })
+	return sweepRoutes(config.Table, config.leads)
 }
 
 // Overlaps are the prefixes that also belong to a network this host is
@@ -205,6 +218,28 @@ func (c *Client) Overlaps() ([]Overlap, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return overlaps(c.config.Prefixes, c.config.TUN)
+}
+
+// leads tells whether a route of ours belongs to this configuration.
+func (c ClientConfig) leads(r netlink.Route) bool {
+	if r.Type == unix.RTN_THROW {
+		return among(r, c.Except)
+	}
+	return among(r, c.Prefixes)
+}
+
+// Faults are what is not whole on this host just now and was not, or cannot be,
+// put back, each with the next command. Safe for any goroutine.
+func (c *Client) Faults() []string { return listed(&c.faults) }
+
+// Leave ends the work on this host and leaves all as a killed process would:
+// what was pushed stays blocked until a next PrepareClient or Restore. It is for
+// an end that the user did not ask for.
+func (c *Client) Leave() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return nil
 }
 
 // Close removes everything of ours, the blackholes too: this is a clean stop.

@@ -85,20 +85,20 @@ func TestClientUpdate(t *testing.T) {
 	peer(t)
 	c := prepareClient(t, clientConfig(t.TempDir()))
 	next := []netip.Prefix{netip.MustParsePrefix("10.30.0.0/16"), netip.MustParsePrefix("10.20.0.0/16")}
-	if err := c.Update(next[:1]); err != nil {
+	if err := c.Update(next[:1], nil); err != nil {
 		t.Fatal(err)
 	}
 	fails(t, "ip route get 10.30.0.1")
 	contains(t, "ip route get 10.20.0.1", "outside0")
 	openTUN(t)
-	if err := errors.Join(c.Up(), c.Update(next), c.Update(next)); err != nil {
+	if err := errors.Join(c.Up(), c.Update(next, nil), c.Update(next, nil)); err != nil {
 		t.Fatal(err)
 	}
 	contains(t, "ip route get 10.30.0.1", "dev tun0")
 	contains(t, "ip route get 10.20.0.1", "dev tun0")
 	contains(t, "ip route get 10.1.0.2", "inside0")
 	lacks(t, "ip -6 route show table all", "fd01::/32")
-	if err := c.Update(make([]netip.Prefix, MaxPrefixes+1)); !errors.Is(err, ErrConfig) {
+	if err := c.Update(make([]netip.Prefix, MaxPrefixes+1), nil); !errors.Is(err, ErrConfig) {
 		t.Errorf("more than %d prefixes: %v", MaxPrefixes, err)
 	}
 	contains(t, "ip route get 10.30.0.1", "dev tun0")
@@ -195,4 +195,45 @@ func TestPrepareClientRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)
 		}
 	}
+}
+
+// An exception keeps its own way, and comes and goes with an update.
+func TestClientExcepts(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	peer(t)
+	config := clientConfig(t.TempDir())
+	config.Except = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}
+	c := prepareClient(t, config)
+	openTUN(t)
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, "ip route get 10.1.0.2", "dev inside0")
+	contains(t, "ip route get 10.1.1.2", "dev tun0")
+	run(t, "ping -c 1 -W 5 10.1.0.2")
+	if err := c.Update(config.Prefixes, nil); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, "ip route get 10.1.0.2", "dev tun0")
+}
+
+// What the user did not end stays shut.
+func TestClientLeaves(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	peer(t)
+	config := clientConfig(t.TempDir())
+	c := prepareClient(t, config)
+	d := openTUN(t)
+	if err := errors.Join(c.Up(), c.Leave(), d.Close(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, "ip route get 10.20.0.1")
+	if err := Restore(config.StateFile); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, "ip route get 10.20.0.1", "outside0")
 }

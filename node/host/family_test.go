@@ -35,7 +35,7 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 	contains(t, "ip route get 10.20.0.9", "dev tun0")
 	contains(t, "ip -6 route show table all", "blackhole fd01::/32")
-	if err := errors.Join(c.Update(clientConfig(t.TempDir()).Prefixes), c.Close()); err != nil {
+	if err := errors.Join(c.Update(clientConfig(t.TempDir()).Prefixes, nil), c.Close()); err != nil {
 		t.Error(err)
 	}
 }

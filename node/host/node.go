@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -43,6 +44,7 @@ type Node struct {
 	config   NodeConfig
 	journal  *journal
 	warnings []string
+	faults   atomic.Pointer[[]string] // see Faults
 
 	mu     sync.Mutex // protects the fields below
 	held   map[netip.Addr]*announcement
@@ -159,6 +161,10 @@ func (n *Node) findWarnings() (warnings []string, err error) {
 
 // Warnings are what on this host stands against working well, in words.
 func (n *Node) Warnings() []string { return n.warnings }
+
+// Faults are what is not whole on this host just now and was not, or cannot be,
+// put back, each with the next command. Safe for any goroutine.
+func (n *Node) Faults() []string { return listed(&n.faults) }
 
 // Up lets packets through once the TUN interface is up.
 func (n *Node) Up() error {

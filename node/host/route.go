@@ -45,6 +45,15 @@ func blackhole(p netip.Prefix, table int) *netlink.Route {
 	}
 }
 
+// throw sends a prefix back to the rules behind ours, and so to the way that it
+// has without us.
+func throw(p netip.Prefix, table int) *netlink.Route {
+	return &netlink.Route{
+		Dst: ipNet(p), Family: family(p.Addr()), Table: table, Type: unix.RTN_THROW,
+		Protocol: Protocol, Priority: metricTUN,
+	}
+}
+
 // sourceFor is the first address of a prefix's family; zero lets the kernel choose.
 func sourceFor(p netip.Prefix, addrs ...netip.Addr) netip.Addr {
 	for _, a := range addrs {
