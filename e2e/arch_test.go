@@ -119,7 +119,7 @@ var owners = []struct {
 	{"github.com/libp2p/go-reuseport", in("mesh/link"), "a socket per worker is link's business"},
 	{"golang.org/x/crypto", in("crypto", "node/auth"), "cryptography is written and reviewed in one place"},
 	{"github.com/google/nftables", in("node/host", "e2e"), "the host's tables have one owner, who also restores them"},
-	{"github.com/mdlayher/netlink", in("node/conntrack"), "the kernel's flows are read and written in one place"},
+	{"github.com/mdlayher/netlink", in("node/conntrack", "node/host"), "the kernel's flows are read and written in one place; the host makes the one message that google/nftables cannot"},
 	{"github.com/vishvananda/netlink", in("node/host", "node/tun", "mesh/link", "cmd/meshcrypt/demo", "e2e"), "the host's routes have one owner, who also restores them; the demo touches its own namespaces only"},
 	{"github.com/vishvananda/netns", in("cmd/meshcrypt/demo", "e2e"), "a node lives in the namespace it was started in"},
 	{"github.com/spf13/cobra", in("cmd"), "only cmd reads flags"},

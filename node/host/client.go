@@ -1,12 +1,10 @@
 package host
 
 import (
-	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,23 +37,23 @@ type ClientConfig struct {
 	Table int
 	// StateFile keeps the host's original settings while they are changed.
 	StateFile string
+	// Lost hears that somebody removed the TUN interface; nil for nobody.
+	Lost func(error)
+	// Log gets what happens in the background; nil for nowhere.
+	Log *slog.Logger
 }
 
 // Client is the host's stack around a client's tunnel.
 type Client struct {
-	journal *journal
-
-	faults atomic.Pointer[[]string] // see Faults
-
-	mu     sync.Mutex // protects the fields below
-	config ClientConfig
-	up     bool
-	closed bool
+	stand  *stand
+	config ClientConfig // protected by the stand's lock
+	up     bool         // so is this
 }
 
 // PrepareClient makes the host ready before the TUN interface exists: from
-// here on packets to the prefixes leave through the tunnel or not at all. It
-// takes over what a killed process left. On an error the blackholes stay.
+// here on packets to the prefixes leave through the tunnel or not at all, and
+// what others remove is put back. It takes over what a killed process left. On
+// an error what closes stays.
 func PrepareClient(c ClientConfig) (*Client, error) {
 	c, err := c.check()
 	if err != nil {
@@ -65,12 +63,22 @@ func PrepareClient(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{config: c, journal: j}
-	if err := client.prepare(); err != nil {
+	client := &Client{config: c, stand: newStand(c.TUN, j, c.Log)}
+	if err := client.begin(); err != nil {
+		client.stand.leave()
 		return nil, fmt.Errorf("%w (packets to the tunnel's prefixes stay blocked "+
 			"until `meshcrypt connect` succeeds or `meshcrypt disconnect` is run)", err)
 	}
 	return client, nil
+}
+
+func (c *Client) begin() error {
+	c.stand.mu.Lock()
+	defer c.stand.mu.Unlock()
+	if err := c.stand.become(c.want()); err != nil {
+		return err
+	}
+	return c.stand.keep(surroundings{faults: c.surroundings, lost: c.config.Lost})
 }
 
 func (c ClientConfig) check() (ClientConfig, error) {
@@ -82,6 +90,9 @@ func (c ClientConfig) check() (ClientConfig, error) {
 		return c, err
 	}
 	c.Prefixes = prefixes
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.Except, err = normalize("exceptions", MaxPrefixes, c.Except); err != nil {
 		return c, err
 	}
@@ -108,158 +119,124 @@ func (c ClientConfig) check() (ClientConfig, error) {
 	return c, nil
 }
 
-func (c *Client) prepare() error {
-	if err := c.setBlackholes(); err != nil {
-		return err
+// want is what the host is to be like now.
+func (c *Client) want() want {
+	w := want{
+		tun: c.config.TUN, up: c.up, table: c.config.Table, mark: c.config.Mark,
+		closed: c.config.Prefixes, through: c.config.Prefixes, except: c.config.Except,
+		sources: c.config.Leases, addresses: c.config.Leases, families: families(),
+		settings: []setting{ipv4Conf("all", "src_valid_mark", "1")},
 	}
-	// What leads elsewhere by our protocol number was left by a killed process.
-	if err := sweepRoutes(c.config.Table, c.config.leads); err != nil {
-		return err
+	if !HasIPv6() { // the TUN has none; other interfaces may
+		w.through = slices.DeleteFunc(slices.Clone(w.through), func(p netip.Prefix) bool { return p.Addr().Is6() })
 	}
-	if err := setRules(c.config.Table, c.config.Mark); err != nil {
-		return err
+	if !knowsIPv6() {
+		six := func(p netip.Prefix) bool { return p.Addr().Is6() }
+		w.closed, w.except = slices.DeleteFunc(slices.Clone(w.closed), six), slices.DeleteFunc(slices.Clone(w.except), six)
 	}
-	if err := install(tableClient, clientChains(c.config)); err != nil {
-		return err
+	if c.up {
+		w.settings = append(w.settings, ofTUN([]setting{ipv4Conf(c.config.TUN, "rp_filter", "2")})...)
 	}
-	return c.journal.change([]setting{ipv4Conf("all", "src_valid_mark", "1")})
-}
-
-// setBlackholes is for both families, also where IPv6 is switched off for the TUN:
-// other interfaces of the host may have it. A kernel without IPv6 sends none.
-func (c *Client) setBlackholes() error {
-	for _, p := range c.config.Except {
-		if err := addRoute(throw(p, c.config.Table)); err != nil {
-			return err
-		}
-	}
-	for _, p := range c.config.Prefixes {
-		err := addRoute(blackhole(p, c.config.Table))
-		if p.Addr().Is6() && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	w.fence = fenced(tableClientFence, w, c.config.Leases)
+	w.filter = table{name: tableClient, owned: true, sets: w.fence.sets,
+		chains: append(clientChains(c.config), w.fence.chains...)}
+	return w
 }
 
 // Up lets packets through once the TUN interface is up.
 func (c *Client) Up() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return ErrClosed
-	}
-	link, err := device(c.config.TUN)
-	if err != nil {
-		return err
-	}
-	for _, a := range c.config.Leases {
-		if err := addAddress(link, a); err != nil {
+	return c.change(func() error {
+		if _, err := device(c.config.TUN); err != nil {
 			return err
 		}
-	}
-	if err := writeAll([]setting{ipv4Conf(c.config.TUN, "rp_filter", "2")}); err != nil {
-		return err
-	}
-	c.up = true
-	return c.setRoutes(link.Attrs().Index)
-}
-
-func (c *Client) setRoutes(index int) error {
-	six := HasIPv6()
-	for _, p := range c.config.Prefixes {
-		if p.Addr().Is6() && !six {
-			continue
-		}
-		route := viaTUN(p, c.config.Table, index, sourceFor(p, c.config.Leases...))
-		if err := addRoute(route); err != nil {
-			return err
-		}
-	}
-	return nil
+		c.up = true
+		return nil
+	})
 }
 
 // Update replaces prefixes and exceptions. A prefix that stays is never without
 // a route.
 func (c *Client) Update(prefixes, except []netip.Prefix) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	return c.change(func() error {
+		config := c.config
+		config.Prefixes, config.Except = prefixes, except
+		config, err := config.check()
+		if err == nil {
+			c.config = config
+		}
+		return err
+	})
+}
+
+// change makes the host follow a change of what is wanted.
+func (c *Client) change(how func() error) error {
+	c.stand.mu.Lock()
+	defer c.stand.mu.Unlock()
+	if c.stand.closed {
 		return ErrClosed
 	}
-	config := c.config
-	config.Prefixes, config.Except = prefixes, except
-	config, err := config.check()
-	if err != nil {
+	if err := how(); err != nil {
 		return err
 	}
-	c.config = config
-	if err := c.setBlackholes(); err != nil {
-		return err
-	}
-	if c.up {
-		link, err := device(config.TUN)
-		if err != nil {
-			return err
-		}
-		if err := c.setRoutes(link.Attrs().Index); err != nil {
-			return err
-		}
-	}
-	return sweepRoutes(config.Table, config.leads)
+	return c.stand.become(c.want())
 }
 
 // Overlaps are the prefixes that also belong to a network this host is
 // attached to now, which the tunnel hides.
 func (c *Client) Overlaps() ([]Overlap, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.stand.mu.Lock()
+	defer c.stand.mu.Unlock()
 	return overlaps(c.config.Prefixes, c.config.TUN)
-}
-
-// leads tells whether a route of ours belongs to this configuration.
-func (c ClientConfig) leads(r netlink.Route) bool {
-	if r.Type == unix.RTN_THROW {
-		return among(r, c.Except)
-	}
-	return among(r, c.Prefixes)
 }
 
 // Faults are what is not whole on this host just now and was not, or cannot be,
 // put back, each with the next command. Safe for any goroutine.
-func (c *Client) Faults() []string { return listed(&c.faults) }
+func (c *Client) Faults() []string { return c.stand.watch.list() }
+
+// PutBack counts what other software removed and was put back, by kind. Safe
+// for any goroutine.
+func (c *Client) PutBack() map[string]uint64 { return c.stand.watch.counts() }
 
 // Leave ends the work on this host and leaves all as a killed process would:
 // what was pushed stays blocked until a next PrepareClient or Restore. It is for
 // an end that the user did not ask for.
-func (c *Client) Leave() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	return nil
-}
+func (c *Client) Leave() { c.stand.leave() }
 
-// Close removes everything of ours, the blackholes too: this is a clean stop.
-func (c *Client) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+// Close removes everything of ours, what closes too: this is a clean stop.
+func (c *Client) Close() error { return c.stand.end(false) }
+
+// surroundings are routes and rules of others that lead elsewhere what is to go
+// into the tunnel.
+func (c *Client) surroundings() (found []string) {
+	c.stand.mu.Lock()
+	config, up := c.config, c.up && !c.stand.closed
+	c.stand.mu.Unlock()
+	if !up {
 		return nil
 	}
-	c.closed = true
-	errs := []error{removeClient(c.config.Table)}
-	if link, err := device(c.config.TUN); err == nil {
-		for _, a := range c.config.Leases {
-			errs = append(errs, deleteAddress(link, a))
+	for _, p := range config.Prefixes[:min(len(config.Prefixes), maxAsked)] {
+		to := p.Addr().Next()
+		if slices.ContainsFunc(config.Except, func(e netip.Prefix) bool { return e.Contains(to) }) {
+			continue
+		}
+		if out := leadsTo(to); out != "" && out != config.TUN && out != "lo" {
+			found = append(found, fmt.Sprintf("packets to %v are led to %s by other software, not to %s, and dropped on the way: see `ip rule` and `ip route get %v`",
+				p, out, config.TUN, to))
 		}
 	}
-	return c.journal.end(errors.Join(errs...))
+	return found
 }
 
-// removeClient removes rules, routes and filter of a client.
-func removeClient(table int) error {
-	return errors.Join(sweepRules(table), sweepRoutes(table, none), uninstall(tableClient))
+// leadsTo is the device by which this host's own packets to an address leave;
+// empty: there is none, or it cannot be asked.
+func leadsTo(to netip.Addr) string {
+	e := ExitTo(to, 0)
+	if !e.Leads() {
+		return ""
+	}
+	link, err := netlink.LinkByIndex(e.Device)
+	if err != nil {
+		return ""
+	}
+	return link.Attrs().Name
 }

@@ -228,7 +228,11 @@ func TestClientLeaves(t *testing.T) {
 	config := clientConfig(t.TempDir())
 	c := prepareClient(t, config)
 	d := openTUN(t)
-	if err := errors.Join(c.Up(), c.Leave(), d.Close(), c.Close()); err != nil {
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	c.Leave()
+	if err := errors.Join(d.Close(), c.Close()); err != nil {
 		t.Fatal(err)
 	}
 	fails(t, "ip route get 10.20.0.1")

@@ -2,6 +2,8 @@ package host
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -12,6 +14,21 @@ import (
 func HasIPv6() bool {
 	off, err := readSysctl("ipv6/conf/default/disable_ipv6")
 	return err == nil && off == "0"
+}
+
+// knowsIPv6 reports whether this kernel has IPv6 at all: it may be on some
+// interfaces and off on others.
+func knowsIPv6() bool {
+	_, err := os.Stat(filepath.Join(sysctlRoot, "ipv6"))
+	return err == nil
+}
+
+// families are those of the kernel.
+func families() []int {
+	if knowsIPv6() {
+		return []int{netlink.FAMILY_V4, netlink.FAMILY_V6}
+	}
+	return []int{netlink.FAMILY_V4}
 }
 
 // Unspecified is the address to listen on for every family this host has.

@@ -14,9 +14,14 @@ import (
 
 // Names of our nft tables, of family inet.
 const (
-	tableNode   = "meshcrypt"
-	tableClient = "meshcrypt_client"
+	tableNode        = "meshcrypt"
+	tableNodeFence   = "meshcrypt_fence"
+	tableClient      = "meshcrypt_client"
+	tableClientFence = "meshcrypt_client_fence"
 )
+
+// ownTables are all of them.
+var ownTables = []string{tableNode, tableNodeFence, tableClient, tableClientFence}
 
 // rule is what one filter rule matches and does, in order. It is built of the
 // small pieces below.
@@ -31,44 +36,12 @@ type chain struct {
 	rules    []rule
 }
 
-// install replaces our table in one transaction: there is no moment without.
-func install(name string, chains []chain) error {
-	c, err := nftables.New()
-	if err != nil {
-		return failed(err, filterNext, "open the packet filter")
-	}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
-	c.DelTable(table)
-	c.AddTable(table)
-	for _, ch := range chains {
-		ch.fill(c, table)
-	}
-	if err := c.Flush(); err != nil {
-		return failed(err, filterNext, "write the nft table %s", name)
-	}
-	return nil
-}
-
-// refill replaces the rules of one chain that is there, in one transaction.
-func refill(name string, ch chain) error {
-	c, err := nftables.New()
-	if err != nil {
-		return failed(err, filterNext, "open the packet filter")
-	}
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
-	c.FlushChain(&nftables.Chain{Name: ch.name, Table: table})
-	ch.fill(c, table)
-	if err := c.Flush(); err != nil {
-		return failed(err, filterNext, "write the chain %s of the nft table %s", ch.name, name)
-	}
-	return nil
-}
-
-// fill adds the chain, if it is not there, and its rules.
+// fill replaces the rules of the chain, and makes it if it is not there.
 func (ch chain) fill(c *nftables.Conn, table *nftables.Table) {
 	added := c.AddChain(&nftables.Chain{
 		Name: ch.name, Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
 	})
+	c.FlushChain(added)
 	for _, r := range ch.rules {
 		c.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: r})
 	}

@@ -16,7 +16,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -47,14 +46,6 @@ func failed(err error, next, what string, args ...any) error {
 		next = "run as root, or give the binary CAP_NET_ADMIN"
 	}
 	return fmt.Errorf("host: %s: %w; %s", fmt.Sprintf(what, args...), err, next)
-}
-
-// listed reads a published list.
-func listed(p *atomic.Pointer[[]string]) []string {
-	if all := p.Load(); all != nil {
-		return *all
-	}
-	return nil
 }
 
 // device finds a network device by name.

@@ -178,7 +178,12 @@ func (j *journal) change(settings []setting) error {
 	if err := j.store(); err != nil {
 		return err
 	}
-	return writeAll(todo)
+	for _, one := range todo {
+		if err := one.write(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // restore puts everything back, last change first. What someone else has

@@ -36,6 +36,36 @@ const (
 	maxControl      = 128
 	// maxFaults is how many errors in a row end the listening for questions.
 	maxFaults = 64
+	// maxElements is how many elements of an nft set one message carries: a
+	// netlink attribute has 64 KiB, an element of IPv6 up to 40 bytes.
+	maxElements = 1000
+	// maxAsked is for how many of a client's prefixes the kernel is asked where it
+	// leads them.
+	maxAsked = 16
+	// maxMessages is how much is read of the kernel's messages at once.
+	maxMessages = 1 << 16
+	// fightMost is how often in a row what was put back may be undone at once,
+	// until somebody is taken to fight us.
+	fightMost = 10
+)
+
+const (
+	// sysctlEvery is how often sysctls are looked at, of which the kernel sends no
+	// message, and lookEvery how often the whole is, should a message be missed.
+	sysctlEvery = 500 * time.Millisecond
+	lookEvery   = 5 * time.Second
+	// lookGap is the least time between two looks.
+	lookGap = 20 * time.Millisecond
+	// fightSoon is how soon after a put-back an undoing counts as a fight, and
+	// fightPause how long to wait then: nobody is fought for good.
+	fightSoon  = 2 * time.Second
+	fightPause = time.Second
+	// tellEvery bounds the lines in the log about one kind of thing.
+	tellEvery = 10 * time.Second
+	// aroundGap is the least time between two looks at the host around us.
+	// and aroundShare how many times as long as a look took.
+	aroundGap   = time.Second
+	aroundShare = 20
 )
 
 // announceFirst and announceEvery are the pauses before the second and all

@@ -6,8 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"sync"
-	"sync/atomic"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,6 +34,8 @@ type NodeConfig struct {
 	PathTest []netip.Addr
 	// StateFile keeps the host's original settings while they are changed.
 	StateFile string
+	// Lost hears that somebody removed the TUN interface; nil for nobody.
+	Lost func(error)
 	// Log gets what happens in the background; nil for nowhere.
 	Log *slog.Logger
 }
@@ -42,19 +43,22 @@ type NodeConfig struct {
 // Node is the host's stack around a node's data plane.
 type Node struct {
 	config   NodeConfig
-	journal  *journal
+	stand    *stand
 	warnings []string
-	faults   atomic.Pointer[[]string] // see Faults
+	local    []netip.Prefix // networks of this host that the pool overlaps by mistake
+	routing  []setting      // of the inside interface and, before Linux 6.17, of all
 
-	mu     sync.Mutex // protects the fields below
+	// Protected by the stand's lock.
+	up     bool
+	anchor netip.Addr
 	held   map[netip.Addr]*announcement
 	hidden map[netip.Prefix]netip.Addr
-	closed bool
 }
 
 // PrepareNode makes the host ready before the TUN interface exists: blackhole
-// routes for the pool, the filter, the inside interface's settings. It takes
-// over what a killed process left. On an error the blackholes stay.
+// routes for the pool, the filter, the inside interface's settings; what others
+// remove is put back. It takes over what a killed process left. On an error what
+// closes stays.
 func PrepareNode(c NodeConfig) (*Node, error) {
 	c, err := c.check()
 	if err != nil {
@@ -64,8 +68,8 @@ func PrepareNode(c NodeConfig) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, journal: j, held: map[netip.Addr]*announcement{}, hidden: map[netip.Prefix]netip.Addr{}}
-	if err := n.prepare(); err != nil {
+	n := &Node{config: c, stand: newStand(c.TUN, j, c.Log), held: map[netip.Addr]*announcement{}, hidden: map[netip.Prefix]netip.Addr{}}
+	if err := n.begin(); err != nil {
 		return nil, errors.Join(err, n.Close(true))
 	}
 	return n, nil
@@ -97,37 +101,74 @@ func (c NodeConfig) check() (NodeConfig, error) {
 	return c, nil
 }
 
-func (n *Node) prepare() error {
-	c := n.config
-	for _, p := range c.Pool {
-		if err := addRoute(blackhole(p, unix.RT_TABLE_MAIN)); err != nil {
-			return err
-		}
-	}
-	err := sweepRoutes(unix.RT_TABLE_MAIN, func(r netlink.Route) bool { return among(r, c.Pool) })
-	if err != nil {
+func (n *Node) begin() (err error) {
+	if n.warnings, err = n.findWarnings(); err != nil {
 		return err
 	}
-	if err := install(tableNode, nodeChains(c)); err != nil {
+	if n.routing, err = routing(n.config); err != nil {
 		return err
 	}
+	n.stand.mu.Lock()
+	defer n.stand.mu.Unlock()
+	if err := n.stand.become(n.want()); err != nil {
+		return err
+	}
+	return n.stand.keep(surroundings{faults: n.surroundings, lost: n.config.Lost})
+}
+
+// routing lets the inside interface take part in forwarding.
+func routing(c NodeConfig) ([]setting, error) {
 	settings := append([]setting{ipv4Conf("all", "send_redirects", "0")}, ipv4Router(c.InsideInterface)...)
 	if c.Masquerade {
 		// All changes are told, also of flows that began before somebody listened.
 		settings = append(settings, setting{name: "netfilter/nf_conntrack_events", value: "1"})
 	}
-	if hasIPv6(c.Pool) {
-		interfaces, err := ipv6Interfaces()
-		if err != nil {
-			return err
+	if !hasIPv6(c.Pool) {
+		return settings, nil
+	}
+	interfaces, err := ipv6Interfaces()
+	return append(settings, ipv6Router([]string{c.InsideInterface}, hasForceForwarding(), interfaces)...), err
+}
+
+// want is what the host is to be like now.
+func (n *Node) want() want {
+	c := n.config
+	w := want{
+		tun: c.TUN, up: n.up, table: unix.RT_TABLE_MAIN, closed: c.Pool, through: c.Pool,
+		// This host's own answers come from its inside address, not from a
+		// moving one that stands on the TUN.
+		sources: []netip.Addr{c.Inside}, settings: n.routing,
+		filter: table{name: tableNode, owned: true, chains: nodeChains(c, n.hidden)},
+	}
+	fence := w
+	fence.except = n.local
+	w.fence = fenced(tableNodeFence, fence, nil)
+	if !n.up {
+		return w
+	}
+	w.settings = append(slices.Clone(n.routing), ofTUN(n.tunRouting())...)
+	if n.anchor.IsValid() {
+		w.addresses = append(w.addresses, n.anchor)
+	}
+	for a := range n.held {
+		if a != n.anchor {
+			w.addresses = append(w.addresses, a)
 		}
-		settings = append(settings, ipv6Router([]string{c.InsideInterface}, hasForceForwarding(), interfaces)...)
 	}
-	if err := n.journal.change(settings); err != nil {
-		return err
+	return w
+}
+
+// tunRouting lets the TUN take part in forwarding.
+func (n *Node) tunRouting() []setting {
+	settings := ipv4Router(n.config.TUN)
+	if !hasIPv6(n.config.Pool) {
+		return settings
 	}
-	n.warnings, err = n.findWarnings()
-	return err
+	key := "forwarding"
+	if hasForceForwarding() {
+		key = "force_forwarding"
+	}
+	return append(settings, ipv6Conf(n.config.TUN, key, "1"))
 }
 
 func hasIPv6(prefixes []netip.Prefix) bool {
@@ -146,8 +187,12 @@ func (n *Node) findWarnings() (warnings []string, err error) {
 		return nil, err
 	}
 	for _, o := range found {
+		n.local = append(n.local, o.Local)
 		warnings = append(warnings, fmt.Sprintf("the pool %v overlaps the network %v of %s; "+
 			"choose another pool", o.Prefix, o.Local, o.Device))
+	}
+	if n.local, err = normalize("overlaps", len(n.local), n.local); err != nil {
+		return nil, err
 	}
 	for _, dev := range []string{"all", c.InsideInterface} {
 		name := "ipv4/conf/" + dev + "/arp_ignore"
@@ -164,52 +209,40 @@ func (n *Node) Warnings() []string { return n.warnings }
 
 // Faults are what is not whole on this host just now and was not, or cannot be,
 // put back, each with the next command. Safe for any goroutine.
-func (n *Node) Faults() []string { return listed(&n.faults) }
+func (n *Node) Faults() []string { return n.stand.watch.list() }
+
+// PutBack counts what other software removed and was put back, by kind. Safe
+// for any goroutine.
+func (n *Node) PutBack() map[string]uint64 { return n.stand.watch.counts() }
 
 // Up lets packets through once the TUN interface is up.
 func (n *Node) Up() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return ErrClosed
-	}
-	link, err := device(n.config.TUN)
-	if err != nil {
-		return err
-	}
-	settings := ipv4Router(n.config.TUN)
-	if hasIPv6(n.config.Pool) {
-		key := "forwarding"
-		if hasForceForwarding() {
-			key = "force_forwarding"
-		}
-		settings = append(settings, ipv6Conf(n.config.TUN, key, "1"))
-	}
-	if err := writeAll(settings); err != nil {
-		return err
-	}
-	if anchor, err := n.anchor(); err != nil {
-		return err
-	} else if anchor.IsValid() {
-		if err := addAddress(link, anchor); err != nil {
+	return n.change(func() (err error) {
+		if _, err := device(n.config.TUN); err != nil {
 			return err
 		}
-	}
-	for _, p := range n.config.Pool {
-		// This host's own answers come from its inside address, not from a
-		// moving one that stands on the TUN.
-		route := viaTUN(p, unix.RT_TABLE_MAIN, link.Attrs().Index, sourceFor(p, n.config.Inside))
-		if err := addRoute(route); err != nil {
+		if n.anchor, err = n.findAnchor(); err != nil {
 			return err
 		}
-	}
-	return nil
+		n.up = true
+		return n.stand.become(n.want())
+	})
 }
 
-// anchor is an IPv4 address of this host that the TUN gets too: the kernel drops
+// change does something to the host under its lock.
+func (n *Node) change(how func() error) error {
+	n.stand.mu.Lock()
+	defer n.stand.mu.Unlock()
+	if n.stand.closed {
+		return ErrClosed
+	}
+	return how()
+}
+
+// findAnchor gives an IPv4 address of this host that the TUN gets too: the kernel drops
 // all IPv4 routes of an interface that loses its last address, the pool's among
 // them, when a moving address leaves. In IPv6 they stay.
-func (n *Node) anchor() (netip.Addr, error) {
+func (n *Node) findAnchor() (netip.Addr, error) {
 	if n.config.Inside.Is4() {
 		return n.config.Inside, nil
 	}
@@ -228,11 +261,10 @@ func (n *Node) anchor() (netip.Addr, error) {
 // HoldAddress makes this host answer for an inside address and tells the
 // neighbours. Holding an address again tells them again.
 func (n *Node) HoldAddress(a netip.Addr) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return ErrClosed
-	}
+	return n.change(func() error { return n.hold(a) })
+}
+
+func (n *Node) hold(a netip.Addr) error {
 	if _, again := n.held[a]; !again && len(n.held) >= MaxHeld {
 		return fmt.Errorf("%w: this host holds %d inside addresses already", ErrConfig, MaxHeld)
 	}
@@ -249,20 +281,18 @@ func (n *Node) HoldAddress(a netip.Addr) error {
 	}
 	told, err := announce(n.config.InsideInterface, a, n.config.Log)
 	if err != nil {
+		n.stand.want = n.want()
 		return errors.Join(err, deleteAddress(link, a))
 	}
 	n.held[a] = told
+	// Only the address is new; to look at the whole would cost an egress time.
+	n.stand.want = n.want()
 	return nil
 }
 
 // ReleaseAddress undoes HoldAddress; an address not held is no error.
 func (n *Node) ReleaseAddress(a netip.Addr) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return ErrClosed
-	}
-	return n.release(a)
+	return n.change(func() error { return n.release(a) })
 }
 
 func (n *Node) release(a netip.Addr) error {
@@ -270,61 +300,45 @@ func (n *Node) release(a netip.Addr) error {
 		held.stop()
 		delete(n.held, a)
 	}
-	link, err := device(n.config.TUN)
-	if errors.Is(err, ErrNoDevice) {
-		return nil // the address went with it
+	n.stand.want = n.want()
+	if a == n.anchor {
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return deleteAddress(link, a)
+	return n.stand.dropAddress(a)
 }
 
 // Hide hides the leases of one part of the pool behind a moving address
 // wherever this host forwards them to the inside network.
 func (n *Node) Hide(part netip.Prefix, behind netip.Addr) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case n.closed:
-		return ErrClosed
-	case !n.config.Masquerade || n.hidden[part] == behind:
+	return n.change(func() error {
+		switch {
+		case !n.config.Masquerade || n.hidden[part] == behind:
+			return nil
+		case len(n.hidden) >= MaxHidden:
+			return fmt.Errorf("%w: this host hides %d parts already", ErrConfig, MaxHidden)
+		}
+		hidden := maps.Clone(n.hidden)
+		hidden[part] = behind
+		before := n.hidden
+		n.hidden = hidden
+		w := n.want()
+		if err := n.stand.filter.put(w.filter); err != nil {
+			n.hidden = before
+			return err
+		}
+		n.stand.want = w
 		return nil
-	case len(n.hidden) >= MaxHidden:
-		return fmt.Errorf("%w: this host hides %d parts already", ErrConfig, MaxHidden)
-	}
-	hidden := maps.Clone(n.hidden)
-	hidden[part] = behind
-	if err := refill(tableNode, masqueraded(n.config, hidden)); err != nil {
-		return err
-	}
-	n.hidden = hidden
-	return nil
+	})
 }
 
-// Close puts the host back. With keepBlackhole packets to the pool are still
+// Close puts the host back. With keepClosed packets to the pool are still
 // dropped afterwards, as for a restart; without, nothing of ours remains.
-func (n *Node) Close(keepBlackhole bool) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return nil
+func (n *Node) Close(keepClosed bool) error {
+	n.stand.mu.Lock()
+	for a, held := range n.held {
+		held.stop()
+		delete(n.held, a)
 	}
-	n.closed = true
-	var errs []error
-	for a := range n.held {
-		errs = append(errs, n.release(a))
-	}
-	if keepBlackhole {
-		// The state file stays with them, for the Restore that removes them.
-		errs = append(errs, removeNode(isBlackhole), n.journal.restore())
-		return errors.Join(errs...)
-	}
-	return n.journal.end(errors.Join(append(errs, removeNode(none))...))
-}
-
-// removeNode removes routes and filter. Routes go first: without the filter
-// nothing may be forwarded.
-func removeNode(keep func(netlink.Route) bool) error {
-	return errors.Join(sweepRoutes(unix.RT_TABLE_MAIN, keep), uninstall(tableNode))
+	n.stand.mu.Unlock()
+	return n.stand.end(keepClosed)
 }

@@ -250,7 +250,7 @@ func TestNodeMasquerade(t *testing.T) {
 
 // At the limit (I10).
 func TestHiddenPartsAreBounded(t *testing.T) {
-	n := &Node{config: NodeConfig{Masquerade: true}, hidden: map[netip.Prefix]netip.Addr{}}
+	n := &Node{config: NodeConfig{Masquerade: true}, stand: newStand("tun0", nil, nil), hidden: map[netip.Prefix]netip.Addr{}}
 	a := netip.MustParseAddr("10.99.0.0")
 	for len(n.hidden) < MaxHidden {
 		n.hidden[netip.PrefixFrom(a, 32)] = a
@@ -268,8 +268,16 @@ func TestNodeWarnings(t *testing.T) {
 	peer(t)
 	run(t, "sysctl -qw net.ipv4.conf.inside0.arp_ignore=1")
 	c := nodeConfig(t.TempDir())
-	if w := prepareNode(t, c).Warnings(); len(w) != 1 || !strings.Contains(w[0], "arp_ignore") {
+	n := prepareNode(t, c)
+	if w := n.Warnings(); len(w) != 1 || !strings.Contains(w[0], "arp_ignore") {
 		t.Errorf("warnings %q", w)
+	}
+	// Its table is this process's own: no other daemon gets it.
+	if _, err := PrepareNode(nodeConfig(t.TempDir())); err == nil || !strings.Contains(err.Error(), "another meshcrypt") {
+		t.Errorf("a second node on this host: %v", err)
+	}
+	if err := n.Close(false); err != nil {
+		t.Fatal(err)
 	}
 	c = nodeConfig(t.TempDir())
 	c.Pool = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/25")}

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,6 +28,33 @@ func (n *Node) Obstacles(others []netip.Addr) []string {
 		all = append(all, found...)
 	}
 	return all
+}
+
+// surroundings are what no put-back could mend: foreign filters, the inside
+// interface, and its address.
+func (n *Node) surroundings() []string {
+	found, err := n.filterObstacles()
+	if err != nil {
+		n.config.Log.Debug("self-test of the host incomplete", "error", err)
+	}
+	return append(n.insideFaults(), found...)
+}
+
+// insideFaults are of the interface to the inside network.
+func (n *Node) insideFaults() []string {
+	dev := n.config.InsideInterface
+	link, err := device(dev)
+	if err != nil {
+		return []string{fmt.Sprintf("the inside interface %s is gone: see `ip link`", dev)}
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 || link.Attrs().Flags&net.FlagRunning == 0 {
+		return []string{fmt.Sprintf("the inside interface %s is down: run `ip link set %s up`, and look at its cable", dev, dev)}
+	}
+	own, err := addressesOf(link)
+	if inside := n.config.Inside; err == nil && inside.IsValid() && !own[inside] {
+		return []string{fmt.Sprintf("this host's inside address %v is not on %s any more: run `ip address add %v dev %s` with its prefix length", inside, dev, inside, dev)}
+	}
+	return nil
 }
 
 // sysctlObstacles are settings that were right when this node started.
@@ -88,7 +116,7 @@ func (n *Node) filterObstacles() (found []string, err error) {
 		return nil, err
 	}
 	for _, base := range chains {
-		if base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookForward || base.Table.Name == tableNode {
+		if base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookForward || slices.Contains(ownTables, base.Table.Name) {
 			continue
 		}
 		rules, err := rulesOf(c, base.Table, chains)

@@ -48,6 +48,7 @@ func TestObstacles(t *testing.T) {
 			if err := n.Up(); err != nil {
 				t.Fatal(err)
 			}
+			n.stand.watch.end() // it would put some of it back
 			run(t, c.setup)
 			look := func() []string { return n.Obstacles([]netip.Addr{netip.MustParseAddr("10.1.0.2")}) }
 			found := look()

@@ -12,13 +12,7 @@ func Restore(stateFile string) error {
 	if err != nil || state == nil {
 		return err
 	}
-	var removed error
-	switch state.Role {
-	case roleNode:
-		removed = removeNode(none)
-	case roleClient:
-		removed = removeClient(state.Table)
-	}
+	removed := remove(state.Role, state.Table, false)
 	j, err := openJournal(stateFile, state.Role, state.Table)
 	if err != nil {
 		return errors.Join(removed, err)

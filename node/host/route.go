@@ -86,14 +86,23 @@ func addRoute(r *netlink.Route) error {
 	return nil
 }
 
-// ourRoutes lists the routes of one table with our protocol number.
-func ourRoutes(table int) ([]netlink.Route, error) {
-	var all []netlink.Route
+// ourRoutes lists the routes of one table with our protocol number. The kernel
+// picks them out where it can, for a host may have a million others.
+func ourRoutes(table int) (all []netlink.Route, err error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, failed(err, "see `ip route`", "list the routes of table %d", table)
+	}
+	defer handle.Close()
+	_ = handle.SetStrictCheck(true) // before Linux 4.20 all are listed
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteListFiltered(family,
+		routes, err := handle.RouteListFiltered(family,
 			&netlink.Route{Table: table, Protocol: Protocol},
 			netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
-		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		switch {
+		case errors.Is(err, unix.ENOENT): // the table has never had a route
+		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+		case err != nil:
 			return nil, failed(err, "see `ip route`", "list the routes of table %d", table)
 		}
 		all = append(all, routes...)
@@ -122,17 +131,28 @@ func sweepRoutes(table int, keep func(netlink.Route) bool) error {
 
 func isBlackhole(r netlink.Route) bool { return r.Type == unix.RTN_BLACKHOLE }
 
-// among tells whether a route leads to one of the prefixes.
-func among(r netlink.Route, prefixes []netip.Prefix) bool {
+// prefixOf is where a route leads.
+func prefixOf(r netlink.Route) (netip.Prefix, bool) {
 	if r.Dst == nil {
-		return false
+		return netip.Prefix{}, false
 	}
 	addr, ok := netip.AddrFromSlice(r.Dst.IP)
 	ones, bits := r.Dst.Mask.Size()
 	if bits == 32 {
 		addr = addr.Unmap()
 	}
-	return ok && slices.Contains(prefixes, netip.PrefixFrom(addr, ones))
+	return netip.PrefixFrom(addr, ones), ok
+}
+
+// netlinkRoute is a route of ours as the kernel takes it.
+func (r route) netlinkRoute(table int) *netlink.Route {
+	switch r.kind {
+	case unix.RTN_BLACKHOLE:
+		return blackhole(r.prefix, table)
+	case unix.RTN_THROW:
+		return throw(r.prefix, table)
+	}
+	return viaTUN(r.prefix, table, r.device, r.source)
 }
 
 func none(netlink.Route) bool { return false }

@@ -17,32 +17,11 @@ func tableRule(family, table, mark int) *netlink.Rule {
 	return r
 }
 
-// setRules makes exactly our two rules stand. A host without IPv6 has one.
-func setRules(table, mark int) error {
-	rules, err := ourRules(table)
-	if err != nil {
-		return err
-	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		want := tableRule(family, table, mark)
-		if hasRule(rules, want) {
-			continue
-		}
-		err := netlink.RuleAdd(want)
-		if family == netlink.FAMILY_V6 && errors.Is(err, unix.EAFNOSUPPORT) {
-			continue
-		}
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return failed(err, "see `ip rule`", "add the rule for table %d", table)
-		}
-	}
-	for _, r := range rules {
-		if r.Mark == uint32(mark) && r.Invert && r.Priority == DefaultPriority {
-			continue
-		}
-		if err := deleteRule(r); err != nil {
-			return err
-		}
+// setRule puts our rule of one family.
+func setRule(family, table, mark int) error {
+	err := netlink.RuleAdd(tableRule(family, table, mark))
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return failed(err, "see `ip rule`", "add the rule for table %d", table)
 	}
 	return nil
 }
@@ -73,11 +52,15 @@ func ourRules(table int) (ours []netlink.Rule, err error) {
 	return ours, nil
 }
 
-func sweepRules(table int) error {
+// sweepRules deletes our rules for a table but the one with the mark, which is
+// 0 for none.
+func sweepRules(table, mark int) error {
 	rules, err := ourRules(table)
 	errs := []error{err}
 	for _, r := range rules {
-		errs = append(errs, deleteRule(r))
+		if mark == 0 || r.Mark != uint32(mark) || !r.Invert || r.Priority != DefaultPriority {
+			errs = append(errs, deleteRule(r))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // nodeChains is the whole filter of a node.
-func nodeChains(c NodeConfig) []chain {
+func nodeChains(c NodeConfig, hidden map[netip.Prefix]netip.Addr) []chain {
 	chains := []chain{
 		// Connection tracking would call the packets of a sliced flow
 		// invalid, because this host sees only a part of them, and most
@@ -22,7 +22,7 @@ func nodeChains(c NodeConfig) []chain {
 			nftables.ChainPriorityFilter, leaseInside(c)),
 	}
 	if c.Masquerade {
-		chains = append(chains, masqueraded(c, nil))
+		chains = append(chains, masqueraded(c, hidden))
 	}
 	return chains
 }

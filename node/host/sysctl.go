@@ -18,6 +18,9 @@ type setting struct {
 	// pinned settings are written down even if they stand already, because
 	// another setting of the same list changes them on its way back.
 	pinned bool
+	// passing settings belong to a device that dies with the process, so that
+	// nothing is to be restored.
+	passing bool
 }
 
 func ipv4Conf(dev, key, value string) setting {
@@ -42,15 +45,12 @@ func (s setting) write() error {
 	return nil
 }
 
-// writeAll sets what belongs to a device that dies with the process, so that
-// nothing is to be restored.
-func writeAll(settings []setting) error {
-	for _, s := range settings {
-		if err := s.write(); err != nil {
-			return err
-		}
+// ofTUN are the same settings of a device that dies with the process.
+func ofTUN(settings []setting) []setting {
+	for i := range settings {
+		settings[i].passing = true
 	}
-	return nil
+	return settings
 }
 
 // ipv4Router lets one interface take part in forwarding. The filter mode in

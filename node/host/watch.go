@@ -43,7 +43,8 @@ func ExitTo(to netip.Addr, mark int) Exit {
 // have changed, at most once per SettleTime, until ctx ends. What changed is
 // for the caller to see; a burst of changes is one.
 func WatchNetwork(ctx context.Context, changed func()) error {
-	file, err := openWatch()
+	file, err := openMessages(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return err
 	}
@@ -85,18 +86,4 @@ func ignoreEnd(ctx context.Context, err error) error {
 		return nil
 	}
 	return fmt.Errorf("host: watch the network: %w", err)
-}
-
-func openWatch() (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("host: watch the network: %w", err)
-	}
-	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV4_ROUTE |
-		unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV6_ROUTE
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("host: watch the network: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "rtnetlink"), nil
 }

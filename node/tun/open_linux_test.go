@@ -315,3 +315,25 @@ func TestOpenNamesTheCause(t *testing.T) {
 		t.Errorf("existing veth: %v", err)
 	}
 }
+
+// An interface that somebody else removed never comes back.
+func TestRemoved(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := open(t, 1, 1400)
+	done := make(chan error)
+	go func() {
+		b := make([]byte, tun.HeaderLen+tun.MaxPacket)
+		for {
+			if _, err := d.Queues()[0].Read(b); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	run(t, "ip link del "+d.Name())
+	if err := <-done; !errors.Is(err, tun.ErrRemoved) {
+		t.Errorf("Read returned %v, want ErrRemoved", err)
+	}
+}

@@ -83,6 +83,8 @@ func (q *queue) read(b []byte, wait bool) (int, error) {
 			return 0, nil
 		case errno == unix.EAGAIN:
 			errno = q.wait(unix.POLLIN)
+		case errno == unix.EBADFD:
+			return 0, ErrRemoved
 		}
 		if errno != 0 && errno != unix.EINTR && !q.closed.Load() {
 			return 0, fmt.Errorf("tun: read: %w", errno)

@@ -11,8 +11,13 @@ import (
 	"errors"
 )
 
-// ErrClosed is returned by a Queue after Close.
-var ErrClosed = errors.New("tun: device closed")
+var (
+	// ErrClosed is returned by a Queue after Close.
+	ErrClosed = errors.New("tun: device closed")
+	// ErrRemoved is returned by Read once somebody else has removed the interface;
+	// it never comes back.
+	ErrRemoved = errors.New("tun: the interface was removed by other software")
+)
 
 // Device is a TUN interface with one or more queues.
 type Device interface {
