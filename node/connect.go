@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -52,7 +53,7 @@ type ConnectConfig struct {
 }
 
 // Connect runs a client's session until ctx ends, an operator disconnects it,
-// or the mesh ends it.
+// the mesh ends it, or a part of this host fails that it cannot do without.
 func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	seatWorkers()
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
@@ -60,19 +61,22 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	}
 	device, forget := ownDevice(config)
 	defer forget()
-	user, err := openUserSide(config)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := &connection{config: config, device: device, cancel: cancel}
+	user, err := openUserSide(config, c.fail)
 	if err != nil {
 		return err
 	}
-	c := &connection{config: config, user: user, device: device}
+	c.user = user
 	if c.engine, err = dataplane.New(dataplane.Config{
 		Device: user.device(), Clock: newPacketClock().now, USO: user.uso(),
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
 			c.client.ReceiveMarked(from, path, m, d)
 		},
-		Fault: func(err error) { config.Log.Error("a packet worker gave up", "error", err) },
+		Fault: func(err error) { c.fail(fmt.Errorf("a packet worker gave up: %w", err)) },
 	}); err != nil {
-		return errors.Join(err, user.device().Close(), user.close())
+		return errors.Join(err, user.device().Close(), user.close(false))
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	if c.client, err = c.newClient(); err != nil {
@@ -81,14 +85,26 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	if err := c.engine.Start(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop, err := c.openOperator(cancel)
+	stop, err := c.openOperator(func() { cancel(nil) })
 	if err != nil {
 		return err
 	}
 	defer stop()
-	return c.client.Run(ctx)
+	return errors.Join(c.client.Run(ctx), c.failure())
+}
+
+// fail ends the connection for want of a part of this host. What keeps traffic
+// in stays, for the user has ended nothing.
+func (c *connection) fail(err error) {
+	c.broken.CompareAndSwap(nil, &err)
+	c.cancel(err)
+}
+
+func (c *connection) failure() error {
+	if err := c.broken.Load(); err != nil {
+		return fmt.Errorf("%w (what is meant for the tunnel stays blocked until meshcrypt connect, or meshcrypt disconnect)", *err)
+	}
+	return nil
 }
 
 // ownDevice is which device this is to the mesh: a login ends the earlier session of
@@ -108,6 +124,8 @@ func ownDevice(config ConnectConfig) (id mka.DeviceID, forget func()) {
 type connection struct {
 	config ConnectConfig
 	device mka.DeviceID
+	cancel func(error)
+	broken atomic.Pointer[error] // why it cannot go on
 	user   userSide
 	engine *dataplane.Engine
 	client *client.Client
@@ -122,15 +140,21 @@ type userSide interface {
 	uso() bool
 	// mark is of our own outer packets.
 	mark() int
-	// close gives back what Up took; the engine has closed the device.
-	close() error
+	// faults is what of the host is not whole, putBack what other software removed
+	// and is back.
+	faults() []string
+	putBack() map[string]uint64
+	// close gives back what Up took, or leaves what keeps traffic in; the engine has
+	// closed the device.
+	close(leave bool) error
 }
 
-func openUserSide(config ConnectConfig) (userSide, error) {
+// openUserSide also says whom to tell that the user side cannot go on.
+func openUserSide(config ConnectConfig, lost func(error)) (userSide, error) {
 	if config.Proxy != nil {
 		return openRootless(config)
 	}
-	return openRouted(config)
+	return openRouted(config, lost)
 }
 
 func (c *connection) newClient() (*client.Client, error) {
@@ -172,7 +196,9 @@ func (c *connection) Watch(ctx context.Context, changed func()) error {
 func (c *connection) ExitTo(to netip.Addr) host.Exit { return host.ExitTo(to, c.user.mark()) }
 
 // close gives the host back after a clean stop.
-func (c *connection) close() error { return errors.Join(c.engine.Close(), c.user.close()) }
+func (c *connection) close() error {
+	return errors.Join(c.engine.Close(), c.user.close(c.broken.Load() != nil))
+}
 
 // openOperator lets meshcrypt disconnect find this client.
 func (c *connection) openOperator(disconnect func()) (closeAll func(), err error) {
@@ -188,7 +214,10 @@ func (c *connection) openOperator(disconnect func()) (closeAll func(), err error
 		})},
 		control.OpStatus: {Look: true, Do: control.Handle(func(r *http.Request, _ control.Nothing) (control.ClientStatus, error) {
 			s, err := c.client.Status(r.Context())
-			s.User = c.config.User
+			s.User, s.PutBack = c.config.User, c.user.putBack()
+			if faults := c.user.faults(); len(faults) > 0 {
+				s.Health, s.Problems = "degraded", append(s.Problems, faults...)
+			}
 			return s, err
 		})},
 	}, func(*http.Request) control.Caller { return control.CallerLocal })}

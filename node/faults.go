@@ -19,17 +19,11 @@ func (f *hostFaults) all() []string {
 	return nil
 }
 
-// lister is a stack that notices by itself what was taken from it.
-type lister interface{ Faults() []string }
-
 // keepFaults looks again and again, less often where that takes long.
 func (n *Node) keepFaults(ctx context.Context) {
 	for {
 		begin := time.Now()
 		found := n.obstacles()
-		if l, ok := n.forward.stack.(lister); ok {
-			found = append(l.Faults(), found...)
-		}
 		n.faults.seen.Store(&found)
 		select {
 		case <-ctx.Done():

@@ -21,6 +21,7 @@ import (
 // sockets, the engine and the gateway.
 type forwarding struct {
 	log     *slog.Logger
+	fail    func(error)   // hears what this path cannot go on without
 	stack   insideStack   // nil over the twins of a test
 	outer   []link.Socket // the last is the strangers'
 	door    *link.Door
@@ -34,8 +35,8 @@ type forwarding struct {
 
 // openForwarding opens the stack before the sockets; what was opened is closed
 // when a later step fails.
-func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *forwarding, err error) {
-	f = &forwarding{log: log}
+func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger, fail func(error)) (f *forwarding, err error) {
+	f = &forwarding{log: log, fail: fail}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.close(false))
@@ -45,7 +46,7 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (f *f
 	if f.ledger, err = openLedger(); err != nil {
 		return f, err
 	}
-	if f.stack, err = openStack(self, dir, log); err != nil {
+	if f.stack, err = openStack(self, dir, log, fail); err != nil {
 		return f, err
 	}
 	return f, f.openSockets(self)
@@ -90,7 +91,7 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 		},
 		Violation: f.violation,
 		Stalled:   func(gap time.Duration) { f.agent.Stalled(gap) },
-		Fault:     func(err error) { f.log.Error("a packet worker gave up", "error", err) },
+		Fault:     func(err error) { f.fail(fmt.Errorf("a packet worker gave up: %w", err)) },
 	})
 	return err
 }

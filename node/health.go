@@ -74,12 +74,27 @@ func (n *Node) unheard(r agent.Report) (all []string) {
 	return all
 }
 
-// obstacles asks the host's stack, now.
+// obstacles are the faults of this host, and what its stack finds in the way when
+// it is asked now.
 func (n *Node) obstacles() []string {
 	if n.forward.stack == nil {
 		return nil // the twins of a test have no stack
 	}
-	return n.forward.stack.obstacles(n.others())
+	all := n.forward.stack.obstacles(n.others())
+	for _, fault := range n.forward.stack.Faults() { // cheap to ask
+		if !slices.Contains(all, fault) {
+			all = append(all, fault)
+		}
+	}
+	return all
+}
+
+// putBack counts what other software removed from this host and is back.
+func (n *Node) putBack() map[string]uint64 {
+	if n.forward.stack == nil {
+		return nil
+	}
+	return n.forward.stack.PutBack()
 }
 
 // others are the inside addresses of all other nodes.

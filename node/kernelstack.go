@@ -27,6 +27,10 @@ type insideStack interface {
 	// blocked is what to say when packets do not find through to others; named is
 	// whether obstacles were.
 	blocked(others []netip.Addr, named bool) string
+	// Faults are what of the host is not whole just now, PutBack counts what other
+	// software removed and is back. Both are cheap.
+	Faults() []string
+	PutBack() map[string]uint64
 	// flows is how many flows end in this process, dropped what it has not carried
 	// of them, by reason. What a kernel drops it counts itself.
 	flows() int
@@ -36,11 +40,12 @@ type insideStack interface {
 }
 
 // openStack opens the stack that init or join chose.
-func openStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (insideStack, error) {
+// Lost hears that it cannot go on.
+func openStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost func(error)) (insideStack, error) {
 	if self.Userspace {
 		return openProcessStack(self)
 	}
-	return openKernelStack(self, dir, log)
+	return openKernelStack(self, dir, log, lost)
 }
 
 // kernelStack is the host's own stack.
@@ -52,10 +57,10 @@ type kernelStack struct {
 
 // openKernelStack prepares the host before the TUN comes up, so that nothing
 // meant for the tunnel ever leaves in clear.
-func openKernelStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger) (insideStack, error) {
+func openKernelStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost func(error)) (insideStack, error) {
 	prepared, err := host.PrepareNode(host.NodeConfig{
 		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Inside: self.Inside, Port: self.Listen.Port(),
-		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Log: log,
+		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Lost: lost, Log: log,
 		Masquerade: self.Egress == registry.EgressMasquerade, PathTest: pathTests(self.Pool),
 	})
 	if err != nil {

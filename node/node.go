@@ -69,6 +69,7 @@ type Node struct {
 	replicas replicas
 	left     chan string   // why this node is a member no more
 	gone     chan struct{} // closed with it
+	broken   chan error    // what of this host the daemon cannot go on without
 	goneOne  sync.Once
 	group    sync.WaitGroup
 }
@@ -92,7 +93,7 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{})}
+	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1)}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
 		return err
@@ -143,7 +144,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 		return err
 	}
 	defer n.port.Close()
-	if n.forward, err = openForwarding(n.self, n.dir, n.config.Log); err != nil {
+	if n.forward, err = openForwarding(n.self, n.dir, n.config.Log, n.fail); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
@@ -197,11 +198,21 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 		return nil
 	case err := <-failed:
 		return err
+	case err := <-n.broken:
+		return fmt.Errorf("%w; the daemon ends, so that whoever supervises it starts it again", err)
 	case <-n.gone:
 		reason := <-n.left
 		n.config.Log.Info("this host is a member no more", "reason", reason)
 		n.left <- reason // for close
 		return ErrLeft
+	}
+}
+
+// fail ends the daemon for want of a part of this host; the first reason counts.
+func (n *Node) fail(err error) {
+	select {
+	case n.broken <- err:
+	default:
 	}
 }
 

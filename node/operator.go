@@ -153,6 +153,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		s.Problems = append(s.Problems, err.Error())
 	}
 	s.Unjudged = report.Unjudged
+	s.PutBack = n.putBack()
 	s.Health = "ok"
 	if len(s.Problems) > 0 {
 		s.Health = "degraded"

@@ -50,6 +50,12 @@ func (p *processStack) blocked([]netip.Addr, bool) string {
 		p.self.Inside, insidePort(p.self))
 }
 
+// Faults implements insideStack: nothing of the host is ours.
+func (p *processStack) Faults() []string { return nil }
+
+// PutBack implements insideStack.
+func (p *processStack) PutBack() map[string]uint64 { return nil }
+
 func (p *processStack) flows() int       { return p.egress.Flows() }
 func (p *processStack) close(bool) error { return p.egress.Close() }
 

@@ -70,7 +70,14 @@ func (r *rootless) Up(leases []netip.Addr, update protocol.Update) error {
 // SetMTU implements client.Host.
 func (r *rootless) SetMTU(mtu int) error { return r.stack.SetMTU(mtu) }
 
-func (r *rootless) close() error {
+// faults implements userSide: no setting of the host is in the way of a stack of
+// this process.
+func (r *rootless) faults() []string { return nil }
+
+// putBack implements userSide.
+func (r *rootless) putBack() map[string]uint64 { return nil }
+
+func (r *rootless) close(bool) error {
 	if r.server == nil {
 		return r.listener.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
@@ -19,15 +20,16 @@ const ClientState = "client-host.json"
 type routed struct {
 	config ConnectConfig
 	tun    tun.Device
-	host   *host.Client // nil before the first welcome; owned by the client's loop
+	lost   func(error)                 // hears that the TUN was removed
+	host   atomic.Pointer[host.Client] // nil before the first welcome
 }
 
-func openRouted(config ConnectConfig) (userSide, error) {
+func openRouted(config ConnectConfig, lost func(error)) (userSide, error) {
 	device, err := tun.Open(config.TUN, workers(), pmtu.MinMTU)
 	if err != nil {
 		return nil, err
 	}
-	return &routed{config: config, tun: device}, nil
+	return &routed{config: config, tun: device, lost: lost}, nil
 }
 
 func (r *routed) device() tun.Device { return r.tun }
@@ -35,39 +37,60 @@ func (r *routed) uso() bool          { return true }
 func (r *routed) mark() int          { return host.DefaultMark }
 
 // Up implements client.Host: first the blackholes, then address and routes.
-func (r *routed) Up(leases []netip.Addr, update protocol.Update) (err error) {
-	if r.host != nil {
-		return r.host.Update(update.Prefixes, nil)
+func (r *routed) Up(leases []netip.Addr, update protocol.Update) error {
+	if h := r.host.Load(); h != nil {
+		return h.Update(update.Prefixes, nil)
 	}
 	if len(update.DNS) > 0 {
 		r.config.Log.Info("the mesh offers DNS; this host's resolver is left as it is", "servers", update.DNS, "search", update.Search)
 	}
-	if r.host, err = host.PrepareClient(host.ClientConfig{
+	prepared, err := host.PrepareClient(host.ClientConfig{
 		TUN: r.config.TUN, Leases: leases, Prefixes: update.Prefixes,
 		Mark: host.DefaultMark, Table: host.DefaultTable,
-		StateFile: filepath.Join(r.config.RunDir, ClientState),
-	}); err != nil {
+		StateFile: filepath.Join(r.config.RunDir, ClientState), Lost: r.lost, Log: r.config.Log,
+	})
+	if err != nil {
 		return err
 	}
+	r.host.Store(prepared)
 	if !host.HasIPv6() && slices.ContainsFunc(leases, netip.Addr.Is6) {
 		r.config.Log.Warn("IPv6 is switched off on this host: what the mesh offers of it is not used")
 	}
-	if overlaps, err := r.host.Overlaps(); err == nil {
+	if overlaps, err := prepared.Overlaps(); err == nil {
 		for _, o := range overlaps {
 			r.config.Log.Warn("a pushed network hides a local one", "pushed", o.Prefix, "local", o.Local, "device", o.Device)
 		}
 	}
-	return r.host.Up()
+	return prepared.Up()
 }
 
 // SetMTU implements client.Host.
 func (r *routed) SetMTU(mtu int) error { return host.SetMTU(r.tun.Name(), mtu) }
 
-// close gives the host back after a clean stop; a killed client leaves its
-// blackhole routes, so that nothing follows the default route out.
-func (r *routed) close() error {
-	if r.host == nil {
+func (r *routed) faults() []string {
+	if h := r.host.Load(); h != nil {
+		return h.Faults()
+	}
+	return nil
+}
+
+func (r *routed) putBack() map[string]uint64 {
+	if h := r.host.Load(); h != nil {
+		return h.PutBack()
+	}
+	return nil
+}
+
+// close gives the host back after a clean stop; otherwise, as after a kill, it
+// leaves blackhole routes and fence, so that nothing follows the default route out.
+func (r *routed) close(leave bool) error {
+	h := r.host.Load()
+	switch {
+	case h == nil:
+		return nil
+	case leave:
+		h.Leave()
 		return nil
 	}
-	return r.host.Close()
+	return h.Close()
 }

@@ -106,6 +106,9 @@ func statusTable(w io.Writer, s control.Status) {
 	}
 	row(w, "Delivered", counts(s.Delivered))
 	row(w, "Dropped", counts(s.Dropped))
+	if len(s.PutBack) > 0 {
+		row(w, "Put back", counts(s.PutBack)+" (other software had removed it)")
+	}
 }
 
 func healthLine(health string, problems []string) string {

@@ -36,6 +36,9 @@ func clientStatusTable(w io.Writer, s control.ClientStatus) {
 	}
 	row(w, "Delivered", counts(s.Delivered))
 	row(w, "Dropped", counts(s.Dropped))
+	if len(s.PutBack) > 0 {
+		row(w, "Put back", counts(s.PutBack)+" (other software had removed it)")
+	}
 }
 
 func clientArbiterCell(s control.ClientStatus) string {

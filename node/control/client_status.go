@@ -24,6 +24,8 @@ type ClientStatus struct {
 	// kept out or had no room for is "kernel".
 	Delivered map[string]uint64 `json:"delivered"`
 	Dropped   map[string]uint64 `json:"dropped"`
+	// PutBack counts what other software removed from this host and is back, by kind.
+	PutBack map[string]uint64 `json:"put_back,omitempty"`
 }
 
 // ClientGateway is one gateway that the client knows.

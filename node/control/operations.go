@@ -70,6 +70,8 @@ type Status struct {
 	Unjudged  bool               `json:"unjudged,omitempty"`  // the arbiter does not say what clients may reach
 	Delivered map[string]uint64  `json:"delivered"`
 	Dropped   map[string]uint64  `json:"dropped"`
+	// PutBack counts what other software removed from this host and is back, by kind.
+	PutBack map[string]uint64 `json:"put_back,omitempty"`
 }
 
 // Members lists the mesh.

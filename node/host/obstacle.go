@@ -19,7 +19,7 @@ import (
 func (n *Node) Obstacles(others []netip.Addr) []string {
 	var all []string
 	for _, look := range []func() ([]string, error){
-		n.missing, n.sysctlObstacles, n.ipv6Obstacles, n.filterObstacles, func() ([]string, error) { return n.routeObstacles(others) },
+		n.sysctlObstacles, n.ipv6Obstacles, n.filterObstacles, func() ([]string, error) { return n.routeObstacles(others) },
 	} {
 		found, err := look()
 		if err != nil {
