@@ -89,7 +89,7 @@ func (s *stand) run(with surroundings) {
 			due, w.around.changed = true, true
 		case now := <-tick.C:
 			due = now.Sub(w.lookedAt) >= lookEvery || w.pending()
-			w.around.changed = w.around.changed || due
+			w.around.changed = w.around.changed || now.Sub(w.around.next) >= aroundEvery
 		}
 		if due || s.sysctlsChanged() {
 			s.mend(time.Now(), with)
@@ -137,9 +137,10 @@ func (s *stand) mend(at time.Time, with surroundings) {
 	}
 	if w.around.changed && !at.Before(w.around.next) {
 		w.around.changed = false
+		begin := time.Now()
 		w.around.faults = with.faults()
 		// A host with a large firewall takes long to read.
-		w.around.next = time.Now().Add(max(aroundGap, aroundShare*time.Since(at)))
+		w.around.next = time.Now().Add(max(aroundGap, aroundShare*time.Since(begin)))
 	}
 	s.publish(gone)
 }
@@ -204,7 +205,7 @@ func (s *stand) publish(gone bool) {
 	var all []string
 	w := &s.watch
 	if gone {
-		all = append(all, fmt.Sprintf("the interface %s is gone: start meshcrypt again", s.want.tun))
+		all = append(all, fmt.Sprintf("the interface %s is gone: start meshcrypt again", s.tun))
 	}
 	for k := range kinds {
 		switch {

@@ -63,9 +63,11 @@ const (
 	// tellEvery bounds the lines in the log about one kind of thing.
 	tellEvery = 10 * time.Second
 	// aroundGap is the least time between two looks at the host around us.
-	// and aroundShare how many times as long as a look took.
+	// and aroundShare how many times as long as a look took. Without a message it is
+	// looked at after aroundEvery.
 	aroundGap   = time.Second
-	aroundShare = 20
+	aroundShare = 5
+	aroundEvery = 30 * time.Second
 )
 
 // announceFirst and announceEvery are the pauses before the second and all
