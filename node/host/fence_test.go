@@ -150,6 +150,25 @@ func testOutlives(t *testing.T, r role, steps []string, pings ...string) {
 	lacks(t, "nft list tables", "meshcrypt")
 }
 
+// TestFenceLeavesTheLink: a host whose whole IPv6 is pushed still answers who asks for
+// its link address.
+func TestFenceLeavesTheLink(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	enter := peer(t)
+	config := clientConfig(t.TempDir())
+	config.Prefixes = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	c := prepareClient(t, config)
+	openTUN(t)
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, enter+"ping -n -c 1 -W 0.5 fd01::1 || true") // its answer goes into the tunnel
+	contains(t, enter+"ip neigh show fd01::1", "lladdr")
+	run(t, "ping -n -m 28003 -c 1 -W 5 fd01::2")
+}
+
 // TestNodeFence: what is for the pool leaves by nothing but the TUN, also what
 // this host forwards.
 func TestNodeFence(t *testing.T) {
@@ -192,6 +211,15 @@ func TestOwnedTable(t *testing.T) {
 	w := table{name: tableNode, owned: true, chains: nodeChains(n.config, nil)}
 	if err := plain.put(w); err != nil || !plain.whole(w) {
 		t.Fatalf("without owners: %v, whole %v", err, plain.whole(w))
+	}
+	// What an older version left is plain, and is taken over.
+	var owned stance
+	if err := owned.put(w); err != nil || !owned.whole(w) || owned.owner == nil {
+		t.Fatalf("over a plain one: %v, whole %v", err, owned.whole(w))
+	}
+	owned.close()
+	if err := plain.put(w); err != nil {
+		t.Fatal(err)
 	}
 	run(t, unfiltered)
 	if plain.whole(w) {
