@@ -116,11 +116,10 @@ func TestFenceOutlivesKill(t *testing.T) {
 		return
 	}
 	outside(t)
-	for _, steps := range [][]string{
-		{"kill"}, {"kill", unruled}, {"kill", unfiltered}, {"kill", unrouted},
-		{unfiltered, "kill"}, {unruled, "kill"}, {unrouted, "kill"},
-	} {
+	for _, steps := range [][]string{{"kill", unruled}, {"kill", unfiltered}, {unfiltered, "kill"}, {unruled, "kill"}} {
 		testOutlives(t, roleClient, steps, pingPushed, pingPushed6)
+	}
+	for _, steps := range [][]string{{"kill", unrouted}, {"kill", unfiltered}, {unfiltered, "kill"}} {
 		testOutlives(t, roleNode, steps, pingPool)
 	}
 }
@@ -132,6 +131,7 @@ func testOutlives(t *testing.T, r role, steps []string, pings ...string) {
 	for _, step := range steps {
 		if step == "kill" {
 			kill()
+			shut(t, string(r)+", killed", pings...)
 			lacks(t, "nft list tables", "inet "+tableClient+"\n")
 			lacks(t, "nft list tables", "inet "+tableNode+"\n")
 			continue
