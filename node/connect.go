@@ -41,6 +41,8 @@ type ConnectConfig struct {
 	Suites    []esp.Suite                                // ciphers offered, best first; none: what suits this host
 	TUN       string
 	DataDir   string // where the id of this device is kept
+	// Wishes are what is to be kept out of the tunnel; nothing with Proxy.
+	Wishes host.Wishes
 	// Proxy, unless nil, replaces TUN and routes, and needs no rights.
 	Proxy  *ProxyConfig
 	RunDir string
@@ -53,7 +55,8 @@ type ConnectConfig struct {
 }
 
 // Connect runs a client's session until ctx ends, an operator disconnects it,
-// the mesh ends it, or a part of this host fails that it cannot do without.
+// the mesh ends it, or a part of this host fails that it cannot do without. Only
+// the first two are the user's own end and open this host again; see Shut.
 func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	seatWorkers()
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
@@ -61,9 +64,10 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	}
 	device, forget := ownDevice(config)
 	defer forget()
+	signalled := ctx.Err
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &connection{config: config, device: device, cancel: cancel}
+	c := &connection{config: config, device: device, cancel: cancel, signalled: signalled}
 	user, err := openUserSide(config, c.fail)
 	if err != nil {
 		return err
@@ -78,23 +82,26 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	}); err != nil {
 		return errors.Join(err, user.device().Close(), user.close(false))
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	defer func() { err = c.close(err) }()
 	if c.client, err = c.newClient(); err != nil {
 		return err
 	}
 	if err := c.engine.Start(); err != nil {
 		return err
 	}
-	stop, err := c.openOperator(func() { cancel(nil) })
+	stop, err := c.openOperator(func() {
+		c.disconnected.Store(true)
+		cancel(nil)
+	})
 	if err != nil {
 		return err
 	}
 	defer stop()
+	err = errAbrupt // until Run says how it ended
 	return errors.Join(c.client.Run(ctx), c.failure())
 }
 
-// fail ends the connection for want of a part of this host. What keeps traffic
-// in stays, for the user has ended nothing.
+// fail ends the connection for want of a part of this host.
 func (c *connection) fail(err error) {
 	c.broken.CompareAndSwap(nil, &err)
 	c.cancel(err)
@@ -102,7 +109,7 @@ func (c *connection) fail(err error) {
 
 func (c *connection) failure() error {
 	if err := c.broken.Load(); err != nil {
-		return fmt.Errorf("%w (what is meant for the tunnel stays blocked until meshcrypt connect, or meshcrypt disconnect)", *err)
+		return *err
 	}
 	return nil
 }
@@ -126,9 +133,13 @@ type connection struct {
 	device mka.DeviceID
 	cancel func(error)
 	broken atomic.Pointer[error] // why it cannot go on
-	user   userSide
-	engine *dataplane.Engine
-	client *client.Client
+	// signalled is not nil once the user's own signal came; disconnected says the
+	// same of meshcrypt disconnect.
+	signalled    func() error
+	disconnected atomic.Bool
+	user         userSide
+	engine       *dataplane.Engine
+	client       *client.Client
 }
 
 // userSide is what lies between the tunnel and its user: the host's stack with
@@ -144,6 +155,12 @@ type userSide interface {
 	// and is back.
 	faults() []string
 	putBack() map[string]uint64
+	// up says that Up has changed this host.
+	up() bool
+	// local are this host's networks beside the tunnel; roamed settles for those
+	// of now.
+	local() []control.ClientLocal
+	roamed()
 	// close gives back what Up took, or leaves what keeps traffic in; the engine has
 	// closed the device.
 	close(leave bool) error
@@ -189,16 +206,14 @@ func (c *connection) openSocket() (link.Socket, error) {
 
 // Watch implements client.Network.
 func (c *connection) Watch(ctx context.Context, changed func()) error {
-	return host.WatchNetwork(ctx, changed)
+	return host.WatchNetwork(ctx, func() {
+		c.user.roamed()
+		changed()
+	})
 }
 
 // ExitTo implements client.Network.
 func (c *connection) ExitTo(to netip.Addr) host.Exit { return host.ExitTo(to, c.user.mark()) }
-
-// close gives the host back after a clean stop.
-func (c *connection) close() error {
-	return errors.Join(c.engine.Close(), c.user.close(c.broken.Load() != nil))
-}
 
 // openOperator lets meshcrypt disconnect find this client.
 func (c *connection) openOperator(disconnect func()) (closeAll func(), err error) {
@@ -214,7 +229,7 @@ func (c *connection) openOperator(disconnect func()) (closeAll func(), err error
 		})},
 		control.OpStatus: {Look: true, Do: control.Handle(func(r *http.Request, _ control.Nothing) (control.ClientStatus, error) {
 			s, err := c.client.Status(r.Context())
-			s.User, s.PutBack = c.config.User, c.user.putBack()
+			s.User, s.PutBack, s.Local = c.config.User, c.user.putBack(), c.user.local()
 			if faults := c.user.faults(); len(faults) > 0 {
 				s.Health, s.Problems = "degraded", append(s.Problems, faults...)
 			}

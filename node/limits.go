@@ -62,6 +62,9 @@ const (
 	MaxWorkers = 16
 	// MaxCandidates bounds one search for the arbiter.
 	MaxCandidates = 16
+	// MaxToldNetworks bounds the local networks that a client has warned of: later
+	// ones are in its status only.
+	MaxToldNetworks = 1024
 	// NodeMTU is the MTU of a node's TUN, as large as any network's: what a
 	// session does not carry, the packet engine refuses by itself.
 	NodeMTU = 9216

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
 	"github.com/meshcrypt/meshcrypt/node/order"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
@@ -76,6 +77,13 @@ func (r *rootless) faults() []string { return nil }
 
 // putBack implements userSide.
 func (r *rootless) putBack() map[string]uint64 { return nil }
+
+// up implements userSide: the host is never changed.
+func (r *rootless) up() bool { return false }
+
+// local and roamed implement userSide: nothing of the host is hidden.
+func (r *rootless) local() []control.ClientLocal { return nil }
+func (r *rootless) roamed()                      {}
 
 func (r *rootless) close(bool) error {
 	if r.server == nil {

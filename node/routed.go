@@ -1,11 +1,13 @@
 package node
 
 import (
+	"errors"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
 
+	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -22,6 +24,7 @@ type routed struct {
 	tun    tun.Device
 	lost   func(error)                 // hears that the TUN was removed
 	host   atomic.Pointer[host.Client] // nil before the first welcome
+	around around
 }
 
 func openRouted(config ConnectConfig, lost func(error)) (userSide, error) {
@@ -29,7 +32,7 @@ func openRouted(config ConnectConfig, lost func(error)) (userSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &routed{config: config, tun: device, lost: lost}, nil
+	return &routed{config: config, tun: device, lost: lost, around: around{config: config}}, nil
 }
 
 func (r *routed) device() tun.Device { return r.tun }
@@ -38,14 +41,21 @@ func (r *routed) mark() int          { return host.DefaultMark }
 
 // Up implements client.Host: first the blackholes, then address and routes.
 func (r *routed) Up(leases []netip.Addr, update protocol.Update) error {
-	if h := r.host.Load(); h != nil {
-		return h.Update(update.Prefixes, nil)
-	}
+	return r.around.take(update.Prefixes, func(n host.Neighbourhood) error {
+		if h := r.host.Load(); h != nil {
+			return h.Update(n.Prefixes, n.Except)
+		}
+		return r.begin(leases, update, n)
+	})
+}
+
+// begin makes the host ready for the first time.
+func (r *routed) begin(leases []netip.Addr, update protocol.Update, n host.Neighbourhood) error {
 	if len(update.DNS) > 0 {
 		r.config.Log.Info("the mesh offers DNS; this host's resolver is left as it is", "servers", update.DNS, "search", update.Search)
 	}
 	prepared, err := host.PrepareClient(host.ClientConfig{
-		TUN: r.config.TUN, Leases: leases, Prefixes: update.Prefixes,
+		TUN: r.config.TUN, Leases: leases, Prefixes: n.Prefixes, Except: n.Except,
 		Mark: host.DefaultMark, Table: host.DefaultTable,
 		StateFile: filepath.Join(r.config.RunDir, ClientState), Lost: r.lost, Log: r.config.Log,
 	})
@@ -55,11 +65,6 @@ func (r *routed) Up(leases []netip.Addr, update protocol.Update) error {
 	r.host.Store(prepared)
 	if !host.HasIPv6() && slices.ContainsFunc(leases, netip.Addr.Is6) {
 		r.config.Log.Warn("IPv6 is switched off on this host: what the mesh offers of it is not used")
-	}
-	if overlaps, err := prepared.Overlaps(); err == nil {
-		for _, o := range overlaps {
-			r.config.Log.Warn("a pushed network hides a local one", "pushed", o.Prefix, "local", o.Local, "device", o.Device)
-		}
 	}
 	return prepared.Up()
 }
@@ -79,6 +84,24 @@ func (r *routed) putBack() map[string]uint64 {
 		return h.PutBack()
 	}
 	return nil
+}
+
+// up implements userSide.
+func (r *routed) up() bool { return r.host.Load() != nil }
+
+// local implements userSide.
+func (r *routed) local() []control.ClientLocal { return r.around.rows() }
+
+// roamed implements userSide: exceptions follow the networks they are of.
+func (r *routed) roamed() {
+	h := r.host.Load()
+	if h == nil {
+		return
+	}
+	err := r.around.again(func(n host.Neighbourhood) error { return h.Update(n.Prefixes, n.Except) })
+	if err != nil && !errors.Is(err, host.ErrClosed) {
+		r.config.Log.Error("routes beside the tunnel not set", "error", err)
+	}
 }
 
 // close gives the host back after a clean stop; otherwise, as after a kill, it

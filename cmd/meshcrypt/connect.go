@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
 const connectHelp = `Open a session with a mesh and route the networks it offers into the tunnel,
@@ -53,14 +55,23 @@ This host is known to the mesh as one device, by a random id that --data-dir kee
 session that a killed one left, and has its addresses. Two hosts with copies of one
 data directory end each other's sessions.
 
-A killed client leaves blackhole routes behind, so that nothing meant for the
-tunnel leaves in clear. connect takes them over; disconnect removes them.`
+What the mesh offers wins over the networks that this host is attached to, or
+whoever runs one of them could take what is meant for the tunnel. status names
+each that is hidden. --except keeps a private network out of the tunnel, and
+local = true in the profile all that this host is attached to; never a public
+one. Networks of bridges on this host, as of containers, are kept by themselves.
+
+Ctrl-C, SIGTERM, SIGHUP and disconnect end the session and open this host again.
+After any other end, as when the mesh ends the session or the client is killed,
+what the mesh offered stays blocked, so that nothing meant for the tunnel leaves
+in clear: connect takes that over, and disconnect opens it.`
 
 const connectExample = `  sudo meshcrypt connect --profile ann.toml
   sudo meshcrypt connect --profile ann.toml --password-file secret --bandwidth 2gbit
   sudo meshcrypt connect --profile ann.toml --cert ann.crt --key ann.key
   sudo meshcrypt connect 203.0.113.7#n5s3... --user ann
   sudo meshcrypt connect --profile ann.toml --peer files
+  sudo meshcrypt connect --profile ann.toml --except 10.1.2.0/24
   meshcrypt connect --profile ann.toml --proxy 127.0.0.1:1080    # no root`
 
 // connectFlags are how somebody connects.
@@ -69,7 +80,7 @@ type connectFlags struct {
 	profile, user           string
 	bandwidth, mode, shares string
 	sprayUDP                bool
-	suites                  []string
+	suites, except          []string
 	tun, runDir, logLevel   string
 	peer                    string
 	proxy                   proxyFlags
@@ -103,6 +114,7 @@ func (f *connectFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.sprayUDP, "spray-udp", false, "spread one flow of UDP over several slices too, out of order; never QUIC and IPsec")
 	flags.StringSliceVar(&f.suites, "suite", nil, "ciphers offered, best first: "+suiteNames()+" (default: all, in the order that suits this CPU)")
 	flags.StringVar(&f.peer, "peer", "", "node to reach itself: the tunnel ends on it, and leads nowhere else")
+	flags.StringSliceVar(&f.except, "except", nil, "private networks to keep out of the tunnel, such as 10.1.2.0/24")
 	flags.StringVar(&f.tun, "tun", "mesh0", "name of the TUN interface")
 	runDirFlag(flags, &f.runDir)
 	logFlag(flags, &f.logLevel)
@@ -133,7 +145,20 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 		}
 	}
 	config.Waiting = a.sayWaiting
-	return a.session(ctx, config, f.logLevel)
+	return a.stillClosed(config, a.session(ctx, config, f.logLevel))
+}
+
+// stillClosed says so where an earlier client had left this host closed, and this
+// one ended before it took its place.
+func (a *app) stillClosed(config node.ConnectConfig, err error) error {
+	var shut *node.Shut
+	if config.Proxy != nil || errors.As(err, &shut) {
+		return err
+	}
+	if closed := leftClosed(config.RunDir); closed != nil {
+		a.say("This host is still %s.", closedLine(*closed))
+	}
+	return err
 }
 
 // sayWaiting tells who waits for what.
@@ -189,10 +214,38 @@ func (f connectFlags) config(ctx context.Context, args []string) (config node.Co
 	if config.Profile, err = f.anchor(ctx, args); err != nil {
 		return config, err
 	}
+	if config.Wishes, err = f.wishes(config); err != nil {
+		return config, err
+	}
 	if f.user == "" && config.Profile.User == "" && f.login.cert == "" {
 		return config, usage("--user NAME", "who connects? neither the profile nor --user says")
 	}
 	return config, nil
+}
+
+// wishes are what is to be kept out of the tunnel.
+func (f connectFlags) wishes(config node.ConnectConfig) (w host.Wishes, err error) {
+	if config.Proxy != nil {
+		if len(f.except) > 0 {
+			return w, usage("leave --except out", "a client behind a proxy takes no network from this host, so there is nothing to except")
+		}
+		return w, nil
+	}
+	if len(f.except) > host.MaxExcept {
+		return w, usage("name wider prefixes", "%d prefixes behind --except, at most %d", len(f.except), host.MaxExcept)
+	}
+	for _, text := range f.except {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return w, usage("--except 10.1.2.0/24", "--except %q is no prefix", text)
+		}
+		if err := host.CheckException(p); err != nil {
+			return w, usage("name a private network, or meshcrypt disconnect", "--except: %v", err)
+		}
+		w.Except = append(w.Except, p.Masked())
+	}
+	w.Local = config.Profile.Local
+	return w, nil
 }
 
 // anchor finds where the mesh is and how to recognise it. There is no third way.
@@ -236,7 +289,7 @@ func gatewayAnchor(ctx context.Context, text string) (profile client.Profile, er
 	}
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		return profile, control.Errorf(control.CodeUnreachable, "name a gateway by its address", "%v", err)
+		return profile, control.Errorf(control.CodeUnreachable, "name a gateway by its address, or meshcrypt disconnect if an earlier client left this host closed", "%v", err)
 	}
 	for _, addr := range found {
 		profile.Gateways = append(profile.Gateways, netip.AddrPortFrom(addr.Unmap(), uint16(port)))

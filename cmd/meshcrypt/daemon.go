@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -55,6 +57,9 @@ func (a *app) session(ctx context.Context, config node.ConnectConfig, logLevel s
 		return err
 	}
 	config.Log = log
+	// Whoever read the log may end first, as behind a pipe at Ctrl-C; to die of that
+	// would be no clean end.
+	signal.Ignore(syscall.SIGPIPE)
 	if err := keepMemoryPrivate(); err != nil {
 		return err
 	}

@@ -20,8 +20,10 @@ func (a *app) disconnectCommand() *cobra.Command {
 	var runDir string
 	cmd := &cobra.Command{
 		Use: "disconnect", Short: "end the session of this host's client", Args: cobra.NoArgs,
-		Long: `End the running client's session and take its routes away, the blackholes that
-a killed client left behind too.`,
+		Long: `End the running client's session and give this host its own routes back.
+
+Where no client runs, open what one left closed: because the mesh ended its
+session, or because it was killed. That needs no mesh and no client.`,
 		Example: "  sudo meshcrypt disconnect\n  meshcrypt disconnect            # a client that runs without root",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.disconnect(cmd.Context(), runDir)
@@ -38,18 +40,18 @@ func (a *app) disconnect(ctx context.Context, runDir string) error {
 	if err == nil {
 		return a.disconnected(ctx, runDir)
 	}
-	if control.CodeOf(err) != control.CodeUnreachable {
+	if control.CodeOf(err) != control.CodeUnreachable || clientRuns(runDir) {
 		return err
 	}
-	// No client runs. One that was killed left this file and what it describes.
+	// No client runs. One that did not end by its user left this file.
 	left := filepath.Join(runDir, node.ClientState)
 	if _, missing := os.Stat(left); missing != nil {
 		return control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
 	}
-	if err := host.Restore(left); err != nil {
+	if err := host.RestoreClient(left); err != nil {
 		return err
 	}
-	a.say("No client was running; what a killed one had left is removed.")
+	a.say("No client was running; what one had left closed is open again.")
 	return nil
 }
 

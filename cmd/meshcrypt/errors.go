@@ -10,10 +10,12 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/cmd/meshcrypt/demo"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -41,9 +43,15 @@ func usageError(command string, err error) error {
 func explain(err error) failure {
 	var silent exit
 	var chosen *control.Error
+	var shut *node.Shut
 	switch {
 	case err == nil:
 		return failure{}
+	case errors.As(err, &shut):
+		f := explain(shut.Why)
+		f.cause = shut.Error()
+		f.next = "meshcrypt connect to try again, or meshcrypt disconnect to reach those networks without the tunnel; " + f.next
+		return f
 	case errors.As(err, &silent):
 		return failure{code: int(silent)}
 	case errors.As(err, &chosen):
@@ -79,6 +87,7 @@ func knownFailures() []knownFailure {
 		{datadir.ErrState, control.CodeUsage, "meshcrypt run"},
 		{datadir.ErrLocked, control.CodeFailed, "meshcrypt status asks the daemon that holds it"},
 		{datadir.ErrDamaged, control.CodeFailed, "restore the file from a copy, or let another member remove this node and join anew"},
+		{host.ErrDamaged, control.CodeFailed, "meshcrypt disconnect removes what a client left, its state file too"},
 		{client.ErrProfile, control.CodeUsage, "meshcrypt client profile NAME on a member prints a good one"},
 		{client.ErrUnreachable, control.CodeUnreachable, "see that the profile's gateways are reachable on TCP and UDP; meshcrypt status on a member tells the rest"},
 		{client.ErrHeadless, control.CodeUnreachable, "meshcrypt status on a member tells what the mesh lacks"},

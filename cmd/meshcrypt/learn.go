@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/port"
 )
 
@@ -54,7 +56,8 @@ func askGateways(ctx context.Context, profile client.Profile) (identity.ClusterI
 func askCluster(ctx context.Context, gateway string, caHash [32]byte) (cluster identity.ClusterID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, client.DialTimeout)
 	defer cancel()
-	dialer := tls.Dialer{Config: pki.Client(port.ALPNClient, nil, func(raw [][]byte) error {
+	// An earlier client may have left this host closed.
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: host.PastTunnel}, Config: pki.Client(port.ALPNClient, nil, func(raw [][]byte) error {
 		peer, err := pki.LearnArbiter(raw, caHash, time.Now())
 		cluster = peer.Cluster
 		return err

@@ -50,7 +50,11 @@ func (a *app) status(ctx context.Context, check, runDir string, client bool) err
 		withSchema(&s.Schema, "status")
 	}
 	if client || control.CodeOf(err) == control.CodeUnreachable {
-		if c, missing := a.clientStatus(ctx, runDir); client || missing == nil {
+		c, missing := a.clientStatus(ctx, runDir)
+		if closed := leftClosed(runDir); check == "" && control.CodeOf(missing) == control.CodeUnreachable && closed != nil {
+			c, missing = closedStatus(*closed), nil
+		}
+		if client || missing == nil {
 			return a.showStatus(check, missing, c.Health, c, func(w io.Writer) { clientStatusTable(w, c) })
 		}
 	}

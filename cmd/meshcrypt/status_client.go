@@ -1,15 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/host"
 )
 
 // clientStatus asks the running client of this host.
@@ -21,7 +25,55 @@ func (a *app) clientStatus(ctx context.Context, runDir string) (s control.Client
 	return s, err
 }
 
+// clientRuns reports whether somebody listens at the client's socket, however
+// slow to answer.
+func clientRuns(runDir string) bool {
+	conn, err := net.DialTimeout("unix", filepath.Join(runDir, node.ClientSocket), CallTimeout)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// leftClosed is what the client of a run directory left closed; nil for nothing,
+// where it still runs, and where this user may not look.
+func leftClosed(runDir string) *control.ClientClosed {
+	if clientRuns(runDir) {
+		return nil
+	}
+	closed, err := host.ReadClosed(filepath.Join(runDir, node.ClientState))
+	if errors.Is(err, host.ErrDamaged) {
+		return &control.ClientClosed{Why: "its state file is damaged"}
+	}
+	if err != nil || closed == nil {
+		return nil
+	}
+	return &control.ClientClosed{Since: closed.Since, Why: closed.Why, Prefixes: closed.Prefixes}
+}
+
+// closedStatus is the status of a client that does not run and left this host closed.
+func closedStatus(c control.ClientClosed) control.ClientStatus {
+	s := control.ClientStatus{Health: "closed", Problems: []string{closedLine(c)}, Closed: &c}
+	withSchema(&s.Schema, "client-status")
+	return s
+}
+
+// closedLine names the reason and the next command.
+func closedLine(c control.ClientClosed) string {
+	line := "closed"
+	if !c.Since.IsZero() {
+		line += " since " + c.Since.Local().Format(time.DateTime)
+	}
+	return line + " because " + cmp.Or(c.Why, "its client was killed or broke down") + ": meshcrypt disconnect"
+}
+
 func clientStatusTable(w io.Writer, s control.ClientStatus) {
+	if s.Closed != nil {
+		fmt.Fprintln(w, healthLine(s.Health, s.Problems))
+		row(w, "Blocked", words(s.Closed.Prefixes))
+		return
+	}
 	fmt.Fprintln(w, healthLine(s.Health, s.Problems))
 	row(w, "User", s.User)
 	row(w, "Session", s.Session)
@@ -31,6 +83,9 @@ func clientStatusTable(w io.Writer, s control.ClientStatus) {
 	for _, g := range s.Gateways {
 		row(w, "Gateway", gatewayCell(s, g))
 	}
+	for _, l := range s.Local {
+		row(w, "Local", localCell(l))
+	}
 	for _, slice := range s.Slices {
 		row(w, "Slice", sliceCell(slice))
 	}
@@ -39,6 +94,17 @@ func clientStatusTable(w io.Writer, s control.ClientStatus) {
 	if len(s.PutBack) > 0 {
 		row(w, "Put back", counts(s.PutBack)+" (other software had removed it)")
 	}
+}
+
+func localCell(l control.ClientLocal) string {
+	cell := fmt.Sprintf("%s on %s  ", l.Network, l.Device)
+	switch l.Way {
+	case control.WayOwn:
+		return cell + "kept, it is of this host alone"
+	case control.WayExcepted:
+		return cell + "excepted from " + l.Pushed.String()
+	}
+	return cell + "hidden by " + l.Pushed.String() + ": " + l.Remedy
 }
 
 func clientArbiterCell(s control.ClientStatus) string {

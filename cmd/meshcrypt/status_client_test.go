@@ -33,6 +33,11 @@ func TestClientStatus(t *testing.T) {
 			{Address: netip.MustParseAddrPort("192.0.2.1:6484"), Transport: "tls", InUse: true},
 			{Address: netip.MustParseAddrPort("192.0.2.2:6484"), Control: true},
 		},
+		Local: []control.ClientLocal{
+			{Network: netip.MustParsePrefix("10.1.2.0/24"), Device: "eth0", Pushed: netip.MustParsePrefix("10.0.0.0/8"), Way: control.WayHidden, Remedy: "try this"},
+			{Network: netip.MustParsePrefix("10.3.0.0/24"), Device: "eth0", Pushed: netip.MustParsePrefix("10.0.0.0/8"), Way: control.WayExcepted},
+			{Network: netip.MustParsePrefix("10.4.0.0/24"), Device: "docker0", Pushed: netip.MustParsePrefix("10.0.0.0/8"), Way: control.WayOwn},
+		},
 		Slices: []control.ClientSlice{{Number: 1, Epoch: 2, Agent: "qbdn4nqf", State: "up", Direct: netip.MustParseAddrPort("192.0.2.3:6484"), RTT: 1230 * time.Microsecond, Heard: 40 * time.Millisecond}},
 	})
 	daemon, _ := fakeDaemon(t, map[string]any{control.OpStatus: degraded()})
@@ -41,6 +46,7 @@ func TestClientStatus(t *testing.T) {
 		got.want(t, 0)
 		for _, want := range []string{
 			"# Health: ok", "ann", "192.0.2.1:6484  in use by TLS  from 198.51.100.7", "192.0.2.2:6484  leads to the arbiter",
+			"10.1.2.0/24 on eth0  hidden by 10.0.0.0/8: try this", "10.3.0.0/24 on eth0  excepted from 10.0.0.0/8", "10.4.0.0/24 on docker0  kept",
 			"1.2  agent qbdn4nqf  up  directly to 192.0.2.3:6484  rtt 1.23ms  heard 40ms ago",
 		} {
 			if !strings.Contains(got.stdout, want) {

@@ -24,6 +24,8 @@ type Profile struct {
 	Gateways []netip.AddrPort
 	User     string
 	Method   string // how the user logs in, by the names of protocol.Auth; empty: by password
+	// Local keeps all private networks that the host is attached to out of the tunnel.
+	Local bool
 }
 
 // profileFile is the profile's text form.
@@ -33,6 +35,7 @@ type profileFile struct {
 	Gateways []string `toml:"gateways"`
 	User     string   `toml:"user,omitempty"`
 	Method   string   `toml:"method,omitempty"`
+	Local    bool     `toml:"local,omitempty"`
 }
 
 // ParseProfile reads a profile strictly: an unknown key is an error.
@@ -68,7 +71,8 @@ func (f profileFile) profile() (p Profile, err error) {
 	if n := len(p.Gateways); n == 0 || n > MaxGateways {
 		return p, fmt.Errorf("%w: key gateways has %d entries, want 1 to %d", ErrProfile, n, MaxGateways)
 	}
-	switch p.User, p.Method = f.User, f.Method; f.Method {
+	p.User, p.Method, p.Local = f.User, f.Method, f.Local
+	switch f.Method {
 	case "", protocol.MethodPassword, protocol.MethodSharedKey, protocol.MethodCertificate:
 		return p, nil
 	}
@@ -85,7 +89,7 @@ func (p Profile) Text() string {
 	}
 	// Encoding these plain fields into memory cannot fail.
 	_ = toml.NewEncoder(&b).Encode(profileFile{
-		Cluster: p.Cluster.String(), CA: pki.FormatHash(p.CAHash), Gateways: gateways, User: p.User, Method: p.Method,
+		Cluster: p.Cluster.String(), CA: pki.FormatHash(p.CAHash), Gateways: gateways, User: p.User, Method: p.Method, Local: p.Local,
 	})
 	return b.String()
 }

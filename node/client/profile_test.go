@@ -20,7 +20,7 @@ func sample() Profile {
 
 func TestProfileRoundTrip(t *testing.T) {
 	byKey := sample()
-	byKey.Method = "psk"
+	byKey.Method, byKey.Local = "psk", true
 	for _, p := range []Profile{sample(), {Gateways: sample().Gateways}, byKey} {
 		got, err := ParseProfile([]byte(p.Text()))
 		if err != nil || !reflect.DeepEqual(got, p) {
@@ -50,6 +50,7 @@ func TestProfileIsStrict(t *testing.T) {
 		{"nothing", "", "cluster"},
 		{"an unknown key", good + "\nverify = false\n", "verify"},
 		{"a syntax error", "cluster = \n", "line 1"},
+		{"a wish that is none", good + "\nlocal = \"yes\"\n", "local"},
 		{"a wrong type", line("user", "user = 7"), "user"},
 		{"a cluster too short", line("cluster", `cluster = "0102"`), "key cluster"},
 		{"no CA hash", line("ca", ""), "key ca"},

@@ -8,7 +8,7 @@ import (
 // ClientStatus is what a running client knows of its session, measured at call time.
 type ClientStatus struct {
 	Schema   string          `json:"schema"`
-	Health   string          `json:"health"` // ok or degraded
+	Health   string          `json:"health"` // ok, degraded or closed
 	Problems []string        `json:"problems"`
 	User     string          `json:"user"`
 	Session  string          `json:"session"` // empty before the first welcome
@@ -17,15 +17,42 @@ type ClientStatus struct {
 	MTU      int             `json:"mtu"`    // of inner packets
 	Source   netip.Addr      `json:"source"` // this host's address towards the gateway
 	Gateways []ClientGateway `json:"gateways"`
-	Control  bool            `json:"control"` // the connection to the arbiter is open
-	WordAge  time.Duration   `json:"arbiter_word_age_ns"`
-	Slices   []ClientSlice   `json:"slices"`
+	// Local are this host's networks that overlap with what the mesh pushed.
+	Local   []ClientLocal `json:"local,omitempty"`
+	Control bool          `json:"control"` // the connection to the arbiter is open
+	WordAge time.Duration `json:"arbiter_word_age_ns"`
+	Slices  []ClientSlice `json:"slices"`
 	// Delivered and Dropped count packets by way and by reason; what the kernel
 	// kept out or had no room for is "kernel".
 	Delivered map[string]uint64 `json:"delivered"`
 	Dropped   map[string]uint64 `json:"dropped"`
 	// PutBack counts what other software removed from this host and is back, by kind.
 	PutBack map[string]uint64 `json:"put_back,omitempty"`
+	// Closed is set where no client runs, and one left this host closed.
+	Closed *ClientClosed `json:"closed,omitempty"`
+}
+
+// What becomes of a local network beside the tunnel.
+const (
+	WayHidden   = "hidden"
+	WayExcepted = "excepted"
+	WayOwn      = "own" // reached by itself: it is of a bridge on this host
+)
+
+// ClientLocal is a network that the client's host is attached to.
+type ClientLocal struct {
+	Network netip.Prefix `json:"network"`
+	Device  string       `json:"device"`
+	Pushed  netip.Prefix `json:"pushed"` // that overlaps with it
+	Way     string       `json:"way"`
+	Remedy  string       `json:"remedy,omitempty"` // of a hidden one
+}
+
+// ClientClosed is what a client left that ended though its user did not end it.
+type ClientClosed struct {
+	Since    time.Time      `json:"since,omitzero"` // zero: it was killed
+	Why      string         `json:"why,omitempty"`  // empty: the same
+	Prefixes []netip.Prefix `json:"prefixes"`       // blocked until connect or disconnect
 }
 
 // ClientGateway is one gateway that the client knows.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -60,6 +61,9 @@ func PrepareClient(c ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	j, err := openJournal(c.StateFile, roleClient, c.Table)
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w (or let `meshcrypt disconnect` remove it and what it speaks of)", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -179,14 +183,6 @@ func (c *Client) change(how func() error) error {
 		return err
 	}
 	return c.stand.become(c.want())
-}
-
-// Overlaps are the prefixes that also belong to a network this host is
-// attached to now, which the tunnel hides.
-func (c *Client) Overlaps() ([]Overlap, error) {
-	c.stand.mu.Lock()
-	defer c.stand.mu.Unlock()
-	return overlaps(c.config.Prefixes, c.config.TUN)
 }
 
 // Faults are what is not whole on this host just now and was not, or cannot be,

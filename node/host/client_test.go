@@ -56,10 +56,6 @@ func TestClientUpAndClose(t *testing.T) {
 	contains(t, "ip -6 route get fd01::2"+marked, "dev inside0")
 	contains(t, "ip route get 10.99.0.7", "local")
 	sysctl(t, "ipv4/conf/all/src_valid_mark=1", "ipv4/conf/tun0/rp_filter=2")
-	if found, err := c.Overlaps(); err != nil || len(found) != 2 ||
-		found[0].Device != "inside0" || found[0].Local != netip.MustParsePrefix("10.1.0.0/24") {
-		t.Errorf("overlaps %+v, %v", found, err)
-	}
 
 	if err := errors.Join(c.Close(), c.Close()); err != nil {
 		t.Fatal(err)

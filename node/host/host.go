@@ -36,6 +36,8 @@ var (
 	ErrConfig = errors.New("host: invalid configuration")
 	// ErrNoDevice is returned for a network device that is not there.
 	ErrNoDevice = errors.New("host: no such network device")
+	// ErrDamaged is returned for a state file that cannot be read.
+	ErrDamaged = fmt.Errorf("%w: damaged state file", ErrConfig)
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("host: closed")
 )

@@ -38,6 +38,8 @@ type journalState struct {
 	Role    role    `json:"role"`
 	Table   int     `json:"table"` // the routing table holding our routes
 	Changed []saved `json:"changed"`
+	// Closing is set after an end that the client's user did not ask for.
+	Closing *closing `json:"closing,omitempty"`
 }
 
 // saved is one sysctl in the order of change.
@@ -88,7 +90,7 @@ func readJournal(path string) (*journalState, error) {
 		return nil, failed(err, next, "read the state file %s", path)
 	}
 	if info.Size() > maxJournal {
-		return nil, fmt.Errorf("%w: state file %s has %d bytes; %s", ErrConfig, path, info.Size(), next)
+		return nil, fmt.Errorf("%w: %s has %d bytes; %s", ErrDamaged, path, info.Size(), next)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -104,15 +106,15 @@ func readJournal(path string) (*journalState, error) {
 func parseJournal(b []byte) (*journalState, error) {
 	var state journalState
 	if err := json.Unmarshal(b, &state); err != nil {
-		return nil, fmt.Errorf("%w: state file is damaged: %v", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
 	if state.Schema != schema || (state.Role != roleNode && state.Role != roleClient) ||
 		len(state.Changed) > maxSettings {
-		return nil, fmt.Errorf("%w: state file of schema %q, role %q", ErrConfig, state.Schema, state.Role)
+		return nil, fmt.Errorf("%w: it is of schema %q, role %q", ErrDamaged, state.Schema, state.Role)
 	}
 	for _, s := range state.Changed {
 		if !filepath.IsLocal(s.Name) {
-			return nil, fmt.Errorf("%w: state file names sysctl %q", ErrConfig, s.Name)
+			return nil, fmt.Errorf("%w: it names sysctl %q", ErrDamaged, s.Name)
 		}
 	}
 	return &state, nil

@@ -9,6 +9,10 @@ const (
 	MaxLeases = 16
 	// MaxPrefixes is the largest number of prefixes pushed to one client.
 	MaxPrefixes = 1024
+	// MaxExcept is how many prefixes a client's user may except.
+	MaxExcept = 64
+	// maxWhy bounds what the state file says of a client's end, in bytes.
+	maxWhy = 512
 	// MaxHeld is the largest number of inside addresses a node holds: those of
 	// both families, of every part that a mesh may have.
 	MaxHeld = 128

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/node"
+	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/host"
+)
+
+// leave writes the state file of a client that is gone.
+func leave(t *testing.T, text string) (runDir string) {
+	t.Helper()
+	runDir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(runDir, node.ClientState), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return runDir
+}
+
+// TestStatusOfAClosedHost: where no client runs, status says what the last one
+// left closed, since when, why and what opens it; checks find nobody.
+func TestStatusOfAClosedHost(t *testing.T) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := fmt.Sprintf(`{"schema":"meshcrypt.host/v1","boot":%q,"role":"client","table":6484`, strings.TrimSpace(string(boot)))
+	for text, want := range map[string]string{
+		state + `,"closing":{"since":"2026-11-29T01:02:03Z","why":"the session is over: kicked"}}`: " because the session is over: kicked: meshcrypt disconnect",
+		state + "}": "closed because its client was killed or broke down: meshcrypt disconnect",
+		state:       "closed because its state file is damaged: meshcrypt disconnect",
+	} {
+		runDir := leave(t, text)
+		args := []string{"status", "--data-dir", t.TempDir(), "--run-dir", runDir}
+		got := meshcrypt(t, "", args...)
+		got.want(t, control.CodeDegraded)
+		if !strings.Contains(got.stdout, "# Health: CLOSED: closed") || !strings.Contains(got.stdout, want) {
+			t.Errorf("without %q:\n%s", want, got.stdout)
+		}
+		var s control.ClientStatus
+		if err := json.Unmarshal([]byte(meshcrypt(t, "", append(args, "-o", "json")...).stdout), &s); err != nil || s.Health != "closed" || s.Closed == nil {
+			t.Errorf("%v: %+v", err, s)
+		}
+		meshcrypt(t, "", append(args, "--check", "live")...).want(t, control.CodeUnreachable)
+	}
+	meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", t.TempDir()).want(t, control.CodeUnreachable)
+	// A client that runs is asked itself.
+	runDir := fakeClient(t, control.ClientStatus{Health: "ok"})
+	if err := os.WriteFile(filepath.Join(runDir, node.ClientState), []byte(state+"}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	meshcrypt(t, "", "status", "--client", "--run-dir", runDir).want(t, 0)
+}
+
+// TestShutNamesTheWayOut: the reason keeps its exit code, and both ways on are named.
+func TestShutNamesTheWayOut(t *testing.T) {
+	for why, code := range map[error]int{
+		fmt.Errorf("%w: kicked", client.ErrEnded): control.CodeDenied, client.ErrHeadless: control.CodeUnreachable,
+		host.ErrNoDevice: control.CodeFailed, errors.New("x"): control.CodeFailed,
+	} {
+		f := explain(&node.Shut{Why: why})
+		if f.code != code || !strings.Contains(f.cause, why.Error()) || !strings.Contains(f.cause, "stays blocked") ||
+			!strings.Contains(f.next, "meshcrypt connect") || !strings.Contains(f.next, "meshcrypt disconnect") {
+			t.Errorf("%v: %+v", why, f)
+		}
+	}
+}
+
+// TestExceptRefuses: what may not be kept out of a tunnel is refused before
+// anything is tried.
+func TestExceptRefuses(t *testing.T) {
+	profile := write(t, client.Profile{Gateways: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:6484")}, User: "ann"}.Text())
+	connect := []string{"connect", "--profile", profile, "--tun", "mc-test0"}
+	for except, words := range map[string]string{
+		"203.0.113.0/24": "not wholly inside a private range", "0.0.0.0/0": "not wholly inside", "10.1.2.3": "is no prefix", "x": "is no prefix",
+		strings.Repeat("10.0.0.0/8,", host.MaxExcept) + "10.0.0.0/8": "at most 64",
+	} {
+		meshcrypt(t, "", append(connect, "--except", except)...).want(t, control.CodeUsage, words)
+	}
+	meshcrypt(t, "", "connect", "--profile", profile, "--proxy", "127.0.0.1:1089", "--except", "10.1.2.0/24").
+		want(t, control.CodeUsage, "nothing to except")
+}
