@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -59,6 +60,23 @@ func TestStatusOfAClosedHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	meshcrypt(t, "", "status", "--client", "--run-dir", runDir).want(t, 0)
+	// One that does not answer is not gone, and nothing of it is taken away.
+	runDir = leave(t, state+"}")
+	listener, err := net.Listen("unix", filepath.Join(runDir, node.ClientSocket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+			conn.Close()
+		}
+	}()
+	meshcrypt(t, "", "status", "--client", "--run-dir", runDir).want(t, control.CodeUnreachable)
+	meshcrypt(t, "", "disconnect", "--run-dir", runDir).want(t, control.CodeUnreachable)
+	if _, err := os.Stat(filepath.Join(runDir, node.ClientState)); err != nil {
+		t.Errorf("the state file of a client that runs: %v", err)
+	}
 }
 
 // TestShutNamesTheWayOut: the reason keeps its exit code, and both ways on are named.
