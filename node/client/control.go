@@ -48,6 +48,13 @@ func (s *controlState) say(m *protocol.Client) {
 	}
 }
 
+// leave ends a session that was opened too late to be used.
+func (s *controlState) leave() {
+	s.raw.SetWriteDeadline(time.Now().Add(time.Second))
+	// If it does not arrive, the session ends by its headless time.
+	_ = s.conn.Write(&protocol.Client{Bye: &protocol.Bye{Reason: "client disconnected"}})
+}
+
 // say sends to the arbiter if it is heard; slices' states are said again at
 // each resumption.
 func (c *Client) say(m *protocol.Client) {
@@ -135,6 +142,11 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 	welcome, err := c.introduce(s, binding, login)
 	if err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		// The end came meanwhile, and the login has undone the deadline that it set.
+		s.leave()
+		return nil, ctx.Err()
 	}
 	written := make(chan struct{})
 	writeCtx, cancel := context.WithCancel(ctx)
