@@ -44,7 +44,7 @@ func leftClosed(runDir string) *control.ClientClosed {
 	}
 	closed, err := host.ReadClosed(filepath.Join(runDir, node.ClientState))
 	if errors.Is(err, host.ErrDamaged) {
-		return &control.ClientClosed{Why: "its state file is damaged"}
+		return &control.ClientClosed{Why: "its state file is damaged", Prefixes: closed.Prefixes}
 	}
 	if err != nil || closed == nil {
 		return nil

@@ -105,9 +105,29 @@ func (e *ends) status() lab.Result {
 	return e.client.try("status", "--client", "--run-dir", e.runDir())
 }
 func (e *ends) runDir() string { return e.File("client", "run") }
+
+// connect does not wait for room, as others do: on which agent is no matter here.
+func (e *ends) connect() {
+	e.Helper()
+	e.client.start("connect", "--run-dir", e.runDir(), "--profile", e.profile, "--password-file", e.passwordFile())
+	e.Until("a connection through the tunnel", 20*time.Second, e.reach)
+}
+
 func (e *ends) disconnect() {
 	e.client.must("disconnect", "--run-dir", e.runDir())
 }
+
+// mine is the client's own session; those of killed ones last for a while.
+func (e *ends) mine() string {
+	e.Helper()
+	s, err := ask[control.ClientStatus](e.client, "status", "--client", "--run-dir", e.runDir())
+	if err != nil || s.Session == "" {
+		e.Fatalf("client status: %+v, %v", s, err)
+	}
+	return s.Session
+}
+
+func (e *ends) kick(session string) { e.nodes[0].must("sessions", "kick", session) }
 
 // ended waits for the client's end, which must have that code and say those words.
 func (e *ends) ended(after string, code int, words ...string) {
@@ -136,7 +156,7 @@ func TestUnaskedEndsAreClosed(t *testing.T) {
 	e.open("nothing yet")
 
 	e.connect()
-	n.must("sessions", "kick", e.slices(1).ID)
+	e.kick(e.mine())
 	e.ended("a kick", control.CodeDenied, blockedStill, "meshcrypt connect", "meshcrypt disconnect")
 	e.closed("a kick", "since 20")
 
@@ -168,8 +188,9 @@ func TestUnaskedEndsAreClosed(t *testing.T) {
 	e.open("disconnect")
 
 	e.connect()
+	session := e.mine()
 	e.client.process.Signal(syscall.SIGSTOP) // hears nothing of its end, and is refused when it returns
-	n.must("sessions", "kick", e.slices(1).ID)
+	e.kick(session)
 	time.Sleep(6 * time.Second) // more than the arbiter lets a client be silent
 	e.client.process.Signal(syscall.SIGCONT)
 	e.ended("a refused resumption", control.CodeDenied, blockedStill)
@@ -218,6 +239,19 @@ func TestAskedEndsAreOpen(t *testing.T) {
 	e.client.process.Signal(syscall.SIGTERM)
 	e.ended("SIGTERM during the login", 0)
 	e.open("SIGTERM during the login")
+
+	// At every moment of a first login that goes well.
+	step := 125 * time.Millisecond
+	if os.Getenv(envMatrix) == "all" {
+		step = 25 * time.Millisecond
+	}
+	for wait := time.Duration(0); wait < 500*time.Millisecond; wait += step {
+		e.client.start("connect", "--run-dir", e.runDir(), "--profile", e.profile, "--password-file", e.passwordFile())
+		time.Sleep(wait + 100*time.Millisecond) // the program has started
+		e.client.process.Signal(syscall.SIGTERM)
+		e.ended(fmt.Sprintf("SIGTERM %v into a login", wait), 0)
+	}
+	e.open("SIGTERM in a login")
 
 	// Whoever reads the log is gone before the end.
 	e.client.process = e.client.Start("piped", e.client.environment(), "sh", "-c",

@@ -43,6 +43,10 @@ func NoteClosed(stateFile, why string, at time.Time) error {
 // is closed and the file does not tell why; RestoreClient opens it.
 func ReadClosed(stateFile string) (*Closed, error) {
 	state, err := readJournal(stateFile)
+	if errors.Is(err, ErrDamaged) {
+		prefixes, _ := blocked(DefaultTable) // the damage is what counts
+		return &Closed{Prefixes: prefixes}, err
+	}
 	if err != nil || state == nil || state.Role != roleClient {
 		return nil, err
 	}

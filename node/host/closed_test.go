@@ -55,8 +55,8 @@ func TestClosedIsNotedAndOpened(t *testing.T) {
 	if err := os.WriteFile(config.StateFile, whole[:len(whole)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadClosed(config.StateFile); !errors.Is(err, ErrDamaged) {
-		t.Errorf("a half: %v", err)
+	if c, err := ReadClosed(config.StateFile); !errors.Is(err, ErrDamaged) || len(c.Prefixes) != 3 {
+		t.Errorf("a half: %+v, %v", c, err)
 	}
 	if _, err := PrepareClient(config); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "meshcrypt disconnect") {
 		t.Errorf("a client over a half: %v", err)
