@@ -24,7 +24,7 @@ const (
 	floodAtLeast = 100_000
 	floodRounds  = 3
 	floodMost    = 9   // rounds, where fewer show less than is asked for
-	floodTries   = 4   // of a round in which the attacker was too slow
+	floodTries   = 8   // of a round in which the attacker was too slow
 	floodPace    = 200 // Mbit/s of the transfer
 	floodTime    = 500 * time.Millisecond
 	queuedMost   = 10 * time.Second // of a flood's last packet

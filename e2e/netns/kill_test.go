@@ -3,7 +3,6 @@
 package netns
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -244,10 +243,11 @@ func (m *mesh) killOnce(try, agents int, limit time.Duration, victim func(*mesh)
 	m.slices(agents)
 	down, up := m.transfer(lab.Plan{Down: true}), m.transfer(lab.Plan{})
 	m.flowing(down, up)
-	v, err := victim(m)
+	var v *host
+	m.Until("a host to kill", 20*time.Second, func() (err error) { v, err = victim(m); return err })
 	m.flowing(down, up) // to get there may itself have stalled them, and TCP goes on slowly
-	r, err2 := m.rolesInUse()
-	if err := errors.Join(err, err2); err != nil {
+	r, err := m.rolesInUse()
+	if err != nil {
 		down.Finish(within(20 * time.Second))
 		up.Finish(within(20 * time.Second))
 		return 0, err

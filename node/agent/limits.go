@@ -112,6 +112,9 @@ const (
 	WordLate = 1500 * time.Millisecond
 	// AskedLately is how long a question of another node shows that it is heard.
 	AskedLately = 500 * time.Millisecond
+	// AskedBeyond is how long after its last answer a question of a node shows that
+	// it asks and does not hear.
+	AskedBeyond = 2 * TickEvery
 	// DeafAfter is how long nothing may arrive on the inside network from nodes
 	// that the arbiter hears; DeafFirst if nothing ever did.
 	DeafAfter = time.Second

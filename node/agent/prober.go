@@ -69,9 +69,10 @@ func (p *peer) answered(m probe.Node, now time.Duration) bool {
 // answers reports whether the peer is heard now.
 func (p *peer) answers() bool { return p.heard && !p.silent }
 
-// asksStill reports whether the peer's questions arrive, whatever its answers do.
+// asksStill reports whether the peer's questions arrive although its answers do not.
+// One that came with the last answer shows nothing: a firewall may have shut after it.
 func (p *peer) asksStill(now time.Duration) bool {
-	return p.askedAt != 0 && now-p.askedAt <= AskedLately
+	return p.askedAt >= p.heardAt+AskedBeyond && now-p.askedAt <= AskedLately
 }
 
 // newProberState begins to count anywhere, so that an answer to one node is none to

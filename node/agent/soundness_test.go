@@ -315,6 +315,20 @@ func TestArbiterKeepsTheEgress(t *testing.T) {
 	}
 }
 
+// TestLastQuestionShowsNothing: what a firewall let in right before it shut is not
+// the sign of an egress that asks and does not hear. The arbiter would take the part
+// from a good egress and give it to the node behind the firewall.
+func TestLastQuestionShowsNothing(t *testing.T) {
+	f := newFixture(t).second()
+	f.passing(time.Second, 2, 3)
+	f.asks(2, 0)
+	f.alive()
+	f.passing((ProbeMisses+2)*TickEvery, 3)
+	if said := saying(f, takeovers); len(said) != 1 || said[0].Asked {
+		t.Errorf("said %+v", said)
+	}
+}
+
 // TestReliefWithoutAnArbiter: an egress that says that it does not forward is
 // relieved by its second where no arbiter can do it, and by it alone where one can.
 func TestReliefWithoutAnArbiter(t *testing.T) {
