@@ -92,6 +92,7 @@ func newSiege(m *mesh) *siege {
 	m.wan.Sh("ip address add 198.18.255.254/16 dev crowd")
 	s.crowd.Sh("ip address add 198.18.255.1/16 dev out; ip route add default via 198.18.255.254; ip route add local 198.18.0.0/20 dev lo")
 	m.wan.Sh("ip route add 198.18.0.0/20 via 198.18.255.1")
+	m.nodes[0].must("policy", "set", "sessions-per-client", "unlimited") // all are one user
 	text, err := os.ReadFile(m.profile)
 	if err == nil {
 		s.profile, err = client.ParseProfile(text)
@@ -103,7 +104,7 @@ func newSiege(m *mesh) *siege {
 		m.Fatalf("%v", err)
 	}
 	near, far := net.Pipe()
-	go func() { _ = tls.Client(far, pki.Client(port.ALPNClient, nil, nil)).Handshake() }()
+	go func() { _ = tls.Client(far, pki.Client(port.ALPNClient, nil, func([][]byte) error { return nil })).Handshake() }()
 	s.hello = make([]byte, 4096)
 	n, _ := near.Read(s.hello)
 	s.hello = s.hello[:n]

@@ -50,8 +50,8 @@ const (
 	// MemberSourceSlots bounds what one node may begin at once, for its address
 	// may be shared by others.
 	MemberSourceSlots = 64
-	// StrangerRate is how many handshakes a second each CPU does for strangers:
-	// a tenth of it, at about 1 ms each. RelayRate is how many it does for nodes
+	// StrangerRate is how many handshakes a second each CPU does for strangers, a
+	// small part of what it could. RelayRate is how many it does for nodes
 	// that pass strangers on. What exceeds it waits.
 	StrangerRate = 100
 	RelayRate    = 200
