@@ -23,6 +23,9 @@ func Entered() bool { return os.Getenv(entered) != "" }
 // however it ends, the kernel ends every process and network made below it.
 func Enter(run func() int) int {
 	if Entered() {
+		// Under nohup, programs that a test starts would inherit that SIGHUP is
+		// ignored; one that is caught here is as usual in them.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 		if err := furnish(); err != nil {
 			fmt.Fprintln(os.Stderr, "lab:", err)
 			return 1
