@@ -51,7 +51,7 @@ func TestSiege(t *testing.T) {
 	}
 	m := newMesh(t, 2)
 	m.up()
-	m.admit()
+	m.connect() // somebody has a session meanwhile
 	s := newSiege(m)
 	s.login(s.honest(0), time.Minute) // from now on known
 	var lines []string
@@ -92,7 +92,7 @@ func newSiege(m *mesh) *siege {
 	m.wan.Sh("ip address add 198.18.255.254/16 dev crowd")
 	s.crowd.Sh("ip address add 198.18.255.1/16 dev out; ip route add default via 198.18.255.254; ip route add local 198.18.0.0/20 dev lo")
 	m.wan.Sh("ip route add 198.18.0.0/20 via 198.18.255.1")
-	m.nodes[0].must("policy", "set", "sessions-per-client", "unlimited") // all are one user
+	m.nodes[0].must("policy", "set", "sessions-per-client", "unlimited") // all that log in are one user
 	text, err := os.ReadFile(m.profile)
 	if err == nil {
 		s.profile, err = client.ParseProfile(text)
