@@ -40,10 +40,7 @@ bare: ## the demo and all tests in a Debian 12 minimal tree, as root
 bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,wire')
 	.ci/with go run ./e2e/perf $(BENCH)
 
-microbare: ## the demo and all tests in a Debian 12 minimal tree, as root
-	@.ci/bare
-
-bench: deps ## benchmarks of all packages
+microbench: deps ## benchmarks of all packages
 	.ci/with go test -run '^$$' -bench . -benchmem ./...
 
 deps: ## install the programs that tests and bench start (.ci/programs)
