@@ -31,11 +31,13 @@ type Agent struct {
 
 // NewAgent starts an agent's side from the grant and share that the arbiter
 // sent and the agent's own prekey, which it claims. key is the agent's
-// identity, floor the highest fence it has heard. Errors: those of ParseGrant;
+// identity, floor the highest fence it has heard. The share is cleared, whatever
+// comes of it (I1). Errors: those of ParseGrant;
 // ErrFence; ErrMismatch for a grant of another agent, boot or SPI; ErrSuite;
 // ErrPrekey.
-func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share Share, secret *PrekeySecret,
+func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share *Share, secret *PrekeySecret,
 	key identity.Key, floor Fence) (*Agent, error) {
+	defer clear(share[:])
 	g, err := ParseGrant(sg, arbiter)
 	if err != nil {
 		return nil, err
@@ -53,7 +55,6 @@ func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share Share, secret *P
 		return nil, err
 	}
 	a := &Agent{grant: g, hash: hashGrant(sg)}
-	defer clear(share[:])
 	a.waiting, err = newOffer(0, secret, sliceTranscript(a.hash, secret.signed), share[:])
 	if err != nil {
 		return nil, err

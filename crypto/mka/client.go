@@ -33,10 +33,12 @@ type Client struct {
 // NewClient checks that grant, prekey and hello belong together and makes the
 // Accept and the keys, which may seal at once. random gives the Accept's
 // nonce; the KEM's coins are the process's own. hello is M1 as it was sent,
-// spiC at least MinSPI. Errors: those of ParseGrant, ParsePrekey, ParseHello;
-// ErrMismatch, ErrVersion, ErrSuite, ErrSPI, ErrEncapsulation.
+// spiC at least MinSPI. The share is cleared, whatever comes of it (I1). Errors:
+// those of ParseGrant, ParsePrekey, ParseHello; ErrMismatch, ErrVersion, ErrSuite,
+// ErrSPI, ErrEncapsulation.
 func NewClient(random io.Reader, session identity.Key, sg SignedGrant, arbiter identity.PublicKey,
-	sp SignedPrekey, share Share, hello []byte, spiC uint32) (*Client, []byte, Keys, error) {
+	sp SignedPrekey, share *Share, hello []byte, spiC uint32) (*Client, []byte, Keys, error) {
+	defer clear(share[:])
 	g, err := ParseGrant(sg, arbiter)
 	if err != nil {
 		return nil, nil, Keys{}, err
@@ -52,7 +54,6 @@ func NewClient(random io.Reader, session identity.Key, sg SignedGrant, arbiter i
 		return nil, nil, Keys{}, err
 	}
 	c := &Client{grant: g, hash: hashGrant(sg), session: session, spiA: p.SPI, spiC: spiC, firstSPI: spiC}
-	defer clear(share[:])
 	t := sliceTranscript(c.hash, sp)
 	message, out, err := c.accept(random, 0, t, share[:], p, spiC)
 	if err != nil {
@@ -107,7 +108,6 @@ func (c *Client) accept(random io.Reader, number uint32, t transcript, share []b
 	if err != nil {
 		return nil, outcome{}, err
 	}
-	defer clear(kem)
 	message := appendAccept(make([]byte, 0, AcceptSize), p.SPI, spiC, nonce, enc)
 	signed := t.with(message)
 	message = append(message, c.session.Sign(acceptLabel, signed[:])...)

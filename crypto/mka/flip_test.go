@@ -26,7 +26,7 @@ func TestFlippedHelloFails(t *testing.T) {
 			t.Fatalf("byte %d flipped: possession still proven", at)
 		}
 		_, _, _, err := NewClient(s.random, s.session, s.signed, s.arbiter.Public(), s.prekey,
-			s.share, flipped(s.hello, at), s.spiC)
+			s.given(), flipped(s.hello, at), s.spiC)
 		if !errors.Is(err, ErrMismatch) {
 			t.Fatalf("byte %d flipped: %v", at, err)
 		}

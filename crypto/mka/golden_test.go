@@ -46,7 +46,7 @@ func recordGolden(t *testing.T) string {
 	must(t, s.newAgent())
 	coins := newScene(t).random // the client's nonces must not take from the agent's reader
 	var err error
-	s.client, s.acceptData, _, err = NewClient(coins, s.session, s.signed, s.arbiter.Public(), s.prekey, s.share, s.hello, s.spiC)
+	s.client, s.acceptData, _, err = NewClient(coins, s.session, s.signed, s.arbiter.Public(), s.prekey, s.given(), s.hello, s.spiC)
 	must(t, err)
 	confirm, keys, err := s.agent.Accept(s.acceptData)
 	must(t, err)

@@ -244,7 +244,7 @@ func TestRandomThatEndsIsAnError(t *testing.T) {
 	if _, _, err := NewPrekey(bytes.NewReader(make([]byte, 31)), s.agents["a"], s.boot, esp.MakeSPI(7, 1), 1); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Error(err)
 	}
-	_, _, _, err := NewClient(bytes.NewReader(nil), s.session, s.signed, s.arbiter.Public(), s.prekey, s.share, s.hello, s.spiC)
+	_, _, _, err := NewClient(bytes.NewReader(nil), s.session, s.signed, s.arbiter.Public(), s.prekey, s.given(), s.hello, s.spiC)
 	if !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}

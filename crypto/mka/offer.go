@@ -55,7 +55,6 @@ func (o *offer) accept(m accept, session identity.PublicKey, suite esp.Suite) (o
 	if err != nil {
 		return outcome{}, err
 	}
-	defer clear(kem)
 	return o.early.finish(suite, kem, o.transcript.with(m.raw), o.number)
 }
 

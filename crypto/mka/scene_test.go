@@ -93,14 +93,20 @@ func (s *scene) start() *scene {
 	return s
 }
 
+// given is a copy of the share to give away.
+func (s *scene) given() *Share {
+	share := s.share
+	return &share
+}
+
 func (s *scene) newAgent() (err error) {
-	s.agent, err = NewAgent(s.signed, s.arbiter.Public(), s.share, s.secret, s.agents["a"], s.floor)
+	s.agent, err = NewAgent(s.signed, s.arbiter.Public(), s.given(), s.secret, s.agents["a"], s.floor)
 	return err
 }
 
 func (s *scene) newClient() (err error) {
 	s.client, s.acceptData, s.clientKeys, err = NewClient(s.random, s.session, s.signed,
-		s.arbiter.Public(), s.prekey, s.share, s.hello, s.spiC)
+		s.arbiter.Public(), s.prekey, s.given(), s.hello, s.spiC)
 	return err
 }
 

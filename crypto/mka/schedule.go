@@ -75,8 +75,10 @@ func (e early) forget() {
 	clear(e.knock)
 }
 
-// finish mixes the KEM's secret in and derives everything under T.
+// finish mixes the KEM's secret in, derives everything under T, and clears that
+// secret: nobody needs it any more (I1).
 func (e early) finish(suite esp.Suite, kem []byte, t [hashSize]byte, number uint32) (outcome, error) {
+	defer clear(kem)
 	derived, err := expand(e.prk, derivedLabel, t, hashSize)
 	if err != nil {
 		return outcome{}, err

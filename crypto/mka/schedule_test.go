@@ -16,7 +16,7 @@ func TestScheduleAgainstTheText(t *testing.T) {
 	transcript := [hashSize]byte{3}
 	e, err := newEarly(share, [hashSize]byte{4})
 	must(t, err)
-	out, err := e.finish(esp.AES256GCM, kem, transcript, 0)
+	out, err := e.finish(esp.AES256GCM, bytes.Clone(kem), transcript, 0)
 	must(t, err)
 
 	prk0 := mac(make([]byte, hashSize), share)

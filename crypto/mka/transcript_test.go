@@ -187,7 +187,7 @@ func (p *play) grant(a args) (string, error) {
 	return fmt.Sprintf("%d bytes", len(sg)), nil
 }
 
-func share(a args) Share { return Share{byte(a.number("share", 1))} }
+func share(a args) *Share { return &Share{byte(a.number("share", 1))} }
 
 func (p *play) agent(a args) (string, error) {
 	m, err := NewAgent(p.grants[a.text("grant", "grant")], p.s.arbiter.Public(), share(a),

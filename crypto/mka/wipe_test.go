@@ -96,6 +96,36 @@ func TestRekeyLeavesNoOlderSecret(t *testing.T) {
 	}
 }
 
+// TestSharesAreCleared, at both ends, whether the machine comes about or not (I1).
+func TestSharesAreCleared(t *testing.T) {
+	for name, spoil := range map[string]func(*scene){
+		"an agreement":                  func(*scene) {},
+		"a grant that nobody may take":  func(s *scene) { s.signed[0]++ },
+		"an agent's prekey, used twice": func(s *scene) { must(t, s.secret.claim()) },
+	} {
+		s := newScene(t)
+		spoil(s)
+		atAgent, atClient := s.given(), s.given()
+		_, _ = NewAgent(s.signed, s.arbiter.Public(), atAgent, s.secret, s.agents["a"], s.floor)
+		_, _, _, _ = NewClient(s.random, s.session, s.signed, s.arbiter.Public(), s.prekey, atClient, s.hello, s.spiC)
+		if *atAgent != (Share{}) || *atClient != (Share{}) {
+			t.Errorf("%s leaves the share", name)
+		}
+	}
+}
+
+// TestKEMSecretIsCleared once everything is derived from it, or nothing could be (I1).
+func TestKEMSecretIsCleared(t *testing.T) {
+	e, err := newEarly(bytes.Repeat([]byte{1}, secretSize), [hashSize]byte{})
+	must(t, err)
+	for suite, want := range map[esp.Suite]bool{esp.AES256GCM: true, 99: false} {
+		kem := bytes.Repeat([]byte{7}, secretSize)
+		if _, err := e.finish(suite, kem, [hashSize]byte{}, 0); (err == nil) != want || !zero(kem) {
+			t.Errorf("%v: %v, the secret is cleared: %v", suite, err, zero(kem))
+		}
+	}
+}
+
 func TestWipeKeys(t *testing.T) {
 	agent, _ := newScene(t).established()
 	agent.Wipe()

@@ -356,7 +356,8 @@ func (f *fixture) customer(sp mka.SignedPrekey, edit func(*mka.Grant)) *customer
 	}
 	c.signed = mka.SignGrant(f.arbiter, c.grant)
 	var keys mka.Keys
-	c.machine, c.accept, keys, err = mka.NewClient(rand.Reader, c.key, c.signed, f.arbiter.Public(), sp, c.share, hello, 1000+uint32(f.next))
+	share := c.share
+	c.machine, c.accept, keys, err = mka.NewClient(rand.Reader, c.key, c.signed, f.arbiter.Public(), sp, &share, hello, 1000+uint32(f.next))
 	f.ok(err)
 	c.socket, err = f.sim.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, f.next}), 40000))
 	f.ok(err)

@@ -176,7 +176,7 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if secret == nil {
 		return s, mka.ErrPrekey
 	}
-	if s.machine, err = mka.NewAgent(m.Grant, a.stream.arbiter, share, secret, a.config.Key, a.floor); err != nil {
+	if s.machine, err = mka.NewAgent(m.Grant, a.stream.arbiter, &share, secret, a.config.Key, a.floor); err != nil {
 		secret.Expire()
 	}
 	return s, err

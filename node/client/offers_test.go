@@ -108,7 +108,7 @@ func TestAcceptIsRepeatedUntilConfirmed(t *testing.T) {
 	if len(accepts) != 3 || string(accepts[0]) != string(accepts[2]) {
 		t.Fatalf("%d accepts", len(accepts))
 	}
-	agent, err := mka.NewAgent(a.offer.Grant, f.arbiter.Public(), a.share, a.secret, a.agent, mka.Fence{})
+	agent, err := mka.NewAgent(a.offer.Grant, f.arbiter.Public(), &a.share, a.secret, a.agent, mka.Fence{})
 	f.ok(err)
 	datagram, _, err := agent.Accept(accepts[0])
 	f.ok(err)

@@ -92,16 +92,17 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		return nil, fmt.Errorf("%w: share of %d bytes", mka.ErrMalformed, len(offer.Share))
 	}
 	copy(share[:], offer.Share)
-	defer clear(share[:])
 	clear(offer.Share)
 	machine, accept, keys, err := mka.NewClient(c.config.Random, c.key, offer.Grant, c.control.arbiter,
-		offer.Prekey, share, c.control.hello, c.freshSPI())
+		offer.Prekey, &share, c.control.hello, c.freshSPI())
 	if err != nil {
 		return nil, err
 	}
 	grant := machine.Grant()
 	socket, err := c.config.Open()
 	if err != nil {
+		keys.Wipe()
+		machine.Wipe()
 		return nil, fmt.Errorf("no socket for a slice: %w", err)
 	}
 	s := &slice{
@@ -117,6 +118,7 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		err = c.config.Engine.Attach(socket)
 	}
 	if err != nil {
+		machine.Wipe()
 		socket.Close()
 		return nil, err
 	}
@@ -273,6 +275,7 @@ func (c *Client) superviseRetired(now time.Duration) {
 			continue
 		}
 		if s.older != nil && now >= s.olderAt {
+			s.older.Out.Stop()
 			s.older = nil
 			c.dirty = true
 		}
