@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -118,7 +119,8 @@ func TestRacingPastTheLimitCannotWrap(t *testing.T) {
 // I2: however many workers hammer, the intervals are disjoint, gapless until
 // the end, and never pass the hard limit.
 func TestReserveConcurrently(t *testing.T) {
-	const hard, workers = 20_000, 8
+	const hard, workers = 1_000_000, 8
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(workers)) // one processor would hide a race
 	l := Limits{SoftPackets: hard, HardPackets: hard, SoftBytes: 1 << 40, HardBytes: 1 << 40}
 	led := new(spans)
 	out, _ := pair(t, testSPI, testKey(t), l, led)
