@@ -102,6 +102,21 @@ func TestOpenSessionRefusals(t *testing.T) {
 	f.refuse(ErrEnded, Command{OpenSession: other})
 }
 
+// TestRevokedClientDoesNotResume: the registry refuses by itself. A revocation ends
+// sessions too, but one that is older than that rule must not come back either.
+func TestRevokedClientDoesNotResume(t *testing.T) {
+	f := newFixture(t)
+	f.client("alice")
+	ses := f.open(1, "alice")
+	resume := Command{ResumeKey: &ResumeKey{Session: ses.ID, Request: request(2), Key: key(9), Hello: hash}}
+	f.must(resume)
+	f.s.Clients["alice"].Revoked = true
+	resume.ResumeKey.Request = request(3)
+	f.refuse(ErrRevoked, resume)
+	delete(f.s.Clients, "alice")
+	f.refuse(ErrNotFound, resume)
+}
+
 func TestSliceLimit(t *testing.T) { // I10
 	f := newFixture(t)
 	f.client("alice")
