@@ -81,6 +81,21 @@ func TestExtensionsWithoutAnEnd(t *testing.T) {
 	}
 }
 
+// TestLengthBeyondThePacket: a header may say less than there is, as padding is behind
+// the packet, and never more (I11).
+func TestLengthBeyondThePacket(t *testing.T) {
+	for name, ends := range flows() {
+		whole := NewTCP(ends[0], ends[1], 1, Pattern(64)).Bytes()
+		for missing, want := range map[int]Reason{-7: Pass, 0: Pass, 1: DropMalformed, 64: DropMalformed} {
+			b := append(bytes.Clone(whole), make([]byte, 7)...)
+			var in inner
+			if reason := in.parse(b[:len(whole)-missing]); reason != want || want == Pass && in.total != len(whole) {
+				t.Errorf("%s, %d bytes missing: %v, of length %d", name, missing, reason, in.total)
+			}
+		}
+	}
+}
+
 // A super-packet with options is cut and joined as one without.
 func TestExtensionsAreCutAndJoined(t *testing.T) {
 	s := extended(0xffffff00, Pattern(5000), hopByHop(), destination())

@@ -45,10 +45,24 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 	if err := w.step(); err != nil || w.ledger.stats().Dropped[DropStalled] != 1 {
 		t.Errorf("inbound: %v, %+v", err, w.ledger.stats())
 	}
+	e.Publish(nodeTable(p))
+	on := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+	handed := Marker{Type: MarkerHandOn, Hops: 1, SPI: esp.MakeSPI(2, 1)}.Append(nil, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(9)).Bytes())
+	receive(t, on, s, handed, len(handed), "10.0.0.3:6484")
+	if got := on.ledger.stats(); got.Dropped[DropStalled] != 1 || got.Delivered[PortOuter] != 0 {
+		t.Errorf("handed on: %+v", got)
+	}
+	p.Agent = false
+	e.Publish(clientTable(p))
 	e.Resume()
 	carry(o, good, 0)
 	if got := o.ledger.stats(); got.Delivered[PortOuter] != 3 {
 		t.Errorf("resumed: %+v", got)
+	}
+	e.Publish(nodeTable(p))
+	receive(t, on, s, handed, len(handed), "10.0.0.3:6484")
+	if got := on.ledger.stats(); got.Delivered[PortOuter] != 1 {
+		t.Errorf("handed on, resumed: %+v", got)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestSegmentTCP(t *testing.T) {
 	for name, ends := range flows() {
 		for _, payload := range []int{1, 1360, 1361, 2720, 60001} {
 			s := NewTCP(ends[0], ends[1], 0xfffffff0, Pattern(payload))
-			s.Flags = flagACK | flagPSH | flagCWR
+			s.Flags = flagACK | flagPSH | flagFIN | flagCWR
 			s.ID = 0xfffe
 			h, p := s.Super(1360)
 			segments := cutAll(t, h, p)
@@ -98,6 +98,9 @@ func checkSegment(t *testing.T, s Segment, seg []byte, i, done int, last bool) {
 	if psh := tcp[13]&flagPSH != 0; psh != last {
 		t.Fatalf("segment %d: PSH %v", i, psh)
 	}
+	if fin := tcp[13]&flagFIN != 0; fin != last { // else the connection ends early
+		t.Fatalf("segment %d: FIN %v", i, fin)
+	}
 	if cwr := tcp[13]&flagCWR != 0; cwr != (i == 0) {
 		t.Fatalf("segment %d: CWR %v", i, cwr)
 	}
@@ -117,6 +120,39 @@ func TestSegmentUDP(t *testing.T) {
 		for i, seg := range segments {
 			if !Sound(seg) {
 				t.Fatalf("%s: datagram %d: checksum wrong", name, i)
+			}
+		}
+	}
+}
+
+// summingToZero is a datagram whose checksum comes out as zero.
+func summingToZero(ends [2]string, size int) Segment {
+	s := NewUDP(ends[0], ends[1], Pattern(size))
+	at := udpChecksum + len(s.Bytes()) - size - udpHeaderLen
+	binary.BigEndian.PutUint16(s.Payload, 0)
+	binary.BigEndian.PutUint16(s.Payload, binary.BigEndian.Uint16(s.Bytes()[at:]))
+	return s
+}
+
+// TestUDPChecksumIsNeverZero: zero says that there is none, so 0xffff is sent, which
+// sums up alike (RFC 768). IPv6 refuses zero altogether (RFC 8200, 8.1).
+func TestUDPChecksumIsNeverZero(t *testing.T) {
+	for name, ends := range flows() {
+		s := summingToZero(ends, 1200)
+		second := summingToZero(ends, 1200) // its ID is not summed
+		s.Payload = append(s.Payload, second.Payload...)
+		for _, size := range []int{0, 1200} {
+			one := s
+			if size == 0 {
+				one.Payload = s.Payload[:1200]
+			}
+			h, p := one.Super(size)
+			for i, datagram := range cutAll(t, h, p) {
+				var in inner
+				in.parse(datagram)
+				if got := binary.BigEndian.Uint16(datagram[in.header+udpChecksum:]); got != 0xffff || !Sound(datagram) {
+					t.Errorf("%s, cut to %d, datagram %d: checksum %04x", name, size, i, got)
+				}
 			}
 		}
 	}
