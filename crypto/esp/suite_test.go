@@ -27,6 +27,23 @@ func TestSuiteNames(t *testing.T) {
 	}
 }
 
+// TestKeyKnowsItsSuite until it is wiped; a cipher's key of a wrong length is an error,
+// for a panic would be a peer's to cause.
+func TestKeyKnowsItsSuite(t *testing.T) {
+	for _, s := range Suites() {
+		k, err := NewKey(s, make([]byte, s.MaterialSize()))
+		if err != nil || k.Suite() != s {
+			t.Errorf("%v: key of %v, %v", s, k.Suite(), err)
+		}
+		if k.Wipe(); k.Suite() != 0 {
+			t.Errorf("%v: wiped key of %v", s, k.Suite())
+		}
+	}
+	if _, err := newGCM(make([]byte, 5)); err == nil {
+		t.Error("AES with a key of 5 bytes")
+	}
+}
+
 // TestSuitesAreApart: a frame of one suite is nothing to another, though one has
 // the first bytes of the other's key.
 func TestSuitesAreApart(t *testing.T) {

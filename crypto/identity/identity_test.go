@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 )
 
@@ -74,6 +75,21 @@ func TestNodeIDHasOneText(t *testing.T) {
 	if good != 2 { // one bit of the last character is the identifier's
 		t.Errorf("%d texts end differently and are taken", good)
 	}
+}
+
+// TestContextFitsItsLengthByte: one byte longer, and two labels could give the same
+// signed bytes.
+func TestContextFitsItsLengthByte(t *testing.T) {
+	longest := strings.Repeat("x", 255)
+	if n := len(contextual(longest, []byte{1})); n != 257 {
+		t.Errorf("%d bytes", n)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a label of 256 bytes is signed under")
+		}
+	}()
+	contextual(longest+"x", nil)
 }
 
 func FuzzIdentifiers(f *testing.F) {

@@ -151,6 +151,7 @@ func TestPartLimits(t *testing.T) {
 		"count":          {1, 0, 2, 5, make([]byte, 5)},
 		"index":          {1, 1, 1, 5, make([]byte, 5)},
 		"index wide":     {1, 255, 1, 5, make([]byte, 5)},
+		"one too many":   {1, 1, 1, partPayload, nil}, // would keep the message from ever being whole
 		"short":          {1, 0, 1, 5, make([]byte, 4)},
 		"long":           {1, 0, 1, 5, make([]byte, 6)},
 		"first not full": {1, 0, 2, partPayload + 5, make([]byte, 5)},

@@ -237,6 +237,10 @@ func TestContextsDiffer(t *testing.T) {
 			t.Errorf("%s: %v", context, err)
 		}
 	}
+	s.prekey = append(bytes.Clone(body), key.Sign(grantContext, body)...)
+	if err := s.newClient(); !errors.Is(err, ErrSignature) { // and the reason says so
+		t.Errorf("a client of such a prekey: %v", err)
+	}
 }
 
 func TestRandomThatEndsIsAnError(t *testing.T) {
