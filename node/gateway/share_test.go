@@ -188,3 +188,42 @@ func TestFloodOfFirstPacketsHarmsItsOwn(t *testing.T) {
 		t.Error("another prefix's row went")
 	}
 }
+
+// TestRowsOfAPrefixAreCounted: as many as there are, and a prefix without any takes no
+// memory (I10).
+func TestRowsOfAPrefixAreCounted(t *testing.T) {
+	r := newRig(t, Config{})
+	of := netip.MustParsePrefix("198.18.0.0/24")
+	held := func(want int) {
+		t.Helper()
+		if got, there := r.g.make.held[of]; got != want || there != (want > 0) {
+			t.Errorf("%d rows are counted, want %d; an entry: %v", got, want, there)
+		}
+	}
+	gone := func(n int) {
+		r.g.mu.Lock()
+		defer r.g.mu.Unlock()
+		r.g.drop(r.row(door(0, n)), r.now.Load())
+	}
+	for n := range 3 {
+		r.begin(door(0, n+1), packetOf(uint32(n+1)))
+	}
+	held(3)
+	gone(1)
+	held(2)
+	gone(2)
+	gone(3)
+	held(0)
+}
+
+// TestTwoWorkersOneRow: both found none for a client's first packets; the second
+// takes what the first one made.
+func TestTwoWorkersOneRow(t *testing.T) {
+	r := newRig(t, Config{})
+	k := key{client: door(0, 1), local: netip.MustParseAddr("192.0.2.1"), node: 2}
+	first, reason := r.g.create(k, esp.MakeSPI(2, 1), r.outer)
+	again, reasonAgain := r.g.create(k, esp.MakeSPI(2, 1), r.outer)
+	if first == nil || first != again || reason != Pass || reasonAgain != Pass || r.g.Stats().Rows != 1 {
+		t.Errorf("%v and %v, %d rows", reason, reasonAgain, r.g.Stats().Rows)
+	}
+}
