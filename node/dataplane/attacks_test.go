@@ -11,6 +11,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/replay"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
 // agentSide is an engine that is agent of one slice, with the client's sealing end.
@@ -217,5 +218,41 @@ func TestAttackInnerHeaders(t *testing.T) {
 	}
 	if s := w.ledger.stats(); s.Delivered[PortTUN] != before+uint64(len(hostile)) || s.Balance() != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestTryIsAnsweredWhereItWasAsked: by the very socket and from the very address; what
+// comes over the stream of another gateway says nothing of the way by UDP.
+func TestTryIsAnsweredWhereItWasAsked(t *testing.T) {
+	p, s, _ := testPair(t)
+	e := testEngine(t, Config{})
+	e.Publish(clientTable(p))
+	asked := addrPort("192.0.2.9:6484")
+	if err := p.Try(link.Path{Remote: asked}, 1); err != nil {
+		t.Fatal(err)
+	}
+	var token probe.Token
+	for _, k := range p.trail().ways {
+		if k.way.path.Remote == asked {
+			token = k.token
+		}
+	}
+	for _, c := range []struct {
+		by    *fakeSocket
+		from  netip.AddrPort
+		token probe.Token
+		want  bool
+	}{
+		{newFakeSocket(), asked, token, false},
+		{s, addrPort("192.0.2.1:6484"), token, false},
+		{s, asked, probe.Token{1}, false},
+		{s, asked, token, true},
+	} {
+		w := inboundWorker(e, c.by)
+		w.path, w.now = link.Path{Remote: c.from}, 2
+		w.echoed(p, c.token, true)
+		if got := p.Tried(asked) != 0; got != c.want {
+			t.Errorf("from %v by the socket that asked, %v, with its token, %v: counts %v", c.from, c.by == s, c.token == token, got)
+		}
 	}
 }

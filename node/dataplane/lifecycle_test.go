@@ -172,6 +172,29 @@ func TestLifecycleAndLimits(t *testing.T) {
 	}
 }
 
+// TestEverySocketIsServed: outside and inside, however many there are.
+func TestEverySocketIsServed(t *testing.T) {
+	sockets := []link.Socket{newFakeSocket(), newFakeSocket(), newFakeSocket(), newFakeSocket()}
+	e := testEngine(t, Config{Outer: sockets[:2], Inside: sockets[2:]})
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range sockets {
+		served := 0
+		for _, by := range e.workers {
+			if by == s {
+				served++
+			}
+		}
+		if served != 1 {
+			t.Errorf("socket %d is served by %d workers", i, served)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // idleWorker waits at the engine's queue like any other worker.
 func idleWorker(e *Engine) func(*ledger) worker {
 	return func(*ledger) worker { return readOnly{e} }
