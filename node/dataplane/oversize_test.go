@@ -307,6 +307,25 @@ func TestFragmentOfAFragment(t *testing.T) {
 	}
 }
 
+// TestCopiedOptions: the last one may fill the header, one that goes beyond it ends
+// the list, and what pads them to words is nobody else's bytes.
+func TestCopiedOptions(t *testing.T) {
+	for _, c := range []struct{ options, want []byte }{
+		{[]byte{0x83, 4, 4, 9}, []byte{0x83, 4, 4, 9}},
+		{[]byte{0x83, 5, 4, 9}, nil},
+		{[]byte{0x83, 1, 4, 9}, nil},
+		{[]byte{1, 7, 3, 5, 0x83, 3, 4, 0}, []byte{0x83, 3, 4, 0}},
+		{[]byte{0x83, 3, 4, 0x94, 4, 0, 0, 0}, []byte{0x83, 3, 4, 0x94, 4, 0, 0, 0}},
+		{[]byte{0x83}, nil},
+	} {
+		dst := bytes.Repeat([]byte{0xee}, 40)
+		n := copiedOptions(dst, c.options)
+		if !bytes.Equal(dst[:n], c.want) || n != copiedOptions(nil, c.options) {
+			t.Errorf("%x: %x, want %x", c.options, dst[:n], c.want)
+		}
+	}
+}
+
 // FuzzFragment: fragments of any packet, with any options, fit and hold all of it.
 func FuzzFragment(f *testing.F) {
 	f.Add(NewUDP("10.1.0.2:1", "10.9.0.1:2", Pattern(1000)).Bytes(), uint16(600))
