@@ -86,7 +86,7 @@ func TestExtensionsWithoutAnEnd(t *testing.T) {
 func TestLengthBeyondThePacket(t *testing.T) {
 	for name, ends := range flows() {
 		whole := NewTCP(ends[0], ends[1], 1, Pattern(64)).Bytes()
-		for missing, want := range map[int]Reason{-7: Pass, 0: Pass, 1: DropMalformed, 64: DropMalformed} {
+		for missing, want := range map[int]Reason{-7: Pass, 0: Pass, 1: DropMalformed, 64: DropMalformed, 100: DropShort} {
 			b := append(bytes.Clone(whole), make([]byte, 7)...)
 			var in inner
 			if reason := in.parse(b[:len(whole)-missing]); reason != want || want == Pass && in.total != len(whole) {

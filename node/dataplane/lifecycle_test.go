@@ -172,6 +172,28 @@ func TestLifecycleAndLimits(t *testing.T) {
 	}
 }
 
+// TestNothingIsSealedWithoutKeys: a pair that its peer has not answered yet drops, by
+// name, and harms nothing (I11).
+func TestNothingIsSealedWithoutKeys(t *testing.T) {
+	p, s, _ := testPair(t)
+	p.Out = nil
+	e := testEngine(t, Config{})
+	e.Publish(clientTable(p))
+	o := outboundWorker(e)
+	carry(o, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(9)), 0)
+	carry(o, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(3000)), 1000)
+	if got := o.ledger.stats(); got.Dropped[DropNoSlice] != 4 || got.Balance() != 0 {
+		t.Errorf("sealed: %+v", got)
+	}
+	e.Publish(nodeTable(p))
+	on := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+	handed := Marker{Type: MarkerHandOn, Hops: 1, SPI: esp.MakeSPI(2, 1)}.Append(nil, NewTCP("10.9.0.1:2", "10.1.0.2:1", 1, Pattern(9)).Bytes())
+	receive(t, on, s, handed, len(handed), "10.0.0.3:6484")
+	if got := on.ledger.stats(); got.Dropped[DropEarly] != 1 || got.Balance() != 0 {
+		t.Errorf("handed on: %+v", got)
+	}
+}
+
 // TestEverySocketIsServed: outside and inside, however many there are.
 func TestEverySocketIsServed(t *testing.T) {
 	sockets := []link.Socket{newFakeSocket(), newFakeSocket(), newFakeSocket(), newFakeSocket()}
