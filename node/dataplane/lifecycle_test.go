@@ -194,6 +194,21 @@ func TestNothingIsSealedWithoutKeys(t *testing.T) {
 	}
 }
 
+// TestStoppedKeysSayNothing: control messages neither, and that is an error, no panic.
+func TestStoppedKeysSayNothing(t *testing.T) {
+	p, s, _ := testPair(t)
+	p.Out.Stop()
+	if err := p.SendControl([]byte("probe")); !errors.Is(err, esp.ErrExhausted) {
+		t.Errorf("a control message: %v", err)
+	}
+	if err := p.Try(link.Path{Remote: addrPort("192.0.2.9:6484")}, 1); !errors.Is(err, esp.ErrExhausted) {
+		t.Errorf("a question: %v", err)
+	}
+	if len(s.sent) != 0 {
+		t.Errorf("%d datagrams were sent", len(s.sent))
+	}
+}
+
 // TestEverySocketIsServed: outside and inside, however many there are.
 func TestEverySocketIsServed(t *testing.T) {
 	sockets := []link.Socket{newFakeSocket(), newFakeSocket(), newFakeSocket(), newFakeSocket()}
