@@ -122,6 +122,30 @@ func TestNothingIsHandedOnInClear(t *testing.T) {
 	}
 }
 
+// TestStoppedLinkHandsOnNothing: keys that stopped between two tables are an ended SA,
+// in each of the three ways that a packet is handed on.
+func TestStoppedLinkHandsOnNothing(t *testing.T) {
+	o, h, load := handOnRig(t, true)
+	link := o.engine.table.Load().Default.Slices[0].Link
+	link.Out.Stop()
+	o.carry(h, load())
+	if got := o.ledger.stats(); got.Dropped[DropExhausted] == 0 || got.Delivered[PortInside] != 0 || got.Balance() != 0 {
+		t.Errorf("down: %+v", got)
+	}
+	to := &Onward{Sealed: true, Link: link, Socket: nowhere{}}
+	up := onward{ledger: new(ledger)}
+	up.ledger.take(PortOuter, 1)
+	up.ledger.decide(1)
+	up.add(to, Pattern(500), 0, 2)
+	up.flush()
+	if got := up.ledger.stats(); got.Dropped[DropExhausted] != 1 || got.Balance() != 0 {
+		t.Errorf("up: %+v", got)
+	}
+	if d := to.datagram(Pattern(500), 2); d != nil {
+		t.Errorf("alone: %d bytes", len(d))
+	}
+}
+
 // handOnRig is a TUN worker whose only slice is another node's.
 func handOnRig(t testing.TB, sealed bool) (*outbound, tun.VnetHeader, func() []byte) {
 	o, h, load := outRig(t)
