@@ -287,6 +287,32 @@ func TestAskedTwiceServesTheNewerHello(t *testing.T) {
 	}
 }
 
+// TestAskedTwiceByAnother: neither another client nor another key takes over what a
+// request is about to open, or has opened.
+func TestAskedTwiceByAnother(t *testing.T) {
+	request, id := registry.RequestID{1}, registry.SessionID{9}
+	mine, others := identity.PublicKey{1}, identity.PublicKey{2}
+	for name, e := range map[string]Open{
+		"client": {Request: request, Client: "bob", Key: mine, Hello: []byte{2}},
+		"key":    {Request: request, Client: "ann", Key: others, Hello: []byte{2}},
+	} {
+		view := &registry.State{Clients: map[string]*registry.Client{"ann": {Name: "ann"}, "bob": {Name: "bob"}}}
+		a := New(Config{Random: rand.Reader})
+		o := &opening{ask: Open{Request: request, Client: "ann", Key: mine, Hello: []byte{1}}}
+		a.openings[request] = o
+		said := a.Step(0, view, e)
+		if len(said) != 1 || said[0].(Refuse).Code != Denied || o.ask.Key != mine || o.ask.Hello[0] != 1 {
+			t.Errorf("under way, another %s: %+v, key %v, hello %v", name, said, o.ask.Key, o.ask.Hello)
+		}
+		delete(a.openings, request)
+		view.Requests = map[registry.RequestID]registry.SessionID{request: id}
+		view.Sessions = map[registry.SessionID]*registry.Session{id: {ID: id, Client: "ann", Key: mine, Request: request, State: registry.SessionActive}}
+		if said = a.Step(0, view, e); len(said) != 1 || said[0].(Refuse).Code != Denied {
+			t.Errorf("opened, another %s: %+v", name, said)
+		}
+	}
+}
+
 // TestPeerIsTheOnlyCandidate: a session whose client named a node is on that
 // node or nowhere.
 func TestPeerIsTheOnlyCandidate(t *testing.T) {

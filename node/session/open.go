@@ -32,8 +32,7 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 	case client == nil || client.Revoked:
 		a.emit(Refuse{e.Request, Denied, "no such client, or revoked"})
 	case a.openings[e.Request] != nil:
-		o := a.openings[e.Request] // asked twice: one session, for the newer hello
-		o.gone, o.ask.Key, o.ask.Hello = false, e.Key, e.Hello
+		a.askedAgain(a.openings[e.Request], e)
 	case len(a.openings) >= MaxOpenings || len(a.proposals) >= MaxProposals/2:
 		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
 	default:
@@ -48,10 +47,24 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 	}
 }
 
+// askedAgain is a client that heard no answer: one session, for its newer hello. Who
+// comes with another key is another client, or one that lost the first: what is under
+// way was asked for by who has that key.
+func (a *Arbitrator) askedAgain(o *opening, e Open) {
+	if o.ask.Client != e.Client || o.ask.Key != e.Key {
+		a.emit(Refuse{e.Request, Denied, anothersRequest})
+		return
+	}
+	o.gone, o.ask.Hello = false, e.Hello
+}
+
+// anothersRequest tells nobody whether there is such a session.
+const anothersRequest = "the request belongs to a session that is over or not this client's"
+
 func (a *Arbitrator) reopen(view *registry.State, id registry.SessionID, e Open) {
 	s := active(view, id)
-	if s == nil || s.Client != e.Client {
-		a.emit(Refuse{e.Request, Denied, "the request belongs to a session that is over or not this client's"})
+	if s == nil || s.Client != e.Client || s.Key != e.Key {
+		a.emit(Refuse{e.Request, Denied, anothersRequest})
 		return
 	}
 	a.resume(view, Resume{Session: id, Request: e.Request, Key: e.Key, Hello: e.Hello})
