@@ -36,7 +36,7 @@ const (
 	MaxStreamsPerPrefix = 64
 	// IdleUnconfirmed and IdleConfirmed are how long a row lives without an
 	// answer of its node: the first one, and the next. Clients ask every 15 s. A
-	// stream lives as long without a datagram of its client.
+	// stream lives as long without one.
 	IdleUnconfirmed = 5 * time.Second
 	IdleConfirmed   = 90 * time.Second
 	// AnswerStep is how exact the time of a row's last answer is.

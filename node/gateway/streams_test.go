@@ -98,6 +98,18 @@ func TestStreamHasItsOwnRow(t *testing.T) {
 	})
 }
 
+// answered has a node answer each stream, which makes it a client's.
+func (r *rig) answered(all ...*framed.Socket) {
+	for i, s := range all {
+		if err := s.Send(packet(1, 100), 100, link.Path{}); err != nil {
+			r.t.Fatal(err)
+		}
+		synctest.Wait()
+		r.answer(i, nodeAt(1), packet(7, 200))
+		synctest.Wait()
+	}
+}
+
 // TestStreamsAreRationed: in all, of one prefix, and by the prefix's bucket (I10).
 func TestStreamsAreRationed(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -112,10 +124,15 @@ func TestStreamsAreRationed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := streamRig(t, Config{MaxStreams: c.most})
 				var all []*framed.Socket
-				for n := range c.want + 3 {
+				for n := range c.want {
 					s := r.stream(c.client(n))
 					listen(s)
 					all = append(all, s)
+					synctest.Wait()
+				}
+				r.answered(all...)
+				for n := range 3 {
+					listen(r.stream(c.client(c.want + n)))
 					synctest.Wait()
 				}
 				if s := r.g.Stats(); s.Streams != c.want || s.StreamsRefused != 3 {
@@ -131,6 +148,70 @@ func TestStreamsAreRationed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStrangersMakeRoom: streams that no node has answered keep nobody out: of one
+// prefix its own oldest goes, where all are full one of the prefix that has most.
+func TestStrangersMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := streamRig(t, Config{MaxStreams: 4})
+		open := func(from netip.AddrPort) *framed.Socket {
+			s := r.stream(from)
+			listen(s)
+			synctest.Wait()
+			<-time.After(time.Millisecond)
+			return s
+		}
+		known := open(client(1))
+		r.answered(known)
+		crowd := []*framed.Socket{open(client(300)), open(client(301)), open(client(302))}
+		late := open(client(600))
+		if !over(crowd[0]) || over(crowd[1]) || over(known) || over(late) {
+			t.Errorf("full: the crowd's oldest over %v, next %v, the answered %v, the newest %v", over(crowd[0]), over(crowd[1]), over(known), over(late))
+		}
+		r.answered(late)
+		if s := r.g.Stats(); s.Streams != 4 || s.StreamsRefused != 1 {
+			t.Errorf("%d streams, %d refused", s.Streams, s.StreamsRefused)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := streamRig(t, Config{})
+		var all []*framed.Socket
+		for n := range MaxStreamsPerPrefix + 1 {
+			all = append(all, r.stream(client(n)))
+			listen(all[n])
+			synctest.Wait()
+			<-time.After(time.Millisecond)
+		}
+		if s := r.g.Stats(); !over(all[0]) || over(all[1]) || over(all[MaxStreamsPerPrefix]) || s.Streams != MaxStreamsPerPrefix {
+			t.Errorf("of one prefix: oldest over %v, next %v, newest %v, %d streams", over(all[0]), over(all[1]), over(all[MaxStreamsPerPrefix]), s.Streams)
+		}
+	})
+}
+
+// TestOnlyAnswersKeepAStream: what its client sends does not, once no node answers.
+func TestOnlyAnswersKeepAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := streamRig(t, Config{})
+		s := r.stream(client(1))
+		listen(s)
+		r.answered(s)
+		for range 9 {
+			<-time.After(IdleConfirmed / 9)
+			if err := s.Send(packet(1, 100), 100, link.Path{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if r.g.Tick(); over(s) {
+			t.Fatal("over too early")
+		}
+		<-time.After(time.Second)
+		r.g.Tick()
+		if synctest.Wait(); !over(s) {
+			t.Error("a stream lives by its client's own datagrams")
+		}
+	})
 }
 
 // TestStreamsTakeTokens: who opens and closes runs dry like who makes rows.

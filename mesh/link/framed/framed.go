@@ -37,8 +37,7 @@ type Socket struct {
 	writer sync.WaitGroup
 
 	opened time.Time
-	heard  atomic.Int64 // ns since opened at the last train
-	spoke  atomic.Bool
+	spoke  atomic.Int64 // ns since opened at the last train that was sent; 0: none was
 
 	mu      sync.Mutex // protects what follows
 	wake    sync.Cond  // the writer waits for queue or closed
@@ -94,7 +93,6 @@ func (s *Socket) Receive(b []byte) (link.Train, error) {
 		s.Close()
 		return link.Train{}, link.ErrClosed // whatever the reason, it is over
 	}
-	s.heard.Store(int64(time.Since(s.opened)))
 	return link.Train{Path: link.Path{Remote: s.remote}, Len: n, Segment: segment}, nil
 }
 
@@ -121,7 +119,7 @@ func (s *Socket) Send(b []byte, segment int, _ link.Path) error {
 		s.since = now
 	}
 	s.queue = appendFrames(s.queue, b, segment)
-	s.spoke.Store(true)
+	s.spoke.Store(max(1, int64(now.Sub(s.opened))))
 	s.wake.Signal()
 	return nil
 }
@@ -178,16 +176,14 @@ func (s *Socket) LocalAddr() netip.AddrPort {
 // Lost implements link.Socket: a stream loses nothing on its way in.
 func (s *Socket) Lost() uint64 { return 0 }
 
-// Silent is for how long nothing has come, since the beginning at most.
-func (s *Socket) Silent() time.Duration {
-	return time.Since(s.opened) - time.Duration(s.heard.Load())
-}
-
 // Age is for how long the stream has been open.
 func (s *Socket) Age() time.Duration { return time.Since(s.opened) }
 
-// Spoke reports whether anything was sent.
-func (s *Socket) Spoke() bool { return s.spoke.Load() }
+// Spoke reports for how long nothing was sent, and whether anything ever was.
+func (s *Socket) Spoke() (ago time.Duration, ever bool) {
+	at := s.spoke.Load()
+	return time.Since(s.opened) - time.Duration(at), at != 0
+}
 
 // Done is closed when the stream has ended, at either end.
 func (s *Socket) Done() <-chan struct{} { return s.done }

@@ -52,7 +52,8 @@ func TestTrainsStayTrains(t *testing.T) {
 			t.Errorf("path %+v", train.Path)
 		}
 	}
-	if !near.Spoke() || far.Spoke() {
+	_, nearSpoke := near.Spoke()
+	if _, farSpoke := far.Spoke(); !nearSpoke || farSpoke {
 		t.Error("who spoke is not told apart")
 	}
 }
