@@ -212,6 +212,11 @@ func (c *connection) Watch(ctx context.Context, changed func()) error {
 	})
 }
 
+// WatchGeneration implements client.Network.
+func (c *connection) WatchGeneration(ctx context.Context, heard func()) error {
+	return host.WatchGeneration(ctx, heard)
+}
+
 // ExitTo implements client.Network.
 func (c *connection) ExitTo(to netip.Addr) host.Exit { return host.ExitTo(to, c.user.mark()) }
 

@@ -117,6 +117,8 @@ type Client struct {
 	control   *controlState                      // nil while no arbiter is heard
 	redial    chan bool                          // asks the dialer to hurry; true through another gateway
 	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
+	life      life                               // TLS connections; has a lock of its own
+	copied    atomic.Bool                        // this machine was, and nothing was done about it yet
 	exit      host.Exit                          // to the gateway in use, as last seen
 	wordAt    time.Duration
 	stood     bool // this process stood still for long since that word
@@ -188,6 +190,11 @@ func (c *Client) Run(ctx context.Context) error {
 		defer close(watched)
 		c.watchNetwork(dialCtx)
 	}()
+	guarded := make(chan struct{})
+	go func() {
+		defer close(guarded)
+		c.watchGeneration(dialCtx)
+	}()
 	streamed := make(chan struct{})
 	go func() {
 		defer close(streamed)
@@ -198,6 +205,7 @@ func (c *Client) Run(ctx context.Context) error {
 	stop()
 	c.drain(dialed)
 	c.drain(watched)
+	c.drain(guarded)
 	c.drain(streamed)
 	c.closeSlices()
 	c.closeStreams()
@@ -231,6 +239,7 @@ func (c *Client) loop(ctx context.Context) error {
 // turn applies an event, after the tick that is overdue: keys whose time is
 // over must not answer what waited in the queue while this process stood still.
 func (c *Client) turn(e event) {
+	c.superviseCopies()
 	if c.config.Now()-c.tickAt > dataplane.StallLimit {
 		c.tick()
 	}
@@ -267,6 +276,7 @@ func (c *Client) fail(err error) {
 func (c *Client) tick() {
 	now := c.config.Now()
 	c.tickAt = now
+	c.superviseCopies()
 	c.superviseEngine(now)
 	c.superviseNetwork()
 	c.superviseKeys(now)

@@ -128,11 +128,16 @@ type resumption struct{ welcome protocol.Welcome }
 // serveControl runs one connection from dial to end. It returns a resumption
 // once the arbiter has welcomed the client.
 func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resume *resumption, first *patience) (*resumption, error) {
+	life := c.life.present()
 	s, binding, err := c.dial(ctx, gateway, resume)
 	if err != nil {
 		return nil, err
 	}
 	defer s.raw.Close()
+	if !c.life.enter(s.raw, life) {
+		return nil, errCopied
+	}
+	defer c.life.leave(s.raw)
 	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now()) })
 	defer stop()
 	login, err := c.login(ctx, binding, resume, first)

@@ -12,6 +12,9 @@ import (
 type Network interface {
 	// Watch calls changed after a change, until ctx ends.
 	Watch(ctx context.Context, changed func()) error
+	// WatchGeneration calls heard when this machine was cloned or restored, until ctx
+	// ends.
+	WatchGeneration(ctx context.Context, heard func()) error
 	// ExitTo is how the client's own packets to an address leave.
 	ExitTo(netip.Addr) host.Exit
 }

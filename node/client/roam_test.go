@@ -10,9 +10,20 @@ import (
 
 // around is a host's network that the test changes: how addresses of either
 // family are reached.
-type around struct{ exit, exit6 host.Exit }
+type around struct {
+	exit, exit6 host.Exit
+	copied      chan func() // who is to hear that this machine was cloned
+}
 
 func (a *around) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
+
+func (a *around) WatchGeneration(ctx context.Context, heard func()) error {
+	if a.copied != nil {
+		a.copied <- heard
+	}
+	<-ctx.Done()
+	return nil
+}
 
 func (a *around) ExitTo(to netip.Addr) host.Exit {
 	if to.Is6() {

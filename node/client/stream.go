@@ -49,10 +49,19 @@ func (c *Client) openStream(ctx context.Context, gateway netip.AddrPort) (Stream
 		return err
 	})
 	config.DynamicRecordSizingDisabled = true // trains fill records
+	life := c.life.present()
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: c.mark}, Config: config}
 	conn, err := dialer.DialContext(ctx, "tcp", gateway.String())
 	if err != nil {
 		return nil, fmt.Errorf("no TLS to gateway %s: %w", gateway, err)
 	}
-	return framed.New(conn, gateway), nil
+	if !c.life.enter(conn, life) {
+		return nil, errCopied
+	}
+	stream := framed.New(conn, gateway)
+	go func() {
+		<-stream.Done()
+		c.life.leave(conn)
+	}()
+	return stream, nil
 }

@@ -66,6 +66,45 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 	}
 }
 
+// TestHaltOutlivesResume: who halts the engine because its keys may be in use
+// elsewhere is not undone by an owner that was busy with a stop of before.
+func TestHaltOutlivesResume(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1)
+	p, _, _ := testPair(t)
+	e := testEngine(t, Config{Clock: now.Load})
+	e.Publish(clientTable(p))
+	o := outboundWorker(e)
+	good := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100))
+	carried := func(want uint64) {
+		t.Helper()
+		carry(o, good, 0)
+		if got := o.ledger.stats().Delivered[PortOuter]; got != want {
+			t.Errorf("%d packets left, want %d", got, want)
+		}
+	}
+	e.Tick()
+	carried(1)
+	now.Add(int64(StallLimit) + 1)
+	e.Tick()
+	e.Halt()
+	e.Resume()
+	carried(1)
+	if stood := e.Tick(); stood != 0 {
+		t.Errorf("the owner is told of a stop of %v", stood)
+	}
+	e.Resume()
+	carried(1)
+	e.Revive()
+	carried(2)
+	now.Add(int64(StallLimit) + 1)
+	carried(2)
+	e.Revive()
+	carried(2)
+	e.Resume()
+	carried(3)
+}
+
 // TestLateTickHearsTheWholeGap: a worker stops the engine early in a pause that
 // goes on; the owner must not take it for a short one.
 func TestLateTickHearsTheWholeGap(t *testing.T) {

@@ -38,6 +38,10 @@ const (
 	// the kernel says of it; what is longer is cut and fails to parse.
 	maxSolicitation = 1500
 	maxControl      = 128
+	// MaxDeviceEvent is the longest event of a device that is looked at; the kernel's
+	// are at most half as long. deviceEventsRoom is how many bytes of them may wait.
+	MaxDeviceEvent   = 4096
+	deviceEventsRoom = 1 << 20
 	// maxFaults is how many errors in a row end the listening for questions.
 	maxFaults = 64
 	// maxElements is how many elements of an nft set one message carries: a
