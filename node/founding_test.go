@@ -172,10 +172,10 @@ func TestRoleNamesFollowTheVote(t *testing.T) {
 
 func TestMemberState(t *testing.T) {
 	for _, c := range []struct {
-		drained, up bool
-		want        string
-	}{{false, true, "up"}, {true, true, "drained"}, {false, false, "silent"}, {true, false, "silent"}} {
-		if got := memberState(&registry.Node{Drained: c.drained}, c.up); got != c.want {
+		drained, up, copied bool
+		want                string
+	}{{false, true, false, "up"}, {true, true, false, "drained"}, {false, false, false, "silent"}, {true, false, false, "silent"}, {true, true, true, "two-hosts"}} {
+		if got := memberState(&registry.Node{Drained: c.drained}, c.up, c.copied); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}

@@ -119,7 +119,7 @@ func (j *joiner) request(conn *tls.Conn) (*protocol.JoinReply, error) {
 	if err := messages.Write(&protocol.Join{Request: &protocol.JoinRequest{
 		Token: j.config.Token.ID, CSR: j.csr, Proof: j.config.Token.Proof(exporter, j.csr), WrapKey: j.wrap,
 		Name: p.Name, Outer: p.Outer, Other: p.Other, Inside: p.Inside, Capacity: p.Capacity, Roles: j.config.Roles,
-		Userspace: p.Userspace, Exposed: p.Exposed,
+		Userspace: p.Userspace,
 	}}); err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func (n *Node) serveTerm(ctx context.Context, store *consensus.Raft, term uint64
 	}
 	n.link.set(n.trust.Key.ID(), n.self.Outer)
 	return arbiter.Serve(ctx, arbiter.Config{
-		Trust: n.trust, Store: store, Port: n.port, Random: rand.Reader,
+		Trust: n.trust, Boot: n.boot, Store: store, Port: n.port, Random: rand.Reader,
 		Now: bootTime, Wall: wallClock(), Log: n.config.Log, Serving: n.arbiter.Store, Answers: n.replicas.answers,
 	}, term)
 }

@@ -29,6 +29,9 @@ const (
 	// GoodbyeWithin is how long a stopping daemon finishes answers, and how
 	// long it tries to pass the lead on.
 	GoodbyeWithin = time.Second
+	// SupersededLinger is how long a node whose key another process has waits for its
+	// answer to be on its way; it carries nothing meanwhile.
+	SupersededLinger = 500 * time.Millisecond
 	// RelayRetry is the pause between attempts to reach one meanwhile.
 	RelayRetry = 100 * time.Millisecond
 	// RelayWait is how long a client's connection waits for an arbiter.

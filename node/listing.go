@@ -53,9 +53,9 @@ func (n *Node) listMembers(r *http.Request, _ control.Nothing) (control.Members,
 			load, up := report.Load[node.ID]
 			out.Members = append(out.Members, control.Member{
 				Name: node.Name, ID: node.ID, Index: node.Index, Outer: node.Outer, Other: node.Other, Inside: node.Inside,
-				May: node.May.Names(), Is: roleNames(node.Is, voters[node.ID]), State: memberState(node, up),
+				May: node.May.Names(), Is: roleNames(node.Is, voters[node.ID]), State: memberState(node, up, report.Copied[node.ID].IsValid()),
 				Arbiter: node.ID == n.trust.Key.ID(), Voter: voters[node.ID], Load: load,
-				Slices: carried[node.ID], Capacity: node.Capacity, Violations: violationRows(report, node.ID),
+				Slices: carried[node.ID], Capacity: node.Capacity, Violations: violationRows(report, node.ID), Copied: report.Copied[node.ID],
 			})
 		}
 	})
@@ -80,8 +80,10 @@ func roleNames(is registry.Roles, voter bool) []string {
 	return is.Names()
 }
 
-func memberState(node *registry.Node, up bool) string {
+func memberState(node *registry.Node, up, copied bool) string {
 	switch {
+	case copied:
+		return "two-hosts"
 	case !up:
 		return "silent"
 	case node.Drained:

@@ -38,6 +38,10 @@ type RunConfig struct {
 	DataDir string
 	Log     *slog.Logger
 	Version string
+	// BeginAnew replaces this process by a fresh one, at once and without a goodbye:
+	// the machine was cloned or restored, so every key in this process is in use
+	// elsewhere, or was already. It does not return.
+	BeginAnew func()
 }
 
 // Node is one member's daemon. Its fields are set once, in the order in which
@@ -71,6 +75,8 @@ type Node struct {
 	gone     chan struct{} // closed with it
 	broken   chan error    // what of this host the daemon cannot go on without
 	goneOne  sync.Once
+	over     chan struct{} // closed when another process has this node's key
+	overOne  sync.Once
 	group    sync.WaitGroup
 }
 
@@ -93,20 +99,31 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1)}
+	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1),
+		over: make(chan struct{})}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	err = n.run(ctx, cancel)
+	err = n.runAll(ctx)
+	if errors.Is(err, errSuperseded) {
+		err = n.standAside(ctx)
+	}
 	if errors.Is(err, ErrLeft) {
 		if forgetErr := dir.Forget(); forgetErr != nil {
 			return forgetErr
 		}
 	}
 	return err
+}
+
+// runAll runs the parts, and hears all the while whether this machine is the one it was.
+func (n *Node) runAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer n.group.Wait()
+	defer cancel()
+	n.group.Go(func() { n.watchGeneration(ctx) }) // before there is a key
+	return n.run(ctx, cancel)
 }
 
 // remember reads who this node is.
@@ -200,6 +217,12 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 		return err
 	case err := <-n.broken:
 		return fmt.Errorf("%w; the daemon ends, so that whoever supervises it starts it again", err)
+	case <-n.over:
+		select {
+		case <-ctx.Done():
+		case <-time.After(SupersededLinger):
+		}
+		return errSuperseded
 	case <-n.gone:
 		reason := <-n.left
 		n.config.Log.Info("this host is a member no more", "reason", reason)
@@ -216,6 +239,20 @@ func (n *Node) fail(err error) {
 	}
 }
 
+// watchGeneration hears when this machine is cloned or restored. Prekeys, traffic
+// keys, and those of every TLS connection are then in two places, with the same
+// counters (I2): nothing of this process is worth keeping, and its goodbyes would
+// count too.
+func (n *Node) watchGeneration(ctx context.Context) {
+	err := host.WatchGeneration(ctx, func() {
+		n.config.Log.Warn("this machine was cloned or restored: all keys are dropped, and the node begins anew")
+		n.config.BeginAnew()
+	})
+	if err != nil {
+		n.config.Log.Warn("it would not be noticed if this machine were cloned or restored", "error", err)
+	}
+}
+
 func (n *Node) hasLeft() bool { return len(n.left) > 0 }
 
 // newAgent wires the obedient half.
@@ -228,7 +265,7 @@ func (n *Node) newAgent() {
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
 		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own,
 		Follow: n.follow,
-		Left:   n.leave,
+		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
 	}, n.members.fence)
 }
@@ -284,6 +321,19 @@ func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.
 	if err := n.dir.SaveMembers(datadir.Members{Nodes: rows, GossipKey: m.key, Fence: fence}); err != nil {
 		n.config.Log.Error("members not saved", "error", err)
 	}
+}
+
+// saveFence keeps the highest fence on disk, so that a restarted node does not obey an
+// arbiter that was deposed (I6).
+func (n *Node) saveFence(fence protocol.Fence) error {
+	m := &n.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := n.dir.SaveMembers(datadir.Members{Nodes: m.rows, GossipKey: m.key, Fence: fence}); err != nil {
+		return err
+	}
+	m.fence = fence
+	return nil
 }
 
 // leave is told by the arbiter, or by the operator when no arbiter can be.

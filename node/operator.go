@@ -32,19 +32,31 @@ func (n *Node) openOperator() (closeAll func(), err error) {
 		_, err := n.trust.Member(raw, func(id identity.NodeID) bool { return n.members.find(id).Index != 0 })
 		return err
 	}
+	stop := serveSocket(local, path, n.operations())
 	remote := n.port.Listener(port.ALPNOperator, pki.Server(port.ALPNOperator, n.trust.ArbiterCertificate, check))
-	fromSocket := &http.Server{Handler: control.Handler(n.operations(), func(*http.Request) control.Caller { return control.CallerLocal }), ReadHeaderTimeout: OperatorWait}
 	fromMembers := &http.Server{Handler: control.Handler(n.arbiterOperations(), n.callerOf), ReadHeaderTimeout: OperatorWait}
 	var served sync.WaitGroup
-	served.Go(func() { _ = fromSocket.Serve(local) }) // ends by Close
-	served.Go(func() { _ = fromMembers.Serve(remote) })
+	served.Go(func() { _ = fromMembers.Serve(remote) }) // ends by Close
+	return func() {
+		stop()
+		_ = fromMembers.Close()
+		served.Wait()
+	}, nil
+}
+
+// serveSocket offers operations to whoever can open the local socket.
+func serveSocket(local net.Listener, path string, operations map[string]control.Operation) (stop func()) {
+	caller := func(*http.Request) control.Caller { return control.CallerLocal }
+	server := &http.Server{Handler: control.Handler(operations, caller), ReadHeaderTimeout: OperatorWait}
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(local) }) // ends by Close
 	return func() {
 		// Whoever asked this node to leave is owed an answer.
 		grace, cancel := context.WithTimeout(context.Background(), GoodbyeWithin)
 		defer cancel()
-		_ = errors.Join(fromSocket.Shutdown(grace), fromSocket.Close(), fromMembers.Close(), os.Remove(path))
+		_ = errors.Join(server.Shutdown(grace), server.Close(), os.Remove(path))
 		served.Wait()
-	}, nil
+	}
 }
 
 // listenSocket opens a socket for its owner alone, over a dead one if need be.
@@ -143,6 +155,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	s.Pool = n.pool()
 	s.Problems = n.problems(report, n.obstacles(), s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
+	s.Problems = append(s.Problems, n.twoHosts(ctx)...)
 	if n.exposed && report.Heard && !report.Sealed {
 		s.Problems = append(s.Problems, n.clearInside())
 	}

@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
@@ -36,6 +38,25 @@ func (n *Node) raftPeers(r *http.Request, _ control.Nothing) (out control.RaftPe
 		})
 	}
 	return out, nil
+}
+
+// twoHosts is what the arbiter, if this node is it, has to say of nodes whose keys two
+// hosts have.
+func (n *Node) twoHosts(ctx context.Context) (all []string) {
+	a := n.arbiter.Load()
+	if a == nil {
+		return nil
+	}
+	report, err := a.Report(ctx)
+	if err != nil {
+		return nil // its term is over
+	}
+	for id, at := range report.Copied {
+		all = append(all, fmt.Sprintf("two hosts use the key of %s, as after a machine or a data directory was copied; "+
+			"the older process, at %s by its own word, carries nothing: run meshcrypt status there", n.members.find(id).Name, at))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // unfitReplicas is what the arbiter, if this node is it, has to say of servers of

@@ -201,6 +201,7 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	m := &member{Node: &Node{
 		config: RunConfig{Log: w.log(), Version: "test"}, dir: dir, port: p, started: time.Now(), mbit: nodeMbit,
 		meter: &meter{capacity: 1000}, kept: make(chan struct{}), left: make(chan string, 1),
+		gone: make(chan struct{}), over: make(chan struct{}),
 	}}
 	w.members = append(w.members, m)
 	rand.Read(m.boot[:])
@@ -240,7 +241,7 @@ func (w *world) openPackets(m *member) {
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() float64 { return nodeLoad }, Learned: m.learn, Standby: m.keepLog, Replica: m.replica,
+		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() float64 { return nodeLoad }, Learned: m.learn, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

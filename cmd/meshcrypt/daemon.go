@@ -42,7 +42,7 @@ func (a *app) serve(ctx context.Context, log *slog.Logger) error {
 	if err := keepMemoryPrivate(); err != nil {
 		return err
 	}
-	err := node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: buildVersion()})
+	err := node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: buildVersion(), BeginAnew: a.beginAnew})
 	if errors.Is(err, node.ErrLeft) {
 		a.say("%v", err)
 		return nil // what was asked for; a supervisor need not try again

@@ -37,7 +37,8 @@ type app struct {
 	dataDir    string
 	output     string // table or json
 	configFile string
-	started    bool // arguments and configuration were accepted
+	logLevel   string // of a daemon
+	started    bool   // arguments and configuration were accepted
 }
 
 const rootHelp = `meshcrypt makes one VPN gateway of many hosts.
@@ -119,6 +120,7 @@ func (a *app) logger(level string) (*slog.Logger, error) {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, usage("--log-level debug, info, warn or error", "unknown log level %q", level)
 	}
+	a.logLevel = level
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: l})), nil
 }
 

@@ -9,13 +9,16 @@
 // A connection is silent until its hello is whole, and costs no slot. Then it
 // queues, gets a slot for its handshake, and is unproven until whoever serves it
 // knows who it is. Silent, queued and unproven ones stand in a room that never
-// refuses: when it is full, the oldest one of the source that has most has to go.
-// Slots go round among the sources, and within a source among its parts; the
-// newest first, for the oldest may have given up. While others wait, a handshake
+// refuses: when it is full, the oldest one of the source that has most has to go, of
+// those of the entrance that has most.
+// Slots go round among the entrances, this host's own and the nodes that pass
+// connections on, within one among its sources, and within a source among its parts;
+// the newest first, for the oldest may have given up. While others wait, a handshake
 // that has had Grace can be overtaken.
 package admission
 
 import (
+	"cmp"
 	"container/heap"
 	"container/list"
 	"time"
@@ -81,7 +84,7 @@ type Admission struct {
 func New(rules [classes]Rule) *Admission {
 	a := &Admission{}
 	for c := range a.pools {
-		a.pools[c] = pool{rule: rules[c], sources: map[Source]*source{}, tokens: rules[c].Burst}
+		a.pools[c] = pool{rule: rules[c], sources: map[Source]*source{}, doors: map[string]*entrance{}, tokens: rules[c].Burst}
 	}
 	return a
 }
@@ -199,8 +202,9 @@ func (a *Admission) Leave(t *Ticket) {
 type pool struct {
 	rule    Rule
 	sources map[Source]*source
-	fullest fullest   // of sources, by their share of the room
-	ring    list.List // of sources that have somebody waiting; the next one first
+	doors   map[string]*entrance
+	fullest crowdest  // of entrances, by their share of the room
+	ring    list.List // of entrances that have somebody waiting; the next one first
 	shaking list.List // tickets with a slot, the oldest first
 	room    int
 	tokens  float64
@@ -213,19 +217,37 @@ func (p *pool) put(t *Ticket, from Source) {
 	from.Part = Source{}.Part
 	s := p.sources[from]
 	if s == nil {
-		s = &source{key: from}
+		s = &source{key: from, door: p.doorOf(from.Via)}
 		p.sources[from] = s
-		heap.Push(&p.fullest, s)
+		s.door.sources++
+		heap.Push(&s.door.fullest, s)
 	}
 	t.source, t.part = s, s.partOf(partKey)
 	p.enter(t)
 }
 
+func (p *pool) doorOf(name string) *entrance {
+	e := p.doors[name]
+	if e == nil {
+		e = &entrance{name: name}
+		p.doors[name] = e
+		heap.Push(&p.fullest, e)
+	}
+	return e
+}
+
 func (p *pool) enter(t *Ticket) {
 	t.place = t.part.room.PushBack(t)
-	t.source.room++
-	p.room++
-	heap.Fix(&p.fullest, t.source.index)
+	p.count(t.source, 1)
+}
+
+// count notes how many more of a source are in the room.
+func (p *pool) count(s *source, more int) {
+	s.room += more
+	s.door.room += more
+	p.room += more
+	heap.Fix(&s.door.fullest, s.index)
+	heap.Fix(&p.fullest, s.door.index)
 }
 
 // take undoes put, and what came after it.
@@ -238,8 +260,12 @@ func (p *pool) take(t *Ticket) {
 		s.drop(t.part)
 	}
 	if s.idle() {
-		heap.Remove(&p.fullest, s.index)
+		heap.Remove(&s.door.fullest, s.index)
 		delete(p.sources, s.key)
+		if s.door.sources--; s.door.sources == 0 {
+			heap.Remove(&p.fullest, s.door.index)
+			delete(p.doors, s.door.name)
+		}
 	}
 }
 
@@ -249,9 +275,7 @@ func (p *pool) exit(t *Ticket) {
 	}
 	t.part.room.Remove(t.place)
 	t.place = nil
-	t.source.room--
-	p.room--
-	heap.Fix(&p.fullest, t.source.index)
+	p.count(t.source, -1)
 }
 
 func (p *pool) enqueue(t *Ticket) {
@@ -259,7 +283,10 @@ func (p *pool) enqueue(t *Ticket) {
 	t.queue = t.part.queue.PushFront(t)
 	s.waiting++
 	if s.turn == nil {
-		s.turn = p.ring.PushBack(s)
+		s.turn = s.door.ring.PushBack(s)
+	}
+	if s.door.turn == nil {
+		s.door.turn = p.ring.PushBack(s.door)
 	}
 }
 
@@ -271,8 +298,12 @@ func (p *pool) unqueue(t *Ticket) {
 	t.part.queue.Remove(t.queue)
 	t.queue = nil
 	if s.waiting--; s.waiting == 0 {
-		p.ring.Remove(s.turn)
+		s.door.ring.Remove(s.turn)
 		s.turn = nil
+	}
+	if s.door.ring.Len() == 0 {
+		p.ring.Remove(s.door.turn)
+		s.door.turn = nil
 	}
 }
 
@@ -311,12 +342,22 @@ func (p *pool) next(now time.Duration) (t, victim *Ticket) {
 		}
 	}
 	for e := p.ring.Front(); e != nil; e = e.Next() {
+		if t, own := p.nextOf(e.Value.(*entrance), now); t != nil {
+			return t, cmp.Or(own, victim)
+		}
+	}
+	return nil, nil
+}
+
+// nextOf is the same of one entrance; own is of the source that has all it may.
+func (p *pool) nextOf(door *entrance, now time.Duration) (t, own *Ticket) {
+	for e := door.ring.Front(); e != nil; e = e.Next() {
 		s := e.Value.(*source)
 		if p.rule.EachRate > 0 && !p.buckets.has(s.key, now, p.rule) {
 			continue
 		}
 		if s.held.Len() < p.rule.PerSource {
-			return s.newest(), victim
+			return s.newest(), nil
 		}
 		if own := late(&s.held, now); own != nil {
 			return s.newest(), own
@@ -340,7 +381,10 @@ func (p *pool) grant(t *Ticket, now time.Duration) {
 	s.rotate(t.part)
 	p.unqueue(t)
 	if s.turn != nil {
-		p.ring.MoveToBack(s.turn)
+		s.door.ring.MoveToBack(s.turn)
+	}
+	if s.door.turn != nil {
+		p.ring.MoveToBack(s.door.turn)
 	}
 	p.exit(t)
 	t.stage, t.since = shaking, now

@@ -117,6 +117,39 @@ func TestRoom(t *testing.T) { // I10
 	}
 }
 
+// TestNodeThatLies: one that names a new address for each connection has one turn, and
+// in a full room its own have to go.
+func TestNodeThatLies(t *testing.T) {
+	a := strangers(Rule{Slots: 100, PerSource: 8, Room: 50, Rate: 1, Burst: 3})
+	var names []*Ticket
+	for i := range 49 {
+		names = append(names, arrive(a, 1, source4(i).Through("liar"))...)
+	}
+	through := arrive(a, 1, source4(3).Through("honest"))[0]
+	if direct := arrive(a, 1, source4(3))[0]; names[0].stage != gone || through.stage != queued || direct.stage != queued {
+		t.Fatalf("a full room lost %v, of another node %v, direct %v", names[0].stage, through.stage, direct.stage)
+	}
+	got := slots(t, a, 0, 3, 0)
+	vias := map[string]int{}
+	for _, one := range got {
+		vias[one.source.key.Via]++
+	}
+	if vias["liar"] != 1 || vias["honest"] != 1 || vias[""] != 1 {
+		t.Errorf("turns %v", vias)
+	}
+}
+
+// TestAddressIsOfWhoNamesIt: what a node says of an address costs the one who has it
+// neither slots nor budget elsewhere.
+func TestAddressIsOfWhoNamesIt(t *testing.T) {
+	a := strangers(Rule{Slots: 100, PerSource: 2, Room: 100, EachRate: 1, EachBurst: 2})
+	arrive(a, 9, source4(1).Through("liar"))
+	slots(t, a, 0, 2, 0)
+	arrive(a, 2, source4(1))
+	arrive(a, 2, source4(1).Through("honest"))
+	slots(t, a, 10, 4, 0)
+}
+
 // TestBudget: when it is spent all wait, and sources have it by turns.
 func TestBudget(t *testing.T) { // I10
 	a := strangers(Rule{Slots: 100, PerSource: 50, Room: 1000, Rate: 10, Burst: 2})
@@ -241,7 +274,7 @@ func TestNobodyStarves(t *testing.T) {
 			w.tick(ms)
 		}
 		// Everybody has one turn, as fast as slots and budget come back.
-		turns := w.loud + 2
+		turns := w.loud + 4
 		most := turns*int(Grace.Milliseconds()+20)/rule.Slots + turns*1000/int(rule.Rate) + 500
 		if w.slowest > most || w.served < 2 {
 			t.Errorf("seed %d, %d loud, %+v: a quiet source was served %d times and waited %d ms, want %d at most",
@@ -268,7 +301,8 @@ type storm struct {
 func (w *storm) tick(ms int) {
 	for range w.x.IntN(60) {
 		t := &Ticket{}
-		w.forget(w.a.Enter(t, Stranger, source4(w.x.IntN(w.loud))))
+		one := w.x.IntN(w.loud)
+		w.forget(w.a.Enter(t, Stranger, source4(one).Through([]string{"", "a node"}[one%2])))
 		w.all = append(w.all, t)
 		if w.x.IntN(4) > 0 {
 			w.a.Ready(t, Stranger)
@@ -331,7 +365,16 @@ func (w *storm) check() {
 		}
 		room, held = room+in, held+s.held.Len()
 	}
-	if held != p.shaking.Len() || held > w.rule.Slots || room != p.room || room > w.rule.Room || len(p.fullest) != len(p.sources) {
+	sources := 0
+	for _, door := range p.doors {
+		if sources += door.sources; len(door.fullest) != door.sources || door.sources == 0 {
+			w.Fatalf("%d sources of an entrance, listed %d", door.sources, len(door.fullest))
+		}
+	}
+	if sources != len(p.sources) || len(p.fullest) != len(p.doors) {
+		w.Fatalf("%d sources, %d by entrance; %d entrances, listed %d", len(p.sources), sources, len(p.doors), len(p.fullest))
+	}
+	if held != p.shaking.Len() || held > w.rule.Slots || room != p.room || room > w.rule.Room {
 		w.Fatalf("%d slots (limit %d, listed %d), %d in the room (limit %d, counted %d)", held, w.rule.Slots, p.shaking.Len(), room, w.rule.Room, p.room)
 	}
 }

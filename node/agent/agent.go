@@ -95,6 +95,12 @@ type Config struct {
 	// Replica is what this node's copy of the log is worth now; nil while it keeps
 	// none.
 	Replica func() *protocol.Replica
+	// Fenced keeps a fence across restarts. It is called from the loop before anything
+	// of a newer term is obeyed.
+	Fenced func(protocol.Fence) error
+	// Superseded is called when another process runs with this node's key. The packet
+	// engine is halted by then.
+	Superseded func()
 	// Left is called when this node is no longer a member.
 	Left func(reason string)
 

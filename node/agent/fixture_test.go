@@ -35,20 +35,23 @@ const hangLimit = 30 * time.Second
 type fixture struct {
 	*testing.T
 	*Agent
-	index     identity.Index
-	sim       *linktest.Network
-	device    *tuntest.Device
-	host      *movingHost
-	clock     atomic.Int64
-	arbiter   identity.Key
-	stream    *scriptedStream
-	said      []*protocol.Node // to the arbiter, not yet asked for
-	left      []string
-	behind    map[identity.NodeID][]registry.Part // whose flows to copy
-	replica   *protocol.Replica
-	insideMTU int      // of the inside interface
-	next      byte     // numbers sessions
-	faults    []string // of the host
+	index      identity.Index
+	sim        *linktest.Network
+	device     *tuntest.Device
+	host       *movingHost
+	clock      atomic.Int64
+	arbiter    identity.Key
+	stream     *scriptedStream
+	said       []*protocol.Node // to the arbiter, not yet asked for
+	left       []string
+	behind     map[identity.NodeID][]registry.Part // whose flows to copy
+	replica    *protocol.Replica
+	insideMTU  int              // of the inside interface
+	next       byte             // numbers sessions
+	faults     []string         // of the host
+	fences     []protocol.Fence // saved
+	unsaved    error            // why a fence cannot be
+	superseded bool
 }
 
 // movingHost remembers which inside addresses are held.
@@ -159,8 +162,10 @@ func (f *fixture) config() Config {
 		Facts:  func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
 		Faults: func() []string { return f.faults },
 		Load:   func() float64 { return 0.25 }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
-		Follow:  func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
-		Standby: func(protocol.Standby) {}, Replica: func() *protocol.Replica { return f.replica }, Left: func(reason string) { f.left = append(f.left, reason) },
+		Follow:     func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
+		Fenced:     func(fence protocol.Fence) error { f.fences = append(f.fences, fence); return f.unsaved },
+		Superseded: func() { f.superseded = true },
+		Standby:    func(protocol.Standby) {}, Replica: func() *protocol.Replica { return f.replica }, Left: func(reason string) { f.left = append(f.left, reason) },
 		Random: rand.Reader, Now: func() time.Duration { return time.Duration(f.clock.Load()) },
 		Log: slog.New(slog.DiscardHandler),
 	}

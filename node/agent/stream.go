@@ -141,9 +141,22 @@ func (e received) apply(a *Agent) {
 		a.takeEnded(m.Ended)
 	case m.Standby != nil:
 		a.config.Standby(*m.Standby)
+	case m.Superseded != nil:
+		a.giveWay()
 	case m.Left != nil:
 		a.config.Left(m.Left.Reason)
 	}
+}
+
+// giveWay stops what this process carries: the node's key was copied, and another
+// process with it has taken over. The arbiter is told that this one still ran.
+func (a *Agent) giveWay() {
+	a.config.Engine.Halt()
+	for _, s := range a.slices.byKey {
+		a.dropSlice(s, "another process runs with this node's key")
+	}
+	a.say(&protocol.Node{Superseded: &protocol.Superseded{}})
+	a.config.Superseded()
 }
 
 // passFence accepts a fence that is not below the highest seen.
@@ -155,6 +168,12 @@ func (a *Agent) passFence(f protocol.Fence) {
 		return
 	}
 	if a.floor.Less(fence) {
+		if err := a.config.Fenced(f); err != nil {
+			// After a restart a deposed arbiter would be obeyed again.
+			a.config.Log.Error("an arbiter is not obeyed, for its term cannot be saved", "term", f.Term, "error", err)
+			a.stream.cancel()
+			return
+		}
 		a.config.Log.Info("obeying arbiter", "term", f.Term, "incarnation", f.Incarnation)
 	}
 	a.floor = fence

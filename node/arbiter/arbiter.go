@@ -49,6 +49,7 @@ const (
 // Config is what a term is served with.
 type Config struct {
 	Trust  *trust.Trust
+	Boot   identity.BootID // of this process
 	Store  Store
 	Port   *port.Port
 	Random io.Reader
@@ -87,6 +88,7 @@ type Arbiter struct {
 	counting   bool // CountVoters without outcome
 	warned     bool // that the data key cannot be renewed
 	leavers    map[identity.NodeID]*leaver
+	copies     map[identity.NodeID]*copies
 	expelled   map[identity.NodeID]bool          // servers an operator removed, until their next stream
 	lostAt     map[identity.NodeID]time.Duration // when the stream of a server was lost
 	replicas   map[identity.NodeID]replica       // of the servers of the log, at the last look
@@ -120,6 +122,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		measures:   make(map[registry.SessionID]*measures),
 		offers:     make(map[sliceKey]*offer),
 		leavers:    make(map[identity.NodeID]*leaver),
+		copies:     make(map[identity.NodeID]*copies),
 		expelled:   make(map[identity.NodeID]bool),
 		lostAt:     make(map[identity.NodeID]time.Duration),
 		replicas:   make(map[identity.NodeID]replica),
@@ -234,6 +237,7 @@ func (a *Arbiter) tick() {
 	}
 	if a.tickCount%AskTicks == 0 {
 		a.askHolders()
+		a.tellExposed()
 	}
 	a.tendCertificate()
 }

@@ -251,14 +251,21 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 	}
 }
 
-// leaveOlder closes an older connection of a session that comes back.
+// leaveOlder ends an older connection of a session that comes back. Its client has
+// left it, so whoever hears the word is a copy of it: of a machine that was cloned.
 func (a *Arbiter) leaveOlder(id registry.SessionID, newer *clientStream) {
 	for _, c := range a.clients {
 		if c.session == id && c != newer {
-			c.close()
+			c.say(&protocol.Client{Bye: &protocol.Bye{Reason: ReasonElsewhere}})
+			c.raw.SetReadDeadline(time.Now().Add(HelloWithin))
+			delete(a.clients, c.request)
+			a.step(session.ClientGone{Request: c.request})
 		}
 	}
 }
+
+// ReasonElsewhere tells a client that another process has come back to its session.
+const ReasonElsewhere = "it goes on elsewhere: another host has the same session key, as after a machine was cloned; log in anew here"
 
 type clientClosed struct{ c *clientStream }
 

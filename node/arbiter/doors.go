@@ -11,6 +11,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // openDoors registers what only an arbiter serves. Until the returned function
@@ -38,7 +39,7 @@ func (a *Arbiter) openDoors(ctx context.Context) (withdraw func()) {
 		p.Handle(port.ALPNJoin, pki.Server(port.ALPNJoin, cert, nil),
 			func(c *tls.Conn, remote netip.AddrPort) { a.serveJoin(ctx, c, remote) }),
 		p.Handle(port.ALPNRenew, pki.Server(port.ALPNRenew, cert, listedKey),
-			func(c *tls.Conn, _ netip.AddrPort) { a.serveRenew(c) }),
+			func(c *tls.Conn, _ netip.AddrPort) { a.serveRenew(ctx, c) }),
 	}
 	return func() {
 		for _, w := range withdrawals {
@@ -77,7 +78,7 @@ func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
 		raw.Close()
 		return
 	}
-	a.config.Port.Serve(relayedConn{raw, peer.Node}, header.Client)
+	a.config.Port.Serve(relayedConn{raw, peer.Node}, header.Client, peer.Node.String())
 }
 
 // enteredThrough is the gateway a client came through: this node itself when
@@ -92,8 +93,12 @@ func (a *Arbiter) enteredThrough(conn *tls.Conn) identity.NodeID {
 }
 
 // serveRenew gives a listed key a fresh certificate, and nothing else.
-func (a *Arbiter) serveRenew(conn *tls.Conn) {
+func (a *Arbiter) serveRenew(ctx context.Context, conn *tls.Conn) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(HelloWithin))
-	a.answerJoin(conn, a.renew)
+	conn.SetDeadline(time.Now().Add(HelloWithin + ProposeWithin))
+	ctx, cancel := context.WithTimeout(ctx, ProposeWithin)
+	defer cancel()
+	a.answerJoin(conn, func(conn *tls.Conn, m *protocol.Join) (*protocol.JoinReply, error) {
+		return a.renew(ctx, conn, m)
+	})
 }

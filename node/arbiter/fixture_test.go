@@ -38,6 +38,7 @@ type memoryStore struct {
 	changes chan struct{}
 	lose    func(registry.Command) loss // nil: no proposal is lost
 	full    error                       // why no server can be added
+	deposed error                       // why there is no barrier
 	closed  map[identity.NodeID]bool    // servers whose Raft port does not answer
 }
 
@@ -86,8 +87,13 @@ func (m *memoryStore) note(c *registry.PutSecrets) {
 	}
 }
 
-func (m *memoryStore) Barrier(context.Context) error { return nil }
-func (m *memoryStore) Changes() <-chan struct{}      { return m.changes }
+func (m *memoryStore) Barrier(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.deposed
+}
+
+func (m *memoryStore) Changes() <-chan struct{} { return m.changes }
 
 func (m *memoryStore) View(read func(*registry.State)) {
 	m.mu.Lock()
@@ -291,7 +297,7 @@ func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 		proposals: make(chan proposal, MaxProposals), nodes: map[identity.NodeID]*nodeStream{},
 		clients: map[registry.RequestID]*clientStream{}, offers: map[sliceKey]*offer{}, violations: map[identity.NodeID][]Violation{},
 		measures: map[registry.SessionID]*measures{},
-		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{},
+		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{}, copies: map[identity.NodeID]*copies{},
 		replicas: map[identity.NodeID]replica{}, passed: map[identity.NodeID]time.Duration{},
 		lostAt: map[identity.NodeID]time.Duration{}, probeKey: make([]byte, 32), alarms: map[string]*alarm{},
 		judge: session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/admission"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -19,16 +20,43 @@ import (
 // An attempt counts as wrong until it was right, so that a thousand at once are
 // not let in before the first has failed. Nothing waits: who has to wait is
 // refused and told how long. All of it ends with the term.
+//
+// A client's address is the word of the node that it came through, so it counts with
+// that node's name: a node that lies slows down only who comes through it. And because
+// it may name a new address each time, there is a budget for each node, which an honest
+// one exhausts only when thousands of addresses guess through it at once.
 type guesses struct {
 	mu       sync.Mutex // protects what follows
 	tallies  map[guess]tally
 	familiar generations
+	gateways map[identity.NodeID]budget
+}
+
+// budget is how many wrong logins may still come through a node.
+type budget struct {
+	left float64
+	at   time.Duration
+}
+
+// refill is the budget now; the zero one is full.
+func (b budget) refill(now time.Duration) budget {
+	if b.at == 0 {
+		return budget{GatewayGuesses, now}
+	}
+	return budget{min(GatewayGuesses, b.left+(now-b.at).Seconds()*GatewayGuessRate), now}
 }
 
 // guess is whose attempts are counted together.
 type guess struct {
 	user   string // empty: of all users
 	source netip.Prefix
+	via    identity.NodeID // who named the source; zero: nobody had to
+}
+
+// anywhere is the same through whatever node: who logged in through one is known at all.
+func (g guess) anywhere() guess {
+	g.via = identity.NodeID{}
+	return g
 }
 
 type tally struct {
@@ -50,11 +78,15 @@ type charge struct {
 }
 
 // attempt asks whether a login may be tried now; if not, it says for how long not.
-func (g *guesses) attempt(m *protocol.Auth, from netip.Addr, now time.Duration) (charges []charge, wait time.Duration) {
+func (g *guesses) attempt(m *protocol.Auth, from netip.Addr, via identity.NodeID, now time.Duration) (charges []charge, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	charges = chargesOf(m, admission.SourceOf(from))
-	pair := charges[0].guess
+	charges = chargesOf(m, admission.SourceOf(from), via)
+	pair := charges[0].anywhere()
+	left := g.gateways[via].refill(now)
+	if !via.IsZero() && left.left < 1 && !g.familiar.has(pair) {
+		return nil, time.Duration((1 - left.left) / GatewayGuessRate * float64(time.Second))
+	}
 	for i := range charges {
 		c := &charges[i]
 		c.kept, c.at = g.tallies[c.guess], now
@@ -69,7 +101,20 @@ func (g *guesses) attempt(m *protocol.Auth, from netip.Addr, now time.Duration) 
 	for _, c := range charges {
 		g.put(c.guess, tally{c.before.wrong + 1, now})
 	}
+	g.spend(via, left, 1)
 	return charges, 0
+}
+
+// spend takes from a node's budget, or gives back.
+func (g *guesses) spend(via identity.NodeID, left budget, cost float64) {
+	if via.IsZero() {
+		return
+	}
+	if g.gateways == nil {
+		g.gateways = make(map[identity.NodeID]budget) // of members: no more than there are
+	}
+	left.left = max(0, min(left.left-cost, GatewayGuesses))
+	g.gateways[via] = left
 }
 
 // right takes an attempt back: whoever made it is who it claims to be.
@@ -94,11 +139,13 @@ func (g *guesses) right(charges []charge) {
 			delete(g.tallies, c.guess)
 		}
 	}
-	g.familiar.add(charges[0].guess)
+	g.familiar.add(charges[0].anywhere())
+	via := charges[0].via
+	g.spend(via, g.gateways[via], -1)
 }
 
 // chargesOf is what an attempt counts for; the first is of user and source.
-func chargesOf(m *protocol.Auth, from admission.Source) []charge {
+func chargesOf(m *protocol.Auth, from admission.Source, via identity.NodeID) []charge {
 	user, each, part, whole := m.User, allowance{GuessesFree, 1}, allowance{SourceGuessesFree, SourceGuessesStep},
 		allowance{WideGuessesFree, WideGuessesStep}
 	all := ""
@@ -111,11 +158,11 @@ func chargesOf(m *protocol.Auth, from admission.Source) []charge {
 		user = "nobody at all" // is no name, so no client's
 	}
 	charges := []charge{
-		{guess: guess{user, from.Part}, allowance: each},
-		{guess: guess{all, from.Part}, allowance: part},
+		{guess: guess{user, from.Part, via}, allowance: each},
+		{guess: guess{all, from.Part, via}, allowance: part},
 	}
 	if from.Whole != from.Part {
-		charges = append(charges, charge{guess: guess{all, from.Whole}, allowance: whole})
+		charges = append(charges, charge{guess: guess{all, from.Whole, via}, allowance: whole})
 	}
 	return charges
 }

@@ -26,7 +26,7 @@ func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 18, byte(i >> 
 func (g *guesses) wrongs(n int, m *protocol.Auth, from netip.Addr, now time.Duration) time.Duration {
 	begin := now
 	for n > 0 {
-		if _, wait := g.attempt(m, from, now); wait > 0 {
+		if _, wait := g.attempt(m, from, direct, now); wait > 0 {
 			now += wait
 		} else {
 			n--
@@ -45,15 +45,15 @@ func TestWaitDoubles(t *testing.T) { // I10
 	}
 	want := time.Second
 	for i := range 14 {
-		_, wait := g.attempt(password("ann"), addr(1), now)
+		_, wait := g.attempt(password("ann"), addr(1), direct, now)
 		if wait != want {
 			t.Errorf("after %d wrong ones: wait %v, want %v", GuessesFree+i, wait, want)
 		}
-		if _, wait := g.attempt(password("ann"), addr(1), now+wait-1); wait != 1 {
+		if _, wait := g.attempt(password("ann"), addr(1), direct, now+wait-1); wait != 1 {
 			t.Errorf("a refused attempt made the wait %v longer", wait-1)
 		}
 		now += wait
-		if _, wait := g.attempt(password("ann"), addr(1), now); wait > 0 {
+		if _, wait := g.attempt(password("ann"), addr(1), direct, now); wait > 0 {
 			t.Errorf("refused for %v after the wait", wait)
 		}
 		want = min(2*want, MaxGuessWait)
@@ -66,14 +66,14 @@ func TestWaitDoubles(t *testing.T) { // I10
 	for what, m := range map[string]*protocol.Auth{
 		"another user": password("bob"), "a resumption": {Method: protocol.MethodResume},
 	} {
-		if _, wait := g.attempt(m, addr(1), now); wait > 0 {
+		if _, wait := g.attempt(m, addr(1), direct, now); wait > 0 {
 			t.Errorf("%s at that source waits %v", what, wait)
 		}
 	}
-	if _, wait := g.attempt(password("ann"), addr(2), now); wait > 0 {
+	if _, wait := g.attempt(password("ann"), addr(2), direct, now); wait > 0 {
 		t.Errorf("the user waits %v elsewhere", wait)
 	}
-	if _, wait := g.attempt(password("ann"), addr(1), now+30*GuessForgiven); wait > 0 {
+	if _, wait := g.attempt(password("ann"), addr(1), direct, now+30*GuessForgiven); wait > 0 {
 		t.Errorf("nothing was forgiven: %v", wait)
 	}
 }
@@ -82,28 +82,28 @@ func TestWaitDoubles(t *testing.T) { // I10
 func TestWaitOfASource(t *testing.T) { // I10
 	var g guesses
 	now := time.Hour
-	charges, _ := g.attempt(password("ann"), addr(1), now)
+	charges, _ := g.attempt(password("ann"), addr(1), direct, now)
 	g.right(charges)
 	for i := range SourceGuessesFree {
-		if _, wait := g.attempt(password(fmt.Sprint("user", i)), addr(1), now); wait > 0 {
+		if _, wait := g.attempt(password(fmt.Sprint("user", i)), addr(1), direct, now); wait > 0 {
 			t.Fatalf("the %dth name waits", i+1)
 		}
 	}
-	if _, wait := g.attempt(password("bob"), addr(1), now); wait != time.Second {
+	if _, wait := g.attempt(password("bob"), addr(1), direct, now); wait != time.Second {
 		t.Errorf("one more waits %v", wait)
 	}
-	if _, wait := g.attempt(&protocol.Auth{Method: protocol.MethodCertificate, User: "bob"}, addr(1), now); wait != time.Second {
+	if _, wait := g.attempt(&protocol.Auth{Method: protocol.MethodCertificate, User: "bob"}, addr(1), direct, now); wait != time.Second {
 		t.Errorf("by another method it waits %v", wait)
 	}
-	if _, wait := g.attempt(password("\x00 no name"), addr(1), now); wait != time.Second {
+	if _, wait := g.attempt(password("\x00 no name"), addr(1), direct, now); wait != time.Second {
 		t.Errorf("what is no name waits %v", wait)
 	}
-	charges, wait := g.attempt(password("ann"), addr(1), now)
+	charges, wait := g.attempt(password("ann"), addr(1), direct, now)
 	if wait > 0 {
 		t.Fatalf("who logged in here before waits %v", wait)
 	}
 	g.right(charges)
-	if _, wait := g.attempt(password("bob"), addr(1), now); wait == 0 {
+	if _, wait := g.attempt(password("bob"), addr(1), direct, now); wait == 0 {
 		t.Error("a right login had the others forgotten")
 	}
 }
@@ -112,7 +112,7 @@ func TestWaitOfASource(t *testing.T) { // I10
 func TestRightOnesCostNothing(t *testing.T) {
 	var g guesses
 	for i := range 500 {
-		charges, wait := g.attempt(password(fmt.Sprint("user", i)), addr(1), time.Hour)
+		charges, wait := g.attempt(password(fmt.Sprint("user", i)), addr(1), direct, time.Hour)
 		if wait > 0 {
 			t.Fatalf("the %dth right login waits %v", i+1, wait)
 		}
@@ -128,7 +128,7 @@ func TestAtOnce(t *testing.T) {
 	var g guesses
 	passed := 0
 	for range 1000 {
-		if _, wait := g.attempt(password("ann"), addr(1), time.Hour); wait == 0 {
+		if _, wait := g.attempt(password("ann"), addr(1), direct, time.Hour); wait == 0 {
 			passed++
 		}
 	}
@@ -143,14 +143,14 @@ func TestRightAfterWrong(t *testing.T) {
 	var g guesses
 	now := time.Hour
 	now += g.wrongs(GuessesFree+3, password("ann"), addr(1), now)
-	_, wait := g.attempt(password("ann"), addr(1), now)
-	charges, _ := g.attempt(password("ann"), addr(1), now+wait)
+	_, wait := g.attempt(password("ann"), addr(1), direct, now)
+	charges, _ := g.attempt(password("ann"), addr(1), direct, now+wait)
 	now += wait
 	g.right(charges)
-	if _, wait := g.attempt(password("ann"), addr(1), now); wait > 0 {
+	if _, wait := g.attempt(password("ann"), addr(1), direct, now); wait > 0 {
 		t.Errorf("after a right login: wait %v", wait)
 	}
-	if _, wait := g.attempt(password("ann"), addr(1), now); wait != time.Second {
+	if _, wait := g.attempt(password("ann"), addr(1), direct, now); wait != time.Second {
 		t.Errorf("after one more wrong one: wait %v", wait)
 	}
 }
@@ -160,14 +160,14 @@ func TestIPv6Rotates(t *testing.T) {
 	var g guesses
 	v6 := func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:1:%x::%x", i, i)) }
 	for i := range GuessesFree {
-		g.attempt(password("ann"), v6(i), time.Hour)
+		g.attempt(password("ann"), v6(i), direct, time.Hour)
 	}
-	if _, wait := g.attempt(password("ann"), v6(200), time.Hour); wait == 0 {
+	if _, wait := g.attempt(password("ann"), v6(200), direct, time.Hour); wait == 0 {
 		t.Error("another /64 of that /56 waits not")
 	}
 	tried := 0
 	for i := range 1 << 16 {
-		if _, wait := g.attempt(password("bob"), v6(i), time.Hour); wait == 0 {
+		if _, wait := g.attempt(password("bob"), v6(i), direct, time.Hour); wait == 0 {
 			tried++
 		}
 	}
@@ -182,14 +182,14 @@ func TestGuessesAreBounded(t *testing.T) { // I10
 	now := time.Hour
 	now += g.wrongs(GuessesFree+6, password("ann"), addr(0), now)
 	for i := range MaxGuesses + MaxGuesses/4 {
-		g.attempt(password(fmt.Sprint("user", i)), addr(1+i%60000), now)
-		charges, _ := g.attempt(password(fmt.Sprint("right", i)), netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+		g.attempt(password(fmt.Sprint("user", i)), addr(1+i%60000), direct, now)
+		charges, _ := g.attempt(password(fmt.Sprint("right", i)), netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), direct, now)
 		g.right(charges)
 	}
 	if len(g.tallies) > MaxGuesses || len(g.familiar.young)+len(g.familiar.old) > 2*MaxFamiliar {
 		t.Errorf("%d tallies, %d and %d familiar", len(g.tallies), len(g.familiar.young), len(g.familiar.old))
 	}
-	if _, wait := g.attempt(password("ann"), addr(0), now); wait < 30*time.Second {
+	if _, wait := g.attempt(password("ann"), addr(0), direct, now); wait < 30*time.Second {
 		t.Errorf("after that the wait is %v", wait)
 	}
 }
@@ -289,5 +289,72 @@ func TestAlarmIsBounded(t *testing.T) { // I10
 	}
 	if spoke != 5 || len(k.sources) != MaxAlarmSources { // at 100, 200, 400, 800, 1600
 		t.Errorf("spoke %d times, %d sources", spoke, len(k.sources))
+	}
+}
+
+// direct is of a client that came to the arbiter itself.
+var direct identity.NodeID
+
+// TestGuessesThroughALiar: a node that names a new address each time has a budget, and
+// what it says of an address costs nobody who comes another way.
+func TestGuessesThroughALiar(t *testing.T) {
+	var g guesses
+	now, liar, honest := time.Hour, identity.NodeID{1}, identity.NodeID{2}
+	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+	tried := 0
+	for i := range 3 * GatewayGuesses {
+		if _, wait := g.attempt(password("ann"), address(i), liar, now); wait == 0 {
+			tried++
+		}
+	}
+	if tried != GatewayGuesses {
+		t.Errorf("%d wrong logins of one user through one node, at once", tried)
+	}
+	now += 10 * time.Second
+	for i := range 100 {
+		if _, wait := g.attempt(password("ann"), address(1<<16+i), liar, now); wait == 0 {
+			tried++
+		}
+	}
+	if tried != GatewayGuesses+10*GatewayGuessRate {
+		t.Errorf("%d after ten seconds more", tried)
+	}
+	another := identity.NodeID{3}
+	for range 100 {
+		g.attempt(password("bob"), addr(1), another, now)
+	}
+	if _, wait := g.attempt(password("bob"), addr(1), another, now); wait == 0 {
+		t.Error("what one names is not slowed down")
+	}
+	for name, via := range map[string]identity.NodeID{"directly": direct, "through another node": honest} {
+		charges, wait := g.attempt(password("bob"), addr(1), via, now)
+		if wait != 0 {
+			t.Errorf("%s: waits %v for what a liar said", name, wait)
+			continue
+		}
+		g.right(charges)
+	}
+}
+
+// TestHonestNodeKeepsItsBudget: right logins cost nothing, and who logged in before is
+// let in when strangers have spent it.
+func TestHonestNodeKeepsItsBudget(t *testing.T) {
+	var g guesses
+	now, via := time.Hour, identity.NodeID{1}
+	for i := range 2 * GatewayGuesses {
+		charges, wait := g.attempt(password("ann"), addr(1), via, now)
+		if wait != 0 {
+			t.Fatalf("right login %d waits", i)
+		}
+		g.right(charges)
+	}
+	for i := range GatewayGuesses {
+		g.attempt(password("eve"), netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), via, now)
+	}
+	if _, wait := g.attempt(password("bob"), addr(2), via, now); wait == 0 {
+		t.Error("the budget has no end")
+	}
+	if _, wait := g.attempt(password("ann"), addr(1), via, now); wait != 0 {
+		t.Error("who logged in before waits for strangers")
 	}
 }

@@ -118,7 +118,6 @@ func newNode(r *protocol.JoinRequest, key identity.PublicKey, may registry.Roles
 	return registry.Node{
 		ID: key.ID(), Key: key, WrapKey: r.WrapKey, Name: r.Name, May: may,
 		Outer: r.Outer, Other: r.Other, Inside: r.Inside, Capacity: r.Capacity, Mbit: r.Mbit,
-		Exposed: r.Exposed,
 	}, nil
 }
 
@@ -144,10 +143,14 @@ func (a *Arbiter) joinReply(csr []byte, id identity.NodeID) (*protocol.JoinReply
 	return reply, err
 }
 
-// renew answers with a fresh certificate for the key of this connection.
-func (a *Arbiter) renew(conn *tls.Conn, m *protocol.Join) (*protocol.JoinReply, error) {
+// renew answers with a fresh certificate for the key of this connection. Who leads no
+// more may not know that the key was removed, so the barrier comes first.
+func (a *Arbiter) renew(ctx context.Context, conn *tls.Conn, m *protocol.Join) (*protocol.JoinReply, error) {
 	if m.Renew == nil {
 		return nil, protocol.ErrFrame
+	}
+	if err := a.config.Store.Barrier(ctx); err != nil {
+		return nil, no(protocol.RefusedRetry, "this node leads no more (%v)", err)
 	}
 	key, err := pki.ParseRequest(m.Renew.CSR)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -237,4 +238,65 @@ func TestRenewalsThatAreRefused(t *testing.T) {
 	}
 	f.commit(registry.Command{RemoveNode: &registry.RemoveNode{ID: j.key.ID()}})
 	refused("a removed node", j.key, cert)
+}
+
+// TestDeposedRenewsNothing: who leads no more may not have heard that the key was
+// removed.
+func TestDeposedRenewsNothing(t *testing.T) {
+	f := newFixture(t).serve()
+	j := f.joiner("n2")
+	cert := f.join(j, f.token(dataRoles, 1, 3600), nil).Reply.Certificate
+	depose := func(why error) {
+		f.store.mu.Lock()
+		defer f.store.mu.Unlock()
+		f.store.deposed = why
+	}
+	depose(consensus.ErrNotLeader)
+	m, err := f.renew(j.key, cert)
+	if err != nil || m.Refused == nil || m.Refused.Code != protocol.RefusedRetry {
+		t.Errorf("deposed: %+v, %v", m, err)
+	}
+	depose(nil)
+	if m, err = f.renew(j.key, cert); err != nil || m.Reply == nil {
+		t.Errorf("leading: %+v, %v", m, err)
+	}
+}
+
+// TestExposedWaitsForOlderReplicas: a voter of an older build would stop at a command
+// that it cannot read, so the rest of what such a node says goes without it.
+func TestExposedWaitsForOlderReplicas(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	older := f.member(a, "n2", registry.RoleAgent)
+	f.ok(f.store.AddVoter(t.Context(), older.node))
+	proposed(a)
+	n := f.member(a, "n3", registry.RoleAgent)
+	n.hello.Exposed, n.hello.Boot, n.hello.Reads = true, identity.BootID{7}, registry.CommandVersion
+	commit := func() (last *registry.UpdateNode) {
+		for _, c := range proposed(a) {
+			if c.UpdateNode != nil && c.UpdateNode.ID == n.node {
+				last = c.UpdateNode
+				f.commit(c)
+			}
+		}
+		return last
+	}
+	a.reconcile(n)
+	if u := commit(); u == nil || u.Exposed || u.Boot != n.hello.Boot {
+		t.Fatalf("beside an older voter: %+v", u)
+	}
+	a.tellExposed()
+	if u := commit(); u != nil {
+		t.Errorf("said again: %+v", u)
+	}
+	older.hello.Reads = registry.CommandVersion
+	a.tellExposed()
+	if u := commit(); u == nil || !u.Exposed {
+		t.Errorf("when all can read it: %+v", u)
+	}
+	older.hello.Reads = 3
+	a.reconcile(n)
+	if u := commit(); u != nil {
+		t.Errorf("what is known is taken back: %+v", u)
+	}
 }

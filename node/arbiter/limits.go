@@ -37,6 +37,10 @@ const (
 	// WideGuessesFree and WideGuessesStep are those of an IPv6 /48, and of
 	// resumptions, which clients of sessions that are over try once.
 	WideGuessesFree, WideGuessesStep = 1000, 64
+	// GatewayGuesses is how many wrong logins through one other node cost nothing, from
+	// whatever addresses it names; GatewayGuessRate is how many more each second.
+	GatewayGuesses   = 1000
+	GatewayGuessRate = 2
 	// AlarmGuesses is how many wrong logins of one client, from wherever, are an
 	// alarm; MaxAlarmSources is how many sources it counts.
 	AlarmGuesses    = 100
@@ -84,6 +88,8 @@ const (
 	MaxGuessWait  = 15 * time.Minute
 	GuessForgiven = 15 * time.Minute
 	AlarmForgets  = time.Hour
+	// CopyForgotten is how long it is shown that two hosts had one node's key.
+	CopyForgotten = time.Hour
 	// ServersWithin is how long a term waits for the streams of those that keep the
 	// log before it takes them to be down.
 	ServersWithin = 10 * time.Second

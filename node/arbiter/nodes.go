@@ -114,8 +114,12 @@ type nodeOpened struct{ n *nodeStream }
 // has to know, then the arbitrator hears of it.
 func (e nodeOpened) apply(a *Arbiter) {
 	n := e.n
+	if a.isOver(n) {
+		a.turnOut(n)
+		return
+	}
 	if old := a.nodes[n.node]; old != nil {
-		old.raw.Close()
+		a.supersede(old, n.hello.Boot)
 	}
 	a.nodes[n.node] = n
 	n.openedAt = a.config.Now()
@@ -127,6 +131,9 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.takeCondition(n, n.hello.Condition)
 	a.pushViews()
 	a.config.Log.Info("node is up", "node", a.nodeName(n.node), "version", n.hello.Version)
+	if n.hello.Exposed && !a.reads(exposedVersion) {
+		a.config.Log.Warn("strangers reach a node's inside interface, and what is handed on there is not sealed while a voter is of an older build: upgrade it", "node", a.nodeName(n.node))
+	}
 	if !n.hello.Judges {
 		a.config.Log.Warn("a node does not hold clients to their prefixes: upgrade it", "node", a.nodeName(n.node), "version", n.hello.Version)
 	}
@@ -140,12 +147,8 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 		held[keyOf(r)] = true
 	}
 	var lost []session.SliceSilent
-	changed := false
 	h := n.hello
 	a.config.Store.View(func(s *registry.State) {
-		row := s.Nodes[n.node]
-		changed = row != nil && (row.Outer != h.Outer || row.Other != h.Other || row.Inside != h.Inside || row.Capacity != h.Capacity ||
-			row.Mbit != h.Mbit || row.Boot != h.Boot || row.Exposed != h.Exposed || !slices.Equal(row.Networks, h.Networks))
 		for _, live := range s.Sessions {
 			for _, sl := range live.Slices {
 				key := sliceKey{live.ID, sl.Number, sl.Epoch}
@@ -156,14 +159,45 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 			}
 		}
 	})
-	if changed {
-		a.submit(proposal{command: registry.Command{ID: a.commandID(), UpdateNode: &registry.UpdateNode{
-			ID: n.node, Boot: h.Boot, Outer: h.Outer, Other: h.Other, Inside: h.Inside, Networks: h.Networks,
-			Capacity: h.Capacity, Mbit: h.Mbit, Exposed: h.Exposed,
-		}}})
-	}
+	a.updateNode(n)
 	for _, l := range lost {
 		a.step(l)
+	}
+}
+
+// exposedVersion is that of the commands that tell of inside interfaces which
+// strangers reach.
+const exposedVersion = 4
+
+// updateNode commits what the node says of itself, where the registry says something
+// else. That strangers reach its inside interface waits until every replica can read
+// it: an older one would stop at it, and with it the mesh.
+func (a *Arbiter) updateNode(n *nodeStream) {
+	h, differs := n.hello, false
+	exposed := h.Exposed && a.reads(exposedVersion)
+	a.config.Store.View(func(s *registry.State) {
+		row := s.Nodes[n.node]
+		if row == nil {
+			return
+		}
+		exposed = exposed || h.Exposed && row.Exposed
+		differs = row.Outer != h.Outer || row.Other != h.Other || row.Inside != h.Inside || row.Capacity != h.Capacity ||
+			row.Mbit != h.Mbit || row.Boot != h.Boot || row.Exposed != exposed || !slices.Equal(row.Networks, h.Networks)
+	})
+	if differs {
+		a.submit(proposal{command: registry.Command{ID: a.commandID(), UpdateNode: &registry.UpdateNode{
+			ID: n.node, Boot: h.Boot, Outer: h.Outer, Other: h.Other, Inside: h.Inside, Networks: h.Networks,
+			Capacity: h.Capacity, Mbit: h.Mbit, Exposed: exposed,
+		}}})
+	}
+}
+
+// tellExposed makes up for what waited for older replicas.
+func (a *Arbiter) tellExposed() {
+	for _, n := range a.nodes {
+		if n.hello.Exposed {
+			a.updateNode(n)
+		}
 	}
 }
 
@@ -231,6 +265,10 @@ func (e prekeysCame) apply(a *Arbiter) {
 // apply passes on what a node said, as an event of the arbitrator.
 func (e nodeSaid) apply(a *Arbiter) {
 	n := e.n
+	if e.m.Superseded != nil {
+		a.twoHosts(n)
+		return
+	}
 	if a.nodes[n.node] != n {
 		return
 	}

@@ -3,6 +3,7 @@ package arbiter
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -25,6 +26,8 @@ type Report struct {
 	Flow      map[registry.SessionID]protocol.Flow      // as clients measured it
 	Paths     map[protocol.SliceRef]protocol.Path       // the same, by slice epoch
 	Unfit     map[identity.NodeID]string                // connected servers of the log that could not take over, and why
+	// Copied are nodes whose key another host has too, and the address that it gave.
+	Copied map[identity.NodeID]netip.AddrPort
 
 	Violations map[identity.NodeID][]Violation // flagged in this term
 	At         time.Duration                   // when this was said, on the clock of violations
@@ -60,6 +63,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 			}
 		}
 		r.At = a.config.Now()
+		r.Copied = a.copied(r.At)
 		for id, one := range a.replicas {
 			if one.unfit != "" && r.At-one.since >= StandbyPatience {
 				r.Unfit[id] = one.unfit

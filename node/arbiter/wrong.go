@@ -19,7 +19,7 @@ const violationLogin = "wrong-login"
 // authenticate is M2, for as many tries as guesses allow. Whether a client is
 // revoked is said to nobody who has not proved to be that client.
 func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.Binding) error {
-	charges, wait := a.guesses.attempt(m, c.remote.Addr(), a.config.Now())
+	charges, wait := a.guesses.attempt(m, c.remote.Addr(), a.namedBy(c), a.config.Now())
 	if wait > 0 {
 		a.report(wrongLogin{user: m.User, source: c.remote.Addr(), through: c.entered, refused: true})
 		return tooMany(wait)
@@ -37,6 +37,15 @@ func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.B
 		return no(protocol.RefusedPolicy, "this client is revoked")
 	}
 	return nil
+}
+
+// namedBy is the node whose word the client's address is; zero where it came to this
+// one itself.
+func (a *Arbiter) namedBy(c *clientStream) (via identity.NodeID) {
+	if c.entered != a.config.Trust.Key.ID() {
+		via = c.entered
+	}
+	return via
 }
 
 // tooMany says how long to wait; an older client shows the reason alone.

@@ -93,7 +93,7 @@ type Member struct {
 	Inside   netip.Addr      `json:"inside"`
 	May      []string        `json:"may"`
 	Is       []string        `json:"is"`
-	State    string          `json:"state"` // up, silent, drained
+	State    string          `json:"state"` // up, silent, drained, two-hosts
 	Arbiter  bool            `json:"arbiter"`
 	Voter    bool            `json:"voter"`
 	Load     float64         `json:"load"` // 0..1, from gossip
@@ -102,6 +102,9 @@ type Member struct {
 	// Violations are packets that should not exist, as the node told the
 	// present arbiter.
 	Violations []Violation `json:"violations,omitempty"`
+	// Copied is the address of another host that has the node's key; it carries
+	// nothing. Zero: there is none.
+	Copied netip.AddrPort `json:"copied,omitzero"`
 }
 
 // Violation is what one node dropped for one such reason.

@@ -50,6 +50,7 @@ type Port struct {
 	live      map[*admission.Ticket]*holding
 	admission *admission.Admission
 	memory    admission.Memory
+	named     admission.Memory // of addresses as other nodes named them
 	siege     admission.Siege
 	besieged  bool // and said so
 }
@@ -137,7 +138,7 @@ func (p *Port) accept() {
 				return
 			}
 		default:
-			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), false) })
+			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), "") })
 		}
 	}
 }

@@ -27,7 +27,7 @@ func TestRelayEndToEnd(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		arbiter.Serve(conn, h.Client)
+		arbiter.Serve(conn, h.Client, "a node")
 	})
 	arbiter.Handle(ALPNClient, ca.config(ALPNClient), func(conn *tls.Conn, remote netip.AddrPort) {
 		seen <- remote
@@ -85,7 +85,7 @@ func TestServeRefusesSecondRelay(t *testing.T) {
 				p.Handle(ALPNRaft, ca.config(ALPNRaft), func(*tls.Conn, netip.AddrPort) { t.Error("raft over a relay") })
 				ours, theirs := net.Pipe()
 				go tls.Client(ours, ca.config(alpn)).Handshake()
-				p.Serve(theirs, stranger)
+				p.Serve(theirs, stranger, "a node")
 				wantDropped(t, p, ours, ReasonLoop)
 			})
 		})

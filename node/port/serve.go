@@ -13,20 +13,23 @@ import (
 
 // Serve takes over a connection that came to this node inside a relay stream
 // and treats it as one that was accepted here: the same limits, by the
-// client's address, and the same routes. Only a relayed ALPN that ends here
+// client's address as that node, named by through, gives it, and the same routes. What
+// one node says harms only clients that come through it. Only a relayed ALPN that ends here
 // is served; it is never relayed a second time. Serve returns when the
 // handler does.
-func (p *Port) Serve(conn net.Conn, remote netip.AddrPort) { p.handle(conn, remote, true) }
+func (p *Port) Serve(conn net.Conn, remote netip.AddrPort, through string) {
+	p.handle(conn, remote, through)
+}
 
-func (p *Port) handle(conn net.Conn, remote netip.AddrPort, relayed bool) {
+func (p *Port) handle(conn net.Conn, remote netip.AddrPort, through string) {
 	p.counts.accepted.Add(1)
-	h, why := p.enter(conn, remote.Addr())
+	h, why := p.enter(conn, remote.Addr(), through)
 	if why != 0 {
 		p.drop(conn, remote, why)
 		return
 	}
 	defer p.release(h)
-	deliver, why := p.prepare(h, remote, relayed)
+	deliver, why := p.prepare(h, remote)
 	if why != 0 {
 		p.drop(conn, remote, p.fateOf(h, why))
 		return
@@ -36,7 +39,7 @@ func (p *Port) handle(conn net.Conn, remote netip.AddrPort, relayed bool) {
 
 // prepare takes a connection from its first byte to the end of its handshake.
 // Reading the hello costs no slot, so silence holds none.
-func (p *Port) prepare(h *holding, remote netip.AddrPort, relayed bool) (deliver func(), why Reason) {
+func (p *Port) prepare(h *holding, remote netip.AddrPort) (deliver func(), why Reason) {
 	h.conn.SetDeadline(time.Now().Add(HelloTimeout))
 	hello, why := readHello(h.conn)
 	if why != 0 {
@@ -47,7 +50,7 @@ func (p *Port) prepare(h *holding, remote netip.AddrPort, relayed bool) (deliver
 	switch {
 	case !ok:
 		return nil, ReasonALPN
-	case relayed && (route.handler == nil || !Relayed(hello.alpn)):
+	case h.through != "" && (route.handler == nil || !Relayed(hello.alpn)):
 		return nil, ReasonLoop
 	}
 	if why := p.queue(h, hello); why != 0 {

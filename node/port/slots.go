@@ -14,10 +14,12 @@ type holding struct {
 	ticket admission.Ticket
 	conn   net.Conn
 	from   netip.Addr
-	turn   chan struct{} // closed when it has a slot, or has to go
-	told   bool          // turn is closed
-	fate   Reason        // why it has to go; zero: it has not
-	handed bool          // its handler has it, or will in a moment
+	// through is the node that passed it on and named from; empty: nobody did.
+	through string
+	turn    chan struct{} // closed when it has a slot, or has to go
+	told    bool          // turn is closed
+	fate    Reason        // why it has to go; zero: it has not
+	handed  bool          // its handler has it, or will in a moment
 }
 
 // acquaintances are the addresses that this node knows; never changed.
@@ -42,7 +44,7 @@ func (p *Port) Know(members, clients []netip.Addr) {
 func (p *Port) Knows(a netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.classOf(a) != admission.Stranger
+	return p.classOf(a, "") != admission.Stranger
 }
 
 // Siege tells what goes on when strangers are turned away; false in peace.
@@ -55,7 +57,15 @@ func (p *Port) Siege() (r admission.Report, since time.Time, under bool) {
 
 func (p *Port) now() time.Duration { return time.Since(p.started) }
 
-func (p *Port) classOf(a netip.Addr) admission.Class {
+// classOf is whom an address counts among, as we saw it or as a node named it: then it
+// is a client's at most.
+func (p *Port) classOf(a netip.Addr, through string) admission.Class {
+	if through != "" {
+		if _, ok := p.acquaint.Load().clients[a]; ok {
+			return admission.Known
+		}
+		return p.named.Class(a, p.now())
+	}
 	known := p.acquaint.Load()
 	if _, ok := known.members[a]; ok {
 		return admission.Member
@@ -67,11 +77,11 @@ func (p *Port) classOf(a netip.Addr) admission.Class {
 }
 
 // enter gives a connection its place; it returns why not, or zero.
-func (p *Port) enter(conn net.Conn, from netip.Addr) (*holding, Reason) {
-	h := &holding{conn: conn, from: from, turn: make(chan struct{})}
+func (p *Port) enter(conn net.Conn, from netip.Addr, through string) (*holding, Reason) {
+	h := &holding{conn: conn, from: from, through: through, turn: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	class := p.classOf(from)
+	class := p.classOf(from, through)
 	switch {
 	case p.closed:
 		return nil, ReasonClosing
@@ -79,7 +89,7 @@ func (p *Port) enter(conn net.Conn, from netip.Addr) (*holding, Reason) {
 		return nil, ReasonFull
 	}
 	p.live[&h.ticket] = h
-	p.expel(p.admission.Enter(&h.ticket, class, admission.SourceOf(from)), ReasonCrowded)
+	p.expel(p.admission.Enter(&h.ticket, class, h.source()), ReasonCrowded)
 	return h, 0
 }
 
@@ -172,7 +182,7 @@ func (p *Port) tell(h *holding) {
 
 // refused notes a connection that more slots, room or CPU would have served.
 func (p *Port) refused(h *holding) {
-	p.siege.Refused(admission.SourceOf(h.from), p.now())
+	p.siege.Refused(h.source(), p.now())
 	_, under := p.siege.Report(p.now())
 	if under && !p.besieged {
 		p.log.Warn("more strangers than there are handshakes for; those known go first", "last", h.from)
@@ -194,8 +204,14 @@ func (p *Port) prove(h *holding, as admission.Class) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.admission.Prove(&h.ticket, p.now())
+	if h.through != "" {
+		p.named.Remember(h.from, admission.Known, p.now())
+		return
+	}
 	p.memory.Remember(h.from, as, p.now())
 }
+
+func (h *holding) source() admission.Source { return admission.SourceOf(h.from).Through(h.through) }
 
 // settleLater is for connections that nobody will prove.
 func (p *Port) settleLater(h *holding) {

@@ -214,3 +214,26 @@ func TestRelayTellsWhomItKnows(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// TestNamedAddressIsNoMembers: a node that names another's address for a connection has
+// no slots of nodes by it, and makes nobody known but for those that it passes on.
+func TestNamedAddressIsNoMembers(t *testing.T) {
+	p := newTestPort(t)
+	member, client := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	p.Know([]netip.Addr{member}, []netip.Addr{client})
+	for at, want := range map[netip.Addr]admission.Class{member: admission.Stranger, client: admission.Known} {
+		if got := p.classOf(at, "a node"); got != want {
+			t.Errorf("%v, as a node names it: %v, want %v", at, got, want)
+		}
+	}
+	other := netip.MustParseAddr("192.0.2.3")
+	h, why := p.enter(&net.TCPConn{}, other, "a node")
+	if why != 0 {
+		t.Fatal(why)
+	}
+	p.prove(h, admission.Member)
+	if named, direct := p.classOf(other, "a node"), p.classOf(other, ""); named != admission.Known || direct != admission.Stranger {
+		t.Errorf("after a login: %v as nodes name it, %v by itself", named, direct)
+	}
+	p.release(h)
+}

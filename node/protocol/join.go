@@ -31,8 +31,6 @@ type JoinRequest struct {
 	Roles    []string       `json:"roles,omitempty"` // fewer than the token allows
 	// Userspace is a node without a TUN; a mesh that routes has no use for it.
 	Userspace bool `json:"userspace,omitempty"`
-	// Exposed says that strangers reach the inside interface.
-	Exposed bool `json:"exposed,omitempty"`
 }
 
 // Renew asks for a fresh certificate for the key of this connection.

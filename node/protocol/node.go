@@ -38,7 +38,13 @@ type Node struct {
 	Standby  *Standby   `json:"standby,omitempty"`  // L→N, keep a copy of the log
 	Alive    *Alive     `json:"alive,omitempty"`    // L→N, word from the arbiter
 	Left     *Leave     `json:"left,omitempty"`     // L→N, the node is no longer a member
+
+	Superseded *Superseded `json:"superseded,omitempty"` // L→N, another process has this node's key; N→L, heard
 }
+
+// Superseded says that a newer process with the same key has taken the node's place:
+// the key was copied. Whoever is told stops for good and says so.
+type Superseded struct{}
 
 // NodeHello opens a stream.
 type NodeHello struct {

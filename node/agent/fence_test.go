@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestFenceIsSavedFirst: what could not be kept across a restart is not obeyed (I6).
+func TestFenceIsSavedFirst(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	f.fences = nil
+	f.obey(f.floor.Term)
+	if len(f.fences) != 0 {
+		t.Errorf("a known fence is saved again: %v", f.fences)
+	}
+	f.unsaved = errors.New("the disk is full")
+	was := f.floor
+	f.open()
+	f.hear(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: was.Term + 1}})
+	f.until("the stream is closed", f.stream.isClosed)
+	f.hear(&protocol.Node{Revoke: &protocol.Revoke{Slice: c.sliceKey().ref()}})
+	if f.slices.byKey[c.sliceKey()] == nil || f.floor != was {
+		t.Errorf("I6: obeyed, fence %+v", f.floor)
+	}
+	f.unsaved, f.fences = nil, nil
+	f.obey(was.Term + 1)
+	if want := []protocol.Fence{{Incarnation: 1, Term: was.Term + 1}}; !slices.Equal(f.fences, want) || f.floor.Term != was.Term+1 {
+		t.Errorf("saved %v, fence %+v", f.fences, f.floor)
+	}
+}
+
+// TestGivesWay: a node whose key another process has carries nothing, and says that it
+// ran.
+func TestGivesWay(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	f.open()
+	f.hear(&protocol.Node{Superseded: &protocol.Superseded{}})
+	if f.superseded {
+		t.Fatal("I6: an arbiter without fence is believed")
+	}
+	f.obey(f.floor.Term)
+	f.hear(&protocol.Node{Superseded: &protocol.Superseded{}})
+	said := saying(f, func(m *protocol.Node) *protocol.Superseded { return m.Superseded })
+	if !f.superseded || len(said) != 1 || f.slices.byKey[c.sliceKey()] != nil {
+		t.Errorf("superseded %v, said %d, slices %d", f.superseded, len(said), len(f.slices.byKey))
+	}
+	before := f.Agent.config.Engine.Stats().Dropped[dataplane.DropStalled]
+	f.ok(c.pair.SendControl(probe.Ask(2, 0)))
+	f.until("no packet is opened", func() bool { return f.Agent.config.Engine.Stats().Dropped[dataplane.DropStalled] > before })
+}

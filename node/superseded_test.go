@@ -1,0 +1,62 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// aside is a node that stands aside, and how it ends.
+func (w *world) aside(ctx context.Context, m *member) (*control.Client, <-chan error) {
+	ended := make(chan error, 1)
+	go func() { ended <- m.standAside(ctx) }()
+	client := control.NewClient(func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", m.dir.Path(datadir.SocketName))
+	})
+	return client, ended
+}
+
+// TestStandsAside: a node whose key another host has lives on to say so, and leaves
+// without a word to the mesh, in which the other goes on.
+func TestStandsAside(t *testing.T) {
+	w := newWorld(t, 2)
+	m := w.members[1]
+	ctx, cancel := context.WithCancel(t.Context())
+	client, ended := w.aside(ctx, m)
+	var s control.Status
+	w.until("it says what is the matter", func() bool {
+		return client.Call(t.Context(), control.OpStatus, control.Nothing{}, &s) == nil
+	})
+	if s.Health != "degraded" || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "another host runs with its key") ||
+		s.Node != m.trust.Key.ID() {
+		t.Errorf("%+v", s)
+	}
+	cancel()
+	w.ok(<-ended)
+	client, ended = w.aside(t.Context(), m)
+	w.until("it leaves", func() bool {
+		return client.Call(t.Context(), control.OpLeave, control.Nothing{}, nil) == nil
+	})
+	if err := <-ended; !errors.Is(err, ErrLeft) {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// TestFenceOutlivesARestart: a fence whose view never came counts after a restart (I6).
+func TestFenceOutlivesARestart(t *testing.T) {
+	w := newWorld(t, 1)
+	m := w.members[0]
+	fence := protocol.Fence{Incarnation: 3, Term: 77}
+	w.ok(m.saveFence(fence))
+	kept, err := m.dir.Members()
+	w.ok(err)
+	if kept.Fence != fence || len(kept.Nodes) == 0 || len(kept.GossipKey) == 0 {
+		t.Errorf("kept %+v", kept)
+	}
+}
