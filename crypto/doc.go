@@ -8,13 +8,22 @@
 // quantum computer. He may own a gateway, which has no keys. He may own one
 // agent: he then reads and forges that agent's slices, from the moment he owns
 // it until its next agreement elsewhere, and no other's. He may restore an old
-// snapshot of any machine.
+// snapshot of any machine's disk: no key is there.
 //
 // Trusted are the client's host for its own traffic, an agent for its slices,
 // and a voter for admission: voters hold the sealed CA key, so whoever owns
 // one can make nodes and, once elected, grant slices to itself. The inside
 // network carries the same plaintext that the company's hosts send anyway.
 // Not defended: traffic analysis, and a host that is owned while its keys live.
+//
+// A machine that is cloned or restored with its memory has a copy of every key and
+// counter in it. Where the kernel tells (Linux 6.10, a hypervisor with a generation
+// id), node and client drop them all at once; what the two copies sealed before they
+// heard of it, milliseconds, may have used a key and counter twice. Where nothing
+// tells, they go on until their keys end, 15 minutes at most, and a packet may give
+// away another and the means to forge under that key. A copy that makes itself known
+// to the arbiter is told apart, and one of the two is fenced. So: no snapshot with
+// memory of a running node or client, unless its machine has a generation id.
 //
 // # Key hierarchy
 //
