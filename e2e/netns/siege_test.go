@@ -104,7 +104,9 @@ func newSiege(m *mesh) *siege {
 		m.Fatalf("%v", err)
 	}
 	near, far := net.Pipe()
-	go func() { _ = tls.Client(far, pki.Client(port.ALPNClient, nil, func([][]byte) error { return nil })).Handshake() }()
+	go func() {
+		_ = tls.Client(far, pki.Client(port.ALPNClient, nil, func([][]byte) error { return nil })).Handshake()
+	}()
 	s.hello = make([]byte, 4096)
 	n, _ := near.Read(s.hello)
 	s.hello = s.hello[:n]
