@@ -224,11 +224,14 @@ func TestInconsistentSnapshot(t *testing.T) {
 
 func TestDecodeCommand(t *testing.T) {
 	const id = `"id":"01000000000000000000000000000000"`
+	const good = "mcrc\x01{" + id + `,"advance_tick":{"elapsed":3}}`
 	for name, tc := range map[string]struct {
 		raw  string
 		want error
 	}{
-		"good":          {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3}}`, nil},
+		"good":          {good, nil},
+		"the largest":   {good + strings.Repeat(" ", MaxCommand-len(good)), nil}, // I10
+		"a byte larger": {good + strings.Repeat(" ", MaxCommand-len(good)+1), ErrMalformed},
 		"unknown field": {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":3,"x":1},"note":"y"}`, nil},
 		"newer version": {"mcrc" + string(rune(CommandVersion+1)) + "anything", ErrNewer},
 		"new command":   {"mcrc\x01{" + id + `,"split_part":{"x":1}}`, ErrNewer},
@@ -240,7 +243,6 @@ func TestDecodeCommand(t *testing.T) {
 		"foreign":       {"abcd\x01{}", ErrMalformed},
 		"no JSON":       {"mcrc\x01{", ErrMalformed},
 		"wrong type":    {"mcrc\x01{" + id + `,"advance_tick":{"elapsed":"x"}}`, ErrMalformed},
-		"huge":          {"mcrc\x01" + strings.Repeat(" ", MaxCommand), ErrMalformed},
 	} {
 		c, err := DecodeCommand([]byte(tc.raw))
 		if !errors.Is(err, tc.want) || tc.want != nil && !errors.Is(err, ErrUnknown) {
