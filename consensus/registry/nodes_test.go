@@ -34,6 +34,7 @@ func TestNothingBeforeFound(t *testing.T) {
 		"part outside":    func(c *Found) { c.Parts[0].Prefix = prefix("10.81.0.0/25") },
 		"parts overlap":   func(c *Found) { c.Parts[1].Prefix = testPartA },
 		"founder no vote": func(c *Found) { c.Founder.May = RoleAgent },
+		"founder's roles": func(c *Found) { c.Founder.May = ^Roles(0) }, // some that there are not
 		"founder name":    func(c *Found) { c.Founder.Name = "a b" },
 		"policy":          func(c *Found) { c.Policy.Headless = MaxHeadless + 1 },
 		"secret":          func(c *Found) { c.Secrets["x y"] = Sealed{Generation: 1} },
