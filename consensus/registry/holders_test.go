@@ -202,6 +202,19 @@ func TestSessionsOfAClient(t *testing.T) {
 	f.device(8, "alice", 4, 0)
 }
 
+// TestSizeOfARange: the address that it leaves out counts where it is in the range, at
+// either end too.
+func TestSizeOfARange(t *testing.T) {
+	at := netip.MustParseAddr
+	for skip, want := range map[netip.Addr]int{
+		{}: 10, at("10.0.0.5"): 9, at("10.0.0.1"): 9, at("10.0.0.10"): 9, at("10.0.0.11"): 10, at("10.0.0.0"): 10, at("fd00::5"): 10,
+	} {
+		if got := (span{low: at("10.0.0.1"), high: at("10.0.0.10"), skip: skip}).size(); got != want {
+			t.Errorf("without %v: %d addresses, want %d", skip, got, want)
+		}
+	}
+}
+
 func TestPoolUse(t *testing.T) {
 	f := newFixture(t)
 	f.client("alice")

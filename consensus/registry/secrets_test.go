@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -53,6 +54,28 @@ func TestRecoveryKeyIsGivenOnce(t *testing.T) {
 	if string(f.s.Cluster.Recovery) != "mine" {
 		t.Errorf("recovery key %q", f.s.Cluster.Recovery)
 	}
+}
+
+// TestLimitsOfSecrets, in one command and in all together (I10).
+func TestLimitsOfSecrets(t *testing.T) {
+	put := func(from, secrets, wraps int) Command {
+		c := &PutSecrets{Generation: 1, Secrets: map[string]Sealed{}, Wraps: map[string][]byte{}}
+		for i := range secrets {
+			c.Secrets[fmt.Sprint("s", from+i)] = Sealed{Generation: 1}
+		}
+		for i := range wraps {
+			c.Wraps[fmt.Sprint("w", from+i)] = hash
+		}
+		return Command{PutSecrets: c}
+	}
+	f := newFixture(t)
+	f.s.Secrets, f.s.Wraps = map[string]Sealed{}, map[string][]byte{}
+	f.refuse(ErrExhausted, put(0, MaxSecrets+1, 0))
+	f.refuse(ErrExhausted, put(0, 0, MaxWraps+1))
+	f.must(put(0, MaxSecrets, MaxWraps))
+	f.must(put(0, MaxSecrets, MaxWraps))
+	f.refuse(ErrExhausted, put(MaxSecrets, 1, 0))
+	f.refuse(ErrExhausted, put(MaxWraps, 0, 1))
 }
 
 // TestRecoveryKeySurvives a snapshot, and a restore of one that was made before

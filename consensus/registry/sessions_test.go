@@ -102,6 +102,21 @@ func TestOpenSessionRefusals(t *testing.T) {
 	f.refuse(ErrEnded, Command{OpenSession: other})
 }
 
+// TestResumptionNamesItsKey: without it, or without the hello that named it, the
+// session would be nobody's from then on.
+func TestResumptionNamesItsKey(t *testing.T) {
+	f := newFixture(t)
+	f.client("alice")
+	ses := f.open(1, "alice")
+	for _, c := range []ResumeKey{
+		{Request: request(2), Hello: hash}, {Request: request(2), Key: key(9)},
+		{Request: request(2), Key: key(9), Hello: hash[1:]}, {Key: key(9), Hello: hash},
+	} {
+		c.Session = ses.ID
+		f.refuse(ErrInvalid, Command{ResumeKey: &c})
+	}
+}
+
 // TestRevokedClientDoesNotResume: the registry refuses by itself. A revocation ends
 // sessions too, but one that is older than that rule must not come back either.
 func TestRevokedClientDoesNotResume(t *testing.T) {
