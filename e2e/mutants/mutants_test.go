@@ -85,7 +85,7 @@ func TestDraw(t *testing.T) {
 		}
 		return strings.Join(all, "\n")
 	}
-	if names(1, 5) != names(1, 5) || names(1, 5) == names(2, 5) {
+	if first := names(1, 5); names(1, 5) != first || names(2, 5) == first {
 		t.Error("the seed does not decide")
 	}
 	if all := names(1, 1000); strings.Count(all, "\n") != 3 || !strings.Contains(all, "#2") {
