@@ -173,6 +173,21 @@ func wantEcho(t *testing.T, conn io.ReadWriter, text string) {
 	}
 }
 
+func TestReasonsHaveNames(t *testing.T) {
+	seen := map[string]bool{"": true, "none": true}
+	for r := Reason(1); r < reasonEnd; r++ {
+		if seen[r.String()] {
+			t.Errorf("reason %d is named %q", r, r)
+		}
+		seen[r.String()] = true
+	}
+	for _, r := range []Reason{0, reasonEnd, reasonEnd + 1} {
+		if r.String() != "none" {
+			t.Errorf("no reason, %d, is named %q", r, r)
+		}
+	}
+}
+
 func TestDropsSilently(t *testing.T) {
 	cases := []struct {
 		name string

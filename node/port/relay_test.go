@@ -131,6 +131,18 @@ func TestAcceptRelayLimits(t *testing.T) { // I10
 			})
 		})
 	}
+	t.Run("hung up in the middle", func(t *testing.T) { // by its own name, whatever the zeros behind would say
+		frame, err := RelayHeader{Client: netip.MustParseAddrPort("192.0.2.1:6484"), ALPN: ALPNClient}.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		go func() { ours.Write(frame[:len(frame)-1]); ours.Close() }()
+		if _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("silent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ours, theirs := net.Pipe()
