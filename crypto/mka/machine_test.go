@@ -243,6 +243,18 @@ func TestContextsDiffer(t *testing.T) {
 	}
 }
 
+// TestHelloThatIsNone: a grant may answer any bytes; a client's own hello must say what
+// it offered.
+func TestHelloThatIsNone(t *testing.T) {
+	s := newScene(t)
+	s.hello = s.hello[:len(s.hello)-1]
+	s.grant.HelloHash = HashHello(s.hello)
+	s.signed = SignGrant(s.arbiter, s.grant)
+	if err := s.newClient(); !errors.Is(err, ErrMalformed) {
+		t.Error(err)
+	}
+}
+
 func TestRandomThatEndsIsAnError(t *testing.T) {
 	s := newScene(t)
 	if _, _, err := NewPrekey(bytes.NewReader(make([]byte, 31)), s.agents["a"], s.boot, esp.MakeSPI(7, 1), 1); !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -100,6 +100,14 @@ func TestNameEveryByte(t *testing.T) {
 	}
 }
 
+func TestLengthOfARole(t *testing.T) {
+	for n, want := range map[int]bool{0: false, 1: true, MaxRole: true, MaxRole + 1: false} {
+		if isRole(strings.Repeat("r", n)) != want {
+			t.Errorf("%d letters: taken %v", n, !want)
+		}
+	}
+}
+
 func FuzzParseName(f *testing.F) {
 	f.Add(goldenName(f).String())
 	f.Add(authorityName(clusterOf("golden")))
