@@ -19,6 +19,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node"
+	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/host"
@@ -176,6 +177,9 @@ func (f connectFlags) logIn(ctx context.Context, a *app, config *node.ConnectCon
 		if user, err = f.login.user(method, config.Profile); err != nil {
 			return "", err
 		}
+	}
+	if err := auth.CheckUser(user); err != nil {
+		return "", usage("give --user NAME, or a profile that meshcrypt client profile wrote", "the user's name: %v", err)
 	}
 	config.Login, err = f.login.login(ctx, a, method, user, config.Profile)
 	return user, err

@@ -25,6 +25,9 @@ type Device struct {
 // not take the first one's session over. Errors: ErrLocked for that, and those of
 // the file system where nothing can be kept.
 func OpenDevice(path string, cluster identity.ClusterID, user string) (*Device, error) {
+	if !filepath.IsLocal(user) || filepath.Base(user) != user {
+		return nil, fmt.Errorf("datadir: %q is no user's name", user) // a profile may say anything
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("datadir: %w", err)
 	}

@@ -51,6 +51,18 @@ func TestDevice(t *testing.T) {
 			t.Errorf("%q was not replaced by an id", damaged)
 		}
 	}
+	victim := filepath.Join(filepath.Dir(dir), "victim")
+	if err := os.WriteFile(victim, []byte("somebody else's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"x/../../victim", "../victim", "/etc/hosts", "a/b", "", ".."} { // a profile may say anything
+		if _, err := OpenDevice(dir, identity.ClusterID{1}, user); err == nil {
+			t.Errorf("user %q has a file", user)
+		}
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "somebody else's" {
+		t.Errorf("a profile wrote to another file: %q %v", text, err)
+	}
 	if _, err := OpenDevice("/proc/nowhere", identity.ClusterID{1}, "ann"); err == nil {
 		t.Error("an id in a place that nobody can write to")
 	}
