@@ -289,7 +289,10 @@ var (
 	ErrExhausted = &Error{Code: "exhausted"} // no free lease or index, or a limit is reached
 	ErrInvalid   = &Error{Code: "invalid"}   // malformed or contradicting fields
 	ErrTooMany   = &Error{Code: "too-many"}  // the client has as many sessions as policy allows
-	ErrPolicy    = &Error{Code: "policy"}    // the policy does not allow it
-	ErrEnded     = &Error{Code: "ended"}     // the session is over
-	ErrUnknown   = &Error{Code: "unknown"}   // a command of a newer version
+	// ErrUnconfirmed: the session's addresses have too many earlier ones whose end
+	// agents have not acknowledged; that takes seconds.
+	ErrUnconfirmed = &Error{Code: "unconfirmed"}
+	ErrPolicy      = &Error{Code: "policy"}  // the policy does not allow it
+	ErrEnded       = &Error{Code: "ended"}   // the session is over
+	ErrUnknown     = &Error{Code: "unknown"} // a command of a newer version
 )

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -61,6 +62,36 @@ func (s *State) inherit(ses *Session, from *Lease) {
 			ses.Holding.add(one)
 		}
 	}
+}
+
+// limitHolders refuses one more session on addresses of which too many agents have
+// not acknowledged the end. To record no more would leave them to time alone, and a
+// client that logs in and out could so use a pool up.
+func (c *OpenSession) limitHolders(s *State, leases []netip.Addr, ends []*Session) *Error {
+	if !c.Track {
+		return nil
+	}
+	waiting := make(map[Holder]bool)
+	note := func(h Holding) {
+		for _, one := range h.Holders {
+			if s.mayRun(one) {
+				one.Until = 0 // an ended session's and a living one's is the same holder
+				waiting[one] = true
+			}
+		}
+	}
+	for _, a := range leases {
+		if l := s.Leases[a]; l != nil && !s.free(l) {
+			note(l.Holding)
+		}
+	}
+	for _, old := range ends {
+		note(old.Holding)
+	}
+	if n := len(waiting) + len(c.Slices); n > MaxHolders {
+		return ErrUnconfirmed.with("agents have yet to confirm the end of earlier sessions of this device: wait some seconds")
+	}
+	return nil
 }
 
 // hold records the agents of granted slices.

@@ -45,6 +45,9 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	if full.IsValid() {
 		return Result{}, ErrExhausted.with("no free lease in part %s", full)
 	}
+	if err := c.limitHolders(s, leases, ends); err != nil {
+		return Result{}, err
+	}
 	if yields != nil {
 		s.dropSession(yields)
 	}
