@@ -107,7 +107,7 @@ func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Strea
 	if err != nil {
 		return nil, nil, err
 	}
-	conn := protocol.NewStream(raw)
+	conn := protocol.NewStream(protocol.Alert{Conn: raw, After: protocol.Silence})
 	if !peer.Has(pki.RoleArbiter) {
 		defer raw.Close()
 		m, err := conn.Read()

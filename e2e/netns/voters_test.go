@@ -102,3 +102,34 @@ func TestVotersBehindAFirewall(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestArbiterVanishes: the arbiter's host loses its links before anything on it can
+// say goodbye, as with its power. The others have another arbiter, and all of them
+// are on it within seconds, not when TCP gives up; the transfer goes on.
+func TestArbiterVanishes(t *testing.T) {
+	m := newMesh(t, 4)
+	n1 := m.nodes[0]
+	m.watch("client")
+	m.up()
+	m.connect()
+	n1.Sh("ip link set in down; ip link set out down")
+	begin := time.Now()
+	rest := m.nodes[1:]
+	m.Until("another arbiter hears all that are left", 30*time.Second, func() error {
+		answer, err := ask[control.Members](rest[len(rest)-1], "members")
+		up := 0
+		for _, member := range answer.Members {
+			if member.State == "up" && member.Name != n1.Name {
+				up++
+			}
+		}
+		if err == nil && up != len(rest) {
+			err = fmt.Errorf("%d of %d are up", up, len(rest))
+		}
+		return err
+	})
+	t.Logf("the others are up under another arbiter after %v", time.Since(begin).Round(time.Millisecond))
+	if err := m.transfer(lab.Plan{Bytes: 5 << 20, Down: true}).Wait(within(30 * time.Second)).Check(); err != nil {
+		t.Error(err)
+	}
+}

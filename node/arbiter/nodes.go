@@ -52,14 +52,12 @@ func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
 	if err != nil {
 		return
 	}
-	conn := protocol.NewStream(raw)
-	raw.SetReadDeadline(time.Now().Add(HelloWithin))
+	conn := protocol.NewStream(protocol.Alert{Conn: raw, After: protocol.Silence})
 	m, err := conn.Read()
 	if err != nil || m.Hello == nil {
 		a.config.Log.Warn("node stream without introduction", "node", peer.Node.Short(), "error", err)
 		return
 	}
-	raw.SetReadDeadline(time.Time{})
 	n := &nodeStream{
 		node: peer.Node, hello: *m.Hello, conn: conn, raw: raw,
 		outbox:  make(chan *protocol.Node, MaxOutbox),
