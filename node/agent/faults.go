@@ -24,7 +24,8 @@ func (a *Agent) superviseSoundness(now time.Duration) {
 	if a.probes.pathSent > PathSuspect {
 		all = append(all, "tests of this host's path from the TUN to the inside network do not come out")
 	}
-	if from := a.deafTo(now); from != "" {
+	// Of two hosts that do not hear each other, neither can tell whose fault it is.
+	if from := a.deafTo(now); from != "" && a.peersUp() > 1 {
 		all = append(all, from)
 	}
 	was := a.sound.is
@@ -84,6 +85,9 @@ func (a *Agent) deafTo(now time.Duration) string {
 		return "" // they may all have died
 	}
 	var name string
+	if at := a.probes.askedAt; at != 0 && now-at <= DeafAfter {
+		return "" // a node asks that this one does not ask
+	}
 	for index, p := range a.probes.peers {
 		row := a.view.nodes[index]
 		if !row.Up {
@@ -103,6 +107,16 @@ func (a *Agent) deafTo(now time.Duration) string {
 	}
 	return fmt.Sprintf("nothing arrives here on UDP port %d of the inside network, not even from %s, which the arbiter hears: "+
 		"allow that port between the nodes in this host's firewall (see `nft list ruleset`), and look at the link", a.config.InsidePort, name)
+}
+
+// peersUp is how many of the nodes that this one probes the arbiter hears.
+func (a *Agent) peersUp() (n int) {
+	for index := range a.probes.peers {
+		if a.view.nodes[index].Up {
+			n++
+		}
+	}
+	return n
 }
 
 // Unheard is a node that the arbiter hears and this one does not.

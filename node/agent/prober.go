@@ -23,6 +23,7 @@ type proberState struct {
 	pathSent uint64 // path tests that count, since the last one that came out
 	path     pathVerdict
 	own      ownLoad
+	askedAt  time.Duration // when any node asked last
 }
 
 // peer is one probed node.
@@ -282,8 +283,9 @@ func (a *Agent) sendReply(reply probe.Node, to protocol.NodeRow) {
 	_ = socket.Send(b, len(b), link.Path{Remote: a.insideOf(to)})
 }
 
-// asked notes a question of a node that this one asks too.
+// asked notes a question of a node: whoever gets one is not deaf.
 func (a *Agent) asked(m probe.Node) {
+	a.probes.askedAt = a.config.Now()
 	if p := a.probes.peers[m.From]; p != nil {
 		p.askedAt = a.config.Now()
 		p.hears(m.Says, a)

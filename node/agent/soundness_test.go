@@ -272,6 +272,29 @@ func TestDeaf(t *testing.T) {
 	}
 }
 
+// TestDeafToOne: a node that misses its only peer does not know whose fault that is,
+// and one that is asked by a node which it does not ask hears.
+func TestDeafToOne(t *testing.T) {
+	one := newFixture(t)
+	one.obey(5)
+	one.hear(&protocol.Node{View: one.view(2)})
+	asked := newFixture(t).second()
+	asked.hear(&protocol.Node{View: &protocol.View{Nodes: asked.view(4).Nodes}})
+	for name, f := range map[string]*fixture{"one peer": one, "asked by another": asked} {
+		f.passing(time.Second, 2, 3)
+		for range 50 {
+			f.alive()
+			f.passing(TickEvery)
+			if f == asked {
+				f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: own + 3}.Marshal(probeKey())})
+			}
+		}
+		if f.sound.is != protocol.Whole {
+			t.Errorf("%s: %s %v", name, f.sound.is, f.sound.faults)
+		}
+	}
+}
+
 // alive is an arbiter's word.
 func (f *fixture) alive() { f.hear(&protocol.Node{Alive: &protocol.Alive{}}) }
 
