@@ -6,7 +6,7 @@ import "github.com/meshcrypt/meshcrypt/crypto/identity"
 const (
 	MaxSlices       = 16                     // of one session
 	MaxRetiring     = 2 * MaxSlices          // older slice epochs of one session that still receive
-	MaxHolders      = 64                     // processes of agents recorded per session or lease; beyond it time alone frees it
+	MaxHolders      = 64                     // processes of agents recorded per session or lease; a login that needs more is refused
 	MaxAcknowledged = 4_096                  // sessions that one Acknowledge is about
 	MaxSessions     = 32_768                 // active and ended; the oldest ended one makes room
 	MaxLeases       = 131_072                // remembered leases; beyond it only expired ones are given
