@@ -3,6 +3,7 @@ package arbiter
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
@@ -100,7 +101,7 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 		return a.removeServer(e.useless[0])
 	}
 	if e.good < WantedVoters {
-		if promoted := e.promotable(); promoted != nil {
+		if promoted := e.promotable(a.miss); promoted != nil {
 			return a.promote(promoted)
 		}
 		if len(e.known)-len(e.bad) < WantedVoters {
@@ -123,15 +124,21 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 	return nil
 }
 
-// promotable is the standbys to be given a vote now: as many as are lacking,
-// but a sole voter that stays is joined by a pair or by nobody.
-func (e electorate) promotable() []identity.NodeID {
+// promotable is the standbys to be given a vote now: as many as are lacking, but
+// a sole voter that stays is joined by a pair or by nobody. Two that miss each other
+// get no votes together: without the third they would be no quorum.
+func (e electorate) promotable(miss func(x, y identity.NodeID) bool) (chosen []identity.NodeID) {
 	lacking := WantedVoters - e.good
-	pair := e.voters == 1 && e.good == 1
-	if len(e.standbys) == 0 || (pair && len(e.standbys) < lacking) {
+	for _, id := range e.standbys {
+		apart := slices.ContainsFunc(chosen, func(other identity.NodeID) bool { return miss(id, other) })
+		if len(chosen) < lacking && !apart {
+			chosen = append(chosen, id)
+		}
+	}
+	if pair := e.voters == 1 && e.good == 1; pair && len(chosen) < lacking {
 		return nil
 	}
-	return e.standbys[:min(lacking, len(e.standbys))]
+	return chosen
 }
 
 // removeServer takes a server out of the configuration.

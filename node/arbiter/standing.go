@@ -110,6 +110,21 @@ func (a *Arbiter) raftPort(id identity.NodeID) (port uint16) {
 	return port
 }
 
+// unfitFor says that a connected server could not take over for so long already.
+func (a *Arbiter) unfitFor(id identity.NodeID, d time.Duration) bool {
+	r, known := a.replicas[id]
+	return known && r.unfit != "" && a.config.Now()-r.since >= d
+}
+
+// miss says that one of two servers does not reach the other.
+func (a *Arbiter) miss(x, y identity.NodeID) bool {
+	said := func(of, other identity.NodeID) bool {
+		n := a.nodes[of]
+		return n != nil && n.replica != nil && slices.Contains(n.replica.Unreached, other)
+	}
+	return said(x, y) || said(y, x)
+}
+
 // standsFor says that a server's standing is this one for so long already.
 func (a *Arbiter) standsFor(id identity.NodeID, s standing, d time.Duration) bool {
 	r, known := a.replicas[id]
@@ -122,7 +137,7 @@ type electorate struct {
 	good     int // voters that stay
 	bad      []identity.NodeID
 	standbys []identity.NodeID // fit, not leaving
-	waiting  []identity.NodeID // standbys that are not fit yet
+	waiting  []identity.NodeID // standbys that may soon be fit
 	useless  []identity.NodeID // standbys that will not be
 	known    map[identity.NodeID]bool
 }
@@ -148,11 +163,11 @@ func (a *Arbiter) judgeElectorate() electorate {
 			} else {
 				e.good++
 			}
-		case gone, another && a.standsFor(server.ID, unanswered, StandbyPatience):
+		case gone, another && (a.standsFor(server.ID, unanswered, StandbyPatience) || a.unfitFor(server.ID, VoterSilence)):
 			e.useless = append(e.useless, server.ID)
 		case a.replicas[server.ID].standing == fit:
 			e.standbys = append(e.standbys, server.ID)
-		case a.nodes[server.ID] != nil:
+		case a.nodes[server.ID] != nil && !a.unfitFor(server.ID, VoterSilence):
 			e.waiting = append(e.waiting, server.ID)
 		}
 	}

@@ -195,4 +195,47 @@ func TestVoterApartIsShown(t *testing.T) {
 	}
 }
 
+// TestPairThatMissesEachOther: two that reach the arbiter and not each other would be
+// no quorum without it.
+func TestPairThatMissesEachOther(t *testing.T) {
+	q := alone(t)
+	n2, n3 := q.member(q.a, "n2", voterToo), q.member(q.a, "n3", voterToo)
+	for range 20 {
+		q.turn()
+		q.reports(n2, 0, n3.node)
+		q.reports(n3, 0)
+	}
+	q.wantVoters("n1")
+	q.reports(n2, 0)
+	q.settle()
+	q.wantVoters("n1", "n2", "n3")
+}
+
+// TestUnfitStandbyMakesRoom: one that answers and is never fit keeps nobody from the
+// third vote, and two voters from being one again.
+func TestUnfitStandbyMakesRoom(t *testing.T) {
+	for name, another := range map[string]bool{"another node is there": true, "nobody else is there": false} {
+		t.Run(name, func(t *testing.T) {
+			q := newQuorum(t)
+			q.silence(q.third, true)
+			q.after(VoterSilence + time.Second) // its vote is to be had
+			n4 := q.member(q.a, "n4", voterToo)
+			q.reports(n4, 0, q.second.node) // n4 does not reach n2, and never will
+			q.after(time.Second)
+			var n5 *nodeStream
+			if another {
+				n5 = q.member(q.a, "n5", voterToo)
+			}
+			for end := q.now.Load() + int64(VoterSilence+20*time.Second); q.now.Load() < end; {
+				q.reports(n4, 0, q.second.node)
+				q.turn()
+			}
+			votes := q.votes()
+			if votes[n4.node] || another && (!votes[n5.node] || votes[q.third.node]) {
+				t.Errorf("voters %v: %v", q.votesOf(), q.store.log)
+			}
+		})
+	}
+}
+
 var _ Electorate = (*consensus.Raft)(nil)
