@@ -123,6 +123,9 @@ func (w *inbound) roaming(p *Pair, payload []byte, n int, newest bool) bool {
 	}
 	switch payload[0] {
 	case probe.KindSeen:
+		if newest {
+			n = 0 // follow counted it
+		}
 		if echo, ok := probe.EchoSeen(payload); ok {
 			w.echo(p, echo, n)
 		}
