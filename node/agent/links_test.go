@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"net/netip"
 	"runtime"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -148,6 +150,23 @@ func TestLinkIsAgreed(t *testing.T) {
 	c.turn(LinkRetry * 3)
 	if again := c.asked(); len(again) != 0 {
 		t.Errorf("asked again: %d", len(again))
+	}
+}
+
+// TestLinkAcceptFromElsewhere: who captured an Accept of a node and sends it first
+// turns nothing that is handed on to himself.
+func TestLinkAcceptFromElsewhere(t *testing.T) {
+	c := newCouple(t)
+	c.turn(TickEvery)
+	c.answer(nil)
+	l := c.egress.links.coming[c.agent.self()]
+	c.agent.do(accepted{
+		from: c.agent.Agent.config.Outer, path: link.Path{Remote: netip.MustParseAddrPort("198.51.100.9:6486")},
+		spi: l.machine.Grant().SPI, datagram: bytes.Clone(l.accept),
+	})
+	_, pair := c.pairs()
+	if path, ok := pair.Path(); !ok || path.Remote != netip.AddrPortFrom(inside(1), inPort) {
+		t.Errorf("the link goes to %v", path)
 	}
 }
 

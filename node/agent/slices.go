@@ -209,6 +209,9 @@ func (e accepted) apply(a *Agent) {
 		a.rejects.count("accept-unknown")
 		return
 	}
+	if !s.from.IsZero() { // a node is where the view says, wherever its Accept came from
+		e.from, e.path = a.config.Inside, link.Path{Remote: a.insideOf(a.view.nodeByID(s.from))}
+	}
 	now := a.config.Now()
 	if s.answered(now) {
 		a.rejects.count("accept-repeated")
@@ -225,7 +228,7 @@ func (e accepted) apply(a *Agent) {
 			a.config.Log.Error("slice not keyed", "error", err)
 			return
 		}
-		if !s.from.IsZero() { // a node is where the view says
+		if !s.from.IsZero() {
 			s.pair.SetWay(e.from, e.path)
 		}
 		s.since = now
