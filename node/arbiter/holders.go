@@ -18,8 +18,8 @@ import (
 const trackedVersion = 4
 
 // reads reports whether every server that keeps the log reads a version of the
-// commands. One that has not opened a stream yet is waited for at the start of a term;
-// one that is down reads, or stops by name, when it is back.
+// commands. One without a stream that runs is waited for, and any at the start of a
+// term; one that is down reads, or stops by name, when it is back.
 func (a *Arbiter) reads(version byte) bool {
 	for _, server := range a.config.Store.Servers() {
 		n := a.nodes[server.ID]
@@ -27,8 +27,8 @@ func (a *Arbiter) reads(version byte) bool {
 		case server.ID == a.config.Trust.Key.ID():
 		case n != nil && n.hello.Reads < version:
 			return false
-		case n == nil && a.config.Now()-a.began < ServersWithin:
-			return false
+		case n == nil && (a.config.Now()-a.began < ServersWithin || a.config.Answers(server.ID)):
+			return false // its stream is on its way, and it has not said what it reads
 		}
 	}
 	return true

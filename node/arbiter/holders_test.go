@@ -112,6 +112,10 @@ func TestOlderReplicasAreSpared(t *testing.T) {
 		t.Error("a voter that has had no time to come is taken for one that reads")
 	}
 	f.now.Add(int64(ServersWithin))
+	if a.reads(trackedVersion) {
+		t.Error("a voter that runs, between two streams, is taken for one that reads")
+	}
+	f.shut(n, true)
 	if !a.reads(trackedVersion) {
 		t.Error("a voter that is down holds up devices")
 	}
