@@ -82,3 +82,49 @@ func TestForwardsLeaseToInsideOnly(t *testing.T) {
 	}
 	t.Errorf("no %q in %s", want, run(t, "nft list chain inet meshcrypt forward"))
 }
+
+// datagram is UDP of a lease behind an empty offload header.
+func datagram(from, to netip.AddrPort) []byte {
+	b := make([]byte, tun.HeaderLen+28)
+	p := b[tun.HeaderLen:]
+	p[0], p[3], p[8], p[9] = 0x45, 28, 64, 17
+	copy(p[12:], from.Addr().AsSlice())
+	copy(p[16:], to.Addr().AsSlice())
+	binary.BigEndian.PutUint16(p[10:], checksum(p[:20]))
+	binary.BigEndian.PutUint16(p[20:], from.Port())
+	binary.BigEndian.PutUint16(p[22:], to.Port())
+	p[25] = 8 // length; no checksum (RFC 768)
+	return b
+}
+
+// Where leases are masqueraded, the ports of nodes are no way to leave with one: what
+// is not tracked is not translated.
+func TestMasqueradesOwnPortsToo(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	enter := peer(t)
+	run(t, enter+"nft 'add table ip seen; add chain ip seen in { type filter hook prerouting priority -300; }; "+
+		"add rule ip seen in ip saddr 10.99.0.0/16 counter; add rule ip seen in udp length 8 ip saddr 10.1.0.1 counter'")
+	c := nodeConfig(t.TempDir())
+	c.Masquerade, c.InsidePort = true, 6486
+	n := prepareNode(t, c)
+	q := openTUN(t).Queues()[0]
+	if err := errors.Join(n.Up(), n.HoldAddress(netip.MustParseAddr("10.1.0.100"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, ends := range [][2]string{{"10.99.0.5:6484", "10.1.0.2:9"}, {"10.99.0.5:6486", "10.1.0.2:9"}, {"10.99.0.5:9", "10.1.0.2:6484"}, {"10.99.0.5:9", "10.1.0.2:6486"}} {
+		if err := q.Write([][]byte{datagram(netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1]))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var seen string
+	for range 100 {
+		if seen = run(t, enter+"nft list table ip seen"); strings.Contains(seen, "ip saddr 10.1.0.1 counter packets 4 ") {
+			break
+		}
+	}
+	if !strings.Contains(seen, "ip saddr 10.99.0.0/16 counter packets 0 ") || !strings.Contains(seen, "ip saddr 10.1.0.1 counter packets 4 ") {
+		t.Errorf("the inside network saw: %s", seen)
+	}
+}

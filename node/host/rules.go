@@ -15,7 +15,7 @@ func nodeChains(c NodeConfig, hidden map[netip.Prefix]netip.Addr) []chain {
 		// invalid, because this host sees only a part of them, and most
 		// firewalls drop those.
 		base("untracked_in", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
-			nftables.ChainPriorityRaw, untracked(c)),
+			nftables.ChainPriorityRaw, append(hiddenFirst(c), untracked(c)...)),
 		base("untracked_out", nftables.ChainTypeFilter, nftables.ChainHookOutput,
 			nftables.ChainPriorityRaw, untracked(c)),
 		base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
@@ -31,6 +31,19 @@ func base(name string, kind nftables.ChainType, hook *nftables.ChainHook,
 	priority *nftables.ChainPriority, rules []rule,
 ) chain {
 	return chain{name: name, kind: kind, hook: hook, priority: priority, rules: rules}
+}
+
+// hiddenFirst keeps what clients send tracked where it is masqueraded, to our own
+// ports too: what is not tracked is not translated, and would leave with its lease.
+// Path tests are not to be.
+func hiddenFirst(c NodeConfig) (rules []rule) {
+	if !c.Masquerade {
+		return nil
+	}
+	for _, a := range c.PathTest {
+		rules = append(rules, of(from(c.TUN), source(netip.PrefixFrom(a, a.BitLen())), notrack(), accept()))
+	}
+	return append(rules, of(from(c.TUN), accept()))
 }
 
 // untracked leaves the pool tracked where it is masqueraded: NAT needs it, and
