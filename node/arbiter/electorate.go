@@ -96,9 +96,12 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 	}
 	a.lookAtReplicas()
 	e := a.judgeElectorate()
-	if len(e.useless) > 0 {
-		a.passOver(e.useless[0])
-		return a.removeServer(e.useless[0])
+	// Who takes a place comes before the next one goes: with one candidate, one goes.
+	if e.good >= WantedVoters || len(e.known)-len(e.bad) >= WantedVoters || !a.hasCandidate(e.known) {
+		if len(e.useless) > 0 {
+			a.passOver(e.useless[0])
+			return a.removeServer(e.useless[0])
+		}
 	}
 	if e.good < WantedVoters {
 		if promoted := e.promotable(a.miss); promoted != nil {
@@ -169,6 +172,12 @@ func (a *Arbiter) demoteOther(own identity.NodeID) func(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// hasCandidate says that somebody could be asked who was not passed over.
+func (a *Arbiter) hasCandidate(known map[identity.NodeID]bool) bool {
+	_, ok := a.candidate(known)
+	return ok
 }
 
 // candidate is a connected node that may vote and does not keep the log yet.

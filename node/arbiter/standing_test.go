@@ -195,6 +195,27 @@ func TestVoterApartIsShown(t *testing.T) {
 	}
 }
 
+// TestOneCandidateTakesOnePlace: of two closed standbys one makes room for the one
+// node that there is; the other may be mended, and would be missed.
+func TestOneCandidateTakesOnePlace(t *testing.T) {
+	q := alone(t)
+	n2, n3 := q.member(q.a, "n2", voterToo), q.member(q.a, "n3", voterToo)
+	q.shut(n2, true)
+	q.shut(n3, true)
+	q.after(2 * StandbyPatience)
+	q.member(q.a, "n4", voterToo)
+	q.after(StandbyPatience)
+	if q.a.inRaft(n2.node) == q.a.inRaft(n3.node) {
+		t.Fatalf("both stay, or both went: %v", q.store.log)
+	}
+	q.shut(n2, false)
+	q.shut(n3, false)
+	q.after(5 * time.Second)
+	if votes := q.votes(); len(votes) != 3 {
+		t.Errorf("voters %v: %v", q.votesOf(), q.store.log)
+	}
+}
+
 // TestPairThatMissesEachOther: two that reach the arbiter and not each other would be
 // no quorum without it.
 func TestPairThatMissesEachOther(t *testing.T) {
