@@ -203,7 +203,7 @@ type pool struct {
 	rule    Rule
 	sources map[Source]*source
 	doors   map[string]*entrance
-	fullest crowdest  // of entrances, by their share of the room
+	fullest fullest[*entrance]
 	ring    list.List // of entrances that have somebody waiting; the next one first
 	shaking list.List // tickets with a slot, the oldest first
 	room    int

@@ -44,9 +44,8 @@ type entrance struct {
 	sources int       // that it has
 	ring    list.List // of those that have somebody waiting; the next one first
 	turn    *list.Element
-	fullest fullest // of its sources, by their share of the room
-	room    int
-	index   int // in the pool's heap
+	fullest fullest[*source]
+	share   // of its sources together; its place is in the pool
 }
 
 // source is the connections of one source in one class.
@@ -54,11 +53,10 @@ type source struct {
 	key     Source
 	door    *entrance
 	parts   []*part // whose turn is next comes first
-	room    int     // silent, queued, unproven
+	share           // silent, queued, unproven; its place is in its entrance
 	waiting int
 	held    list.List // its handshakes, the oldest first
 	turn    *list.Element
-	index   int // in fullest
 }
 
 // part is one part of a source.
@@ -136,54 +134,41 @@ func (e *entrance) oldest() *Ticket {
 	return e.fullest[0].oldest()
 }
 
-// crowdest is a heap of entrances: who has most of the room is first.
-type crowdest []*entrance
+// share is how much of the room somebody has, and where he stands in a heap of such.
+type share struct{ room, index int }
 
-func (c crowdest) Len() int           { return len(c) }
-func (c crowdest) Less(i, j int) bool { return c[i].room > c[j].room }
-func (c crowdest) Swap(i, j int) {
-	c[i], c[j] = c[j], c[i]
-	c[i].index, c[j].index = i, j
+func (s *share) has() int      { return s.room }
+func (s *share) put(index int) { s.index = index }
+
+// sharing is what a heap of shares needs of its members.
+type sharing interface {
+	has() int
+	put(index int)
 }
 
-// Push implements heap.Interface.
-func (c *crowdest) Push(x any) {
-	e := x.(*entrance)
-	e.index = len(*c)
-	*c = append(*c, e)
-}
+// fullest is a heap: who has most of the room is first.
+type fullest[S sharing] []S
 
-// Pop implements heap.Interface.
-func (c *crowdest) Pop() any {
-	old := *c
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*c = old[:len(old)-1]
-	return e
-}
-
-// fullest is a heap of sources: who has most of the room is first.
-type fullest []*source
-
-func (f fullest) Len() int           { return len(f) }
-func (f fullest) Less(i, j int) bool { return f[i].room > f[j].room }
-func (f fullest) Swap(i, j int) {
+func (f fullest[S]) Len() int           { return len(f) }
+func (f fullest[S]) Less(i, j int) bool { return f[i].has() > f[j].has() }
+func (f fullest[S]) Swap(i, j int) {
 	f[i], f[j] = f[j], f[i]
-	f[i].index, f[j].index = i, j
+	f[i].put(i)
+	f[j].put(j)
 }
 
 // Push implements heap.Interface.
-func (f *fullest) Push(x any) {
-	s := x.(*source)
-	s.index = len(*f)
+func (f *fullest[S]) Push(x any) {
+	s := x.(S)
+	s.put(len(*f))
 	*f = append(*f, s)
 }
 
 // Pop implements heap.Interface.
-func (f *fullest) Pop() any {
+func (f *fullest[S]) Pop() any {
 	old := *f
-	s := old[len(old)-1]
-	old[len(old)-1] = nil
+	last := old[len(old)-1]
+	clear(old[len(old)-1:])
 	*f = old[:len(old)-1]
-	return s
+	return last
 }
