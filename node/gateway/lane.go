@@ -11,6 +11,7 @@ type lane struct {
 	used   int // ports 0..used-1 have or had a row of this node
 	rows   int
 	held   map[netip.Prefix]holding
+	ofSPI  map[uint32]holding // by the SPI that made them, from wherever
 	oldest queue
 	// unused and answered are ports without a row, by whether the node answered
 	// the row before: in that case it may still do so. Longest resting first.
@@ -26,24 +27,31 @@ type resting struct {
 func (l *lane) add(r *row) {
 	l.rows++
 	l.held[r.prefix] = append(l.held[r.prefix], r)
+	l.ofSPI[r.spi] = append(l.ofSPI[r.spi], r)
 	l.oldest = append(l.oldest, r)
 }
 
 func (l *lane) remove(r *row, now int64) {
 	l.rows--
-	kept := l.held[r.prefix]
-	if at := slices.Index(kept, r); at >= 0 {
-		kept = slices.Delete(kept, at, at+1)
-	}
-	if l.held[r.prefix] = kept; len(kept) == 0 {
-		delete(l.held, r.prefix)
-	}
+	without(l.held, r.prefix, r)
+	without(l.ofSPI, r.spi, r)
 	rest := resting{r.port, now}
 	if r.confirmed() {
 		l.answered = append(l.answered, rest)
 		return
 	}
 	l.unused = append(l.unused, rest)
+}
+
+// without removes a row from what one key holds.
+func without[K comparable](all map[K]holding, of K, r *row) {
+	kept := all[of]
+	if at := slices.Index(kept, r); at >= 0 {
+		kept = slices.Delete(kept, at, at+1)
+	}
+	if all[of] = kept; len(kept) == 0 {
+		delete(all, of)
+	}
 }
 
 // rested takes a port that has rested for so long; nil if there is none.
@@ -75,10 +83,10 @@ func (h holding) of(spi uint32) (some holding) {
 	return some
 }
 
-// unconfirmed is those that wait for the node.
-func (h holding) unconfirmed() (some holding) {
+// confirmed is those that the node answered, or with false those that wait for it.
+func (h holding) confirmed(is bool) (some holding) {
 	for _, r := range h {
-		if !r.confirmed() {
+		if r.confirmed() == is {
 			some = append(some, r)
 		}
 	}

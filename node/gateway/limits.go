@@ -22,6 +22,9 @@ const (
 	// PrefixShare is how many rows of a node one source prefix may have for each
 	// that is free: 768 of 1,024 when it is alone, and never all.
 	PrefixShare = 3
+	// SPIShare is the same of one SPI over all prefixes: 512 of 1,024 when it is
+	// alone. MaxRowsPerSA it may have in any case.
+	SPIShare = 1
 	// MaxDuplicates is how many datagrams are remembered to know copies by.
 	MaxDuplicates = 1 << 15
 	// MaxPrefixes is how many source prefixes have a token bucket.

@@ -57,7 +57,9 @@ func (g *Gateway) create(k key, spi uint32, outer link.Socket) (*row, Reason) {
 
 // yield lets a prefix that has its share give up the oldest row of its own for
 // a new one: nobody else's goes for it, so only who shares its prefix with the
-// one who takes too many is harmed.
+// one who takes too many is harmed. So does an SPI, whose client may send from
+// prefixes that are not his: of its rows that the node answered, for to all others
+// anybody could have written it.
 func (g *Gateway) yield(l *lane, r *row, now int64) {
 	m := &g.make
 	own := l.held[r.prefix]
@@ -68,6 +70,12 @@ func (g *Gateway) yield(l *lane, r *row, now int64) {
 	if len(own) > 0 && (len(own) >= PrefixShare*(g.config.MaxPorts-l.rows) ||
 		m.held[r.prefix] >= PrefixShare*(g.config.MaxRows-m.rows)) {
 		g.drop(own.oldest(), now)
+		return
+	}
+	// Below MaxRowsPerSA it keeps all: the row in use must not go for what somebody
+	// else wrote the SPI on.
+	if all := l.ofSPI[r.spi].confirmed(true); len(all) >= max(MaxRowsPerSA, SPIShare*(g.config.MaxPorts-l.rows)) {
+		g.drop(all.oldest(), now)
 	}
 }
 
@@ -107,7 +115,7 @@ func (g *Gateway) room(l *lane, r *row, now int64) Reason {
 // relieve ends one row of those that wait at a node: of the new one's own prefix
 // if that has many waiting, so that a flood from one prefix harms no other.
 func (g *Gateway) relieve(l *lane, prefix netip.Prefix, now int64) {
-	if waiting := l.held[prefix].unconfirmed(); len(waiting) >= MaxUnconfirmed/8 {
+	if waiting := l.held[prefix].confirmed(false); len(waiting) >= MaxUnconfirmed/8 {
 		g.drop(waiting.oldest(), now)
 		return
 	}
@@ -141,7 +149,7 @@ func (g *Gateway) drop(r *row, now int64) {
 func (g *Gateway) lane(ix identity.Index) *lane {
 	l := g.make.lanes[ix]
 	if l == nil {
-		l = &lane{held: map[netip.Prefix]holding{}}
+		l = &lane{held: map[netip.Prefix]holding{}, ofSPI: map[uint32]holding{}}
 		g.make.lanes[ix] = l
 	}
 	return l

@@ -84,6 +84,42 @@ func TestOneClientOfManyPorts(t *testing.T) {
 	}
 }
 
+// TestOneClientOfManyPrefixes: one SA that the node answers at any number of forged
+// addresses, each of another prefix, leaves room for everybody else.
+func TestOneClientOfManyPrefixes(t *testing.T) {
+	r := newRig(t, Config{})
+	far := func(n int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, byte(n >> 8), byte(n), 9}), 1)
+	}
+	for n := range 2 * MaxPorts {
+		if !r.begin(far(n), packetOf(77)) {
+			t.Fatalf("row %d refused", n)
+		}
+	}
+	lane := r.g.make.lanes[2]
+	if held, most := len(lane.ofSPI[packetSPI(77)]), MaxPorts*SPIShare/(SPIShare+1); held != most {
+		t.Errorf("one SPI holds %d rows, want %d", held, most)
+	}
+	for n := range 100 {
+		if !r.begin(door(1+n, 1), packetOf(uint32(5000+n))) {
+			t.Fatalf("client %d of 100 others refused", n)
+		}
+	}
+	for n := range 100 { // whoever reads along writes the SPI of another
+		r.send(far(n), packetOf(5000), 100)
+	}
+	for n := range 100 {
+		if r.row(door(1+n, 1)) == nil {
+			t.Errorf("client %d lost its row", n)
+		}
+	}
+	if r.g.drop(r.row(door(1, 1)), r.now.Load()); len(lane.ofSPI[packetSPI(5000)].confirmed(true)) != 0 {
+		t.Error("a row that went is counted")
+	}
+}
+
+func packetSPI(local uint32) uint32 { return esp.MakeSPI(2, local) }
+
 // TestManyClientsOfOneAddress: an office, or a carrier's NAT.
 func TestManyClientsOfOneAddress(t *testing.T) {
 	const clients = 500
