@@ -117,7 +117,7 @@ func (g *Gateway) forward(b []byte, t link.Train, from link.Socket) Reason {
 	}
 	// A train may hold a copy beside packets that are new.
 	single := t.Len == t.Segment && b[0]|b[1]|b[2]|b[3] != 0
-	var sum uint64
+	var sum sums
 	if single {
 		var known bool
 		if sum, known = g.copies.copied(b); known {

@@ -25,7 +25,8 @@ const (
 	// SPIShare is the same of one SPI over all prefixes: 512 of 1,024 when it is
 	// alone. MaxRowsPerSA it may have in any case.
 	SPIShare = 1
-	// MaxDuplicates is how many datagrams are remembered to know copies by.
+	// MaxDuplicates is how many datagrams are remembered by their ends, and how many
+	// whole, to know copies by.
 	MaxDuplicates = 1 << 15
 	// MaxPrefixes is how many source prefixes have a token bucket.
 	MaxPrefixes = 1 << 14
@@ -55,6 +56,8 @@ const (
 
 	// minESP is the smallest ESP datagram there can be.
 	minESP = esp.MinFrame
+	// endLen is how much of each end: SPI, sequence number and IV, and the ICV.
+	endLen = 16
 	// minAccept and maxAccept bound an accept: header, SPIs, encapsulation,
 	// signature and knock.
 	minAccept = 1200
