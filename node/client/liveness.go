@@ -137,7 +137,7 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 				}
 			}
 		}
-		if s.condemned && s.pulse.waiting == 0 && !s.pulse.stops.often(now) { // heard again before it was replaced
+		if s.condemned && s.pulse.waiting == 0 && (!s.pulse.stops.often(now) || !c.usableBeside(s)) { // heard again before it was replaced
 			s.condemned, c.dirty = false, true
 		}
 		doubt = doubt || s.pulse.doubtful(now)

@@ -91,13 +91,25 @@ func (c *Client) stoodDirect(s *slice, now time.Duration) {
 	}
 }
 
+// stoodAgents counts a stop of agents. The last slice that is usable is kept: one that
+// stands still now and then is better than none.
 func (c *Client) stoodAgents(standing []*slice, witness *slice, now time.Duration) {
 	for _, s := range standing {
 		s.pulse.counted = true
-		if s.pulse.stops.note(now) {
+		if s.pulse.stops.note(now) && c.usableBeside(s) {
 			c.condemn([]*slice{s}, witness, "stands still again and again")
 		}
 	}
+}
+
+// usableBeside reports whether another slice could carry all.
+func (c *Client) usableBeside(s *slice) bool {
+	for _, other := range c.slices {
+		if other != s && other.usable() {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Client) stoodGateway(standing []*slice, now time.Duration) {

@@ -148,6 +148,29 @@ func TestAgentThatStandsStill(t *testing.T) {
 	}
 }
 
+// TestLastSliceThatStandsStill stays in use, and when it is silent for good one that
+// was given up takes its place.
+func TestLastSliceThatStandsStill(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	a, b := f.slice(0, 1), f.slice(1, 1)
+	for range MaxStops {
+		f.stand([]*slice{a}, []*slice{b})
+	}
+	for range MaxStops {
+		f.stand([]*slice{b}, []*slice{a})
+	}
+	if !a.condemned || b.condemned || f.routed() != `["1.1"]` {
+		t.Fatalf("condemned %v and %v, route %s", a.condemned, b.condemned, f.routed())
+	}
+	f.clock.Add(1)
+	f.ask(b, f.config.Now())
+	f.advance(5*time.Second, a)
+	if a.condemned || !b.condemned || f.routed() != `["0.1"]` {
+		t.Errorf("condemned %v and %v, route %s", a.condemned, b.condemned, f.routed())
+	}
+}
+
 // TestDirectWayThatStandsStill goes back to the gateway, for a minute.
 func TestDirectWayThatStandsStill(t *testing.T) {
 	f := newFixture(t)
