@@ -69,9 +69,10 @@ func TestAttackSPI(t *testing.T) {
 	wantOnly(t, w, "a dead boot's", DropUnknownSPI, frame)
 }
 
-// TestHeardIsProven: a source is known once a packet of it opened, not before.
+// TestHeardIsProven: a source is known once it answered a question that was sent there,
+// not by a packet that opened.
 func TestHeardIsProven(t *testing.T) {
-	w, far, _ := agentSide(t)
+	w, far, pair := agentSide(t)
 	client := addrPort("198.51.100.7:4500")
 	w.path.Remote = client
 	forged := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4)
@@ -82,8 +83,22 @@ func TestHeardIsProven(t *testing.T) {
 		t.Errorf("after a forged packet: %v", heard)
 	}
 	feed(w, good)
+	if heard := w.engine.Heard(100); slices.Contains(heard, client.Addr()) || len(heard) != 2 {
+		t.Errorf("after a true packet from anywhere: %v", heard)
+	}
+	var asked probe.Token
+	for _, k := range pair.trail().ways {
+		if k.unsure != nil && k.way.path.Remote == client {
+			asked = k.token
+		}
+	}
+	echo, ok := probe.EchoSeen(probe.Seen(asked))
+	if !ok {
+		t.Fatal("not asked")
+	}
+	feed(w, seal(t, far, echo, esp.NextDummy))
 	if heard := w.engine.Heard(100); !slices.Contains(heard, client.Addr()) || len(heard) != 3 {
-		t.Errorf("after a true packet: %v", heard)
+		t.Errorf("after its answer: %v", heard)
 	}
 	if heard := w.engine.Heard(2); heard != nil {
 		t.Errorf("more than asked for: %v", heard)

@@ -129,16 +129,17 @@ func (r *Route) carries(spi uint32) bool {
 	return slices.Contains(r.Upward, spi)
 }
 
-// Heard lists where authenticated packets come from at present, and the nodes;
-// nothing when that is more than most.
+// Heard lists where peers are that have shown so, and the nodes; nothing when that is
+// more than most. Where an authenticated packet came from alone shows nothing: its
+// sender may have put any address on it.
 func (t *Table) Heard(most int) []netip.Addr {
 	if t == nil || len(t.In)+len(t.Nodes) > most {
 		return nil
 	}
 	var all []netip.Addr
 	for _, p := range t.In {
-		if path, ok := p.Path(); ok && p.LastHeard() != 0 {
-			all = append(all, path.Remote.Addr())
+		if w := p.way.Load(); w.sure() && p.LastHeard() != 0 {
+			all = append(all, w.path.Remote.Addr())
 		}
 	}
 	for a := range t.Nodes {

@@ -52,9 +52,11 @@ const (
 	MemberSourceSlots = 64
 	// StrangerRate is how many handshakes a second each CPU does for strangers, a
 	// small part of what it could. RelayRate is how many it does for nodes
-	// that pass strangers on. What exceeds it waits.
+	// that pass strangers on, and KnownRate for clients known, who come all at once
+	// when their gateway was away, at this port and passed on. What exceeds it waits.
 	StrangerRate = 100
 	RelayRate    = 200
+	KnownRate    = 300
 	// SourceRate and SourceBurst bound the handshakes of one source of strangers
 	// or of clients known. Who proves itself gets its token back, so only
 	// strangers run dry.
@@ -80,19 +82,21 @@ const (
 
 // rules are the classes of this host.
 func rules(cpus, descriptors int) (r [5]admission.Rule) {
-	rate, relays := float64(StrangerRate*cpus), float64(RelayRate*cpus)
+	rate, relays, known := float64(StrangerRate*cpus), float64(RelayRate*cpus), float64(KnownRate*cpus)
 	r[admission.Stranger] = admission.Rule{
 		Slots: MaxStrangerSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxStrangerRoom, descriptors/DescriptorShare)),
 		Rate: rate, Burst: rate / 2, EachRate: SourceRate, EachBurst: SourceBurst,
 	}
 	r[admission.Known] = admission.Rule{
 		Slots: MaxKnownSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxKnownRoom, descriptors/DescriptorShare)),
-		EachRate: SourceRate, EachBurst: SourceBurst,
+		Rate: known, Burst: known, EachRate: SourceRate, EachBurst: SourceBurst,
 	}
 	r[admission.Member] = admission.Rule{Slots: MaxMemberSlots, PerSource: MemberSourceSlots, Room: MaxMemberRoom}
 	r[admission.Relay] = admission.Rule{
 		Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom, Rate: relays, Burst: relays,
 	}
-	r[admission.RelayKnown] = admission.Rule{Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom}
+	r[admission.RelayKnown] = admission.Rule{
+		Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom, Rate: known, Burst: known,
+	}
 	return r
 }

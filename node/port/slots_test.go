@@ -126,7 +126,7 @@ func TestNodesHaveSlotsOfTheirOwn(t *testing.T) {
 }
 
 // TestKnownAddressesGoFirst: who logged in from an address is known there, and
-// waits for no stranger and no budget.
+// waits for no stranger and not for their budget.
 func TestKnownAddressesGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, ca := newTestPort(t), newAuthority(t)
@@ -149,6 +149,22 @@ func TestKnownAddressesGoFirst(t *testing.T) {
 			t.Errorf("a known address waited %v", took)
 		}
 	})
+}
+
+// TestBudgets: what handshakes cost is bounded for all but nodes, so an address that
+// somebody else shares, or forges, is no way around it (I10).
+func TestBudgets(t *testing.T) {
+	all := rules(2, descriptors())
+	for class, r := range all {
+		if is := r.Rate > 0 && r.Burst > 0; is == (admission.Class(class) == admission.Member) {
+			t.Errorf("class %d: %+v", class, r)
+		}
+	}
+	for _, known := range []admission.Class{admission.Known, admission.RelayKnown} {
+		if r := all[known]; r.Rate != 2*KnownRate || r.Rate <= all[admission.Stranger].Rate {
+			t.Errorf("clients known: %+v", r)
+		}
+	}
 }
 
 // TestUnprovenMustGo: connections whose handshake is done and that say nothing
