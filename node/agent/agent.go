@@ -118,8 +118,10 @@ type Agent struct {
 	// outside is what strangers may cause: a flood of it must not keep the
 	// loop from events.
 	outside chan event
-	// nodes is datagrams of other nodes, and inband what is said inside SAs.
-	nodes  chan event
+	// nodes is datagrams that other nodes authenticated, handshakes what may be theirs,
+	// and inband what is said inside SAs.
+	nodes, handshakes chan event
+
 	inband *turns.Queue[sender, event]
 	floor  mka.Fence // highest fence seen; owned by the loop
 
@@ -141,7 +143,8 @@ type Agent struct {
 	// handOnMost is the largest packet that is handed on in one piece; written
 	// by the loop, read by packet workers.
 	handOnMost atomic.Int32
-	tickAt     time.Duration // the last one
+	probeKey   atomic.Pointer[[]byte] // the view's key; written and read likewise
+	tickAt     time.Duration          // the last one
 
 	strangers  map[netip.Addr]time.Duration // inside addresses of nobody known, since when
 	rekeyAfter time.Duration                // RekeyAfter; tests shorten it
@@ -154,21 +157,22 @@ type event interface{ apply(*Agent) }
 // New prepares an agent; floor is the highest fence known from before.
 func New(config Config, floor protocol.Fence) *Agent {
 	a := &Agent{
-		config:  config,
-		events:  make(chan event, MaxEvents),
-		outside: make(chan event, MaxOutside),
-		nodes:   make(chan event, MaxFromNodes),
-		inband:  turns.New[sender, event](MaxControlEach, MaxControl),
-		floor:   mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
-		prekeys: newPrekeyPool(newSPIOrder(config.Random)),
-		slices:  newSliceTable(),
-		ended:   make(map[registry.SessionID]bool),
-		view:    newViewState(),
-		probes:  newProberState(config.Random),
-		links:   newLinks(),
-		rules:   rules{rows: make(map[registry.SessionID]protocol.RuleRow), own: config.Own},
-		rejects: newRejects(),
-		sound:   newSoundness(config.Now()),
+		config:     config,
+		events:     make(chan event, MaxEvents),
+		outside:    make(chan event, MaxOutside),
+		nodes:      make(chan event, MaxFromNodes),
+		handshakes: make(chan event, MaxHandshakes),
+		inband:     turns.New[sender, event](MaxControlEach, MaxControl),
+		floor:      mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
+		prekeys:    newPrekeyPool(newSPIOrder(config.Random)),
+		slices:     newSliceTable(),
+		ended:      make(map[registry.SessionID]bool),
+		view:       newViewState(),
+		probes:     newProberState(config.Random),
+		links:      newLinks(),
+		rules:      rules{rows: make(map[registry.SessionID]protocol.RuleRow), own: config.Own},
+		rejects:    newRejects(),
+		sound:      newSoundness(config.Now()),
 
 		strangers:  make(map[netip.Addr]time.Duration),
 		rekeyAfter: RekeyAfter,
@@ -197,6 +201,8 @@ func (a *Agent) Run(ctx context.Context) {
 		case e := <-a.outside:
 			a.turn(e)
 		case e := <-a.nodes:
+			a.turn(e)
+		case e := <-a.handshakes:
 			a.turn(e)
 		case <-a.inband.Ready():
 			if e, ok := a.inband.Take(); ok {

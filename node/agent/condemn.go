@@ -72,18 +72,14 @@ func (v *viewState) egressesOf(leases []netip.Addr) (nodes []protocol.NodeRow) {
 
 // passedVerdict is a client's verdict from the agent that heard it.
 type passedVerdict struct {
-	from     netip.Addr
-	datagram []byte
+	from netip.Addr
+	probe.SliceVerdict
 }
 
 // apply obeys it if the sender is the agent of the slice by which it says to
 // have heard it, and this node has that session's route. It is never sent on.
 func (e passedVerdict) apply(a *Agent) {
-	v, ok := probe.ParseSliceVerdict(e.datagram, a.view.key)
-	if !ok {
-		a.rejects.count("verdict-refused")
-		return
-	}
+	v := e.SliceVerdict
 	sender := a.view.nodes[esp.Index(v.Over)]
 	over, held := a.view.routedBy(v.Session, v.Over)
 	about := sliceKey{v.Session, v.Number, v.Epoch}

@@ -8,6 +8,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -104,6 +105,12 @@ func TestVerdictGoesToEgressAndSecond(t *testing.T) {
 	}
 }
 
+// passed lets a verdict come from an inside address.
+func (f *fixture) passed(from netip.Addr, datagram []byte) {
+	f.ReceiveMarked(nil, link.Path{Remote: netip.AddrPortFrom(from, inPort)}, dataplane.Marker{Type: dataplane.MarkerVerdict}, datagram)
+	f.pump()
+}
+
 // TestVerdictsThatChangeNothing: of nobody, of a node that holds no slice of
 // the session, of another's address, about what is not there.
 func TestVerdictsThatChangeNothing(t *testing.T) {
@@ -136,7 +143,7 @@ func TestVerdictsThatChangeNothing(t *testing.T) {
 			edit(func(v *probe.SliceVerdict) { v.Epoch = 2 })},
 	} {
 		before := p.egress.Rejects()
-		p.egress.do(passedVerdict{c.from, c.datagram})
+		p.egress.passed(c.from, c.datagram)
 		after := p.egress.Rejects()
 		if c.reason != "" && after[c.reason] != before[c.reason]+1 {
 			t.Errorf("%s: rejects %v, then %v", c.name, before, after)
@@ -145,7 +152,7 @@ func TestVerdictsThatChangeNothing(t *testing.T) {
 			t.Fatalf("%s: weights %v, %d verdicts kept", c.name, p.weights(), len(p.egress.Agent.view.silent))
 		}
 	}
-	p.egress.do(passedVerdict{inside(1), good.Marshal(probeKey())})
+	p.egress.passed(inside(1), good.Marshal(probeKey()))
 	if p.weights() != [2]uint32{5, 0} {
 		t.Error("the good one changes nothing either")
 	}
@@ -177,9 +184,9 @@ func TestStrangersVerdictNeverArrives(t *testing.T) {
 // it back, or two verdicts that cross would leave no way down.
 func TestWhoSpeaksIsAlive(t *testing.T) {
 	p := newPairOfNodes(t)
-	p.egress.do(passedVerdict{inside(3), probe.SliceVerdict{
+	p.egress.passed(inside(3), probe.SliceVerdict{
 		Over: esp.MakeSPI(3, 1), Session: p.grant.Session, Number: 0, Epoch: 1,
-	}.Marshal(probeKey())})
+	}.Marshal(probeKey()))
 	if p.weights() != [2]uint32{0, 7} {
 		t.Fatalf("weights %v", p.weights())
 	}

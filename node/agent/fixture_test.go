@@ -208,6 +208,10 @@ func (f *fixture) pump() {
 			f.turn(e)
 			f.publishIfDirty()
 			continue
+		case e := <-f.handshakes:
+			f.turn(e)
+			f.publishIfDirty()
+			continue
 		case <-f.inband.Ready():
 			if e, ok := f.inband.Take(); ok {
 				f.turn(e)
@@ -311,7 +315,7 @@ func (f *fixture) answer(from identity.Index, asked byte) {
 // reply is that with all that it says but for its number.
 func (f *fixture) reply(m probe.Node) {
 	m.Type, m.Sequence = probe.TypeReply, f.probes.sequence
-	f.do(nodeDatagram{m.Marshal(probeKey())})
+	f.do(nodeDatagram{m})
 }
 
 // customer is a client with one slice at the agent.

@@ -6,8 +6,9 @@ import (
 )
 
 // What others say waits for the control loop apart from what this node needs, each
-// kind in a queue of its own: datagrams of strangers, of other nodes, and control
-// messages inside SAs. Whoever fills one of them harms nobody in another.
+// kind in a queue of its own: datagrams of strangers, those that other nodes
+// authenticated, their handshakes, whose authenticity only the loop can tell, and
+// control messages inside SAs. Whoever fills one of them harms nobody in another.
 
 // sender is who speaks inside an SA: a session, or a node. It waits for its turn.
 type sender struct {
@@ -23,11 +24,16 @@ func (a *Agent) speaks(from sender, make func() event) {
 	}
 }
 
-// fromNode lets a datagram of another node wait.
-func (a *Agent) fromNode(e event) {
+// wait lets an event wait in a queue. make is not called where there is no room: the
+// datagram is one of very many then.
+func (a *Agent) wait(queue chan event, full string, make func() event) {
+	if len(queue) == cap(queue) {
+		a.rejects.count(full)
+		return
+	}
 	select {
-	case a.nodes <- e:
+	case queue <- make():
 	default:
-		a.rejects.count("node-queue-full")
+		a.rejects.count(full)
 	}
 }

@@ -61,7 +61,7 @@ func TestRepliesThatWereNotAskedFor(t *testing.T) {
 	reply := func(what string, counts bool, m probe.Node) {
 		t.Helper()
 		m.Type = probe.TypeReply
-		f.do(nodeDatagram{m.Marshal(probeKey())})
+		f.do(nodeDatagram{m})
 		if !counts {
 			refused++
 		}

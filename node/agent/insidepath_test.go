@@ -49,7 +49,7 @@ func (n *narrow) pass(d time.Duration) {
 			case m.Size > 0 && train.Path.Remote != n.from:
 				n.Errorf("%d bytes from %v, whose datagrams may be cut", m.Size, train.Path.Remote)
 			case m.Type == probe.TypeNode && train.Len+28 <= n.mtu:
-				n.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: 2, Asked: m.Type, Size: m.Size, Sequence: m.Sequence}.Marshal(probeKey())})
+				n.do(nodeDatagram{probe.Node{Type: probe.TypeReply, From: 2, Asked: m.Type, Size: m.Size, Sequence: m.Sequence}})
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func TestWayToAnOlderNode(t *testing.T) {
 // TestPaddedProbeOfANode is answered at its size.
 func TestPaddedProbeOfANode(t *testing.T) {
 	n := newNarrow(t)
-	n.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: 2, Sequence: 5, Size: 1300}.Marshal(probeKey())})
+	n.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: 2, Sequence: 5, Size: 1300}})
 	buffer := make([]byte, link.MaxTrain)
 	train, ok := n.far.TryReceive(buffer)
 	m, parsed := probe.ParseNode(buffer[:train.Len], probeKey())

@@ -14,6 +14,9 @@ const (
 	MaxOutside = 64
 	// MaxFromNodes is how many datagrams of other nodes wait for the loop.
 	MaxFromNodes = 1024
+	// MaxHandshakes is how many Accepts and Confirms from the inside network wait for
+	// it: each link is one of each, and repeated.
+	MaxHandshakes = 256
 	// MaxControl is how many control messages inside SAs wait for the loop, and
 	// MaxControlEach how many of one session, or node: a rekey's answer is two.
 	MaxControl     = 8192

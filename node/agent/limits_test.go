@@ -8,6 +8,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -33,14 +34,53 @@ func TestMaxSlices(t *testing.T) {
 }
 
 func TestMaxFromNodes(t *testing.T) {
-	f := newFixture(t)
+	f := newFixture(t).ready()
 	marker := dataplane.Marker{Type: dataplane.MarkerProbe}
+	question := probe.Node{Type: probe.TypeNode, From: 2}.Marshal(probeKey())
 	for range MaxFromNodes + 3 {
-		f.ReceiveMarked(nil, link.Path{}, marker, make([]byte, 12))
+		f.ReceiveMarked(nil, link.Path{}, marker, question)
 	}
 	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerHandOn}, make([]byte, 12))
 	if r := f.Rejects(); r["node-queue-full"] != 3 || r["marker-unknown"] != 1 || len(f.nodes) != MaxFromNodes {
 		t.Errorf("%d queued, rejects %v", len(f.nodes), r)
+	}
+}
+
+// TestStrangersInside: what strangers send in a node's name to a port of the inside
+// network that they reach takes no place of what nodes say, before a view is known
+// and after, and a flood of Accepts outside none of a node's.
+func TestStrangersInside(t *testing.T) {
+	f := newFixture(t)
+	forged := func() {
+		for _, kind := range []dataplane.MarkerType{dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest} {
+			f.ReceiveMarked(f.Agent.config.Inside, link.Path{}, dataplane.Marker{Type: kind}, probe.Node{Type: probe.TypeNode, From: 2}.Marshal(nil))
+		}
+		f.ReceiveMarked(f.Agent.config.Inside, link.Path{}, dataplane.Marker{Type: dataplane.MarkerVerdict}, probe.SliceVerdict{}.Marshal(nil))
+	}
+	forged()
+	f.ready()
+	forged()
+	if r := f.Rejects(); r["probe-refused"] != 6 || r["verdict-refused"] != 2 || len(f.nodes) != 0 {
+		t.Errorf("%d wait, rejects %v", len(f.nodes), r)
+	}
+	accept := make([]byte, 1230)
+	for range MaxOutside {
+		f.ReceiveMarked(f.Agent.config.Outer, link.Path{}, dataplane.Marker{Type: dataplane.MarkerAccept}, accept)
+	}
+	f.ReceiveMarked(f.Agent.config.Inside, link.Path{}, dataplane.Marker{Type: dataplane.MarkerAccept}, accept)
+	if len(f.outside) != MaxOutside || len(f.handshakes) != 1 {
+		t.Errorf("%d Accepts from outside wait, and %d from inside", len(f.outside), len(f.handshakes))
+	}
+}
+
+// TestMaxHandshakes (I10).
+func TestMaxHandshakes(t *testing.T) {
+	f := newFixture(t)
+	for range MaxHandshakes + 2 {
+		f.ReceiveMarked(f.Agent.config.Inside, link.Path{}, dataplane.Marker{Type: dataplane.MarkerConfirm}, make([]byte, 12))
+	}
+	if r := f.Rejects(); r["handshake-queue-full"] != 2 || len(f.handshakes) != MaxHandshakes {
+		t.Errorf("%d wait, rejects %v", len(f.handshakes), r)
 	}
 }
 

@@ -1,46 +1,59 @@
 package agent
 
 import (
+	"bytes"
+	"net/netip"
 	"sync"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
 // ReceiveMarked is the packet engine's callback for marked datagrams: Accepts
-// of clients, probes of nodes, verdicts that agents pass on. It copies, enqueues and returns.
+// of clients and nodes, Confirms and probes of nodes, verdicts that agents pass on. It
+// copies, enqueues and returns. What has a MAC is checked before: strangers may reach
+// the inside network, and write a node's address on what they send.
 func (a *Agent) ReceiveMarked(from link.Socket, path link.Path, m dataplane.Marker, datagram []byte) {
-	var e event
 	switch m.Type {
 	case dataplane.MarkerAccept:
-		a.receiveAccept(from, path, m.SPI, datagram)
-		return
+		queue, full := a.outside, "accept-queue-full"
+		if from != nil && from.LocalAddr().Port() == a.config.InsidePort {
+			queue, full = a.handshakes, "handshake-queue-full"
+		}
+		a.wait(queue, full, func() event { return accepted{from, path, m.SPI, bytes.Clone(datagram)} })
 	case dataplane.MarkerConfirm:
-		e = linkConfirmed{m.SPI, append([]byte(nil), datagram...)}
+		a.wait(a.handshakes, "handshake-queue-full", func() event { return linkConfirmed{m.SPI, bytes.Clone(datagram)} })
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
-		e = nodeDatagram{append([]byte(nil), datagram...)}
+		a.receiveProbe(datagram)
 	case dataplane.MarkerVerdict:
-		e = passedVerdict{path.Remote.Addr(), append([]byte(nil), datagram...)}
+		a.receiveVerdict(path.Remote.Addr(), datagram)
 	default:
 		a.rejects.count("marker-unknown")
-		return
 	}
-	a.fromNode(e)
 }
 
-// receiveAccept lets a stranger's datagram wait, if there is room, and costs
-// nothing else: it may be one of very many.
-func (a *Agent) receiveAccept(from link.Socket, path link.Path, spi uint32, datagram []byte) {
-	if len(a.outside) == cap(a.outside) {
-		a.rejects.count("accept-queue-full")
-		return
+func (a *Agent) receiveProbe(datagram []byte) {
+	if key := a.probeKey.Load(); key != nil {
+		if m, ok := probe.ParseNode(datagram, *key); ok {
+			a.wait(a.nodes, nodesFull, func() event { return nodeDatagram{m} })
+			return
+		}
 	}
-	select {
-	case a.outside <- accepted{from, path, spi, append([]byte(nil), datagram...)}:
-	default:
-		a.rejects.count("accept-queue-full")
-	}
+	a.rejects.count("probe-refused")
 }
+
+func (a *Agent) receiveVerdict(from netip.Addr, datagram []byte) {
+	if key := a.probeKey.Load(); key != nil {
+		if v, ok := probe.ParseSliceVerdict(datagram, *key); ok {
+			a.wait(a.nodes, nodesFull, func() event { return passedVerdict{from, v} })
+			return
+		}
+	}
+	a.rejects.count("verdict-refused")
+}
+
+const nodesFull = "node-queue-full"
 
 // rejects counts marked datagrams that the control loop turned away, by reason.
 type rejects struct {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -185,8 +186,8 @@ func TestPathVerdict(t *testing.T) {
 
 func TestProbesOfStrangersAreCounted(t *testing.T) {
 	f := newFixture(t).ready()
-	f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: 2}.Marshal([]byte("another key"))})
-	f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: 9}.Marshal(probeKey())})
+	f.ReceiveMarked(nil, link.Path{}, dataplane.Marker{Type: dataplane.MarkerProbe}, probe.Node{Type: probe.TypeNode, From: 2}.Marshal([]byte("another key")))
+	f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: 9}})
 	f.do(accepted{spi: 77})
 	if r := f.Rejects(); r["probe-refused"] != 2 || r["accept-unknown"] != 1 {
 		t.Errorf("rejects %v", r)

@@ -299,13 +299,13 @@ func (p *peer) hears(says probe.Says, a *Agent) {
 	}
 }
 
-type nodeDatagram struct{ datagram []byte }
+type nodeDatagram struct{ probe.Node }
 
-// apply answers probes and notes replies; a wrong MAC is a counted drop, and so is
-// an answer to what that node was not asked.
+// apply answers probes and notes replies; what no node sent is a counted drop, and so
+// is an answer to what that node was not asked.
 func (e nodeDatagram) apply(a *Agent) {
-	m, ok := probe.ParseNode(e.datagram, a.view.key)
-	if !ok || a.view.nodes[m.From].Index == 0 {
+	m := e.Node
+	if a.view.nodes[m.From].Index == 0 {
 		a.rejects.count("probe-refused")
 		return
 	}

@@ -225,7 +225,7 @@ func TestTesterWithoutTUN(t *testing.T) {
 
 // asks is a question of another node.
 func (f *fixture) asks(from byte, says probe.Says) {
-	f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: own + 1, Says: says}.Marshal(probeKey())})
+	f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: own + 1, Says: says}})
 }
 
 // TestDeaf: who hears neither answers nor questions of nodes that the arbiter
@@ -286,7 +286,7 @@ func TestDeafToOne(t *testing.T) {
 			f.alive()
 			f.passing(TickEvery)
 			if f == asked {
-				f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: own + 3}.Marshal(probeKey())})
+				f.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: own + 3}})
 			}
 		}
 		if f.sound.is != protocol.Whole {

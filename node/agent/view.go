@@ -60,6 +60,7 @@ func (a *Agent) learn(m *protocol.View) {
 		v.learnMode(r)
 	}
 	v.adopt(m)
+	a.probeKey.Store(new(v.key))
 	a.learnRules(m)
 	for _, p := range m.Parts {
 		a.learnPart(p)
