@@ -26,6 +26,7 @@ type forwarding struct {
 	outer   []link.Socket // the last is the strangers'
 	door    *link.Door
 	inside  []link.Socket
+	between *link.Door  // of the inside sockets, whose last is the strangers' then; nil where none reach them
 	whole   link.Socket // to other nodes' inside addresses, never in fragments
 	engine  *dataplane.Engine
 	gateway *gateway.Gateway
@@ -35,7 +36,7 @@ type forwarding struct {
 
 // openForwarding opens the stack before the sockets; what was opened is closed
 // when a later step fails.
-func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger, fail func(error)) (f *forwarding, err error) {
+func openForwarding(self datadir.Node, exposed bool, dir *datadir.Dir, log *slog.Logger, fail func(error)) (f *forwarding, err error) {
 	f = &forwarding{log: log, fail: fail}
 	defer func() {
 		if err != nil {
@@ -49,7 +50,7 @@ func openForwarding(self datadir.Node, dir *datadir.Dir, log *slog.Logger, fail 
 	if f.stack, err = openStack(self, dir, log, fail); err != nil {
 		return f, err
 	}
-	return f, f.openSockets(self)
+	return f, f.openSockets(self, exposed)
 }
 
 // pathTests are the addresses from which nodes test their plaintext path.
@@ -60,15 +61,11 @@ func pathTests(pool []netip.Prefix) (all []netip.Addr) {
 	return all
 }
 
-func (f *forwarding) openSockets(self datadir.Node) (err error) {
+func (f *forwarding) openSockets(self datadir.Node, exposed bool) (err error) {
 	if f.outer, f.door, err = link.ListenBehindDoor(link.Config{Addr: self.Listen, Count: workers()}); err != nil {
 		return fmt.Errorf("%w (is another process on UDP port %d? choose another with --listen)", err, self.Listen.Port())
 	}
-	f.inside, err = link.Listen(link.Config{
-		Addr: netip.AddrPortFrom(self.Inside, insidePort(self)), Count: workers(), Device: self.InsideIf,
-		Fragment: true, // the inside network may take no more than a session does
-	})
-	if err != nil {
+	if err = f.openInside(self, exposed); err != nil {
 		return err
 	}
 	whole, err := link.Listen(link.Config{Addr: netip.AddrPortFrom(self.Inside, 0), Device: self.InsideIf})
@@ -93,6 +90,20 @@ func (f *forwarding) openSockets(self datadir.Node) (err error) {
 		Stalled:   func(gap time.Duration) { f.agent.Stalled(gap) },
 		Fault:     func(err error) { f.fail(fmt.Errorf("a packet worker gave up: %w", err)) },
 	})
+	return err
+}
+
+// openInside opens what other nodes hand on to: behind a door where strangers reach it.
+func (f *forwarding) openInside(self datadir.Node, exposed bool) (err error) {
+	c := link.Config{
+		Addr: netip.AddrPortFrom(self.Inside, insidePort(self)), Count: workers(), Device: self.InsideIf,
+		Fragment: true, // the inside network may take no more than a session does
+	}
+	if exposed {
+		f.inside, f.between, err = link.ListenBehindDoor(c)
+		return err
+	}
+	f.inside, err = link.Listen(c)
 	return err
 }
 
@@ -131,11 +142,20 @@ func (f *forwarding) keep(ctx context.Context) {
 		case <-age.C:
 			f.gateway.Tick()
 		case <-know.C:
-			if err := f.door.Know(f.known(), f.engine.Flooded()); err != nil {
+			if err := f.know(); err != nil {
 				f.log.Warn("strangers are not kept apart", "error", err)
 			}
 		}
 	}
+}
+
+// know tells the doors who is no stranger.
+func (f *forwarding) know() error {
+	err := f.door.Know(f.known(), f.engine.Flooded())
+	if f.between != nil {
+		err = errors.Join(err, f.between.Know(f.engine.Inside(link.MaxKnown), nil))
+	}
+	return err
 }
 
 // known is who has proved itself: clients that an agent answered through this

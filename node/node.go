@@ -161,13 +161,13 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 		return err
 	}
 	defer n.port.Close()
-	if n.forward, err = openForwarding(n.self, n.dir, n.config.Log, n.fail); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
 	if err := n.judgeInside(); err != nil {
 		return err
 	}
+	if n.forward, err = openForwarding(n.self, n.exposed, n.dir, n.config.Log, n.fail); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
 	if n.own, err = n.ownAddresses(); err != nil {
 		return err
 	}

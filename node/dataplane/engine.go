@@ -99,6 +99,9 @@ func (e *Engine) Publish(t *Table) { e.table.Store(t) }
 // Heard is that of the table in use.
 func (e *Engine) Heard(most int) []netip.Addr { return e.table.Load().Heard(most) }
 
+// Inside is that of the table in use.
+func (e *Engine) Inside(most int) []netip.Addr { return e.table.Load().Inside(most) }
+
 // Flooded is that of the table in use.
 func (e *Engine) Flooded() []link.Window { return e.table.Load().Flooded(e.config.Clock()) }
 

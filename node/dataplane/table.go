@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -146,6 +147,14 @@ func (t *Table) Heard(most int) []netip.Addr {
 		all = append(all, a)
 	}
 	return all
+}
+
+// Inside lists the inside addresses of nodes; nothing when they are more than most.
+func (t *Table) Inside(most int) []netip.Addr {
+	if t == nil || len(t.Peers) > most {
+		return nil
+	}
+	return slices.Collect(maps.Keys(t.Peers))
 }
 
 // loops reports whether the packet is tunnel traffic of this very mesh, to or

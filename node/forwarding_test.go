@@ -1,0 +1,87 @@
+package node
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+)
+
+// TestInsideDoor: where strangers reach the inside interface their datagrams come by a
+// socket of their own, and a node's do not.
+func TestInsideDoor(t *testing.T) {
+	f := openExposed(t)
+	f.engine.Publish(&dataplane.Table{Own: 2, Peers: map[netip.Addr]bool{netip.MustParseAddr("127.0.0.2"): true}})
+	if err := f.know(); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan int, 16)
+	for i, s := range f.inside {
+		go func() {
+			buffer := make([]byte, link.MaxTrain)
+			for {
+				if _, err := s.Receive(buffer); err != nil {
+					return
+				}
+				heard <- i
+			}
+		}()
+	}
+	for from, stranger := range map[string]bool{"127.0.0.2": false, "127.0.0.3": true} {
+		say(t, from, f.inside[0].LocalAddr())
+		select {
+		case at := <-heard:
+			if is := at == len(f.inside)-1; is != stranger || len(f.inside) != workers()+1 {
+				t.Errorf("%s was heard at socket %d of %d", from, at, len(f.inside))
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s was not heard", from)
+		}
+	}
+}
+
+// openExposed is the packet path of a node without a TUN, on ports that are free.
+func openExposed(t *testing.T) *forwarding {
+	t.Helper()
+	var err error
+	for range 20 {
+		free, listenErr := net.ListenPacket("udp", "127.0.0.1:0")
+		if listenErr != nil {
+			t.Fatal(listenErr)
+		}
+		at := free.LocalAddr().(*net.UDPAddr).AddrPort()
+		_ = free.Close() // taken again at once
+		var f *forwarding
+		f, err = openForwarding(datadir.Node{
+			Listen: at, Outer: at, Inside: at.Addr(), Pool: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}, Userspace: true,
+		}, true, nil, slog.New(slog.DiscardHandler), func(err error) { t.Error(err) })
+		if err == nil {
+			t.Cleanup(func() {
+				if err := f.close(true); err != nil {
+					t.Error(err)
+				}
+			})
+			return f
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func say(t *testing.T, from string, to netip.AddrPort) {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
+	conn, err := d.Dial("udp", to.String())
+	if err == nil {
+		_, err = conn.Write([]byte("knock, knock"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close() // it was said
+}
