@@ -146,6 +146,25 @@ func translate(to netip.Addr) []expr.Any {
 	}
 }
 
+// translateOff gives packets from a port another source address and another port, of
+// the half in which that one and its neighbours are not. Masquerading would do, but
+// for the library, which does not tell the kernel that the port matters.
+func translateOff(to netip.Addr, port uint16) []expr.Any {
+	least, most := uint16(1<<15), uint16(1<<16-1)
+	if port >= least-16 {
+		least, most = 1024, least-32
+	}
+	all := translate(to)
+	nat := all[len(all)-1].(*expr.NAT)
+	nat.RegProtoMin, nat.RegProtoMax, nat.Specified = 2, 3, true
+	return []expr.Any{
+		all[0],
+		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, least)},
+		&expr.Immediate{Register: 3, Data: binary.BigEndian.AppendUint16(nil, most)},
+		nat,
+	}
+}
+
 // rememberMark puts a packet's mark on its connection, recallMark back.
 func rememberMark(mark uint32) []expr.Any {
 	return append(meta(expr.MetaKeyMARK, expr.CmpOpEq, native(mark)),

@@ -1,11 +1,18 @@
 package host
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
@@ -95,6 +102,117 @@ func datagram(from, to netip.AddrPort) []byte {
 	binary.BigEndian.PutUint16(p[22:], to.Port())
 	p[25] = 8 // length; no checksum (RFC 768)
 	return b
+}
+
+// TestAnswersUDP is the far end of TestMasqueradedPortsAreAnswered, in its namespace.
+func TestAnswersUDP(t *testing.T) {
+	ports := os.Getenv("ANSWERS_UDP")
+	if ports == "" {
+		return
+	}
+	for _, at := range strings.Fields(ports) {
+		s, err := net.ListenPacket("udp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			b := make([]byte, 100)
+			for {
+				n, from, err := s.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				_, _ = s.WriteTo(b[:n], from) // who waits says so
+			}
+		}()
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+// answering starts that far end.
+func answering(t *testing.T, enter string, at ...string) {
+	t.Helper()
+	far := exec.Command("sh", "-c", "exec "+enter+os.Args[0]+" -test.run='^TestAnswersUDP$'")
+	far.Env = append(os.Environ(), "ANSWERS_UDP="+strings.Join(at, " "))
+	far.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := far.StdoutPipe()
+	if err == nil {
+		err = far.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = far.Process.Kill()
+		_ = far.Wait()
+	})
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the far end said %q", line)
+	}
+}
+
+// TestMasqueradedPortsAreAnswered: what a client says from or to the ports of nodes
+// is answered, whether its lease is behind a moving address or this host's own.
+func TestMasqueradedPortsAreAnswered(t *testing.T) {
+	for name, behind := range map[string]string{"moving": "10.1.0.100", "own": ""} {
+		t.Run(name, func(t *testing.T) {
+			if !isolate(t) {
+				return
+			}
+			answering(t, peer(t), "10.1.0.2:9", "10.1.0.2:6484", "10.1.0.2:6486")
+			c := nodeConfig(t.TempDir())
+			c.Masquerade, c.InsidePort = true, 6486
+			n := prepareNode(t, c)
+			q := openTUN(t).Queues()[0]
+			err := errors.Join(n.Up(), n.HoldAddress(netip.MustParseAddr("10.1.0.100")))
+			if behind != "" {
+				err = errors.Join(err, n.Hide(netip.MustParsePrefix("10.99.0.0/16"), netip.MustParseAddr(behind)))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ends := range [][2]string{
+				{"10.99.0.5:9", "10.1.0.2:9"}, {"10.99.0.5:9", "10.1.0.2:6484"}, {"10.99.0.5:9", "10.1.0.2:6486"},
+				{"10.99.0.5:6484", "10.1.0.2:9"}, {"10.99.0.5:6486", "10.1.0.2:9"}, {"10.99.0.5:6484", "10.1.0.2:6484"},
+			} {
+				from, to := netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1])
+				if err := q.Write([][]byte{datagram(from, to)}); err != nil {
+					t.Fatal(err)
+				}
+				if !answered(q, to, from) {
+					t.Errorf("%v to %v: no answer", from, to)
+				}
+			}
+		})
+	}
+}
+
+// answered reports whether a datagram comes within five seconds.
+func answered(q tun.Queue, from, to netip.AddrPort) bool {
+	found := make(chan bool, 1)
+	go func() {
+		b := make([]byte, tun.HeaderLen+tun.MaxPacket)
+		for {
+			n, err := q.Read(b)
+			if err != nil {
+				return
+			}
+			p := b[tun.HeaderLen:n]
+			if len(p) >= 28 && p[0] == 0x45 && p[9] == 17 &&
+				netip.AddrPortFrom(netip.AddrFrom4([4]byte(p[12:16])), binary.BigEndian.Uint16(p[20:])) == from &&
+				netip.AddrPortFrom(netip.AddrFrom4([4]byte(p[16:20])), binary.BigEndian.Uint16(p[22:])) == to {
+				found <- true
+				return
+			}
+		}
+	}()
+	select {
+	case <-found:
+		return true
+	case <-time.After(5 * time.Second):
+		return false
+	}
 }
 
 // Where leases are masqueraded, the ports of nodes are no way to leave with one: what

@@ -15,7 +15,7 @@ func nodeChains(c NodeConfig, hidden map[netip.Prefix]netip.Addr) []chain {
 		// invalid, because this host sees only a part of them, and most
 		// firewalls drop those.
 		base("untracked_in", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
-			nftables.ChainPriorityRaw, append(hiddenFirst(c), untracked(c)...)),
+			nftables.ChainPriorityRaw, untrackedIn(c, hidden)),
 		base("untracked_out", nftables.ChainTypeFilter, nftables.ChainHookOutput,
 			nftables.ChainPriorityRaw, untracked(c)),
 		base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
@@ -33,25 +33,47 @@ func base(name string, kind nftables.ChainType, hook *nftables.ChainHook,
 	return chain{name: name, kind: kind, hook: hook, priority: priority, rules: rules}
 }
 
-// hiddenFirst keeps what clients send tracked where it is masqueraded, to our own
-// ports too: what is not tracked is not translated, and would leave with its lease.
-// Path tests are not to be.
-func hiddenFirst(c NodeConfig) (rules []rule) {
+// untrackedIn keeps what clients send tracked where it is masqueraded, to our own
+// ports too, and what answers them, from these ports too: what is not tracked is not
+// translated, and would leave with its lease, or come to this host itself. Path tests
+// are not to be. To a moving address nothing else is sent; this host's own has nodes'
+// datagrams, too, by their port.
+func untrackedIn(c NodeConfig, hidden map[netip.Prefix]netip.Addr) (rules []rule) {
 	if !c.Masquerade {
-		return nil
+		return untracked(c)
 	}
 	for _, a := range c.PathTest {
 		rules = append(rules, of(from(c.TUN), source(netip.PrefixFrom(a, a.BitLen())), notrack(), accept()))
 	}
-	return append(rules, of(from(c.TUN), accept()))
+	rules = append(rules, of(from(c.TUN), accept()))
+	behind := slices.SortedFunc(maps.Values(hidden), netip.Addr.Compare)
+	for _, a := range slices.Compact(behind) {
+		rules = append(rules, of(from(c.InsideInterface), target(netip.PrefixFrom(a, a.BitLen())), accept()))
+	}
+	if c.Inside.IsValid() {
+		own := target(netip.PrefixFrom(c.Inside, c.Inside.BitLen()))
+		for _, port := range c.ports() {
+			rules = append(rules, of(from(c.InsideInterface), own, toPort(port), notrack(), accept()))
+		}
+		rules = append(rules, of(from(c.InsideInterface), own, accept()))
+	}
+	return append(rules, untracked(c)...)
+}
+
+// ports are this host's, of UDP.
+func (c NodeConfig) ports() []uint16 {
+	if c.InsidePort == 0 {
+		return []uint16{c.Port}
+	}
+	return []uint16{c.Port, c.InsidePort}
 }
 
 // untracked leaves the pool tracked where it is masqueraded: NAT needs it, and
 // all of a flow passes that egress.
 func untracked(c NodeConfig) []rule {
-	rules := []rule{of(toPort(c.Port), notrack()), of(fromPort(c.Port), notrack())}
-	if c.InsidePort != 0 {
-		rules = append(rules, of(toPort(c.InsidePort), notrack()), of(fromPort(c.InsidePort), notrack()))
+	var rules []rule
+	for _, port := range c.ports() {
+		rules = append(rules, of(toPort(port), notrack()), of(fromPort(port), notrack()))
 	}
 	if c.Masquerade {
 		return rules
@@ -87,6 +109,11 @@ func masqueraded(c NodeConfig, hidden map[netip.Prefix]netip.Addr) chain {
 		rules = append(rules, of(via(c.InsideInterface), source(p), translate(hidden[p])))
 	}
 	for _, p := range c.Pool {
+		if c.Inside.BitLen() == p.Addr().BitLen() {
+			for _, port := range c.ports() { // to that one nodes send here
+				rules = append(rules, of(via(c.InsideInterface), source(p), fromPort(port), translateOff(c.Inside, port)))
+			}
+		}
 		rules = append(rules, of(via(c.InsideInterface), source(p), masquerade()))
 	}
 	return base("masquerade", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
