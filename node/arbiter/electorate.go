@@ -32,8 +32,8 @@ type Electorate interface {
 // is the operator's choice.
 const WantedVoters = 3
 
-// tendElectorate moves the quorum by one step at a time: first a wrapped data
-// key, then a copy of the log, then a vote; and from one voter to three in a
+// tendElectorate moves the quorum by one step at a time: first a copy of
+// the log, then the wrapped data key, then a vote; and from one voter to three in a
 // pair, because a pair of voters is worse than one (design 9).
 func (a *Arbiter) tendElectorate() {
 	if a.electing {
@@ -199,13 +199,10 @@ func (a *Arbiter) eligible(n *registry.Node) bool {
 	return n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && !a.expelled[n.ID] && a.nodes[n.ID] != nil
 }
 
-// prepareStandby wraps the data key to the node, has it open its Raft port,
-// and adds it to the configuration without a vote, whether that answers or not:
-// what is copied to it shows whether it does.
+// prepareStandby has the node open its Raft port, and adds it to the configuration
+// without a vote, whether that answers or not: what is copied to it shows whether it
+// does.
 func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error {
-	var wrapKey []byte
-	a.config.Store.View(func(s *registry.State) { wrapKey = s.Nodes[id].WrapKey })
-	wrapped, err := vault.Wrap(a.data, wrapKey, a.cluster.ID)
 	voters := []identity.NodeID{id}
 	for _, server := range a.config.Store.Servers() {
 		voters = append(voters, server.ID)
@@ -213,16 +210,6 @@ func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error
 	a.nodes[id].say(&protocol.Node{Standby: &protocol.Standby{Voters: voters}})
 	name := a.nodeName(id)
 	return func(ctx context.Context) error {
-		if err != nil {
-			return err
-		}
-		result, proposeErr := a.config.Store.Propose(ctx, registry.Command{ID: a.commandID(), PutSecrets: &registry.PutSecrets{
-			Generation: a.data.Generation(), Wraps: map[string][]byte{id.String(): wrapped},
-		}})
-		// A voter that cannot open the secrets could lead nothing.
-		if err := cmp.Or(proposeErr, result.Err()); err != nil {
-			return err
-		}
 		if err := a.config.Store.AddStandby(ctx, id); err != nil {
 			return err
 		}
@@ -233,17 +220,27 @@ func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error
 
 // promote gives standbys their votes back to back. Each was found fit, and is
 // asked once more before the first vote is given: nothing but its answer shows
-// that the quorum to come can be reached.
+// that the quorum to come can be reached. Only then is the data key wrapped to them,
+// for a key that was handed to a node that never votes has to be renewed; and before
+// the vote, for a voter that cannot open the secrets could lead nothing.
 func (a *Arbiter) promote(ids []identity.NodeID) func(context.Context) error {
 	names := make([]string, len(ids))
 	for i, id := range ids {
 		names[i] = a.nodeName(id)
 	}
+	handOver, err := a.wrapTo(ids)
 	return func(ctx context.Context) error {
+		if err != nil {
+			return err
+		}
 		for _, id := range ids {
 			if err := a.config.Store.Reach(ctx, id); err != nil {
 				return err
 			}
+		}
+		result, err := a.config.Store.Propose(ctx, handOver)
+		if err := cmp.Or(err, result.Err()); err != nil {
+			return err
 		}
 		for _, id := range ids {
 			if err := a.config.Store.AddVoter(ctx, id); err != nil {
@@ -253,6 +250,19 @@ func (a *Arbiter) promote(ids []identity.NodeID) func(context.Context) error {
 		a.config.Log.Info("quorum grew", "new_voters", names)
 		return nil
 	}
+}
+
+// wrapTo is the command that gives nodes the present data key.
+func (a *Arbiter) wrapTo(ids []identity.NodeID) (registry.Command, error) {
+	put := &registry.PutSecrets{Generation: a.data.Generation(), Wraps: make(map[string][]byte, len(ids))}
+	var err error
+	a.config.Store.View(func(s *registry.State) {
+		for _, id := range ids {
+			wrapped, wrapErr := vault.Wrap(a.data, s.Nodes[id].WrapKey, a.cluster.ID)
+			put.Wraps[id.String()], err = wrapped, cmp.Or(err, wrapErr)
+		}
+	})
+	return registry.Command{ID: a.commandID(), PutSecrets: put}, err
 }
 
 // Pace of the electorate.

@@ -28,7 +28,7 @@ func TestVoterLeaves(t *testing.T) {
 	q.a.beginLeave(q.second.node)
 	q.a.beginLeave(q.second.node) // asking again changes nothing
 	q.settle()
-	q.wantLog("wrap "+fourth.node.Short(), "standby "+fourth.node.Short(), "voter "+fourth.node.Short(),
+	q.wantLog("standby "+fourth.node.Short(), "wrap "+fourth.node.Short(), "voter "+fourth.node.Short(),
 		"remove "+q.second.node.Short(), "renew")
 	if is, _ := q.removed(q.second); is {
 		t.Error("removed while packets are on their way to it")
@@ -112,7 +112,7 @@ func TestArbiterLeaves(t *testing.T) {
 	}
 	q.a.beginLeave(q.own)
 	q.after(LeaveWithin + time.Second)
-	q.wantLog("wrap "+fourth.node.Short(), "standby "+fourth.node.Short(), "voter "+fourth.node.Short())
+	q.wantLog("standby "+fourth.node.Short(), "wrap "+fourth.node.Short(), "voter "+fourth.node.Short())
 	q.store.log = nil
 	leaver := q.a.nodes[q.own]
 	q.a = q.stillOn(q.trustOf(q.third.node))
@@ -148,7 +148,7 @@ func TestSoleVoterLeaves(t *testing.T) {
 	}
 	q.a.beginLeave(q.own)
 	q.settle()
-	q.wantLog("wrap "+third.node.Short(), "standby "+third.node.Short(), "voter "+third.node.Short())
+	q.wantLog("standby "+third.node.Short(), "wrap "+third.node.Short(), "voter "+third.node.Short())
 	q.a.beginLeave(third.node)
 	if q.a.heirs(q.own) {
 		t.Error("an heir that is leaving too")
@@ -173,7 +173,7 @@ func TestSilentVoterIsReplaced(t *testing.T) {
 		t.Fatalf("after less than %v: %v", VoterSilence, q.store.log)
 	}
 	q.after(6 * time.Second)
-	q.wantLog("wrap "+fourth.node.Short(), "standby "+fourth.node.Short(), "voter "+fourth.node.Short(),
+	q.wantLog("standby "+fourth.node.Short(), "wrap "+fourth.node.Short(), "voter "+fourth.node.Short(),
 		"remove "+q.second.node.Short(), "renew")
 }
 

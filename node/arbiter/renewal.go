@@ -76,8 +76,8 @@ func (a *Arbiter) warnOfOldKey(left []identity.NodeID) {
 		"it learns the key by meshcrypt operator recover --make-this-node-the-only-voter --recovery-key-file FILE", "left", a.nodeName(left[0]))
 }
 
-// newRenewal seals every secret under a fresh key, wrapped to all who keep the
-// log and to the offline recovery key.
+// newRenewal seals every secret under a fresh key, wrapped to all who vote, or had the
+// last one and keep the log, and to the offline recovery key.
 func (a *Arbiter) newRenewal() (r *renewal, err error) {
 	servers := a.config.Store.Servers()
 	a.config.Store.View(func(s *registry.State) {
@@ -95,7 +95,7 @@ func (a *Arbiter) newRenewal() (r *renewal, err error) {
 		}
 		for _, server := range servers {
 			n := s.Nodes[server.ID]
-			if n == nil || n.Removed {
+			if n == nil || n.Removed || !server.Voter && s.Wraps[n.ID.String()] == nil {
 				continue
 			}
 			if put.Wraps[n.ID.String()], err = vault.Wrap(r.key, n.WrapKey, s.Cluster.ID); err != nil {

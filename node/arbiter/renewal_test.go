@@ -187,13 +187,18 @@ func TestNoRenewalWithoutRecoveryKey(t *testing.T) {
 	}
 }
 
-// TestStandbyThatIsNotAddedYet: to hold the key ahead of the log is no departure.
+// TestStandbyThatIsNotAddedYet: to hold the key ahead of the log, as arbiters before
+// this one had it, is no departure.
 func TestStandbyThatIsNotAddedYet(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	f.connect(a, f.trust.Key.ID())
 	second := f.member(a, "n2", voterToo)
 	f.store.full = errors.New("no room")
+	early, err := a.wrapTo([]identity.NodeID{second.node})
+	f.ok(err)
+	_, err = f.store.Propose(t.Context(), early)
+	f.ok(err)
 	for range 2 {
 		if plan := a.planElectorate(); plan == nil || plan(t.Context()) == nil {
 			t.Fatal("it was added")

@@ -53,7 +53,7 @@ func (q *quorum) wantVoters(want ...string) {
 }
 
 // TestClosedRaftPortGetsNoVote: raft would take the votes of two joiners whose
-// TCP port nobody reaches, and never decide anything again.
+// TCP port nobody reaches, and never decide anything again. They get no data key either.
 func TestClosedRaftPortGetsNoVote(t *testing.T) {
 	q := alone(t)
 	n2, n3 := q.member(q.a, "n2", voterToo), q.member(q.a, "n3", voterToo)
@@ -61,6 +61,7 @@ func TestClosedRaftPortGetsNoVote(t *testing.T) {
 	q.shut(n3, true)
 	q.after(2 * VoterSilence)
 	q.wantVoters("n1")
+	q.wantGeneration(1, []identity.NodeID{q.own}, []identity.NodeID{n2.node, n3.node})
 	why := q.a.replicas[n2.node].unfit
 	if !strings.Contains(why, "let TCP port 6484 in on n2") {
 		t.Errorf("the operator is told %q", why)
@@ -71,6 +72,7 @@ func TestClosedRaftPortGetsNoVote(t *testing.T) {
 	q.shut(n3, false)
 	q.settle()
 	q.wantVoters("n1", "n2", "n3")
+	q.wantGeneration(1, []identity.NodeID{q.own, n2.node, n3.node}, nil)
 }
 
 // TestClosedStandbyIsPassedOver: it must not stand in the way of a good one, is
