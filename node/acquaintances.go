@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/admission"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // keepAcquaintances tells the TCP port who is no stranger: nodes, and clients whose
@@ -37,7 +37,7 @@ func (n *Node) nodeAddresses() (all []netip.Addr) {
 }
 
 // besieged says what goes on when strangers want more handshakes than there are.
-func besieged(r admission.Report, since time.Time) string {
+func besieged(r slots.Report, since time.Time) string {
 	sources := fmt.Sprintf("%d sources", r.Sources)
 	switch {
 	case r.Many:

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
-	"github.com/meshcrypt/meshcrypt/node/admission"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // guesses slows down who logs in wrongly: by user and source, and by source over
@@ -81,7 +81,7 @@ type charge struct {
 func (g *guesses) attempt(m *protocol.Auth, from netip.Addr, via identity.NodeID, now time.Duration) (charges []charge, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	charges = chargesOf(m, admission.SourceOf(from), via)
+	charges = chargesOf(m, slots.SourceOf(from), via)
 	pair := charges[0].anywhere()
 	left := g.gateways[via].refill(now)
 	if !via.IsZero() && left.left < 1 && !g.familiar.has(pair) {
@@ -145,7 +145,7 @@ func (g *guesses) right(charges []charge) {
 }
 
 // chargesOf is what an attempt counts for; the first is of user and source.
-func chargesOf(m *protocol.Auth, from admission.Source, via identity.NodeID) []charge {
+func chargesOf(m *protocol.Auth, from slots.Source, via identity.NodeID) []charge {
 	user, each, part, whole := m.User, allowance{GuessesFree, 1}, allowance{SourceGuessesFree, SourceGuessesStep},
 		allowance{WideGuessesFree, WideGuessesStep}
 	all := ""

@@ -11,9 +11,9 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
-	"github.com/meshcrypt/meshcrypt/node/admission"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 func password(user string) *protocol.Auth {
@@ -280,7 +280,7 @@ func TestEveryMethodIsSlowedDown(t *testing.T) {
 // TestAlarmIsBounded: a client's alarm remembers so many sources, and speaks up when
 // there are twice as many wrong logins as the last time.
 func TestAlarmIsBounded(t *testing.T) { // I10
-	k := &alarm{sources: map[admission.Source]struct{}{}, next: AlarmGuesses}
+	k := &alarm{sources: map[slots.Source]struct{}{}, next: AlarmGuesses}
 	spoke := 0
 	for i := range 20 * AlarmGuesses {
 		if k.note(wrongLogin{source: addr(i)}, time.Hour) {

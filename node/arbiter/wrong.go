@@ -7,9 +7,9 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
-	"github.com/meshcrypt/meshcrypt/node/admission"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // violationLogin is the reason under which wrong logins stand among a gateway's
@@ -88,7 +88,7 @@ func (w wrongLogin) apply(a *Arbiter) {
 	}
 	kept := a.alarms[w.user]
 	if now := a.config.Now(); kept == nil || now-kept.at > AlarmForgets {
-		kept = &alarm{sources: map[admission.Source]struct{}{}, next: AlarmGuesses}
+		kept = &alarm{sources: map[slots.Source]struct{}{}, next: AlarmGuesses}
 		a.alarms[w.user] = kept
 	}
 	if kept.note(w, a.config.Now()) {
@@ -101,7 +101,7 @@ func (w wrongLogin) apply(a *Arbiter) {
 type alarm struct {
 	count, next int
 	at          time.Duration
-	sources     map[admission.Source]struct{}
+	sources     map[slots.Source]struct{}
 }
 
 // note counts one more and reports whether it is time to say so: at AlarmGuesses,
@@ -110,7 +110,7 @@ func (k *alarm) note(w wrongLogin, now time.Duration) bool {
 	k.at = now
 	k.count++
 	if len(k.sources) < MaxAlarmSources {
-		k.sources[admission.SourceOf(w.source)] = struct{}{}
+		k.sources[slots.SourceOf(w.source)] = struct{}{}
 	}
 	if k.count < k.next {
 		return false

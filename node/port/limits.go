@@ -3,7 +3,7 @@ package port
 import (
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/admission"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // Limits of the port. Everything a stranger can make us keep is named here.
@@ -33,7 +33,7 @@ const (
 	MaxBacklog = 64
 
 	// MaxSourceSlots is how many handshakes of one source of strangers, or of
-	// clients known, may go on at once; see admission.Source.
+	// clients known, may go on at once; see slots.Source.
 	MaxSourceSlots = 8
 	// MaxStrangerSlots, MaxKnownSlots, MaxMemberSlots and MaxRelaySlots are
 	// those of all sources of a class.
@@ -81,21 +81,21 @@ const (
 )
 
 // rules are the classes of this host.
-func rules(cpus, descriptors int) (r [5]admission.Rule) {
+func rules(cpus, descriptors int) (r [5]slots.Rule) {
 	rate, relays, known := float64(StrangerRate*cpus), float64(RelayRate*cpus), float64(KnownRate*cpus)
-	r[admission.Stranger] = admission.Rule{
+	r[slots.Stranger] = slots.Rule{
 		Slots: MaxStrangerSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxStrangerRoom, descriptors/DescriptorShare)),
 		Rate: rate, Burst: rate / 2, EachRate: SourceRate, EachBurst: SourceBurst,
 	}
-	r[admission.Known] = admission.Rule{
+	r[slots.Known] = slots.Rule{
 		Slots: MaxKnownSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxKnownRoom, descriptors/DescriptorShare)),
 		Rate: known, Burst: known, EachRate: SourceRate, EachBurst: SourceBurst,
 	}
-	r[admission.Member] = admission.Rule{Slots: MaxMemberSlots, PerSource: MemberSourceSlots, Room: MaxMemberRoom}
-	r[admission.Relay] = admission.Rule{
+	r[slots.Member] = slots.Rule{Slots: MaxMemberSlots, PerSource: MemberSourceSlots, Room: MaxMemberRoom}
+	r[slots.Relay] = slots.Rule{
 		Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom, Rate: relays, Burst: relays,
 	}
-	r[admission.RelayKnown] = admission.Rule{
+	r[slots.RelayKnown] = slots.Rule{
 		Slots: MaxRelaySlots, PerSource: MemberSourceSlots, Room: MaxRelayRoom, Rate: known, Burst: known,
 	}
 	return r

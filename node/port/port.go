@@ -4,7 +4,7 @@
 //
 // It does not own certificates (crypto/pki makes each tls.Config), does not
 // know who the arbiter is, and takes no part in any protocol behind a
-// handshake. Whose turn it is decides node/admission.
+// handshake. Whose turn it is decides node/slots.
 //
 // The way of a connection, in file order of serve.go: enter, read the hello
 // without consuming it, find the route of its one ALPN, wait for a slot, then
@@ -27,7 +27,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/admission"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // ErrClosed is returned by a Listener after its or the port's Close.
@@ -45,14 +45,14 @@ type Port struct {
 	done     chan struct{} // closed by Close
 	running  sync.WaitGroup
 
-	mu        sync.Mutex // protects what follows
-	closed    bool
-	live      map[*admission.Ticket]*holding
-	admission *admission.Admission
-	memory    admission.Memory
-	named     admission.Memory // of addresses as other nodes named them
-	siege     admission.Siege
-	besieged  bool // and said so
+	mu       sync.Mutex // protects what follows
+	closed   bool
+	live     map[*slots.Ticket]*holding
+	slots    *slots.Slots
+	memory   slots.Memory
+	named    slots.Memory // of addresses as other nodes named them
+	siege    slots.Siege
+	besieged bool // and said so
 }
 
 // Listen opens the TCP port and starts to accept. Connections are closed
@@ -80,13 +80,13 @@ func explain(addr netip.AddrPort, err error) error {
 
 func serve(l net.Listener, log *slog.Logger) *Port {
 	p := &Port{
-		listener:  l,
-		log:       log,
-		started:   time.Now(),
-		wanted:    make(chan struct{}, 1),
-		done:      make(chan struct{}),
-		live:      make(map[*admission.Ticket]*holding),
-		admission: admission.New(rules(runtime.NumCPU(), descriptors())),
+		listener: l,
+		log:      log,
+		started:  time.Now(),
+		wanted:   make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		live:     make(map[*slots.Ticket]*holding),
+		slots:    slots.New(rules(runtime.NumCPU(), descriptors())),
 	}
 	p.acquaint.Store(&acquaintances{})
 	p.running.Go(p.accept)

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/admission"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
@@ -57,7 +57,7 @@ func (p *Port) prepare(h *holding, remote netip.AddrPort) (deliver func(), why R
 		return nil, why
 	}
 	keepAlive(h.conn)
-	replayed := &replayConn{Conn: h.conn, unread: hello.raw, remote: remote, prove: func() { p.prove(h, admission.Known) }}
+	replayed := &replayConn{Conn: h.conn, unread: hello.raw, remote: remote, prove: func() { p.prove(h, slots.Known) }}
 	if route.handler != nil {
 		return p.terminate(h, replayed, route.handler)
 	}
@@ -80,7 +80,7 @@ func (p *Port) terminate(h *holding, conn *replayConn, to *handler) (deliver fun
 	p.handshakeDone(h)
 	switch {
 	case len(secure.ConnectionState().PeerCertificates) > 0:
-		p.prove(h, admission.Member)
+		p.prove(h, slots.Member)
 	case to.alpn == ALPNDatagram:
 		p.settleLater(h)
 	}

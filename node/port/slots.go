@@ -5,13 +5,13 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/admission"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // holding is one connection that the port has. What is not fixed is protected by
 // the port's lock.
 type holding struct {
-	ticket admission.Ticket
+	ticket slots.Ticket
 	conn   net.Conn
 	from   netip.Addr
 	// through is the node that passed it on and named from; empty: nobody did.
@@ -44,11 +44,11 @@ func (p *Port) Know(members, clients []netip.Addr) {
 func (p *Port) Knows(a netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.classOf(a, "") != admission.Stranger
+	return p.classOf(a, "") != slots.Stranger
 }
 
 // Siege tells what goes on when strangers are turned away; false in peace.
-func (p *Port) Siege() (r admission.Report, since time.Time, under bool) {
+func (p *Port) Siege() (r slots.Report, since time.Time, under bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r, under = p.siege.Report(p.now())
@@ -59,19 +59,19 @@ func (p *Port) now() time.Duration { return time.Since(p.started) }
 
 // classOf is whom an address counts among, as we saw it or as a node named it: then it
 // is a client's at most.
-func (p *Port) classOf(a netip.Addr, through string) admission.Class {
+func (p *Port) classOf(a netip.Addr, through string) slots.Class {
 	if through != "" {
 		if _, ok := p.acquaint.Load().clients[a]; ok {
-			return admission.Known
+			return slots.Known
 		}
 		return p.named.Class(a, p.now())
 	}
 	known := p.acquaint.Load()
 	if _, ok := known.members[a]; ok {
-		return admission.Member
+		return slots.Member
 	}
 	if _, ok := known.clients[a]; ok {
-		return max(admission.Known, p.memory.Class(a, p.now()))
+		return max(slots.Known, p.memory.Class(a, p.now()))
 	}
 	return p.memory.Class(a, p.now())
 }
@@ -85,11 +85,11 @@ func (p *Port) enter(conn net.Conn, from netip.Addr, through string) (*holding, 
 	switch {
 	case p.closed:
 		return nil, ReasonClosing
-	case len(p.live) >= MaxConnections || class != admission.Member && len(p.live) >= MaxConnections-ReservedConnections:
+	case len(p.live) >= MaxConnections || class != slots.Member && len(p.live) >= MaxConnections-ReservedConnections:
 		return nil, ReasonFull
 	}
 	p.live[&h.ticket] = h
-	p.expel(p.admission.Enter(&h.ticket, class, h.source()), ReasonCrowded)
+	p.expel(p.slots.Enter(&h.ticket, class, h.source()), ReasonCrowded)
 	return h, 0
 }
 
@@ -99,13 +99,13 @@ func (p *Port) queue(h *holding, said hello) Reason {
 	defer late.Stop()
 	p.mu.Lock()
 	class := h.ticket.Class()
-	if class == admission.Member && said.alpn == ALPNRelay {
-		class = admission.Relay
+	if class == slots.Member && said.alpn == ALPNRelay {
+		class = slots.Relay
 		if said.name == relayKnown {
-			class = admission.RelayKnown
+			class = slots.RelayKnown
 		}
 	}
-	p.expel(p.admission.Ready(&h.ticket, class), ReasonCrowded)
+	p.expel(p.slots.Ready(&h.ticket, class), ReasonCrowded)
 	p.giveSlots()
 	p.mu.Unlock()
 	select {
@@ -124,16 +124,16 @@ func (p *Port) queue(h *holding, said hello) Reason {
 	return ReasonBusy
 }
 
-// giveSlots lets admission decide, and tells whom it concerns.
+// giveSlots lets node/slots decide, and tells whom it concerns.
 func (p *Port) giveSlots() {
-	granted, overtaken := p.admission.Next(p.now())
+	granted, overtaken := p.slots.Next(p.now())
 	for _, t := range overtaken {
 		p.expel(t, ReasonOvertaken)
 	}
 	for _, t := range granted {
 		p.tell(p.live[t])
 	}
-	if p.admission.Waiting() {
+	if p.slots.Waiting() {
 		select {
 		case p.wanted <- struct{}{}:
 		default:
@@ -159,7 +159,7 @@ func (p *Port) keepSlots() {
 }
 
 // expel closes a connection that lost its place.
-func (p *Port) expel(t *admission.Ticket, why Reason) {
+func (p *Port) expel(t *slots.Ticket, why Reason) {
 	h := p.live[t]
 	if t == nil || h == nil {
 		return
@@ -195,30 +195,30 @@ func (p *Port) handshakeDone(h *holding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h.handed = true
-	p.expel(p.admission.Done(&h.ticket), ReasonCrowded)
+	p.expel(p.slots.Done(&h.ticket), ReasonCrowded)
 	p.giveSlots()
 }
 
 // prove notes who stands behind a connection.
-func (p *Port) prove(h *holding, as admission.Class) {
+func (p *Port) prove(h *holding, as slots.Class) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.admission.Prove(&h.ticket, p.now())
+	p.slots.Prove(&h.ticket, p.now())
 	if h.through != "" {
-		p.named.Remember(h.from, admission.Known, p.now())
+		p.named.Remember(h.from, slots.Known, p.now())
 		return
 	}
 	p.memory.Remember(h.from, as, p.now())
 }
 
-func (h *holding) source() admission.Source { return admission.SourceOf(h.from).Through(h.through) }
+func (h *holding) source() slots.Source { return slots.SourceOf(h.from).Through(h.through) }
 
 // settleLater is for connections that nobody will prove.
 func (p *Port) settleLater(h *holding) {
 	time.AfterFunc(SettleAfter, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.admission.Settle(&h.ticket)
+		p.slots.Settle(&h.ticket)
 	})
 }
 
@@ -236,6 +236,6 @@ func (p *Port) release(h *holding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.live, &h.ticket)
-	p.admission.Leave(&h.ticket)
+	p.slots.Leave(&h.ticket)
 	p.giveSlots()
 }

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/node/admission"
+	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
 // stall sends a whole hello and then nothing; what comes back is thrown away.
@@ -39,7 +39,7 @@ func (m *mute) Read([]byte) (int, error) {
 }
 
 // strangerRoom is MaxStrangerRoom, or what the descriptors of this host leave.
-func strangerRoom() int { return rules(1, descriptors())[admission.Stranger].Room }
+func strangerRoom() int { return rules(1, descriptors())[slots.Stranger].Room }
 
 // TestSlotsOfOneSource: handshakes that stall hold MaxSourceSlots at most; the
 // next one waits, a neighbour does not, and a stalled one is overtaken.
@@ -52,7 +52,7 @@ func TestSlotsOfOneSource(t *testing.T) { // I10
 		}
 		synctest.Wait()
 		p.mu.Lock()
-		waiting := p.admission.Waiting()
+		waiting := p.slots.Waiting()
 		p.mu.Unlock()
 		if !waiting {
 			t.Fatalf("%d handshakes of one source go on at once", MaxSourceSlots+1)
@@ -67,7 +67,7 @@ func TestSlotsOfOneSource(t *testing.T) { // I10
 			t.Fatal(err)
 		}
 		wantEcho(t, late, "the same source")
-		if took := time.Since(begin); took > admission.Grace+2*slotEvery {
+		if took := time.Since(begin); took > slots.Grace+2*slotEvery {
 			t.Errorf("the same source waited %v", took)
 		}
 		synctest.Wait()
@@ -156,12 +156,12 @@ func TestKnownAddressesGoFirst(t *testing.T) {
 func TestBudgets(t *testing.T) {
 	all := rules(2, descriptors())
 	for class, r := range all {
-		if is := r.Rate > 0 && r.Burst > 0; is == (admission.Class(class) == admission.Member) {
+		if is := r.Rate > 0 && r.Burst > 0; is == (slots.Class(class) == slots.Member) {
 			t.Errorf("class %d: %+v", class, r)
 		}
 	}
-	for _, known := range []admission.Class{admission.Known, admission.RelayKnown} {
-		if r := all[known]; r.Rate != 2*KnownRate || r.Rate <= all[admission.Stranger].Rate {
+	for _, known := range []slots.Class{slots.Known, slots.RelayKnown} {
+		if r := all[known]; r.Rate != 2*KnownRate || r.Rate <= all[slots.Stranger].Rate {
 			t.Errorf("clients known: %+v", r)
 		}
 	}
@@ -200,7 +200,7 @@ func TestSiegeIsTold(t *testing.T) {
 		if !under || r.Sources != 2 || r.Refused < 100 || since.Before(begin) || since.After(begin.Add(time.Second)) {
 			t.Errorf("told %+v since %v, %t", r, since.Sub(begin), under)
 		}
-		<-time.After(2 * admission.CalmAfter)
+		<-time.After(2 * slots.CalmAfter)
 		if _, _, under := p.Siege(); under {
 			t.Error("told when it was over")
 		}
@@ -237,7 +237,7 @@ func TestNamedAddressIsNoMembers(t *testing.T) {
 	p := newTestPort(t)
 	member, client := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	p.Know([]netip.Addr{member}, []netip.Addr{client})
-	for at, want := range map[netip.Addr]admission.Class{member: admission.Stranger, client: admission.Known} {
+	for at, want := range map[netip.Addr]slots.Class{member: slots.Stranger, client: slots.Known} {
 		if got := p.classOf(at, "a node"); got != want {
 			t.Errorf("%v, as a node names it: %v, want %v", at, got, want)
 		}
@@ -247,8 +247,8 @@ func TestNamedAddressIsNoMembers(t *testing.T) {
 	if why != 0 {
 		t.Fatal(why)
 	}
-	p.prove(h, admission.Member)
-	if named, direct := p.classOf(other, "a node"), p.classOf(other, ""); named != admission.Known || direct != admission.Stranger {
+	p.prove(h, slots.Member)
+	if named, direct := p.classOf(other, "a node"), p.classOf(other, ""); named != slots.Known || direct != slots.Stranger {
 		t.Errorf("after a login: %v as nodes name it, %v by itself", named, direct)
 	}
 	p.release(h)

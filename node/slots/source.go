@@ -1,4 +1,4 @@
-package admission
+package slots
 
 import (
 	"container/list"

@@ -1,4 +1,4 @@
-// Package admission decides whose TLS handshake is done next, and whose not at
+// Package slots decides whose TLS handshake is done next, and whose not at
 // all, when there are more than this host should do: fairly among sources, and
 // never at the cost of those it knows. Events and time go in, decisions come out.
 //
@@ -15,7 +15,7 @@
 // connections on, within one among its sources, and within a source among its parts;
 // the newest first, for the oldest may have given up. While others wait, a handshake
 // that has had Grace can be overtaken.
-package admission
+package slots
 
 import (
 	"cmp"
@@ -75,14 +75,14 @@ type Ticket struct {
 // Class is whom the ticket counts among.
 func (t *Ticket) Class() Class { return t.class }
 
-// Admission is the state of one port. It is not safe for concurrent use.
-type Admission struct {
+// Slots is the state of one port. It is not safe for concurrent use.
+type Slots struct {
 	pools [classes]pool
 }
 
 // New makes an empty one.
-func New(rules [classes]Rule) *Admission {
-	a := &Admission{}
+func New(rules [classes]Rule) *Slots {
+	a := &Slots{}
 	for c := range a.pools {
 		a.pools[c] = pool{rule: rules[c], sources: map[Source]*source{}, doors: map[string]*entrance{}, tokens: rules[c].Burst}
 	}
@@ -91,14 +91,14 @@ func New(rules [classes]Rule) *Admission {
 
 // Enter gives a new connection its place in the room. Whoever has to go for it
 // is returned, and is out already.
-func (a *Admission) Enter(t *Ticket, class Class, from Source) (evicted *Ticket) {
+func (a *Slots) Enter(t *Ticket, class Class, from Source) (evicted *Ticket) {
 	evicted = a.makeRoom(class)
 	*t = Ticket{class: class}
 	a.pools[class].put(t, from)
 	return evicted
 }
 
-func (a *Admission) makeRoom(class Class) (evicted *Ticket) {
+func (a *Slots) makeRoom(class Class) (evicted *Ticket) {
 	if p := &a.pools[class]; p.room >= p.rule.Room {
 		evicted = p.oldest()
 		a.Leave(evicted)
@@ -109,7 +109,7 @@ func (a *Admission) makeRoom(class Class) (evicted *Ticket) {
 // Ready says that the hello is whole: the connection waits for a slot of class,
 // which is the one it entered, or a part of it that only the hello could tell.
 // Whoever has to go for it there is returned, and is out already.
-func (a *Admission) Ready(t *Ticket, class Class) (evicted *Ticket) {
+func (a *Slots) Ready(t *Ticket, class Class) (evicted *Ticket) {
 	if t.stage != silent {
 		return nil
 	}
@@ -128,7 +128,7 @@ func (a *Admission) Ready(t *Ticket, class Class) (evicted *Ticket) {
 
 // Next gives out the slots that can be given now. The overtaken have lost theirs
 // and are out already.
-func (a *Admission) Next(now time.Duration) (granted, overtaken []*Ticket) {
+func (a *Slots) Next(now time.Duration) (granted, overtaken []*Ticket) {
 	for c := range a.pools {
 		p := &a.pools[c]
 		p.refill(now)
@@ -145,7 +145,7 @@ func (a *Admission) Next(now time.Duration) (granted, overtaken []*Ticket) {
 }
 
 // Waiting reports whether a connection waits for its slot.
-func (a *Admission) Waiting() bool {
+func (a *Slots) Waiting() bool {
 	for c := range a.pools {
 		if a.pools[c].ring.Len() > 0 {
 			return true
@@ -157,7 +157,7 @@ func (a *Admission) Waiting() bool {
 // Done says that the handshake is over: the slot is free, and the connection
 // stands in the room until it is proved or leaves. Whoever has to go for it is
 // returned, and is out already.
-func (a *Admission) Done(t *Ticket) (evicted *Ticket) {
+func (a *Slots) Done(t *Ticket) (evicted *Ticket) {
 	if t.stage != shaking {
 		return nil
 	}
@@ -171,7 +171,7 @@ func (a *Admission) Done(t *Ticket) (evicted *Ticket) {
 
 // Prove says that somebody stands behind the connection: it counts no more, and
 // its source gets back what its handshake cost.
-func (a *Admission) Prove(t *Ticket, now time.Duration) {
+func (a *Slots) Prove(t *Ticket, now time.Duration) {
 	if t.stage == gone || t.source == nil {
 		return
 	}
@@ -183,14 +183,14 @@ func (a *Admission) Prove(t *Ticket, now time.Duration) {
 }
 
 // Settle lets an unproven connection go on without a place in the room.
-func (a *Admission) Settle(t *Ticket) {
+func (a *Slots) Settle(t *Ticket) {
 	if t.stage == unproven {
 		a.Leave(t)
 	}
 }
 
 // Leave takes a connection out, whatever it was at.
-func (a *Admission) Leave(t *Ticket) {
+func (a *Slots) Leave(t *Ticket) {
 	if t == nil || t.stage == gone || t.source == nil {
 		return
 	}

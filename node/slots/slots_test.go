@@ -1,4 +1,4 @@
-package admission
+package slots
 
 import (
 	"math/rand/v2"
@@ -15,10 +15,10 @@ func source4(i int) Source {
 
 func source6(text string) Source { return SourceOf(netip.MustParseAddr(text)) }
 
-func strangers(r Rule) *Admission { return New([classes]Rule{Stranger: r}) }
+func strangers(r Rule) *Slots { return New([classes]Rule{Stranger: r}) }
 
 // arrive lets n connections of a source come with a whole hello.
-func arrive(a *Admission, n int, from Source) (all []*Ticket) {
+func arrive(a *Slots, n int, from Source) (all []*Ticket) {
 	for range n {
 		t := &Ticket{}
 		a.Enter(t, Stranger, from)
@@ -28,7 +28,7 @@ func arrive(a *Admission, n int, from Source) (all []*Ticket) {
 	return all
 }
 
-func slots(t *testing.T, a *Admission, now, granted, overtaken int) []*Ticket {
+func slots(t *testing.T, a *Slots, now, granted, overtaken int) []*Ticket {
 	t.Helper()
 	got, lost := a.Next(at(now))
 	if len(got) != granted || len(lost) != overtaken {
@@ -288,7 +288,7 @@ type storm struct {
 	*testing.T
 	x       *rand.Rand
 	rule    Rule
-	a       *Admission
+	a       *Slots
 	loud    int
 	all     []*Ticket
 	granted map[*Ticket]int
