@@ -74,9 +74,7 @@ func median(all []sample) (m sample) {
 		for i, s := range all {
 			values[i] = get(s)
 		}
-		slices.Sort(values)
-		n := len(values)
-		return (values[(n-1)/2] + values[n/2]) / 2
+		return middle(values)
 	}
 	return sample{
 		mbit:    of(func(s sample) float64 { return s.mbit }),

@@ -30,6 +30,7 @@ type options struct {
 	modes   string
 	lines   string
 	binary  string
+	other   string
 	peer    string
 	keep    string
 	must    bool
@@ -45,6 +46,7 @@ func start() int {
 	flag.StringVar(&o.modes, "modes", "veth,wire", "veth, wire (the links split packets as a network card's driver would) or both")
 	flag.StringVar(&o.lines, "lines", "gateway,two,entered", "what to compare: "+strings.Join(lineNames(), ", "))
 	flag.StringVar(&o.binary, "binary", "", "meshcrypt to measure (default: built now, without the tag of the nonce oracle)")
+	flag.StringVar(&o.other, "other", "", "another build of meshcrypt: the lines compare with it, and with themselves, in place of their B (-rounds 11)")
 	flag.StringVar(&o.peer, "wireguard", "", "wireguard-go to measure (default: "+wireguardModule+", built into the user's cache)")
 	flag.StringVar(&o.keep, "keep", "", "directory for logs that outlive the run")
 	flag.BoolVar(&o.must, "must", false, "exit 1 when a ratio that is to hold is missed")
@@ -64,7 +66,7 @@ func start() int {
 func (o options) args() []string {
 	return []string{
 		fmt.Sprint("-rounds=", o.rounds), fmt.Sprint("-seconds=", o.seconds), "-cc=" + o.cc, "-modes=" + o.modes,
-		"-lines=" + o.lines, "-binary=" + o.binary, "-wireguard=" + o.peer, "-keep=" + o.keep, fmt.Sprint("-must=", o.must),
+		"-lines=" + o.lines, "-binary=" + o.binary, "-other=" + o.other, "-wireguard=" + o.peer, "-keep=" + o.keep, fmt.Sprint("-must=", o.must),
 	}
 }
 
@@ -112,6 +114,9 @@ func (o options) run(out io.Writer) (code int) {
 	}()
 	for mode := range strings.SplitSeq(o.modes, ",") {
 		b.mode(mode)
+	}
+	if o.other != "" {
+		return 0
 	}
 	table(out, b.results)
 	if verdict(out, b.results) > 0 && o.must {
@@ -164,7 +169,11 @@ func (b *bench) mode(mode string) {
 			b.Fatalf("-lines: no line is named %q; there are %s", name, strings.Join(lineNames(), ", "))
 		}
 		begin := time.Now()
-		b.compare(name, l, mode)
+		if b.other != "" {
+			b.compareBuilds(name, l.a, mode)
+		} else {
+			b.compare(name, l, mode)
+		}
 		b.Logf("%s, %s: %.0f s", name, mode, time.Since(begin).Seconds())
 		b.cleanup()
 	}

@@ -44,7 +44,7 @@ func (r *rig) node(s *lab.Space) *node {
 }
 
 func (n *node) command(args ...string) []string {
-	return append([]string{n.rig.bench.binary, "--data-dir", n.dir}, args...)
+	return append([]string{n.rig.binary, "--data-dir", n.dir}, args...)
 }
 
 func (n *node) must(args ...string) string {

@@ -35,6 +35,7 @@ type rig struct {
 	bench                                   *bench
 	client, gateway, agent, agent2, founder *lab.Space
 	dest, wan, lan                          *lab.Space
+	binary                                  string  // of meshcrypt
 	agentCPU                                float64 // cores of an agent's host; 0: all
 }
 
@@ -54,7 +55,7 @@ func (b *bench) newRig(mode string) *rig {
 	}
 	b.worlds++
 	name := fmt.Sprint(b.worlds)
-	r := &rig{World: lab.New(b, filepath.Join(dir, name)), bench: b}
+	r := &rig{World: lab.New(b, filepath.Join(dir, name)), bench: b, binary: b.binary}
 	r.File("x") // makes the directory
 	space := func(host string) *lab.Space { return r.Space(host + name) }
 	r.wan, r.lan, r.client, r.dest = space("wan"), space("lan"), space("client"), space("dest")
