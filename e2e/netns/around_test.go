@@ -61,6 +61,7 @@ func (m *mesh) local(network string) (line string) {
 // hidden network is named once, and what excepts it does; a public one nothing
 // does. Bridges of the host itself are kept.
 func TestRogueLocalNetworks(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 1)
 	m.initMore = []string{"--push", "10.20.0.0/24,203.0.113.0/24"}
 	m.watch("client")

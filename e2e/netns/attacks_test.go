@@ -51,6 +51,7 @@ func newAttacks(t *testing.T) *attacks {
 // TestHostilePackets: whoever stands on the outer network, or in a client's
 // place, gets nothing through, and no answer; a transfer beside does not notice.
 func TestHostilePackets(t *testing.T) {
+	t.Parallel()
 	a := newAttacks(t)
 	taken := a.wan.Collect("client", 6484, floodReplays)
 	a.connect("--slice-mode", "burst")

@@ -28,6 +28,7 @@ type wrong struct {
 // TestBadInput: every mistake gets its cause, the next command and its exit
 // code, while a transfer goes on beside it and loses nothing.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 4) // n3 and n4 stay outside
 	m.watch("client")
 	m.found()

@@ -151,6 +151,7 @@ const blockedStill = "stays blocked"
 // out. Its reason is said, disconnect opens without a daemon, and a connect takes
 // over.
 func TestUnaskedEndsAreClosed(t *testing.T) {
+	t.Parallel()
 	e := newEnds(t)
 	n := e.nodes[0]
 	e.open("nothing yet")
@@ -220,6 +221,7 @@ func (e *ends) damage() {
 
 // TestAskedEndsAreOpen: the user's own ends are clean, and the host is as before.
 func TestAskedEndsAreOpen(t *testing.T) {
+	t.Parallel()
 	e := newEnds(t)
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		e.connect()

@@ -132,13 +132,22 @@ func (m *mesh) routeParts() {
 }
 
 // TestIPv6Only: no host has an IPv4 address.
-func TestIPv6Only(t *testing.T) { testFamilies(t, plan{outside: ipv6, inside: ipv6}) }
+func TestIPv6Only(t *testing.T) {
+	t.Parallel()
+	testFamilies(t, plan{outside: ipv6, inside: ipv6})
+}
 
 // TestBothInIPv4: each session has an address of each family.
-func TestBothInIPv4(t *testing.T) { testFamilies(t, plan{outside: ipv4, inside: dualStack}) }
+func TestBothInIPv4(t *testing.T) {
+	t.Parallel()
+	testFamilies(t, plan{outside: ipv4, inside: dualStack})
+}
 
 // TestIPv4InIPv6: the inside knows nothing of IPv6.
-func TestIPv4InIPv6(t *testing.T) { testFamilies(t, plan{outside: ipv6, inside: ipv4}) }
+func TestIPv4InIPv6(t *testing.T) {
+	t.Parallel()
+	testFamilies(t, plan{outside: ipv6, inside: ipv4})
+}
 
 // testFamilies carries each inside family both ways over two agents and more,
 // so that packets are handed on too.
@@ -164,6 +173,7 @@ func testFamilies(t *testing.T, p plan) {
 // family use both as agents: what a gateway takes in over one family it passes on
 // over the other.
 func TestMixedFamilies(t *testing.T) {
+	t.Parallel()
 	for name, single := range map[string]families{"IPv4 node": ipv4, "IPv6 node": ipv6} {
 		t.Run(name, func(t *testing.T) {
 			m := newMeshOf(t, 2, plan{outside: dualStack, inside: dualStack, nodes: map[int]families{2: single}})
@@ -206,7 +216,10 @@ func (m *mesh) carryAll() {
 
 // TestOtherFamily: the client's first family is a black hole; it connects by
 // the other, and when that one dies under a transfer, moves to the first.
-func TestOtherFamily(t *testing.T) { unspoiled(t, testOtherFamily) }
+func TestOtherFamily(t *testing.T) {
+	t.Parallel()
+	unspoiled(t, testOtherFamily)
+}
 
 func testOtherFamily(t *testing.T) {
 	m := newMeshOf(t, 3, plan{outside: dualStack, inside: ipv4})

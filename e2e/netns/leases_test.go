@@ -110,6 +110,7 @@ func (c *crowd) leaseOf(p *lab.Process) string {
 // revocation the addresses are free as soon as the agents have said so, and those of an
 // agent that cannot be asked are not.
 func TestOneAccountCannotEmptyThePool(t *testing.T) {
+	t.Parallel()
 	m := newMeshOf(t, 2, plan{outside: ipv4, inside: ipv4, pool: poolOfFew})
 	m.up()
 	c := &crowd{mesh: m, profiles: map[string]string{}}

@@ -68,6 +68,7 @@ func TestFinalMile(t *testing.T) {
 // ends there and leads nowhere else; a node that is not there, or that it may
 // not reach, is refused.
 func TestPeer(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 3)
 	m.watch("client")
 	m.up()

@@ -22,6 +22,7 @@ import (
 // TestLogins: every way to log in with the program that users have, and what it says
 // when it is refused.
 func TestLogins(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 1)
 	m.found()
 	l := &logins{m, m.nodes[0]}

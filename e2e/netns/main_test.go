@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
@@ -42,9 +43,14 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// building is held while the program is built: tests run side by side.
+var building sync.Mutex
+
 // program is built once, with the tag that lets the nonce oracle watch every key.
 func program(t *testing.T) string {
 	t.Helper()
+	building.Lock()
+	defer building.Unlock()
 	if given := os.Getenv(envBinary); given != "" {
 		return given
 	}

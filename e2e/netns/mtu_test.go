@@ -56,6 +56,7 @@ func offered(outer int) int { return max(pmtu.MinMTU, pmtu.Inner(outer, false)) 
 // those of 9000, found out within a second, and says how much that is to who
 // sends more, from outside and from inside.
 func TestMTU(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.jumbo()
 	m.up()
@@ -162,6 +163,7 @@ func (m *mesh) datagrams(t *testing.T, size int) {
 // TestMTUBetweenNodes: the smallest path wins, also one between gateway and
 // agent; an inside network that takes less than a hand-on gets fragments.
 func TestMTUBetweenNodes(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.up()
 	m.access(m.nodes[1], 1400)

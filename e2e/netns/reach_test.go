@@ -155,6 +155,7 @@ func (m *mesh) onlyReaches(want ...string) {
 // address. Neither do others reach her, save for errors about what she sent. What
 // she may reach follows the operator's word within seconds.
 func TestReach(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.beyond()
 	m.up()
@@ -261,6 +262,7 @@ func expires() error {
 
 // TestReachPeer: a tunnel to one node leads to nothing else.
 func TestReachPeer(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.beyond()
 	m.up()
@@ -280,6 +282,7 @@ func TestReachPeer(t *testing.T) {
 // TestReachUserspace: nodes without a TUN hold a client to her own networks as
 // well, though the mesh offers more.
 func TestReachUserspace(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.beyond()
 	m.userspace("--push", "10.20.0.0/24")

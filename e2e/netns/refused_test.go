@@ -162,6 +162,7 @@ func stoodOnly(problems []string) bool {
 // /dev/net/tun is root's alone or not there, it says so and how to have it before
 // any node starts, and plays without.
 func TestDemoWithoutTUN(t *testing.T) {
+	t.Parallel()
 	r := newRefusal(t)
 	hide, line := "mount -t tmpfs none /dev/net", "mknod -m 666 /dev/net/tun c 10 200"
 	if lab.Users() > 1 { // a file of root's, refused to nobody
@@ -180,6 +181,7 @@ func TestDemoWithoutTUN(t *testing.T) {
 // TestDemoWithoutNamespacesEnds: a demo whose transfers break off, or that is told
 // to end, is no success and leaves nothing behind.
 func TestDemoWithoutNamespacesEnds(t *testing.T) {
+	t.Parallel()
 	r := newRefusal(t)
 	for what, end := range map[string]func(*exec.Cmd){
 		"told to end": func(cmd *exec.Cmd) {

@@ -27,7 +27,10 @@ func (m *mesh) apart() {
 
 // TestGatewaysInSeveralSubnets: a client leaves a gateway that it cannot reach
 // any more for one in another subnet, in the middle of its transfers.
-func TestGatewaysInSeveralSubnets(t *testing.T) { unspoiled(t, testGatewaysInSeveralSubnets) }
+func TestGatewaysInSeveralSubnets(t *testing.T) {
+	t.Parallel()
+	unspoiled(t, testGatewaysInSeveralSubnets)
+}
 
 func testGatewaysInSeveralSubnets(t *testing.T) {
 	m := newMesh(t, 3)
@@ -65,6 +68,7 @@ func (m *mesh) gatewayInUse() (address string) {
 
 // TestOneInterface: nodes whose outside and inside are one interface.
 func TestOneInterface(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 3)
 	edge := m.Space("edge")
 	m.Wire(edge, "out", m.wan, "edge")

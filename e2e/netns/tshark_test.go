@@ -21,6 +21,7 @@ import (
 // with RFC 4106 sealing, as an implementation that is not ours reads them, and
 // nothing can be read without the keys that only this build hands out.
 func TestTsharkDecrypts(t *testing.T) {
+	t.Parallel()
 	for _, suite := range []esp.Suite{esp.AES256GCM, esp.AES128GCM} {
 		t.Run(suite.String(), func(t *testing.T) {
 			c := captureTransfers(t, suite)
@@ -39,6 +40,7 @@ func TestTsharkDecrypts(t *testing.T) {
 // TestScapyDecrypts is the same for ChaCha20-Poly1305 (RFC 7634), which this tshark
 // does not know.
 func TestScapyDecrypts(t *testing.T) {
+	t.Parallel()
 	c := captureTransfers(t, esp.ChaCha20Poly1305)
 	script, err := filepath.Abs("testdata/decrypt.py")
 	if err != nil {

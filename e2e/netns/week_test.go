@@ -14,6 +14,7 @@ import (
 // for eight days; it elects a leader, renews by itself and serves again. The
 // clock is moved by a variable that only this build heeds.
 func TestWeekOff(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 4)
 	m.watch("client")
 	m.up()

@@ -107,7 +107,7 @@ func furnish() error {
 
 // enter moves this thread into the host's network for good, and runs f.
 func (s *Space) enter(f func() error) error {
-	file, err := os.Open("/run/netns/" + s.Name)
+	file, err := os.Open("/run/netns/" + s.namespace)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,10 +42,14 @@ type World struct {
 	// Dir holds the files of this world.
 	Dir string
 
+	number int64 // of this program's worlds: several may live at a time
+
 	mu        sync.Mutex // protects the fields below
 	spaces    []*Space
 	processes []*Process
 }
+
+var worlds atomic.Int64
 
 // New makes an empty world for the life of t.
 func New(t T, dir string) *World {
@@ -52,7 +57,7 @@ func New(t T, dir string) *World {
 	if !Entered() {
 		t.Fatalf("lab: not in namespaces of its own: the program must call lab.Enter first")
 	}
-	w := &World{T: t, Dir: dir}
+	w := &World{T: t, Dir: dir, number: worlds.Add(1)}
 	t.Cleanup(w.end)
 	return w
 }
@@ -65,8 +70,8 @@ func (w *World) end() {
 		p.Kill()
 	}
 	for _, s := range w.spaces {
-		if out, err := exec.Command("ip", "netns", "del", s.Name).CombinedOutput(); err != nil {
-			w.Logf("lab: ip netns del %s: %v: %s", s.Name, err, out)
+		if out, err := exec.Command("ip", "netns", "del", s.namespace).CombinedOutput(); err != nil {
+			w.Logf("lab: ip netns del %s: %v: %s", s.namespace, err, out)
 		}
 	}
 }
@@ -93,11 +98,12 @@ func (w *World) Write(text string, elements ...string) string {
 
 // Space is one network namespace: a host of the world.
 type Space struct {
-	Name  string
-	world *World
+	Name      string // unique in its world
+	namespace string // unique in this program
+	world     *World
 }
 
-// Space makes a host. Names are unique among all worlds of this program.
+// Space makes a host.
 func (w *World) Space(name string) *Space {
 	w.Helper()
 	w.mu.Lock()
@@ -105,10 +111,10 @@ func (w *World) Space(name string) *Space {
 	if len(w.spaces) >= maxSpaces {
 		w.Fatalf("lab: more than %d namespaces", maxSpaces)
 	}
-	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		w.Fatalf("lab: ip netns add %s: %v: %s", name, err, out)
+	s := &Space{Name: name, namespace: fmt.Sprintf("%d-%s", w.number, name), world: w}
+	if out, err := exec.Command("ip", "netns", "add", s.namespace).CombinedOutput(); err != nil {
+		w.Fatalf("lab: ip netns add %s: %v: %s", s.namespace, err, out)
 	}
-	s := &Space{Name: name, world: w}
 	w.spaces = append(w.spaces, s)
 	s.Sh("ip link set lo up")
 	return s
@@ -116,7 +122,7 @@ func (w *World) Space(name string) *Space {
 
 // Command runs a program on the host; nil env keeps this program's.
 func (s *Space) Command(env []string, args ...string) *exec.Cmd {
-	cmd := exec.Command("ip", append([]string{"netns", "exec", s.Name}, args...)...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", s.namespace}, args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Dir = s.world.Dir
 	return cmd
@@ -164,7 +170,7 @@ func (s *Space) Sh(format string, args ...any) string {
 // Wire joins two hosts by a veth pair.
 func (w *World) Wire(a *Space, aName string, b *Space, bName string) {
 	w.Helper()
-	a.Sh("ip link add %s type veth peer name %s netns %s; ip link set %s up", aName, bName, b.Name, aName)
+	a.Sh("ip link add %s type veth peer name %s netns %s; ip link set %s up", aName, bName, b.namespace, aName)
 	b.Sh("ip link set %s up", bName)
 }
 
