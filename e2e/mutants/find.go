@@ -3,11 +3,11 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -237,11 +237,15 @@ func (f *finder) add(m mutant) {
 
 func (f *finder) offset(p token.Pos) int { return f.fset.Position(p).Offset }
 
-// drawn picks n of all by a seed.
+// drawn picks n of all by a seed. Each mutant's lot hangs on its own name alone: where
+// the tree changes, the draw elsewhere stays as it is, and so does what a log says of it.
 func drawn(all []mutant, seed uint64, n int) []mutant {
+	lot := func(m mutant) string {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", seed, m.name()))
+		return string(sum[:])
+	}
 	all = slices.Clone(all)
-	r := rand.New(rand.NewPCG(seed, 0))
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	slices.SortFunc(all, func(a, b mutant) int { return cmp.Compare(lot(a), lot(b)) })
 	return all[:min(n, len(all))]
 }
 

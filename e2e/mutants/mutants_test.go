@@ -93,6 +93,35 @@ func TestDraw(t *testing.T) {
 	}
 }
 
+// TestDrawElsewhereStays: a package more takes the place of some, and brings no other.
+func TestDrawElsewhereStays(t *testing.T) {
+	found, err := find("a/sample.go", []byte(sample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := find("A/sample.go", []byte(sample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 6
+	before := make(map[string]bool)
+	for _, m := range drawn(found, 1, n) {
+		before[m.name()] = true
+	}
+	stayed := 0
+	for _, m := range drawn(slices.Concat(more, found), 1, n) {
+		switch {
+		case before[m.name()]:
+			stayed++
+		case m.file == "a/sample.go":
+			t.Errorf("%s is drawn only since another package is there", m.name())
+		}
+	}
+	if len(before) != n || stayed == 0 || stayed == n {
+		t.Errorf("of %d drawn %d stayed: this tests nothing", len(before), stayed)
+	}
+}
+
 // TestDataFiles: named mutants still fit their files, and whoever is excused exists.
 func TestDataFiles(t *testing.T) {
 	p, err := readPlan("../..")
