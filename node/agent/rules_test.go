@@ -107,3 +107,20 @@ func TestUnknownClientReachesNothing(t *testing.T) {
 		t.Error("a stack in the process does not judge by what is pushed, as it did")
 	}
 }
+
+// TestFullViewForgets: what a view that says everything does not say is so no longer: it
+// was taken back while this node had no stream.
+func TestFullViewForgets(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.hear(&protocol.Node{View: f.ruled()})
+	c := f.customer(f.offered()[0], nil).keyed()
+	told := f.ruled(protocol.RuleRow{Session: registry.SessionID(c.grant.Session), Client: "ann", Prefixes: network("10.20.0.100/32")})
+	told.Slices = []protocol.SliceRef{c.sliceKey().ref()}
+	f.hear(&protocol.Node{View: told})
+	c.wantMay("as told", "10.20.0.100")
+	silent := f.ruled()
+	silent.Slices = told.Slices
+	f.hear(&protocol.Node{View: silent})
+	c.wantMay("told no more")
+}
