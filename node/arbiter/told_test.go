@@ -1,0 +1,187 @@
+package arbiter
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// TestGatewaysThatChangeAreTold: not to say what the welcome said, but whenever they
+// change in this term.
+func TestGatewaysThatChangeAreTold(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: dataRoles}})
+	s := f.session(a, 1, n.node)
+	c := &clientStream{session: s.ID, outbox: make(chan *protocol.Client, 8)}
+	a.clients[registry.RequestID{1}] = c
+	told := func() (all []*protocol.Update) {
+		a.pushGateways()
+		for len(c.outbox) > 0 {
+			all = append(all, (<-c.outbox).Update)
+		}
+		return all
+	}
+	if got := told(); len(got) != 0 {
+		t.Errorf("told what its welcome said: %+v", got)
+	}
+	if got := told(); len(got) != 0 {
+		t.Errorf("nothing changed: %+v", got)
+	}
+	for _, is := range []registry.Roles{registry.RoleAgent, dataRoles} {
+		f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: is}})
+		got := told()
+		if len(got) != 1 || got[0] == nil || slices.Contains(got[0].Gateways, f.store.state.Nodes[n.node].Outer) != (is == dataRoles) {
+			t.Errorf("the node is %v: told %+v", is.Names(), got)
+		}
+	}
+}
+
+// TestMeasuresLiveAsTheirSession: those of a session that goes on stay, and those of one
+// that the registry has no more go.
+func TestMeasuresLiveAsTheirSession(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	s := f.session(a, 1, n.node)
+	gone := registry.SessionID{9}
+	for _, id := range []registry.SessionID{s.ID, gone} {
+		a.takeMeasures(id, &protocol.Alive{})
+	}
+	a.pushViews()
+	if a.measures[s.ID] == nil || a.measures[gone] != nil {
+		t.Errorf("%d measures are left", len(a.measures))
+	}
+}
+
+// TestRouteIsPushedOnce: nothing is said that the node has heard.
+func TestRouteIsPushedOnce(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	s := f.session(a, 1, n.node)
+	a.pushViews()
+	views(n)
+	if a.pushRoute(s.ID); len(n.outbox) != 0 {
+		t.Errorf("told again: %+v", <-n.outbox)
+	}
+}
+
+// TestSparesCarryAlone: what is spare is in a route while nothing else is, and what is
+// on a node that is none is not.
+func TestSparesCarryAlone(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	s := f.session(a, 1, n.node)
+	s.Slices = append(s.Slices,
+		registry.Slice{Number: 1, Epoch: 1, Agent: n.node, State: registry.SliceUp, SPI: 9, Spare: true},
+		registry.Slice{Number: 2, Epoch: 1, Agent: identity.NodeID{9}, State: registry.SliceUp, SPI: 8})
+	routed := func() (numbers []uint8) {
+		f.store.View(func(all *registry.State) {
+			for _, sl := range a.routeOf(all, s).Slices {
+				numbers = append(numbers, sl.Number)
+			}
+		})
+		return numbers
+	}
+	if got := routed(); !slices.Equal(got, []uint8{0}) {
+		t.Errorf("beside another: %v", got)
+	}
+	s.Slices = s.Slices[1:2]
+	if got := routed(); !slices.Equal(got, []uint8{1}) {
+		t.Errorf("alone: %v", got)
+	}
+}
+
+// TestUnfitFor counts from the moment on that it became so.
+func TestUnfitFor(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	id := identity.NodeID{3}
+	a.replicas[id] = replica{standing: unanswered, since: a.config.Now(), unfit: "closed"}
+	f.now.Add(int64(time.Second) - 1)
+	if a.unfitFor(id, time.Second) {
+		t.Error("too early")
+	}
+	f.now.Add(1)
+	if !a.unfitFor(id, time.Second) || a.unfitFor(identity.NodeID{4}, 0) {
+		t.Error("not when it is time, or of a stranger")
+	}
+}
+
+// TestMaxAcknowledged: of one answer no more is committed at a time.
+func TestMaxAcknowledged(t *testing.T) { // I10
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", registry.RoleAgent)
+	n.hello.Reads = registry.CommandVersion
+	n.asked = make(map[registry.SessionID]time.Duration)
+	var all []registry.SessionID
+	for i := range registry.MaxAcknowledged + 3 {
+		id := registry.SessionID{byte(i), byte(i >> 8), 1}
+		all, n.asked[id] = append(all, id), a.config.Now()
+	}
+	proposed(a)
+	nodeSaid{n, &protocol.Node{Freed: &protocol.Sessions{Sessions: all}}}.apply(a)
+	said := proposed(a)
+	if len(said) != 1 || len(said[0].Acknowledge.Sessions) != registry.MaxAcknowledged || len(n.asked) != 3 {
+		t.Errorf("%d commands, %d are asked still", len(said), len(n.asked))
+	}
+}
+
+// decide commits what the arbitrator proposes, until it proposes nothing more.
+func (f *fixture) decide(a *Arbiter) {
+	f.Helper()
+	for len(a.proposals) > 0 {
+		p := <-a.proposals
+		result, err := f.store.Propose(f.Context(), p.command)
+		outcome{p, result, err}.apply(a)
+	}
+}
+
+// TestRefusalNeedsNoReason: an agent that says no, whether it says why or not, has agreed
+// to nothing, and its client is not welcomed.
+func TestRefusalNeedsNoReason(t *testing.T) {
+	for name, ack := range map[string]protocol.SliceAck{
+		"with a reason": {Reason: "full"}, "without one": {}, "it agrees": {Ok: true},
+	} {
+		s := newLinkScene(t, registry.HandOnSealed)
+		s.commit(registry.Command{SetRoles: &registry.SetRoles{ID: s.peer.node, Is: dataRoles}})
+		s.commit(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "ann"}}})
+		s.peer.hello.Boot = identity.BootID{7}
+		s.a.step(session.NodeUp{Node: s.peer.node, Boot: s.peer.hello.Boot})
+		s.give(2)
+		c := &clientStream{request: registry.RequestID{1}, raw: rawConn(t), outbox: make(chan *protocol.Client, 8)}
+		s.a.clients[c.request] = c
+		s.a.step(session.Open{
+			Request: c.request, Client: "ann", Key: identity.PublicKey{5}, Identity: make([]byte, 32), Hello: make([]byte, 32),
+			Suite: uint16(esp.AES256GCM), Mode: registry.ModeBurst, Entered: s.peer.node,
+		})
+		s.decide(s.a)
+		var grant *protocol.Grant
+		for len(s.peer.outbox) > 0 {
+			if m := <-s.peer.outbox; m.Grant != nil {
+				grant = m.Grant
+			}
+		}
+		if grant == nil {
+			t.Fatalf("%s: nothing is granted", name)
+		}
+		g, err := mka.ParseGrant(grant.Grant, s.trust.Key.Public())
+		s.ok(err)
+		ack.Slice = protocol.SliceRef{Session: g.Session, Number: g.Slice, Epoch: g.Epoch}
+		nodeSaid{s.peer, &protocol.Node{Ack: &ack}}.apply(s.a)
+		if welcomed := len(c.outbox) == 1 && (<-c.outbox).Welcome != nil; welcomed != ack.Ok {
+			t.Errorf("%s: welcomed %v", name, welcomed)
+		}
+	}
+}
