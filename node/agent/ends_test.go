@@ -77,6 +77,7 @@ func (c *couple) rekeyed() *nodeLink {
 	c.until("the egress has new keys", func() bool {
 		c.agent.advance(TickEvery)
 		c.egress.pump()
+		<-time.After(2 * time.Millisecond) // as in tick
 		return l.next != nil
 	})
 	return l
