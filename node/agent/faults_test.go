@@ -31,3 +31,12 @@ func TestSoundnessIsLogged(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyToHear: who has no peer that the arbiter hears is not deaf.
+func TestNobodyToHear(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	if from := f.deafTo(f.Agent.config.Now()); from != "" {
+		t.Errorf("deaf to %q", from)
+	}
+}
