@@ -55,6 +55,9 @@ const (
 	// LookAtAddresses is how often this host's addresses are read, beside the
 	// kernel's word that one changed.
 	LookAtAddresses = 5 * time.Second
+	// ExposedFor is how long the inside interface counts as one that strangers
+	// reach, after they did.
+	ExposedFor = time.Minute
 	// KnowEvery is how often it is looked who is no stranger any more, and
 	// what is flooded.
 	KnowEvery = 100 * time.Millisecond

@@ -55,7 +55,7 @@ type Node struct {
 	trust   *trust.Trust
 	meter   *meter
 	mbit    uint32
-	exposed bool         // strangers reach the inside interface
+	exposed bool         // strangers reach the inside interface; at the start, see keepOwn
 	own     []netip.Addr // at the start, see keepOwn
 	forward *forwarding
 	agent   *agent.Agent
@@ -161,9 +161,10 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 		return err
 	}
 	defer n.port.Close()
-	if err := n.judgeInside(); err != nil {
+	if n.exposed, err = n.judgeInside(); err != nil {
 		return err
 	}
+	n.sayInside(n.exposed)
 	if n.forward, err = openForwarding(n.self, n.exposed, n.dir, n.config.Log, n.fail); err != nil {
 		return err
 	}
@@ -263,7 +264,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
 		Follow: n.follow,
 		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
@@ -274,22 +275,9 @@ func (n *Node) newAgent() {
 func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
 		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
-		Exposed: n.exposed, Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
+		Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
 		Reads: registry.CommandVersion, Judges: true,
 	}
-}
-
-// judgeInside finds out whether strangers reach where this node takes what others
-// hand on: there they could send in any member's name, so the mesh seals it.
-func (n *Node) judgeInside() (err error) {
-	var outers []netip.Addr
-	for _, at := range append(n.self.Outers(), n.self.Listen) {
-		outers = append(outers, at.Addr())
-	}
-	if n.exposed, err = host.Exposed(n.self.InsideIf, outers); n.exposed {
-		n.config.Log.Info("strangers reach the inside interface: what nodes hand on is sealed", "interface", n.self.InsideIf)
-	}
-	return err
 }
 
 // insideNetworks are those whose addresses this host can be asked for. More than

@@ -156,7 +156,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	s.Problems = n.problems(report, n.obstacles(), s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
 	s.Problems = append(s.Problems, n.twoHosts(ctx)...)
-	if n.exposed && report.Heard && !report.Sealed {
+	if report.Heard && report.Bare {
 		s.Problems = append(s.Problems, n.clearInside())
 	}
 	if r, since, under := n.port.Siege(); under {

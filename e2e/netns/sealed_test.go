@@ -51,6 +51,9 @@ func TestSealedHandOn(t *testing.T) {
 			}
 		})
 	}
+	if os.Getenv(envMatrix) == "all" {
+		t.Run("strangers come", testStrangersCome)
+	}
 }
 
 // handedOnTo is an agent of a session that is not its egress.
@@ -83,5 +86,43 @@ func (m *mesh) comesBack(agent *host) {
 	})
 	if err := m.transfer(lab.Plan{Bytes: 3_000_000, Down: true}).Wait(within(30 * time.Second)).Check(); err != nil {
 		m.t.Error(err)
+	}
+}
+
+// testStrangersCome: a public address on the inside interface of one node, while all
+// run, has the whole mesh seal what its nodes hand on, and traffic goes on.
+func testStrangersCome(t *testing.T) {
+	m := newMesh(t, 3).masquerade()
+	m.up()
+	m.connect("--slice-mode", "burst")
+	s := m.slices(2)
+	agent := m.node(handedOnTo(s))
+	canaries := func() int {
+		end := m.captureOn(m.lan, agent.Name, "udp port 6486")
+		for _, down := range []bool{true, false} {
+			if err := m.transfer(lab.Plan{Bytes: 30_000_000, Down: down}).Wait(within(30 * time.Second)).Check(); err != nil {
+				t.Error(err)
+			}
+		}
+		raw, err := os.ReadFile(end())
+		if err != nil || len(raw) < 1_000_000 {
+			t.Fatalf("%d bytes were handed on: too few to prove anything (%v)", len(raw), err)
+		}
+		return bytes.Count(raw, []byte(lab.Canary))
+	}
+	if n := canaries(); n < 100 {
+		t.Fatalf("before: the capture would not show cleartext: %d", n)
+	}
+	flow := m.echoes(m.client.Space, destination)
+	m.node(s.Egress).Sh("ip address add 203.0.113.9/24 dev in")
+	time.Sleep(5 * time.Second)
+	t.Logf("while it became sealed: %v", flow.end())
+	if n := canaries(); n != 0 {
+		t.Errorf("after: cleartext between nodes, %d times", n)
+	}
+	for _, n := range m.nodes {
+		if status, err := n.status(); err != nil || status.Health != "ok" {
+			t.Errorf("%s: %s %q (%v)", n.Name, status.Health, status.Problems, err)
+		}
 	}
 }

@@ -76,6 +76,10 @@ type Config struct {
 	// SetOwn says nothing else.
 	Own []netip.Addr
 
+	// Exposed: strangers reach the inside interface, as long as SetExposed says
+	// nothing else.
+	Exposed bool
+
 	// Dial opens a stream to whoever is arbiter now.
 	Dial func(context.Context) (Stream, error)
 	// Facts is what the node says of itself at the start of a stream.
@@ -134,6 +138,7 @@ type Agent struct {
 	probes  *proberState
 	links   *links
 	rules   rules
+	inside  insideState
 	rejects *rejects
 	sound   soundness
 	ailing  bool          // the host has faults just now
@@ -171,6 +176,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		probes:     newProberState(config.Random),
 		links:      newLinks(),
 		rules:      rules{rows: make(map[registry.SessionID]protocol.RuleRow), own: config.Own},
+		inside:     insideState{exposed: config.Exposed},
 		rejects:    newRejects(),
 		sound:      newSoundness(config.Now()),
 

@@ -85,8 +85,15 @@ func (t *links) usesSPI(spi uint32) bool {
 	return false
 }
 
-// sealed reports whether this mesh seals what its nodes hand on.
-func (a *Agent) sealed() bool { return a.view.policy.HandOn == registry.HandOnSealed }
+// sealed reports whether this node seals what it hands on, and takes nothing else:
+// where the mesh does, and as soon as strangers have come to its inside interface,
+// though no arbiter may be there to tell the mesh. From the start on the arbiter
+// knows first. One that has no such word could not make the others seal.
+func (a *Agent) sealed() bool {
+	return a.meshSeals() || a.inside.bared && !a.rules.unsaid
+}
+
+func (a *Agent) meshSeals() bool { return a.view.policy.HandOn == registry.HandOnSealed }
 
 // linkTo is the SA pair that seals for a node; nil while there is none.
 func (a *Agent) linkTo(to protocol.NodeRow) *dataplane.Pair {

@@ -20,7 +20,7 @@ type Report struct {
 	Parts             []string // pool parts this host answers for
 	Silent            []string // nodes that do not answer its probes
 	Path              probe.Verdict
-	Sealed            bool // what nodes hand on to each other is sealed
+	Bare              bool // strangers reach the inside interface, and the mesh does not seal what its nodes hand on
 	Is                protocol.Soundness
 	Faults            []string          // that made this node broken
 	Stays             bool              // it holds a part all the same, for nobody else can
@@ -36,7 +36,7 @@ func (a *Agent) Report(ctx context.Context) (r Report, ok bool) {
 			Term: a.floor.Term, Incarnation: a.floor.Incarnation,
 			Heard: a.stream != nil && a.stream.fenced, WordAge: a.config.Now() - a.wordAt,
 			Arbiter: a.view.arbiter, Slices: len(a.slices.byKey), Routes: len(a.view.routes),
-			Path: a.probes.pathVerdict(), Sealed: a.sealed(), Unjudged: a.rules.unsaid, Is: a.sound.is, Unheard: a.unheard(a.config.Now()), Broken: make(map[string]string),
+			Path: a.probes.pathVerdict(), Bare: a.inside.exposed && !a.meshSeals(), Unjudged: a.rules.unsaid, Is: a.sound.is, Unheard: a.unheard(a.config.Now()), Broken: make(map[string]string),
 		}
 		if r.Is == protocol.Broken {
 			r.Faults = slices.Clone(a.sound.faults)

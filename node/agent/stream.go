@@ -94,6 +94,7 @@ func (e streamOpened) apply(a *Agent) {
 	a.stream = e.s
 	a.forgetEnded()
 	hello := a.config.Facts()
+	hello.Exposed = a.inside.exposed
 	hello.Held = a.slices.held()
 	hello.Condition = a.sound.condition()
 	a.say(&protocol.Node{Hello: &hello})

@@ -299,4 +299,11 @@ func TestExposedWaitsForOlderReplicas(t *testing.T) {
 	if u := commit(); u != nil {
 		t.Errorf("what is known is taken back: %+v", u)
 	}
+	for _, exposed := range []bool{false, true} {
+		older.hello.Reads = registry.CommandVersion
+		nodeSaid{n, &protocol.Node{Inside: &protocol.Inside{Exposed: exposed}}}.apply(a)
+		if u := commit(); u == nil || u.Exposed != exposed {
+			t.Errorf("said while the stream is open, %v: %+v", exposed, u)
+		}
+	}
 }

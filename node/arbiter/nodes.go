@@ -302,6 +302,9 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Condition != nil:
 		a.takeCondition(n, m.Condition)
 		a.pushViews() // the others name its faults
+	case m.Inside != nil:
+		n.hello.Exposed = m.Inside.Exposed
+		a.updateNode(n)
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	}

@@ -27,6 +27,7 @@ type Node struct {
 	Replica   *Replica   `json:"replica,omitempty"`   // N→L, with each load, of a node that keeps the log
 	Freed     *Sessions  `json:"freed,omitempty"`     // N→L, answer to Ended: it runs nothing of them
 	Condition *Condition `json:"condition,omitempty"` // N→L, whether the node forwards as it should
+	Inside    *Inside    `json:"inside,omitempty"`    // N→L, who reaches its inside interface has changed
 
 	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
@@ -45,6 +46,11 @@ type Node struct {
 // Superseded says that a newer process with the same key has taken the node's place:
 // the key was copied. Whoever is told stops for good and says so.
 type Superseded struct{}
+
+// Inside is what NodeHello says of the inside interface, said anew.
+type Inside struct {
+	Exposed bool `json:"exposed"` // strangers reach it
+}
 
 // NodeHello opens a stream.
 type NodeHello struct {
