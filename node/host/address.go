@@ -95,7 +95,9 @@ func overlapsOf(prefixes []netip.Prefix, local netip.Prefix, dev string) (found 
 
 // Foreign are the addresses of this host that are not of the inside network:
 // those of every interface but the TUN, the inside one and whichever has the
-// inside address, and of these too what outer names. Each stands once.
+// inside address, and of these too what outer names. What is for all of a network
+// that this host is attached to is of none of its hosts, so it is among them, those
+// of the inside network too. Each stands once.
 func Foreign(tun, insideInterface string, inside netip.Addr, outer ...netip.Addr) ([]netip.Addr, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -132,6 +134,33 @@ func foreign(addrs []netlink.Addr, near map[int]bool, inside netip.Addr, outer [
 			there[address] = true
 			all = append(all, address)
 		}
+	}
+	for _, a := range addrs {
+		for _, address := range forAll(a) {
+			if !there[address] {
+				there[address] = true
+				all = append(all, address)
+			}
+		}
+	}
+	return all
+}
+
+// forAll are the addresses by which all hosts of an address's network are spoken to:
+// its last, what was set beside that, and its first, which kernels before 5.14
+// take for a broadcast too. A network of one or two addresses (RFC 3021) has none.
+func forAll(a netlink.Addr) (all []netip.Addr) {
+	network := localNetwork(a)
+	if !network.Addr().Is4() || network.Bits() > 30 {
+		return nil
+	}
+	last := network.Addr().As4()
+	for i, b := range net.CIDRMask(network.Bits(), 32) {
+		last[i] |= ^b
+	}
+	all = append(all, network.Addr(), netip.AddrFrom4(last))
+	if set, ok := netip.AddrFromSlice(a.Broadcast); ok && !set.IsUnspecified() {
+		all = append(all, set.Unmap())
 	}
 	return all
 }

@@ -29,7 +29,9 @@ func TestForeign(t *testing.T) {
 	got := foreign(all, map[int]bool{in: true, tun: true}, netip.MustParseAddr("10.20.0.1"),
 		[]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.IPv4Unspecified(), {}})
 	var want []netip.Addr
-	for _, text := range []string{"127.0.0.1", "::1", "192.0.2.1", "2001:db8::1", "198.51.100.1", "172.17.0.1"} {
+	for _, text := range []string{"127.0.0.1", "::1", "192.0.2.1", "2001:db8::1", "198.51.100.1", "172.17.0.1",
+		"127.0.0.0", "127.255.255.255", "192.0.2.0", "192.0.2.255", "10.20.0.0", "10.20.0.255", "198.51.100.0", "198.51.100.255",
+		"172.17.0.0", "172.17.255.255"} { // what is for all of a network is of no host there
 		want = append(want, netip.MustParseAddr(text))
 	}
 	if !slices.Equal(got, want) {
@@ -37,8 +39,18 @@ func TestForeign(t *testing.T) {
 	}
 	one := []netlink.Addr{address(lo, "127.0.0.1/8"), address(out, "192.0.2.1/24")}
 	inside := netip.MustParseAddr("192.0.2.1")
-	if got := foreign(one, map[int]bool{out: true}, inside, []netip.Addr{inside}); len(got) != 1 || !got[0].IsLoopback() {
+	if got := foreign(one, map[int]bool{out: true}, inside, []netip.Addr{inside}); len(got) != 5 || !got[0].IsLoopback() {
 		t.Errorf("a host with one leg: %v", got)
+	}
+	told := address(in, "10.30.0.1/30")
+	told.Broadcast = net.IPv4(10, 30, 0, 9)
+	near := []netlink.Addr{told, address(in, "10.30.1.0/31"), address(in, "10.30.2.1/32"), address(in, "10.30.0.3/24"), address(in, "fd20::1/64")}
+	want = nil
+	for _, text := range []string{"10.30.0.0", "10.30.0.9", "10.30.0.255"} { // 10.30.0.3 is a host's here
+		want = append(want, netip.MustParseAddr(text))
+	}
+	if got := foreign(near, map[int]bool{in: true}, netip.Addr{}, nil); !slices.Equal(got, want) {
+		t.Errorf("small networks, and a broadcast address of an own choice: %v, want %v", got, want)
 	}
 	if got, err := Foreign("", "", netip.Addr{}); err != nil || !slices.ContainsFunc(got, netip.Addr.IsLoopback) {
 		t.Errorf("of this host: %v, %v", got, err)
