@@ -182,6 +182,34 @@ func TestLeasesOfDevices(t *testing.T) {
 	}
 }
 
+// TestNewDevicesUseUpNoPool: a client of which each login is a new device, and whose
+// agents have yet to say that the sessions before are over, holds as many addresses as
+// it may have sessions, and no more. Others get theirs meanwhile, and its own device
+// the one that it had.
+func TestNewDevicesUseUpNoPool(t *testing.T) {
+	f := newFixture(t)
+	f.client("mallory")
+	f.client("bob")
+	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{Sessions: 4, Headless: 100}}})
+	first := f.device(1, "mallory", 1, 0).Leases[0]
+	had := map[netip.Addr]bool{first: true}
+	for i := range 30 {
+		f.end(1 + i)
+		had[f.device(2+i, "mallory", 2+i, 0).Leases[0]] = true
+	}
+	if len(had) > 5 {
+		t.Errorf("%d addresses are taken by one session at a time", len(had))
+	}
+	if got := f.device(50, "bob", 99, 0).Leases[0]; had[got] {
+		t.Error("bob has an address for which mallory's agents may still run")
+	}
+	f.end(31)
+	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: 100}}})
+	if got := f.device(51, "mallory", 77, 0).Leases[0]; had[got] {
+		t.Error("addresses are kept scarce where sessions are not counted")
+	}
+}
+
 // I10: sessions of one client by policy; those that a login ends do not count.
 func TestSessionsOfAClient(t *testing.T) {
 	f := newFixture(t)

@@ -85,7 +85,8 @@ func (s *State) chooseLeases(p *Part, t taker) (leases []netip.Addr, full netip.
 
 // chooseLease finds an address of the range for the taker, who has got some others
 // beside it: the one that its device had, else one nobody had, else the lowest whose
-// hold is over (I13), else what another device of its client left.
+// hold is over (I13), else what another device of its client left. That comes before
+// what others could have once the client has left as many as it may have sessions.
 func (s *State) chooseLease(p Range, t taker, beside int) (netip.Addr, bool) {
 	r := s.leasable(p)
 	own := func(may func(DeviceID) bool) (netip.Addr, bool) {
@@ -93,6 +94,11 @@ func (s *State) chooseLease(p Range, t taker, beside int) (netip.Addr, bool) {
 	}
 	for _, may := range t.devices() {
 		if a, ok := own(may); ok {
+			return a, true
+		}
+	}
+	if most := s.Policy.Sessions; most > 0 && s.held(r, t.client) >= most {
+		if a, ok := own(anyDevice); ok {
 			return a, true
 		}
 	}
@@ -106,6 +112,17 @@ func (s *State) chooseLease(p Range, t taker, beside int) (netip.Addr, bool) {
 		return a, true
 	}
 	return own(anyDevice)
+}
+
+// held is how many addresses of a range wait for the end of SAs of a client's sessions
+// that are over: nobody else can have them.
+func (s *State) held(r span, client string) (n int) {
+	for a, l := range s.Leases {
+		if l.Client == client && r.contains(a) && l.idle() && !s.free(l) {
+			n++
+		}
+	}
+	return n
 }
 
 func (l *Lease) idle() bool { return l.Session == (SessionID{}) }
