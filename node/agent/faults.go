@@ -57,8 +57,10 @@ func (a *Agent) tellCondition(now time.Duration) {
 	a.say(&protocol.Node{Condition: c})
 }
 
-// says is what other nodes hear of this one in probes and answers.
-func (a *Agent) says() (s probe.Says) {
+// says is what another node hears of this one in probes and answers. One that does
+// not forward hears only of its own parts that they are taken, for it lets go of them
+// then: of another's it would let go of what nobody has taken. The others hear of all.
+func (a *Agent) says(to protocol.NodeRow) (s probe.Says) {
 	if a.ailing {
 		s |= probe.SaysAiling
 	}
@@ -66,7 +68,7 @@ func (a *Agent) says() (s probe.Says) {
 		s |= probe.SaysAiling | probe.SaysBroken
 	}
 	for _, p := range a.view.parts {
-		if p.taken && p.relieved {
+		if p.taken && p.relieved && (p.row.Egress == to.ID || !a.saysBroken(to)) {
 			s |= probe.SaysTaken
 		}
 	}

@@ -175,7 +175,7 @@ func (a *Agent) neighbour() identity.Index {
 }
 
 func (a *Agent) sendProbe(to protocol.NodeRow, now time.Duration) {
-	m := probe.Node{Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence, Says: a.says()}
+	m := probe.Node{Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence, Says: a.says(to)}
 	a.probes.peers[to.Index].ask(m, now)
 	b := m.Marshal(a.view.key)
 	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(to.Inside, a.config.InsidePort)}) // silence is judged, not errors
@@ -313,7 +313,7 @@ func (e nodeDatagram) apply(a *Agent) {
 	if m.Type != probe.TypeReply {
 		reply := probe.Node{Type: probe.TypeReply, From: a.config.Index, Asked: m.Type, Load: a.probes.ownLoad(), Sequence: m.Sequence, Size: m.Size}
 		if m.Type == probe.TypeNode {
-			reply.Says = a.says()
+			reply.Says = a.says(row)
 			a.asked(m)
 		}
 		a.sendReply(reply, row)

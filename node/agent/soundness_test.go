@@ -155,7 +155,7 @@ func TestBrokenIsTold(t *testing.T) {
 	if said := saying(f, conditions); len(said) != 1 || said[0].Is != protocol.Broken || said[0].Faults[0] != f.faults[0] {
 		t.Fatalf("told %+v", said)
 	}
-	if says := f.says(); says != probe.SaysAiling|probe.SaysBroken {
+	if says := f.says(f.nodeRow(2)); says != probe.SaysAiling|probe.SaysBroken {
 		t.Errorf("says %x", says)
 	}
 	f.obey(6)
@@ -373,8 +373,8 @@ func TestReliefWithoutAnArbiter(t *testing.T) {
 		}
 		f.do(streamLost{f.Agent.stream})
 		broken(f, 3*TickEvery, false)
-		if !f.host.held[moving()] || f.says()&probe.SaysTaken == 0 {
-			t.Fatalf("not taken, says %x", f.says())
+		if !f.host.held[moving()] || f.says(f.nodeRow(2))&probe.SaysTaken == 0 {
+			t.Fatalf("not taken, says %x", f.says(f.nodeRow(2)))
 		}
 		if to := f.egressOf(netip.MustParseAddr("10.77.0.9")); to.Index != own {
 			t.Errorf("hands on to %d", to.Index)
@@ -415,4 +415,41 @@ func TestReliefWithoutAnArbiter(t *testing.T) {
 			t.Error("nobody holds the address")
 		}
 	})
+}
+
+// TestReliefOfOneOnly: a second that took one egress's part, and cannot take another's
+// because it does not forward itself by now, says to that other egress that it has
+// nothing of it; else nobody would answer for its address.
+func TestReliefOfOneOnly(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	v := f.view(3)
+	other := f.part(3, idOf(3), f.self())
+	other.Prefix, other.Inside = netip.MustParsePrefix("10.77.1.0/24"), moving().Next()
+	v.Parts = []registry.Part{f.part(3, idOf(2), f.self()), other}
+	f.hear(&protocol.Node{View: v})
+	f.passing(time.Second, 2, 3)
+	f.do(streamLost{f.Agent.stream})
+	broken := func(d time.Duration, well []identity.Index, all ...identity.Index) {
+		for ; d > 0; d -= TickEvery {
+			f.passing(TickEvery, well...)
+			for _, ix := range all {
+				f.reply(probe.Node{From: ix, Asked: probe.TypeNode, Says: probe.SaysAiling | probe.SaysBroken})
+			}
+		}
+	}
+	took := func(of identity.Index) bool { return f.says(f.nodeRow(of))&probe.SaysTaken != 0 }
+	broken(3*TickEvery, []identity.Index{3}, 2)
+	if !f.host.held[moving()] || !took(2) || !took(3) {
+		t.Fatalf("taken from 2: says so to it %v, and to 3, which is to send here now, %v", took(2), took(3))
+	}
+	f.faults = []string{"no filter"}
+	broken(BrokenAfter+5*TickEvery, []identity.Index{3}, 2)
+	broken(5*TickEvery, nil, 2, 3)
+	if f.host.held[other.Inside] {
+		t.Fatal("one that does not forward takes parts")
+	}
+	if !took(2) || took(3) {
+		t.Errorf("says that it took the part of 2 %v, and that of 3, which it left, %v", took(2), took(3))
+	}
 }
