@@ -154,11 +154,7 @@ func forAll(a netlink.Addr) (all []netip.Addr) {
 	if !network.Addr().Is4() || network.Bits() > 30 {
 		return nil
 	}
-	last := network.Addr().As4()
-	for i, b := range net.CIDRMask(network.Bits(), 32) {
-		last[i] |= ^b
-	}
-	all = append(all, network.Addr(), netip.AddrFrom4(last))
+	all = append(all, network.Addr(), lastOf(network))
 	if set, ok := netip.AddrFromSlice(a.Broadcast); ok && !set.IsUnspecified() {
 		all = append(all, set.Unmap())
 	}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookup sees what the host is like now, as far as w speaks of it.
+// look sees what the host is like now, as far as w speaks of it.
 func (s *stand) look(w want) (now seen, err error) {
 	now = seen{rules: map[int]bool{}, routes: map[route]bool{}}
 	link, err := device(w.tun)
