@@ -13,6 +13,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 // crowd is clients on one host, each a device of its own: without a TUN, so that they
@@ -220,4 +221,55 @@ func (c *crowd) deafAgent() {
 		}
 		return nil
 	})
+}
+
+// TestCrashLoopOfNewDevices: a client without a lasting data directory is a new device
+// at each start. Once its account has as many sessions as it may, the one that was
+// silent longest gives way to the next start, which is told for how long it waits. A
+// device that lives keeps its session, and one more beside those that live is refused.
+func TestCrashLoopOfNewDevices(t *testing.T) {
+	t.Parallel()
+	m := newMeshOf(t, 2, plan{outside: ipv4, inside: ipv4, pool: poolOfFew})
+	m.up()
+	c := &crowd{mesh: m, profiles: map[string]string{}}
+	m.nodes[0].must("client", "add", "ann", "--cert", "--out", m.Dir)
+	c.profiles["ann"] = m.Write(m.nodes[0].must("client", "profile", "ann"), "ann.toml")
+	living := c.device("ann", 0)
+	for n := 1; n < 4; n++ {
+		c.device("ann", n).Kill()
+	}
+	killed := time.Now()
+	c.turnedAway("ann", 4, "gives way in")
+	all := []*lab.Process{living}
+	for n := 4; n < 7; n++ {
+		all = append(all, c.persistent("ann", n))
+		t.Logf("start %d is let in %v after the crash of the third", n+1, time.Since(killed).Round(time.Second))
+	}
+	if took := time.Since(killed); took > session.SilentAfter+giveWaySlack {
+		t.Errorf("that took %v, a session gives way after %v", took, session.SilentAfter)
+	}
+	c.turnedAway("ann", 7, "ann has 4 sessions open, and may have 4 (policy sessions-per-client)\n")
+	for _, p := range all {
+		if !p.Running() {
+			t.Errorf("a device that lives has ended: %s", p.Tail(5))
+		}
+	}
+}
+
+// giveWaySlack is for the reports of agents, a login, and a machine that does other work.
+const giveWaySlack = 20 * time.Second
+
+// persistent starts a device again until it is let in, as a supervisor would.
+func (c *crowd) persistent(user string, n int) (p *lab.Process) {
+	c.Helper()
+	c.Until("device of "+user+" is let in", session.SilentAfter+giveWaySlack, func() error {
+		if p == nil || !p.Running() {
+			p = c.start(user, n)
+		}
+		if text, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(text), "Connected as") {
+			return fmt.Errorf("not connected: %s, %v", p.Tail(3), err)
+		}
+		return nil
+	})
+	return p
 }

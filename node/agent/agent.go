@@ -266,7 +266,7 @@ func (a *Agent) tick() {
 	}
 	a.superviseModes(now)
 	if a.ticks%UsageTicks == 0 {
-		a.reportUsage()
+		a.reportUsage(now)
 	}
 }
 

@@ -216,6 +216,37 @@ func TestStrangerInsideIsFlaggedInTime(t *testing.T) {
 	}
 }
 
+// TestSilenceOfClientsIsReported: every packet of a client that opens ends it, a probe
+// too, and one under keys of a rekey as well.
+func TestSilenceOfClientsIsReported(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	quiet := func() uint64 {
+		f.said = nil
+		f.keep(UsageTicks * TickEvery)
+		all := saying(f, func(m *protocol.Node) *protocol.Usage { return m.Usage })
+		if len(all) != 1 || len(all[0].Slices) != 1 {
+			t.Fatalf("usage %+v", all)
+		}
+		return all[0].Slices[0].Quiet
+	}
+	for _, want := range []uint64{3, 5, 7} {
+		if got := quiet(); got != want {
+			t.Errorf("quiet for %d s, want %d", got, want)
+		}
+	}
+	c.ping()
+	if got := quiet(); got != 3 {
+		t.Errorf("a probe came, and it is quiet for %d s", got)
+	}
+	s := f.slices.byKey[c.sliceKey()]
+	s.older, s.pair = s.pair, &dataplane.Pair{}
+	c.ping()
+	if got := s.quiet(f.Agent.config.Now()); got != 1 {
+		t.Errorf("a packet came under older keys, and it is quiet for %d s", got)
+	}
+}
+
 func TestWhatIsReported(t *testing.T) {
 	f := newFixture(t).ready()
 	c := f.customer(f.offered()[0], nil).up()

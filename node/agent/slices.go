@@ -380,13 +380,25 @@ func (a *Agent) dropSlice(s *slice, reason string) {
 	a.dirty = true
 }
 
-// reportUsage tells the arbiter what each slice has moved.
-func (a *Agent) reportUsage() {
+// quiet is for how many seconds nothing of the client was heard, rounded up.
+func (s *slice) quiet(now time.Duration) uint64 {
+	heard := s.since
+	for _, p := range s.pairs() {
+		heard = max(heard, time.Duration(p.LastHeard()))
+	}
+	return uint64((now-heard)/time.Second) + 1
+}
+
+// reportUsage tells the arbiter what each slice has moved, and whether its client
+// is heard.
+func (a *Agent) reportUsage(now time.Duration) {
 	usage := &protocol.Usage{}
 	for _, s := range a.slices.byKey {
 		if s.pair != nil && s.from.IsZero() {
 			n := s.pair.Counters()
-			usage.Slices = append(usage.Slices, protocol.SliceUsage{Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut, Refused: n.Refused})
+			usage.Slices = append(usage.Slices, protocol.SliceUsage{
+				Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut, Refused: n.Refused, Quiet: s.quiet(now),
+			})
 		}
 	}
 	if len(usage.Slices) > 0 {

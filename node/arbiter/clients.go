@@ -360,12 +360,17 @@ func (a *Arbiter) refuse(action session.Refuse) {
 		session.Unavailable: protocol.RefusedRetry,
 		session.Gone:        protocol.RefusedSession,
 	}
+	const end = "end one: meshcrypt disconnect where it runs, or meshcrypt sessions kick ID on a member"
 	next := map[session.Code]string{
 		session.Full:    "meshcrypt sessions on a member lists who has them, meshcrypt policy show how many are free",
-		session.TooMany: "end one: meshcrypt disconnect where it runs, or meshcrypt sessions kick ID on a member",
+		session.TooMany: end,
+	}
+	wait := int64((action.Wait + time.Second - 1) / time.Second)
+	if wait > 0 {
+		next[action.Code] = fmt.Sprintf("sleep %d, and the same command; or %s", wait, end)
 	}
 	a.config.Log.Info("session refused", "client", c.who.User, "code", action.Code, "reason", action.Reason)
-	c.refuse(protocol.Refused{Code: codes[action.Code], Reason: action.Reason, Next: next[action.Code]})
+	c.refuse(protocol.Refused{Code: codes[action.Code], Reason: action.Reason, Next: next[action.Code], Wait: wait})
 }
 
 // confirmRoutes tells clients, once, that an egress has their route: from now

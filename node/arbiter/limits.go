@@ -45,6 +45,8 @@ const (
 	// alarm; MaxAlarmSources is how many sources it counts.
 	AlarmGuesses    = 100
 	MaxAlarmSources = 1024
+	// maxQuiet is the longest silence of a client, in seconds, that is told apart.
+	maxQuiet = 86400
 	// MaxFault is how many bytes of a node's word on its faults are passed on.
 	MaxFault = 1000
 )

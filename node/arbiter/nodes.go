@@ -287,10 +287,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.TakeOver != nil:
 		a.takeOver(n, m.TakeOver)
 	case m.Usage != nil:
-		clear(n.usage) // each report names every slice the agent holds
-		for _, u := range m.Usage.Slices {
-			n.usage[keyOf(u.Slice)] = u
-		}
+		a.takeUsage(n, m.Usage)
 	case m.Violation != nil:
 		a.flagged(n.node, m.Violation)
 	case m.Drain != nil:
@@ -308,6 +305,21 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	}
+}
+
+// takeUsage keeps what an agent's slices moved, and passes on when it heard their
+// clients. Of a build that does not tell every client counts as heard.
+func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
+	clear(n.usage) // each report names every slice the agent holds
+	ago := make(map[registry.SessionID]time.Duration)
+	for _, u := range m.Slices {
+		n.usage[keyOf(u.Slice)] = u
+		quiet := time.Duration(min(u.Quiet, maxQuiet)) * time.Second
+		if least, other := ago[u.Slice.Session]; !other || quiet < least {
+			ago[u.Slice.Session] = quiet
+		}
+	}
+	a.step(session.Heard{Ago: ago})
 }
 
 // carries reports whether a slice epoch is this node's to speak of.

@@ -155,6 +155,9 @@ type SliceUsage struct {
 	Out   uint64   `json:"out"`
 	// Refused is packets, both ways, that the client may not send or get.
 	Refused uint64 `json:"refused,omitempty"`
+	// Quiet is for how many seconds nothing of the client was heard, this one
+	// included; 0 is said by builds that do not tell.
+	Quiet uint64 `json:"quiet,omitempty"`
 }
 
 // Drain asks to take the sender's work away, or to give it some again.

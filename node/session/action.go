@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -68,6 +69,7 @@ type Refuse struct {
 	Request registry.RequestID
 	Code    Code
 	Reason  string
+	Wait    time.Duration // the same may succeed after; 0: nothing speaks for it
 }
 
 // CloseClient closes a client's stream without a word: the outcome of its

@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -102,6 +103,11 @@ type SliceSilent struct {
 	Epoch   uint32
 }
 
+// Heard says how long ago an agent heard the clients of sessions last.
+type Heard struct {
+	Ago map[registry.SessionID]time.Duration
+}
+
 // Takeover is a second's word that it took a part's inside address.
 type Takeover struct {
 	Node identity.NodeID
@@ -151,6 +157,7 @@ func (Committed) event()   {}
 func (SliceAck) event()    {}
 func (SliceUp) event()     {}
 func (SliceSilent) event() {}
+func (Heard) event()       {}
 func (Takeover) event()    {}
 func (Condition) event()   {}
 func (Drain) event()       {}

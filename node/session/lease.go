@@ -19,6 +19,18 @@ func reasonOf(view *registry.State, c *registry.OpenSession, r registry.Result) 
 	return "registry: " + string(r.Code) + " " + r.Detail
 }
 
+// refuseOpen says why the registry refused a session, and when a silent one gives
+// way to it.
+func (a *Arbitrator) refuseOpen(view *registry.State, c *registry.OpenSession, r registry.Result) {
+	no := Refuse{Request: c.Session.Request, Code: codeOf(r), Reason: reasonOf(view, c, r)}
+	if no.Code == TooMany {
+		if no.Wait = a.roomIn(view, c.Session.Client); no.Wait > 0 {
+			no.Reason += fmt.Sprintf("; one is not connected, and gives way in %v if nothing is heard of it", no.Wait.Round(time.Second))
+		}
+	}
+	a.emit(no)
+}
+
 // poolReason says by what the pool is empty.
 func poolReason(view *registry.State) string {
 	var full registry.RangeUse

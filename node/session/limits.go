@@ -70,6 +70,10 @@ const (
 	// AbandonAfter is added to the headless time: a session whose
 	// client was not heard of for both is ended (I12, I13).
 	AbandonAfter = time.Minute
+
+	// SilentAfter is how long nobody may have heard a session's client when it
+	// gives way to a new login: four of the probes of a client that is idle.
+	SilentAfter = time.Minute
 )
 
 // Sizes (I10).

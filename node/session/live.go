@@ -14,6 +14,7 @@ type live struct {
 	attached bool               // its client has a stream to us
 	request  registry.RequestID // of that stream
 	since    time.Duration      // last change of attached
+	heard    time.Duration      // its client, by any of its agents, or to ask for it again
 	resuming Tag                // ResumeKey without outcome
 	keepsSAs bool               // the client resumed with the keys of slices that are up
 	end      *End               // it is to end

@@ -30,15 +30,15 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 	client := view.Clients[e.Client]
 	switch {
 	case client == nil || client.Revoked:
-		a.emit(Refuse{e.Request, Denied, "no such client, or revoked"})
+		a.refuse(e.Request, Denied, "no such client, or revoked")
 	case a.openings[e.Request] != nil:
 		a.askedAgain(a.openings[e.Request], e)
 	case len(a.openings) >= MaxOpenings || len(a.proposals) >= MaxProposals/2:
-		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
+		a.refuse(e.Request, Unavailable, "too many requests at a time")
 	default:
 		e.Bandwidth = cmp.Or(e.Bandwidth, client.Bandwidth, view.Policy.Bandwidth)
 		if e.Mode = cmp.Or(e.Mode, view.Policy.Mode); !view.Policy.Allows(e.Mode) {
-			a.emit(Refuse{e.Request, Forbidden, fmt.Sprintf("slicing mode %s is not allowed here; these are: %v", e.Mode, view.Policy.Modes)})
+			a.refuse(e.Request, Forbidden, fmt.Sprintf("slicing mode %s is not allowed here; these are: %v", e.Mode, view.Policy.Modes))
 			return
 		}
 		o := &opening{ask: e, parts: a.partsByLoad(view, e.Client, e.Device)}
@@ -52,7 +52,7 @@ func (a *Arbitrator) open(view *registry.State, e Open) {
 // way was asked for by who has that key.
 func (a *Arbitrator) askedAgain(o *opening, e Open) {
 	if o.ask.Client != e.Client || o.ask.Key != e.Key {
-		a.emit(Refuse{e.Request, Denied, anothersRequest})
+		a.refuse(e.Request, Denied, anothersRequest)
 		return
 	}
 	o.gone, o.ask.Hello = false, e.Hello
@@ -64,7 +64,7 @@ const anothersRequest = "the request belongs to a session that is over or not th
 func (a *Arbitrator) reopen(view *registry.State, id registry.SessionID, e Open) {
 	s := active(view, id)
 	if s == nil || s.Client != e.Client || s.Key != e.Key {
-		a.emit(Refuse{e.Request, Denied, anothersRequest})
+		a.refuse(e.Request, Denied, anothersRequest)
 		return
 	}
 	a.resume(view, Resume{Session: id, Request: e.Request, Key: e.Key, Hello: e.Hello})
@@ -74,12 +74,12 @@ func (a *Arbitrator) reopen(view *registry.State, id registry.SessionID, e Open)
 func (a *Arbitrator) plan(view *registry.State, o *opening) {
 	delete(a.openings, o.ask.Request)
 	if len(o.parts) == 0 {
-		a.emit(Refuse{o.ask.Request, Unavailable, "no part of the pool has an egress and a free address"})
+		a.refuse(o.ask.Request, Unavailable, "no part of the pool has an egress and a free address")
 		return
 	}
 	p, code, reason := a.place(view, o.wanted(), o.ask.Entered)
 	if code != "" {
-		a.emit(Refuse{o.ask.Request, code, reason})
+		a.refuse(o.ask.Request, code, reason)
 		if code == Unavailable {
 			a.alert("client %s can't be served: %s", o.ask.Client, reason)
 		}
@@ -87,7 +87,7 @@ func (a *Arbitrator) plan(view *registry.State, o *opening) {
 	}
 	o.absorbed = p.absorbed
 	if !a.proposeOpen(o, a.firstSlices(o, p)) {
-		a.emit(Refuse{o.ask.Request, Unavailable, "too many requests at a time"})
+		a.refuse(o.ask.Request, Unavailable, "too many requests at a time")
 		return
 	}
 	a.openings[o.ask.Request] = o
@@ -148,11 +148,11 @@ func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, 
 		if a.proposeOpen(o, c.Slices) {
 			a.openings[c.Session.Request] = o
 		}
-	case stale(e.Result) && o.replans < MaxReplans:
+	case o.replans < MaxReplans && (stale(e.Result) || e.Result.Code == registry.ErrTooMany.Code && a.makeRoom(view, o.ask.Client)):
 		o.replans++
 		a.plan(view, o)
 	default:
-		a.emit(Refuse{c.Session.Request, codeOf(e.Result), reasonOf(view, c, e.Result)})
+		a.refuseOpen(view, c, e.Result)
 	}
 }
 
@@ -162,7 +162,7 @@ func (a *Arbitrator) openCommitted(view *registry.State, o *opening, id registry
 	s := active(view, id)
 	switch {
 	case s == nil:
-		a.emit(Refuse{o.ask.Request, Unavailable, "the session ended as it began"})
+		a.refuse(o.ask.Request, Unavailable, "the session ended as it began")
 		return
 	case s.ID != o.session || !bytes.Equal(s.Hello, o.ask.Hello):
 		a.reopen(view, id, o.ask)
@@ -185,7 +185,7 @@ func (a *Arbitrator) openCommitted(view *registry.State, o *opening, id registry
 func (a *Arbitrator) resume(view *registry.State, e Resume) {
 	s := active(view, e.Session)
 	if s == nil {
-		a.emit(Refuse{e.Request, Gone, "no such session"})
+		a.refuse(e.Request, Gone, "no such session")
 		return
 	}
 	l := a.live(e.Session)
@@ -193,10 +193,10 @@ func (a *Arbitrator) resume(view *registry.State, e Resume) {
 		Session: e.Session, Request: e.Request, Key: e.Key, Hello: e.Hello,
 	}})
 	if tag == 0 {
-		a.emit(Refuse{e.Request, Unavailable, "too many requests at a time"})
+		a.refuse(e.Request, Unavailable, "too many requests at a time")
 		return
 	}
-	l.resuming, l.keepsSAs = tag, e.KeepsSAs
+	l.resuming, l.keepsSAs, l.heard = tag, e.KeepsSAs, a.now
 }
 
 func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, e Committed) {
@@ -211,7 +211,7 @@ func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, 
 		a.emit(CloseClient{c.Request})
 		return
 	case !ok(e.Result) || s == nil:
-		a.emit(Refuse{c.Request, Gone, "no such session"})
+		a.refuse(c.Request, Gone, "no such session")
 		return
 	}
 	l.first = false
@@ -270,7 +270,7 @@ func (a *Arbitrator) answer(s *registry.Session, l *live, list []registry.Slice)
 // giveUp ends a session that no agent took.
 func (a *Arbitrator) giveUp(s *registry.Session, l *live) {
 	const reason = "no agent accepted a slice"
-	a.emit(Refuse{l.request, Denied, reason})
+	a.refuse(l.request, Denied, reason)
 	a.alert("session of client %s ended: %s", s.Client, reason)
 	l.attached, l.since = false, a.now
 	l.end = &End{Session: s.ID, Reason: reason}

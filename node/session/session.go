@@ -88,6 +88,8 @@ func (a *Arbitrator) Step(now time.Duration, view *registry.State, e Event) []Ac
 		a.sliceUp(view, e)
 	case SliceSilent:
 		a.sliceSilent(view, e)
+	case Heard:
+		a.heard(e)
 	case Takeover:
 		a.takeover(view, e)
 	case Condition:
@@ -123,6 +125,10 @@ func (a *Arbitrator) flush() []Action {
 	out := a.out
 	a.out = nil
 	return out
+}
+
+func (a *Arbitrator) refuse(request registry.RequestID, code Code, reason string) {
+	a.emit(Refuse{Request: request, Code: code, Reason: reason})
 }
 
 func (a *Arbitrator) alert(format string, args ...any) {

@@ -125,6 +125,8 @@ func (s *script) run(f []string) {
 	case "silent": // CLIENT NUMBER
 		id, sl := s.slice(args)
 		w.queue = append(w.queue, SliceSilent{id, sl.Number, sl.Epoch})
+	case "heard": // CLIENT device=N ago=DURATION: an agent says so
+		w.queue = append(w.queue, s.heard(w.client(args[0]).name, args))
 	case "takeover": // NODE [asked]
 		w.queue = append(w.queue, Takeover{w.byName(args[0]).id(), w.state.Parts[0].Prefix, has(args, "asked")})
 	case "sound": // NODE whole|mended|broken
@@ -211,6 +213,20 @@ func (s *script) show() {
 			s.emit("%s/%s retiring", ses.Client, s.w.slice(sl))
 		}
 	}
+}
+
+func (s *script) heard(client string, args []string) Heard {
+	ago, err := time.ParseDuration(word(args, "ago"))
+	if err != nil {
+		panic(err)
+	}
+	said := map[registry.SessionID]time.Duration{}
+	for _, ses := range s.w.state.ActiveSessions() {
+		if ses.Client == client && ses.Device == (registry.DeviceID{byte(number(args, "device", 0))}) {
+			said[ses.ID] = ago
+		}
+	}
+	return Heard{said}
 }
 
 func (s *script) slice(args []string) (registry.SessionID, registry.Slice) {

@@ -1,0 +1,84 @@
+package session
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// A client that crashes without its data directory is a new device at each start,
+// and each leaves a session. Where the client has as many as it may, the one that
+// was silent longest gives way to the next login, if it is dead as far as the mesh
+// can know: for SilentAfter it had no connection to the arbiter, and each agent that
+// may run an SA of it was connected, as the process that was granted it, and heard
+// nothing. An agent that cannot be asked may be hearing it just now: then it stays
+// (I12). A new arbiter knows nothing of before its term, and waits.
+
+// ReasonSilent is why a session ended that gave way.
+var ReasonSilent = fmt.Sprintf("silent for more than %v, and its client logged in anew with as many sessions as it may have", SilentAfter)
+
+// heard notes when agents heard clients last.
+func (a *Arbitrator) heard(e Heard) {
+	for id, ago := range e.Ago {
+		if l := a.lives[id]; l != nil {
+			l.heard = max(l.heard, a.now-ago)
+		}
+	}
+}
+
+// silence is for how long nobody can have heard a session's client. It is not known
+// of one that is connected, or of which an agent cannot be asked.
+func (a *Arbitrator) silence(s *registry.Session) (_ time.Duration, known bool) {
+	l := a.lives[s.ID]
+	if l == nil || l.attached || l.resuming != 0 || l.end != nil || !s.Tracked {
+		return 0, false
+	}
+	since := max(l.since, l.heard)
+	for _, h := range s.Holders {
+		host := a.hosts[h.Agent]
+		switch {
+		case h.Session != s.ID: // of an earlier session of that address
+		case host == nil || !host.up || host.boot != h.Boot:
+			return 0, false
+		default:
+			since = max(since, host.since)
+		}
+	}
+	return a.now - since, true
+}
+
+// mostSilent is the session of a client that nobody has heard for longest, nil when
+// all live as far as is known.
+func (a *Arbitrator) mostSilent(view *registry.State, client string) (most *registry.Session, silent time.Duration) {
+	for _, s := range view.Sessions {
+		if s.Client != client || s.State != registry.SessionActive {
+			continue
+		}
+		d, known := a.silence(s)
+		if known && (most == nil || d > silent || d == silent && bytes.Compare(s.ID[:], most.ID[:]) < 0) {
+			most, silent = s, d
+		}
+	}
+	return most, silent
+}
+
+// makeRoom ends the session of a client that gives way to its new login, if one does.
+func (a *Arbitrator) makeRoom(view *registry.State, client string) bool {
+	s, silent := a.mostSilent(view, client)
+	if s == nil || silent < SilentAfter {
+		return false
+	}
+	a.end(view, End{Session: s.ID, Reason: ReasonSilent})
+	return a.live(s.ID).ending != 0
+}
+
+// roomIn is when a client's session gives way if nobody hears of it; 0 where none does.
+func (a *Arbitrator) roomIn(view *registry.State, client string) time.Duration {
+	s, silent := a.mostSilent(view, client)
+	if s == nil {
+		return 0
+	}
+	return max(SilentAfter-silent, 0)
+}
