@@ -52,6 +52,7 @@ func (a *Arbitrator) nodeUp(view *registry.State, e NodeUp) {
 	}
 	h := a.host(e.Node)
 	h.seen, h.up, h.boot, h.since, h.prekeys = true, true, e.Boot, a.now, nil
+	a.pools++
 }
 
 // nodeDown ignores the end of a stream that another boot's has replaced.
@@ -90,11 +91,28 @@ func (a *Arbitrator) load(view *registry.State, e Load) {
 }
 
 // takePrekey gives an SPI away for good: whatever becomes of the command that
-// names it, it is not offered again.
+// names it, it is not offered again. But see giveBack.
 func (h *host) takePrekey() uint32 {
 	spi := h.prekeys[0]
 	h.prekeys = h.prekeys[1:]
 	return spi
+}
+
+// giveBack makes the prekeys of a login usable again that was refused for what has
+// nothing to do with them. None of it was committed, so nobody was told of one. Else a
+// client that is refused again and again would use up those of all agents, which
+// do not make new ones for what they were not granted.
+func (a *Arbitrator) giveBack(o *opening, list []registry.Slice, r registry.Result) {
+	switch r.Code {
+	case registry.ErrTooMany.Code, registry.ErrExhausted.Code, registry.ErrUnconfirmed.Code:
+	default:
+		return
+	}
+	for _, sl := range list {
+		if h := a.hosts[sl.Agent]; a.pools == o.pools && h.up && h.boot == sl.Boot && len(h.prekeys) < MaxPrekeys {
+			h.prekeys = slices.Insert(h.prekeys, 0, sl.SPI)
+		}
+	}
 }
 
 // TakePrekey gives an SPI of a node's pool away for something that is no slice.

@@ -17,7 +17,8 @@ type opening struct {
 	parts    []netip.Prefix // still to be tried for a lease, the present one first
 	absorbed bool
 	replans  int
-	gone     bool // the client's stream closed meanwhile
+	pools    uint64 // as it was planned
+	gone     bool   // the client's stream closed meanwhile
 }
 
 // open admits a client. A request that has its session already gets it again,
@@ -85,7 +86,7 @@ func (a *Arbitrator) plan(view *registry.State, o *opening) {
 		}
 		return
 	}
-	o.absorbed = p.absorbed
+	o.absorbed, o.pools = p.absorbed, a.pools
 	if !a.proposeOpen(o, a.firstSlices(o, p)) {
 		a.refuse(o.ask.Request, Unavailable, "too many requests at a time")
 		return
@@ -148,11 +149,20 @@ func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, 
 		if a.proposeOpen(o, c.Slices) {
 			a.openings[c.Session.Request] = o
 		}
-	case o.replans < MaxReplans && (stale(e.Result) || e.Result.Code == registry.ErrTooMany.Code && a.makeRoom(view, o.ask.Client)):
+	default:
+		a.giveBack(o, c.Slices, e.Result)
+		a.openRefused(view, o, c, e.Result)
+	}
+}
+
+// openRefused tries again what may succeed by now, or tells the client.
+func (a *Arbitrator) openRefused(view *registry.State, o *opening, c *registry.OpenSession, r registry.Result) {
+	switch {
+	case o.replans < MaxReplans && (stale(r) || r.Code == registry.ErrTooMany.Code && a.makeRoom(view, o.ask.Client)):
 		o.replans++
 		a.plan(view, o)
 	default:
-		a.refuseOpen(view, c, e.Result)
+		a.refuseOpen(view, c, r)
 	}
 }
 

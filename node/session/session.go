@@ -41,6 +41,7 @@ type Arbitrator struct {
 	parts     map[string]*partWatch           // by prefix; part.go
 	proposals map[Tag]*proposal               // without outcome; propose.go
 	lastTag   Tag
+	pools     uint64 // how often a node's prekeys began anew
 	refills   budget
 	moves     budget
 
