@@ -109,7 +109,12 @@ func (e *ends) runDir() string { return e.File("client", "run") }
 // connect does not wait for room, as others do: on which agent is no matter here.
 func (e *ends) connect() {
 	e.Helper()
-	e.client.start("connect", "--run-dir", e.runDir(), "--profile", e.profile, "--password-file", e.passwordFile())
+	e.connectBy("--profile", e.profile, "--password-file", e.passwordFile())
+}
+
+func (e *ends) connectBy(how ...string) {
+	e.Helper()
+	e.client.start(append([]string{"connect", "--run-dir", e.runDir()}, how...)...)
 	e.Until("a connection through the tunnel", 20*time.Second, e.reach)
 }
 
@@ -201,6 +206,43 @@ func TestUnaskedEndsAreClosed(t *testing.T) {
 	n.must("client", "revoke", user)
 	e.ended("revocation", control.CodeDenied, "revoked", blockedStill)
 	e.closed("revocation", "revoked")
+	e.disconnect()
+	e.open("disconnect")
+
+	e.expire()
+	e.ended("expiry", control.CodeAuth, "expired", blockedStill)
+	e.closed("expiry", "since 20", "expired")
+	e.disconnect()
+	e.open("disconnect")
+}
+
+// certificateLife is enough to log in by it; a session's certificate is looked at
+// again whenever the session comes back.
+const certificateLife = 8 * time.Second
+
+// expire has a session live longer than its certificate, and then lose its
+// connection to the arbiter.
+func (e *ends) expire() {
+	e.Helper()
+	n := e.nodes[0]
+	n.must("client", "add", "bob", "--cert", "--out", e.Dir, "--life", certificateLife.String())
+	issued := time.Now()
+	e.connectBy("--profile", e.Write(n.must("client", "profile", "bob"), "bob.toml"),
+		"--cert", e.File("bob.crt"), "--key", e.File("bob.key"))
+	e.seen.Reset()
+	time.Sleep(time.Until(issued.Add(certificateLife + time.Second)))
+	e.wan.Sh("nft 'add table ip cut; add chain ip cut f { type filter hook forward priority 0; };" +
+		"add rule ip cut f ip saddr " + clientOuter + " tcp dport 6484 counter reject with tcp reset'")
+	e.Until("the connection to the arbiter breaks", opened, func() error {
+		if cut := e.wan.Sh("nft list table ip cut"); strings.Contains(cut, "packets 0 ") {
+			return fmt.Errorf("nothing was sent: %s", cut)
+		}
+		return nil
+	})
+	e.wan.Sh("nft delete table ip cut")
+	if seen := e.seen.Seen(); len(seen.Canaries) > 0 {
+		e.t.Errorf("before the expiry was heard of: in clear at the router: %s", seen.Canaries[0])
+	}
 }
 
 // damage cuts the state file in half.
