@@ -240,6 +240,22 @@ func (m *mesh) flowing(down, up *lab.Transfer) {
 // must be below the limit.
 func (m *mesh) killOnce(try, agents int, limit time.Duration, victim func(*mesh) (*host, error)) (time.Duration, error) {
 	m.Helper()
+	return m.dieOnce(try, agents, limit, killed, victim)
+}
+
+// death is how a host dies, and what is to be mended before it can run again.
+type death struct {
+	how          string
+	strike, mend func(*mesh, *host)
+}
+
+// killed is the process alone. Its host closes its connections, and answers what
+// comes for its sockets: all hear of it at once.
+var killed = death{"kill", func(_ *mesh, v *host) { v.process.Kill() }, func(*mesh, *host) {}}
+
+// dieOnce is killOnce for any death.
+func (m *mesh) dieOnce(try, agents int, limit time.Duration, dies death, victim func(*mesh) (*host, error)) (time.Duration, error) {
+	m.Helper()
 	m.slices(agents)
 	down, up := m.transfer(lab.Plan{Down: true}), m.transfer(lab.Plan{})
 	m.flowing(down, up)
@@ -255,12 +271,13 @@ func (m *mesh) killOnce(try, agents int, limit time.Duration, victim func(*mesh)
 	cost := m.quiet()
 	down.Forget()
 	up.Forget()
-	v.process.Kill()
+	dies.strike(m, v)
 	time.Sleep(4 * time.Second)
 	stalls, beside := [2]time.Duration{down.Stall(), up.Stall()}, cost.Stall()
 	reports := [2]lab.Report{down.Finish(within(20 * time.Second)), up.Finish(within(20 * time.Second))}
-	m.t.Logf("try %d: killed %s (%v): stall down %d ms, up %d ms, of the flow beside %d ms; down %v; up %v", try+1, v.Name, r,
+	m.t.Logf("try %d: %s of %s (%v): stall down %d ms, up %d ms, of the flow beside %d ms; down %v; up %v", try+1, dies.how, v.Name, r,
 		stalls[0].Milliseconds(), stalls[1].Milliseconds(), beside.Milliseconds(), reports[0], reports[1])
+	dies.mend(m, v)
 	v.start("run")
 	m.ready(len(m.nodes))
 	stall := max(stalls[0], stalls[1])
@@ -269,5 +286,5 @@ func (m *mesh) killOnce(try, agents int, limit time.Duration, victim func(*mesh)
 			return stall, err
 		}
 	}
-	return stall, lab.InTime("stall after the kill of "+v.Name, stall, beside, limit)
+	return stall, lab.InTime("stall after the "+dies.how+" of "+v.Name, stall, beside, limit)
 }

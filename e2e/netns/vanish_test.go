@@ -1,0 +1,68 @@
+//go:build e2e
+
+package netns
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+)
+
+// vanished is a host that loses its links and then its process, as when its power
+// fails: nobody hears a goodbye, a reset or an ICMP error of it. That it is silent
+// is all there is to notice.
+var vanished = death{"loss", func(m *mesh, v *host) {
+	m.wan.Sh("ip link set %s down", v.Name)
+	m.lan.Sh("ip link set %s down", v.Name)
+	v.process.Kill()
+}, func(m *mesh, v *host) {
+	m.wan.Sh("ip link set %s up", v.Name)
+	m.lan.Sh("ip link set %s up", v.Name)
+}}
+
+// vanishTries of each, in `make test`.
+const vanishTries = 1
+
+// TestHostVanishes: the client notices by silence alone that an agent is gone, or a
+// gateway, and traffic goes on within the limit of a kill that all hear of.
+func TestHostVanishes(t *testing.T) {
+	m := newMesh(t, 4)
+	m.watch("client")
+	m.up()
+	m.connect("--slice-mode", "burst")
+	first := m.slices(3)
+	for _, who := range []struct {
+		name   string
+		victim func(*mesh) (*host, error)
+	}{{"agent", (*mesh).mereAgent}, {"gateway", (*mesh).mereGatewayNow}} {
+		for try := range setting(t, envTries, vanishTries) {
+			if err := lab.Again(m.t, func() error {
+				_, err := m.dieOnce(try, 3, agentStall, vanished, who.victim)
+				return err
+			}); err != nil {
+				t.Errorf("%s, try %d: %v", who.name, try+1, err)
+			}
+		}
+	}
+	if last := m.slices(1); last.ID != first.ID {
+		t.Errorf("the session did not survive: %s, then %s", first.ID, last.ID)
+	}
+}
+
+// mereGatewayNow is the gateway in use when that neither leads nor is the egress;
+// if it is, the client is made to enter by another.
+func (m *mesh) mereGatewayNow() (*host, error) {
+	r, err := m.rolesInUse()
+	if err != nil {
+		return nil, err
+	}
+	if r.gateway != r.leader && r.gateway != r.session.Egress {
+		return m.node(r.gateway), nil
+	}
+	v := m.mereGateway(r)
+	if v == nil {
+		return nil, fmt.Errorf("no gateway without another role: %v", r)
+	}
+	return nil, fmt.Errorf("the client has moved to %s just now: %v", v.Name, r)
+}
