@@ -90,6 +90,11 @@ func (a *Arbitrator) load(view *registry.State, e Load) {
 	h.average(a.now, h.used)
 }
 
+// suspect says that a node that reports its load has missed reports.
+func (h *host) suspect(now time.Duration) bool {
+	return h.reported && now-max(h.reportedAt, h.since) >= SuspectAfter
+}
+
 // takePrekey gives an SPI away for good: whatever becomes of the command that
 // names it, it is not offered again. But see giveBack.
 func (h *host) takePrekey() uint32 {

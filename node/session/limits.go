@@ -14,6 +14,10 @@ const (
 	// heard of before it counts it as gone.
 	RebuildGrace = 3 * time.Second
 
+	// SuspectAfter is when a connected node is not given a part any more: it reports
+	// its load every 500 ms.
+	SuspectAfter = 1250 * time.Millisecond
+
 	// EgressGrace is how long an egress may be gone before it is replaced
 	// without its second having said that it took over.
 	EgressGrace = 2 * time.Second

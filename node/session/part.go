@@ -90,8 +90,11 @@ func (a *Arbitrator) noteLeft(view *registry.State, p registry.Part, egress iden
 // relief is who takes a part from an egress that is broken, though it lives:
 // its second, if that is whole, else another that is. One that was broken
 // itself a while ago does only when there is no other, and not often: a part
-// is not to go back and forth between two hosts that are well by turns.
+// is not to go back and forth between two hosts that are well by turns. Who says
+// nothing just now may be dead, though its stream is not over yet: it is passed over,
+// and where nobody else can the part waits until it speaks, or is.
 func (a *Arbitrator) relief(p registry.Part, able []identity.NodeID) identity.NodeID {
+	able = slices.DeleteFunc(slices.Clone(able), func(id identity.NodeID) bool { return a.hosts[id].suspect(a.now) })
 	whole := slices.DeleteFunc(slices.Clone(able), func(id identity.NodeID) bool { return a.sound(id) != Whole })
 	if len(whole) > 0 {
 		return pick(whole, p.Second, p.Egress)
