@@ -111,17 +111,10 @@ func judges(live *registry.Session) []identity.NodeID {
 }
 
 func (sent *nodeView) diffRules(rules []protocol.RuleRow, v *protocol.View) {
-	now := make(map[registry.SessionID]bool, len(rules))
 	for _, r := range rules {
-		now[r.Session] = true
 		sent.diffRule(r, v)
 	}
-	for id := range sent.rules {
-		if !now[id] {
-			delete(sent.rules, id)
-			v.Unrules = append(v.Unrules, id)
-		}
-	}
+	v.Unrules = vanished(sent.rules, rules, func(r protocol.RuleRow) registry.SessionID { return r.Session })
 }
 
 func (sent *nodeView) diffRule(r protocol.RuleRow, v *protocol.View) {

@@ -134,17 +134,25 @@ func (sent *nodeView) diffParts(parts []registry.Part, v *protocol.View) {
 }
 
 func (sent *nodeView) diffRoutes(routes []protocol.RouteRow, v *protocol.View) {
-	now := make(map[registry.SessionID]bool, len(routes))
 	for _, r := range routes {
-		now[r.Session] = true
 		sent.diffRoute(r, v)
 	}
-	for id := range sent.routes {
+	v.Unroutes = vanished(sent.routes, routes, func(r protocol.RouteRow) registry.SessionID { return r.Session })
+}
+
+// vanished forgets what was sent of sessions that have no row any more, and names them.
+func vanished[Sent, Row any](sent map[registry.SessionID]Sent, rows []Row, of func(Row) registry.SessionID) (gone []registry.SessionID) {
+	now := make(map[registry.SessionID]bool, len(rows))
+	for _, r := range rows {
+		now[of(r)] = true
+	}
+	for id := range sent {
 		if !now[id] {
-			delete(sent.routes, id)
-			v.Unroutes = append(v.Unroutes, id)
+			delete(sent, id)
+			gone = append(gone, id)
 		}
 	}
+	return gone
 }
 
 func (sent *nodeView) diffRoute(r protocol.RouteRow, v *protocol.View) {

@@ -96,6 +96,9 @@ func TestViewsAreDifferences(t *testing.T) {
 	if v := views(n); len(v) != 1 || len(v[0].Unroutes) != 1 || len(v[0].Unrules) != 1 {
 		t.Errorf("a session ended: %+v", v)
 	}
+	if a.pushViews(); len(views(n)) != 0 {
+		t.Error("told again that it ended")
+	}
 }
 
 // session puts an active session with one slice that is up into the registry.
