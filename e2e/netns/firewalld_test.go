@@ -12,43 +12,31 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
-// firewalldRules are what firewalld 1.3 installs when it starts with its defaults:
-// the zone public takes ssh and DHCPv6 and nothing else, nothing is forwarded.
-// What was connected goes on, as far as connection tracking knows of it.
-const firewalldRules = `table inet firewalld {
-	chain filter_INPUT {
-		type filter hook input priority filter + 10; policy accept;
-		ct state { established, related } accept
-		ct status dnat accept
-		iifname "lo" accept
-		ct state invalid drop
-		jump filter_INPUT_ZONES
-		reject with icmpx admin-prohibited
+// envFirewalld names a tree in which firewalld and what it needs are unpacked, not
+// installed: installed, it would be started on this machine too. Without it, what it
+// installs is loaded by nft. To make one:
+//
+//	apt-get download firewalld python3-firewall python3-nftables python3-jsonschema \
+//	  python3-attr python3-pyrsistent python3-dbus python3-gi gir1.2-glib-2.0 \
+//	  gir1.2-nm-1.0 libgirepository-1.0-1 libnm0 dbus-daemon
+//	for package in *.deb; do dpkg-deb -x $package TREE; done
+const envFirewalld = "MESHCRYPT_E2E_FIREWALLD"
+
+// firewalld begins on a host, and has its rules in place.
+func (m *mesh) firewalld(h *host) {
+	m.Helper()
+	if tree := os.Getenv(envFirewalld); tree != "" {
+		begin := time.Now()
+		h.Firewalld(tree)
+		m.Logf("the firewalld of %s had its rules in place after %v", tree, time.Since(begin).Round(time.Millisecond))
+		return
 	}
-	chain filter_FORWARD {
-		type filter hook forward priority filter + 10; policy accept;
-		ct state { established, related } accept
-		ct status dnat accept
-		iifname "lo" accept
-		ct state invalid drop
-		jump filter_FORWARD_ZONES
-		reject with icmpx admin-prohibited
+	rules, err := os.ReadFile("testdata/firewalld.nft")
+	if err != nil {
+		m.Fatalf("%v", err)
 	}
-	chain filter_OUTPUT {
-		type filter hook output priority filter + 10; policy accept;
-		ct state { established, related } accept
-		oifname "lo" accept
-	}
-	chain filter_INPUT_ZONES { goto filter_IN_public; }
-	chain filter_FORWARD_ZONES { goto filter_FWD_public; }
-	chain filter_IN_public {
-		tcp dport 22 accept
-		ip6 daddr fe80::/64 udp dport 546 accept
-		meta l4proto { icmp, ipv6-icmp } accept
-	}
-	chain filter_FWD_public { meta l4proto { icmp, ipv6-icmp } accept; }
+	h.Sh("nft -f %s", m.Write(string(rules), "firewalld.nft"))
 }
-`
 
 // TestFirewalldOnOneNode: a firewall that begins to eat what nodes say to each
 // other, on the egress or on its second. One of them holds the inside address,
@@ -73,10 +61,9 @@ func TestFirewalldOnOneNode(t *testing.T) {
 				walled, well = second, egress
 			}
 			flow := m.echoes(m.client.Space, destination)
-			file := m.Write(firewalldRules, "firewalld.nft")
 			time.Sleep(time.Second)
 			flow.forget()
-			walled.Sh("nft -f %s", file)
+			m.firewalld(walled)
 			both := m.bothHold(10 * time.Second)
 			seen := flow.end()
 			t.Logf("firewalld on %s, the %s: %v; two holders for %v", walled.Name, role, seen, both)
