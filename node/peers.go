@@ -59,8 +59,8 @@ func (n *Node) twoHosts(ctx context.Context) (all []string) {
 	return all
 }
 
-// unfitReplicas is what the arbiter, if this node is it, has to say of servers of
-// the log that could not take over.
+// unfitReplicas is what the arbiter, if this node is it, has to say of nodes that
+// could not take over.
 func (n *Node) unfitReplicas(ctx context.Context) (all []string) {
 	a := n.arbiter.Load()
 	if a == nil {
@@ -70,15 +70,18 @@ func (n *Node) unfitReplicas(ctx context.Context) (all []string) {
 	if err != nil {
 		return nil // its term is over
 	}
+	voters := make(map[identity.NodeID]bool)
 	for _, server := range n.store.Load().Servers() {
-		switch why := report.Unfit[server.ID]; {
-		case why == "":
-		case server.Voter:
+		voters[server.ID] = server.Voter
+	}
+	for id, why := range report.Unfit {
+		if voters[id] {
 			all = append(all, "a voter could not take over: "+why)
-		default:
+		} else {
 			all = append(all, "a node gets no vote: "+why)
 		}
 	}
+	slices.Sort(all)
 	return all
 }
 

@@ -196,7 +196,8 @@ func (a *Arbiter) candidate(known map[identity.NodeID]bool) (found identity.Node
 // eligible says that a node could be given a vote now.
 func (a *Arbiter) eligible(n *registry.Node) bool {
 	_, leaving := a.leavers[n.ID]
-	return n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && !a.expelled[n.ID] && a.nodes[n.ID] != nil
+	return n.May&registry.RoleVoter != 0 && !n.Removed && !n.Drained && !leaving && !a.expelled[n.ID] && a.nodes[n.ID] != nil &&
+		!a.tooOld(n.ID)
 }
 
 // prepareStandby has the node open its Raft port, and adds it to the configuration

@@ -328,7 +328,7 @@ func rawConn(t *testing.T) *tls.Conn {
 // stub is a node's stream without a connection.
 func stub(t *testing.T, id identity.NodeID) *nodeStream {
 	return &nodeStream{
-		node: id, raw: rawConn(t), outbox: make(chan *protocol.Node, MaxOutbox), prekeys: map[uint32]mka.SignedPrekey{},
+		node: id, raw: rawConn(t), hello: protocol.NodeHello{Reads: registry.CommandVersion}, outbox: make(chan *protocol.Node, MaxOutbox), prekeys: map[uint32]mka.SignedPrekey{},
 		usage: map[sliceKey]protocol.SliceUsage{}, silent: map[identity.NodeID]bool{},
 	}
 }

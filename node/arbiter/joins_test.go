@@ -268,6 +268,7 @@ func TestExposedWaitsForOlderReplicas(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	older := f.member(a, "n2", registry.RoleAgent)
+	older.hello.Reads = 0
 	f.ok(f.store.AddVoter(t.Context(), older.node))
 	proposed(a)
 	n := f.member(a, "n3", registry.RoleAgent)

@@ -118,7 +118,7 @@ func (a *Arbiter) Heir(ctx context.Context, id identity.NodeID) (found bool, err
 		a.config.Store.View(func(s *registry.State) {
 			for _, n := range s.Members() {
 				_, leaving := a.leavers[n.ID]
-				found = found || (n.ID != id && !leaving && n.May&registry.RoleVoter != 0 && a.nodes[n.ID] != nil && !a.passedOver(n.ID) &&
+				found = found || (n.ID != id && !leaving && n.May&registry.RoleVoter != 0 && a.nodes[n.ID] != nil && !a.passedOver(n.ID) && !a.tooOld(n.ID) &&
 					a.replicas[n.ID].standing != unanswered)
 			}
 		})

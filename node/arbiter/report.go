@@ -25,7 +25,7 @@ type Report struct {
 	Silent    map[identity.NodeID]bool                  // some other node does not hear it
 	Flow      map[registry.SessionID]protocol.Flow      // as clients measured it
 	Paths     map[protocol.SliceRef]protocol.Path       // the same, by slice epoch
-	Unfit     map[identity.NodeID]string                // connected servers of the log that could not take over, and why
+	Unfit     map[identity.NodeID]string                // connected nodes that could not take over, or keep the log, and why
 	// Copied are nodes whose key another host has too, and the address that it gave.
 	Copied map[identity.NodeID]netip.AddrPort
 
@@ -69,6 +69,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 				r.Unfit[id] = one.unfit
 			}
 		}
+		a.reportOlder(r.Unfit)
 		for id, all := range a.violations {
 			r.Violations[id] = slices.Clone(all)
 		}

@@ -20,6 +20,7 @@ const (
 	fit        standing = iota
 	behind              // it answers, and lacks entries
 	apart               // it answers this node, and does not reach another voter
+	older               // it cannot read what the log may hold by now
 	unanswered          // its Raft port does not answer this node
 	unheard             // it has no stream
 )
@@ -43,6 +44,8 @@ func (a *Arbiter) standingOf(id identity.NodeID) standing {
 		return unheard
 	case !a.config.Answers(id):
 		return unanswered
+	case a.newest && n.hello.Reads < registry.CommandVersion:
+		return older
 	case n.replica == nil && a.config.Now()-n.openedAt < ReplicaWithin:
 		return behind
 	case n.replica == nil:
@@ -69,6 +72,7 @@ func (a *Arbiter) unreachedBy(r *protocol.Replica) (voters []identity.NodeID) {
 // lookAtReplicas judges every server of the log once, and forgets all others.
 func (a *Arbiter) lookAtReplicas() {
 	now := a.config.Now()
+	a.newest = a.newest || a.reads(registry.CommandVersion)
 	seen := make(map[identity.NodeID]replica)
 	for _, server := range a.config.Store.Servers() {
 		r := replica{standing: a.standingOf(server.ID), since: now}
@@ -82,7 +86,7 @@ func (a *Arbiter) lookAtReplicas() {
 		}
 		seen[server.ID] = r
 	}
-	a.replicas = seen
+	a.replicas, a.mustRead = seen, a.readByAll(seen)
 }
 
 // unfit puts a standing into words.
@@ -94,6 +98,8 @@ func (a *Arbiter) unfit(id identity.NodeID, s standing) string {
 	case apart:
 		other := a.unreachedBy(a.nodes[id].replica)[0]
 		return fmt.Sprintf("%s does not reach %s: let TCP port %d in on %s", a.nodeName(id), a.nodeName(other), a.raftPort(other), a.nodeName(other))
+	case older:
+		return a.tooOldWords(id)
 	case behind:
 		return a.nodeName(id) + " has not the whole log yet; it gets it by itself"
 	}

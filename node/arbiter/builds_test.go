@@ -1,0 +1,69 @@
+package arbiter
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// askedToKeep reports whether a node was asked to keep the log.
+func askedToKeep(n *nodeStream) (asked bool) {
+	for len(n.outbox) > 0 {
+		asked = asked || (<-n.outbox).Standby != nil
+	}
+	return asked
+}
+
+// TestOlderBuildKeepsNoLog: a daemon ends at what it cannot read, so who cannot read
+// what the log may hold is not asked, and is named; once upgraded it is asked.
+func TestOlderBuildKeepsNoLog(t *testing.T) {
+	q := newQuorum(t)
+	older := q.member(q.a, "n4", voterToo)
+	older.hello.Reads = registry.CommandVersion - 1
+	q.silence(q.third, true)
+	q.after(VoterSilence + 10*time.Second)
+	if askedToKeep(older) || q.a.inRaft(older.node) {
+		t.Errorf("a build that cannot read the log keeps it: %v", q.store.log)
+	}
+	unfit := make(map[identity.NodeID]string)
+	if q.a.reportOlder(unfit); len(unfit) != 1 || !strings.Contains(unfit[older.node], "n4 is of an older build and cannot keep the log: upgrade it") {
+		t.Errorf("the operator is told %q", unfit)
+	}
+	older.hello.Reads = registry.CommandVersion
+	q.settle()
+	q.wantVoters("n1", "n2", "n4")
+	unfit = make(map[identity.NodeID]string)
+	if q.a.reportOlder(unfit); len(unfit) != 0 {
+		t.Errorf("of an upgraded one: %q", unfit)
+	}
+}
+
+// TestOlderBuildsKeepAnOlderLog: what every server of the log can read, because one that
+// reads no more has all of it, another of that build can read too. When that one is gone
+// newer commands may be written, and it is too late.
+func TestOlderBuildsKeepAnOlderLog(t *testing.T) {
+	q := newQuorum(t)
+	q.a.newest, q.a.began = false, q.a.config.Now() // a new term of the same servers
+	q.second.hello.Reads = registry.CommandVersion - 1
+	q.a.lookAtReplicas()
+	same, oldest := q.member(q.a, "n4", voterToo), q.member(q.a, "n5", voterToo)
+	same.hello.Reads, oldest.hello.Reads = registry.CommandVersion-1, registry.CommandVersion-2
+	if q.a.tooOld(same.node) || !q.a.tooOld(oldest.node) {
+		t.Errorf("too old: %v of the same build, %v of one before", q.a.tooOld(same.node), q.a.tooOld(oldest.node))
+	}
+	q.shut(q.second, true)
+	q.silence(q.second, true)
+	q.after(ServersWithin + time.Second)
+	if !q.a.reads(registry.CommandVersion) || !q.a.tooOld(same.node) {
+		t.Error("what may be written now it can read, it is thought")
+	}
+	q.shut(q.second, false)
+	q.a.nodes[q.second.node] = q.second
+	q.a.lookAtReplicas()
+	if r := q.a.replicas[q.second.node]; r.standing != older || !strings.Contains(r.unfit, "upgrade it") {
+		t.Errorf("one that was away when that began is %v, %q", r.standing, r.unfit)
+	}
+}
