@@ -9,7 +9,9 @@ package arbiter
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +48,9 @@ const (
 	SecretGossip = "gossip"
 )
 
+// ProbeKeyLabel binds the key of the nodes' probes to its use.
+const ProbeKeyLabel = "meshcrypt node probes 1"
+
 // Config is what a term is served with.
 type Config struct {
 	Trust  *trust.Trust
@@ -73,7 +78,7 @@ type Arbiter struct {
 	authority *pki.Authority
 	data      vault.DataKey
 	gossipKey []byte
-	probeKey  []byte
+	probeKey  []byte // of every term, while the gossip key stays
 
 	events     chan event
 	over       chan struct{} // closed at the end of the term
@@ -131,9 +136,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		passed:     make(map[identity.NodeID]time.Duration),
 		violations: make(map[identity.NodeID][]Violation),
 		alarms:     make(map[string]*alarm),
-		probeKey:   make([]byte, 32),
 	}
-	rand.Read(a.probeKey)
 	if err := a.openSecrets(); err != nil {
 		return err
 	}
@@ -172,12 +175,21 @@ func (a *Arbiter) openSecrets() (err error) {
 			return
 		}
 		a.gossipKey = gossip
+		if a.probeKey, err = probeKeyOf(gossip, s.Cluster.ID); err != nil {
+			return
+		}
 		a.authority, err = pki.AuthorityFromKey(s.Cluster.CA, seed)
 	})
 	if err != nil {
 		return fmt.Errorf("arbiter: secrets: %w", err)
 	}
 	return nil
+}
+
+// probeKeyOf is the key of the nodes' probes. All terms have the same: nodes hear of
+// a new arbiter seconds apart, and would not understand each other meanwhile.
+func probeKeyOf(gossipKey []byte, cluster identity.ClusterID) ([]byte, error) {
+	return hkdf.Key(sha256.New, gossipKey, cluster[:], ProbeKeyLabel, sha256.Size)
 }
 
 // run opens the doors, says so, loops, and closes them again.

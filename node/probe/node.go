@@ -57,7 +57,7 @@ const (
 	saysMask = byte(SaysAiling | SaysBroken | SaysTaken)
 )
 
-// Marshal writes the datagram, authenticated under the term's probe key.
+// Marshal writes the datagram, authenticated under the mesh's probe key.
 func (n Node) Marshal(key []byte) []byte {
 	b := n.body()
 	return append(b, mac(key, b)...)

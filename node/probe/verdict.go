@@ -23,7 +23,7 @@ type SliceVerdict struct {
 	Epoch   uint32
 }
 
-// Marshal writes the datagram, authenticated under the term's probe key.
+// Marshal writes the datagram, authenticated under the mesh's probe key.
 func (v SliceVerdict) Marshal(key []byte) []byte {
 	b := v.body()
 	return append(b, mac(key, b)...)

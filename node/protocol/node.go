@@ -198,7 +198,7 @@ type View struct {
 	Pool      []netip.Prefix       `json:"pool,omitempty"`
 	Egress    registry.EgressKind  `json:"egress,omitempty"`
 	Policy    *registry.Policy     `json:"policy,omitempty"`
-	ProbeKey  []byte               `json:"probe_key,omitempty"` // authenticates node probes of this term
+	ProbeKey  []byte               `json:"probe_key,omitempty"` // authenticates node probes
 	Arbiter   identity.NodeID      `json:"arbiter,omitzero"`
 	GossipKey []byte               `json:"gossip_key,omitempty"`
 	// Keep are parts whose takeover by the reader is not confirmed: the egress
