@@ -62,6 +62,11 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
+	unlock, err := LockClient(ctx, config.RunDir) // before anything that another client would notice
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	device, forget := ownDevice(config)
 	defer forget()
 	signalled := ctx.Err

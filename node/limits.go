@@ -29,6 +29,8 @@ const (
 	// GoodbyeWithin is how long a stopping daemon finishes answers, and how
 	// long it tries to pass the lead on.
 	GoodbyeWithin = time.Second
+	// ClientEndsWithin is how long a next client waits for one that is about to end.
+	ClientEndsWithin = 2 * time.Second
 	// SupersededLinger is how long a node whose key another process has waits for its
 	// answer to be on its way; it carries nothing meanwhile.
 	SupersededLinger = 500 * time.Millisecond

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
@@ -106,4 +107,30 @@ func TestExceptRefuses(t *testing.T) {
 	}
 	meshcrypt(t, "", "connect", "--profile", profile, "--proxy", "127.0.0.1:1089", "--except", "10.1.2.0/24").
 		want(t, control.CodeUsage, "nothing to except")
+}
+
+// TestAClientWithoutSocketRuns: a client that runs keeps what it has on this host,
+// though nobody answers at its socket: disconnect says how to end it, status does
+// not call the host closed, and a second connect is refused before it logs in.
+func TestAClientWithoutSocketRuns(t *testing.T) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runDir := leave(t, fmt.Sprintf(`{"schema":"meshcrypt.host/v1","boot":%q,"role":"client","table":6484}`, strings.TrimSpace(string(boot))))
+	unlock, err := node.LockClient(t.Context(), runDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	kill := fmt.Sprintf("next: kill %d", os.Getpid())
+	meshcrypt(t, "", "disconnect", "--run-dir", runDir).want(t, control.CodeUnreachable, "a client runs here", kill)
+	if _, err := os.Stat(filepath.Join(runDir, node.ClientState)); err != nil {
+		t.Errorf("the state file of a client that runs: %v", err)
+	}
+	status := meshcrypt(t, "", "status", "--client", "--run-dir", runDir)
+	status.want(t, control.CodeUnreachable, "a client runs here", kill)
+	profile := write(t, client.Profile{Gateways: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:6484")}, User: "ann", Cluster: identity.ClusterID{1}}.Text())
+	meshcrypt(t, "", "connect", "--profile", profile, "--proxy", "127.0.0.1:1089", "--run-dir", runDir, "--data-dir", t.TempDir(),
+		"--password-file", write(t, "x")).want(t, control.CodeFailed, "a client runs here already", "meshcrypt disconnect")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,13 +41,30 @@ func (a *app) disconnect(ctx context.Context, runDir string) error {
 	if err == nil {
 		return a.disconnected(ctx, runDir)
 	}
-	if control.CodeOf(err) != control.CodeUnreachable || clientRuns(runDir) {
+	if control.CodeOf(err) != control.CodeUnreachable {
 		return err
 	}
-	// No client runs. One that did not end by its user left this file.
+	return a.openLeft(ctx, runDir)
+}
+
+// openLeft opens what a client left closed that did not end by its user. Of one that
+// runs, and does not answer, nothing is taken away.
+func (a *app) openLeft(ctx context.Context, runDir string) error {
+	none := control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
+	unlock, err := node.LockClient(ctx, runDir) // no client begins meanwhile
+	var runs *node.ClientRuns
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return none
+	case errors.As(err, &runs):
+		return unanswered(runs)
+	case err != nil:
+		return err
+	}
+	defer unlock()
 	left := filepath.Join(runDir, node.ClientState)
-	if _, missing := os.Stat(left); missing != nil {
-		return control.Errorf(control.CodeUnreachable, "meshcrypt connect, or name its --run-dir", "no client runs here (%s)", runDir)
+	if gone(left) {
+		return none
 	}
 	if err := host.RestoreClient(left); err != nil {
 		return err
@@ -55,13 +73,23 @@ func (a *app) disconnect(ctx context.Context, runDir string) error {
 	return nil
 }
 
+// unanswered is about a client that runs and cannot be asked. SIGTERM is its
+// user's end, too.
+func unanswered(runs *node.ClientRuns) error {
+	next := "see `ps -C meshcrypt`, and kill the one that connects"
+	if runs.PID != 0 {
+		next = fmt.Sprintf("kill %d", runs.PID)
+	}
+	return control.Errorf(control.CodeUnreachable, next, "a client runs here, and does not answer at its socket")
+}
+
 // disconnected waits until the client has given the host back: the file is
-// there while it has routes, the socket while it runs.
+// there while it has routes, the socket while it answers, the lock while it runs.
 func (a *app) disconnected(ctx context.Context, runDir string) error {
 	look := time.NewTicker(pollEvery)
 	defer look.Stop()
 	for {
-		if gone(filepath.Join(runDir, node.ClientState)) && gone(filepath.Join(runDir, node.ClientSocket)) {
+		if gone(filepath.Join(runDir, node.ClientState)) && gone(filepath.Join(runDir, node.ClientSocket)) && node.ClientRunning(runDir) == nil {
 			a.say("Disconnected.")
 			return nil
 		}

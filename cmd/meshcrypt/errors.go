@@ -87,6 +87,7 @@ func knownFailures() []knownFailure {
 		{datadir.ErrState, control.CodeUsage, "meshcrypt run"},
 		{datadir.ErrLocked, control.CodeFailed, "meshcrypt status asks the daemon that holds it"},
 		{datadir.ErrDamaged, control.CodeFailed, "restore the file from a copy, or let another member remove this node and join anew"},
+		{node.ErrClientRuns, control.CodeFailed, "meshcrypt disconnect ends it, meshcrypt status --client shows it"},
 		{host.ErrDamaged, control.CodeFailed, "meshcrypt disconnect removes what a client left, its state file too"},
 		{client.ErrProfile, control.CodeUsage, "meshcrypt client profile NAME on a member prints a good one"},
 		{client.ErrUnreachable, control.CodeUnreachable, "see that the profile's gateways are reachable on TCP and UDP; meshcrypt status on a member tells the rest"},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -22,24 +21,18 @@ func (a *app) clientStatus(ctx context.Context, runDir string) (s control.Client
 	defer cancel()
 	err = control.Local(filepath.Join(runDir, node.ClientSocket)).Call(ctx, control.OpStatus, control.Nothing{}, &s)
 	withSchema(&s.Schema, "client-status")
-	return s, err
-}
-
-// clientRuns reports whether somebody listens at the client's socket, however
-// slow to answer.
-func clientRuns(runDir string) bool {
-	conn, err := net.DialTimeout("unix", filepath.Join(runDir, node.ClientSocket), CallTimeout)
-	if err != nil {
-		return false
+	if control.CodeOf(err) == control.CodeUnreachable {
+		if runs := node.ClientRunning(runDir); runs != nil {
+			err = unanswered(runs)
+		}
 	}
-	conn.Close()
-	return true
+	return s, err
 }
 
 // leftClosed is what the client of a run directory left closed; nil for nothing,
 // where it still runs, and where this user may not look.
 func leftClosed(runDir string) *control.ClientClosed {
-	if clientRuns(runDir) {
+	if node.ClientRunning(runDir) != nil {
 		return nil
 	}
 	closed, err := host.ReadClosed(filepath.Join(runDir, node.ClientState))
