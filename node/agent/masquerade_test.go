@@ -11,6 +11,21 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
+// TestInsidePortWhereMasqueraded: a client reaches no node's inside port from this
+// node's address.
+func TestInsidePortWhereMasqueraded(t *testing.T) {
+	for kind, want := range map[registry.EgressKind]uint16{registry.EgressMasquerade: inPort, registry.EgressRouted: 0} {
+		f := newFixture(t)
+		f.obey(5)
+		v := f.view(3)
+		v.Egress = kind
+		f.hear(&protocol.Node{View: v})
+		if got := f.engineTable().InsidePort; got != want {
+			t.Errorf("%s: port %d, want %d", kind, got, want)
+		}
+	}
+}
+
 // TestSecondCopiesFlows: from the egress that it stands behind, in a mesh that
 // masquerades, as long as it has not taken over.
 func TestSecondCopiesFlows(t *testing.T) {

@@ -41,6 +41,9 @@ func (a *Agent) engineTable() *dataplane.Table {
 		Here:     a.view.nodes[a.config.Index].Inside,
 		Local:    a.localRoutes(),
 	}
+	if a.view.egress != registry.EgressRouted {
+		t.InsidePort = a.config.InsidePort
+	}
 	for _, p := range a.view.pool {
 		t.Peers[registry.PathTestAddress(p)] = true
 	}

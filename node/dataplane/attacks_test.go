@@ -271,3 +271,55 @@ func TestTryIsAnsweredWhereItWasAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestInsidePortIsForNodes: what an egress masquerades comes from its own inside
+// address, which other nodes believe. So no client speaks to their inside port there,
+// in fragments neither, which the kernel joins; in a routed mesh it comes from its lease.
+func TestInsidePortIsForNodes(t *testing.T) {
+	node := netip.MustParseAddr("10.0.0.3")
+	fragment := NewUDP("10.1.0.2:1", "10.0.0.3:6486", Pattern(60)).Bytes()
+	binary.BigEndian.PutUint16(fragment[6:], 0x2000)
+	forged := [][]byte{NewUDP("10.1.0.2:1", "10.0.0.3:6486", Pattern(60)).Bytes(), fragment}
+	honest := [][]byte{
+		NewUDP("10.1.0.2:1", "10.0.0.4:6486", Pattern(60)).Bytes(), NewUDP("10.1.0.2:6486", "10.0.0.3:53", Pattern(60)).Bytes(),
+		NewTCP("10.1.0.2:1", "10.0.0.3:6486", 1, Pattern(60)).Bytes(),
+	}
+	t.Run("here", func(t *testing.T) {
+		w, far, _ := agentSide(t)
+		table := w.engine.table.Load()
+		table.Peers, table.InsidePort = map[netip.Addr]bool{node: true}, 6486
+		for _, b := range forged {
+			wantOnly(t, w, "to a node's inside port", DropLoop, seal(t, far, b, esp.NextIPv4))
+		}
+		passed := func(all [][]byte) {
+			t.Helper()
+			before := w.ledger.stats().Delivered[PortTUN]
+			for _, b := range all {
+				feed(w, seal(t, far, b, esp.NextIPv4))
+			}
+			if got := w.ledger.stats().Delivered[PortTUN] - before; got != uint64(len(all)) {
+				t.Errorf("%d of %d passed: %+v", got, len(all), w.ledger.stats())
+			}
+		}
+		passed(honest)
+		table.InsidePort = 0
+		passed(forged)
+	})
+	t.Run("handed on", func(t *testing.T) {
+		p, s, _ := testPair(t)
+		table, spi := nodeTable(p), esp.MakeSPI(3, 1)
+		table.InsidePort = 6486
+		table.Routes = map[netip.Addr]*Route{p.Leases[0]: {Upward: []uint32{spi}, Rule: admit.Any()}}
+		e := testEngine(t, Config{})
+		e.Publish(table)
+		w := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+		for _, b := range append(forged, honest...) {
+			d := Marker{Type: MarkerHandOn, Hops: 1, SPI: spi}.Append(nil, b)
+			receive(t, w, s, d, len(d), "10.0.0.3:6486")
+		}
+		got := w.ledger.stats()
+		if got.Dropped[DropLoop] != uint64(len(forged)) || got.Delivered[PortTUN] != uint64(len(honest)) || got.Balance() != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}

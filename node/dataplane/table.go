@@ -42,6 +42,9 @@ type Table struct {
 	Nodes map[netip.Addr]bool
 	// DataPort is the port of outer datagrams, for the loop check.
 	DataPort uint16
+	// InsidePort is that of packets between nodes where leases are masqueraded: there a
+	// client's would come from this node's address, which other nodes believe. 0 elsewhere.
+	InsidePort uint16
 }
 
 // Route is the slices of one session and how packets spread over them. A slice
@@ -158,9 +161,13 @@ func (t *Table) Inside(most int) []netip.Addr {
 }
 
 // loops reports whether the packet is tunnel traffic of this very mesh, to or
-// from a node's data port, or may be.
+// from a node's data port or for its inside port, or may be.
 func (t *Table) loops(in *inner) bool {
-	if in.hidden() {
+	hidden := in.hidden()
+	if t.InsidePort != 0 && (hidden || in.proto == protoUDP && in.dport == t.InsidePort) && t.Peers[in.dst] {
+		return true
+	}
+	if hidden {
 		return t.Nodes[in.dst] || t.Nodes[in.src]
 	}
 	if in.proto != protoUDP || in.dport != t.DataPort && in.sport != t.DataPort {
