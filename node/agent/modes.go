@@ -76,9 +76,11 @@ func (a *Agent) superviseModes(now time.Duration) {
 		}
 		var loads []float64
 		for _, s := range r.Slices {
-			if s.Agent == a.config.Index {
+			switch {
+			case s.Weight == 0: // a spare is none to spread over
+			case s.Agent == a.config.Index:
 				loads = append(loads, a.probes.ownLoad().Share())
-			} else if !a.probes.silent(s.Agent) {
+			case !a.probes.silent(s.Agent):
 				loads = append(loads, a.probes.loadOf(s.Agent))
 			}
 		}

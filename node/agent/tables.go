@@ -112,7 +112,8 @@ func (s *slice) before(other *slice) bool {
 func (s *slice) revoked() bool { return s.dropAt != 0 }
 
 // route is the way down for one session: its own slices sealed here, the
-// others handed on to their agents, none that is silent.
+// others handed on to their agents, none that is silent. Spares carry while no other
+// slice can: when an agent dies with the arbiter, nobody grants another meanwhile.
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 	mode := a.view.modes[r.Session]
 	route := &dataplane.Route{
@@ -120,34 +121,45 @@ func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 		Spread: a.spread(r.Session), SprayUDP: r.SprayUDP,
 		Upward: r.Upward,
 	}
+	carried := false
 	for _, s := range r.Slices {
-		key := sliceKey{r.Session, s.Number, s.Epoch}
-		slice := dataplane.RouteSlice{SPI: s.SPI}
+		slice, usable := a.routeSlice(r.Session, s)
 		weight := s.Weight
-		switch own := a.slices.byKey[key]; {
-		case s.Agent == a.config.Index && own != nil && own.pair != nil:
-			slice.Pair = own.pair
-		case s.Agent != a.config.Index && a.view.nodes[s.Agent].Inside.IsValid():
-			to := a.view.nodes[s.Agent]
-			slice.HandOn = link.Path{Remote: a.insideOf(to)}
-			if slice.Sealed = a.sealed(); slice.Sealed {
-				slice.Link = a.linkTo(to)
-			}
-		default:
+		if !usable {
 			weight = 0
 		}
-		if slice.Sealed && slice.Link == nil {
-			weight = 0
-		}
-		if a.view.silent[key] || a.probes.silent(s.Agent) {
-			weight = 0
-		}
+		carried = carried || weight > 0
 		route.Put(s.Number, slice, weight)
+	}
+	for _, s := range r.Slices {
+		if slice, usable := a.routeSlice(r.Session, s); !carried && s.Weight == 0 && usable {
+			route.Put(s.Number, slice, 1)
+		}
 	}
 	if mode.own() {
 		preferOwn(route)
 	}
 	return route
+}
+
+// routeSlice is one slice of a route, and whether it can carry now.
+func (a *Agent) routeSlice(session registry.SessionID, s protocol.RouteSlice) (slice dataplane.RouteSlice, usable bool) {
+	key := sliceKey{session, s.Number, s.Epoch}
+	slice.SPI = s.SPI
+	switch own := a.slices.byKey[key]; {
+	case s.Agent == a.config.Index && own != nil && own.pair != nil:
+		slice.Pair = own.pair
+	case s.Agent != a.config.Index && a.view.nodes[s.Agent].Inside.IsValid():
+		to := a.view.nodes[s.Agent]
+		slice.HandOn = link.Path{Remote: a.insideOf(to)}
+		if slice.Sealed = a.sealed(); slice.Sealed {
+			slice.Link = a.linkTo(to)
+		}
+	default:
+		return slice, false
+	}
+	silent := a.view.silent[key] || a.probes.silent(s.Agent)
+	return slice, !silent && (!slice.Sealed || slice.Link != nil)
 }
 
 // insideOf is where a node takes what is handed on.

@@ -75,29 +75,31 @@ func TestRouteIsPushedOnce(t *testing.T) {
 	}
 }
 
-// TestSparesCarryAlone: what is spare is in a route while nothing else is, and what is
-// on a node that is none is not.
+// TestSparesCarryAlone: what is spare is in a route always, for the egress needs it when
+// all else is lost with the arbiter, and weighs nothing while there is something else.
+// What is on a node that is none is not in it.
 func TestSparesCarryAlone(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	n := f.member(a, "n2", dataRoles)
 	s := f.session(a, 1, n.node)
 	s.Slices = append(s.Slices,
-		registry.Slice{Number: 1, Epoch: 1, Agent: n.node, State: registry.SliceUp, SPI: 9, Spare: true},
+		registry.Slice{Number: 1, Epoch: 1, Agent: n.node, State: registry.SliceUp, SPI: 9, Weight: 3, Spare: true},
 		registry.Slice{Number: 2, Epoch: 1, Agent: identity.NodeID{9}, State: registry.SliceUp, SPI: 8})
-	routed := func() (numbers []uint8) {
+	routed := func() (weights [][2]uint32) {
 		f.store.View(func(all *registry.State) {
 			for _, sl := range a.routeOf(all, s).Slices {
-				numbers = append(numbers, sl.Number)
+				weights = append(weights, [2]uint32{uint32(sl.Number), sl.Weight})
 			}
 		})
-		return numbers
+		return weights
 	}
-	if got := routed(); !slices.Equal(got, []uint8{0}) {
+	main := s.Slices[0].Weight
+	if got := routed(); main == 0 || !slices.Equal(got, [][2]uint32{{0, main}, {1, 0}}) {
 		t.Errorf("beside another: %v", got)
 	}
 	s.Slices = s.Slices[1:2]
-	if got := routed(); !slices.Equal(got, []uint8{1}) {
+	if got := routed(); !slices.Equal(got, [][2]uint32{{1, 3}}) {
 		t.Errorf("alone: %v", got)
 	}
 }

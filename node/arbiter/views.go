@@ -203,7 +203,8 @@ func (a *Arbiter) routesFor(s *registry.State, node identity.NodeID) []protocol.
 }
 
 // routeOf is the way down: of every slice the newest epoch that is up, so
-// that an older one carries on until its successor has proven itself.
+// that an older one carries on until its successor has proven itself. What is spare
+// weighs nothing there while there is something else.
 func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol.RouteRow {
 	row := protocol.RouteRow{
 		Session: session.ID, Leases: session.Leases, Mode: session.Mode, SprayUDP: session.SprayUDP, Flow: a.flowOf(session.ID),
@@ -223,8 +224,11 @@ func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol
 	}
 	for _, sl := range newest {
 		agent := s.Nodes[sl.Agent]
-		if agent == nil || sl.Spare != onlySpares {
+		if agent == nil {
 			continue
+		}
+		if sl.Spare && !onlySpares {
+			sl.Weight = 0
 		}
 		row.Slices = append(row.Slices, protocol.RouteSlice{
 			Number: sl.Number, Epoch: sl.Epoch, Agent: agent.Index, SPI: sl.SPI, Weight: sl.Weight,

@@ -275,7 +275,7 @@ type RouteSlice struct {
 	Epoch  uint32         `json:"epoch"`
 	Agent  identity.Index `json:"agent"`
 	SPI    uint32         `json:"spi"`
-	Weight uint32         `json:"weight"`
+	Weight uint32         `json:"weight"` // 0: spare, carries only while no other does
 }
 
 // Grant gives an agent a slice.
