@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -24,15 +25,30 @@ var errNoArbiter = errors.New("node: no member led to an arbiter")
 
 // arbiterLink is where this node last found the arbiter.
 type arbiterLink struct {
-	mu    sync.Mutex // protects what follows
-	node  identity.NodeID
-	outer netip.AddrPort
+	mu     sync.Mutex // protects what follows
+	node   identity.NodeID
+	outer  netip.AddrPort
+	silent bool // its stream ended without a goodbye, as that of a host without power does
 }
 
 func (l *arbiterLink) set(node identity.NodeID, outer netip.AddrPort) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.node, l.outer = node, outer
+	l.node, l.outer, l.silent = node, outer, false
+}
+
+// fellSilent notes how the stream to a node ended.
+func (l *arbiterLink) fellSilent(node identity.NodeID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silent = l.silent || l.node == node
+}
+
+// isSilent reports whether a node is the arbiter that fell silent.
+func (l *arbiterLink) isSilent(node identity.NodeID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.silent && l.node == node
 }
 
 func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort) {
@@ -46,6 +62,16 @@ type stream struct {
 	*protocol.Conn[protocol.Node]
 	raw     *tls.Conn
 	arbiter identity.PublicKey
+	silent  func() // is called when the arbiter says nothing any more
+}
+
+// Read returns what the arbiter says next.
+func (s stream) Read() (*protocol.Node, error) {
+	m, err := s.Conn.Read()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.silent()
+	}
+	return m, err
 }
 
 // Arbiter is the key that signs this arbiter's grants.
@@ -55,7 +81,9 @@ func (s stream) Arbiter() identity.PublicKey { return s.arbiter }
 func (s stream) Close() error { return s.raw.Close() }
 
 // dialArbiter opens a stream to the present arbiter: where this node's own
-// log says, where the last one was, then whoever may know.
+// log says, where the last one was, then whoever may know. One that fell silent comes
+// behind the voters, which know its successor: to dial a host without power takes all of
+// DialTimeout, and meanwhile a new arbiter waits for this node.
 func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
 	var errs []error
 	tried := make(map[netip.AddrPort]bool)
@@ -70,6 +98,7 @@ func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
 		if err == nil {
 			return s, nil
 		}
+		redirect = slices.DeleteFunc(redirect, n.atSilent) // it is a candidate anyway
 		candidates = slices.Insert(candidates, i+1, redirect...)
 		errs = append(errs, fmt.Errorf("%s: %w", at, err))
 	}
@@ -86,7 +115,7 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 			}
 		}
 	}
-	_, last := n.link.get()
+	node, last := n.link.get()
 	all = append(all, last)
 	members := n.members.all()
 	for _, voters := range []bool{true, false} {
@@ -95,8 +124,18 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 				all = append(all, n.reach(row)...)
 			}
 		}
+		if voters && n.link.isSilent(node) {
+			all = slices.DeleteFunc(all, n.atSilent)
+			all = append(append(all, last), n.reach(n.members.find(node))...)
+		}
 	}
 	return all
+}
+
+// atSilent reports whether an address is of the arbiter that fell silent.
+func (n *Node) atSilent(at netip.AddrPort) bool {
+	node, last := n.link.get()
+	return n.link.isSilent(node) && (at == last || slices.Contains(n.reach(n.members.find(node)), at))
 }
 
 // dialStream opens a stream at one address. A node that is not the arbiter
@@ -117,7 +156,7 @@ func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Strea
 		return nil, redirect, trust.ErrNotArbiter
 	}
 	n.link.set(peer.Node, at)
-	return stream{conn, raw, peer.Key}, nil, nil
+	return stream{conn, raw, peer.Key, func() { n.link.fellSilent(peer.Node) }}, nil, nil
 }
 
 func (n *Node) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
