@@ -211,7 +211,7 @@ func (c *Client) surroundings() (found []string) {
 		return nil
 	}
 	for _, p := range config.Prefixes[:min(len(config.Prefixes), maxAsked)] {
-		to := p.Addr().Next()
+		to := within(p, 1)
 		if slices.ContainsFunc(config.Except, func(e netip.Prefix) bool { return e.Contains(to) }) {
 			continue
 		}
@@ -221,6 +221,17 @@ func (c *Client) surroundings() (found []string) {
 		}
 	}
 	return found
+}
+
+// within is the address that many places behind a prefix's first, or its last.
+func within(p netip.Prefix, places int) netip.Addr {
+	a := p.Addr()
+	for range places {
+		if next := a.Next(); p.Contains(next) {
+			a = next
+		}
+	}
+	return a
 }
 
 // leadsTo is the device by which this host's own packets to an address leave;

@@ -200,7 +200,7 @@ func allow(base *nftables.Chain, way [2]string) string {
 // inside network, elsewhere.
 func (n *Node) routeObstacles(others []netip.Addr) (found []string, err error) {
 	for _, p := range n.config.Pool {
-		lease := p.Addr().Next().Next()
+		lease := within(p, 2)
 		for _, other := range others {
 			if other.Is4() != lease.Is4() {
 				continue
