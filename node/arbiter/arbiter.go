@@ -103,6 +103,7 @@ type Arbiter struct {
 	violations map[identity.NodeID][]Violation
 	alarms     map[string]*alarm // by client
 	guesses    guesses           // is asked by connections; has a lock of its own
+	accounts   accounts          // the same
 	entries    string            // gateways as clients were told last
 	began      time.Duration
 	tickedAt   time.Duration

@@ -41,6 +41,7 @@ type clientStream struct {
 	outbox  chan *protocol.Client
 	heardAt time.Duration
 	bytes   uint64
+	pace    bucket                 // of what it says; its reader's own
 	routed  bool                   // told that replies find their way back
 	weights []registry.SliceWeight // told last
 	offered []netip.Prefix         // networks, told last
@@ -102,7 +103,7 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 	a.must(ctx, clientOpened{c, credentials})
 	for {
 		m, err := c.conn.Read()
-		if err != nil || !a.must(ctx, clientSaid{c, m}) {
+		if err != nil || !a.hear(ctx, c, m) {
 			break
 		}
 	}
@@ -276,13 +277,42 @@ func (e clientClosed) apply(a *Arbiter) {
 	}
 }
 
+// hear gives the loop what a client said, no faster than ClientRate, and of one account
+// no more than MaxSaidEach at once: nobody waits long behind one who says too much, and
+// he waits himself.
+func (a *Arbiter) hear(ctx context.Context, c *clientStream, m *protocol.Client) bool {
+	for c.pace.take(a.config.Now(), ClientFree, ClientRate) > 0 {
+		select {
+		case <-time.After(time.Second / ClientRate):
+		case <-ctx.Done():
+			return false
+		case <-a.over:
+			return false
+		}
+	}
+	place := a.accounts.of(c.who.User).places
+	select {
+	case place <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	case <-a.over:
+		return false
+	}
+	return a.must(ctx, clientSaid{c, m, place})
+}
+
+// clientSaid is a message and the place that it takes until it is heard.
 type clientSaid struct {
-	c *clientStream
-	m *protocol.Client
+	c     *clientStream
+	m     *protocol.Client
+	place <-chan struct{}
 }
 
 // apply passes on what a client said of its own session, and of no other.
 func (e clientSaid) apply(a *Arbiter) {
+	if e.place != nil {
+		<-e.place
+	}
 	c := e.c
 	c.heardAt = a.config.Now()
 	if a.clients[c.request] != c || c.session == (registry.SessionID{}) {
@@ -295,12 +325,21 @@ func (e clientSaid) apply(a *Arbiter) {
 	case m.Up != nil:
 		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch})
 	case m.Silent != nil:
-		a.config.Log.Info("client reports a silent slice", "client", c.who.User, "slice", m.Silent.Number,
-			"epoch", m.Silent.Epoch, "reason", m.Silent.Reason)
+		a.logSilent(c.who.User, m.Silent)
 		a.step(session.SliceSilent{Session: c.session, Number: m.Silent.Number, Epoch: m.Silent.Epoch})
 	case m.Bye != nil:
 		a.step(session.End{Session: c.session, Reason: "client disconnected", Bytes: m.Bye.Bytes})
 	}
+}
+
+// logSilent notes what a client reports; the words are its own, and how often too.
+func (a *Arbiter) logSilent(client string, said *protocol.SliceRef) {
+	unsaid, ok := a.accounts.line(client, a.config.Now())
+	if !ok {
+		return
+	}
+	a.config.Log.Info("client reports a silent slice", "client", client, "slice", said.Number, "epoch", said.Epoch,
+		"reason", said.Reason[:min(len(said.Reason), MaxReason)], "reports_not_logged", unsaid)
 }
 
 // sendClient tells a client what was decided, with the material of each slice.

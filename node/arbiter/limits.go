@@ -13,10 +13,20 @@ const (
 	MaxOutbox = 4096
 	// MaxClients is how many client connections are held at once.
 	MaxClients = 65536
+	// MaxSaidEach is how many messages of one client, of all its sessions, wait in the
+	// loop's queue. ClientFree is how many a session may say at once, as when it lost all
+	// its slices, and ClientRate how many more each second: it says one by itself.
+	MaxSaidEach = 32
+	ClientFree  = 256
+	ClientRate  = 20
+	// LinesFree is how many lines of the log one client causes at once, LinesRate how
+	// many more each second.
+	LinesFree = 32
+	LinesRate = 0.2
 	// MaxPrekeysEach is how many prekeys of one node are kept.
 	MaxPrekeysEach = 4096
 	// MaxViolations is how many reasons of one node are kept, MaxReason the
-	// longest name of one.
+	// longest name of one, and how much of a client's words on a slice is logged.
 	MaxViolations = 32
 	MaxReason     = 64
 	// MaxBehind is how many entries of the log a standby may lack when it is given

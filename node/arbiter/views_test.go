@@ -141,7 +141,7 @@ func TestClientSpeaksOfItsOwnSession(t *testing.T) {
 			{Up: &protocol.SliceRef{Session: other.ID, Number: 0, Epoch: 1}},
 			{Bye: &protocol.Bye{Reason: "of the other"}},
 		} {
-			clientSaid{c, m}.apply(a)
+			clientSaid{c: c, m: m}.apply(a)
 		}
 		return about(proposed(a))
 	}
@@ -153,7 +153,7 @@ func TestClientSpeaksOfItsOwnSession(t *testing.T) {
 		t.Errorf("spoke of %v", ids)
 	}
 	a.clients[c.request] = nil
-	if clientSaid(clientSaid{c, &protocol.Client{Bye: &protocol.Bye{}}}).apply(a); len(proposed(a)) != 0 {
+	if clientSaid.apply(clientSaid{c: c, m: &protocol.Client{Bye: &protocol.Bye{}}}, a); len(proposed(a)) != 0 {
 		t.Error("a connection that was replaced is still heard")
 	}
 }
