@@ -146,15 +146,21 @@ func foreign(addrs []netlink.Addr, near map[int]bool, inside netip.Addr, outer [
 	return all
 }
 
-// forAll are the addresses by which all hosts of an address's network are spoken to:
-// its last, what was set beside that, and its first, which kernels before 5.14
-// take for a broadcast too. A network of one or two addresses (RFC 3021) has none.
+// forAll are the addresses by which all hosts of an address's network are spoken to,
+// or any router there. In IPv4 its last, what was set beside that, and its first, which
+// kernels before 5.14 take for a broadcast too; a network of one or two addresses (RFC
+// 3021) has none. In IPv6 its first, which a host that forwards has too (RFC 4291,
+// 2.6.1); one of two addresses has none (RFC 6164).
 func forAll(a netlink.Addr) (all []netip.Addr) {
 	network := localNetwork(a)
-	if !network.Addr().Is4() || network.Bits() > 30 {
+	if !network.IsValid() || network.Addr().BitLen()-network.Bits() < 2 {
 		return nil
 	}
-	all = append(all, network.Addr(), lastOf(network))
+	all = append(all, network.Addr())
+	if network.Addr().Is6() {
+		return all
+	}
+	all = append(all, lastOf(network))
 	if set, ok := netip.AddrFromSlice(a.Broadcast); ok && !set.IsUnspecified() {
 		all = append(all, set.Unmap())
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/meshcrypt/meshcrypt/node/admit"
 )
 
 // TestForeign: what is on the inside interface or the TUN is of the inside
@@ -30,7 +32,7 @@ func TestForeign(t *testing.T) {
 		[]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.IPv4Unspecified(), {}})
 	var want []netip.Addr
 	for _, text := range []string{"127.0.0.1", "::1", "192.0.2.1", "2001:db8::1", "198.51.100.1", "172.17.0.1",
-		"127.0.0.0", "127.255.255.255", "192.0.2.0", "192.0.2.255", "10.20.0.0", "10.20.0.255", "198.51.100.0", "198.51.100.255",
+		"127.0.0.0", "127.255.255.255", "192.0.2.0", "192.0.2.255", "2001:db8::", "10.20.0.0", "10.20.0.255", "198.51.100.0", "198.51.100.255",
 		"172.17.0.0", "172.17.255.255"} { // what is for all of a network is of no host there
 		want = append(want, netip.MustParseAddr(text))
 	}
@@ -44,13 +46,18 @@ func TestForeign(t *testing.T) {
 	}
 	told := address(in, "10.30.0.1/30")
 	told.Broadcast = net.IPv4(10, 30, 0, 9)
-	near := []netlink.Addr{told, address(in, "10.30.1.0/31"), address(in, "10.30.2.1/32"), address(in, "10.30.0.3/24"), address(in, "fd20::1/64")}
+	near := []netlink.Addr{told, address(in, "10.30.1.0/31"), address(in, "10.30.2.1/32"), address(in, "10.30.0.3/24"),
+		address(in, "fd20::1/64"), address(in, "fd20:0:0:1::5/126"), address(in, "fd20:0:0:2::1/127"), address(in, "fd20:0:0:3::1/128"),
+		address(in, "fd20:0:0:4::/64")}
 	want = nil
-	for _, text := range []string{"10.30.0.0", "10.30.0.9", "10.30.0.255"} { // 10.30.0.3 is a host's here
+	for _, text := range []string{"10.30.0.0", "10.30.0.9", "10.30.0.255", "fd20::", "fd20:0:0:1::4"} { // 10.30.0.3 and fd20:0:0:4:: are a host's here
 		want = append(want, netip.MustParseAddr(text))
 	}
 	if got := foreign(near, map[int]bool{in: true}, netip.Addr{}, nil); !slices.Equal(got, want) {
 		t.Errorf("small networks, and a broadcast address of an own choice: %v, want %v", got, want)
+	}
+	if rule := admit.Compile([]netip.Prefix{netip.MustParsePrefix("::/0")}, got); rule.Admits(netip.MustParseAddr("2001:db8::")) {
+		t.Error("who is given all of IPv6 reaches this host by the name that its routers have in common")
 	}
 	if got, err := Foreign("", "", netip.Addr{}); err != nil || !slices.ContainsFunc(got, netip.Addr.IsLoopback) {
 		t.Errorf("of this host: %v, %v", got, err)
