@@ -17,12 +17,12 @@ import (
 type standing int
 
 const (
-	fit        standing = iota
-	behind              // it answers, and lacks entries
-	apart               // it answers this node, and does not reach another voter
-	older               // it cannot read what the log may hold by now
-	unanswered          // its Raft port does not answer this node
-	unheard             // it has no stream
+	unheard    standing = iota // it has no stream, or was not looked at yet
+	unanswered                 // its Raft port does not answer this node
+	older                      // it cannot read what the log may hold by now
+	behind                     // it answers, and lacks entries
+	apart                      // it answers this node, and does not reach another voter
+	fit
 )
 
 // replica is a server's standing and since when it lasts.

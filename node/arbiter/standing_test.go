@@ -261,4 +261,18 @@ func TestUnfitStandbyMakesRoom(t *testing.T) {
 	}
 }
 
+// TestNotLookedAtIsNotFit: of a server that nobody looked at yet nothing good is known.
+func TestNotLookedAtIsNotFit(t *testing.T) {
+	q := alone(t)
+	n2 := q.member(q.a, "n2", voterToo)
+	q.ok(q.store.AddStandby(t.Context(), n2.node))
+	if e := q.a.judgeElectorate(); len(e.standbys) != 0 {
+		t.Error("a standby that was not looked at could be given a vote")
+	}
+	q.a.lookAtReplicas()
+	if e := q.a.judgeElectorate(); len(e.standbys) != 1 {
+		t.Error("a fit one could not")
+	}
+}
+
 var _ Electorate = (*consensus.Raft)(nil)
