@@ -296,6 +296,17 @@ func TestQuotedIPv6(t *testing.T) {
 	}
 }
 
+// TestIPv6ErrorsAreFew: a router's word on another packet is of four types. An echo
+// request or a redirect whose body looks like a quote is none.
+func TestIPv6ErrorsAreFew(t *testing.T) {
+	in := inner{v6: true, proto: protoICMPv6}
+	for kind := range 256 {
+		if is := in.isError(byte(kind)); is != (kind >= 1 && kind <= 4) {
+			t.Errorf("type %d: %t", kind, is)
+		}
+	}
+}
+
 // TestAdmissionAgainstNaiveModel: random packets by random rules, on every way,
 // against what one would say of the two addresses.
 func TestAdmissionAgainstNaiveModel(t *testing.T) {

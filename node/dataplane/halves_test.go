@@ -113,6 +113,20 @@ func TestBadHalves(t *testing.T) {
 	}
 }
 
+// TestHalvesOfTwoPairs: two clients' numbers are the same ones. What the one sent
+// never becomes part of a packet of the other's.
+func TestHalvesOfTwoPairs(t *testing.T) {
+	h := &halves{ledger: new(ledger)}
+	one, other := new(Pair), new(Pair)
+	h.join(one, 9, []byte{0, 0, 0, 0, 0x45}, 0, 1)
+	if packet, _, reason := h.join(other, 10, []byte{0, 0, 0, 1, 7}, 0, 1); packet != nil || reason != Pass {
+		t.Errorf("with another's half: %x, %v", packet, reason)
+	}
+	if packet, _, _ := h.join(one, 10, []byte{0, 0, 0, 1, 8}, 0, 1); !bytes.Equal(packet, []byte{0x45, 8}) {
+		t.Errorf("with its own: %x", packet)
+	}
+}
+
 // TestHalvesKeepTheMark: a mark of congestion on either half is the packet's.
 func TestHalvesKeepTheMark(t *testing.T) {
 	for _, c := range [][3]uint8{{2, 2, 2}, {3, 2, 3}, {2, 3, 3}} {

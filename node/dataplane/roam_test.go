@@ -152,10 +152,15 @@ func TestEchoThatNobodyAskedFor(t *testing.T) {
 			t.Errorf("%s: replies go to %v", name, got)
 		}
 	}
-	w.echo(w.pairs[2][0].Socket, elsewhere) // who relays the question to the client
-	w.settled()
-	if got := atAgent(); got != home {
-		t.Errorf("replies go to %v", got)
+	neighbour := w.listen(netip.AddrPortFrom(other.LocalAddr().Addr(), 8))
+	for name, from := range map[string]link.Socket{
+		"who relays the question to the client": w.pairs[2][0].Socket, "another port of that address": neighbour,
+	} {
+		w.echo(from, elsewhere)
+		w.settled()
+		if got := atAgent(); got != home {
+			t.Errorf("%s: replies go to %v", name, got)
+		}
 	}
 	w.echo(other, elsewhere)
 	w.wait(func() bool { return atAgent() == other.LocalAddr() })

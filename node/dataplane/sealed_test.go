@@ -64,6 +64,10 @@ func TestSealedHandOnReasons(t *testing.T) {
 			t.Errorf("%v: %+v", c.want, got)
 		}
 	}
+	receive(t, w, s, seal(t, far, marked(1, own), nextHandOn), 1500, "10.0.0.4:6486")
+	if got := w.ledger.stats(); got.Dropped[DropPeer] != 1 || got.Delivered[PortOuter] != 1 {
+		t.Errorf("from a stranger: %+v", got)
+	}
 	near.Ends = 1
 	receive(t, w, s, seal(t, far, marked(1, own), nextHandOn), 1500, "10.0.0.3:6486")
 	if got := w.ledger.stats(); got.Dropped[DropExhausted] != 1 {

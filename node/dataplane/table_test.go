@@ -3,6 +3,9 @@ package dataplane
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 )
 
 // TestRouteOfOwnPackets: what this host itself says goes the local way, all
@@ -22,6 +25,25 @@ func TestRouteOfOwnPackets(t *testing.T) {
 		in := &inner{src: netip.MustParseAddr(c.src), dst: netip.MustParseAddr(c.dst)}
 		if got := table.route(in); got != c.want {
 			t.Errorf("%s to %s goes by %+v", c.src, c.dst, got)
+		}
+	}
+}
+
+// TestPacketsForThisHostStayHere: what a client sends to its agent's own address ends
+// there; all else goes to its egress.
+func TestPacketsForThisHostStayHere(t *testing.T) {
+	w, far, pair := agentSide(t)
+	egress := newFakeSocket()
+	pair.SetOnward(false, &Onward{SPI: 77, Socket: egress, Path: link.Path{Remote: addrPort("10.0.0.3:6486")}})
+	table := *w.engine.table.Load()
+	table.Here = netip.MustParseAddr("10.0.0.2")
+	w.engine.Publish(&table)
+	for dst, want := range map[string]Port{"10.0.0.2:80": PortTUN, "10.9.0.1:80": PortInside} {
+		before := w.ledger.stats().Delivered
+		feed(w, seal(t, far, NewTCP("10.1.0.2:1", dst, 1, Pattern(100)).Bytes(), esp.NextIPv4))
+		before[want]++
+		if got := w.ledger.stats().Delivered; got != before {
+			t.Errorf("to %s: delivered %v, want %v", dst, got, before)
 		}
 	}
 }
