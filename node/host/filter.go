@@ -147,8 +147,8 @@ func translate(to netip.Addr) []expr.Any {
 }
 
 // translateOff gives packets from a port another source address and another port, of
-// the half in which that one and its neighbours are not. Masquerading would do, but
-// for the library, which does not tell the kernel that the port matters.
+// the half in which that one and its neighbours are not. It names the address, for a
+// masquerade to ports leaves TestMasqueradedPortsAreAnswered without answers.
 func translateOff(to netip.Addr, port uint16) []expr.Any {
 	least, most := uint16(1<<15), uint16(1<<16-1)
 	if port >= least-16 {
