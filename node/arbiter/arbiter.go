@@ -97,7 +97,6 @@ type Arbiter struct {
 	leavers    map[identity.NodeID]*leaver
 	copies     map[identity.NodeID]*copies
 	expelled   map[identity.NodeID]bool          // servers an operator removed, until their next stream
-	lostAt     map[identity.NodeID]time.Duration // when the stream of a server was lost
 	replicas   map[identity.NodeID]replica       // of the servers of the log, at the last look
 	passed     map[identity.NodeID]time.Duration // nodes that could not keep the log, and when that was given up
 	violations map[identity.NodeID][]Violation
@@ -132,7 +131,6 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		leavers:    make(map[identity.NodeID]*leaver),
 		copies:     make(map[identity.NodeID]*copies),
 		expelled:   make(map[identity.NodeID]bool),
-		lostAt:     make(map[identity.NodeID]time.Duration),
 		replicas:   make(map[identity.NodeID]replica),
 		passed:     make(map[identity.NodeID]time.Duration),
 		violations: make(map[identity.NodeID][]Violation),

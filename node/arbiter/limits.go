@@ -89,6 +89,10 @@ const (
 	// another node is asked in its place; PassOver is when it is asked again.
 	StandbyPatience = 15 * time.Second
 	PassOver        = 10 * time.Minute
+	// Recovered is how long a server has to be good on end before what was bad of it is
+	// forgotten. One that was bad Flaps times until then comes and goes.
+	Recovered = 30 * time.Second
+	Flaps     = 3
 	// ReplicaWithin is how long a node has to say where its copy of the log stands;
 	// later it is taken for a build that does not.
 	ReplicaWithin = 10 * time.Second

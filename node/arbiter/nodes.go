@@ -122,7 +122,6 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.nodes[n.node] = n
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
-	delete(a.passed, n.node)
 	n.say(&protocol.Node{Fence: &a.fence})
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})

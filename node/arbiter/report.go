@@ -65,7 +65,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 		r.At = a.config.Now()
 		r.Copied = a.copied(r.At)
 		for id, one := range a.replicas {
-			if one.unfit != "" && r.At-one.since >= StandbyPatience {
+			if one.shown() {
 				r.Unfit[id] = one.unfit
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -25,11 +24,13 @@ const (
 	fit
 )
 
-// replica is a server's standing and since when it lasts.
+// replica is a server's standing and for how long it was bad.
 type replica struct {
 	standing standing
-	since    time.Duration
-	unfit    string // why it could not take over though it is connected, and what mends that
+	lost     spell  // without a stream, and no other node hears it
+	shut     spell  // with one, and its Raft port does not answer
+	lame     spell  // not fit, for whatever reason
+	unfit    string // why it could not take over, and what mends that; empty while it is merely silent
 	told     bool   // in the log of this node
 }
 
@@ -75,12 +76,14 @@ func (a *Arbiter) lookAtReplicas() {
 	a.newest = a.newest || a.reads(registry.CommandVersion)
 	seen := make(map[identity.NodeID]replica)
 	for _, server := range a.config.Store.Servers() {
-		r := replica{standing: a.standingOf(server.ID), since: now}
-		r.unfit = a.unfit(server.ID, r.standing)
-		if last, known := a.replicas[server.ID]; known && last.standing == r.standing {
-			r.since, r.told = last.since, last.told
-		}
-		if r.unfit != "" && !r.told && now-r.since >= StandbyPatience {
+		r := a.replicas[server.ID]
+		r.standing = a.standingOf(server.ID)
+		r.lost = r.lost.look(now, a.silent(server.ID))
+		r.shut = r.shut.look(now, r.standing == unanswered)
+		r.lame = r.lame.look(now, r.standing != fit)
+		r.unfit = a.unfit(server.ID, r)
+		r.told = r.told && r.lame != spell{}
+		if !r.told && r.shown() {
 			r.told = true
 			a.config.Log.Warn("a server of the log could not take over", "node", a.nodeName(server.ID), "voter", server.Voter, "because", r.unfit)
 		}
@@ -89,9 +92,15 @@ func (a *Arbiter) lookAtReplicas() {
 	a.replicas, a.mustRead = seen, a.readByAll(seen)
 }
 
+// shown says that an operator is told why a server could not take over.
+func (r replica) shown() bool { return r.unfit != "" && r.lame.total >= StandbyPatience }
+
 // unfit puts a standing into words.
-func (a *Arbiter) unfit(id identity.NodeID, s standing) string {
-	switch s {
+func (a *Arbiter) unfit(id identity.NodeID, r replica) string {
+	if r.lost.flaps() || r.lame.flaps() && (r.standing == unheard || r.standing == fit) {
+		return a.nodeName(id) + " comes and goes: see the log of its daemon there (journalctl -u meshcrypt), and its network"
+	}
+	switch r.standing {
 	case unanswered:
 		return fmt.Sprintf("%s does not answer %s: let TCP port %d in on %s", a.nodeName(id), a.nodeName(a.config.Trust.Key.ID()),
 			a.raftPort(id), a.nodeName(id))
@@ -116,12 +125,6 @@ func (a *Arbiter) raftPort(id identity.NodeID) (port uint16) {
 	return port
 }
 
-// unfitFor says that a connected server could not take over for so long already.
-func (a *Arbiter) unfitFor(id identity.NodeID, d time.Duration) bool {
-	r, known := a.replicas[id]
-	return known && r.unfit != "" && a.config.Now()-r.since >= d
-}
-
 // miss says that one of two servers does not reach the other.
 func (a *Arbiter) miss(x, y identity.NodeID) bool {
 	said := func(of, other identity.NodeID) bool {
@@ -129,12 +132,6 @@ func (a *Arbiter) miss(x, y identity.NodeID) bool {
 		return n != nil && n.replica != nil && slices.Contains(n.replica.Unreached, other)
 	}
 	return said(x, y) || said(y, x)
-}
-
-// standsFor says that a server's standing is this one for so long already.
-func (a *Arbiter) standsFor(id identity.NodeID, s standing, d time.Duration) bool {
-	r, known := a.replicas[id]
-	return known && r.standing == s && a.config.Now()-r.since >= d
 }
 
 // electorate is the Raft configuration, judged.
@@ -150,7 +147,8 @@ type electorate struct {
 
 // judgeElectorate sorts the servers. A voter is bad when it leaves or was
 // removed, or is silent for VoterSilence, confirmed by another node, or does not
-// answer at its Raft port for as long.
+// answer at its Raft port for as long. A standby that comes and goes gets no vote
+// while it does.
 func (a *Arbiter) judgeElectorate() electorate {
 	e := electorate{known: make(map[identity.NodeID]bool)}
 	servers := a.config.Store.Servers()
@@ -160,20 +158,21 @@ func (a *Arbiter) judgeElectorate() electorate {
 	_, another := a.candidate(e.known)
 	for _, server := range servers {
 		_, leaving := a.leavers[server.ID]
-		gone := leaving || !a.listed(server.ID) || a.silentFor(server.ID)
+		r := a.replicas[server.ID]
+		gone := leaving || !a.listed(server.ID) || r.lost.lasts(VoterSilence)
 		switch {
 		case server.Voter:
 			e.voters++
-			if gone || a.standsFor(server.ID, unanswered, VoterSilence) {
+			if gone || r.shut.lasts(VoterSilence) {
 				e.bad = append(e.bad, server.ID)
 			} else {
 				e.good++
 			}
-		case gone, another && (a.standsFor(server.ID, unanswered, StandbyPatience) || a.unfitFor(server.ID, VoterSilence)):
+		case gone, another && (r.shut.lasts(StandbyPatience) || r.lame.lasts(VoterSilence)):
 			e.useless = append(e.useless, server.ID)
-		case a.replicas[server.ID].standing == fit:
+		case r.standing == fit && !r.lame.flaps() && !r.lost.flaps():
 			e.standbys = append(e.standbys, server.ID)
-		case a.nodes[server.ID] != nil && !a.unfitFor(server.ID, VoterSilence):
+		case a.nodes[server.ID] != nil && !r.lame.lasts(VoterSilence):
 			e.waiting = append(e.waiting, server.ID)
 		}
 	}
@@ -195,18 +194,9 @@ func (a *Arbiter) sortBad(bad []identity.NodeID) {
 	slices.SortStableFunc(bad, func(x, y identity.NodeID) int { return cmp.Compare(rank(x), rank(y)) })
 }
 
-// silentFor says that a server has had no stream for VoterSilence and that no
-// other node says it hears it.
-func (a *Arbiter) silentFor(id identity.NodeID) bool {
-	now := a.config.Now()
+// silent says that a server has no stream and that no other node says it hears it.
+func (a *Arbiter) silent(id identity.NodeID) bool {
 	if a.nodes[id] != nil {
-		delete(a.lostAt, id)
-		return false
-	}
-	if _, known := a.lostAt[id]; !known {
-		a.lostAt[id] = now
-	}
-	if now-a.lostAt[id] < VoterSilence {
 		return false
 	}
 	for _, n := range a.nodes {
@@ -218,10 +208,13 @@ func (a *Arbiter) silentFor(id identity.NodeID) bool {
 }
 
 // passOver keeps a node from being asked again for PassOver, or until its next
-// stream.
+// stream has lasted for Recovered.
 func (a *Arbiter) passOver(id identity.NodeID) { a.passed[id] = a.config.Now() }
 
 func (a *Arbiter) passedOver(id identity.NodeID) bool {
 	at, passed := a.passed[id]
+	if n := a.nodes[id]; n != nil && n.openedAt >= at && a.config.Now()-n.openedAt >= Recovered {
+		return false
+	}
 	return passed && a.config.Now()-at < PassOver
 }

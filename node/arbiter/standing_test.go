@@ -76,7 +76,7 @@ func TestClosedRaftPortGetsNoVote(t *testing.T) {
 }
 
 // TestClosedStandbyIsPassedOver: it must not stand in the way of a good one, is
-// asked again later, and at once when it comes back.
+// asked again later, and soon when it comes back, but not for a stream of seconds.
 func TestClosedStandbyIsPassedOver(t *testing.T) {
 	q := alone(t)
 	n2 := q.member(q.a, "n2", voterToo)
@@ -95,7 +95,11 @@ func TestClosedStandbyIsPassedOver(t *testing.T) {
 	}
 	q.a.passOver(n2.node)
 	nodeOpened{q.connect(q.a, n2.node)}.apply(q.a)
-	if q.a.passedOver(n2.node) {
+	q.now.Add(int64(Recovered) - 1)
+	if !q.a.passedOver(n2.node) {
+		t.Error("a stream of seconds is a new beginning")
+	}
+	if q.now.Add(1); q.a.passedOver(n2.node) {
 		t.Error("its new stream is no new beginning")
 	}
 }

@@ -104,22 +104,6 @@ func TestSparesCarryAlone(t *testing.T) {
 	}
 }
 
-// TestUnfitFor counts from the moment on that it became so.
-func TestUnfitFor(t *testing.T) {
-	f := newFixture(t)
-	a := f.still()
-	id := identity.NodeID{3}
-	a.replicas[id] = replica{standing: unanswered, since: a.config.Now(), unfit: "closed"}
-	f.now.Add(int64(time.Second) - 1)
-	if a.unfitFor(id, time.Second) {
-		t.Error("too early")
-	}
-	f.now.Add(1)
-	if !a.unfitFor(id, time.Second) || a.unfitFor(identity.NodeID{4}, 0) {
-		t.Error("not when it is time, or of a stranger")
-	}
-}
-
 // TestMaxAcknowledged: of one answer no more is committed at a time.
 func TestMaxAcknowledged(t *testing.T) { // I10
 	f := newFixture(t)
