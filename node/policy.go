@@ -65,13 +65,16 @@ func (n *Node) setPolicy(r *http.Request, in control.PolicyRequest) (control.Pol
 	if err := setKey(&policy, in.Key, in.Value); err != nil {
 		return control.Policy{}, err
 	}
-	older, err := a.Older(r.Context())
+	older, unheard, err := a.Older(r.Context())
 	switch {
 	case err != nil:
 		return control.Policy{}, err
 	case len(older) > 0:
 		return control.Policy{}, control.Errorf(control.CodeDegraded, "upgrade it, then run the same command again",
 			"the registry is kept by an older build, which cannot read this policy, on %s", strings.Join(older, ", "))
+	case len(unheard) > 0:
+		return control.Policy{}, control.Errorf(control.CodeDegraded, "wait some seconds, then run the same command again",
+			"%s keeps the registry and has not said yet whether it can read this policy", strings.Join(unheard, ", "))
 	}
 	_, err = n.propose(r.Context(), registry.Command{PutPolicy: &registry.PutPolicy{Policy: policy, Over: policy.Version}})
 	if err != nil {

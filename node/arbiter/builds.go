@@ -1,6 +1,9 @@
 package arbiter
 
 import (
+	"context"
+	"slices"
+
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
@@ -50,4 +53,21 @@ func (a *Arbiter) reportOlder(unfit map[identity.NodeID]string) {
 			unfit[id] = a.tooOldWords(id)
 		}
 	}
+}
+
+// Older names the servers of the log that cannot read the newest commands, and those
+// that were not heard yet in this term and may be such.
+func (a *Arbiter) Older(ctx context.Context) (older, unheard []string, err error) {
+	return older, unheard, a.ask(ctx, func() {
+		below, unknown := a.readersBelow(registry.CommandVersion)
+		older, unheard = a.nodeNames(below), a.nodeNames(unknown)
+	})
+}
+
+func (a *Arbiter) nodeNames(ids []identity.NodeID) (names []string) {
+	for _, id := range ids {
+		names = append(names, a.nodeName(id))
+	}
+	slices.Sort(names)
+	return names
 }

@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,5 +66,29 @@ func TestOlderBuildsKeepAnOlderLog(t *testing.T) {
 	q.a.lookAtReplicas()
 	if r := q.a.replicas[q.second.node]; r.standing != older || !strings.Contains(r.unfit, "upgrade it") {
 		t.Errorf("one that was away when that began is %v, %q", r.standing, r.unfit)
+	}
+}
+
+// TestOlderNamesWhoWasNotHeard: right after an election an older voter may have no
+// stream yet, and would stop at what it cannot read.
+func TestOlderNamesWhoWasNotHeard(t *testing.T) {
+	q := newQuorum(t)
+	q.a.began = q.a.config.Now() // a new term
+	q.second.hello.Reads = registry.CommandVersion - 1
+	delete(q.a.nodes, q.third.node)
+	named := func() (older, unheard []string) {
+		go func() { (<-q.a.events).apply(q.a) }()
+		older, unheard, err := q.a.Older(t.Context())
+		q.ok(err)
+		return older, unheard
+	}
+	if older, unheard := named(); !slices.Equal(older, []string{"n2"}) || !slices.Equal(unheard, []string{"n3"}) {
+		t.Errorf("older %v, not heard yet %v", older, unheard)
+	}
+	q.second.hello.Reads = registry.CommandVersion
+	q.shut(q.third, true)
+	q.now.Add(int64(ServersWithin))
+	if older, unheard := named(); len(older)+len(unheard) != 0 {
+		t.Errorf("one that is down holds up the policy: older %v, not heard yet %v", older, unheard)
 	}
 }

@@ -21,17 +21,24 @@ const trackedVersion = 4
 // commands. One without a stream that runs is waited for, and any at the start of a
 // term; one that is down reads, or stops by name, when it is back.
 func (a *Arbiter) reads(version byte) bool {
+	older, unknown := a.readersBelow(version)
+	return len(older)+len(unknown) == 0
+}
+
+// readersBelow are the servers of the log that cannot read a version, and those that
+// have not said yet whether they can.
+func (a *Arbiter) readersBelow(version byte) (older, unknown []identity.NodeID) {
 	for _, server := range a.config.Store.Servers() {
 		n := a.nodes[server.ID]
 		switch {
 		case server.ID == a.config.Trust.Key.ID():
 		case n != nil && n.hello.Reads < version:
-			return false
+			older = append(older, server.ID)
 		case n == nil && (a.config.Now()-a.began < ServersWithin || a.config.Answers(server.ID)):
-			return false // its stream is on its way, and it has not said what it reads
+			unknown = append(unknown, server.ID) // its stream is on its way
 		}
 	}
-	return true
+	return older, unknown
 }
 
 // ofDevice takes the client's word, and proof, of which device it is.

@@ -84,18 +84,6 @@ func (a *Arbiter) End(ctx context.Context, id registry.SessionID, reason string)
 	return a.ask(ctx, func() { a.step(session.End{Session: id, Reason: reason}) })
 }
 
-// Older names the servers that keep the log and cannot read the newest commands.
-func (a *Arbiter) Older(ctx context.Context) (names []string, err error) {
-	return names, a.ask(ctx, func() {
-		for _, server := range a.config.Store.Servers() {
-			if n := a.nodes[server.ID]; n != nil && n.hello.Reads < registry.CommandVersion {
-				names = append(names, a.nodeName(server.ID))
-			}
-		}
-		slices.Sort(names)
-	})
-}
-
 // Drain withdraws a node's data roles, or gives them back.
 func (a *Arbiter) Drain(ctx context.Context, node identity.NodeID, on bool) error {
 	return a.ask(ctx, func() { a.step(session.Drain{Node: node, On: on}) })
