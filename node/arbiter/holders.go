@@ -70,6 +70,9 @@ func (a *Arbiter) deviceOf(c *clientStream) (id registry.DeviceID, track bool) {
 // askHolders asks agents about sessions that are over and that they may still hold
 // SAs of, again after AskAgain.
 func (a *Arbiter) askHolders() {
+	if !a.reads(trackedVersion) {
+		return // their answers could not be committed
+	}
 	now := a.config.Now()
 	open := make(map[identity.NodeID]map[registry.SessionID]time.Duration)
 	a.config.Store.View(func(s *registry.State) {

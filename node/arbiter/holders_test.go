@@ -88,6 +88,28 @@ func TestHoldersAreAsked(t *testing.T) {
 	}
 }
 
+// TestNobodyIsAskedInVain: while a replica cannot read the answer, which would be
+// dropped, nobody is asked.
+func TestNobodyIsAskedInVain(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n, older := f.member(a, "n2", registry.RoleAgent), f.member(a, "n3", registry.RoleVoter)
+	n.hello.Boot = identity.BootID{7}
+	f.commit(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "ann"}}})
+	session := f.ended(n, 1)
+	f.ok(f.store.AddVoter(t.Context(), older.node))
+	older.hello.Reads = trackedVersion - 1
+	a.askHolders()
+	if ids := askedOf(n); len(ids) != 0 {
+		t.Errorf("asked about %v", ids)
+	}
+	older.hello.Reads = trackedVersion
+	a.askHolders()
+	if ids := askedOf(n); !slices.Equal(ids, []registry.SessionID{session}) {
+		t.Errorf("asked about %v, once all can read it", ids)
+	}
+}
+
 // TestOlderReplicasAreSpared: while one of them cannot read of devices and holders,
 // sessions are opened as before.
 func TestOlderReplicasAreSpared(t *testing.T) {
