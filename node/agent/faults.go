@@ -30,6 +30,7 @@ func (a *Agent) superviseSoundness(now time.Duration) {
 	}
 	was := a.sound.is
 	changed := a.sound.judge(now, all)
+	a.probes.lost.Store(a.cutOff())
 	if changed {
 		a.dirty = true
 		a.logSoundness(was)
@@ -37,6 +38,21 @@ func (a *Agent) superviseSoundness(now time.Duration) {
 	if changed || a.sound.is == protocol.Broken && now-a.toldAt >= TellFaults {
 		a.tellCondition(now)
 	}
+}
+
+// cutOff reports whether nothing that is opened here goes on: this node does not
+// forward, and of all that it probes, egresses among them, none answers that it could
+// hand on to.
+func (a *Agent) cutOff() bool {
+	if a.sound.is != protocol.Broken {
+		return false
+	}
+	for _, p := range a.probes.peers {
+		if p.answers() {
+			return false
+		}
+	}
+	return len(a.probes.peers) > 0
 }
 
 func (a *Agent) logSoundness(was protocol.Soundness) {

@@ -16,7 +16,7 @@ func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
 	}
 	switch payload[0] {
 	case probe.KindProbe:
-		if reply, ok := probe.Answer(payload, a.probes.pathVerdict(), a.probes.ownLoad()); ok {
+		if reply, ok := probe.Answer(payload, a.probes.answerVerdict(), a.probes.ownLoad()); ok {
 			_ = pair.SendControl(reply) // a lost reply looks like a lost probe
 		}
 	case probe.KindPadded:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -22,6 +23,7 @@ type proberState struct {
 	sequence uint64
 	pathSent uint64 // path tests that count, since the last one that came out
 	path     pathVerdict
+	lost     atomic.Bool // nothing opened here goes on; read by packet workers
 	own      ownLoad
 	askedAt  time.Duration // when any node asked last
 }
@@ -94,6 +96,14 @@ func (p *proberState) silent(index identity.Index) bool {
 }
 
 func (p *proberState) pathVerdict() probe.Verdict { return p.path.load() }
+
+// answerVerdict is what clients hear.
+func (p *proberState) answerVerdict() probe.Verdict {
+	if p.lost.Load() {
+		return probe.PathLost
+	}
+	return p.path.load()
+}
 
 func (p *proberState) ownLoad() probe.Load { return p.own.load() }
 

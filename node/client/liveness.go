@@ -58,6 +58,9 @@ func (p *pulse) doubtful(now time.Duration) bool {
 	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()/2
 }
 
+// lost reports whether the agent says that nothing it opens goes on.
+func (p *pulse) lost() bool { return p.verdict == probe.PathLost }
+
 // witness reports whether the slice was heard so lately that its gateway lives.
 func (p *pulse) witness(now time.Duration) bool {
 	return p.heardAt != 0 && now-p.heardAt <= p.rtt.Silence()/2
@@ -99,6 +102,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 		}
 	}
 	c.superviseStops(judged, now)
+	c.leaveLost(judged, now)
 	c.leaveDirect(judged, now)
 	var silent []*slice
 	witness := c.secondWitness(judged, now)
@@ -137,13 +141,32 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 				}
 			}
 		}
-		if s.condemned && s.pulse.waiting == 0 && (!s.pulse.stops.often(now) || !c.usableBeside(s)) { // heard again before it was replaced
+		unfit := s.pulse.stops.often(now) || s.pulse.lost()
+		if s.condemned && s.pulse.waiting == 0 && (!unfit || !c.usableBeside(s)) { // heard again before it was replaced
 			s.condemned, c.dirty = false, true
 		}
 		doubt = doubt || s.pulse.doubtful(now)
 		judged = append(judged, s)
 	}
 	return judged, doubt
+}
+
+// leaveLost stops using slices whose agents answer and pass nothing on, while another
+// one is heard that does. The arbiter grants them elsewhere.
+func (c *Client) leaveLost(judged []*slice, now time.Duration) {
+	var lost []*slice
+	var living *slice
+	for _, s := range judged {
+		switch {
+		case s.pulse.lost():
+			lost = append(lost, s)
+		case s.proven() && s.pulse.heardAt != 0 && !s.pulse.silent(now):
+			living = s
+		}
+	}
+	if living != nil {
+		c.condemn(lost, living, "its agent says that nothing goes on from there")
+	}
 }
 
 // lastSent is when the slice last carried anything; all slices of a busy

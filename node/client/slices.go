@@ -45,7 +45,7 @@ type slice struct {
 	sentAt    time.Duration
 	tries     int
 	confirmed bool          // the agent proved its keys
-	condemned bool          // silent while a sibling is heard
+	condemned bool          // silent, or of no use, while a sibling is heard
 	retireAt  time.Duration // 0, or when a dropped epoch is forgotten
 	pulse     pulse
 	sizing    sizing

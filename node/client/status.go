@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -89,6 +90,8 @@ func (s *slice) state() string {
 		return "ending"
 	case !s.confirmed:
 		return "keying"
+	case s.pulse.lost():
+		return "lost"
 	case s.condemned:
 		return "silent"
 	}
@@ -104,6 +107,11 @@ func (c *Client) problems() (all []string) {
 		all = append(all, "not logged in yet; connecting")
 	case !c.any((*slice).proven):
 		all = append(all, "no agent is heard, by UDP nor by TLS; is port 6484 open on the way?")
+	}
+	for _, key := range c.sortedKeys() {
+		if s := c.slices[key]; s.state() == "lost" {
+			all = append(all, fmt.Sprintf("agent %s says that nothing goes on from it to the inside network; see `meshcrypt status` there", s.grant.Agent.Short()))
+		}
 	}
 	if c.session != nil && c.control == nil {
 		all = append(all, "no arbiter is heard; the session runs on, and the client keeps trying")

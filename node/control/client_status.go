@@ -69,7 +69,7 @@ type ClientSlice struct {
 	Number    uint8          `json:"number"`
 	Epoch     uint32         `json:"epoch"`
 	Agent     string         `json:"agent"`           // node ID, shortened
-	State     string         `json:"state"`           // keying, up, silent or ending
+	State     string         `json:"state"`           // keying, up, silent, lost or ending
 	Direct    netip.AddrPort `json:"direct,omitzero"` // the agent's own address, past the gateway
 	Spare     bool           `json:"spare"`
 	Weight    uint32         `json:"weight"`

@@ -36,6 +36,9 @@ const (
 	PathUnknown Verdict = iota // not tested: nobody to test with
 	PathGood
 	PathBroken // a test packet did not come out of the host
+	// PathLost is that nothing opened here goes on: this host does not forward, and
+	// hears no node to hand on to. Builds that do not know it take no notice of the reply.
+	PathLost
 )
 
 // String names the verdict as operators read it.
@@ -45,6 +48,8 @@ func (v Verdict) String() string {
 		return "ok"
 	case PathBroken:
 		return "broken"
+	case PathLost:
+		return "lost"
 	default:
 		return "untested"
 	}
@@ -100,7 +105,7 @@ type Reply struct {
 
 // ParseReply reads a reply; ok is false when it is none.
 func ParseReply(b []byte) (r Reply, ok bool) {
-	if len(b) != lenReply || b[0] != KindReply || b[lenProbe] > byte(PathBroken) {
+	if len(b) != lenReply || b[0] != KindReply || b[lenProbe] > byte(PathLost) {
 		return r, false
 	}
 	return Reply{

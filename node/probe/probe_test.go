@@ -46,11 +46,11 @@ func TestProbeAndReply(t *testing.T) {
 	if _, ok := Answer(reply, PathGood, 0); ok {
 		t.Error("a reply is answered: two agents could go on for ever")
 	}
-	reply[lenProbe] = byte(PathBroken) + 1
+	reply[lenProbe] = byte(PathLost) + 1
 	if _, ok := ParseReply(reply); ok {
 		t.Error("an unknown verdict is taken")
 	}
-	for verdict, want := range map[Verdict]string{PathUnknown: "untested", PathGood: "ok", PathBroken: "broken", 9: "untested"} {
+	for verdict, want := range map[Verdict]string{PathUnknown: "untested", PathGood: "ok", PathBroken: "broken", PathLost: "lost", 9: "untested"} {
 		if verdict.String() != want {
 			t.Errorf("verdict %d is %q", verdict, verdict)
 		}

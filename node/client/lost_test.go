@@ -1,0 +1,82 @@
+package client
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// says lets an agent answer the client's last question.
+func (f *fixture) says(s *slice, verdict probe.Verdict) {
+	f.Helper()
+	reply, _ := probe.Answer(probe.Ask(s.pulse.sequence, f.config.Now()-ms), verdict, 0)
+	f.do(controlMessage{s.key, reply})
+}
+
+// do gives the loop one event.
+func (f *fixture) do(e event) {
+	f.turn(e)
+	f.publishIfDirty()
+}
+
+// TestSliceLeavesALostAgent: one that answers and passes nothing on carries nothing while
+// another can, spare or not; the arbiter hears of it, and status names it.
+func TestSliceLeavesALostAgent(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	main, spare := f.slice(0, 1), f.slice(1, 1)
+	spare.spare = true
+	both := []*slice{main, spare}
+	f.advance(time.Second, both...)
+	f.says(main, probe.PathBroken)
+	if f.advance(time.Second, both...); f.routed() != `["0.1"]` || f.status().Slices[0].State != "up" {
+		t.Fatalf("an agent that hands on was left: %s", f.routed())
+	}
+	f.said()
+	f.says(main, probe.PathLost)
+	f.advance(time.Second, both...)
+	if f.routed() != `["1.1"]` {
+		t.Errorf("route %s", f.routed())
+	}
+	told := 0
+	for _, m := range f.said() {
+		if m.Silent != nil && m.Silent.Number == 0 {
+			told++
+		}
+	}
+	if s := f.status(); told != 1 || s.Health != "degraded" || s.Slices[0].State != "lost" || len(s.Problems) == 0 {
+		t.Errorf("told %d times, %s: %+v, %q", told, s.Health, s.Slices, s.Problems)
+	}
+	f.says(main, probe.PathGood)
+	if f.advance(time.Second, both...); f.routed() != `["0.1"]` || f.status().Slices[0].State != "up" {
+		t.Errorf("not taken again: %s", f.routed())
+	}
+}
+
+// TestLostAgentIsKept while there is no other that is better: none at all, a silent
+// one, or one that is lost too.
+func TestLostAgentIsKept(t *testing.T) {
+	for _, other := range []string{"none", "silent", "lost"} {
+		t.Run(other, func(t *testing.T) {
+			f := newFixture(t)
+			f.connect()
+			main := f.slice(0, 1)
+			heard := []*slice{main}
+			switch other {
+			case "silent":
+				f.slice(1, 1)
+			case "lost":
+				heard = append(heard, f.slice(1, 1))
+			}
+			f.advance(time.Second, heard...)
+			for _, s := range heard {
+				f.says(s, probe.PathLost)
+			}
+			f.advance(time.Second, heard...)
+			if !main.usable() {
+				t.Error("left for nothing")
+			}
+		})
+	}
+}
