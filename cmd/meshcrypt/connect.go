@@ -156,7 +156,11 @@ func (a *app) stillClosed(config node.ConnectConfig, err error) error {
 	if config.Proxy != nil || errors.As(err, &shut) {
 		return err
 	}
-	if closed := leftClosed(config.RunDir); closed != nil {
+	switch closed := leftClosed(config.RunDir); {
+	case closed == nil:
+	case isOpen(*closed):
+		a.say("This host is open: %s.", closedLine(*closed))
+	default:
 		a.say("This host is still %s.", closedLine(*closed))
 	}
 	return err

@@ -37,23 +37,36 @@ func leftClosed(runDir string) *control.ClientClosed {
 	}
 	closed, err := host.ReadClosed(filepath.Join(runDir, node.ClientState))
 	if errors.Is(err, host.ErrDamaged) {
-		return &control.ClientClosed{Why: "its state file is damaged", Prefixes: closed.Prefixes}
+		closed.Why, err = "its state file is damaged", nil
 	}
 	if err != nil || closed == nil {
 		return nil
 	}
-	return &control.ClientClosed{Since: closed.Since, Why: closed.Why, Prefixes: closed.Prefixes}
+	c := &control.ClientClosed{Since: closed.Since, Why: closed.Why, Prefixes: closed.Prefixes, Unseen: closed.Unseen}
+	for _, by := range closed.By {
+		c.By = append(c.By, string(by))
+	}
+	return c
 }
 
 // closedStatus is the status of a client that does not run and left this host closed.
 func closedStatus(c control.ClientClosed) control.ClientStatus {
 	s := control.ClientStatus{Health: "closed", Problems: []string{closedLine(c)}, Closed: &c}
+	if isOpen(c) {
+		s.Health = "open"
+	}
 	withSchema(&s.Schema, "client-status")
 	return s
 }
 
+// isOpen says that nothing is left of what kept this host closed.
+func isOpen(c control.ClientClosed) bool { return len(c.By) == 0 && !c.Unseen }
+
 // closedLine names the reason and the next command.
 func closedLine(c control.ClientClosed) string {
+	if isOpen(c) {
+		return "other software removed what kept this host closed: meshcrypt connect, or meshcrypt disconnect"
+	}
 	line := "closed"
 	if !c.Since.IsZero() {
 		line += " since " + c.Since.Local().Format(time.DateTime)
@@ -64,7 +77,7 @@ func closedLine(c control.ClientClosed) string {
 func clientStatusTable(w io.Writer, s control.ClientStatus) {
 	if s.Closed != nil {
 		fmt.Fprintln(w, healthLine(s.Health, s.Problems))
-		row(w, "Blocked", words(s.Closed.Prefixes))
+		row(w, "Blocked", blockedCell(*s.Closed))
 		return
 	}
 	fmt.Fprintln(w, healthLine(s.Health, s.Problems))
@@ -87,6 +100,23 @@ func clientStatusTable(w io.Writer, s control.ClientStatus) {
 	if len(s.PutBack) > 0 {
 		row(w, "Put back", counts(s.PutBack)+" (other software had removed it)")
 	}
+}
+
+// blockedCell says what is blocked, and by what.
+func blockedCell(c control.ClientClosed) string {
+	const removed = " alone, other software removed the "
+	cell := cmp.Or(words(c.Prefixes), "nothing")
+	switch by := strings.Join(c.By, " and "); {
+	case c.Unseen:
+		return cell + "  as far as this user may see, root sees the fence too"
+	case by == "routes":
+		return cell + "  by routes" + removed + "fence"
+	case by == "fence":
+		return cell + "  by the fence" + removed + "routes"
+	case by != "":
+		return cell + "  by " + by
+	}
+	return cell
 }
 
 func localCell(l control.ClientLocal) string {

@@ -50,9 +50,11 @@ type ClientLocal struct {
 
 // ClientClosed is what a client left that ended though its user did not end it.
 type ClientClosed struct {
-	Since    time.Time      `json:"since,omitzero"` // zero: it was killed
-	Why      string         `json:"why,omitempty"`  // empty: the same
-	Prefixes []netip.Prefix `json:"prefixes"`       // blocked until connect or disconnect
+	Since    time.Time      `json:"since,omitzero"`   // zero: it was killed
+	Why      string         `json:"why,omitempty"`    // empty: the same
+	Prefixes []netip.Prefix `json:"prefixes"`         // blocked until connect or disconnect
+	By       []string       `json:"by"`               // what blocks them: routes, fence; empty: other software removed both
+	Unseen   bool           `json:"unseen,omitempty"` // whoever asks may not see all of it
 }
 
 // ClientGateway is one gateway that the client knows.

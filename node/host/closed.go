@@ -16,6 +16,8 @@ type Closed struct {
 	Since    time.Time      // zero: nobody lived to write it down
 	Why      string         // empty: the same
 	Prefixes []netip.Prefix // that are blocked now
+	By       []Closer       // what blocks each of them; none: nothing is blocked
+	Unseen   bool           // this user may not see the fence
 }
 
 // closing is what the state file keeps of it.
@@ -44,8 +46,9 @@ func NoteClosed(stateFile, why string, at time.Time) error {
 func ReadClosed(stateFile string) (*Closed, error) {
 	state, err := readJournal(stateFile)
 	if errors.Is(err, ErrDamaged) {
-		prefixes, _ := blocked(DefaultTable) // the damage is what counts
-		return &Closed{Prefixes: prefixes}, err
+		c := &Closed{}
+		_ = c.stands(DefaultTable) // the damage is what counts
+		return c, err
 	}
 	if err != nil || state == nil || state.Role != roleClient {
 		return nil, err
@@ -58,19 +61,7 @@ func ReadClosed(stateFile string) (*Closed, error) {
 	if state.Closing != nil {
 		c.Since, c.Why = state.Closing.Since, state.Closing.Why
 	}
-	c.Prefixes, err = blocked(state.Table)
-	return c, err
-}
-
-// blocked are the prefixes that a blackhole route of ours stands for.
-func blocked(table int) (all []netip.Prefix, err error) {
-	routes, err := ourRoutes(table)
-	for _, r := range routes {
-		if p, ok := prefixOf(r); ok && isBlackhole(r) {
-			all = append(all, p)
-		}
-	}
-	return all, err
+	return c, c.stands(state.Table)
 }
 
 // RestoreClient is Restore for a client. It also removes what is ours where the

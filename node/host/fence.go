@@ -23,6 +23,9 @@ func fenced(name string, w want, leases []netip.Addr) table {
 	return table{name: name, sets: fenceSets(w), chains: []chain{fence(w, leases)}}
 }
 
+// chainFence is the chain that drops.
+const chainFence = "fence"
+
 // Names of the sets, each followed by the IP version.
 const (
 	setClosed = "closed"
@@ -62,7 +65,7 @@ func fence(w want, leases []netip.Addr) chain {
 	for _, six := range []bool{false, true} {
 		rules = append(rules, of(targetIn(setExcept, six), accept()), of(targetIn(setClosed, six), drop()))
 	}
-	return base("fence", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityFilter, rules)
+	return base(chainFence, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityFilter, rules)
 }
 
 // neighbourDiscovery matches the messages by which IPv6 finds routers and
