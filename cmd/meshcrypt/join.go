@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
 
 const joinHelp = `Enter a mesh through any of its members, then run.
@@ -63,12 +64,8 @@ func (a *app) join(ctx context.Context, f joinFlags, peers []string) error {
 		return err
 	}
 	if ok {
-		if text, err := a.givenToken(f.tokenFile); err != nil {
+		if err := a.checkGiven(member, f.tokenFile); err != nil {
 			return err
-		} else if token, err := pki.ParseToken(text); err == nil {
-			if err := checkToken(member, token); err != nil {
-				return err
-			}
 		}
 		return a.serve(ctx, log)
 	}
@@ -81,6 +78,21 @@ func (a *app) join(ctx context.Context, f joinFlags, peers []string) error {
 	}
 	a.say("Registered as %s.", config.Place.Name)
 	return a.serve(ctx, log)
+}
+
+// checkGiven refuses the token of another mesh. A member needs none: one that was
+// used up, or whose file is gone, does not keep it from running.
+func (a *app) checkGiven(member datadir.Node, file string) error {
+	text, err := a.givenToken(file)
+	if err != nil {
+		a.say("This host is a member already and needs no token (%v).", err)
+		return nil
+	}
+	token, err := pki.ParseToken(text)
+	if err != nil {
+		return nil
+	}
+	return checkToken(member, token)
 }
 
 func (a *app) joinConfig(ctx context.Context, f joinFlags, peers []string) (config node.JoinConfig, err error) {

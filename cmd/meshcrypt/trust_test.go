@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
 
 func profile(t *testing.T) string { return write(t, profileText("")) }
@@ -135,6 +138,22 @@ func TestInit(t *testing.T) {
 		meshcrypt(t, foreign.Token, "join", "192.0.2.8", "--token-file", "-", "--data-dir", dir).
 			want(t, control.CodeUsage, "another mesh", "meshcrypt leave")
 	})
+}
+
+// TestAMemberNeedsNoToken: a host that is a member runs, whatever became of the file
+// that its unit names; a token of another mesh is refused still.
+func TestAMemberNeedsNoToken(t *testing.T) {
+	var said bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stderr: &said, dataDir: t.TempDir()}
+	t.Setenv("MESHCRYPT_TOKEN", "")
+	for _, file := range []string{filepath.Join(t.TempDir(), "token"), "-", write(t, ""), write(t, "mct1.worn"), ""} {
+		if err := a.checkGiven(datadir.Node{}, file); err != nil {
+			t.Errorf("%q: %v", file, err)
+		}
+	}
+	if !strings.Contains(said.String(), "a member already") {
+		t.Errorf("said: %s", said.String())
+	}
 }
 
 // TestJoinErrors: a token that is none, and a peer that does not answer.
