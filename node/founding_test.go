@@ -152,6 +152,33 @@ func TestJoinRefuses(t *testing.T) {
 	}
 }
 
+// TestANameThatIsTaken: a node calls itself what the registry calls it.
+func TestANameThatIsTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	first := w.members[0]
+	token, err := pki.ParseToken(w.founded.Token)
+	w.ok(err)
+	dir, err := datadir.Open(w.TempDir())
+	w.ok(err)
+	defer dir.Close()
+	place := Place{Name: first.self.Name, Outer: netip.MustParseAddrPort("127.0.77.9:1"), Inside: netip.MustParseAddr("10.0.0.9")}
+	w.ok(Join(t.Context(), dir, JoinConfig{Place: place, Peers: []string{first.self.Outer.String()}, Token: token}, time.Now))
+	self, err := dir.Node()
+	w.ok(err)
+	if want := first.self.Name + "-2"; self.Name != want {
+		t.Errorf("it calls itself %q, want %q", self.Name, want)
+	}
+	// As an earlier build wrote it.
+	self.Name = first.self.Name
+	w.ok(dir.SaveNode(self))
+	n := &Node{dir: dir}
+	w.ok(n.remember())
+	if want := first.self.Name + "-2"; n.self.Name != want {
+		t.Errorf("after a restart it calls itself %q, want %q", n.self.Name, want)
+	}
+}
+
 func TestRoleNamesFollowTheVote(t *testing.T) {
 	data := registry.RoleGateway | registry.RoleAgent
 	for _, c := range []struct {

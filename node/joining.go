@@ -139,9 +139,20 @@ func readJoinReply(messages *protocol.Conn[protocol.Join]) (*protocol.JoinReply,
 	return m.Reply, nil
 }
 
+// nameOf is what the registry calls a node: the name it asked for may have been taken.
+func nameOf(nodes []protocol.NodeRow, index identity.Index, wanted string) string {
+	for _, row := range nodes {
+		if row.Index == index && row.Name != "" {
+			return row.Name
+		}
+	}
+	return wanted
+}
+
 // save writes the membership; from here on run and join just run.
 func (j *joiner) save(reply *protocol.JoinReply, ca []byte) error {
 	p := j.config.Place
+	p.Name = nameOf(reply.Nodes, reply.Index, p.Name)
 	return errors.Join(
 		j.dir.SaveCertificate(reply.Certificate),
 		j.dir.SaveMembers(datadir.Members{Nodes: reply.Nodes, GossipKey: reply.GossipKey}),

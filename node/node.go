@@ -144,6 +144,7 @@ func (n *Node) remember() (err error) {
 		return err
 	}
 	n.members.rows, n.members.fence, n.members.key = members.Nodes, members.Fence, members.GossipKey
+	n.self.Name = nameOf(members.Nodes, n.self.Index, n.self.Name) // an earlier build kept the one it asked for
 	n.trust, err = trust.New(trust.Config{
 		Cluster: n.self.Cluster, CA: n.self.CA, Certificate: certificate,
 		Identity: keys.Identity, Wrap: keys.Wrap, Save: n.dir.SaveCertificate, Wall: wallClock(),

@@ -27,14 +27,18 @@ func (a *app) found(config node.FoundConfig) (node.Founded, error) {
 	return node.Found(dir, config, time.Now())
 }
 
-// register makes this host a member, once.
-func (a *app) register(ctx context.Context, config node.JoinConfig) error {
+// register makes this host a member, once, by the name that it got.
+func (a *app) register(ctx context.Context, config node.JoinConfig) (name string, err error) {
 	dir, err := datadir.Open(a.dataDir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer dir.Close()
-	return node.Join(ctx, dir, config, time.Now)
+	if err := node.Join(ctx, dir, config, time.Now); err != nil {
+		return "", err
+	}
+	member, err := dir.Node()
+	return member.Name, err
 }
 
 // serve runs the node of the data directory until ctx ends.

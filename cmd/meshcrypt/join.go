@@ -73,11 +73,20 @@ func (a *app) join(ctx context.Context, f joinFlags, peers []string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.register(ctx, config); err != nil {
+	name, err := a.register(ctx, config)
+	if err != nil {
 		return err
 	}
-	a.say("Registered as %s.", config.Place.Name)
+	a.say("%s", registeredAs(name, config.Place.Name))
 	return a.serve(ctx, log)
+}
+
+// registeredAs says by which name others know this host.
+func registeredAs(name, wanted string) string {
+	if name != wanted {
+		return "Registered as " + name + ", for another member has the name " + wanted + "."
+	}
+	return "Registered as " + name + "."
 }
 
 // checkGiven refuses the token of another mesh. A member needs none: one that was

@@ -156,6 +156,15 @@ func TestAMemberNeedsNoToken(t *testing.T) {
 	}
 }
 
+// TestRegisteredAs: a host is told by which name others know it.
+func TestRegisteredAs(t *testing.T) {
+	for name, want := range map[string]string{"a": "Registered as a.", "a-2": "Registered as a-2, for another member has the name a."} {
+		if got := registeredAs(name, "a"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestJoinErrors: a token that is none, and a peer that does not answer.
 func TestJoinErrors(t *testing.T) {
 	join := []string{"join", "127.0.0.1:1", "--advertise", "192.0.2.9", "--token-file", "-", "--data-dir", t.TempDir()}

@@ -85,6 +85,7 @@ func (a *Arbiter) join(ctx context.Context, conn *tls.Conn, m *protocol.Join) (*
 	case result.Code != "":
 		return nil, no(protocol.RefusedAuth, "%s: %s (make a new one: meshcrypt token create)", result.Code, result.Detail)
 	}
+	a.config.Store.View(func(s *registry.State) { node.Name = s.Nodes[key.ID()].Name }) // the one it asked for may be taken
 	a.config.Log.Info("node joined", "name", node.Name, "node", key.ID().Short(), "outer", node.Outer)
 	return a.joinReply(r.CSR, key.ID())
 }
