@@ -52,6 +52,15 @@ func because(err error) string {
 	return " (" + err.Error() + ")"
 }
 
+// ending is what takes from a host what a stopped daemon leaves, so that nothing of
+// clients leaves in clear until it runs again: it will not.
+func ending(userspace bool) string {
+	if userspace {
+		return ""
+	}
+	return ", and open the host: ip route flush proto 109; ip -6 route flush proto 109; nft delete table inet meshcrypt_fence"
+}
+
 // abdicate passes the lead on, if this node has it, once there is another
 // voter. It reports whether this node leads still, and refuses when there is
 // nobody to follow it.
@@ -73,7 +82,7 @@ func (n *Node) abdicate(ctx context.Context) (leads bool, err error) {
 	case !heir:
 		return true, control.Errorf(control.CodeDenied,
 			"let a host join that may vote (meshcrypt token create --roles voter,gateway,agent); "+
-				"to end the mesh, stop the daemon and remove "+n.dir.Path(""),
+				"to end the mesh, stop the daemon, remove "+n.dir.Path("")+ending(n.self.Userspace),
 			"this is the last node that may vote: without it the mesh has no arbiter")
 	}
 	_ = a.Leaving(ctx, own) // the electorate gives the vote to the heir

@@ -147,6 +147,9 @@ func (f initFlags) config() (config node.FoundConfig, err error) {
 	if len(config.Moving) > 0 && f.place.insideIf == "" {
 		return config, usage("--inside-if eth1", "--inside-address needs the interface it lives on")
 	}
+	if err := checkInside(config); err != nil {
+		return config, err
+	}
 	if len(f.push) == 0 {
 		config.Prefixes, err = insideNetworks(config.Place.InsideIf)
 		config.Prefixes = answering(config.Prefixes, config.Moving)

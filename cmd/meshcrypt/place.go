@@ -47,6 +47,9 @@ func (p *placeFlags) place() (place node.Place, err error) {
 	if place.Listen, err = addrPort("--listen", p.listen, DefaultPort); err != nil {
 		return place, err
 	}
+	if err = checkListen(place.Listen); err != nil {
+		return place, err
+	}
 	if place.Outer, place.Other, err = p.outers(place.Listen); err != nil {
 		return place, err
 	}
