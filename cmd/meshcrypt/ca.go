@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/control"
@@ -95,6 +96,9 @@ key is taken from a request.`,
 }
 
 func (a *app) issueCertificate(ctx context.Context, f issueFlags, name string) error {
+	if err := f.room(name); err != nil {
+		return err
+	}
 	csr, key, err := f.request()
 	if err != nil {
 		return err
@@ -123,6 +127,23 @@ func (a *app) issueCertificate(ctx context.Context, f issueFlags, name string) e
 		row(w, "Serial", issued.Serial)
 		row(w, "Until", day(issued.Ends))
 	})
+}
+
+// room looks whether the files can be written, before anything is issued.
+func (f issueFlags) room(name string) error {
+	if err := unix.Access(f.out, unix.W_OK|unix.X_OK); err != nil {
+		return usage("mkdir "+f.out+", or name another --out", "--out %s: %v", f.out, err)
+	}
+	files := []string{name + ".crt"}
+	if f.csr == "" {
+		files = append(files, name+".key")
+	}
+	for _, file := range files {
+		if path := filepath.Join(f.out, file); !gone(path) {
+			return usage("move it away, or name another --out", "%s is there already", path)
+		}
+	}
+	return nil
 }
 
 // request reads a request, or makes a key and one for it.

@@ -85,6 +85,11 @@ func (a *app) addClient(ctx context.Context, f clientFlags, name string) error {
 	if err = errors.Join(auth.CheckUser(name), f.check()); err != nil {
 		return err
 	}
+	if f.cert {
+		if err := f.issue.room(name); err != nil {
+			return err
+		}
+	}
 	if request.Client.Prefixes, err = prefixes("--prefix", f.prefixes); err != nil {
 		return err
 	}

@@ -34,7 +34,11 @@ func (a *app) register(ctx context.Context, config node.JoinConfig) (name string
 		return "", err
 	}
 	defer dir.Close()
-	if err := node.Join(ctx, dir, config, time.Now); err != nil {
+	err = node.Join(ctx, dir, config, time.Now)
+	if errors.Is(err, pki.ErrAuthority) {
+		return "", control.Errorf(control.CodeAuth, "the peer is not of the token's mesh: check its address, or create a token there", "%v", err)
+	}
+	if err != nil {
 		return "", err
 	}
 	member, err := dir.Node()
@@ -97,7 +101,6 @@ func checkToken(member datadir.Node, token pki.Token) error {
 // nodeFailures are what to do about the errors of package node.
 func nodeFailures(newToken string) []knownFailure {
 	return []knownFailure{
-		{pki.ErrAuthority, control.CodeAuth, "the peer is not of the token's mesh: check its address, or create a token there"},
 		{node.ErrRefused, control.CodeAuth, newToken},
 		{node.ErrUnreachable, control.CodeUnreachable, "check that a member listens there and that TCP 6484 is open; meshcrypt members lists them"},
 	}

@@ -82,7 +82,7 @@ func knownFailures() []knownFailure {
 	return append(nodeFailures(newToken), []knownFailure{
 		{pki.ErrToken, control.CodeUsage, newToken},
 		{pki.ErrHash, control.CodeUsage, "meshcrypt client profile NAME on a member prints the CA hash"},
-		{pki.ErrAuthority, control.CodeAuth, "that is another mesh than the CA hash names: check the address, or get a token or profile of that mesh"},
+		{pki.ErrAuthority, control.CodeAuth, "that is another mesh than the CA hash names: check the address, or get a profile of that mesh: meshcrypt client profile NAME on a member"},
 		{datadir.ErrNoState, control.CodeUsage, "meshcrypt init founds a mesh, meshcrypt join <peer> enters one"},
 		{datadir.ErrState, control.CodeUsage, "meshcrypt run"},
 		{datadir.ErrLocked, control.CodeFailed, "meshcrypt status asks the daemon that holds it"},

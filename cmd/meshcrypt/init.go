@@ -99,7 +99,7 @@ func (a *app) initMesh(ctx context.Context, f initFlags) error {
 	if f.run {
 		return a.serve(ctx, log)
 	}
-	a.say("Start it: meshcrypt run")
+	a.say("Start it: %s", a.runLine())
 	return nil
 }
 

@@ -125,9 +125,9 @@ func (a *app) printRecovered(r node.Recovered) error {
 		fmt.Fprintf(w, "Only voter of mesh %s now, incarnation %d: %d nodes, %d clients, %d sessions.\n",
 			reply.Cluster, reply.Incarnation, reply.Nodes, reply.Clients, reply.Sessions)
 	})
-	a.say("%s", recoveredAdvice)
+	a.say(recoveredAdvice, a.runLine())
 	return err
 }
 
-const recoveredAdvice = `Start it: meshcrypt run. Join tokens are void: meshcrypt token create makes new ones.
+const recoveredAdvice = `Start it: %s. Join tokens are void: meshcrypt token create makes new ones.
 A former voter that comes back: remove the directory raft in its data directory first.`

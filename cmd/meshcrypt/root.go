@@ -58,6 +58,17 @@ const rootExample = `  meshcrypt demo                       # see it work, on th
   meshcrypt client profile ann > ann.toml
   sudo meshcrypt connect --profile ann.toml`
 
+// defaultDataDir is where node and client keep their state unless told otherwise.
+const defaultDataDir = "/var/lib/meshcrypt"
+
+// runLine starts the node of this data directory.
+func (a *app) runLine() string {
+	if a.dataDir == defaultDataDir {
+		return "meshcrypt run"
+	}
+	return "meshcrypt run --data-dir " + a.dataDir
+}
+
 // root is the whole command tree.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -66,7 +77,7 @@ func (a *app) root() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.dataDir, "data-dir", "/var/lib/meshcrypt", "where node and client keep their state")
+	flags.StringVar(&a.dataDir, "data-dir", defaultDataDir, "where node and client keep their state")
 	flags.StringVarP(&a.output, "output", "o", "table", "table or json")
 	flags.StringVar(&a.configFile, "config", "", "settings file (default "+defaultConfig+", if it is there)")
 	root.AddCommand(

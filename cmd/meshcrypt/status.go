@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
@@ -24,7 +26,7 @@ runs, or with --client, ask this host's client how its session is: by which
 gateway and which transport (UDP, or TLS where UDP is blocked), and each slice.
 Either says what it delivered, and what it dropped and why.
 
-The first line is the health. Exit code 6 when something is degraded.
+The first line is the health, and what is wrong; several problems have a line each. Exit code 6 when something is degraded.
 --check prints nothing: live is 0 when the daemon or client answers, ready is
 0 when it also takes part (6 when not, 3 when nobody answers).`,
 		Example: "  meshcrypt status\n  meshcrypt status --check ready || echo not yet\n  meshcrypt status -o json",
@@ -57,8 +59,21 @@ func (a *app) status(ctx context.Context, check, runDir string, client bool) err
 		if client || missing == nil {
 			return a.showStatus(check, missing, c.Health, c, func(w io.Writer) { clientStatusTable(w, c) })
 		}
+		err = a.nobody(runDir, missing)
 	}
 	return a.showStatus(check, err, s.Health, s, func(w io.Writer) { statusTable(w, s) })
+}
+
+// nobody says that neither a node nor a client answers, and how to start one.
+func (a *app) nobody(runDir string, missing error) error {
+	if node.ClientRunning(runDir) != nil {
+		return missing
+	}
+	next := "start it with meshcrypt run, or a client with meshcrypt connect; or name its --data-dir or --run-dir"
+	if os.Geteuid() != 0 {
+		next = "sudo meshcrypt status, if root runs it; " + next
+	}
+	return control.Errorf(control.CodeUnreachable, next, "no daemon answers at %s, and no client in %s", a.socket(), runDir)
 }
 
 // showStatus prints an answer, or makes an exit code of it.
@@ -115,11 +130,15 @@ func statusTable(w io.Writer, s control.Status) {
 	}
 }
 
+// healthLine is the first line, and one more for each problem where there are several.
 func healthLine(health string, problems []string) string {
 	if health == "ok" && len(problems) == 0 {
 		return "# Health: ok"
 	}
-	return "# Health: " + strings.ToUpper(health) + ": " + strings.Join(problems, "; ")
+	if len(problems) > 1 {
+		return "# Health: " + strings.ToUpper(health) + ":\n#   " + strings.Join(problems, "\n#   ")
+	}
+	return "# Health: " + strings.ToUpper(health) + ": " + strings.Join(problems, "")
 }
 
 func arbiterCell(s control.Status) string {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -153,6 +155,41 @@ func TestAMemberNeedsNoToken(t *testing.T) {
 	}
 	if !strings.Contains(said.String(), "a member already") {
 		t.Errorf("said: %s", said.String())
+	}
+}
+
+// TestTheNextCommandIsWhole: with the directory that it is about, and for whom it is.
+func TestTheNextCommandIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	meshcrypt(t, "", "init", "--data-dir", dir, "--advertise", "192.0.2.9").want(t, 0, "Start it: meshcrypt run --data-dir "+dir)
+	if line := (&app{dataDir: defaultDataDir}).runLine(); line != "meshcrypt run" {
+		t.Errorf("%q", line)
+	}
+	if f := explain(fmt.Errorf("client: %w", pki.ErrAuthority)); strings.Contains(f.next, "token") || !strings.Contains(f.next, "CA hash") {
+		t.Errorf("to a client with a wrong hash: %q", f.next)
+	}
+	nobody := meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", t.TempDir())
+	nobody.want(t, control.CodeUnreachable, "meshcrypt run", "meshcrypt connect")
+	if sudo := strings.Contains(nobody.stderr, "sudo"); sudo != (os.Geteuid() != 0) {
+		t.Errorf("said: %s", nobody.stderr)
+	}
+}
+
+// TestNothingIsIssuedForNowhere: where the files cannot be written no certificate is
+// made, and no client.
+func TestNothingIsIssuedForNowhere(t *testing.T) {
+	taken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(taken, "dog.key"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{filepath.Join(taken, "none"), taken} {
+		for _, command := range [][]string{{"ca", "issue", "dog"}, {"client", "add", "dog", "--cert"}} {
+			dir, asked := fakeDaemon(t, map[string]any{control.OpCAIssue: control.Issued{}, control.OpClientPut: control.Nothing{}, control.OpClientList: control.Clients{}})
+			meshcrypt(t, "", append(command, "--data-dir", dir, "--out", out)...).want(t, control.CodeUsage, out, "another --out")
+			if len(asked) != 0 {
+				t.Errorf("%v --out %s asked for %v", command, out, asked)
+			}
+		}
 	}
 }
 
