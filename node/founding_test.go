@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -267,6 +268,31 @@ func TestProblemsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// downStack is a host whose inside interface is down, and whose routes went with it.
+type downStack struct{ insideStack }
+
+func (downStack) Faults() []string { return []string{"eth1 is down"} }
+func (downStack) obstacles([]netip.Addr) []string {
+	return []string{"a rule is missing", "eth1 is down"}
+}
+
+// TestAnInterfaceThatIsDownComesFirst: what to do about it mends the rest.
+func TestAnInterfaceThatIsDownComesFirst(t *testing.T) {
+	n := &Node{forward: &forwarding{stack: downStack{}}}
+	if all := n.obstacles(); !slices.Equal(all, []string{"eth1 is down", "a rule is missing"}) {
+		t.Errorf("%q", all)
+	}
+}
+
+// TestOverMayHaveHappened: an operator whose arbiter lost the lead is told where to look.
+func TestOverMayHaveHappened(t *testing.T) {
+	do := sayOver(func(*http.Request, control.Caller, json.RawMessage) (any, error) { return nil, arbiter.ErrOver })
+	var said *control.Error
+	if _, err := do(nil, control.CallerLocal, nil); !errors.As(err, &said) || !strings.Contains(said.Next, "meshcrypt members") || !strings.Contains(said.Cause, "may have happened") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestProblemsNameTheNode: a fault is said once, of the node that has it.
 func TestProblemsNameTheNode(t *testing.T) {
 	n := &Node{}
@@ -281,8 +307,8 @@ func TestProblemsNameTheNode(t *testing.T) {
 			[]string{"a", "b", "others are egress in its place"},
 		},
 		"broken, and nobody else is whole": {
-			agent.Report{Heard: true, Is: protocol.Broken, Faults: []string{"a"}, Stays: true, Broken: map[string]string{"n2": "c; d"}}, nil,
-			[]string{"a", "no other node is whole", "n2 says that it does not forward as it should (see `meshcrypt status` there): c; d"},
+			agent.Report{Heard: true, Is: protocol.Broken, Faults: []string{"a"}, Stays: true, Broken: map[string]string{"n2": "the firewall of this host drops packets; d"}}, nil,
+			[]string{"a", "no other node is whole", "n2 says that it does not forward as it should (see `meshcrypt status` there): the firewall of n2 drops packets; d"},
 		},
 		"mended": {agent.Report{Heard: true, Is: protocol.Mended}, nil, nil},
 		"one that asks and does not answer": {

@@ -50,7 +50,7 @@ func (n *Node) unsound(r agent.Report, said []string) (all []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Broken)) {
 		all = append(all, fmt.Sprintf("%s says that it does not forward as it should (see `meshcrypt status` there): %s",
-			name, r.Broken[name]))
+			name, strings.ReplaceAll(r.Broken[name], "this host", name)))
 	}
 	return all
 }
@@ -80,10 +80,11 @@ func (n *Node) obstacles() []string {
 	if n.forward.stack == nil {
 		return nil // the twins of a test have no stack
 	}
-	all := n.forward.stack.obstacles(n.others())
-	for _, fault := range n.forward.stack.Faults() { // cheap to ask
-		if !slices.Contains(all, fault) {
-			all = append(all, fault)
+	// An interface that is down comes before the routes that went with it.
+	all := slices.Clone(n.forward.stack.Faults())
+	for _, obstacle := range n.forward.stack.obstacles(n.others()) {
+		if !slices.Contains(all, obstacle) {
+			all = append(all, obstacle)
 		}
 	}
 	return all

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -20,7 +23,7 @@ import (
 // arbiterOperations are those that only the arbiter can answer: they read or
 // change the registry.
 func (n *Node) arbiterOperations() map[string]control.Operation {
-	return map[string]control.Operation{
+	all := map[string]control.Operation{
 		control.OpMembers:       {Look: true, Do: control.Handle(n.listMembers)},
 		control.OpSessions:      {Look: true, Do: control.Handle(n.listSessions)},
 		control.OpKick:          {Do: control.Handle(n.kick)},
@@ -43,6 +46,24 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpRaftRemove:    {Do: control.Handle(n.removePeer)},
 		control.OpRaftTransfer:  {Do: control.Handle(n.transferLeadership)},
 		control.OpSnapshotSave:  {Do: control.Handle(n.saveSnapshot)},
+	}
+	for name, operation := range all {
+		all[name] = control.Operation{Look: operation.Look, Do: sayOver(operation.Do)}
+	}
+	return all
+}
+
+// sayOver tells an operator whose arbiter lost the lead meanwhile what to look at:
+// what was asked for may have been committed.
+func sayOver(do func(*http.Request, control.Caller, json.RawMessage) (any, error)) func(*http.Request, control.Caller, json.RawMessage) (any, error) {
+	return func(r *http.Request, from control.Caller, body json.RawMessage) (any, error) {
+		result, err := do(r, from, body)
+		var chosen *control.Error
+		if errors.Is(err, arbiter.ErrOver) && !errors.As(err, &chosen) {
+			err = control.Errorf(control.CodeDegraded, "look whether it happened: meshcrypt members, meshcrypt sessions; if not, the same command again",
+				"another node became arbiter meanwhile, and what was asked for may have happened (%v)", err)
+		}
+		return result, err
 	}
 }
 
