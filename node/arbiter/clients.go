@@ -31,6 +31,7 @@ type clientStream struct {
 	wish    protocol.Hello    // how it wants its packets spread
 	suite   esp.Suite         // chosen
 	who     auth.Principal
+	claims  string                // to be that user, not proved: for the log alone
 	proof   []byte                // of the mesh, to one with a pre-shared key
 	peer    identity.NodeID       // it wants to reach itself; zero: none
 	cert    *registry.Certificate // logged in by; nil: by something else
@@ -120,7 +121,7 @@ func (a *Arbiter) turnAway(c *clientStream, err error) {
 		if refusal.Wait > 0 {
 			level = slog.LevelDebug // whoever guesses decides how often
 		}
-		a.config.Log.Log(context.Background(), level, "client refused", "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
+		a.config.Log.Log(context.Background(), level, "client refused", "claims_to_be", c.claims, "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
 		refused := protocol.Refused(*refusal)
 		_ = c.conn.Write(&protocol.Client{Refused: &refused}) // it may be gone already
 		return
@@ -161,6 +162,7 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	if m.Auth == nil {
 		return nil, protocol.ErrFrame
 	}
+	c.claims = m.Auth.User[:min(len(m.Auth.User), auth.MaxUser)]
 	if err := a.authenticate(c, m.Auth, auth.Binding{Exporter: [32]byte(exporter), Hello: c.digest}); err != nil {
 		return nil, err
 	}

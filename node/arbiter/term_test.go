@@ -77,9 +77,9 @@ func TestGuessesAreNoNews(t *testing.T) {
 	a := f.still()
 	for wait, lines := range map[int64]int{0: 1, 8: 0} {
 		log := logging(a)
-		c := &clientStream{conn: protocol.NewConn[protocol.Client](&bytes.Buffer{}), remote: netip.MustParseAddrPort("192.0.2.1:1")}
+		c := &clientStream{claims: "mallory", conn: protocol.NewConn[protocol.Client](&bytes.Buffer{}), remote: netip.MustParseAddrPort("192.0.2.1:1")}
 		a.turnAway(c, &errNo{Code: protocol.RefusedAuth, Reason: "no", Wait: wait})
-		if got := strings.Count(log.String(), "client refused"); got != lines {
+		if got := strings.Count(log.String(), "client refused"); got != lines || strings.Count(log.String(), "claims_to_be=mallory") != lines {
 			t.Errorf("to wait %d s: %d lines, want %d", wait, got, lines)
 		}
 	}
