@@ -91,10 +91,16 @@ func (s surroundings) checkPool(pool []netip.Prefix) error {
 	return nil
 }
 
+func isOwn(a netip.Addr) bool {
+	legs, err := ownLegs()
+	return err != nil || slices.ContainsFunc(legs, func(l leg) bool { return has(l.addresses, a) })
+}
+
 // checkListen refuses an address that this host does not have.
 func checkListen(at netip.AddrPort) error {
 	socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), 0)))
-	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+	// An IPv6 address that is only just given cannot be had yet.
+	if errors.Is(err, syscall.EADDRNOTAVAIL) && !isOwn(at.Addr()) {
 		return usage("ip address lists this host's; behind a NAT leave --listen out, and say by --advertise where it is reached",
 			"--listen %s: this host does not have that address", at.Addr())
 	}
