@@ -83,7 +83,7 @@ func no(code, format string, args ...any) error {
 func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.AddrPort) {
 	defer raw.Close()
 	c := &clientStream{
-		raw: raw, remote: remote, conn: protocol.NewConn[protocol.Client](raw),
+		raw: raw, remote: remote, conn: protocol.NewAsked[protocol.Client](raw),
 		outbox: make(chan *protocol.Client, MaxOutbox), entered: a.enteredThrough(raw),
 	}
 	raw.SetDeadline(time.Now().Add(HelloWithin))

@@ -31,7 +31,7 @@ func (a *Arbiter) serveJoin(ctx context.Context, conn *tls.Conn, remote netip.Ad
 
 // answerJoin reads one request and writes one reply or refusal.
 func (a *Arbiter) answerJoin(conn *tls.Conn, do func(*tls.Conn, *protocol.Join) (*protocol.JoinReply, error)) {
-	messages := protocol.NewConn[protocol.Join](conn)
+	messages := protocol.NewAsked[protocol.Join](conn)
 	m, err := messages.Read()
 	if err != nil {
 		return

@@ -21,6 +21,9 @@ import (
 const (
 	// MaxFrame is for everybody.
 	MaxFrame = 1 << 20
+	// MaxAskFrame is for what a stranger or a client says to an arbiter. The longest of an
+	// honest one is a login by a chain of certificates.
+	MaxAskFrame = 64 << 10
 	// MaxMemberFrame is for streams between members: a full view names every
 	// session of an egress, a hello or a usage every slice of an agent.
 	MaxMemberFrame = 64 << 20
@@ -36,17 +39,26 @@ var (
 // goroutine; Write is safe for concurrent use.
 type Conn[M any] struct {
 	stream io.ReadWriter
-	limit  int        // bytes of a frame, either way
+	limit  int        // bytes of a frame that is written
+	most   int        // bytes of one that is read
 	mu     sync.Mutex // serialises writers
 }
 
 // NewConn frames messages over stream, at most MaxFrame each.
-func NewConn[M any](stream io.ReadWriter) *Conn[M] { return &Conn[M]{stream: stream, limit: MaxFrame} }
+func NewConn[M any](stream io.ReadWriter) *Conn[M] {
+	return &Conn[M]{stream: stream, limit: MaxFrame, most: MaxFrame}
+}
+
+// NewAsked is the arbiter's end of a connection that anybody may make: it reads at most
+// MaxAskFrame, and writes as NewConn.
+func NewAsked[M any](stream io.ReadWriter) *Conn[M] {
+	return &Conn[M]{stream: stream, limit: MaxFrame, most: MaxAskFrame}
+}
 
 // NewStream frames the messages between a member and the arbiter, at most
 // MaxMemberFrame each.
 func NewStream(stream io.ReadWriter) *Conn[Node] {
-	return &Conn[Node]{stream: stream, limit: MaxMemberFrame}
+	return &Conn[Node]{stream: stream, limit: MaxMemberFrame, most: MaxMemberFrame}
 }
 
 // Read returns the next message.
@@ -56,7 +68,7 @@ func (c *Conn[M]) Read() (*M, error) {
 		return nil, err
 	}
 	n := int64(binary.BigEndian.Uint32(size[:]))
-	if n > int64(c.limit) {
+	if n > int64(c.most) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLong, n)
 	}
 	var body bytes.Buffer // grows with what comes, not with what was announced

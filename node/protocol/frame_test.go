@@ -42,7 +42,8 @@ func TestMessagesRoundTrip(t *testing.T) {
 	}
 }
 
-// TestFrameLimit: strangers get MaxFrame, members MaxMemberFrame (I10).
+// TestFrameLimit: an arbiter reads MaxAskFrame of strangers and MaxMemberFrame of members,
+// and writes MaxFrame (I10).
 func TestFrameLimit(t *testing.T) {
 	text := func(size int) *Client { return &Client{Bye: &Bye{Reason: strings.Repeat("x", size)}} }
 	overhead := len(`{"bye":{"reason":""}}`)
@@ -59,6 +60,15 @@ func TestFrameLimit(t *testing.T) {
 	}
 	if _, err := NewConn[Client](frame(MaxFrame+1, "")).Read(); !errors.Is(err, ErrTooLong) {
 		t.Errorf("announced one byte beyond: %v", err)
+	}
+	if err := NewAsked[Client](&wire).Write(text(MaxFrame - overhead)); err != nil {
+		t.Errorf("an arbiter's answer at the limit: %v", err)
+	}
+	if _, err := NewAsked[Client](frame(MaxAskFrame, "")).Read(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("asked at the limit: %v", err)
+	}
+	if _, err := NewAsked[Client](frame(MaxAskFrame+1, "")).Read(); !errors.Is(err, ErrTooLong) {
+		t.Errorf("asked one byte beyond: %v", err)
 	}
 	if _, err := NewStream(frame(MaxFrame+1, "")).Read(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a member's larger frame: %v", err)
