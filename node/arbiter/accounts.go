@@ -16,6 +16,7 @@ type accounts struct {
 // account is the allowances of one client.
 type account struct {
 	places chan struct{} // in the loop's queue
+	logins bucket        // that were right, and resumptions
 	lines  bucket        // of the log
 	unsaid int           // lines that there was no room for
 }
@@ -31,6 +32,15 @@ func (s *accounts) of(name string) *account {
 		s.byName[name] = &account{places: make(chan struct{}, MaxSaidEach)}
 	}
 	return s.byName[name]
+}
+
+// enter counts a right login or resumption, each of which is a commit; if there were too
+// many, it says in how long one may be.
+func (s *accounts) enter(name string, now time.Duration) (wait time.Duration) {
+	one := s.of(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return one.logins.take(now, LoginsFree, LoginsRate)
 }
 
 // line reports whether something that a client caused may be logged, and how many

@@ -3,6 +3,7 @@ package arbiter
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -148,13 +149,58 @@ func TestClientFillsNoLog(t *testing.T) {
 	}
 	log.Reset()
 	clientSaid{c: sessionOf(a, "bob", said), m: silent("no answer")}.apply(a)
-	if !strings.Contains(log.String(), `reason="no answer" reports_not_logged=0`) {
+	if !strings.Contains(log.String(), `reason="no answer" lines_not_logged=0`) {
 		t.Errorf("another client: %s", log.String())
 	}
 	f.now.Add(int64(5 * time.Second))
 	log.Reset()
 	clientSaid{c: sessionOf(a, "ann", 0), m: silent("no answer")}.apply(a)
-	if !strings.Contains(log.String(), "reports_not_logged=288") {
+	if !strings.Contains(log.String(), "lines_not_logged=288") {
 		t.Errorf("later: %s", log.String())
+	}
+}
+
+// TestOneClientLogsInSoOften: LoginsFree at once from wherever, resumptions among them,
+// then LoginsRate a second, and no other client waits for it (I10).
+func TestOneClientLogsInSoOften(t *testing.T) {
+	v := newVisitors(t)
+	v.a.config.Log = slog.New(slog.DiscardHandler)
+	session := v.joiner("session").key
+	id := registry.SessionID{7}
+	var proof [2]*protocol.Auth
+	for i, name := range []string{"ann", "bob"} {
+		v.admit(registry.Client{Name: name, PasswordKey: session.Public()})
+		proof[i] = &protocol.Auth{Method: protocol.MethodPassword, User: name, Proof: auth.SignPassword(session, v.binding, name)}
+	}
+	v.store.state.Sessions[id] = &registry.Session{ID: id, Client: "ann", Key: session.Public(), State: registry.SessionActive}
+	resume := &protocol.Auth{Method: protocol.MethodResume, Session: id, Proof: auth.SignResume(session, v.binding, id)}
+	let := func() (n int, err error) {
+		for n = 0; n < 9999; n++ {
+			m := proof[0]
+			if n%2 == 1 {
+				m = resume
+			}
+			if _, err := v.login(m); err != nil {
+				return n, err
+			}
+		}
+		return n, nil
+	}
+	n, err := let()
+	var refusal *errNo
+	if n != LoginsFree || !errors.As(err, &refusal) || refusal.Code != protocol.RefusedRetry || refusal.Wait != 1 {
+		t.Errorf("%d at once, then %v", n, err)
+	}
+	if _, err := v.login(proof[1]); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	v.now.Add(int64(time.Second))
+	if n, _ := let(); n != LoginsRate {
+		t.Errorf("%d in the next second", n)
+	}
+	wrong := *proof[0]
+	wrong.Proof = nil
+	if _, err := v.login(&wrong); err == nil || strings.Contains(err.Error(), "very many") {
+		t.Errorf("who is not that client hears of it: %v", err)
 	}
 }

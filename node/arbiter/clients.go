@@ -341,7 +341,7 @@ func (a *Arbiter) logSilent(client string, said *protocol.SliceRef) {
 		return
 	}
 	a.config.Log.Info("client reports a silent slice", "client", client, "slice", said.Number, "epoch", said.Epoch,
-		"reason", said.Reason[:min(len(said.Reason), MaxReason)], "reports_not_logged", unsaid)
+		"reason", said.Reason[:min(len(said.Reason), MaxReason)], "lines_not_logged", unsaid)
 }
 
 // sendClient tells a client what was decided, with the material of each slice.

@@ -19,6 +19,11 @@ const (
 	MaxSaidEach = 32
 	ClientFree  = 256
 	ClientRate  = 20
+	// LoginsFree is how many right logins and resumptions one client has at once, from
+	// all its hosts, which all come back to a new arbiter; LoginsRate is how many more
+	// each second.
+	LoginsFree = 4096
+	LoginsRate = 32
 	// LinesFree is how many lines of the log one client causes at once, LinesRate how
 	// many more each second.
 	LinesFree = 32

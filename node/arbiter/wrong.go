@@ -29,6 +29,9 @@ func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.B
 		return err
 	}
 	a.guesses.right(charges)
+	if wait := a.accounts.enter(c.who.User, a.config.Now()); wait > 0 {
+		return a.tooOften(c.who.User, wait)
+	}
 	revoked := false
 	a.config.Store.View(func(s *registry.State) {
 		revoked = s.Clients[c.who.User] != nil && s.Clients[c.who.User].Revoked
@@ -54,6 +57,19 @@ func tooMany(wait time.Duration) error {
 	return &errNo{
 		Code: protocol.RefusedAuth, Wait: seconds,
 		Reason: fmt.Sprintf("too many wrong logins, wait %d s", seconds),
+	}
+}
+
+// tooOften refuses one whose logins are right and very many. Its clients try again.
+func (a *Arbiter) tooOften(user string, wait time.Duration) error {
+	if unsaid, ok := a.accounts.line(user, a.config.Now()); ok {
+		a.config.Log.Warn("very many logins of one client, slowed down", "client", user, "lines_not_logged", unsaid)
+	}
+	seconds := int64((wait + time.Second - 1) / time.Second)
+	return &errNo{
+		Code: protocol.RefusedRetry, Wait: seconds,
+		Reason: fmt.Sprintf("very many logins of %s, wait %d s", user, seconds),
+		Next:   fmt.Sprintf("sleep %d, and the same command; meshcrypt sessions on a member lists who is there", seconds),
 	}
 }
 
