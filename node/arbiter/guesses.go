@@ -72,6 +72,7 @@ type allowance struct{ free, step int }
 type charge struct {
 	guess
 	allowance
+	passing bool // of a session, not of a client
 	kept   tally // as it stood in the table
 	before tally // the same, with what is forgiven by now
 	at     time.Duration
@@ -139,7 +140,9 @@ func (g *guesses) right(charges []charge) {
 			delete(g.tallies, c.guess)
 		}
 	}
-	g.familiar.add(charges[0].anywhere())
+	if !charges[0].passing { // or one client's sessions would have all others forgotten
+		g.familiar.add(charges[0].anywhere())
+	}
 	via := charges[0].via
 	g.spend(via, g.gateways[via], -1)
 }
@@ -158,7 +161,7 @@ func chargesOf(m *protocol.Auth, from slots.Source, via identity.NodeID) []charg
 		user = "nobody at all" // is no name, so no client's
 	}
 	charges := []charge{
-		{guess: guess{user, from.Part, via}, allowance: each},
+		{guess: guess{user, from.Part, via}, allowance: each, passing: m.Method == protocol.MethodResume},
 		{guess: guess{all, from.Part, via}, allowance: part},
 	}
 	if from.Whole != from.Part {

@@ -194,6 +194,26 @@ func TestGuessesAreBounded(t *testing.T) { // I10
 	}
 }
 
+// TestResumptionsForgetNobody: who logged in is still known after very many sessions of
+// others came back.
+func TestResumptionsForgetNobody(t *testing.T) {
+	var g guesses
+	ann := password("ann")
+	charges, _ := g.attempt(ann, addr(1), direct, time.Hour)
+	g.right(charges)
+	for i := range 3 * MaxFamiliar {
+		m := &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{byte(i >> 16), byte(i >> 8), byte(i)}}
+		charges, wait := g.attempt(m, addr(2), direct, time.Hour)
+		if wait > 0 {
+			t.Fatalf("resumption %d waits %v", i, wait)
+		}
+		g.right(charges)
+	}
+	if !g.familiar.has(charges[0].anywhere()) {
+		t.Error("a client that had logged in is forgotten")
+	}
+}
+
 // TestManyWrongPasswords is the attack itself: 20,000 wrong passwords, and the same
 // for a name that nobody has. Few are tried, the answers are alike, and the right
 // password is not taken in between. It is recorded, without the unknown name.
