@@ -72,10 +72,10 @@ type allowance struct{ free, step int }
 type charge struct {
 	guess
 	allowance
-	passing bool // of a session, not of a client
-	kept   tally // as it stood in the table
-	before tally // the same, with what is forgiven by now
-	at     time.Duration
+	passing bool  // of a session, not of a client
+	kept    tally // as it stood in the table
+	before  tally // the same, with what is forgiven by now
+	at      time.Duration
 }
 
 // attempt asks whether a login may be tried now; if not, it says for how long not.
