@@ -124,3 +124,26 @@ func TestFullViewForgets(t *testing.T) {
 	f.hear(&protocol.Node{View: silent})
 	c.wantMay("told no more")
 }
+
+// TestReachIsOfTheNewestSession: a device that logged in again has its lease still,
+// and a slice of its earlier session may live on here for a while. What that one
+// might reach counts for its own packets only.
+func TestReachIsOfTheNewestSession(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.hear(&protocol.Node{View: f.ruled()})
+	c := f.customer(f.offered()[0], nil).keyed()
+	older, newer := registry.SessionID(c.grant.Session), registry.SessionID{99}
+	f.hear(&protocol.Node{View: &protocol.View{
+		Rules: []protocol.RuleRow{
+			{Session: older, Client: "ann", Prefixes: network("10.20.0.0/24")},
+			{Session: newer, Client: "ann", Peer: idOf(2)},
+		},
+		Routes: []protocol.RouteRow{{Session: newer, Leases: c.grant.Leases}},
+	}})
+	c.wantMay("the older session's slice", "10.20.0.100", "10.20.0.101")
+	lease, denied := c.grant.Leases[0], netip.MustParseAddr("10.20.0.100")
+	if f.engineTable().Routes[lease].Rule.Admits(denied) || f.host.reach[lease].Admits(denied) {
+		t.Error("the route, or the host's stack, admits what only the older session may reach")
+	}
+}
