@@ -253,3 +253,31 @@ func TestNamedAddressIsNoMembers(t *testing.T) {
 	}
 	p.release(h)
 }
+
+// TestRelaySlotsAreOfNodes: who is no node and asks for a relay has a stranger's slot,
+// whomever he says that he knows: those of relays stay for what nodes pass on.
+func TestRelaySlotsAreOfNodes(t *testing.T) {
+	p := newTestPort(t)
+	member := netip.MustParseAddr("192.0.2.1")
+	p.Know([]netip.Addr{member}, nil)
+	for _, c := range []struct {
+		from netip.Addr
+		name string
+		want slots.Class
+	}{
+		{member, "", slots.Relay}, {member, relayKnown, slots.RelayKnown},
+		{stranger.Addr(), "", slots.Stranger}, {stranger.Addr(), relayKnown, slots.Stranger},
+	} {
+		h, why := p.enter(&net.TCPConn{}, c.from, "")
+		if why == 0 {
+			why = p.queue(h, hello{alpn: ALPNRelay, name: c.name})
+		}
+		if why != 0 {
+			t.Fatal(why)
+		}
+		if got := h.ticket.Class(); got != c.want {
+			t.Errorf("%v, name %q: class %v, want %v", c.from, c.name, got, c.want)
+		}
+		p.release(h)
+	}
+}
