@@ -66,6 +66,17 @@ func TestLeaseIsFreeWhenAllAcknowledged(t *testing.T) {
 	}
 }
 
+// I13: an agent speaks for its present process. What a state says of another one, as a
+// later build may leave it, waits for its time.
+func TestAcknowledgeIsOfOneProcess(t *testing.T) {
+	f := crowded(t)
+	first := f.device(1, "alice", 1, 0).Leases[0]
+	f.end(1)
+	f.s.Leases[first].Holders[0].Boot = boot(7)
+	f.acknowledge(0, 1)
+	f.full(2)
+}
+
 // I13: a node that was restarted, or removed for longer than headless, holds nothing.
 func TestDeadHoldersNeedNotAnswer(t *testing.T) {
 	f := crowded(t)
