@@ -67,6 +67,18 @@ func TestPrefixShares(t *testing.T) {
 	}
 }
 
+// TestPartIsA56: who has a /56 has many /64s, and one turn for all of them.
+func TestPartIsA56(t *testing.T) {
+	a := strangers(Rule{Slots: 100, PerSource: 2, Room: 100})
+	for _, loud := range []string{"2001:db8:1:100::1", "2001:db8:1:101::1", "2001:db8:1:1ff::1"} {
+		arrive(a, 1, source6(loud))
+	}
+	quiet := arrive(a, 1, source6("2001:db8:1:200::1"))
+	if got := slots(t, a, 0, 2, 0); !contains(got, quiet[0]) {
+		t.Error("the /64s of one customer took all turns")
+	}
+}
+
 func contains(all []*Ticket, want *Ticket) bool {
 	for _, t := range all {
 		if t == want {
