@@ -229,7 +229,8 @@ func TestAnswerReasons(t *testing.T) {
 	r := newRig(t, Config{})
 	r.send(client(1), packet(2, 100), 100)
 	r.answer(0, client(7), packet(0, 100))
-	r.wantDropped(DropStranger, 1)
+	r.answer(0, netip.AddrPortFrom(nodeAt(2).Addr(), 9), packet(0, 100)) // another process of that host
+	r.wantDropped(DropStranger, 2)
 	r.answer(0, nodeAt(1), packet(0, 100))
 	r.wantDropped(DropNoRow, 1)
 	r.answer(0, nodeAt(2), packet(2, 10))

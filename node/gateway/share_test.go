@@ -225,6 +225,21 @@ func TestFloodOfFirstPacketsHarmsItsOwn(t *testing.T) {
 	}
 }
 
+// TestForgedRowsAreNotOfTheSA: on rows that wait for the node anybody can have written an
+// SPI, from any number of prefixes. They take no share of its client's, who has just
+// moved and waits as well.
+func TestForgedRowsAreNotOfTheSA(t *testing.T) {
+	const ports, forged = 32, 20
+	r := newRig(t, Config{MaxPorts: ports})
+	r.send(door(1, 1), packetOf(77), 100)
+	for n := range forged {
+		r.send(door(2+n, 1), packetOf(77), 100)
+	}
+	if rows := r.g.Stats().Rows; r.row(door(1, 1)) == nil || rows != forged+1 {
+		t.Errorf("%d rows; the client's is there: %t", rows, r.row(door(1, 1)) != nil)
+	}
+}
+
 // TestRowsOfAPrefixAreCounted: as many as there are, and a prefix without any takes no
 // memory (I10).
 func TestRowsOfAPrefixAreCounted(t *testing.T) {
