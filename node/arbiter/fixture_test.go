@@ -300,7 +300,7 @@ func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{}, copies: map[identity.NodeID]*copies{},
 		replicas: map[identity.NodeID]replica{}, passed: map[identity.NodeID]time.Duration{},
 		alarms: map[string]*alarm{},
-		judge: session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
+		judge:  session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
 	}
 	f.ok(a.openSecrets())
 	return a
