@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -14,6 +15,12 @@ import (
 // what the interface counts.
 func goesOut(t testing.TB, ping string) bool {
 	t.Helper()
+	return passesBy(t, func() { run(t, ping+" || true") })
+}
+
+// passesBy reports whether anything goes out by outside0 meanwhile.
+func passesBy(t testing.TB, do func()) bool {
+	t.Helper()
 	sent := func() int {
 		n, err := strconv.Atoi(strings.TrimSpace(run(t, "ip -s -j link show outside0 | sed 's/.*\"tx\":{[^}]*\"packets\":\\([0-9]*\\).*/\\1/'")))
 		if err != nil {
@@ -22,7 +29,7 @@ func goesOut(t testing.TB, ping string) bool {
 		return n
 	}
 	before := sent()
-	run(t, ping+" || true")
+	do()
 	return sent() != before
 }
 
@@ -167,6 +174,33 @@ func TestFenceLeavesTheLink(t *testing.T) {
 	run(t, enter+"ping -n -c 1 -W 0.5 fd01::1 || true") // its answer goes into the tunnel
 	contains(t, enter+"ip neigh show fd01::1", "lladdr")
 	run(t, "ping -n -m 28003 -c 1 -W 5 fd01::2")
+}
+
+// TestFenceLetsDiscoveryOut: of what is for a pushed network only the messages that find
+// routers and neighbours leave, and no other type of ICMPv6, in which anything fits.
+func TestFenceLetsDiscoveryOut(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	outside(t)
+	c := prepareClient(t, clientConfig(t.TempDir()))
+	openTUN(t)
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	c.stand.watch.end()
+	run(t, unruled+unrouted) // only the fence holds
+	conn, err := net.Dial("ip6:ipv6-icmp", "fd01:0:5::1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for kind, want := range map[byte]bool{1: false, 132: false, 133: true, 135: true, 137: true, 138: false, 147: false, 255: false} {
+		message := append([]byte{kind, 0, 0, 0}, make([]byte, 40)...)
+		if out := passesBy(t, func() { _, _ = conn.Write(message) }); out != want { // what is dropped may be an error
+			t.Errorf("type %d leaves: %t", kind, out)
+		}
+	}
 }
 
 // TestNodeFence: what is for the pool leaves by nothing but the TUN, also what

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 // A bridge is this host's own only while nobody outside can have a say in it.
@@ -56,6 +58,18 @@ func TestLocalNetworks(t *testing.T) {
 		if !list()[own] {
 			t.Errorf("not own without %s", what)
 		}
+	}
+}
+
+// TestBridgeWithACard: behind a card is a network that somebody else may have numbered.
+func TestBridgeWithACard(t *testing.T) {
+	of := func(index, master int) netlink.LinkAttrs { return netlink.LinkAttrs{Index: index, MasterIndex: master} }
+	all := []netlink.Link{
+		&netlink.Bridge{LinkAttrs: of(5, 0)}, &netlink.Veth{LinkAttrs: of(6, 5)},
+		&netlink.Bridge{LinkAttrs: of(7, 0)}, &netlink.Veth{LinkAttrs: of(8, 7)}, &netlink.Device{LinkAttrs: of(9, 7)},
+	}
+	if own := ownBridges(all, nil, nil); !own[5] || own[7] {
+		t.Errorf("without a card: own %t, with one: %t", own[5], own[7])
 	}
 }
 
