@@ -21,6 +21,8 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 	var all []string
 	if !r.Heard {
 		all = append(all, n.noArbiter())
+	} else {
+		all = append(all, thin(n.members.all())...)
 	}
 	if r.Path == probe.PathBroken {
 		all = append(all, n.forward.stack.blocked(n.others(), len(obstacles) > 0))

@@ -140,7 +140,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		Schema: "meshcrypt.status/v1", Cluster: n.self.Cluster, Name: n.self.Name, Node: n.trust.Key.ID(),
 		Index: n.self.Index, Version: n.config.Version, Uptime: time.Since(n.started),
 		Fence: fmt.Sprintf("%d.%d", report.Incarnation, report.Term), WordAge: report.WordAge,
-		Voter: self.Voter, Roles: roleNames(self.Is, self.Voter), CertLeft: n.trust.CertificateLeft(),
+		Voter: self.Voter, Drained: self.Drained, Roles: roleNames(self.Is, self.Voter), CertLeft: n.trust.CertificateLeft(),
 		Slices: report.Slices, Routes: report.Routes, Parts: report.Parts, Path: report.Path.String(),
 		Copied: n.copier.Flows(), Userspace: n.self.Userspace, Flows: n.forward.flows(),
 	}

@@ -108,6 +108,9 @@ func statusTable(w io.Writer, s control.Status) {
 	row(w, "Version", fmt.Sprintf("%s  up %s", s.Version, age(s.Uptime)))
 	row(w, "Arbiter", arbiterCell(s))
 	row(w, "Roles", words(s.Roles))
+	if s.Drained {
+		row(w, "Drained", "it gets no work until meshcrypt undrain")
+	}
 	row(w, "Certificate", age(s.CertLeft)+" left")
 	row(w, "Carries", fmt.Sprintf("%d slices, %d gateway routes, parts %s", s.Slices, s.Routes, cmp.Or(words(s.Parts), "none")))
 	row(w, "Plain path", s.Path)

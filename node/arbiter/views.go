@@ -175,7 +175,7 @@ func (a *Arbiter) nodeRows(s *registry.State, voters map[identity.NodeID]bool) [
 		}
 		rows = append(rows, protocol.NodeRow{
 			ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Other: n.Other, Inside: n.Inside,
-			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: stream != nil, Boot: n.Boot, Fault: fault,
+			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: stream != nil, Boot: n.Boot, Fault: fault, Drained: n.Drained,
 		})
 	}
 	return rows

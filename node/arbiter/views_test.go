@@ -53,6 +53,26 @@ func (f *fixture) connect(a *Arbiter, id identity.NodeID) *nodeStream {
 	return n
 }
 
+// TestDrainedIsTold to the node itself and to all others.
+func TestDrainedIsTold(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	for _, drained := range []bool{true, false} {
+		f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Drained: drained}})
+		a.pushViews()
+		told := false
+		for _, v := range views(n) {
+			for _, row := range v.Nodes {
+				told = told || row.ID == n.node && row.Drained == drained
+			}
+		}
+		if !told {
+			t.Errorf("drained %v: not told", drained)
+		}
+	}
+}
+
 // TestViewsAreDifferences: all once, then only what changed, and nothing when
 // nothing did.
 func TestViewsAreDifferences(t *testing.T) {

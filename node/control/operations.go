@@ -57,6 +57,7 @@ type Status struct {
 	Fence     string             `json:"fence"`   // incarnation.term
 	WordAge   time.Duration      `json:"arbiter_word_age_ns"`
 	Voter     bool               `json:"voter"`
+	Drained   bool               `json:"drained,omitempty"` // it gets no work
 	Roles     []string           `json:"roles"`
 	CertLeft  time.Duration      `json:"certificate_left_ns"`
 	Slices    int                `json:"slices"`

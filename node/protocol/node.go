@@ -221,7 +221,8 @@ type NodeRow struct {
 	Up      bool               `json:"up"` // its stream is open
 	Boot    identity.BootID    `json:"boot,omitzero"`
 	Removed bool               `json:"removed,omitempty"`
-	Fault   string             `json:"fault,omitempty"` // why it says that it does not forward
+	Fault   string             `json:"fault,omitempty"`   // why it says that it does not forward
+	Drained bool               `json:"drained,omitempty"` // it gets no work
 }
 
 // Outers are the addresses where the node is reached.
