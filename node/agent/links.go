@@ -242,7 +242,7 @@ func (a *Agent) linkPair(l *nodeLink, keys mka.Keys) (*dataplane.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair.Socket = a.config.Inside
+	pair.Socket, pair.Node = a.config.Inside, l.peer.Index
 	pair.Control = func(payload []byte) {
 		if len(payload) > 0 {
 			a.speaks(sender{node: l.peer.ID}, func() event { return linkControl{l, payload[0], bytes.Clone(payload[1:])} })

@@ -145,6 +145,9 @@ func TestLinkIsAgreed(t *testing.T) {
 	if a.In.SPI() != b.Out.SPI() || a.Out.SPI() != b.In.SPI() {
 		t.Errorf("%v and %v", a, b)
 	}
+	if a.Node != 2 || b.Node != 1 {
+		t.Errorf("between nodes %d and %d", b.Node, a.Node)
+	}
 	if r := c.egress.route(c.egress.Agent.view.routes[registry.SessionID{1}]); r.Slices[0].Link != a || !r.Slices[0].Sealed {
 		t.Errorf("route %+v", r.Slices[0])
 	}

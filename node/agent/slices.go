@@ -259,6 +259,9 @@ func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 		return nil, err
 	}
 	pair.Leases, pair.Agent, pair.Socket = append([]netip.Addr(nil), s.grant.Leases...), true, a.socketOf(s)
+	if !s.from.IsZero() {
+		pair.Node = a.view.nodeByID(s.from).Index
+	}
 	if s.pair != nil {
 		pair.SetSizes(s.pair.Sizes())
 		pair.SetRule(s.pair.Rule())

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
 )
@@ -32,6 +33,8 @@ type Pair struct {
 	// Agent says that this end is the agent: the lease is at the far end, and
 	// the path follows the peer.
 	Agent bool
+	// Node is the node at the other end of an SA between two; 0 is a client.
+	Node identity.Index
 	// Socket sends to the peer, unless SetWay named another.
 	Socket link.Socket
 	// Control takes authenticated control messages. It must not block, and

@@ -43,6 +43,9 @@ func (w *handOn) sealed(d []byte) Reason {
 	if next != nextHandOn || !ok || m.Type != MarkerHandOn {
 		return DropNextHeader
 	}
+	if agent := esp.Index(m.SPI); agent != w.table.Own && agent != p.Node {
+		return DropSource // upwards an agent speaks of its own slices
+	}
 	return w.admit(m, payload[MarkerLen:])
 }
 

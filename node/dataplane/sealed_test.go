@@ -1,10 +1,13 @@
 package dataplane
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -12,7 +15,7 @@ import (
 func linkTo(t testing.TB, table *Table) (far *esp.Outbound, near *Pair) {
 	t.Helper()
 	spi := esp.MakeSPI(2, 900)
-	near = &Pair{In: opener(t, spi, 40), Out: sealer(t, spi, 41)}
+	near = &Pair{Node: 3, In: opener(t, spi, 40), Out: sealer(t, spi, 41)}
 	table.Sealed, table.Links = true, map[uint32]*Pair{spi: near}
 	return sealer(t, spi, 40), near
 }
@@ -72,6 +75,31 @@ func TestSealedHandOnReasons(t *testing.T) {
 	receive(t, w, s, seal(t, far, marked(1, own), nextHandOn), 1500, "10.0.0.3:6486")
 	if got := w.ledger.stats(); got.Dropped[DropExhausted] != 1 {
 		t.Errorf("keys whose time is over: %+v", got)
+	}
+}
+
+// TestSealedHandOnIsOfItsSender: what comes up under the SA with one node is of that
+// node's own slices, not of another's that has the session too.
+func TestSealedHandOnIsOfItsSender(t *testing.T) {
+	p, s, _ := testPair(t)
+	e := testEngine(t, Config{})
+	table := nodeTable(p)
+	far, _ := linkTo(t, table)
+	table.Routes = map[netip.Addr]*Route{p.Leases[0]: {
+		Upward: []uint32{esp.MakeSPI(3, 1), esp.MakeSPI(4, 1)}, Rule: admit.Any(),
+	}}
+	e.Publish(table)
+	w := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
+	packet := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(1000)).Bytes()
+	for index, want := range map[identity.Index]Reason{3: Pass, 4: DropSource} {
+		before := w.ledger.stats()
+		d := seal(t, far, Marker{Type: MarkerHandOn, Hops: 1, SPI: esp.MakeSPI(index, 1)}.Append(nil, packet), nextHandOn)
+		receive(t, w, s, d, len(d), "10.0.0.3:6486")
+		got := w.ledger.stats()
+		passed := got.Delivered[PortTUN] - before.Delivered[PortTUN]
+		if passed == 1 != (want == Pass) || want != Pass && got.Dropped[want] != before.Dropped[want]+1 || got.Balance() != 0 {
+			t.Errorf("of node %d: want %v, got %+v", index, want, got)
+		}
 	}
 }
 

@@ -169,8 +169,8 @@ func (w *world) slice(ix, n int, port uint16) {
 func (w *world) link(a, b int) {
 	there, thereIn := sas(w.t, spiOf(b, 900), 90)
 	back, backIn := sas(w.t, spiOf(a, 900), 91)
-	for ix, pair := range map[int]*Pair{a: {In: backIn, Out: there}, b: {In: thereIn, Out: back}} {
-		t := w.nodes[ix].table
+	for ix, pair := range map[int]*Pair{a: {In: backIn, Out: there, Node: identity.Index(b)}, b: {In: thereIn, Out: back, Node: identity.Index(a)}} {
+		t := &w.nodes[ix].table
 		t.Sealed, t.Links = true, map[uint32]*Pair{pair.In.SPI(): pair}
 	}
 }
