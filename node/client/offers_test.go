@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -123,6 +124,26 @@ func TestAcceptIsRepeatedUntilConfirmed(t *testing.T) {
 	}
 	if said := f.said(); len(said) == 0 || said[len(said)-1].Up == nil {
 		t.Errorf("said %+v", said)
+	}
+}
+
+// TestSliceNobodyHearsHasNoKeys: where the engine takes no further socket, the keys that
+// were agreed for it seal nothing.
+func TestSliceNobodyHearsHasNoKeys(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	a := f.offer(0, 1, nil)
+	s, err := f.newSlice(&a.offer)
+	f.ok(err)
+	f.ok(f.config.Engine.Close())
+	if err := f.attach(s); !errors.Is(err, dataplane.ErrClosed) {
+		t.Errorf("attached: %v", err)
+	}
+	if _, err := s.pair.Out.Reserve(1, 100); err == nil {
+		t.Error("its keys still seal")
+	}
+	if err := s.socket.Send([]byte{1}, 1, link.Path{Remote: gatewayAddr(0)}); !errors.Is(err, link.ErrClosed) {
+		t.Errorf("its socket is open: %v", err)
 	}
 }
 

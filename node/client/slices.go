@@ -67,13 +67,15 @@ func (c *Client) takeOffer(offer *protocol.SliceOffer) {
 		return
 	}
 	s, err := c.newSlice(offer)
+	if err == nil {
+		err = c.attach(s)
+	}
 	if err != nil {
 		c.config.Log.Warn("slice offer not usable", "error", err)
 		return
 	}
 	if c.slices[s.key] != nil {
-		s.machine.Wipe()
-		s.socket.Close()
+		s.end()
 		return
 	}
 	c.slices[s.key] = s
@@ -114,15 +116,21 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 	if offer.Direct {
 		s.direct.ways = grant.Gateways
 	}
-	if s.pair, err = c.newPair(s, keys); err == nil {
-		err = c.config.Engine.Attach(socket)
-	}
-	if err != nil {
-		machine.Wipe()
-		socket.Close()
+	if s.pair, err = c.newPair(s, keys); err != nil {
+		s.end()
 		return nil, err
 	}
 	return s, nil
+}
+
+// attach has the engine listen at a slice's socket; a slice that is not heard there is
+// none, and its keys end.
+func (c *Client) attach(s *slice) error {
+	err := c.config.Engine.Attach(s.socket)
+	if err != nil {
+		s.end()
+	}
+	return err
 }
 
 // newPair turns agreed keys into an SA pair along its slice's way, and wipes
@@ -285,6 +293,12 @@ func (c *Client) superviseRetired(now time.Duration) {
 // forget ends a slice's keys and its socket.
 func (c *Client) forget(s *slice) {
 	delete(c.slices, s.key)
+	s.end()
+	c.dirty = true
+}
+
+// end is that of a slice's keys and its socket, in use or not.
+func (s *slice) end() {
 	for _, p := range s.pairs() {
 		p.Out.Stop()
 	}
@@ -292,7 +306,6 @@ func (c *Client) forget(s *slice) {
 		s.machine.Wipe()
 	}
 	s.socket.Close()
-	c.dirty = true
 }
 
 func (c *Client) closeSlices() {
