@@ -26,7 +26,8 @@ func sessionOf(a *Arbiter, user string, n int) *clientStream {
 // eventually waits for what other goroutines do.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(hangLimit); !so(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(hangLimit); !so(); {
+		<-time.After(time.Millisecond)
 		if time.Now().After(end) {
 			t.Fatalf("it never came: %s", what)
 		}
@@ -56,7 +57,7 @@ func TestOneAccountHasItsPlaces(t *testing.T) {
 	}
 	queued := func(want int) bool { return len(a.events) == want }
 	eventually(t, "one account has its places", func() bool { return queued(MaxSaidEach) })
-	time.Sleep(20 * time.Millisecond) // for those that must not come
+	<-time.After(20 * time.Millisecond) // for those that must not come
 	if !queued(MaxSaidEach) {
 		t.Fatalf("%d events wait, want %d", len(a.events), MaxSaidEach)
 	}
