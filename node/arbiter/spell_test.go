@@ -93,7 +93,7 @@ func TestFlappingStandbyGetsNoVote(t *testing.T) {
 	q.flap(n2.node, Flaps+1)
 	q.shut(n2, false)
 	q.member(q.a, "n3", voterToo)
-	n2 = q.connect(q.a, n2.node)
+	q.connect(q.a, n2.node)
 	q.after(10 * time.Second)
 	q.wantVoters("n1")
 	q.after(Recovered)

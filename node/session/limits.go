@@ -28,6 +28,10 @@ const (
 	// without its second having said that it took over.
 	EgressGrace = 2 * time.Second
 
+	// TakenGrace is how long a new arbiter waits for an egress that it has not heard of
+	// and whose second says that it took over.
+	TakenGrace = 3 * time.Second
+
 	// MendedHold is how long a part stays where it is after it left a broken
 	// egress, if the only node that could take it was broken itself a while ago.
 	MendedHold = 10 * time.Second

@@ -107,8 +107,7 @@ func (a *Arbitrator) relief(p registry.Part, able []identity.NodeID) identity.No
 
 // keepsEgress says that the present egress is to go on: it lives, or it has
 // just gone and its second did not say that it took over. At the start of a term
-// it may only be later with its stream than its second, who then has a new key for
-// probes that it has not, and does not hear it: it has its grace to come (goneFor).
+// it may only be later with its stream than its second: it has TakenGrace to come.
 // The arbiter's own node gives the role to another, but not from under a session.
 func (a *Arbitrator) keepsEgress(view *registry.State, p registry.Part, able []identity.NodeID) bool {
 	if p.Egress == a.self && len(able) >= 3 && able[0] != a.self && !leased(view, p) {
@@ -118,7 +117,8 @@ func (a *Arbitrator) keepsEgress(view *registry.State, p registry.Part, able []i
 		return false
 	}
 	h, w := a.hosts[p.Egress], a.watch(p)
-	return !w.taken || h == nil || !h.seen || h.up && !w.contest.lost
+	late := h == nil || !h.seen && a.now-a.start < TakenGrace
+	return !w.taken || late || h.up && !w.contest.lost
 }
 
 // leased says that an active session has its address from the part.
