@@ -291,7 +291,8 @@ func TestAskedEndsAreOpen(t *testing.T) {
 	}
 	for wait := time.Duration(0); wait < 500*time.Millisecond; wait += step {
 		e.client.start("connect", "--run-dir", e.runDir(), "--profile", e.profile, "--password-file", e.passwordFile())
-		time.Sleep(wait + 100*time.Millisecond) // the program has started
+		e.Until("the program has started", 10*time.Second, func() error { return e.client.process.Catches(syscall.SIGTERM) })
+		time.Sleep(wait + 50*time.Millisecond) // its runtime has, and main begins
 		e.client.process.Signal(syscall.SIGTERM)
 		e.ended(fmt.Sprintf("SIGTERM %v into a login", wait), 0)
 	}

@@ -203,7 +203,7 @@ func testKillIn(m *mesh, agents int, limit time.Duration, victim func(*mesh) (*h
 	m.connect("--slice-mode", "burst")
 	first := m.slices(agents)
 	var worst []time.Duration
-	for try := range setting(t, envTries, defaultTries) {
+	for try := range tries(t) {
 		var stall time.Duration
 		if err := lab.Again(m.t, func() (err error) {
 			stall, err = m.killOnce(try, agents, limit, victim)

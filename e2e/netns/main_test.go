@@ -22,7 +22,8 @@ const (
 	envKeep   = "MESHCRYPT_E2E_KEEP"   // directory for logs that outlive the run
 
 	defaultMB    = 300
-	defaultTries = 2
+	defaultTries = 1 // in `make test`
+	manyTries    = 3 // in `make e2e`
 )
 
 // envDir names the directory that the program is built in, for this run alone.
@@ -77,4 +78,12 @@ func setting(t *testing.T, name string, without int) int {
 		t.Fatalf("%s=%s is not a number above 0", name, text)
 	}
 	return n
+}
+
+// tries is how often each kill is tried.
+func tries(t *testing.T) int {
+	if os.Getenv(envMatrix) == "all" {
+		return setting(t, envTries, manyTries)
+	}
+	return setting(t, envTries, defaultTries)
 }

@@ -21,9 +21,6 @@ var vanished = death{"loss", func(m *mesh, v *host) {
 	m.lan.Sh("ip link set %s up", v.Name)
 }}
 
-// vanishTries of each, in `make test`.
-const vanishTries = 1
-
 // TestHostVanishes: the client notices by silence alone that an agent is gone, or a
 // gateway, and traffic goes on within the limit of a kill that all hear of.
 func TestHostVanishes(t *testing.T) {
@@ -36,7 +33,7 @@ func TestHostVanishes(t *testing.T) {
 		name   string
 		victim func(*mesh) (*host, error)
 	}{{"agent", (*mesh).mereAgent}, {"gateway", (*mesh).mereGatewayNow}} {
-		for try := range setting(t, envTries, vanishTries) {
+		for try := range tries(t) {
 			if err := lab.Again(m.t, func() error {
 				_, err := m.dieOnce(try, 3, agentStall, vanished, who.victim)
 				return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -72,6 +73,21 @@ func (p *Process) Terminate(within time.Duration) bool {
 func (p *Process) Signal(s syscall.Signal) {
 	// A process that has ended needs none.
 	_ = p.cmd.Process.Signal(s)
+}
+
+// Catches is nil once the process has a handler for a signal.
+func (p *Process) Catches(s syscall.Signal) error {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return err
+	}
+	_, caught, _ := bytes.Cut(status, []byte("\nSigCgt:\t")) // proc(5)
+	line, _, _ := bytes.Cut(caught, []byte("\n"))
+	mask, err := strconv.ParseUint(string(line), 16, 64)
+	if err == nil && mask&(1<<(s-1)) == 0 {
+		err = fmt.Errorf("%s does not catch %v", p.Name, s)
+	}
+	return err
 }
 
 // Running says that the process has not ended.
