@@ -105,6 +105,17 @@ func TestHeardIsProven(t *testing.T) {
 	}
 }
 
+// TestInsideIsOfFew: the inside addresses of nodes are told whole or not at all.
+func TestInsideIsOfFew(t *testing.T) {
+	var none *Table
+	table := &Table{Peers: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.2"): true, netip.MustParseAddr("10.0.0.3"): true}}
+	for most, want := range []int{0, 0, 2, 2} {
+		if got := table.Inside(most); len(got) != want || none.Inside(most) != nil {
+			t.Errorf("%d at most: %v", most, got)
+		}
+	}
+}
+
 // TestFloodOfCopies: an SA at which packets are sent again is told, with what its
 // window has passed, until FloodHeld after the last; one that is late is not.
 func TestFloodOfCopies(t *testing.T) {

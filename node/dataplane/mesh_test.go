@@ -238,6 +238,9 @@ func TestControlInsideAnSA(t *testing.T) {
 	if w.pairs[2][0].LastHeard() == 0 {
 		t.Error("an authenticated dummy is no sign of life")
 	}
+	if err := w.pairs[2][0].SendControl(make([]byte, MaxControl)); err != nil {
+		t.Errorf("of the limit: %v", err)
+	}
 	w.stop()
 }
 

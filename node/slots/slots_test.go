@@ -390,3 +390,19 @@ func (w *storm) check() {
 		w.Fatalf("%d slots (limit %d, listed %d), %d in the room (limit %d, counted %d)", held, w.rule.Slots, p.shaking.Len(), room, w.rule.Room, p.room)
 	}
 }
+
+// TestNobodyToGo: a class without any room has nobody to turn out but who comes.
+func TestNobodyToGo(t *testing.T) {
+	var rules [classes]Rule
+	rules[Stranger] = Rule{Slots: 1, PerSource: 1}
+	a := New(rules)
+	var first, second Ticket
+	a.Enter(&first, Stranger, SourceOf(netip.MustParseAddr("192.0.2.1")))
+	a.Ready(&first, Stranger)
+	if granted, _ := a.Next(0); len(granted) != 1 {
+		t.Fatalf("%d granted", len(granted))
+	}
+	if evicted := a.Enter(&second, Stranger, SourceOf(netip.MustParseAddr("192.0.2.1"))); evicted != nil {
+		t.Errorf("turned out for another: %+v", evicted)
+	}
+}
