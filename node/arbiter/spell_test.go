@@ -73,9 +73,7 @@ func TestFlappingVoterIsReplaced(t *testing.T) {
 // TestFlappingStandbyMakesRoom: one that comes and goes keeps nobody from a vote.
 func TestFlappingStandbyMakesRoom(t *testing.T) {
 	q := alone(t)
-	n2 := q.member(q.a, "n2", voterToo)
-	q.shut(n2, true)
-	q.settle()
+	n2 := q.shutStandby()
 	q.member(q.a, "n3", voterToo)
 	q.member(q.a, "n4", voterToo)
 	delete(q.a.nodes, n2.node)
@@ -86,9 +84,7 @@ func TestFlappingStandbyMakesRoom(t *testing.T) {
 // TestFlappingStandbyGetsNoVote in a good moment, and one once it stays.
 func TestFlappingStandbyGetsNoVote(t *testing.T) {
 	q := alone(t)
-	n2 := q.member(q.a, "n2", voterToo)
-	q.shut(n2, true)
-	q.settle()
+	n2 := q.shutStandby()
 	delete(q.a.nodes, n2.node)
 	q.flap(n2.node, Flaps+1)
 	q.shut(n2, false)

@@ -75,13 +75,19 @@ func TestClosedRaftPortGetsNoVote(t *testing.T) {
 	q.wantGeneration(1, []identity.NodeID{q.own, n2.node, n3.node}, nil)
 }
 
+// shutStandby is a node that was asked to keep the log, and whose port is shut.
+func (q *quorum) shutStandby() *nodeStream {
+	n := q.member(q.a, "n2", voterToo)
+	q.shut(n, true)
+	q.settle()
+	return n
+}
+
 // TestClosedStandbyIsPassedOver: it must not stand in the way of a good one, is
 // asked again later, and soon when it comes back, but not for a stream of seconds.
 func TestClosedStandbyIsPassedOver(t *testing.T) {
 	q := alone(t)
-	n2 := q.member(q.a, "n2", voterToo)
-	q.shut(n2, true)
-	q.settle()
+	n2 := q.shutStandby()
 	q.member(q.a, "n3", voterToo)
 	q.member(q.a, "n4", voterToo)
 	q.after(StandbyPatience + 5*time.Second)
