@@ -17,6 +17,17 @@ func prepareClient(t *testing.T, c ClientConfig) *Client {
 	return client
 }
 
+// upClient is one of clientConfig whose tunnel is up.
+func upClient(t *testing.T) *Client {
+	t.Helper()
+	c := prepareClient(t, clientConfig(t.TempDir()))
+	openTUN(t)
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 const marked = " mark 0x6d63"
 
 // I4: before the TUN interface exists the prefixes are unreachable, but for

@@ -183,11 +183,7 @@ func TestFenceLetsDiscoveryOut(t *testing.T) {
 		return
 	}
 	outside(t)
-	c := prepareClient(t, clientConfig(t.TempDir()))
-	openTUN(t)
-	if err := c.Up(); err != nil {
-		t.Fatal(err)
-	}
+	c := upClient(t)
 	c.stand.watch.end()
 	run(t, unruled+unrouted) // only the fence holds
 	conn, err := net.Dial("ip6:ipv6-icmp", "fd01:0:5::1")

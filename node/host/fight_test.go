@@ -50,11 +50,7 @@ func TestFightIsNamed(t *testing.T) {
 		return
 	}
 	peer(t)
-	c := prepareClient(t, clientConfig(t.TempDir()))
-	openTUN(t)
-	if err := c.Up(); err != nil {
-		t.Fatal(err)
-	}
+	c := upClient(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -140,11 +136,7 @@ func TestFaultsOfClient(t *testing.T) {
 		return
 	}
 	outside(t)
-	c := prepareClient(t, clientConfig(t.TempDir()))
-	openTUN(t)
-	if err := c.Up(); err != nil {
-		t.Fatal(err)
-	}
+	c := upClient(t)
 	run(t, "ip rule add pref 100 lookup 52; ip route add 10.20.0.0/16 via 198.51.100.2 table 52")
 	eventually(t, "the other way is named", func() error {
 		if all := strings.Join(c.Faults(), "\n"); !strings.Contains(all, "10.20.0.0/16 are led to outside0") {
