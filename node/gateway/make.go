@@ -55,11 +55,11 @@ func (g *Gateway) create(k key, spi uint32, outer link.Socket) (*row, Reason) {
 	return r, Pass
 }
 
-// yield lets a prefix that has its share give up the oldest row of its own for
-// a new one: nobody else's goes for it, so only who shares its prefix with the
-// one who takes too many is harmed. So does an SPI, whose client may send from
-// prefixes that are not his: of its rows that the node answered, for to all others
-// anybody could have written it.
+// yield drops the oldest row of a prefix that has its share already, so that a
+// client who takes too many rows harms only the clients of its own prefix. It does
+// the same for an SPI, because a client may forge source addresses of many prefixes.
+// Of an SPI's rows only those that the node answered count: anybody can write an SPI
+// into a packet, but the node answers only its owner.
 func (g *Gateway) yield(l *lane, r *row, now int64) {
 	m := &g.make
 	own := l.held[r.prefix]

@@ -11,7 +11,6 @@ import (
 // secured by the port. To the gateway it is one more outer socket: its client
 // has rows like any other, and no row is shared, for a stream's trains have no
 // local address. Opening one takes a token of the prefix's bucket, as a row does.
-
 //
 // Whoever reaches the port can open one, so only a node's answer makes it a client's
 // and only further answers keep it. Where there are too many, one that no node has

@@ -160,8 +160,8 @@ func (p *Port) keepSlots() {
 
 // expel closes a connection that lost its place.
 func (p *Port) expel(t *slots.Ticket, why Reason) {
-	h := p.live[t]
-	if t == nil || h == nil {
+	h := p.live[t] // t is nil where nobody had to go
+	if h == nil {
 		return
 	}
 	h.fate = why
