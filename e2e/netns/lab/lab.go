@@ -137,10 +137,16 @@ type Result struct {
 // Try runs a program to its end, for half a minute at most.
 func (s *Space) Try(env []string, args ...string) Result {
 	s.world.Helper()
-	return run(s.world, s.Command(env, args...))
+	return s.TryFor(commandTime, env, args...)
 }
 
-func run(w *World, cmd *exec.Cmd) Result {
+// TryFor is Try with another limit.
+func (s *Space) TryFor(limit time.Duration, env []string, args ...string) Result {
+	s.world.Helper()
+	return run(s.world, s.Command(env, args...), limit)
+}
+
+func run(w *World, cmd *exec.Cmd, limit time.Duration) Result {
 	w.Helper()
 	var out, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &stderr
@@ -148,7 +154,7 @@ func run(w *World, cmd *exec.Cmd) Result {
 	if err := cmd.Start(); err != nil {
 		w.Fatalf("lab: %v: %v", cmd.Args, err)
 	}
-	late := time.AfterFunc(commandTime, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(limit, func() { cmd.Process.Kill() })
 	defer late.Stop()
 	if err := cmd.Wait(); err != nil && cmd.ProcessState == nil {
 		w.Fatalf("lab: %v: %v", cmd.Args, err)
