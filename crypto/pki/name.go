@@ -109,7 +109,8 @@ func nameExtension(uri string) pkix.Extension {
 }
 
 // certificateName reads the URI from the extension's own bytes, not from a
-// parsed URL that may print differently. Any other or further name is refused.
+// parsed URL that may print differently. Any other or further name is refused, and
+// so is a URI in pieces: DER has one encoding of each string (X.690, 10.2).
 func certificateName(cert *x509.Certificate) (string, error) {
 	for _, extension := range cert.Extensions {
 		if !extension.Id.Equal(oidSubjectAltName) {
@@ -120,7 +121,7 @@ func certificateName(cert *x509.Certificate) (string, error) {
 		if err != nil || len(rest) != 0 || len(names) != 1 {
 			return "", fmt.Errorf("%w: not exactly one alternative name", ErrName)
 		}
-		if names[0].Class != asn1.ClassContextSpecific || names[0].Tag != tagURI {
+		if names[0].Class != asn1.ClassContextSpecific || names[0].Tag != tagURI || names[0].IsCompound {
 			return "", fmt.Errorf("%w: alternative name is no URI", ErrName)
 		}
 		return string(names[0].Bytes), nil

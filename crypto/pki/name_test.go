@@ -124,8 +124,10 @@ func FuzzParseName(f *testing.F) {
 func TestCertificateNameRefused(t *testing.T) {
 	uri := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tagURI, Bytes: []byte(goldenName(t).String())}
 	dns := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("a.example")}
+	pieces := uri
+	pieces.IsCompound = true
 	for what, names := range map[string][]asn1.RawValue{
-		"none": {}, "two URIs": {uri, uri}, "DNS name": {dns}, "URI and DNS name": {uri, dns},
+		"none": {}, "a URI in pieces": {pieces}, "two URIs": {uri, uri}, "DNS name": {dns}, "URI and DNS name": {uri, dns},
 	} {
 		der, err := asn1.Marshal(names)
 		if err != nil {
