@@ -137,7 +137,7 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 			if s.pulse.heard(time.Duration(p.LastHeard())) {
 				c.dirty = true
 				if !s.direct.inUse() {
-					c.gateways.inVain = 0
+					c.answered()
 				}
 			}
 		}
@@ -203,11 +203,30 @@ func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn(now)
 	c.leaveStream(now)
-	c.config.Log.Warn(why, "gateway", old, "next", next)
+	c.sayLeft(why, old, next)
 	c.moveTo(next, now)
 	if c.control != nil && c.control.gateway == old {
 		c.hurry(true)
 	}
+}
+
+// sayLeft logs that a gateway was left. Where none answers they are all tried several times
+// a second, for as long as it takes: each is named once, and then that there is none.
+func (c *Client) sayLeft(why string, old, next netip.AddrPort) {
+	switch n := c.gateways.count(); {
+	case c.gateways.inVain <= n:
+		c.config.Log.Warn(why, "gateway", old, "next", next)
+	case c.gateways.inVain == n+1:
+		c.config.Log.Warn("no gateway answers; each is tried again until one does", "gateways", n)
+	}
+}
+
+// answered notes that a gateway was heard.
+func (c *Client) answered() {
+	if c.gateways.inVain > c.gateways.count() {
+		c.config.Log.Info("a gateway answers again", "gateway", c.gateways.at(c.gateways.current))
+	}
+	c.gateways.inVain = 0
 }
 
 // passOn takes the next gateway that this network leads to; if there is none, all

@@ -1,8 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/node/host"
@@ -136,5 +139,26 @@ func TestLeavesForWhatIsReached(t *testing.T) {
 	f.leaveGateway(f.config.Now(), "silent")
 	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
 		t.Errorf("without any way it went to %v", got)
+	}
+}
+
+// TestNoGatewayIsSaidOnce: a client without a network fills no log.
+func TestNoGatewayIsSaidOnce(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for range 100 {
+		f.leaveGateway(f.config.Now(), "gateway is silent")
+	}
+	each, none := strings.Count(log.String(), "gateway is silent"), strings.Count(log.String(), "no gateway answers")
+	if each != f.Client.gateways.count() || none != 1 {
+		t.Errorf("%d gateways named, %d times that there is none:\n%s", each, none, &log)
+	}
+	log.Reset()
+	f.answered()
+	f.answered()
+	f.leaveGateway(f.config.Now(), "gateway is silent")
+	if n := strings.Count(log.String(), "answers again"); n != 1 || strings.Count(log.String(), "gateway is silent") != 1 {
+		t.Errorf("afterwards:\n%s", &log)
 	}
 }
