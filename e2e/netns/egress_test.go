@@ -22,7 +22,7 @@ type egressFault struct {
 	once string // done at the beginning
 	loop string // done ten times a second until the end
 	undo string
-	says string // in the status of the node, or as the last words of its daemon
+	says string // in the status of the node; of a daemon that ended, as its last words
 }
 
 var egressFaults = []egressFault{
@@ -32,7 +32,7 @@ var egressFaults = []egressFault{
 	{name: "the TUN set down", loop: "ip link set mesh0 down", says: "the interface of meshcrypt again and again"},
 	{name: "the inside address taken away",
 		loop: "for a in 201 202 203 204; do ip address del 10.20.0.$a/32 dev mesh0 2>/dev/null; done", says: "the address of meshcrypt again and again"},
-	{name: "nft flush ruleset", loop: "nft flush ruleset", says: "see `nft monitor`"},
+	{name: "nft flush ruleset", loop: "nft flush ruleset", says: "the fence of meshcrypt again and again"},
 	{name: "the TUN deleted", once: "ip link del mesh0", says: "the interface was removed by other software; the daemon ends"},
 }
 
@@ -82,7 +82,10 @@ func (m *mesh) moveEgress(fault egressFault) {
 	})
 	time.Sleep(2 * time.Second)
 	k.stopTalking()
-	said := strings.Join(append(problemsOf(from), from.process.Tail(2)), "; ") // one that ends says why as its last word
+	said := strings.Join(problemsOf(from), "; ")
+	if !from.process.Running() {
+		said = from.process.Tail(2)
+	}
 	m.t.Logf("%s: from %s to %s within %v, %d echoes, none for at most %v; %s says: %s", fault.name, from.Name, to.Name,
 		took.Round(100*time.Millisecond), k.answered, k.gap.Round(time.Millisecond), from.Name, said)
 	if k.gap > egressOutage {

@@ -123,8 +123,8 @@ func (m *mesh) captureOn(space *lab.Space, device, filter string) (end func() st
 	}
 }
 
-// reading counts the ESP packets of a capture, those read as packets from or for the
-// destination, and those whose text was read.
+// reading counts the ESP packets of a capture, and of all its packets those read as from
+// or for the destination, and those whose text was read.
 type reading struct{ all, inner, canaries int }
 
 // tshark reads a capture once, for that is slow: with the options that name the keys, or
@@ -132,19 +132,24 @@ type reading struct{ all, inner, canaries int }
 func (m *mesh) tshark(file string, keys []string) (r reading) {
 	m.Helper()
 	args := append([]string{"tshark", "-r", file, "-d", "udp.port==6484,udpencap", "-o", "esp.enable_encryption_decode:TRUE"}, keys...)
-	args = append(args, "-Y", "esp", "-T", "fields", "-e", "ip.addr", "-e", "tcp.payload")
+	args = append(args, "-T", "fields", "-e", "esp.spi", "-e", "ip.addr", "-e", "tcp.payload")
 	result := m.wan.TryFor(tsharkTime, []string{"HOME=" + m.Dir}, args...)
 	if result.Code != 0 {
 		m.Fatalf("tshark: exit %d: %s", result.Code, result.Stderr)
 	}
 	canary := hex.EncodeToString([]byte(lab.Canary))
 	for line := range strings.Lines(result.Out) {
-		addresses, payload, _ := strings.Cut(line, "\t")
-		r.all++
-		if slices.Contains(strings.Split(addresses, ","), destination) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) != 3 {
+			m.Fatalf("tshark: %d fields in a line", len(fields))
+		}
+		if fields[0] != "" {
+			r.all++
+		}
+		if slices.Contains(strings.Split(fields[1], ","), destination) {
 			r.inner++
 		}
-		if strings.Contains(payload, canary) {
+		if strings.Contains(fields[2], canary) {
 			r.canaries++
 		}
 	}
