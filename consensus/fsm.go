@@ -22,7 +22,9 @@ type fsm struct {
 }
 
 func newFSM() *fsm {
-	return &fsm{state: registry.New(), changes: make(chan struct{}, 1), failed: make(chan error, 1)}
+	state := registry.New()
+	state.Feed = &registry.Feed{}
+	return &fsm{state: state, changes: make(chan struct{}, 1), failed: make(chan error, 1)}
 }
 
 // Apply applies one committed entry. What no version would take for a command
@@ -110,6 +112,8 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		return fmt.Errorf("%w: it is of cluster %s, this is %s",
 			registry.ErrSnapshot, state.Cluster.ID, f.state.Cluster.ID)
 	}
+	state.Feed = f.state.Feed
+	state.Feed.Replaced()
 	f.state = state
 	f.changed()
 	return nil

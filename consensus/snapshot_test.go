@@ -227,7 +227,11 @@ func TestRestoreIsWholeOrNothing(t *testing.T) {
 	if err := <-f.failed; !errors.Is(err, ErrFailed) {
 		t.Fatalf("got %v", err)
 	}
+	_, mark := before.Touched(registry.Mark{})
 	if err := f.Restore(io.NopCloser(strings.NewReader(string(good)))); err != nil || f.state == before {
 		t.Fatalf("got %v", err)
+	}
+	if touched, _ := f.state.Touched(mark); !touched.All {
+		t.Error("readers of the feed are not told that the state is another one")
 	}
 }

@@ -31,6 +31,9 @@ func (c *PutClient) apply(s *State, _ entry) (Result, *Error) {
 		client.Created = known.Created
 	}
 	s.Clients[client.Name] = &client
+	if exists && !slices.Equal(known.Prefixes, client.Prefixes) {
+		s.touchSessionsOf(client.Name)
+	}
 	return Result{}, nil
 }
 

@@ -29,6 +29,7 @@ func ensure[K comparable, V any](m *map[K]V) {
 // Clone is a copy that shares nothing that Apply would change.
 func (s *State) Clone() *State {
 	c := *s
+	c.Feed = nil
 	c.Nodes = cloneEach(s.Nodes, func(n *Node) {
 		n.PastBoots, n.Spent = slices.Clone(n.PastBoots), slices.Clone(n.Spent)
 	})

@@ -49,6 +49,7 @@ func (c *Found) apply(s *State, _ entry) (Result, *Error) {
 	maps.Copy(s.Secrets, c.Secrets)
 	maps.Copy(s.Wraps, c.Wraps)
 	s.DataKey = generationOf(c.Secrets)
+	s.touchAll()
 	return Result{Node: founder.ID}, nil
 }
 

@@ -146,7 +146,10 @@ func (s *State) forgetHolders(over func(Holder) bool) {
 		}
 	}
 	for _, ses := range s.Sessions {
-		drop(&ses.Holding)
+		if slices.ContainsFunc(ses.Holders, over) {
+			drop(&ses.Holding)
+			s.touchSession(ses.ID)
+		}
 	}
 	for _, l := range s.Leases {
 		drop(&l.Holding)

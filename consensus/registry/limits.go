@@ -31,6 +31,7 @@ const (
 	MaxPastBoots    = 8                      // superseded boots remembered per node
 	MaxSpent        = 4_096                  // granted SPIs remembered per boot beyond the living ones
 	MaxApplied      = 4_096                  // commands remembered for deduplication
+	MaxTouched      = 16_384                 // sessions, and nodes, that the feed reaches back
 	MaxName         = 64                     // bytes of a name
 	MaxBlob         = 64 << 10               // bytes of a certificate, box or wrap
 	MaxReason       = 160                    // bytes of a reason or detail

@@ -137,6 +137,7 @@ func (c *JoinNode) apply(s *State, _ entry) (Result, *Error) {
 	t.burn(n)
 	s.Nodes[n.ID] = n
 	s.Indexes[index] = IndexHold{Node: n.ID}
+	s.touchNode(n.ID)
 	return Result{Node: n.ID}, nil
 }
 
@@ -194,6 +195,7 @@ func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
 	}
 	n.Outer, n.Other, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit
 	n.Networks, n.Exposed = slices.Clone(c.Networks), c.Exposed
+	s.touchNode(n.ID)
 	if c.Boot != (identity.BootID{}) {
 		s.enterBoot(n, c.Boot)
 	}
@@ -211,6 +213,7 @@ func (s *State) enterBoot(n *Node, boot identity.BootID) {
 		n.PastBoots = n.PastBoots[max(0, len(n.PastBoots)-MaxPastBoots):]
 	}
 	n.Boot, n.Spent, n.SpentKept = boot, nil, 0
+	s.touchNode(n.ID)
 	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID && sl.Boot != boot })
 	s.forgetHolders(func(h Holder) bool { return h.Agent == n.ID && h.Boot != boot })
 }
@@ -224,6 +227,7 @@ func (c *SetRoles) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, ErrInvalid.with("node %s may not be %#x", n.ID.Short(), uint8(c.Is&^n.May))
 	}
 	n.Is, n.Drained = c.Is, c.Drained
+	s.touchNode(n.ID)
 	return Result{}, nil
 }
 
@@ -233,6 +237,7 @@ func (c *RemoveNode) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, err
 	}
 	s.forgetOldestRemoved()
+	s.touchNode(n.ID)
 	n.Removed, n.RemovedAt, n.Is = true, s.Tick, 0
 	n.Spent, n.SpentKept = nil, 0
 	s.Indexes[n.Index] = IndexHold{Node: n.ID, Free: s.holdUntil()}
@@ -261,6 +266,7 @@ func (s *State) forgetOldestRemoved() {
 	}
 	if count >= MaxRemoved {
 		delete(s.Nodes, oldest.ID)
+		s.touchNode(oldest.ID)
 	}
 }
 

@@ -78,9 +78,11 @@ func (s *State) checkEgress(id identity.NodeID) *Error {
 func (s *State) setEgress(p *Part, egress, second identity.NodeID) {
 	p.Egress, p.Second = egress, second
 	p.Epoch++
+	s.touchMesh()
 	for _, ses := range s.Sessions {
 		if ses.State == SessionActive && slices.ContainsFunc(ses.Leases, p.Contains) {
 			ses.Egress, ses.Second = egress, second
+			s.touchSession(ses.ID)
 		}
 	}
 }

@@ -13,6 +13,7 @@ func (c *PutPolicy) apply(s *State, _ entry) (Result, *Error) {
 	s.raiseHeadlessFloor()
 	policy.Version = s.Policy.Version + 1
 	s.Policy = policy
+	s.touchMesh()
 	return Result{}, nil
 }
 
@@ -22,6 +23,7 @@ func (c *CountVoters) apply(s *State, _ entry) (Result, *Error) {
 	}
 	s.raiseHeadlessFloor()
 	s.Voters = c.Voters
+	s.touchMesh()
 	return Result{}, nil
 }
 

@@ -61,6 +61,7 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	ses.Slices = granted
 	ses.hold(granted...)
 	s.Sessions[ses.ID] = ses
+	s.touchSession(ses.ID)
 	s.Requests[ses.Request] = ses.ID
 	s.takeLeases(&s.Parts[part], ses)
 	return Result{Session: ses.ID}, nil
@@ -241,6 +242,7 @@ func (c *ResumeKey) apply(s *State, _ entry) (Result, *Error) {
 	delete(s.Requests, ses.Request)
 	s.Requests[c.Request] = ses.ID
 	ses.Request, ses.Key, ses.Hello = c.Request, c.Key, slices.Clone(c.Hello)
+	s.touchSession(ses.ID)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -259,6 +261,7 @@ const ReasonReplaced = "replaced by a new login of the same device"
 func (s *State) endSession(ses *Session, reason string, bytes uint64) {
 	ses.State, ses.Reason, ses.Ended = SessionEnded, clip(reason), s.Tick
 	ses.Bytes = max(ses.Bytes, bytes)
+	s.touchSession(ses.ID)
 	ses.Retiring = nil
 	for i := range ses.Slices {
 		ses.Slices[i].mark(SliceVoid, s.Tick)

@@ -127,6 +127,7 @@ func (c *GrantSlice) apply(s *State, at entry) (Result, *Error) {
 		return Result{}, err
 	}
 	s.spend(c.Slice)
+	s.touchSession(ses.ID)
 	granted := c.Slice.granted(s.Tick, at)
 	ses.hold(granted)
 	if i < 0 {
@@ -176,6 +177,7 @@ func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
 			return Result{}, ErrStale.with("slice %d epoch %d is void", c.Number, c.Epoch)
 		}
 		ses.Slices[i].mark(c.State, s.Tick)
+		s.touchSession(ses.ID)
 		return Result{Session: ses.ID}, nil
 	}
 	i := slices.IndexFunc(ses.Retiring, this)
@@ -184,6 +186,7 @@ func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
 	}
 	if c.State == SliceVoid {
 		ses.Retiring = slices.Delete(ses.Retiring, i, i+1)
+		s.touchSession(ses.ID)
 	}
 	return Result{Session: ses.ID}, nil
 }
@@ -209,6 +212,7 @@ func (c *WeighSlices) apply(s *State, _ entry) (Result, *Error) {
 		weighed[i].Weight = w.Weight
 	}
 	ses.Slices = weighed
+	s.touchSession(ses.ID)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -221,11 +225,16 @@ func (sl *Slice) mark(state SliceState, now Tick) {
 // voidSlices voids every slice epoch that is lost and forgets retiring ones.
 func (s *State) voidSlices(lost func(Slice) bool) {
 	for _, ses := range s.Sessions {
+		touched := slices.ContainsFunc(ses.Retiring, lost)
 		for i := range ses.Slices {
 			if lost(ses.Slices[i]) {
+				touched = true
 				ses.Slices[i].mark(SliceVoid, s.Tick)
 			}
 		}
 		ses.Retiring = slices.DeleteFunc(ses.Retiring, lost)
+		if touched {
+			s.touchSession(ses.ID)
+		}
 	}
 }

@@ -128,6 +128,9 @@ type State struct {
 	// Voters is how many nodes vote, as the arbiter counted them; 0 in a state
 	// from before they were counted.
 	Voters int `json:"voters,omitempty"`
+
+	// Feed is told what commands change; nil where nobody asks.
+	Feed *Feed `json:"-"`
 }
 
 // Cluster is what init decides for the life of the mesh.

@@ -30,6 +30,7 @@ func (s *State) expireSessions() {
 // dropSession forgets an ended session and the request that opened it.
 func (s *State) dropSession(ses *Session) {
 	delete(s.Sessions, ses.ID)
+	s.touchSession(ses.ID)
 	if s.Requests[ses.Request] == ses.ID {
 		delete(s.Requests, ses.Request)
 	}

@@ -64,5 +64,6 @@ func (c *Reincarnate) apply(s *State, _ entry) (Result, *Error) {
 		t.Revoked = true
 	}
 	s.forgetTracking()
+	s.touchAll()
 	return Result{}, nil
 }
