@@ -11,6 +11,7 @@ func (a *Arbitrator) end(view *registry.State, e End) {
 	if l.end == nil {
 		l.end = &e
 	}
+	a.soon(l)
 	a.proposeEnd(l)
 }
 
@@ -44,7 +45,15 @@ func (a *Arbitrator) forget(view *registry.State, id registry.SessionID) {
 		return
 	}
 	delete(a.lives, id)
-	a.release(id)
+	a.schedule(l, never)
+	a.leave(l)
+	if a.attached[l.request] == l {
+		delete(a.attached, l.request)
+	}
+	a.partsDue = true // it may have been the last of its part
+	if s == nil || s.Bandwidth > 0 {
+		a.release(id)
+	}
 	reason := "session is over"
 	if s != nil {
 		reason = s.Reason

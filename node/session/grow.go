@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/slicing"
@@ -10,33 +12,60 @@ import (
 // spare to one of a single slice, at most every GrowEvery. While two slices are
 // on one node it spreads them instead: more slices would not help.
 func (a *Arbitrator) grow(view *registry.State, s *registry.Session, l *live) {
-	if !l.attached || !l.answered || a.now < l.growAt || !a.settled(view, s, l) {
+	if !l.attached || !l.answered {
+		return
+	}
+	if a.now < l.growAt {
+		l.again(l.growAt)
+		return
+	}
+	if !a.settled(view, s, l) {
 		return
 	}
 	l.growAt = a.now + GrowEvery
-	if a.spread(view, s) {
-		return
+	waits := a.spread(view, s) || a.enlarge(view, s)
+	// With a bandwidth it is a matter of how much is free, and that of each moment.
+	if l.sated = !waits && s.Bandwidth == 0 && !l.avoidsAny(a.now); !l.sated {
+		l.again(l.growAt)
 	}
+}
+
+// catchUp brings the time of growing, which passes by a session that is sated, to the
+// next after a moment, as if it had been looked at in vain each time.
+func (l *live) catchUp(after time.Duration) {
+	if l.sated && l.growAt <= after {
+		l.growAt += ((after-l.growAt)/GrowEvery + 1) * GrowEvery
+	}
+}
+
+// enlarge adds what a session has too few of, and says whether it only had to wait.
+func (a *Arbitrator) enlarge(view *registry.State, s *registry.Session) (waits bool) {
 	have, want, spare := a.carried(view, s, everySlice), a.target(view, s), spareOf(s)
 	switch {
 	case want > have && spare != nil:
 		base := *spare
 		base.Spare = false
-		a.add(view, s, base)
+		return a.add(view, s, base)
 	case want > have && want > mains(s):
-		a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite})
+		return a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite})
 	case have == 1 && spare == nil && spareFits(view.Policy, len(s.Slices)):
-		a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite, Spare: true})
+		return a.add(view, s, registry.Slice{Number: freeNumber(s), Suite: s.Slices[0].Suite, Spare: true})
 	}
+	return false
 }
 
-// add grants the epoch after base on a node that carries no slice of the session.
-func (a *Arbitrator) add(view *registry.State, s *registry.Session, base registry.Slice) {
+// add grants the epoch after base on a node that carries no slice of the session. It
+// waits where there is such a node and too much was moved just now.
+func (a *Arbitrator) add(view *registry.State, s *registry.Session, base registry.Slice) (waits bool) {
 	c := a.choose(view, s, base.Number, base.Spare)
-	if c == nil || a.slicesByNode(s, int(base.Number))[c.node.ID].main > 0 || !a.moves.take(a.now) {
-		return
+	if c == nil || a.slicesByNode(s, int(base.Number))[c.node.ID].main > 0 {
+		return false
+	}
+	if !a.moves.take(a.now) {
+		return true
 	}
 	a.grant(view, s, base, c, false)
+	return false
 }
 
 // settled says that every slice is up at a living agent and nothing is under

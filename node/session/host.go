@@ -28,6 +28,7 @@ type host struct {
 	roles       Tag // SetRoles without outcome
 	drainedTold bool
 	sound       Soundness // its own word
+	supply      supply    // as reviewed last
 }
 
 // reservation is capacity given away that load reports can't show yet.
@@ -53,6 +54,7 @@ func (a *Arbitrator) nodeUp(view *registry.State, e NodeUp) {
 	h := a.host(e.Node)
 	h.seen, h.up, h.boot, h.since, h.prekeys = true, true, e.Boot, a.now, nil
 	a.pools++
+	a.hostChanged(e.Node)
 }
 
 // nodeDown ignores the end of a stream that another boot's has replaced.
@@ -60,7 +62,15 @@ func (a *Arbitrator) nodeDown(e NodeDown) {
 	h := a.host(e.Node)
 	if h.up && h.boot == e.Boot {
 		h.up, h.since, h.prekeys = false, a.now, nil
+		a.hostChanged(e.Node)
 	}
+}
+
+// hostChanged has all looked at that a node's stream is about.
+func (a *Arbitrator) hostChanged(id identity.NodeID) {
+	a.stirNode(id)
+	a.doubt(id)
+	a.rolesDue, a.partsDue = true, true
 }
 
 // addPrekeys keeps SPIs that are the node's by their index; the oldest go
@@ -75,6 +85,7 @@ func (a *Arbitrator) addPrekeys(view *registry.State, e Prekeys) {
 			h.prekeys = append(h.prekeys, spi)
 		}
 	}
+	a.doubt(e.Node)
 }
 
 // load takes a hint; what is no number counts as full, and strangers not at all.
@@ -88,6 +99,7 @@ func (a *Arbitrator) load(view *registry.State, e Load) {
 		h.used = 1
 	}
 	h.average(a.now, h.used)
+	a.doubt(e.Node)
 }
 
 // suspect says that a node that reports its load has missed reports.
@@ -116,6 +128,7 @@ func (a *Arbitrator) giveBack(o *opening, list []registry.Slice, r registry.Resu
 	for _, sl := range list {
 		if h := a.hosts[sl.Agent]; a.pools == o.pools && h.up && h.boot == sl.Boot && len(h.prekeys) < MaxPrekeys {
 			h.prekeys = slices.Insert(h.prekeys, 0, sl.SPI)
+			a.doubt(sl.Agent)
 		}
 	}
 }
@@ -126,6 +139,7 @@ func (a *Arbitrator) TakePrekey(node identity.NodeID) (spi uint32, ok bool) {
 	if h == nil || !h.up || len(h.prekeys) == 0 {
 		return 0, false
 	}
+	a.doubt(node)
 	return h.takePrekey(), true
 }
 
@@ -139,8 +153,9 @@ func (h *host) reserve(now time.Duration, session registry.SessionID, bits uint6
 
 // release takes back what was reserved for a session that did not come to be.
 func (a *Arbitrator) release(session registry.SessionID) {
-	for _, h := range a.hosts {
+	for id, h := range a.hosts {
 		h.reserved = slices.DeleteFunc(h.reserved, func(r reservation) bool { return r.session == session })
+		a.doubt(id)
 	}
 }
 
@@ -180,14 +195,19 @@ func clamp(reported, registered uint32) uint64 {
 // goneFor says that a node's stream has been down for so long. A node that
 // this term never heard of gets RebuildGrace first.
 func (a *Arbitrator) goneFor(id identity.NodeID, wait time.Duration) bool {
+	return a.now >= a.goneAt(id, wait)
+}
+
+// goneAt is when that is so as things are.
+func (a *Arbitrator) goneAt(id identity.NodeID, wait time.Duration) time.Duration {
 	h := a.hosts[id]
 	switch {
 	case h == nil || !h.seen:
-		return a.now-a.start >= max(wait, RebuildGrace)
+		return a.start + max(wait, RebuildGrace)
 	case h.up:
-		return false
+		return never
 	}
-	return a.now-h.since >= wait
+	return h.since + wait
 }
 
 // owned says that somebody living owns the slice: its agent is a node of the

@@ -54,9 +54,10 @@ func poolReason(view *registry.State) string {
 // tellReplaced has agents and client hear at once that a session was replaced by a
 // new login of its device. A client that was still there may be a copy of the device.
 func (a *Arbitrator) tellReplaced(view *registry.State, by *registry.Session) {
-	for id, l := range a.lives {
-		s := view.Sessions[id]
-		if s != nil && s.State == registry.SessionEnded && s.Reason == registry.ReasonReplaced && s.Client == by.Client && l.attached {
+	a.notice(view)
+	for _, id := range a.over {
+		s, l := view.Sessions[id], a.lives[id]
+		if s != nil && l != nil && s.State == registry.SessionEnded && s.Reason == registry.ReasonReplaced && s.Client == by.Client && l.attached {
 			a.alert("client %s logged in again on a device whose session was still connected; if this repeats, two machines use copies of one data directory", s.Client)
 			break
 		}

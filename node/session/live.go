@@ -11,6 +11,14 @@ import (
 
 // live is what this term knows of an active session beyond the registry.
 type live struct {
+	id     registry.SessionID
+	due    time.Duration     // when to look at it; see due.go
+	place  int               // in the queue
+	wait   time.Duration     // of the look under way: the next one
+	wants  bool              // it may find more to do when another node is able
+	sated  bool              // it grows no more until then
+	agents []identity.NodeID // that it is entered with
+
 	attached bool               // its client has a stream to us
 	request  registry.RequestID // of that stream
 	since    time.Duration      // last change of attached
@@ -72,8 +80,9 @@ type failure struct {
 func (a *Arbitrator) live(id registry.SessionID) *live {
 	l := a.lives[id]
 	if l == nil {
-		l = &live{since: a.now, slots: map[uint8]*slot{}}
+		l = &live{id: id, place: unqueued, due: never, since: a.now, slots: map[uint8]*slot{}}
 		a.lives[id] = l
+		a.soon(l)
 	}
 	return l
 }
@@ -119,35 +128,54 @@ func (sl *slot) recover(now time.Duration) {
 	sl.failures, sl.tried, sl.lastFailed, sl.alerted = 0, nil, identity.NodeID{}, false
 }
 
+// avoidsAny says that a slot is kept away from a node, which time ends.
+func (l *live) avoidsAny(now time.Duration) bool {
+	for _, sl := range l.slots {
+		if slices.ContainsFunc(sl.tried, func(f failure) bool { return f.until > now }) {
+			return true
+		}
+	}
+	return false
+}
+
 func (sl *slot) avoids(node identity.NodeID, now time.Duration) bool {
 	return slices.ContainsFunc(sl.tried, func(f failure) bool { return f.node == node && f.until > now })
 }
 
 // attach gives the session a client's stream.
-func (l *live) attach(now time.Duration, request registry.RequestID) {
-	l.attached, l.request, l.since, l.answered = true, request, now, false
-	l.openBy, l.giveUp = now+OpenWait, now+OpenDeadline
+func (a *Arbitrator) attach(l *live, request registry.RequestID) {
+	a.detach(l)
+	a.attached[request] = l
+	l.attached, l.request, l.since, l.answered = true, request, a.now, false
+	l.openBy, l.giveUp = a.now+OpenWait, a.now+OpenDeadline
+	a.soon(l)
+}
+
+// detach takes the client's stream from the session, if it has one.
+func (a *Arbitrator) detach(l *live) {
+	if !l.attached {
+		return
+	}
+	l.attached, l.since = false, a.now
+	if a.attached[l.request] == l {
+		delete(a.attached, l.request)
+	}
+	a.soon(l)
 }
 
 func (a *Arbitrator) clientGone(e ClientGone) {
 	if o := a.openings[e.Request]; o != nil {
 		o.gone = true
 	}
-	for _, l := range a.lives {
-		if l.attached && l.request == e.Request {
-			l.attached, l.since = false, a.now
-		}
+	if l := a.attached[e.Request]; l != nil {
+		a.detach(l)
 	}
 }
 
 // tendEnded cleans up after sessions that are over, whoever ended them.
 func (a *Arbitrator) tendEnded(view *registry.State) {
-	var over []registry.SessionID
-	for id := range a.lives {
-		if s := view.Sessions[id]; s == nil || s.State != registry.SessionActive {
-			over = append(over, id)
-		}
-	}
+	over := a.over
+	a.over = nil
 	slices.SortFunc(over, func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
 	for _, id := range over {
 		a.forget(view, id)

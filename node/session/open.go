@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 )
@@ -136,7 +137,7 @@ func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, 
 		return
 	}
 	delete(a.openings, c.Session.Request)
-	if e.Unknown || !ok(e.Result) {
+	if o.ask.Bandwidth > 0 && (e.Unknown || !ok(e.Result)) {
 		a.release(o.session)
 	}
 	switch {
@@ -181,9 +182,9 @@ func (a *Arbitrator) openCommitted(view *registry.State, o *opening, id registry
 	a.tellReplaced(view, s)
 	l := a.live(id)
 	l.first, l.absorbed = true, o.absorbed
-	l.attach(a.now, o.ask.Request)
+	a.attach(l, o.ask.Request)
 	if o.gone {
-		l.attached = false
+		a.detach(l)
 	}
 	for _, sl := range s.Slices {
 		a.sendGrant(id, sl)
@@ -225,7 +226,7 @@ func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, 
 		return
 	}
 	l.first = false
-	l.attach(a.now, c.Request)
+	a.attach(l, c.Request)
 	for _, sl := range s.Slices {
 		known := a.slot(s.ID, sl.Number)
 		known.follow(sl)
@@ -241,6 +242,11 @@ func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, 
 func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
 	if !l.attached || l.answered {
 		return
+	}
+	for _, at := range []time.Duration{l.openBy, l.giveUp} {
+		if at > a.now {
+			l.again(at)
+		}
 	}
 	var agreedSlices []registry.Slice
 	waiting, usable := false, false
@@ -282,7 +288,7 @@ func (a *Arbitrator) giveUp(s *registry.Session, l *live) {
 	const reason = "no agent accepted a slice"
 	a.refuse(l.request, Denied, reason)
 	a.alert("session of client %s ended: %s", s.Client, reason)
-	l.attached, l.since = false, a.now
+	a.detach(l)
 	l.end = &End{Session: s.ID, Reason: reason}
 	a.proposeEnd(l)
 }

@@ -36,10 +36,12 @@ func (a *Arbitrator) watch(p registry.Part) *partWatch {
 // tendParts sees that every part has an egress and, where there is another
 // node, a second.
 func (a *Arbitrator) tendParts(view *registry.State) {
+	a.partsDue = false
 	for _, p := range view.Parts {
 		if a.watch(p).proposal != 0 {
 			continue
 		}
+		a.partsDue = a.partsDue || a.uneasy(p)
 		a.judgeContest(view, p)
 		egress, second := a.egressOf(view, p)
 		if node := view.Nodes[egress]; node == nil || node.Removed || node.Drained {
@@ -52,7 +54,20 @@ func (a *Arbitrator) tendParts(view *registry.State) {
 		a.watch(p).proposal = a.propose(registry.Command{MovePart: &registry.MovePart{
 			Prefix: p.Prefix, Epoch: p.Epoch, Egress: egress, Second: second,
 		}})
+		a.partsDue = true
 	}
+}
+
+// uneasy says that time may change who should have a part: its egress or second is
+// away, says that it does not forward, or is contested. Else only an event does.
+func (a *Arbitrator) uneasy(p registry.Part) bool {
+	for _, id := range []identity.NodeID{p.Egress, p.Second} {
+		if h := a.hosts[id]; !id.IsZero() && (h == nil || !h.up || h.sound == Broken) {
+			return true
+		}
+	}
+	w := a.watch(p)
+	return w.taken || w.contest.open
 }
 
 // egressOf is who should be egress and second of a part now. The egress stays
@@ -207,6 +222,7 @@ func (a *Arbitrator) takeover(view *registry.State, e Takeover) {
 		}
 	}
 	a.tendParts(view)
+	a.partsDue = true
 }
 
 // condition takes a node's word on itself.
@@ -216,7 +232,9 @@ func (a *Arbitrator) condition(view *registry.State, e Condition) {
 		return
 	}
 	h.sound = e.Is
+	a.doubt(e.Node)
 	a.tendParts(view)
+	a.partsDue = true
 }
 
 // sound is a node's last word on itself; who never said anything is whole.
@@ -231,6 +249,7 @@ func (a *Arbitrator) moveOutcome(view *registry.State, c *registry.MovePart, r r
 	if w := a.parts[c.Prefix.String()]; w != nil {
 		w.proposal = 0
 	}
+	a.partsDue = true
 	if !ok(r) && !stale(r) {
 		a.alert("part %v can't be moved: %s %s", c.Prefix, r.Code, r.Detail)
 	}

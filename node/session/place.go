@@ -236,7 +236,9 @@ func (a *Arbitrator) grantTo(c *candidate, weight uint32, s *registry.Session, n
 	}
 	if s.Bandwidth > 0 && parts > 0 {
 		c.host.reserve(a.now, s.ID, s.Bandwidth/uint64(parts))
+		a.reservedUntil = a.now + ReserveFor
 	}
+	a.doubt(c.node.ID)
 	return registry.Slice{
 		Number: number, Epoch: epoch, Agent: c.node.ID, Boot: c.host.boot,
 		SPI: c.host.takePrekey(), Weight: weight, State: registry.SliceGranted,

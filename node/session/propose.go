@@ -22,6 +22,7 @@ type proposal struct {
 // many are without outcome; whoever wants the command asks again later.
 func (a *Arbitrator) propose(c registry.Command) Tag {
 	if len(a.proposals) >= MaxProposals {
+		a.crowded = true
 		return 0
 	}
 	a.fill(c.ID[:])
@@ -48,9 +49,14 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 	c := p.command
 	if e.Unknown && c.OpenSession == nil && c.ResumeKey == nil {
 		p.unknown, p.retryAt = true, a.now+RetryEvery
+		a.unknown++
 		return
 	}
 	delete(a.proposals, e.Tag)
+	if p.unknown {
+		a.unknown--
+	}
+	a.stir(sessionOf(c))
 	switch {
 	case c.OpenSession != nil:
 		a.openOutcome(view, c.OpenSession, e)
@@ -73,6 +79,9 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 
 // retryUnknown proposes again what nobody could say the outcome of.
 func (a *Arbitrator) retryUnknown() {
+	if a.unknown == 0 {
+		return
+	}
 	var due []Tag
 	for tag, p := range a.proposals {
 		if p.unknown && a.now >= p.retryAt {
@@ -83,8 +92,26 @@ func (a *Arbitrator) retryUnknown() {
 	for _, tag := range due {
 		p := a.proposals[tag]
 		p.unknown = false
+		a.unknown--
 		a.emit(Propose{tag, p.command})
 	}
+}
+
+// sessionOf is the session that a command is about; zero where it is about none.
+func sessionOf(c registry.Command) (id registry.SessionID) {
+	switch {
+	case c.GrantSlice != nil:
+		id = c.GrantSlice.Session
+	case c.WeighSlices != nil:
+		id = c.WeighSlices.Session
+	case c.MarkSlice != nil:
+		id = c.MarkSlice.Session
+	case c.EndSession != nil:
+		id = c.EndSession.Session
+	case c.ResumeKey != nil:
+		id = c.ResumeKey.Session
+	}
+	return id
 }
 
 func ok(r registry.Result) bool { return r.Code == "" }

@@ -9,10 +9,8 @@
 package session
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -40,10 +38,26 @@ type Arbitrator struct {
 	lives     map[registry.SessionID]*live    // clients and slots of sessions; live.go
 	parts     map[string]*partWatch           // by prefix; part.go
 	proposals map[Tag]*proposal               // without outcome; propose.go
+	unknown   int                             // of them, whose outcome was lost
 	lastTag   Tag
 	pools     uint64 // how often a node's prekeys began anew
 	refills   budget
 	moves     budget
+
+	queue    queue                                               // lives by when they are due; due.go
+	on       map[identity.NodeID]map[registry.SessionID]struct{} // sessions by the agents of their slices
+	attached map[registry.RequestID]*live                        // by their clients' streams
+	over     []registry.SessionID                                // ended, and not forgotten here yet
+	seen     registry.Mark                                       // of what the registry touched; notice.go
+	doubted  []identity.NodeID                                   // nodes whose supply may have changed
+	draining map[identity.NodeID]struct{}                        // drained, and not empty as far as is known
+	rolesDue bool
+	partsDue bool
+	crowded  bool // a proposal found no room, in the look under way
+	ticked   time.Duration
+	looks    int // at sessions, for tests
+
+	reservedUntil time.Duration // the last reservation ends; 0: none
 
 	out []Action
 }
@@ -57,6 +71,9 @@ func New(c Config) *Arbitrator {
 		lives:     map[registry.SessionID]*live{},
 		parts:     map[string]*partWatch{},
 		proposals: map[Tag]*proposal{},
+		on:        map[identity.NodeID]map[registry.SessionID]struct{}{},
+		attached:  map[registry.RequestID]*live{},
+		draining:  map[identity.NodeID]struct{}{},
 		refills:   budget{rate: RefillsPerSecond},
 		moves:     budget{rate: MovesPerSecond},
 	}
@@ -85,10 +102,13 @@ func (a *Arbitrator) Step(now time.Duration, view *registry.State, e Event) []Ac
 		a.committed(view, e)
 	case SliceAck:
 		a.sliceAck(view, e)
+		a.stir(e.Session)
 	case SliceUp:
 		a.sliceUp(view, e)
+		a.stir(e.Session)
 	case SliceSilent:
 		a.sliceSilent(view, e)
+		a.stir(e.Session)
 	case Heard:
 		a.heard(e)
 	case Takeover:
@@ -105,18 +125,23 @@ func (a *Arbitrator) Step(now time.Duration, view *registry.State, e Event) []Ac
 	return a.flush()
 }
 
-// Tick looks at everything that only time changes. It is to be called every
-// 50 to 100 ms.
+// Tick looks at what is due. It is to be called every 50 to 100 ms.
 func (a *Arbitrator) Tick(now time.Duration, view *registry.State) []Action {
 	a.now = max(a.now, now)
 	a.retryUnknown()
-	a.tendRoles(view)
-	a.tendParts(view)
-	for _, id := range sortedSessions(view) {
-		a.tend(view, view.Sessions[id])
+	a.notice(view)
+	a.doubtReserved()
+	a.reviewSupply(view)
+	if a.rolesDue {
+		a.tendRoles(view)
 	}
+	if a.partsDue {
+		a.tendParts(view)
+	}
+	a.tendDue(view)
 	a.tendEnded(view)
 	a.tendDrained(view)
+	a.ticked = a.now
 	return a.flush()
 }
 
@@ -136,19 +161,6 @@ func (a *Arbitrator) alert(format string, args ...any) {
 	a.emit(AlertOperator{fmt.Sprintf(format, args...)})
 }
 
-// sortedSessions is the active sessions in an order that does not depend on
-// the map, so that the same inputs give the same actions.
-func sortedSessions(view *registry.State) []registry.SessionID {
-	ids := make([]registry.SessionID, 0, len(view.Sessions))
-	for id, s := range view.Sessions {
-		if s.State == registry.SessionActive {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
-	return ids
-}
-
 // budget is how much may be done in one second.
 type budget struct {
 	rate, left int
@@ -166,3 +178,6 @@ func (b *budget) take(now time.Duration) bool {
 	b.left--
 	return true
 }
+
+// renewed is when there is something to take again.
+func (b *budget) renewed() time.Duration { return b.since + time.Second }

@@ -7,12 +7,15 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
-// tend looks after one active session: what nobody living owns is granted
-// elsewhere, what is proven is committed, what is too little grows.
-func (a *Arbitrator) tend(view *registry.State, s *registry.Session) {
-	l := a.live(s.ID)
-	if l.end == nil && !l.attached && a.now-l.since >= headless(view)+AbandonAfter {
-		l.end = &End{Session: s.ID, Reason: "client gone for longer than headless"}
+// look looks after one active session: what nobody living owns is granted
+// elsewhere, what is proven is committed, what is too little grows. Whatever it leaves
+// for later it notes in l, or nobody looks again.
+func (a *Arbitrator) look(view *registry.State, s *registry.Session, l *live) {
+	if l.end == nil && !l.attached {
+		abandoned := l.since + headless(view) + AbandonAfter
+		if l.again(abandoned); a.now >= abandoned {
+			l.end = &End{Session: s.ID, Reason: "client gone for longer than headless"}
+		}
 	}
 	if l.end != nil {
 		a.proposeEnd(l)
@@ -40,6 +43,7 @@ func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *liv
 	if sl.State == registry.SliceUp && !known.settled {
 		known.recover(a.now)
 	}
+	a.againWhenGone(l, sl)
 	if known.proposal != 0 {
 		return
 	}
@@ -57,6 +61,27 @@ func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *liv
 	case !mayCarry(view.Nodes[sl.Agent]):
 		a.move(view, s, l, sl)
 	}
+	if granted && a.now < known.deadline {
+		l.again(known.deadline)
+	}
+}
+
+// againWhenGone notes when the slice's agent, which is away, counts as gone.
+func (a *Arbitrator) againWhenGone(l *live, sl registry.Slice) {
+	if at := a.goneAt(sl.Agent, NodeGone); sl.State != registry.SliceVoid && at > a.now {
+		l.again(at)
+	}
+}
+
+// awaitAgent notes what a slice waits for that finds no agent, or needs none: that
+// others are able, or that it is no longer kept away from one.
+func (a *Arbitrator) awaitAgent(l *live, known *slot) {
+	l.wants = true
+	for _, f := range known.tried {
+		if f.until > a.now {
+			l.again(f.until)
+		}
+	}
 }
 
 // overdue says that the agent did not answer, or the client did not bring the
@@ -70,9 +95,17 @@ func (a *Arbitrator) overdue(known *slot) bool {
 func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	var c *candidate
+	if a.now < known.holdUntil {
+		l.again(known.holdUntil)
+	}
+	a.awaitAgent(l, known)
 	if l.attached && a.now >= known.holdUntil && !a.superfluous(view, s, sl) {
 		if c = a.choose(view, s, sl.Number, sl.Spare); c != nil && !a.refills.take(a.now) {
+			l.again(a.refills.renewed())
 			return
+		}
+		if l.first && !l.answered {
+			l.again(a.now) // it may wait for room, which is a matter of each moment
 		}
 		if c == nil && !known.alerted {
 			known.alerted = true
@@ -94,16 +127,23 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 // opens and seals until nobody sends it anything any more.
 func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
-	if !l.attached || (known.moved && a.now-known.movedAt < MoveHold) || retiring(s, sl.Number) {
+	if known.moved && a.now-known.movedAt < MoveHold {
+		l.again(known.movedAt + MoveHold)
 		return
 	}
-	if a.superfluous(view, s, sl) {
-		if a.moves.take(a.now) {
-			a.mark(s, known, sl, registry.SliceVoid)
-		}
+	if !l.attached || retiring(s, sl.Number) {
 		return
 	}
-	if c := a.choose(view, s, sl.Number, sl.Spare); c != nil && a.moves.take(a.now) {
+	a.awaitAgent(l, known)
+	enough := a.superfluous(view, s, sl)
+	c := a.choose(view, s, sl.Number, sl.Spare)
+	switch {
+	case !enough && c == nil:
+	case !a.moves.take(a.now):
+		l.again(a.moves.renewed())
+	case enough:
+		a.mark(s, known, sl, registry.SliceVoid)
+	default:
 		a.grant(view, s, sl, c, sl.State == registry.SliceUp)
 	}
 }
@@ -125,8 +165,13 @@ func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registr
 // is vacant, else RetireDelay after the newer one came up.
 func (a *Arbitrator) tendRetiring(view *registry.State, s *registry.Session, l *live, old registry.Slice) {
 	known := a.slot(s.ID, old.Number)
+	a.againWhenGone(l, old)
+	l.wants = true // where a node less is able the present epoch may be vacant
 	if known.proposal != 0 {
 		return
+	}
+	if known.settled {
+		l.again(known.settledAt + RetireDelay)
 	}
 	present, _ := sliceOf(s, old.Number)
 	if !a.owned(view, old) || a.vacant(view, s, present) || (known.settled && a.now-known.settledAt >= RetireDelay) {

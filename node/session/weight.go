@@ -68,10 +68,18 @@ func (a *Arbitrator) firstWeights(session registry.SessionID, agents []candidate
 // reweigh lets the shares of a healthy session follow the load of its agents.
 // Keys and owners stay; ends that have not heard yet go on by the old weights.
 func (a *Arbitrator) reweigh(view *registry.State, s *registry.Session, l *live) {
-	if s.EqualShares() || l.weighed != 0 || a.now < l.weighAt || !a.settled(view, s, l) {
+	if s.EqualShares() || l.weighed != 0 || mains(s) < 2 {
+		return
+	}
+	if a.now < l.weighAt {
+		l.again(l.weighAt)
+		return
+	}
+	if !a.settled(view, s, l) {
 		return
 	}
 	l.weighAt = a.now + WeighEvery
+	l.again(l.weighAt)
 	var agents []slicing.Capacity
 	var present []uint32
 	var weights []registry.SliceWeight

@@ -79,6 +79,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 func newWorld(nodes int, policy registry.Policy, mbit uint32) *world {
 	w := &world{state: registry.New(), term: 1, acked: map[string]bool{}, spent: map[string]string{}, log: func(string, ...any) {}}
+	w.state.Feed = &registry.Feed{}
 	pool := netip.MustParsePrefix("10.80.0.0/24")
 	for i := range nodes {
 		w.nodes = append(w.nodes, &fakeNode{name: fmt.Sprintf("n%d", i+1), key: identity.PublicKey{byte(i + 1)}})

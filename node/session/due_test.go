@@ -1,0 +1,106 @@
+package session
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// TestDueIsWhatAScanFinds: a tick that looks at what is due does what one does that
+// looks at every session, part and node, as without the registry's feed it must: the
+// same actions at the same moments, over random histories.
+func TestDueIsWhatAScanFinds(t *testing.T) {
+	for seed := range uint64(2 * seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			due, scan := newChaos(seed), newChaos(seed)
+			scan.w.state.Feed = nil
+			for step := range 150 {
+				due.step()
+				scan.step()
+				if at, differ := firstOther(due.lines, scan.lines); differ {
+					t.Fatalf("step %d, line %d:\n%s", step, at, beside(due.lines, scan.lines, at))
+				}
+			}
+			due.heal()
+			scan.heal()
+			if at, differ := firstOther(due.lines, scan.lines); differ {
+				t.Fatalf("healing, line %d:\n%s", at, beside(due.lines, scan.lines, at))
+			}
+			if due.w.arb.looks >= scan.w.arb.looks {
+				t.Errorf("%d looks at sessions, a scan has %d", due.w.arb.looks, scan.w.arb.looks)
+			}
+		})
+	}
+}
+
+func firstOther(x, y []string) (at int, differ bool) {
+	for at = range min(len(x), len(y)) {
+		if x[at] != y[at] {
+			return at, true
+		}
+	}
+	return min(len(x), len(y)), len(x) != len(y)
+}
+
+func beside(due, scan []string, at int) string {
+	from := max(0, at-5)
+	return fmt.Sprintf("due:  %q\nscan: %q", due[from:min(at+3, len(due))], scan[from:min(at+3, len(scan))])
+}
+
+// crowd is a mesh with so many sessions of slices that are up, each with its client.
+func crowd(nodes, sessions int) *world {
+	w := newWorld(nodes, registry.Policy{Overload: registry.OverloadAbsorb, Slices: 4}, 1000)
+	for _, n := range w.nodes {
+		w.nodeUp(n, 1)
+	}
+	w.run(300*time.Millisecond, 100*time.Millisecond)
+	w.ask(w.addClient("c"), 0, w.nodes[0].id())
+	w.settle()
+	base := w.state.ActiveSessions()[0]
+	for i := range sessions - 1 {
+		s := *base
+		binary.BigEndian.PutUint32(s.ID[12:], uint32(i+1))
+		s.Slices = slices.Clone(base.Slices)
+		w.state.Sessions[s.ID] = &s
+		l := w.arb.live(s.ID)
+		w.arb.attach(l, registry.RequestID(s.ID))
+		l.answered, l.growAt = true, w.now+time.Duration(i)*time.Millisecond%GrowEvery
+	}
+	w.state.Feed.Replaced()
+	return w
+}
+
+// looksIn counts the looks at sessions while time passes.
+func (w *world) looksIn(d time.Duration) int {
+	before := w.arb.looks
+	w.run(d, 100*time.Millisecond)
+	return w.arb.looks - before
+}
+
+// TestNothingDueLooksAtNothing: sessions of which nothing is to be done cost no look,
+// an event about one costs that one's, and a node's the looks of those on it.
+func TestNothingDueLooksAtNothing(t *testing.T) {
+	const sessions = 500
+	w := crowd(6, sessions)
+	if n := w.looksIn(2 * GrowEvery); n < sessions || n > 5*sessions {
+		t.Errorf("%d looks at %d sessions that are new", n, sessions)
+	}
+	if n := w.looksIn(time.Minute); n > 2*sessions*int(time.Minute/WeighEvery) {
+		t.Errorf("%d looks in a minute in which nothing is to be done", n)
+	}
+}
+
+func BenchmarkTick(b *testing.B) {
+	w := crowd(8, 10_000)
+	w.run(2*GrowEvery, 100*time.Millisecond)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.now += time.Millisecond
+		w.arb.Tick(w.now, w.state)
+	}
+}
