@@ -17,11 +17,34 @@ import (
 // forgetCertificates is how long past their end certificates stay listed.
 const forgetCertificates = 30 * 24 * time.Hour
 
-// putCertificate commits a listing or a revocation.
+// putCertificate commits a listing or a revocation. Only an arbiter says what time it is.
 func (n *Node) putCertificate(r *http.Request, cert registry.Certificate) error {
-	now := wallClock()().Add(-forgetCertificates).Unix()
-	_, err := n.propose(r.Context(), registry.Command{PutCertificate: &registry.PutCertificate{Certificate: cert, Now: now}})
+	if _, err := n.term(); err != nil {
+		return err
+	}
+	var tick registry.Tick
+	if err := n.view(func(s *registry.State) { tick = s.Tick }); err != nil {
+		return err
+	}
+	ca, err := x509.ParseCertificate(n.trust.CA)
+	if err != nil {
+		return err
+	}
+	now := forgetBefore(wallClock()(), ca.NotBefore, tick).Unix()
+	_, err = n.propose(r.Context(), registry.Command{PutCertificate: &registry.PutCertificate{Certificate: cert, Now: now}})
 	return err
+}
+
+// forgetBefore is when a certificate ended that is listed no more. A clock that is ahead
+// makes nothing older than the mesh: its CA's first second and the ticks since, which
+// leave out when it was off, are never too late. A revocation that a wrong clock made the
+// mesh forget would let a stolen key in again as soon as the clock is right.
+func forgetBefore(wall, founded time.Time, tick registry.Tick) time.Time {
+	now := founded.Add(pki.Backdate + time.Duration(tick)*time.Second)
+	if wall.Before(now) {
+		now = wall
+	}
+	return now.Add(-forgetCertificates)
 }
 
 func (n *Node) issueCertificate(r *http.Request, in control.IssueRequest) (control.Issued, error) {
