@@ -98,8 +98,9 @@ var arrows = []arrow{
 	{in("crypto/identity", "crypto/replay"), projectPackage, "the bottom of the bottom: standard library only"},
 	{in("slicing"), and(projectPackage, not(in("slicing"))), "slicing is arithmetic: standard library only"},
 	{in("node/pmtu", "node/slots"), projectPackage, "a search is arithmetic over answers: standard library only"},
+	{in("node/clocks"), and(projectPackage, not(in("crypto/identity"))), "whose clock is wrong is arithmetic over readings"},
 	{in("node/admit"), projectPackage, "what may be reached is arithmetic over addresses: standard library only"},
-	{in("slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit"), thirdParty, "pure packages are proven alone: standard library only"},
+	{in("slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks"), thirdParty, "pure packages are proven alone: standard library only"},
 	{in("node/gateway"), in("crypto/mka", "crypto/vault", "crypto/pki"), "a gateway has no keys"},
 	{in("node/session"), in("node/dataplane", "node/gateway", "node/port", "mesh", "node/host"), "arbitration is a pure decision; the control loop carries it out"},
 	{and(not(in("e2e")), not(twins)), twins, "twins are for tests"},
@@ -157,7 +158,7 @@ func TestMeshAndConsensusApart(t *testing.T) {
 // pure reports whether a package only computes: no network, files, locks, logs
 // or clock, so that tests own its time and chance. Its tests may have them.
 func pure(name string) bool {
-	return under(name, "slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit") || below(name, "crypto")
+	return under(name, "slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks") || below(name, "crypto")
 }
 
 func TestPurePackages(t *testing.T) {

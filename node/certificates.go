@@ -30,7 +30,7 @@ func (n *Node) putCertificate(r *http.Request, cert registry.Certificate) error 
 	if err != nil {
 		return err
 	}
-	now := forgetBefore(wallClock()(), ca.NotBefore, tick).Unix()
+	now := forgetBefore(n.wall(), ca.NotBefore, tick).Unix()
 	_, err = n.propose(r.Context(), registry.Command{PutCertificate: &registry.PutCertificate{Certificate: cert, Now: now}})
 	return err
 }
@@ -67,7 +67,7 @@ func (n *Node) issueCertificate(r *http.Request, in control.IssueRequest) (contr
 
 func (n *Node) importAuthority(r *http.Request, in control.ImportRequest) (control.Nothing, error) {
 	for _, der := range in.Roots {
-		if _, err := pki.CheckAnchor(der, wallClock()()); err != nil {
+		if _, err := pki.CheckAnchor(der, n.wall()); err != nil {
 			return control.Nothing{}, control.Errorf(control.CodeUsage, "meshcrypt ca import --help", "%v", err)
 		}
 	}
@@ -124,7 +124,7 @@ func (n *Node) listAuthorities(*http.Request, control.Nothing) (control.Authorit
 	out := control.Authorities{
 		Schema: "meshcrypt.ca/v1", Authorities: []control.AuthorityRow{}, Certificates: []control.CertificateRow{},
 	}
-	now := wallClock()()
+	now := n.wall()
 	err := n.view(func(s *registry.State) {
 		clients := make(map[string]int)
 		for _, c := range s.Clients {

@@ -30,6 +30,7 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 	all = append(all, obstacles...)
 	all = append(all, n.unsound(r, all)...)
 	all = append(all, n.unheard(r)...)
+	all = append(all, n.wrongClocks(r.Heard)...)
 	if certLeft <= 0 {
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -164,23 +165,43 @@ func (n *Node) lead(ctx context.Context, store *consensus.Raft, now consensus.Le
 				n.config.Log.Error("this node cannot be the arbiter", "error", err)
 			}
 			n.redirect()
-			if ctx.Err() == nil {
-				// Somebody else may be able to.
-				_ = store.TransferLeadership(ctx)
-			}
-			return consensus.Leadership{}
+			return n.giveUpLead(ctx, store, now)
 		}
 	}
 }
 
+// giveUpLead has somebody else lead, who may be able to. It returns this node's next
+// term, or the same one again when there is nobody else.
+func (n *Node) giveUpLead(ctx context.Context, store *consensus.Raft, now consensus.Leadership) consensus.Leadership {
+	if ctx.Err() != nil {
+		return consensus.Leadership{}
+	}
+	err := store.TransferLeadership(ctx)
+	if err == nil {
+		return consensus.Leadership{} // what comes next is told
+	}
+	n.config.Log.Warn("nobody else can be the arbiter either", "error", err)
+	select {
+	case <-ctx.Done():
+	case next := <-store.Leadership():
+		return next
+	case <-time.After(LeadAgain):
+	}
+	return now
+}
+
 func (n *Node) serveTerm(ctx context.Context, store *consensus.Raft, term uint64) error {
+	if err := n.clockFails(); err != nil {
+		return err
+	}
 	if err := n.found(ctx, store); err != nil {
 		return err
 	}
 	n.link.set(n.trust.Key.ID(), n.self.Outer)
 	return arbiter.Serve(ctx, arbiter.Config{
 		Trust: n.trust, Boot: n.boot, Store: store, Port: n.port, Random: rand.Reader,
-		Now: bootTime, Wall: wallClock(), Log: n.config.Log, Serving: n.arbiter.Store, Answers: n.replicas.answers,
+		Now: bootTime, Wall: n.wall, Log: n.config.Log, Serving: n.arbiter.Store, Answers: n.replicas.answers,
+		Clocks: n.clocks.recent,
 	}, term)
 }
 

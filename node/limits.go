@@ -50,6 +50,14 @@ const (
 	ReachEvery  = time.Second
 	ReachWithin = 5 * time.Second
 	ReachStale  = 3 * time.Second
+	// ClockEvery is how often it is looked whether voters are to be asked for the time,
+	// ClockWithin how long an answer may take, and ClockStale how long it counts.
+	ClockEvery  = time.Second
+	ClockWithin = 3 * time.Second
+	ClockStale  = 30 * time.Second
+	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
+	// waits before it tries again.
+	LeadAgain = time.Second
 	// FaultsEvery is how often this host is looked at for what is in the way; less
 	// often where a look takes more than one FaultsShare-th of that.
 	FaultsEvery = 500 * time.Millisecond

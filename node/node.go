@@ -67,6 +67,8 @@ type Node struct {
 	arbiter atomic.Pointer[arbiter.Arbiter] // nil unless this node leads
 	link    arbiterLink
 	members memberList
+	wall    func() time.Time // that certificates are judged by
+	clocks  timekeeping
 	editing sync.Mutex    // held by an operation that changes what it read of the registry
 	kept    chan struct{} // closed when this node starts to keep the log
 	// replicas are the others that keep it.
@@ -99,7 +101,7 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1),
+	n := &Node{config: config, started: time.Now(), wall: wallClock(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1),
 		over: make(chan struct{})}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
@@ -147,7 +149,7 @@ func (n *Node) remember() (err error) {
 	n.self.Name = nameOf(members.Nodes, n.self.Index, n.self.Name) // an earlier build kept the one it asked for
 	n.trust, err = trust.New(trust.Config{
 		Cluster: n.self.Cluster, CA: n.self.CA, Certificate: certificate,
-		Identity: keys.Identity, Wrap: keys.Wrap, Save: n.dir.SaveCertificate, Wall: wallClock(),
+		Identity: keys.Identity, Wrap: keys.Wrap, Save: n.dir.SaveCertificate, Wall: n.wall,
 	})
 	return err
 }
@@ -203,9 +205,10 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.relayStrangers(ctx)
 	n.serveFlows(ctx)
 	n.takeStreams()
+	n.serveClock()
 	loops := []func(context.Context){
 		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
-		n.keepFaults,
+		n.keepFaults, n.keepClocks,
 	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
@@ -265,7 +268,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Wall: n.wall, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
 		Follow: n.follow,
 		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,

@@ -54,6 +54,7 @@ type member struct {
 	*Node
 	device *tuntest.Device
 	ahead  atomic.Int64 // how far its clock is ahead, in nanoseconds
+	wrong  atomic.Int64 // the same of its wall clock
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	ended  bool
@@ -203,6 +204,7 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 		meter: &meter{capacity: 1000}, kept: make(chan struct{}), left: make(chan string, 1),
 		gone: make(chan struct{}), over: make(chan struct{}),
 	}}
+	m.wall = func() time.Time { return time.Now().Add(time.Duration(m.wrong.Load())) }
 	w.members = append(w.members, m)
 	rand.Read(m.boot[:])
 	w.ok(m.remember())
@@ -211,9 +213,11 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	m.relayStrangers(ctx)
+	m.serveClock()
 	m.loops.Go(func() { m.agent.Run(ctx) })
 	m.loops.Go(func() { _ = m.keepLeading(ctx) })
 	m.loops.Go(func() { m.keepReaching(ctx) })
+	m.loops.Go(func() { m.keepClocks(ctx) })
 }
 
 // openPackets gives a member its packet path, over the twins.
@@ -241,7 +245,7 @@ func (w *world) openPackets(m *member) {
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() float64 { return nodeLoad }, Learned: m.learn, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
+		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() float64 { return nodeLoad }, Wall: m.wall, Learned: m.learn, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

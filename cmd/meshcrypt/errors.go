@@ -78,11 +78,15 @@ type knownFailure struct {
 
 // knownFailures are in order of precedence: the first that matches decides.
 func knownFailures() []knownFailure {
+	// An arbiter whose clock the other voters do not share has given way.
+	const setClock = "date: set this host's clock if it is wrong (timedatectl set-ntp true); if it is right, meshcrypt status on a member names whose is wrong"
 	const newToken = "meshcrypt token create on a member prints a new token"
 	return append(nodeFailures(newToken), []knownFailure{
 		{pki.ErrToken, control.CodeUsage, newToken},
 		{pki.ErrHash, control.CodeUsage, "meshcrypt client profile NAME on a member prints the CA hash"},
 		{pki.ErrAuthority, control.CodeAuth, "that is another mesh than the CA hash names: check the address, or get a profile of that mesh: meshcrypt client profile NAME on a member"},
+		{pki.ErrNotYetValid, control.CodeAuth, setClock},
+		{pki.ErrExpired, control.CodeAuth, setClock},
 		{datadir.ErrNoState, control.CodeUsage, "meshcrypt init founds a mesh, meshcrypt join <peer> enters one"},
 		{datadir.ErrState, control.CodeUsage, "meshcrypt run"},
 		{datadir.ErrLocked, control.CodeFailed, "meshcrypt status asks the daemon that holds it"},

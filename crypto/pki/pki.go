@@ -23,7 +23,7 @@ var (
 	ErrKey         = errors.New("pki: key does not match")
 	ErrRole        = errors.New("pki: role not allowed")
 	ErrExpired     = errors.New("pki: certificate expired")
-	ErrNotYetValid = errors.New("pki: certificate not valid yet (is a clock wrong?)")
+	ErrNotYetValid = errors.New("pki: certificate not valid yet")
 	ErrRequest     = errors.New("pki: malformed certificate request")
 	ErrToken       = errors.New("pki: malformed join token")
 	ErrHash        = errors.New("pki: malformed CA hash")

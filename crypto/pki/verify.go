@@ -237,13 +237,16 @@ func checkBoth(leaf, ca *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// checkDates counts both ends as valid (RFC 5280 4.1.2.5).
+// checkDates counts both ends as valid (RFC 5280 4.1.2.5). What it says has both
+// clocks in it: that of who signed, by the date, and that of who judges.
 func checkDates(cert *x509.Certificate, now time.Time) error {
 	if now.Before(cert.NotBefore) {
-		return fmt.Errorf("%w: begins %s", ErrNotYetValid, cert.NotBefore.Format(time.RFC3339))
+		return fmt.Errorf("%w: it begins %s, and the clock of this host says %s, %v before that", ErrNotYetValid,
+			cert.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339), cert.NotBefore.Sub(now).Round(time.Second))
 	}
 	if now.After(cert.NotAfter) {
-		return fmt.Errorf("%w on %s", ErrExpired, cert.NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("%w: it ended %s, and the clock of this host says %s, %v after that", ErrExpired,
+			cert.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339), now.Sub(cert.NotAfter).Round(time.Second))
 	}
 	return nil
 }

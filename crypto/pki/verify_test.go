@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -240,4 +241,18 @@ func TestVerifyNodeOfAnotherClusterByOurCA(t *testing.T) {
 	})
 	_, err := VerifyNode(chain, m.Certificate(), there, founded())
 	wantError(t, "CA of another cluster", err, ErrCluster)
+}
+
+// TestDatesNameBothClocks: who reads it sees whose clock to look at, and how far it is off.
+func TestDatesNameBothClocks(t *testing.T) {
+	noon := time.Date(2030, 6, 1, 12, 0, 0, 0, time.UTC)
+	cert := &x509.Certificate{NotBefore: noon, NotAfter: noon.Add(time.Hour)}
+	for text, now := range map[string]time.Time{
+		"begins 2030-06-01T12:00:00Z, and the clock of this host says 2030-06-01T11:00:00Z, 1h0m0s before that": noon.Add(-time.Hour),
+		"ended 2030-06-01T13:00:00Z, and the clock of this host says 2030-06-01T13:30:00Z, 30m0s after that":    noon.Add(90 * time.Minute),
+	} {
+		if err := checkDates(cert, now); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v lacks %q", err, text)
+		}
+	}
 }

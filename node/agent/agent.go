@@ -88,6 +88,8 @@ type Config struct {
 	Faults func() []string
 	// Load is the present load, 0..1.
 	Load func() float64
+	// Wall is the clock that certificates are judged by.
+	Wall func() time.Time
 	// Learned is called from the loop with the members and the fence
 	// whenever either changes.
 	Learned func([]protocol.NodeRow, protocol.Fence, *protocol.View)
@@ -259,7 +261,7 @@ func (a *Agent) tick() {
 		used := a.config.Load()
 		a.probes.own.store(probe.LoadOf(used))
 		a.superviseHandOn()
-		a.say(&protocol.Node{Load: &protocol.Load{Used: used}})
+		a.say(&protocol.Node{Load: &protocol.Load{Used: used, Wall: a.config.Wall().UnixMilli()}})
 		if replica := a.config.Replica(); replica != nil {
 			a.say(&protocol.Node{Replica: replica})
 		}

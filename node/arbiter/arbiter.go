@@ -23,6 +23,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/crypto/vault"
+	"github.com/meshcrypt/meshcrypt/node/clocks"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
@@ -64,6 +65,9 @@ type Config struct {
 	// Answers says whether the replica of another server of the log answered this
 	// node over the Raft port within the last seconds.
 	Answers func(identity.NodeID) bool
+	// Clocks is what voters said of their clocks when this node asked them, because it
+	// could not hear them; see clocks.Reading.
+	Clocks func() []clocks.Reading
 	// Serving is told of the arbiter once its doors are open, and of nil when
 	// its term is over.
 	Serving func(*Arbiter)
@@ -100,10 +104,12 @@ type Arbiter struct {
 	replicas   map[identity.NodeID]replica       // of the servers of the log, at the last look
 	passed     map[identity.NodeID]time.Duration // nodes that could not keep the log, and when that was given up
 	violations map[identity.NodeID][]Violation
-	alarms     map[string]*alarm // by client
-	guesses    guesses           // is asked by connections; has a lock of its own
-	accounts   accounts          // the same
-	entries    string            // gateways as clients were told last
+	alarms     map[string]*alarm                 // by client
+	guesses    guesses                           // is asked by connections; has a lock of its own
+	accounts   accounts                          // the same
+	wrong      map[identity.NodeID]time.Duration // clocks, as the nodes were told
+	quit       error                             // why this node cannot go on
+	entries    string                            // gateways as clients were told last
 	began      time.Duration
 	tickedAt   time.Duration
 	aliveAt    time.Duration
@@ -150,7 +156,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 	defer config.Serving(nil)
 	a.run(ctx)
 	config.Log.Info("this node is no longer the arbiter", "term", term)
-	return nil
+	return a.quit
 }
 
 // openSecrets unwraps the data key with this node's own key and opens what
@@ -224,6 +230,9 @@ func (a *Arbiter) loop(ctx context.Context) {
 		case <-ticker.C:
 			a.tick()
 		}
+		if a.quit != nil {
+			return
+		}
 	}
 }
 
@@ -247,6 +256,7 @@ func (a *Arbiter) tick() {
 		a.tendElectorate()
 		a.countVoters()
 		a.pushGateways()
+		a.tendClocks()
 	}
 	if a.tickCount%AskTicks == 0 {
 		a.askHolders()

@@ -20,6 +20,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/crypto/vault"
+	"github.com/meshcrypt/meshcrypt/node/clocks"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
@@ -165,6 +166,7 @@ type fixture struct {
 	arbiter   *Arbiter // once serving
 	recovery  vault.Recipient
 	joined    map[identity.NodeID]joiner // by member
+	asked     []clocks.Reading           // what voters say of their clocks
 }
 
 func (f *fixture) wall() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) }
@@ -255,6 +257,7 @@ func (f *fixture) config() Config {
 		Trust: f.trust, Store: f.store, Port: f.port, Random: rand.Reader, Wall: f.wall,
 		Now: func() time.Duration { return time.Duration(f.now.Load()) },
 		Log: slog.New(slog.DiscardHandler), Serving: func(*Arbiter) {}, Answers: f.store.answers,
+		Clocks: func() []clocks.Reading { return f.asked },
 	}
 }
 

@@ -35,6 +35,7 @@ type nodeStream struct {
 	linked   map[identity.NodeID]time.Duration    // peers it was given an SA with, and when
 	asked    map[registry.SessionID]time.Duration // sessions that are over and that it may hold SAs of, and when
 	fault    string                               // why it says that it does not forward
+	clock    time.Duration                        // what its wall clock shows, see shows; 0: not told
 }
 
 func (n *nodeStream) say(m *protocol.Node) {
@@ -272,6 +273,9 @@ func (e nodeSaid) apply(a *Arbiter) {
 	switch m := e.m; {
 	case m.Load != nil:
 		n.load = m.Load.Used
+		if m.Load.Wall != 0 {
+			n.clock = a.shows(time.UnixMilli(m.Load.Wall))
+		}
 		a.step(session.Load{Node: n.node, Used: n.load, Capacity: n.hello.Capacity, Mbit: n.hello.Mbit})
 	case m.Ack != nil:
 		a.acknowledged(n, m.Ack)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -175,7 +176,7 @@ func (a *Arbiter) nodeRows(s *registry.State, voters map[identity.NodeID]bool) [
 		}
 		rows = append(rows, protocol.NodeRow{
 			ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Other: n.Other, Inside: n.Inside,
-			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: stream != nil, Boot: n.Boot, Fault: fault, Drained: n.Drained,
+			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: stream != nil, Boot: n.Boot, Fault: fault, Drained: n.Drained, Clock: int64(a.wrong[n.ID] / time.Second),
 		})
 	}
 	return rows

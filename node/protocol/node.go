@@ -101,9 +101,15 @@ type Prekeys struct {
 	Keys  [][]byte `json:"keys"`            // mka.SignedPrekey
 }
 
-// Load is own CPU plus foreign use over the capacity, 0..1.
+// Load is what the sender's host has to do, and what time it has.
 type Load struct {
-	Used float64 `json:"used"`
+	Used float64 `json:"used"`           // own CPU plus foreign use over the capacity, 0..1
+	Wall int64   `json:"wall,omitempty"` // its wall clock, Unix milliseconds; 0: not told
+}
+
+// Clock is all that is said over ALPN "mc-clock/1": the wall clock of who was asked.
+type Clock struct {
+	Wall int64 `json:"wall"` // Unix milliseconds
 }
 
 // Replica is the sender's copy of the log, and whom it could talk to about it.
@@ -223,6 +229,7 @@ type NodeRow struct {
 	Removed bool               `json:"removed,omitempty"`
 	Fault   string             `json:"fault,omitempty"`   // why it says that it does not forward
 	Drained bool               `json:"drained,omitempty"` // it gets no work
+	Clock   int64              `json:"clock,omitempty"`   // seconds that its wall clock is ahead, if that is wrong
 }
 
 // Outers are the addresses where the node is reached.

@@ -165,6 +165,15 @@ func (t *Trust) Voter(raw [][]byte, inConfiguration func(identity.NodeID) bool) 
 	return nil
 }
 
+// Listed judges a node by its key alone, as Member does without dates.
+func (t *Trust) Listed(raw [][]byte, listed func(identity.NodeID) bool) error {
+	peer, err := pki.VerifyNodeKey(raw, t.CA, t.Cluster)
+	if err == nil && !listed(peer.Node) {
+		err = fmt.Errorf("%w: %s", ErrNotMember, peer.Node.Short())
+	}
+	return err
+}
+
 // ToRenew is the TLS side of a renewal: the peer must be the arbiter.
 func (t *Trust) ToRenew() *tls.Config {
 	return pki.Client(port.ALPNRenew, t.Certificate, func(raw [][]byte) error {

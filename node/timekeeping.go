@@ -1,0 +1,238 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/clocks"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// timekeeping is what time the other voters have, as they said when they were asked. The
+// arbiter hears it on their streams; who has no stream asks, for a wrong clock keeps every
+// stream from opening. The zero value is ready.
+type timekeeping struct {
+	mu     sync.Mutex // protects what follows
+	told   map[identity.NodeID]toldTime
+	asking map[identity.NodeID]bool // without an answer yet
+	own    time.Duration            // this host's wall clock less its boot time, at the last look
+	said   time.Duration            // how far off this host's clock is, by this node's log
+}
+
+// toldTime is a wall clock less this host's boot time: as long as nobody sets either
+// clock it stays the same.
+type toldTime struct{ shows, at time.Duration }
+
+// begin says whether a voter is to be asked now: not twice at a time.
+func (t *timekeeping) begin(id identity.NodeID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asking == nil {
+		t.told, t.asking = make(map[identity.NodeID]toldTime), make(map[identity.NodeID]bool)
+	}
+	first := !t.asking[id]
+	t.asking[id] = true
+	return first
+}
+
+func (t *timekeeping) end(id identity.NodeID, wall time.Time, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.asking, id)
+	if now := bootTime(); err == nil {
+		t.told[id] = toldTime{shows(wall, now), now}
+	}
+}
+
+// shows is a wall clock's reading at a moment of boot time.
+func shows(wall time.Time, boot time.Duration) time.Duration {
+	return time.Duration(wall.UnixNano()) - boot
+}
+
+// recent is what was told within ClockStale.
+func (t *timekeeping) recent() (all []clocks.Reading) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, told := range t.told {
+		if bootTime()-told.at < ClockStale {
+			all = append(all, clocks.Reading{Node: id, Voter: true, Shows: told.shows})
+		}
+	}
+	return all
+}
+
+// moved notes what this host's clock shows, and says whether somebody has set it.
+func (t *timekeeping) moved(shows time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step := shows - t.own
+	t.own = shows
+	return step > clocks.Limit/2 || -step > clocks.Limit/2
+}
+
+// clockVerdict judges this host's clock by what the voters said of theirs. Nil: nobody
+// was asked.
+func (n *Node) clockVerdict() (v clocks.Verdict) {
+	others := n.clocks.recent()
+	if len(others) == 0 {
+		return v
+	}
+	own := n.trust.Key.ID()
+	return clocks.Judge(append(others, clocks.Reading{Node: own, Voter: n.votes(), Shows: shows(n.wall(), bootTime())}))
+}
+
+// votes says whether this node does, by its own log.
+func (n *Node) votes() bool {
+	store := n.store.Load()
+	if store == nil {
+		return false
+	}
+	for _, server := range store.Servers() {
+		if server.ID == n.trust.Key.ID() {
+			return server.Voter
+		}
+	}
+	return false
+}
+
+// clockFails says why this node must not lead: the other voters are sure that its clock
+// is wrong, so nobody would take the certificates that it mints.
+func (n *Node) clockFails() error {
+	if v := n.clockVerdict(); v.Sure && v.Off[n.trust.Key.ID()] != 0 {
+		return fmt.Errorf("%w: %v ahead", arbiter.ErrClock, v.Off[n.trust.Key.ID()])
+	}
+	return nil
+}
+
+// serveClock tells members what time this host has. Their keys must be listed; dates
+// say nothing here.
+func (n *Node) serveClock() {
+	check := func(raw [][]byte) error {
+		return n.trust.Listed(raw, func(id identity.NodeID) bool { return n.members.find(id).Index != 0 || n.inElectorate(id) })
+	}
+	n.port.Handle(port.ALPNClock, pki.Server(port.ALPNClock, n.trust.Certificate, check), func(conn *tls.Conn, _ netip.AddrPort) {
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
+		// Who is gone asks again.
+		_ = protocol.NewConn[protocol.Clock](conn).Write(&protocol.Clock{Wall: n.wall().UnixMilli()})
+	})
+}
+
+// keepClocks asks the voters for the time whenever no stream tells it.
+func (n *Node) keepClocks(ctx context.Context) {
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	ticker := time.NewTicker(ClockEvery)
+	defer ticker.Stop()
+	for {
+		for _, row := range n.clocksToAsk(ctx) {
+			if n.clocks.begin(row.ID) {
+				asked.Go(func() {
+					wall, err := n.askClock(ctx, row)
+					n.clocks.end(row.ID, wall, err)
+				})
+			}
+		}
+		n.logClock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// clocksToAsk are the other voters while this node hears no arbiter or is a new one, or
+// when its own clock was set; and for an arbiter always those that have no stream to it.
+func (n *Node) clocksToAsk(ctx context.Context) (rows []protocol.NodeRow) {
+	moved := n.clocks.moved(shows(n.wall(), bootTime()))
+	report, ok := n.agent.Report(ctx)
+	leads, apart := n.leads(), ok && !report.Heard || moved || n.ownClock() != 0
+	for _, row := range n.members.all() {
+		if row.Voter && row.ID != n.trust.Key.ID() && (apart || leads && !row.Up) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// leads says whether this node's log does.
+func (n *Node) leads() bool {
+	store := n.store.Load()
+	if store == nil {
+		return false
+	}
+	leader, known := store.Leader()
+	return known && leader == n.trust.Key.ID()
+}
+
+func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (wall time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ClockWithin)
+	defer cancel()
+	for _, at := range n.reach(row) {
+		var conn *tls.Conn
+		if conn, err = n.dialTLS(ctx, at, n.trust.ToNode(port.ALPNClock, row.ID)); err != nil {
+			continue
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
+		said, err := protocol.NewConn[protocol.Clock](conn).Read()
+		if err != nil {
+			return wall, err
+		}
+		return time.UnixMilli(said.Wall), nil
+	}
+	return wall, err
+}
+
+// logClock says once that this host's clock is wrong, and that it is right again.
+func (n *Node) logClock() {
+	ahead := n.ownClock()
+	t := &n.clocks
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case ahead != 0 && t.said == 0:
+		n.config.Log.Warn("this host's clock is wrong: set it (timedatectl set-ntp true, or chronyc makestep)", "ahead", ahead)
+	case ahead == 0 && t.said != 0:
+		n.config.Log.Info("this host's clock agrees with the others again")
+	}
+	t.said = ahead
+}
+
+// ownClock is how far this host's clock is ahead, by the voters or, where they were not
+// asked, by the arbiter; 0: it is not known to be wrong.
+func (n *Node) ownClock() time.Duration {
+	if len(n.clocks.recent()) > 0 {
+		return n.clockVerdict().Off[n.trust.Key.ID()]
+	}
+	return time.Duration(n.members.find(n.trust.Key.ID()).Clock) * time.Second
+}
+
+// wrongClocks are the sentences about clocks in a status.
+func (n *Node) wrongClocks(heard bool) (all []string) {
+	if n.trust == nil {
+		return nil // a Node of a test
+	}
+	if ahead := n.ownClock(); ahead != 0 {
+		all = append(all, clocks.Words("this host", ahead))
+	}
+	for _, row := range n.members.all() {
+		if heard && row.Clock != 0 && row.ID != n.trust.Key.ID() {
+			all = append(all, clocks.Words(row.Name, time.Duration(row.Clock)*time.Second))
+		}
+	}
+	if v := n.clockVerdict(); v.Apart != 0 && len(all) == 0 && !heard {
+		all = append(all, fmt.Sprintf("the clocks of this host and of the mesh's voters are %v apart, so one of them is wrong and certificates are out of date: "+
+			"compare `date` on each of them, and set the wrong one (timedatectl set-ntp true)", v.Apart.Round(time.Second)))
+	}
+	return all
+}

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// says waits until a member's status has a sentence with these words in it.
+func (w *world) says(m *member, words ...string) {
+	w.Helper()
+	w.until(m.self.Name+" says "+strings.Join(words, ", "), func() bool {
+		report, ok := m.agent.Report(w.Context())
+		return ok && slices.ContainsFunc(m.problems(report, nil, time.Hour), func(sentence string) bool {
+			return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(sentence, word) })
+		})
+	})
+}
+
+// TestArbiterWhoseClockJumps: what it mints from then on nobody takes, so another one
+// leads within seconds, clients log in, and every node says whose clock is wrong. It is
+// not chosen again before its clock is right, and comes back by itself then.
+func TestArbiterWhoseClockJumps(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"an hour ahead": time.Hour, "a day ahead": 24 * time.Hour, "two hours behind": -2 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := threeVoters(t)
+			bad, rest := w.members[0], w.members[1:]
+			bad.wrong.Store(int64(ahead))
+			begin := time.Now()
+			w.until("another one is the arbiter, and hears a second node", func() bool {
+				return bad.arbiter.Load() == nil && (len(w.heard(rest[0])) >= 2 || len(w.heard(rest[1])) >= 2)
+			})
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("another one leads after %v", took)
+			}
+			w.members = []*member{rest[0], rest[1], bad}
+			if rest[1].arbiter.Load() != nil {
+				w.members = []*member{rest[1], rest[0], bad}
+			}
+			w.connect("alice", wide, rest...)
+			for _, m := range rest {
+				w.says(m, "the clock of n1 is", "timedatectl")
+			}
+			w.says(bad, "the clock of this host is", "timedatectl")
+			if err := w.operate(w.members[0], control.OpRaftTransfer, "n1"); err == nil {
+				w.until("n1 gave the lead back", func() bool {
+					return rest[0].arbiter.Load() != nil || rest[1].arbiter.Load() != nil
+				})
+				if bad.arbiter.Load() != nil {
+					t.Error("a node with a wrong clock is the arbiter again")
+				}
+			}
+			bad.wrong.Store(0)
+			w.until("n1 is back, and nobody's clock is wrong", func() bool {
+				self := bad.Node.members.find(bad.trust.Key.ID())
+				report, ok := bad.agent.Report(w.Context())
+				return ok && report.Heard && self.Clock == 0 && len(bad.wrongClocks(true)) == 0
+			})
+		})
+	}
+}
