@@ -99,6 +99,7 @@ var arrows = []arrow{
 	{in("slicing"), and(projectPackage, not(in("slicing"))), "slicing is arithmetic: standard library only"},
 	{in("node/pmtu", "node/slots"), projectPackage, "a search is arithmetic over answers: standard library only"},
 	{in("node/clocks"), and(projectPackage, not(in("crypto/identity"))), "whose clock is wrong is arithmetic over readings"},
+	{in("node/loop"), projectPackage, "a stream knows when its other end is gone, not what it says: standard library only"},
 	{in("node/admit"), projectPackage, "what may be reached is arithmetic over addresses: standard library only"},
 	{in("slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks"), thirdParty, "pure packages are proven alone: standard library only"},
 	{in("node/gateway"), in("crypto/mka", "crypto/vault", "crypto/pki"), "a gateway has no keys"},

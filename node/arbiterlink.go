@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,8 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/splice"
@@ -23,32 +24,31 @@ import (
 
 var errNoArbiter = errors.New("node: no member led to an arbiter")
 
-// arbiterLink is where this node last found the arbiter.
+// arbiterLink is where this node last found the arbiter, or knows it to be.
 type arbiterLink struct {
 	mu     sync.Mutex // protects what follows
 	node   identity.NodeID
 	outer  netip.AddrPort
-	silent bool // its stream ended without a goodbye, as that of a host without power does
+	reign  context.Context             // ends when another node takes its place; nil: there was none
+	depose context.CancelFunc          // ends it
+	stream *loop.Stream[protocol.Node] // the last one to it; nil: none
 }
 
-func (l *arbiterLink) set(node identity.NodeID, outer netip.AddrPort) {
+// set notes who the arbiter is.
+func (l *arbiterLink) set(node identity.NodeID, outer netip.AddrPort, stream *loop.Stream[protocol.Node]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.node, l.outer, l.silent = node, outer, false
-}
-
-// fellSilent notes how the stream to a node ended.
-func (l *arbiterLink) fellSilent(node identity.NodeID) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.silent = l.silent || l.node == node
-}
-
-// isSilent reports whether a node is the arbiter that fell silent.
-func (l *arbiterLink) isSilent(node identity.NodeID) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.silent && l.node == node
+	if l.node != node {
+		if l.depose != nil {
+			l.depose()
+		}
+		l.reign, l.depose = context.WithCancel(context.Background())
+		l.stream = nil
+	}
+	l.node, l.outer = node, outer
+	if stream != nil {
+		l.stream = stream
+	}
 }
 
 func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort) {
@@ -57,52 +57,80 @@ func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort) {
 	return l.node, l.outer
 }
 
-// stream is a node stream as the agent sees it.
-type stream struct {
-	*protocol.Conn[protocol.Node]
-	raw     *tls.Conn
-	arbiter identity.PublicKey
-	silent  func() // is called when the arbiter says nothing any more
-}
-
-// Read returns what the arbiter says next.
-func (s stream) Read() (*protocol.Node, error) {
-	m, err := s.Conn.Read()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.silent()
+// during is get with a context that ends with ctx, or when another node has taken the
+// arbiter's place.
+func (l *arbiterLink) during(ctx context.Context) (outer netip.AddrPort, reign context.Context, release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	reign, cancel := context.WithCancel(ctx)
+	if l.reign == nil {
+		return l.outer, reign, cancel
 	}
-	return m, err
+	stop := context.AfterFunc(l.reign, cancel)
+	return l.outer, reign, func() { stop(); cancel() }
 }
 
-// Arbiter is the key that signs this arbiter's grants.
-func (s stream) Arbiter() identity.PublicKey { return s.arbiter }
+// leads reports whether this node's stream leads to that node.
+func (l *arbiterLink) leads(to identity.NodeID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.node != to || l.stream == nil {
+		return false
+	}
+	select {
+	case <-l.stream.Done():
+		return false
+	default:
+		return true
+	}
+}
 
-// Close ends the stream.
-func (s stream) Close() error { return s.raw.Close() }
+// heedLeader leaves an arbiter that is none any more, as this node's own replica knows,
+// for the one that is: the old one may be a host without power, which says nothing.
+func (n *Node) heedLeader(id identity.NodeID) {
+	if id.IsZero() || n.link.leads(id) {
+		return
+	}
+	if id == n.trust.Key.ID() {
+		n.link.set(id, n.self.Outer, nil)
+	} else if row := n.members.find(id); row.Index != 0 {
+		n.link.set(id, n.reach(row)[0], nil)
+	}
+	n.agent.Redial()
+}
+
+// heedServing is told when this node's own doors are open.
+func (n *Node) heedServing(a *arbiter.Arbiter) {
+	n.arbiter.Store(a)
+	if a != nil {
+		n.heedLeader(n.trust.Key.ID())
+	}
+}
+
+// found is a stream and where it leads.
+type found struct {
+	agent.Stream
+	node identity.NodeID
+	at   netip.AddrPort
+}
 
 // dialArbiter opens a stream to the present arbiter: where this node's own
-// log says, where the last one was, then whoever may know. One that fell silent comes
-// behind the voters, which know its successor: to dial a host without power takes all of
-// DialTimeout, and meanwhile a new arbiter waits for this node.
+// log says, where the last one was, then whoever may know. A host without power takes
+// all of DialTimeout, and meanwhile a new arbiter waits for this node, so nobody waits
+// behind it for longer than DialStagger.
 func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
-	var errs []error
-	tried := make(map[netip.AddrPort]bool)
-	candidates := n.arbiterCandidates()
-	for i := 0; i < len(candidates) && i < MaxCandidates && ctx.Err() == nil; i++ {
-		at := candidates[i]
-		if !at.IsValid() || tried[at] {
-			continue
-		}
-		tried[at] = true
-		s, redirect, err := n.dialStream(ctx, at)
-		if err == nil {
-			return s, nil
-		}
-		redirect = slices.DeleteFunc(redirect, n.atSilent) // it is a candidate anyway
-		candidates = slices.Insert(candidates, i+1, redirect...)
-		errs = append(errs, fmt.Errorf("%s: %w", at, err))
+	to, err := loop.Race(ctx, n.arbiterCandidates(), MaxCandidates, DialStagger, n.dialStream, func(f found) { f.Close() })
+	switch {
+	case err != nil:
+		return agent.Stream{}, errors.Join(errNoArbiter, err)
+	case to.Stream.Stream == nil:
+		return agent.Stream{}, errNoArbiter
+	case ctx.Err() != nil: // this node has heard of another one
+		to.Close()
+		return agent.Stream{}, ctx.Err()
 	}
-	return nil, errors.Join(append([]error{errNoArbiter}, errs...)...)
+	n.link.set(to.node, to.at, to.Stream.Stream)
+	return to.Stream, nil
 }
 
 func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
@@ -115,7 +143,7 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 			}
 		}
 	}
-	node, last := n.link.get()
+	_, last := n.link.get()
 	all = append(all, last)
 	members := n.members.all()
 	for _, voters := range []bool{true, false} {
@@ -124,39 +152,32 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 				all = append(all, n.reach(row)...)
 			}
 		}
-		if voters && n.link.isSilent(node) {
-			all = slices.DeleteFunc(all, n.atSilent)
-			all = append(append(all, last), n.reach(n.members.find(node))...)
-		}
 	}
-	return all
-}
-
-// atSilent reports whether an address is of the arbiter that fell silent.
-func (n *Node) atSilent(at netip.AddrPort) bool {
-	node, last := n.link.get()
-	return n.link.isSilent(node) && (at == last || slices.Contains(n.reach(n.members.find(node)), at))
+	return slices.DeleteFunc(all, func(at netip.AddrPort) bool { return !at.IsValid() })
 }
 
 // dialStream opens a stream at one address. A node that is not the arbiter
 // answers with a redirect, and with nothing else that would be believed.
-func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (s agent.Stream, redirect []netip.AddrPort, err error) {
+func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, err error) {
 	var peer pki.Peer
 	raw, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNStream, &peer))
 	if err != nil {
-		return nil, nil, err
+		return to, nil, fmt.Errorf("%s: %w", at, err)
 	}
-	conn := protocol.NewStream(protocol.Alert{Conn: raw, After: protocol.Silence})
-	if !peer.Has(pki.RoleArbiter) {
-		defer raw.Close()
-		m, err := conn.Read()
-		if err == nil && m.Redirect != nil {
-			redirect = n.reach(protocol.NodeRow{Outer: m.Redirect.Outer, Other: m.Redirect.Other})
-		}
-		return nil, redirect, trust.ErrNotArbiter
+	s := loop.New(raw, protocol.NewStream, loop.Nodes(), agent.MaxOutbox)
+	if peer.Has(pki.RoleArbiter) {
+		return found{agent.Stream{Stream: s, Arbiter: peer.Key}, peer.Node, at}, nil, nil
 	}
-	n.link.set(peer.Node, at)
-	return stream{conn, raw, peer.Key, func() { n.link.fellSilent(peer.Node) }}, nil, nil
+	defer s.Close()
+	s.Within(DialTimeout)
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
+	m, err := s.Read()
+	if err == nil && m.Redirect != nil {
+		redirect = n.reach(protocol.NodeRow{Outer: m.Redirect.Outer, Other: m.Redirect.Other})
+	}
+	return to, slices.DeleteFunc(redirect, func(at netip.AddrPort) bool { return !at.IsValid() }),
+		fmt.Errorf("%s: %w", at, trust.ErrNotArbiter)
 }
 
 func (n *Node) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
@@ -180,34 +201,45 @@ func (n *Node) relayStrangers(ctx context.Context) {
 
 func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, alpn string) {
 	defer conn.Close()
-	onward, err := n.dialRelay(ctx, port.RelayHeader{Client: remote, ALPN: alpn, Known: n.port.Knows(remote.Addr())})
+	onward, reign, release, err := n.dialRelay(ctx, port.RelayHeader{Client: remote, ALPN: alpn, Known: n.port.Knows(remote.Addr())})
 	if err != nil {
 		n.config.Log.Debug("no arbiter for a relay", "alpn", alpn, "client", remote, "error", err)
 		return
 	}
-	splice.Relay(ctx, conn, onward)
+	defer release()
+	splice.Relay(reign, conn, onward)
 }
 
 // dialRelay waits up to RelayWait for an arbiter: whoever comes during an
-// election, or right after the start, is not sent away.
-func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, RelayWait)
-	defer cancel()
-	err := errNoArbiter
-	for {
-		if _, at := n.link.get(); at.IsValid() {
-			var peer pki.Peer
-			var onward *tls.Conn
-			if onward, err = port.DialRelay(ctx, at, n.trust.ToArbiter(port.ALPNRelay, &peer), header); err == nil {
-				return onward, nil
+// election, or right after the start, is not sent away. reign ends when the arbiter that
+// was reached is known to be none any more, so that its client comes back to the next.
+func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward *tls.Conn, reign context.Context, release func(), err error) {
+	until := time.Now().Add(RelayWait)
+	for err = errNoArbiter; ; {
+		var at netip.AddrPort
+		if at, reign, release = n.link.during(ctx); at.IsValid() {
+			if onward, err = n.tryRelay(reign, at, until, header); err == nil {
+				return onward, reign, release, nil
 			}
+		}
+		release()
+		if ctx.Err() != nil || time.Until(until) < RelayRetry {
+			return nil, nil, nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, err
 		case <-time.After(RelayRetry):
 		}
 	}
+}
+
+// tryRelay is one attempt: none waits for a host without power while another node
+// becomes the arbiter.
+func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, header port.RelayHeader) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(reign, min(DialTimeout, time.Until(until)))
+	defer cancel()
+	var peer pki.Peer
+	return port.DialRelay(ctx, at, n.trust.ToArbiter(port.ALPNRelay, &peer), header)
 }
 
 // takeStreams lets clients whose UDP is blocked bring their datagrams by TLS. It

@@ -2,14 +2,13 @@ package node
 
 import (
 	"crypto/rand"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 	"github.com/meshcrypt/meshcrypt/node/trust"
@@ -46,50 +45,67 @@ func (n *Node) order() (all []byte) {
 	return all
 }
 
-// TestSilentArbiterIsDialledBehindTheVoters: a host without power takes all of
-// DialTimeout, and the voters know who came after it.
-func TestSilentArbiterIsDialledBehindTheVoters(t *testing.T) {
+// TestArbiterIsSought: where it was last, at the voters, then anywhere.
+func TestArbiterIsSought(t *testing.T) {
 	n := searcher(t)
-	expect := func(when string, want ...byte) {
-		t.Helper()
-		if got := n.order(); !slices.Equal(got, want) {
-			t.Errorf("%s: %v, want %v", when, got, want)
-		}
+	n.link.set(identity.NodeID{3}, outerOf(3), nil)
+	if got, want := n.order(), []byte{3, 2, 1, 4}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
-	n.link.set(identity.NodeID{3}, outerOf(3))
-	expect("its stream ended otherwise", 3, 2, 1, 4)
-	n.link.fellSilent(identity.NodeID{1})
-	expect("another fell silent", 3, 2, 1, 4)
-	n.link.fellSilent(identity.NodeID{3})
-	expect("it fell silent", 2, 3, 1, 4)
-	if !n.atSilent(outerOf(3)) || n.atSilent(outerOf(2)) {
-		t.Error("a redirect to it would be followed, or one to its successor not")
-	}
-	n.link.set(identity.NodeID{3}, outerOf(3))
-	expect("it was reached again", 3, 2, 1, 4)
 }
 
-// TestSilenceOfAStreamIsTold, and another end is not.
-func TestSilenceOfAStreamIsTold(t *testing.T) {
-	for name, silent := range map[string]bool{"silence": true, "a goodbye": false} {
-		near, far := net.Pipe()
-		t.Cleanup(func() { near.Close(); far.Close() })
-		told := false
-		s := stream{Conn: protocol.NewStream(protocol.Alert{Conn: near, After: time.Millisecond}), silent: func() { told = true }}
-		if !silent {
-			far.Close()
-		}
-		if _, err := s.Read(); err == nil || told != silent {
-			t.Errorf("%s: %v, told %v", name, err, told)
-		}
+// TestReignEnds when another node is known to be the arbiter, and not when the same one
+// is found again: what is relayed to it goes on.
+func TestReignEnds(t *testing.T) {
+	var l arbiterLink
+	_, before, release := l.during(t.Context())
+	release()
+	l.set(identity.NodeID{1}, outerOf(1), nil)
+	at, reign, release := l.during(t.Context())
+	defer release()
+	l.set(identity.NodeID{1}, outerOf(7), nil)
+	if at != outerOf(1) || before.Err() == nil || reign.Err() != nil {
+		t.Fatalf("at %v: %v", at, reign.Err())
 	}
+	l.set(identity.NodeID{2}, outerOf(2), nil)
+	<-reign.Done()
 }
 
 // TestRebuildGraceIsLongerThanTheWayBack: else a new arbiter takes the slices of nodes
 // that are well, and have yet to find out that the old one is gone.
 func TestRebuildGraceIsLongerThanTheWayBack(t *testing.T) {
 	const hosts = 2 // that lost their power, the arbiter's among them
-	if back := protocol.Silence + hosts*DialTimeout; session.RebuildGrace < back {
+	if back := loop.NodePatience + hosts*DialTimeout; session.RebuildGrace < back {
 		t.Errorf("a new arbiter waits %v, and the way back may take %v", session.RebuildGrace, back)
 	}
+}
+
+// TestLeaderIsHeeded: a node leaves its stream when its own replica knows that another
+// node leads, for the old one may say nothing any more; and for no other reason.
+func TestLeaderIsHeeded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	m := w.members[0]
+	self := m.trust.Key.ID()
+	w.until("the founder's stream leads to itself", func() bool { return m.link.leads(self) })
+	m.link.mu.Lock()
+	first := m.link.stream
+	m.link.mu.Unlock()
+	m.heedLeader(self)
+	m.heedLeader(identity.NodeID{}) // the registry has no leader just now
+	select {
+	case <-first.Done():
+		t.Fatal("left though nothing else is known")
+	default:
+	}
+	m.heedLeader(identity.NodeID{9})
+	w.until("the stream is left", func() bool {
+		select {
+		case <-first.Done():
+			return true
+		default:
+			return false
+		}
+	})
+	w.until("it is sought again", func() bool { return m.link.leads(self) })
 }

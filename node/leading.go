@@ -137,8 +137,10 @@ func (n *Node) keepLeading(ctx context.Context) error {
 		case err := <-store.Failed():
 			return err
 		case now := <-store.Leadership():
+			n.heedLeader(now.ID)
 			for now.Leader && ctx.Err() == nil {
 				now = n.lead(ctx, store, now)
+				n.heedLeader(now.ID)
 			}
 		}
 	}
@@ -197,10 +199,9 @@ func (n *Node) serveTerm(ctx context.Context, store *consensus.Raft, term uint64
 	if err := n.found(ctx, store); err != nil {
 		return err
 	}
-	n.link.set(n.trust.Key.ID(), n.self.Outer)
 	return arbiter.Serve(ctx, arbiter.Config{
 		Trust: n.trust, Boot: n.boot, Store: store, Port: n.port, Random: rand.Reader,
-		Now: bootTime, Wall: n.wall, Log: n.config.Log, Serving: n.arbiter.Store, Answers: n.replicas.answers,
+		Now: bootTime, Wall: n.wall, Log: n.config.Log, Serving: n.heedServing, Answers: n.replicas.answers,
 		Clocks: n.clocks.recent,
 	}, term)
 }

@@ -15,6 +15,8 @@ const (
 	RenewRetry = 2 * time.Second
 	// DialTimeout bounds a TLS connection to another node.
 	DialTimeout = 2 * time.Second
+	// DialStagger is how long one address is tried alone for the arbiter.
+	DialStagger = 200 * time.Millisecond
 	// JoinTimeout bounds a join or renewal through one peer.
 	JoinTimeout = 10 * time.Second
 	// OperatorWait bounds one operation.

@@ -25,6 +25,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/ask"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/turns"
@@ -41,12 +42,9 @@ type Host interface {
 }
 
 // Stream is an open, mutually authenticated connection to an arbiter.
-type Stream interface {
-	Read() (*protocol.Node, error)
-	Write(*protocol.Node) error
-	// Arbiter is the key that signs this arbiter's grants.
-	Arbiter() identity.PublicKey
-	Close() error
+type Stream struct {
+	*loop.Stream[protocol.Node]
+	Arbiter identity.PublicKey // signs this arbiter's grants
 }
 
 // Config is what an Agent is built from. All fields are required unless said
@@ -132,6 +130,7 @@ type Agent struct {
 	floor  mka.Fence // highest fence seen; owned by the loop
 
 	stream  *streamState // nil while no arbiter is heard
+	redial  redial
 	wordAt  time.Duration
 	prekeys *prekeyPool
 	slices  *sliceTable
@@ -174,6 +173,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		prekeys:    newPrekeyPool(newSPIOrder(config.Random)),
 		slices:     newSliceTable(),
 		ended:      make(map[registry.SessionID]bool),
+		redial:     redial{now: make(chan struct{}, 1)},
 		view:       newViewState(),
 		probes:     newProberState(config.Random),
 		links:      newLinks(),
@@ -308,6 +308,6 @@ func (q asked) apply(*Agent) { q.Answer() }
 // said again by the full state at the next stream's start.
 func (a *Agent) say(m *protocol.Node) {
 	if a.stream != nil {
-		a.stream.say(m)
+		a.stream.Say(m)
 	}
 }

@@ -58,14 +58,14 @@ func TestFenceRises(t *testing.T) {
 		t.Error("a grant of term 5 is taken after term 7")
 	}
 	f.obey(6)
-	f.until("the older arbiter's stream is closed", f.stream.isClosed)
+	f.until("the older arbiter's stream is closed", f.line.isClosed)
 	f.open()
 	f.hear(&protocol.Node{Fence: &protocol.Fence{Incarnation: 2, Term: 1}})
-	if f.stream.isClosed() {
+	if f.line.isClosed() {
 		t.Error("a restored mesh is refused for its low term")
 	}
 	f.obey(8)
-	f.until("the arbiter from before the restoration is refused", f.stream.isClosed)
+	f.until("the arbiter from before the restoration is refused", f.line.isClosed)
 }
 
 // rekeyed takes both ends to where the egress has new keys and waits for the proof.

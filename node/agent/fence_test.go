@@ -23,7 +23,7 @@ func TestFenceIsSavedFirst(t *testing.T) {
 	was := f.floor
 	f.open()
 	f.hear(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: was.Term + 1}})
-	f.until("the stream is closed", f.stream.isClosed)
+	f.until("the stream is closed", f.line.isClosed)
 	f.hear(&protocol.Node{Revoke: &protocol.Revoke{Slice: c.sliceKey().ref()}})
 	if f.slices.byKey[c.sliceKey()] == nil || f.floor != was {
 		t.Errorf("I6: obeyed, fence %+v", f.floor)

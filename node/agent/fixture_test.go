@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
@@ -41,7 +43,7 @@ type fixture struct {
 	host       *movingHost
 	clock      atomic.Int64
 	arbiter    identity.Key
-	stream     *scriptedStream
+	line       *scriptedLine    // of the present stream
 	said       []*protocol.Node // to the arbiter, not yet asked for
 	left       []string
 	behind     map[identity.NodeID][]registry.Part // whose flows to copy
@@ -84,25 +86,33 @@ func (h *movingHost) ReleaseAddress(a netip.Addr) error {
 	return h.fail
 }
 
-// scriptedStream is an arbiter's stream that nobody reads from.
-type scriptedStream struct {
-	arbiter identity.PublicKey
-	closed  chan struct{}
-	once    sync.Once
+// scriptedLine is the connection of an arbiter's stream that nobody reads from.
+type scriptedLine struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
 }
 
-func (s *scriptedStream) Read() (*protocol.Node, error) { <-s.closed; return nil, io.EOF }
-func (s *scriptedStream) Write(*protocol.Node) error    { return nil }
-func (s *scriptedStream) Arbiter() identity.PublicKey   { return s.arbiter }
-func (s *scriptedStream) Close() error                  { s.once.Do(func() { close(s.closed) }); return nil }
+func newScriptedLine() *scriptedLine { return &scriptedLine{closed: make(chan struct{})} }
 
-func (s *scriptedStream) isClosed() bool {
+func (l *scriptedLine) Read([]byte) (int, error)         { <-l.closed; return 0, io.EOF }
+func (l *scriptedLine) Write(b []byte) (int, error)      { return len(b), nil }
+func (l *scriptedLine) SetReadDeadline(time.Time) error  { return nil }
+func (l *scriptedLine) SetWriteDeadline(time.Time) error { return nil }
+func (l *scriptedLine) Close() error                     { l.once.Do(func() { close(l.closed) }); return nil }
+
+func (l *scriptedLine) isClosed() bool {
 	select {
-	case <-s.closed:
+	case <-l.closed:
 		return true
 	default:
 		return false
 	}
+}
+
+// stream is what the agent makes of the line.
+func (f *fixture) stream() Stream {
+	return Stream{loop.New(f.line, protocol.NewStream, loop.Nodes(), MaxOutbox), f.arbiter.Public()}
 }
 
 const (
@@ -158,7 +168,7 @@ func (f *fixture) config() Config {
 		Key: f.key(), Boot: identity.BootID{7}, Index: f.index, Port: dataPort, InsidePort: inPort,
 		InsideMTU: func() int { return f.insideMTU },
 		Engine:    engine, Gateway: forwarder, Host: f.host, Inside: in, Outer: out,
-		Dial:   func(context.Context) (Stream, error) { return nil, errors.New("no arbiter here") },
+		Dial:   func(context.Context) (Stream, error) { return Stream{}, errors.New("no arbiter here") },
 		Facts:  func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
 		Faults: func() []string { return f.faults },
 		Load:   func() float64 { return 0.25 }, Wall: time.Now, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
@@ -223,13 +233,11 @@ func (f *fixture) pump() {
 		if f.Agent.stream == nil {
 			return
 		}
-		select {
-		case m := <-f.Agent.stream.outbox:
-			f.said = append(f.said, m)
-			continue
-		default:
+		m := f.Agent.stream.Take()
+		if m == nil {
 			return
 		}
+		f.said = append(f.said, m)
 	}
 }
 
@@ -256,13 +264,8 @@ func (f *fixture) until(what string, holds func() bool) {
 
 // open gives the agent a new stream of the arbiter, not fenced yet.
 func (f *fixture) open() *streamState {
-	ctx, cancel := context.WithCancel(context.Background())
-	stream := &scriptedStream{arbiter: f.arbiter.Public(), closed: make(chan struct{})}
-	context.AfterFunc(ctx, func() { _ = stream.Close() })
-	f.stream = stream
-	s := &streamState{
-		stream: f.stream, arbiter: f.stream.arbiter, outbox: make(chan *protocol.Node, MaxOutbox), cancel: cancel,
-	}
+	f.line = newScriptedLine()
+	s := &streamState{Stream: f.stream()}
 	f.do(streamOpened{s})
 	return s
 }

@@ -180,7 +180,7 @@ func TestStandingStill(t *testing.T) {
 	if stood := f.Agent.config.Engine.Tick(); stood != 0 {
 		t.Error("the engine was not resumed")
 	}
-	f.until("the stream is opened anew", f.stream.isClosed)
+	f.until("the stream is opened anew", f.line.isClosed)
 }
 
 // TestStallIsNeverMissed: the word of the packet engine may be lost in a full

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -113,14 +115,14 @@ func TestReport(t *testing.T) {
 // closes.
 func TestRunEnds(t *testing.T) {
 	f := newFixture(t)
-	f.stream = &scriptedStream{arbiter: f.arbiter.Public(), closed: make(chan struct{})}
+	f.line = newScriptedLine()
 	dialed := make(chan struct{}, 1)
 	f.Agent.config.Dial = func(context.Context) (Stream, error) {
 		select {
 		case dialed <- struct{}{}:
-			return f.stream, nil
+			return f.stream(), nil
 		default:
-			return nil, errors.New("once is enough")
+			return Stream{}, errors.New("once is enough")
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,7 +137,52 @@ func TestRunEnds(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	if !f.stream.isClosed() {
+	if !f.line.isClosed() {
 		t.Error("the stream outlives the loop")
 	}
+}
+
+// TestRedial: a node that hears of another arbiter leaves the one it has, or the attempt
+// to reach one, and tries at once, however long it has waited by then.
+func TestRedial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.line = newScriptedLine()
+		type attempt struct {
+			ctx    context.Context
+			answer chan error
+		}
+		attempts := make(chan attempt)
+		f.Agent.config.Dial = func(ctx context.Context) (Stream, error) {
+			a := attempt{ctx, make(chan error, 1)}
+			attempts <- a
+			select {
+			case err := <-a.answer:
+				return f.stream(), err
+			case <-ctx.Done():
+				return Stream{}, ctx.Err()
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		kept := make(chan struct{})
+		go func() { defer close(kept); f.Agent.keepStream(ctx) }()
+		for range 9 {
+			(<-attempts).answer <- errors.New("nobody")
+		}
+		begin := time.Now()
+		f.Redial() // while it waits
+		hanging := <-attempts
+		f.Redial() // while it dials
+		<-hanging.ctx.Done()
+		(<-attempts).answer <- nil
+		synctest.Wait()
+		f.Redial() // while it obeys
+		again := <-attempts
+		if took := time.Since(begin); took != 0 || !f.line.isClosed() {
+			t.Errorf("after %v; the old stream is closed: %t", took, f.line.isClosed())
+		}
+		again.answer <- errors.New("nobody")
+		cancel()
+		<-kept
+	})
 }

@@ -95,7 +95,7 @@ const (
 	WayPatience = 300 * time.Millisecond
 	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.
 	RedialMin = 100 * time.Millisecond
-	RedialMax = 2 * time.Second
+	RedialMax = time.Second
 	// PathSettle is how long a tester must have answered plain probes before a
 	// path test that does not return means anything.
 	PathSettle = time.Second

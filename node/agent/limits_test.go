@@ -100,14 +100,14 @@ func TestMaxOutside(t *testing.T) {
 func TestMaxOutbox(t *testing.T) {
 	f := newFixture(t)
 	s := f.obey(5)
-	for len(s.outbox) < MaxOutbox {
-		s.say(&protocol.Node{})
+	for s.Waiting() < MaxOutbox {
+		s.Say(&protocol.Node{})
 	}
-	if f.stream.isClosed() {
+	if f.line.isClosed() {
 		t.Fatal("closed below the limit")
 	}
-	s.say(&protocol.Node{})
-	f.until("the stream is closed", f.stream.isClosed)
+	s.Say(&protocol.Node{})
+	f.until("the stream is closed", f.line.isClosed)
 }
 
 func TestMaxPartsAndStrangers(t *testing.T) {

@@ -208,7 +208,7 @@ func (a *Agent) takeLink(m *protocol.LinkOffer) {
 		return
 	}
 	delete(a.links.asked, m.Peer)
-	machine, accept, keys, err := mka.NewClient(a.config.Random, asked.session, m.Grant, a.stream.arbiter,
+	machine, accept, keys, err := mka.NewClient(a.config.Random, asked.session, m.Grant, a.stream.Arbiter,
 		m.Prekey, &share, asked.hello, a.freshSPI(a.config.Index))
 	if err != nil {
 		a.config.Log.Warn("SA with a node refused", "node", row.Name, "error", err)

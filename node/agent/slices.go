@@ -147,7 +147,7 @@ func shareOf(b []byte) (share mka.Share, ok bool) {
 // returns a slice without machine, and why, when the agent must refuse; and
 // nothing at all when the grant does not even say what it is for.
 func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
-	grant, err := mka.ParseGrant(m.Grant, a.stream.arbiter)
+	grant, err := mka.ParseGrant(m.Grant, a.stream.Arbiter)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if secret == nil {
 		return s, mka.ErrPrekey
 	}
-	if s.machine, err = mka.NewAgent(m.Grant, a.stream.arbiter, &share, secret, a.config.Key, a.floor); err != nil {
+	if s.machine, err = mka.NewAgent(m.Grant, a.stream.Arbiter, &share, secret, a.config.Key, a.floor); err != nil {
 		secret.Expire()
 	}
 	return s, err

@@ -114,14 +114,14 @@ func TestLowerFenceEndsTheStream(t *testing.T) {
 	c := f.customer(f.offered()[0], nil).up()
 	f.open()
 	f.hear(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: 4}})
-	f.until("the old arbiter's stream is closed", f.stream.isClosed)
+	f.until("the old arbiter's stream is closed", f.line.isClosed)
 	f.hear(&protocol.Node{View: &protocol.View{Full: true}})
 	if f.slices.byKey[c.sliceKey()] == nil {
 		t.Error("I6: an arbiter below the fence took a slice")
 	}
 	f.open()
 	f.hear(&protocol.Node{Revoke: &protocol.Revoke{Slice: c.sliceKey().ref()}})
-	f.until("the hasty arbiter's stream is closed", f.stream.isClosed)
+	f.until("the hasty arbiter's stream is closed", f.line.isClosed)
 	if f.slices.byKey[c.sliceKey()] == nil {
 		t.Error("I6: an arbiter without fence took a slice")
 	}

@@ -33,7 +33,7 @@ func (a *Agent) superviseEngine(now time.Duration) {
 			a.dropSlice(s, "this node stood still")
 		}
 		if a.stream != nil {
-			a.stream.cancel() // the next one tells what is still ours
+			a.stream.Close() // the next one tells what is still ours
 		}
 	}
 	a.superviseSlices(now)

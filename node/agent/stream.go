@@ -2,86 +2,76 @@ package agent
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // streamState is the one stream the loop obeys.
 type streamState struct {
-	stream  Stream
-	arbiter identity.PublicKey
-	outbox  chan *protocol.Node
-	cancel  context.CancelFunc
-	fenced  bool // the arbiter named its fence and it was not below ours
+	Stream
+	fenced bool // the arbiter named its fence and it was not below ours
 }
 
-// say queues a message; a full outbox means a dead stream, so it is closed.
-func (s *streamState) say(m *protocol.Node) {
+// redial lets others end the way to an arbiter that is none any more.
+type redial struct {
+	now     chan struct{}                      // the wait for the next attempt is over
+	attempt atomic.Pointer[context.CancelFunc] // the present one, or its stream
+}
+
+// Redial leaves the present stream, or the attempt to open one, and dials at once: this
+// node knows of another arbiter.
+func (a *Agent) Redial() {
 	select {
-	case s.outbox <- m:
+	case a.redial.now <- struct{}{}:
 	default:
-		s.cancel()
+	}
+	if cancel := a.redial.attempt.Load(); cancel != nil {
+		(*cancel)()
 	}
 }
 
 // keepStream dials, serves and redials until ctx ends.
 func (a *Agent) keepStream(ctx context.Context) {
-	wait := RedialMin
-	for ctx.Err() == nil {
-		stream, err := a.config.Dial(ctx)
-		if err == nil {
+	for wait := RedialMin; ctx.Err() == nil; wait = min(wait*2, RedialMax) {
+		if a.tryStream(ctx) {
 			wait = RedialMin
-			a.serveStream(ctx, stream)
-		} else {
-			a.config.Log.Debug("no arbiter reached", "error", err)
 		}
 		select {
 		case <-ctx.Done():
+		case <-a.redial.now:
+			wait = RedialMin / 2
 		case <-time.After(wait):
 		}
-		wait = min(wait*2, RedialMax)
 	}
 }
 
-// serveStream reads one stream until it ends; a second goroutine writes.
-func (a *Agent) serveStream(ctx context.Context, stream Stream) {
+// tryStream is one attempt, and the stream that comes of it to its end.
+func (a *Agent) tryStream(ctx context.Context) (reached bool) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &streamState{stream: stream, arbiter: stream.Arbiter(),
-		outbox: make(chan *protocol.Node, MaxOutbox), cancel: cancel}
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		defer stream.Close() // wakes the reader too
-		writeOutbox(ctx, s)
-	}()
-	a.must(ctx, streamOpened{s})
-	for {
-		m, err := stream.Read()
-		if err != nil {
-			a.config.Log.Debug("arbiter stream ended", "error", err)
-			break
-		}
-		a.must(ctx, received{s, m})
+	defer cancel()
+	a.redial.attempt.Store(&cancel)
+	stream, err := a.config.Dial(ctx)
+	if err != nil {
+		a.config.Log.Debug("no arbiter reached", "error", err)
+		return false
 	}
-	cancel()
-	<-written
-	a.must(context.WithoutCancel(ctx), streamLost{s})
+	a.serveStream(ctx, stream)
+	return true
 }
 
-func writeOutbox(ctx context.Context, s *streamState) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-s.outbox:
-			if s.stream.Write(m) != nil {
-				return
-			}
-		}
-	}
+// serveStream obeys one stream until it ends.
+func (a *Agent) serveStream(ctx context.Context, stream Stream) {
+	s := &streamState{Stream: stream}
+	a.must(ctx, streamOpened{s})
+	err := s.Run(ctx, func(m *protocol.Node) bool {
+		a.must(ctx, received{s, m})
+		return true
+	})
+	a.config.Log.Debug("arbiter stream ended", "error", err)
+	a.must(context.WithoutCancel(ctx), streamLost{s})
 }
 
 type streamOpened struct{ s *streamState }
@@ -89,11 +79,12 @@ type streamOpened struct{ s *streamState }
 // apply makes the newest stream the only one and introduces this node.
 func (e streamOpened) apply(a *Agent) {
 	if a.stream != nil {
-		a.stream.cancel()
+		a.stream.Close()
 	}
 	a.stream = e.s
 	a.forgetEnded()
 	hello := a.config.Facts()
+	hello.Beats = true
 	hello.Exposed = a.inside.exposed
 	hello.Held = a.slices.held()
 	hello.Condition = a.sound.condition()
@@ -125,7 +116,7 @@ func (e received) apply(a *Agent) {
 	}
 	if !e.s.fenced {
 		a.config.Log.Warn("arbiter spoke before naming its fence; stream closed")
-		e.s.cancel()
+		e.s.Close()
 		return
 	}
 	a.wordAt = a.config.Now()
@@ -165,14 +156,14 @@ func (a *Agent) passFence(f protocol.Fence) {
 	fence := mka.Fence{Incarnation: f.Incarnation, Term: f.Term}
 	if fence.Less(a.floor) {
 		a.config.Log.Warn("refused an arbiter of an older term", "term", f.Term, "seen", a.floor.Term)
-		a.stream.cancel()
+		a.stream.Close()
 		return
 	}
 	if a.floor.Less(fence) {
 		if err := a.config.Fenced(f); err != nil {
 			// After a restart a deposed arbiter would be obeyed again.
 			a.config.Log.Error("an arbiter is not obeyed, for its term cannot be saved", "term", f.Term, "error", err)
-			a.stream.cancel()
+			a.stream.Close()
 			return
 		}
 		a.config.Log.Info("obeying arbiter", "term", f.Term, "incarnation", f.Incarnation)

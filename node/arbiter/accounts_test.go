@@ -12,13 +12,15 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // sessionOf is a session of an account at the arbiter, without a connection.
 func sessionOf(a *Arbiter, user string, n int) *clientStream {
 	id := [16]byte{byte(n >> 8), byte(n), 1}
-	c := &clientStream{request: registry.RequestID(id), session: registry.SessionID(id), who: auth.Principal{User: user}, outbox: make(chan *protocol.Client, 1)}
+	c := &clientStream{request: registry.RequestID(id), session: registry.SessionID(id), who: auth.Principal{User: user},
+		Stream: loop.New(nil, protocol.NewAsked[protocol.Client], loop.Clients(), 1)}
 	a.clients[c.request] = c
 	return c
 }

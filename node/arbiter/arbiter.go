@@ -112,6 +112,7 @@ type Arbiter struct {
 	entries    string                            // gateways as clients were told last
 	began      time.Duration
 	tickedAt   time.Duration
+	turnedAt   time.Duration // the loop, last
 	aliveAt    time.Duration
 	tickCount  uint64
 }
@@ -150,7 +151,7 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 	}
 	defer config.Trust.Resign()
 	start := config.Now()
-	a.tickedAt, a.began = start, start
+	a.tickedAt, a.turnedAt, a.began = start, start, start
 	a.judge = session.New(session.Config{Self: config.Trust.Key.ID(), Start: start, Random: config.Random})
 	config.Log.Info("this node is the arbiter", "term", term, "incarnation", a.fence.Incarnation)
 	defer config.Serving(nil)
@@ -224,16 +225,45 @@ func (a *Arbiter) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-a.events:
-			e.apply(a)
+			if a.leadsStill(ctx) {
+				e.apply(a)
+			}
 		case <-a.config.Store.Changes():
-			a.pushViews()
+			if a.leadsStill(ctx) {
+				a.pushViews()
+			}
 		case <-ticker.C:
-			a.tick()
+			if a.leadsStill(ctx) {
+				a.tick()
+			}
 		}
 		if a.quit != nil {
 			return
 		}
 	}
+}
+
+// leadsStill proves once more that this node leads if it stood still for so long that
+// others may have elected another: nothing is decided by a process that was stopped and
+// does not know yet that its term is over. It returns false when ctx ends, as it does
+// with the leadership.
+func (a *Arbiter) leadsStill(ctx context.Context) bool {
+	for a.config.Now()-a.turnedAt > StoodStill {
+		proof, cancel := context.WithTimeout(ctx, ProposeWithin)
+		err := a.config.Store.Barrier(proof)
+		cancel()
+		if err == nil {
+			break
+		}
+		a.config.Log.Warn("this node stood still, and does not know whether it is the arbiter", "error", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(TickEvery):
+		}
+	}
+	a.turnedAt = a.config.Now()
+	return ctx.Err() == nil
 }
 
 // tick lets time pass: for the arbitrator, for the registry, for the peers.
@@ -296,7 +326,7 @@ func (a *Arbiter) do(actions []session.Action) {
 			a.refuse(action)
 		case session.CloseClient:
 			if c := a.clients[action.Request]; c != nil {
-				c.close()
+				c.Close()
 			}
 		case session.RevokeSlice:
 			a.revoke(action)

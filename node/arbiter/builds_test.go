@@ -12,8 +12,8 @@ import (
 
 // askedToKeep reports whether a node was asked to keep the log.
 func askedToKeep(n *nodeStream) (asked bool) {
-	for len(n.outbox) > 0 {
-		asked = asked || (<-n.outbox).Standby != nil
+	for n.Waiting() > 0 {
+		asked = asked || n.Take().Standby != nil
 	}
 	return asked
 }

@@ -16,13 +16,16 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
-// clientStream is one client's connection. It is owned by the loop but for conn.
+// clientStream is one client's connection. What stands below the stream is the loop's.
 type clientStream struct {
+	*loop.Stream[protocol.Client]
+	raw     *tls.Conn
 	request registry.RequestID
 	session registry.SessionID // zero until Opened
 	hello   mka.Hello
@@ -37,9 +40,6 @@ type clientStream struct {
 	cert    *registry.Certificate // logged in by; nil: by something else
 	entered identity.NodeID       // gateway it came through
 	remote  netip.AddrPort
-	conn    *protocol.Conn[protocol.Client]
-	raw     *tls.Conn
-	outbox  chan *protocol.Client
 	heardAt time.Duration
 	bytes   uint64
 	pace    bucket                 // of what it says; its reader's own
@@ -48,15 +48,8 @@ type clientStream struct {
 	offered []netip.Prefix         // networks, told last
 }
 
-func (c *clientStream) say(m *protocol.Client) {
-	select {
-	case c.outbox <- m:
-	default:
-		c.raw.Close() // a full outbox is a dead peer
-	}
-}
-
-func (c *clientStream) close() { c.raw.Close() }
+// say queues a message.
+func (c *clientStream) say(m *protocol.Client) { c.Say(m) }
 
 // dismiss says a no as the last word. Who does not hang up is hung up on: a stream
 // that is not among the clients is watched by nobody.
@@ -67,7 +60,7 @@ func (c *clientStream) dismiss(code, reason string) {
 // refuse is dismiss with what to do about it.
 func (c *clientStream) refuse(no protocol.Refused) {
 	c.say(&protocol.Client{Refused: &no})
-	c.raw.SetReadDeadline(time.Now().Add(HelloWithin))
+	c.Within(HelloWithin)
 }
 
 // errNo is a refusal during introduction.
@@ -81,36 +74,26 @@ func no(code, format string, args ...any) error {
 
 // serveClient introduces, admits and serves one client connection.
 func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.AddrPort) {
-	defer raw.Close()
 	c := &clientStream{
-		raw: raw, remote: remote, conn: protocol.NewAsked[protocol.Client](raw),
-		outbox: make(chan *protocol.Client, MaxOutbox), entered: a.enteredThrough(raw),
+		Stream: loop.New(raw, protocol.NewAsked[protocol.Client], loop.Clients(), MaxOutbox),
+		raw:    raw, remote: remote, entered: a.enteredThrough(raw),
 	}
-	raw.SetDeadline(time.Now().Add(HelloWithin))
+	defer c.Close()
+	c.Within(HelloWithin)
 	credentials, err := a.introduce(c)
 	if err != nil {
-		a.turnAway(c, err)
+		// A no, too, is said by who leads, and only the loop knows that.
+		if a.ask(ctx, func() {}) == nil {
+			a.turnAway(c, err)
+		}
 		return
 	}
 	port.Prove(raw)
-	raw.SetDeadline(time.Time{})
-	ctx, cancel := context.WithCancel(ctx)
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		defer raw.Close() // wakes the reader too
-		writeOutbox(ctx, c.conn, c.outbox)
-	}()
+	c.Within(0)
 	a.must(ctx, clientOpened{c, credentials})
-	for {
-		m, err := c.conn.Read()
-		if err != nil || !a.hear(ctx, c, m) {
-			break
-		}
-	}
+	err = c.Run(ctx, func(m *protocol.Client) bool { return a.hear(ctx, c, m) })
+	a.config.Log.Debug("client connection ended", "from", remote, "error", err)
 	a.must(ctx, clientClosed{c})
-	cancel()
-	<-written
 }
 
 // turnAway says a no; a connection that was no client gets no answer.
@@ -123,7 +106,7 @@ func (a *Arbiter) turnAway(c *clientStream, err error) {
 		}
 		a.config.Log.Log(context.Background(), level, "client refused", "claims_to_be", c.claims, "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
 		refused := protocol.Refused(*refusal)
-		_ = c.conn.Write(&protocol.Client{Refused: &refused}) // it may be gone already
+		_ = c.Write(&protocol.Client{Refused: &refused}) // it may be gone already
 		return
 	}
 	a.config.Log.Debug("client connection ended early", "from", c.remote, "error", err)
@@ -136,7 +119,7 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.conn.Read()
+	m, err := c.Read()
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +128,9 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	}
 	if c.hello, err = mka.ParseHello(m.Hello.Hello); err != nil {
 		return nil, err
+	}
+	if m.Hello.Beats {
+		c.Beats()
 	}
 	c.request, c.digest, c.wish = c.hello.Request, sha256.Sum256(m.Hello.Hello), *m.Hello
 	if !slices.Contains(c.hello.Versions, mka.Version) {
@@ -156,7 +142,7 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 	if err := c.ofDevice(m.Hello, exporter); err != nil {
 		return nil, err
 	}
-	if m, err = c.conn.Read(); err != nil {
+	if m, err = c.Read(); err != nil {
 		return nil, err
 	}
 	if m.Auth == nil {
@@ -178,7 +164,7 @@ type clientOpened struct {
 func (e clientOpened) apply(a *Arbiter) {
 	c, older := e.c, a.clients[e.c.request]
 	if older != nil && older.hello.SessionKey == c.hello.SessionKey {
-		older.close() // its client asks again, for it heard no answer there
+		older.Close() // its client asks again, for it heard no answer there
 		delete(a.clients, c.request)
 		older = nil
 	}
@@ -260,7 +246,7 @@ func (a *Arbiter) leaveOlder(id registry.SessionID, newer *clientStream) {
 	for _, c := range a.clients {
 		if c.session == id && c != newer {
 			c.say(&protocol.Client{Bye: &protocol.Bye{Reason: ReasonElsewhere}})
-			c.raw.SetReadDeadline(time.Now().Add(HelloWithin))
+			c.Within(HelloWithin)
 			delete(a.clients, c.request)
 			a.step(session.ClientGone{Request: c.request})
 		}

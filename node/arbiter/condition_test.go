@@ -39,16 +39,16 @@ func TestKeepIsSaidToTheSecond(t *testing.T) {
 	a := f.still()
 	second, other := f.member(a, "n2", registry.RoleAgent), f.member(a, "n3", registry.RoleAgent)
 	for _, n := range []*nodeStream{second, other} {
-		for len(n.outbox) > 0 {
-			<-n.outbox
+		for n.Waiting() > 0 {
+			n.Take()
 		}
 	}
 	part := a.cluster.Pool[0]
 	a.do([]session.Action{session.KeepPart{Node: second.node, Part: part}})
-	if len(second.outbox) != 1 || len(other.outbox) != 0 {
-		t.Fatalf("%d and %d messages", len(second.outbox), len(other.outbox))
+	if second.Waiting() != 1 || other.Waiting() != 0 {
+		t.Fatalf("%d and %d messages", second.Waiting(), other.Waiting())
 	}
-	if m := <-second.outbox; m.View == nil || m.View.Full || len(m.View.Keep) != 1 || m.View.Keep[0] != part {
+	if m := second.Take(); m.View == nil || m.View.Full || len(m.View.Keep) != 1 || m.View.Keep[0] != part {
 		t.Errorf("said %+v", m)
 	}
 }

@@ -38,7 +38,7 @@ func (a *Arbiter) copiesOf(id identity.NodeID) *copies {
 // it still runs somewhere; a restarted node's has ended.
 func (a *Arbiter) supersede(old *nodeStream, newer identity.BootID) {
 	if old.hello.Boot == newer {
-		old.raw.Close()
+		old.Close()
 		return
 	}
 	c := a.copiesOf(old.node)
@@ -52,7 +52,7 @@ func (a *Arbiter) supersede(old *nodeStream, newer identity.BootID) {
 // dismiss tells a process that another one runs with its key, as the last word.
 func (n *nodeStream) dismiss() {
 	n.say(&protocol.Node{Superseded: &protocol.Superseded{}})
-	n.raw.SetDeadline(time.Now().Add(HelloWithin))
+	n.Within(HelloWithin)
 }
 
 // isOver reports whether a stream is of a process that another one has superseded.

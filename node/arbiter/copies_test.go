@@ -25,8 +25,8 @@ func (f *fixture) opened(a *Arbiter, id identity.NodeID, boot byte) *nodeStream 
 // toldToStop reports whether its last word to a stream was that another has its key,
 // and that nothing but the fence came before, where it had none.
 func toldToStop(n *nodeStream) (told bool) {
-	for len(n.outbox) > 0 {
-		told = (<-n.outbox).Superseded != nil
+	for n.Waiting() > 0 {
+		told = n.Take().Superseded != nil
 	}
 	return told
 }
@@ -112,17 +112,17 @@ func TestSessionGoesOnElsewhere(t *testing.T) {
 	a := f.still()
 	id := registry.SessionID{7}
 	stream := func(request byte) *clientStream {
-		c := &clientStream{request: registry.RequestID{request}, session: id, raw: rawConn(t), outbox: make(chan *protocol.Client, MaxOutbox)}
+		c := &clientStream{request: registry.RequestID{request}, session: id, Stream: toClient(t, MaxOutbox)}
 		a.clients[c.request] = c
 		return c
 	}
 	older, newer, another := stream(1), stream(2), stream(3)
 	another.session = registry.SessionID{8}
 	a.leaveOlder(id, newer)
-	if len(older.outbox) != 1 || (<-older.outbox).Bye == nil || a.clients[older.request] != nil {
+	if older.Waiting() != 1 || older.Take().Bye == nil || a.clients[older.request] != nil {
 		t.Error("the older one is not told, or still served")
 	}
-	if len(newer.outbox)+len(another.outbox) != 0 || len(a.clients) != 2 {
-		t.Errorf("told %d and %d, %d are served", len(newer.outbox), len(another.outbox), len(a.clients))
+	if newer.Waiting()+another.Waiting() != 0 || len(a.clients) != 2 {
+		t.Errorf("told %d and %d, %d are served", newer.Waiting(), another.Waiting(), len(a.clients))
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/crypto/vault"
 	"github.com/meshcrypt/meshcrypt/node/clocks"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
@@ -328,10 +329,26 @@ func rawConn(t *testing.T) *tls.Conn {
 	return tls.Client(near, &tls.Config{InsecureSkipVerify: true})
 }
 
+// toClient is a client's stream that nobody runs.
+func toClient(t *testing.T, room int) *loop.Stream[protocol.Client] {
+	return loop.New(rawConn(t), protocol.NewAsked[protocol.Client], loop.Clients(), room)
+}
+
+// ended reports whether a stream has.
+func ended[M any](s *loop.Stream[M]) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
+}
+
 // stub is a node's stream without a connection.
 func stub(t *testing.T, id identity.NodeID) *nodeStream {
 	return &nodeStream{
-		node: id, raw: rawConn(t), hello: protocol.NodeHello{Reads: registry.CommandVersion}, outbox: make(chan *protocol.Node, MaxOutbox), prekeys: map[uint32]mka.SignedPrekey{},
+		Stream: loop.New(rawConn(t), protocol.NewStream, loop.Nodes(), MaxOutbox),
+		node:   id, hello: protocol.NodeHello{Reads: registry.CommandVersion}, prekeys: map[uint32]mka.SignedPrekey{},
 		usage: map[sliceKey]protocol.SliceUsage{}, silent: map[identity.NodeID]bool{},
 	}
 }

@@ -14,16 +14,12 @@ import (
 
 // askedOf takes the questions said to a node.
 func askedOf(n *nodeStream) (ids []registry.SessionID) {
-	for {
-		select {
-		case m := <-n.outbox:
-			if m.Ended != nil {
-				ids = append(ids, m.Ended.Sessions...)
-			}
-		default:
-			return ids
+	for m := n.Take(); m != nil; m = n.Take() {
+		if m.Ended != nil {
+			ids = append(ids, m.Ended.Sessions...)
 		}
 	}
+	return ids
 }
 
 // ended commits that a session is over which a node has held since it opened.

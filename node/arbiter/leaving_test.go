@@ -13,8 +13,8 @@ import (
 // removed says whether a member was removed, and whether it was told so.
 func (q *quorum) removed(n *nodeStream) (is, told bool) {
 	q.store.View(func(s *registry.State) { is = s.Nodes[n.node].Removed })
-	for len(n.outbox) > 0 {
-		m := <-n.outbox
+	for n.Waiting() > 0 {
+		m := n.Take()
 		told = told || m.Left != nil
 	}
 	return is, told

@@ -71,6 +71,9 @@ const (
 	TickEvery      = 50 * time.Millisecond
 	AliveEvery     = 500 * time.Millisecond
 	AdvanceSeconds = 5
+	// StoodStill is how long the loop may stand still without a new proof that this node
+	// leads: less than the others need to elect another (consensus.HeartbeatTimeout).
+	StoodStill = 300 * time.Millisecond
 	// HelloWithin is how long a connection may take to introduce itself.
 	HelloWithin = 5 * time.Second
 	// ClientSilence ends a client's connection; the session goes on.

@@ -46,18 +46,14 @@ func (s *linkScene) give(local uint32) {
 // ask is what both are told, nil for nothing.
 func (s *linkScene) ask(of identity.NodeID) (grant *protocol.Grant, offer *protocol.LinkOffer) {
 	s.Helper()
-	for len(s.asker.outbox)+len(s.peer.outbox) > 0 {
-		select {
-		case <-s.asker.outbox:
-		case <-s.peer.outbox:
-		}
+	for s.asker.Take() != nil || s.peer.Take() != nil {
 	}
 	nodeSaid{s.asker, &protocol.Node{Link: &protocol.Link{Peer: of, Hello: s.hello.Marshal()}}}.apply(s.a)
-	for len(s.peer.outbox) > 0 {
-		grant = (<-s.peer.outbox).Grant
+	for s.peer.Waiting() > 0 {
+		grant = s.peer.Take().Grant
 	}
-	for len(s.asker.outbox) > 0 {
-		offer = (<-s.asker.outbox).Offer
+	for s.asker.Waiting() > 0 {
+		offer = s.asker.Take().Offer
 	}
 	return grant, offer
 }

@@ -13,17 +13,16 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
-// nodeStream is one node's connection. It is owned by the loop but for conn.
+// nodeStream is one node's connection. What stands below the stream is the loop's.
 type nodeStream struct {
+	*loop.Stream[protocol.Node]
 	node    identity.NodeID
 	hello   protocol.NodeHello
-	conn    *protocol.Conn[protocol.Node]
-	raw     *tls.Conn
-	outbox  chan *protocol.Node
 	prekeys map[uint32]mka.SignedPrekey
 	load    float64
 	usage   map[sliceKey]protocol.SliceUsage
@@ -38,13 +37,8 @@ type nodeStream struct {
 	clock    time.Duration                        // what its wall clock shows, see shows; 0: not told
 }
 
-func (n *nodeStream) say(m *protocol.Node) {
-	select {
-	case n.outbox <- m:
-	default:
-		n.raw.Close() // a full outbox is a dead peer
-	}
-}
+// say queues a message.
+func (n *nodeStream) say(m *protocol.Node) { n.Say(m) }
 
 // serveNode reads one node's stream until it ends.
 func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
@@ -53,50 +47,25 @@ func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
 	if err != nil {
 		return
 	}
-	conn := protocol.NewStream(protocol.Alert{Conn: raw, After: protocol.Silence})
-	m, err := conn.Read()
+	stream := loop.New(raw, protocol.NewStream, loop.Nodes(), MaxOutbox)
+	m, err := stream.Read()
 	if err != nil || m.Hello == nil {
 		a.config.Log.Warn("node stream without introduction", "node", peer.Node.Short(), "error", err)
 		return
 	}
+	if m.Hello.Beats {
+		stream.Beats()
+	}
 	n := &nodeStream{
-		node: peer.Node, hello: *m.Hello, conn: conn, raw: raw,
-		outbox:  make(chan *protocol.Node, MaxOutbox),
+		Stream: stream, node: peer.Node, hello: *m.Hello,
 		prekeys: make(map[uint32]mka.SignedPrekey),
 		usage:   make(map[sliceKey]protocol.SliceUsage),
 		silent:  make(map[identity.NodeID]bool),
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		defer raw.Close() // wakes the reader too
-		writeOutbox(ctx, n.conn, n.outbox)
-	}()
 	a.must(ctx, nodeOpened{n})
-	for {
-		m, err := conn.Read()
-		if err != nil || !a.must(ctx, a.nodeEvent(n, m)) {
-			break
-		}
-	}
+	err = stream.Run(ctx, func(m *protocol.Node) bool { return a.must(ctx, a.nodeEvent(n, m)) })
+	a.config.Log.Debug("node stream ended", "node", peer.Node.Short(), "error", err)
 	a.must(ctx, nodeClosed{n})
-	cancel()
-	<-written
-}
-
-// writeOutbox sends what is queued until ctx ends or the connection fails.
-func writeOutbox[M any](ctx context.Context, conn *protocol.Conn[M], outbox <-chan *M) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-outbox:
-			if conn.Write(m) != nil {
-				return
-			}
-		}
-	}
 }
 
 func rawCerts(conn *tls.Conn) [][]byte {
@@ -392,7 +361,7 @@ func (a *Arbiter) sayAlive(now time.Duration) {
 	for _, c := range a.clients {
 		switch {
 		case now-c.heardAt > ClientSilence:
-			c.close()
+			c.Close()
 		case c.session != registry.SessionID{}: // the first word to a client is its answer
 			c.say(&protocol.Client{Alive: &protocol.Alive{}})
 		}
@@ -402,10 +371,10 @@ func (a *Arbiter) sayAlive(now time.Duration) {
 // closeStreams ends every connection of the term.
 func (a *Arbiter) closeStreams() {
 	for _, n := range a.nodes {
-		n.raw.Close()
+		n.Close()
 	}
 	for _, c := range a.clients {
-		c.close()
+		c.Close()
 	}
 }
 

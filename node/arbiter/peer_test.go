@@ -34,10 +34,10 @@ func TestPeerOfAClient(t *testing.T) {
 		"unknown":       func(c *clientStream) { c.hello.Peer = "n7" },
 		"not permitted": func(c *clientStream) { c.who.User = "ben" },
 	} {
-		bad := &clientStream{who: c.who, hello: c.hello, raw: rawConn(t), outbox: make(chan *protocol.Client, 1)}
+		bad := &clientStream{who: c.who, hello: c.hello, Stream: toClient(t, 1)}
 		spoil(bad)
 		clientOpened{bad, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
-		if m := <-bad.outbox; m.Refused == nil || m.Refused.Code != protocol.RefusedPolicy {
+		if m := bad.Take(); m.Refused == nil || m.Refused.Code != protocol.RefusedPolicy {
 			t.Errorf("%s: %+v", name, m)
 		}
 	}

@@ -18,7 +18,7 @@ func TestRulesAreTold(t *testing.T) {
 	egress, old, stranger := f.member(a, "n2", dataRoles), f.member(a, "n3", dataRoles), f.member(a, "n4", dataRoles)
 	live := f.session(a, 1, egress.node)
 	live.Retiring = append(live.Retiring, registry.Slice{Number: 0, Epoch: 1, Agent: old.node, State: registry.SliceUp, SPI: 7})
-	client := &clientStream{session: live.ID, raw: rawConn(t), outbox: make(chan *protocol.Client, 9)}
+	client := &clientStream{session: live.ID, Stream: toClient(t, 9)}
 	a.clients[registry.RequestID{1}] = client
 	f.store.View(func(s *registry.State) { update(s, client, live.Client) })
 	want := func(what string, prefixes ...netip.Prefix) {
@@ -42,14 +42,14 @@ func TestRulesAreTold(t *testing.T) {
 	})
 	want("networks of her own", network)
 	told := false
-	for len(client.outbox) > 0 {
-		m := <-client.outbox
+	for client.Waiting() > 0 {
+		m := client.Take()
 		told = told || m.Update != nil && slices.Equal(m.Update.Prefixes, []netip.Prefix{network})
 	}
 	if !told {
 		t.Error("the client is not told of its routes")
 	}
-	if a.pushViews(); len(views(egress)) != 0 || len(client.outbox) != 0 {
+	if a.pushViews(); len(views(egress)) != 0 || client.Waiting() != 0 {
 		t.Error("told again what did not change")
 	}
 	if row := a.ruleFor(live.ID); row == nil || !row.Equal(protocol.RuleRow{Session: live.ID, Client: live.Client, Prefixes: []netip.Prefix{network}}) {

@@ -38,15 +38,15 @@ func (s *crasher) start() *protocol.Refused {
 	for n := range uint32(3) { // what is planned takes one, committed or not
 		s.give(10*uint32(s.starts) + n)
 	}
-	s.c = &clientStream{request: registry.RequestID{s.starts}, raw: rawConn(s.T), outbox: make(chan *protocol.Client, 8)}
+	s.c = &clientStream{request: registry.RequestID{s.starts}, Stream: toClient(s.T, 8)}
 	s.a.clients[s.c.request] = s.c
 	s.a.step(session.Open{
 		Request: s.c.request, Client: "ann", Key: identity.PublicKey{s.starts}, Identity: make([]byte, 32), Hello: make([]byte, 32),
 		Suite: uint16(esp.AES256GCM), Mode: registry.ModeBurst, Entered: s.peer.node, Device: registry.DeviceID{s.starts}, Track: true,
 	})
 	s.decide(s.a)
-	if len(s.c.outbox) > 0 {
-		return (<-s.c.outbox).Refused
+	if s.c.Waiting() > 0 {
+		return s.c.Take().Refused
 	}
 	return nil
 }

@@ -21,12 +21,12 @@ func TestGatewaysThatChangeAreTold(t *testing.T) {
 	n := f.member(a, "n2", dataRoles)
 	f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: dataRoles}})
 	s := f.session(a, 1, n.node)
-	c := &clientStream{session: s.ID, outbox: make(chan *protocol.Client, 8)}
+	c := &clientStream{session: s.ID, Stream: toClient(t, 8)}
 	a.clients[registry.RequestID{1}] = c
 	told := func() (all []*protocol.Update) {
 		a.pushGateways()
-		for len(c.outbox) > 0 {
-			all = append(all, (<-c.outbox).Update)
+		for c.Waiting() > 0 {
+			all = append(all, c.Take().Update)
 		}
 		return all
 	}
@@ -70,8 +70,8 @@ func TestRouteIsPushedOnce(t *testing.T) {
 	s := f.session(a, 1, n.node)
 	a.pushViews()
 	views(n)
-	if a.pushRoute(s.ID); len(n.outbox) != 0 {
-		t.Errorf("told again: %+v", <-n.outbox)
+	if a.pushRoute(s.ID); n.Waiting() != 0 {
+		t.Errorf("told again: %+v", n.Take())
 	}
 }
 
@@ -146,7 +146,7 @@ func TestRefusalNeedsNoReason(t *testing.T) {
 		s.peer.hello.Boot = identity.BootID{7}
 		s.a.step(session.NodeUp{Node: s.peer.node, Boot: s.peer.hello.Boot})
 		s.give(2)
-		c := &clientStream{request: registry.RequestID{1}, raw: rawConn(t), outbox: make(chan *protocol.Client, 8)}
+		c := &clientStream{request: registry.RequestID{1}, Stream: toClient(t, 8)}
 		s.a.clients[c.request] = c
 		s.a.step(session.Open{
 			Request: c.request, Client: "ann", Key: identity.PublicKey{5}, Identity: make([]byte, 32), Hello: make([]byte, 32),
@@ -154,8 +154,8 @@ func TestRefusalNeedsNoReason(t *testing.T) {
 		})
 		s.decide(s.a)
 		var grant *protocol.Grant
-		for len(s.peer.outbox) > 0 {
-			if m := <-s.peer.outbox; m.Grant != nil {
+		for s.peer.Waiting() > 0 {
+			if m := s.peer.Take(); m.Grant != nil {
 				grant = m.Grant
 			}
 		}
@@ -166,7 +166,7 @@ func TestRefusalNeedsNoReason(t *testing.T) {
 		s.ok(err)
 		ack.Slice = protocol.SliceRef{Session: g.Session, Number: g.Slice, Epoch: g.Epoch}
 		nodeSaid{s.peer, &protocol.Node{Ack: &ack}}.apply(s.a)
-		if welcomed := len(c.outbox) == 1 && (<-c.outbox).Welcome != nil; welcomed != ack.Ok {
+		if welcomed := c.Waiting() == 1 && c.Take().Welcome != nil; welcomed != ack.Ok {
 			t.Errorf("%s: welcomed %v", name, welcomed)
 		}
 	}

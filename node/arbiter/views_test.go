@@ -2,7 +2,6 @@ package arbiter
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -14,22 +13,19 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 // views takes the views said to a node.
 func views(n *nodeStream) (all []*protocol.View) {
-	for {
-		select {
-		case m := <-n.outbox:
-			if m.View != nil {
-				all = append(all, m.View)
-			}
-		default:
-			return all
+	for m := n.Take(); m != nil; m = n.Take() {
+		if m.View != nil {
+			all = append(all, m.View)
 		}
 	}
+	return all
 }
 
 // member commits a node and gives it a stream.
@@ -153,7 +149,7 @@ func TestClientSpeaksOfItsOwnSession(t *testing.T) {
 	a := f.still()
 	n := f.member(a, "n2", dataRoles)
 	own, other := f.session(a, 1, n.node), f.session(a, 2, n.node)
-	c := &clientStream{request: registry.RequestID{1}, raw: rawConn(t), outbox: make(chan *protocol.Client, MaxOutbox)}
+	c := &clientStream{request: registry.RequestID{1}, Stream: toClient(t, MaxOutbox)}
 	a.clients[c.request] = c
 	say := func() []registry.SessionID {
 		for _, m := range []*protocol.Client{
@@ -206,7 +202,7 @@ func TestResumptionReplacesWhatTheClientLost(t *testing.T) {
 	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceUp, SPI: 9, Weight: 1})
 	proposed(a)
 	resume := func(number byte, held ...protocol.SliceRef) []registry.SessionID {
-		c := &clientStream{request: registry.RequestID{number}, raw: rawConn(t), outbox: make(chan *protocol.Client, MaxOutbox)}
+		c := &clientStream{request: registry.RequestID{number}, Stream: toClient(t, MaxOutbox)}
 		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: s.ID, Held: held}}.apply(a)
 		return about(proposed(a))
 	}
@@ -239,7 +235,7 @@ func TestElectorateGrowsInAPair(t *testing.T) {
 	if !slices.Equal(f.store.log, want) {
 		t.Fatalf("with two that may vote: %v, want %v", f.store.log, want)
 	}
-	if m := <-second.outbox; m.Standby == nil || !slices.Contains(m.Standby.Voters, f.trust.Key.ID()) {
+	if m := second.Take(); m.Standby == nil || !slices.Contains(m.Standby.Voters, f.trust.Key.ID()) {
 		t.Errorf("the standby was told %+v", m)
 	}
 	fourth := f.member(a, "n4", dataRoles|registry.RoleVoter)
@@ -305,15 +301,15 @@ func TestPrekeysOfAnother(t *testing.T) {
 func TestFirstWordIsTheAnswer(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
-	c := &clientStream{raw: rawConn(t), heardAt: a.config.Now(), outbox: make(chan *protocol.Client, MaxOutbox)}
+	c := &clientStream{Stream: toClient(t, MaxOutbox), heardAt: a.config.Now()}
 	a.clients[c.request] = c
 	a.sayAlive(a.config.Now())
-	if len(c.outbox) != 0 {
-		t.Fatalf("said before the welcome: %+v", <-c.outbox)
+	if c.Waiting() != 0 {
+		t.Fatalf("said before the welcome: %+v", c.Take())
 	}
 	c.session[0] = 1
 	a.sayAlive(a.config.Now())
-	if m := <-c.outbox; m.Alive == nil {
+	if m := c.Take(); m.Alive == nil {
 		t.Errorf("said after it: %+v", m)
 	}
 }
@@ -324,7 +320,7 @@ func TestSameRequestTakesTheConnectionOver(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	connect := func(key byte) *clientStream {
-		c := &clientStream{request: registry.RequestID{1}, raw: rawConn(t), outbox: make(chan *protocol.Client, 1)}
+		c := &clientStream{request: registry.RequestID{1}, Stream: toClient(t, 1)}
 		c.hello.SessionKey[0] = key
 		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{9}}}.apply(a)
 		return c
@@ -333,25 +329,27 @@ func TestSameRequestTakesTheConnectionOver(t *testing.T) {
 	if a.clients[first.request] != again {
 		t.Fatal("the older connection stays")
 	}
-	if _, err := first.raw.NetConn().Write([]byte{0}); err == nil {
+	if !ended(first.Stream) {
 		t.Error("the older connection is open")
 	}
 	clientClosed{first}.apply(a)
 	stranger := connect(2)
-	if m := <-stranger.outbox; a.clients[first.request] != again || m.Refused == nil {
+	if m := stranger.Take(); a.clients[first.request] != again || m.Refused == nil {
 		t.Errorf("a stranger with the same request: %+v", m)
 	}
 }
 
-// TestLimitsOfATerm holds I10 where no other test does.
-// watchedConn notes for how long somebody may speak.
+// watchedConn leads nowhere and notes for how long somebody may speak.
 type watchedConn struct {
 	net.Conn
 	readUntil time.Time
 }
 
 func (w *watchedConn) SetReadDeadline(at time.Time) error { w.readUntil = at; return nil }
+func (w *watchedConn) SetWriteDeadline(time.Time) error   { return nil }
+func (w *watchedConn) Write(b []byte) (int, error)        { return len(b), nil }
 
+// TestLimitsOfATerm holds I10 where no other test does.
 func TestLimitsOfATerm(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
@@ -360,7 +358,7 @@ func TestLimitsOfATerm(t *testing.T) {
 		n.say(&protocol.Node{})
 	}
 	n.say(&protocol.Node{})
-	if _, err := n.raw.NetConn().Write([]byte{0}); err == nil {
+	if !ended(n.Stream) {
 		t.Error("a node that does not read keeps its stream")
 	}
 	filler := &clientStream{}
@@ -368,9 +366,9 @@ func TestLimitsOfATerm(t *testing.T) {
 		a.clients[registry.RequestID{byte(i), byte(i >> 8), byte(i >> 16)}] = filler
 	}
 	line := &watchedConn{}
-	c := &clientStream{request: registry.RequestID{15: 1}, raw: tls.Client(line, nil), outbox: make(chan *protocol.Client, 1)}
+	c := &clientStream{request: registry.RequestID{15: 1}, Stream: loop.New(line, protocol.NewAsked[protocol.Client], loop.Clients(), 1)}
 	clientOpened{c, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
-	if m := <-c.outbox; m.Refused == nil || m.Refused.Code != protocol.RefusedRetry || len(a.clients) != MaxClients {
+	if m := c.Take(); m.Refused == nil || m.Refused.Code != protocol.RefusedRetry || len(a.clients) != MaxClients {
 		t.Errorf("one client beyond the limit: %+v", m)
 	}
 	if line.readUntil.IsZero() {
@@ -424,21 +422,17 @@ func TestWeightsReachTheirClient(t *testing.T) {
 	n := f.member(a, "n2", dataRoles)
 	s := f.session(a, 1, n.node)
 	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceGranted, Weight: 9})
-	c := &clientStream{session: s.ID, outbox: make(chan *protocol.Client, 8)}
+	c := &clientStream{session: s.ID, Stream: toClient(t, 8)}
 	a.clients[registry.RequestID{1}] = c
-	a.clients[registry.RequestID{2}] = &clientStream{outbox: make(chan *protocol.Client, 8)}
+	a.clients[registry.RequestID{2}] = &clientStream{Stream: toClient(t, 8)}
 	told := func() (all [][]registry.SliceWeight) {
 		a.pushViews()
-		for {
-			select {
-			case m := <-c.outbox:
-				if m.Weights != nil {
-					all = append(all, m.Weights.Slices)
-				}
-			default:
-				return all
+		for m := c.Take(); m != nil; m = c.Take() {
+			if m.Weights != nil {
+				all = append(all, m.Weights.Slices)
 			}
 		}
+		return all
 	}
 	if got := told(); len(got) != 1 || !slices.Equal(got[0], []registry.SliceWeight{{Number: 0, Epoch: 1, Weight: 1}}) {
 		t.Fatalf("first %+v", got)

@@ -38,6 +38,8 @@ type Hello struct {
 	// the session key stands for the device.
 	Device      []byte `json:"device,omitempty"`
 	DeviceProof []byte `json:"device_proof,omitempty"`
+	// Beats says that the sender knows beats, so an arbiter may send some.
+	Beats bool `json:"beats,omitempty"`
 }
 
 // Methods of Auth.

@@ -3,8 +3,8 @@
 // framing. It does not own connections, and it decides nothing.
 //
 // A frame is a 4-byte big-endian length and that many bytes of JSON, one
-// Message. Unknown fields are ignored and unknown kinds are reported by name,
-// so that versions N and N-1 can talk.
+// Message; an empty one is a beat (node/loop). Unknown fields are ignored and
+// unknown kinds are reported by name, so that versions N and N-1 can talk.
 package protocol
 
 import (
@@ -61,8 +61,18 @@ func NewStream(stream io.ReadWriter) *Conn[Node] {
 	return &Conn[Node]{stream: stream, limit: MaxMemberFrame, most: MaxMemberFrame}
 }
 
-// Read returns the next message.
+// Read returns the next message. A beat is none: who reads so has said to nobody that
+// it knows them.
 func (c *Conn[M]) Read() (*M, error) {
+	m, err := c.Next()
+	if err == nil && m == nil {
+		err = fmt.Errorf("%w: empty", ErrFrame)
+	}
+	return m, err
+}
+
+// Next returns the next message; nil is a beat.
+func (c *Conn[M]) Next() (*M, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(c.stream, size[:]); err != nil {
 		return nil, err
@@ -70,6 +80,9 @@ func (c *Conn[M]) Read() (*M, error) {
 	n := int64(binary.BigEndian.Uint32(size[:]))
 	if n > int64(c.most) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLong, n)
+	}
+	if n == 0 {
+		return nil, nil
 	}
 	var body bytes.Buffer // grows with what comes, not with what was announced
 	if _, err := io.CopyN(&body, c.stream, n); err != nil {
@@ -95,8 +108,16 @@ func (c *Conn[M]) Write(m *M) error {
 		return fmt.Errorf("%w: %d bytes", ErrTooLong, len(body))
 	}
 	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	return c.send(append(frame, body...))
+}
+
+// Beat sends an empty frame, which says only that the sender is there. Builds that do
+// not know it take it for the end of sense, so it is for who said that it knows it.
+func (c *Conn[M]) Beat() error { return c.send(make([]byte, 4)) }
+
+func (c *Conn[M]) send(frame []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, err = c.stream.Write(append(frame, body...))
+	_, err := c.stream.Write(frame)
 	return err
 }

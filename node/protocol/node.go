@@ -66,6 +66,7 @@ type NodeHello struct {
 	Held     []SliceRef      `json:"held"`              // slices with living keys in this process
 	Standby  bool            `json:"standby"`
 	Judges   bool            `json:"judges,omitempty"` // holds clients to View.Rules
+	Beats    bool            `json:"beats,omitempty"`  // knows beats, so an arbiter may send some
 	// Reads is the newest version of the registry's commands that the node reads; 0 is
 	// said by those that do not know Ended.
 	Reads byte `json:"reads,omitempty"`

@@ -1,0 +1,21 @@
+package loop
+
+import "time"
+
+// Times of a stream. A beat is said when nothing else was for Every; three of them may
+// be lost, or late, before silence is taken for the end.
+const (
+	// NodeSilence ends a stream between two nodes: with the way to the next arbiter it
+	// is less than the time in which logins have to work again.
+	NodeSilence = 1500 * time.Millisecond
+	NodeEvery   = NodeSilence / 4
+	// NodePatience ends one whose other end does not beat. Builds that know no beat say
+	// something every 500 ms, out of loops that are late at times.
+	NodePatience = 3 * time.Second
+	// ClientSilence ends a stream between a client and its arbiter: ways across the
+	// internet are out for a second or two and come back, and there may be many clients.
+	ClientSilence = 5 * time.Second
+	ClientEvery   = ClientSilence / 3
+	// ClientPatience ends one whose other end does not beat.
+	ClientPatience = 10 * time.Second
+)

@@ -1,0 +1,177 @@
+// Package loop is the long connections of a control loop: their reader, writer,
+// outbox, heartbeat and deadline. A host that loses its power, or a process that is
+// stopped, says no goodbye, and TCP alone waits a quarter of an hour for it.
+//
+// It owns when a connection counts as dead, and that a loop never waits for a peer. It
+// does not own what is said (node/protocol), who may say it, nor what the end of a
+// stream means to the loop (node/agent, node/arbiter).
+//
+// Both ends beat, each as soon as it knows that the other one can tell a beat from a
+// message: who dials says so in its first message, who answers says so by its first
+// beat. So builds that know none are sent none, and get the patience of before.
+package loop
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// ErrOver is how Run ends when who hears wants no more.
+var ErrOver = errors.New("loop: the stream is not wanted any more")
+
+// Wire frames messages, and beats between them.
+type Wire[M any] interface {
+	// Next returns the next message; nil is a beat.
+	Next() (*M, error)
+	Write(*M) error
+	Beat() error
+}
+
+// Pace is how long an end may be silent, and how often it beats.
+type Pace struct {
+	Silence, Every time.Duration
+	// Patience counts while the other end has not said that it beats.
+	Patience time.Duration
+}
+
+// Nodes is the pace between two nodes.
+func Nodes() Pace { return Pace{NodeSilence, NodeEvery, NodePatience} }
+
+// Clients is the pace between a client and its arbiter.
+func Clients() Pace { return Pace{ClientSilence, ClientEvery, ClientPatience} }
+
+// Stream is one connection of a control loop. Read and Run belong to one goroutine; the
+// rest is for any.
+type Stream[M any] struct {
+	line   line
+	wire   Wire[M]
+	pace   Pace
+	outbox outbox[M]
+
+	beats     chan struct{} // closed when the other end is known to beat
+	beatsOnce sync.Once
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+// New makes a stream of a connection, in which room messages may wait to be written.
+func New[M any, W Wire[M]](conn net.Conn, frame func(io.ReadWriter) W, pace Pace, room int) *Stream[M] {
+	s := &Stream[M]{
+		line: line{Conn: conn, patience: pace.Patience}, pace: pace,
+		outbox: outbox[M]{room: room, ready: make(chan struct{}, 1)},
+		beats:  make(chan struct{}), closed: make(chan struct{}),
+	}
+	s.wire = frame(&s.line)
+	return s
+}
+
+// Say queues a message and does not wait; a full outbox is a dead peer.
+func (s *Stream[M]) Say(m *M) {
+	if !s.outbox.put(m) {
+		s.Close()
+	}
+}
+
+// Waiting is how many messages wait to be written.
+func (s *Stream[M]) Waiting() int { return s.outbox.len() }
+
+// Take removes the message that has waited longest; nil when none does.
+func (s *Stream[M]) Take() *M { return s.outbox.take() }
+
+// Write sends a message at once, ahead of what waits.
+func (s *Stream[M]) Write(m *M) error { return s.wire.Write(m) }
+
+// Beats notes that the other end beats: from now on it is beaten to, and its silence is
+// the end.
+func (s *Stream[M]) Beats() {
+	s.beatsOnce.Do(func() {
+		s.line.allow(s.pace.Silence)
+		close(s.beats)
+	})
+}
+
+// Within ends the stream after a time at the latest, whatever is heard; 0 lifts that.
+func (s *Stream[M]) Within(d time.Duration) { s.line.within(d) }
+
+// Close ends the stream, for whoever reads and writes too.
+func (s *Stream[M]) Close() {
+	s.closeOnce.Do(func() {
+		close(s.closed)
+		s.line.Close() // nobody is left to be told if it fails
+	})
+}
+
+// Done is closed when the stream has ended.
+func (s *Stream[M]) Done() <-chan struct{} { return s.closed }
+
+// Read returns the next message.
+func (s *Stream[M]) Read() (*M, error) {
+	for {
+		m, err := s.wire.Next()
+		if err != nil || m != nil {
+			return m, err
+		}
+		s.Beats()
+	}
+}
+
+// Run writes what is said and gives hear what is read, until the stream ends, ctx does,
+// or hear returns false. It closes the stream and says why it ended.
+func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
+	var written sync.WaitGroup
+	written.Go(s.write)
+	defer written.Wait()
+	defer s.Close()
+	for {
+		m, err := s.Read()
+		if err != nil {
+			return err
+		}
+		if !hear(m) {
+			return ErrOver
+		}
+	}
+}
+
+// write sends what waits, and beats while nothing does. It has no deadline of its own:
+// a peer that takes nothing says nothing either, or has its own deadline.
+func (s *Stream[M]) write() {
+	defer s.Close() // wakes the reader too
+	var idle <-chan time.Time
+	first := s.beats
+	for {
+		var err error
+		select {
+		case <-s.closed:
+			return
+		case <-first:
+			first, err = nil, s.wire.Beat() // that the other end hears that this one beats
+		case <-idle:
+			err = s.wire.Beat()
+		case <-s.outbox.ready:
+			err = s.flush()
+		}
+		if err != nil {
+			return
+		}
+		if first == nil {
+			idle = time.After(s.pace.Every)
+		}
+	}
+}
+
+// flush writes all that waits.
+func (s *Stream[M]) flush() error {
+	for m := s.outbox.take(); m != nil; m = s.outbox.take() {
+		if err := s.wire.Write(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}

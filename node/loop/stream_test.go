@@ -1,0 +1,290 @@
+package loop
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// words is a Wire of text: a length of one byte, and so many.
+type words struct{ io.ReadWriter }
+
+func framed(rw io.ReadWriter) words { return words{rw} }
+
+func (w words) Next() (*string, error) {
+	var size [1]byte
+	if _, err := io.ReadFull(w, size[:]); err != nil {
+		return nil, err
+	}
+	text := make([]byte, size[0])
+	if _, err := io.ReadFull(w, text); err != nil || len(text) == 0 {
+		return nil, err
+	}
+	word := string(text)
+	return &word, nil
+}
+
+func (w words) Write(word *string) error {
+	_, err := w.ReadWriter.Write(append([]byte{byte(len(*word))}, *word...))
+	return err
+}
+
+func (w words) Beat() error {
+	_, err := w.ReadWriter.Write([]byte{0})
+	return err
+}
+
+const room = 4
+
+func pair(t *testing.T) (near, far *Stream[string]) {
+	a, b := net.Pipe()
+	near, far = New(a, framed, Nodes(), room), New(b, framed, Nodes(), room)
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
+}
+
+// run is a stream that notes what it hears, and when and why it ended.
+type run struct {
+	heard []string
+	err   error
+	after time.Duration
+	ended chan struct{}
+}
+
+func (r *run) over() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func running(ctx context.Context, s *Stream[string]) *run {
+	r := &run{ended: make(chan struct{})}
+	began := time.Now()
+	go func() {
+		defer close(r.ended)
+		r.err = s.Run(ctx, func(word *string) bool { r.heard = append(r.heard, *word); return *word != "enough" })
+		r.after = time.Since(began)
+	}()
+	return r
+}
+
+// TestStreamLivesByBeats: two ends of which one says that it knows beats stay together
+// though nobody says a word, and hear none of the beats.
+func TestStreamLivesByBeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := pair(t)
+		a, b := running(t.Context(), near), running(t.Context(), far)
+		far.Beats() // near's first message said so
+		<-time.After(time.Hour)
+		if a.over() || b.over() {
+			t.Fatalf("ended: %v, %v", a.err, b.err)
+		}
+		word := "hello"
+		near.Say(&word)
+		synctest.Wait()
+		near.Close()
+		<-a.ended
+		<-b.ended
+		if len(a.heard) != 0 || !slices.Equal(b.heard, []string{"hello"}) {
+			t.Errorf("heard %v and %v", a.heard, b.heard)
+		}
+	})
+}
+
+// TestSilenceIsTheEnd at both ends, after Silence of one that beat and Patience of one
+// that knows no beat, and nothing is sent to that one.
+func TestSilenceIsTheEnd(t *testing.T) {
+	for name, beats := range map[string]bool{"of one that beats": true, "of an older build": false} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			defer b.Close()
+			near := New(a, framed, Nodes(), room)
+			sent := 0
+			go func() {
+				for one := make([]byte, 1); ; sent++ { // takes what comes, says nothing
+					if _, err := b.Read(one); err != nil {
+						return
+					}
+				}
+			}()
+			want := NodePatience
+			if beats {
+				near.Beats()
+				want = NodeSilence
+			}
+			r := running(t.Context(), near)
+			<-r.ended
+			if !errors.Is(r.err, os.ErrDeadlineExceeded) || r.after != want {
+				t.Errorf("%s: after %v, %v", name, r.after, r.err)
+			}
+			synctest.Wait()
+			if beats != (sent > 0) {
+				t.Errorf("%s: %d bytes were sent", name, sent)
+			}
+		})
+	}
+}
+
+// TestSlowIsNotSilent: a frame that comes a byte at a time is heard.
+func TestSlowIsNotSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer b.Close()
+		near := New(a, framed, Nodes(), room)
+		near.Beats()
+		r := running(t.Context(), near)
+		go io.Copy(io.Discard, b)
+		for _, one := range []byte("\x04slow") {
+			<-time.After(NodeSilence - time.Millisecond)
+			b.Write([]byte{one})
+		}
+		synctest.Wait()
+		if r.over() || !slices.Equal(r.heard, []string{"slow"}) {
+			t.Errorf("heard %v, %v", r.heard, r.err)
+		}
+		near.Close()
+		<-r.ended
+	})
+}
+
+// TestBeatsAreForTheIdle: who speaks anyway sends no beats between.
+func TestBeatsAreForTheIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer b.Close()
+		near := New(a, framed, Nodes(), room)
+		near.Beats()
+		r := running(t.Context(), near)
+		beats := 0
+		far := words{b}
+		go func() {
+			for {
+				switch word, err := far.Next(); {
+				case err != nil:
+					return
+				case word == nil:
+					beats++
+				}
+			}
+		}()
+		go func() {
+			for far.Beat() == nil { // so that near goes on
+				<-time.After(NodeEvery)
+			}
+		}()
+		word := "load"
+		for range 100 {
+			near.Say(&word)
+			<-time.After(NodeEvery - time.Millisecond)
+		}
+		synctest.Wait()
+		if beats != 1 {
+			t.Errorf("%d beats of one who speaks, want the first alone", beats)
+		}
+		<-time.After(10 * NodeEvery)
+		synctest.Wait()
+		if beats < 10 {
+			t.Errorf("%d beats of one who does not", beats)
+		}
+		near.Close()
+		<-r.ended
+		<-time.After(NodeEvery) // far notices
+	})
+}
+
+// TestStreamEnds with its context, by its listener's wish, within the time it was
+// given, and when the outbox is full; whoever waits in it is woken.
+func TestStreamEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(near, far *Stream[string], cancel func())
+		want error
+	}{
+		"its context": {func(_, _ *Stream[string], cancel func()) { cancel() }, io.ErrClosedPipe},
+		"enough":      {func(_, far *Stream[string], _ func()) { word := "enough"; far.Say(&word) }, ErrOver},
+		"in time":     {func(near, _ *Stream[string], _ func()) { near.Within(time.Minute) }, os.ErrDeadlineExceeded},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := pair(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			a, b := running(ctx, near), running(t.Context(), far)
+			near.Beats()
+			far.Beats()
+			synctest.Wait()
+			c.end(near, far, cancel)
+			<-a.ended
+			<-b.ended
+			if !errors.Is(a.err, c.want) {
+				t.Errorf("%s: %v", name, a.err)
+			}
+		})
+	}
+}
+
+// TestFullOutbox: a peer that reads nothing loses its stream and holds up nobody (I10).
+func TestFullOutbox(t *testing.T) {
+	near, _ := pair(t)
+	word := "more"
+	for range room {
+		near.Say(&word)
+	}
+	select {
+	case <-near.Done():
+		t.Fatal("ended below its limit")
+	default:
+	}
+	near.Say(&word)
+	<-near.Done()
+	for range room {
+		if near.Take() == nil {
+			t.Fatal("what waited is gone")
+		}
+	}
+	if near.Take() != nil || near.Waiting() != 0 {
+		t.Error("more waits than there is room for")
+	}
+}
+
+// TestWithinIsLifted: a stream that was given a time to introduce itself has all of it
+// again afterwards.
+func TestWithinIsLifted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := pair(t)
+		near.Within(time.Second)
+		near.Within(0)
+		near.Beats()
+		a, b := running(t.Context(), near), running(t.Context(), far)
+		<-time.After(time.Minute)
+		if a.over() || b.over() {
+			t.Errorf("ended: %v, %v", a.err, b.err)
+		}
+		near.Close()
+		<-a.ended
+		<-b.ended
+	})
+}
+
+// FuzzFrames: whatever comes, a stream ends or waits.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 'x', 0})
+	f.Add(binary.BigEndian.AppendUint32(nil, 1<<31))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		near, far := net.Pipe()
+		s := New(near, framed, Nodes(), room)
+		go io.Copy(io.Discard, far)
+		go func() { far.Write(b); far.Close() }()
+		if err := s.Run(t.Context(), func(*string) bool { return true }); err == nil {
+			t.Error("no reason for the end")
+		}
+	})
+}
