@@ -243,15 +243,19 @@ func (m *mesh) killOnce(try, agents int, limit time.Duration, victim func(*mesh)
 	return m.dieOnce(try, agents, limit, killed, victim)
 }
 
-// death is how a host dies, and what is to be mended before it can run again.
+// death is how a host dies, what happens while the transfers go on, and what makes it
+// run again.
 type death struct {
-	how          string
-	strike, mend func(*mesh, *host)
+	how                 string
+	strike, while, mend func(*mesh, *host)
 }
 
 // killed is the process alone. Its host closes its connections, and answers what
 // comes for its sockets: all hear of it at once.
-var killed = death{"kill", func(_ *mesh, v *host) { v.process.Kill() }, func(*mesh, *host) {}}
+var killed = death{"kill", func(_ *mesh, v *host) { v.process.Kill() }, gone, func(_ *mesh, v *host) { v.start("run") }}
+
+// gone is long enough for what is lost with a host.
+func gone(*mesh, *host) { time.Sleep(4 * time.Second) }
 
 // dieOnce is killOnce for any death.
 func (m *mesh) dieOnce(try, agents int, limit time.Duration, dies death, victim func(*mesh) (*host, error)) (time.Duration, error) {
@@ -272,13 +276,12 @@ func (m *mesh) dieOnce(try, agents int, limit time.Duration, dies death, victim 
 	down.Forget()
 	up.Forget()
 	dies.strike(m, v)
-	time.Sleep(4 * time.Second)
+	dies.while(m, v)
 	stalls, beside := [2]time.Duration{down.Stall(), up.Stall()}, cost.Stall()
 	reports := [2]lab.Report{down.Finish(within(20 * time.Second)), up.Finish(within(20 * time.Second))}
 	m.t.Logf("try %d: %s of %s (%v): stall down %d ms, up %d ms, of the flow beside %d ms; down %v; up %v", try+1, dies.how, v.Name, r,
 		stalls[0].Milliseconds(), stalls[1].Milliseconds(), beside.Milliseconds(), reports[0], reports[1])
 	dies.mend(m, v)
-	v.start("run")
 	m.ready(len(m.nodes))
 	stall := max(stalls[0], stalls[1])
 	for _, report := range reports {

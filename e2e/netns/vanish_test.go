@@ -16,9 +16,10 @@ var vanished = death{"loss", func(m *mesh, v *host) {
 	m.wan.Sh("ip link set %s down", v.Name)
 	m.lan.Sh("ip link set %s down", v.Name)
 	v.process.Kill()
-}, func(m *mesh, v *host) {
+}, gone, func(m *mesh, v *host) {
 	m.wan.Sh("ip link set %s up", v.Name)
 	m.lan.Sh("ip link set %s up", v.Name)
+	v.start("run")
 }}
 
 // TestHostVanishes: the client notices by silence alone that an agent is gone, or a
