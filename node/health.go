@@ -24,6 +24,10 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 	} else {
 		all = append(all, thin(n.members.all())...)
 	}
+	if r.CutOff {
+		all = append(all, "this node hears neither an arbiter nor any other node, so it holds no inside address and sends its clients to other nodes: "+
+			"look at its links, and at firewalls between it and the other nodes")
+	}
 	if r.Path == probe.PathBroken {
 		all = append(all, n.forward.stack.blocked(n.others(), len(obstacles) > 0))
 	}

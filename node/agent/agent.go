@@ -142,6 +142,7 @@ type Agent struct {
 	inside  insideState
 	rejects *rejects
 	sound   soundness
+	footing footing
 	ailing  bool          // the host has faults just now
 	toldAt  time.Duration // the arbiter, of them
 	dirty   bool          // the tables must be published before the next event
@@ -251,6 +252,7 @@ func (a *Agent) tick() {
 	a.tickAt = now
 	a.superviseEngine(now)
 	a.probe(now)
+	a.superviseFooting(now)
 	a.superviseSoundness(now)
 	a.superviseParts(now)
 	a.superviseSlices(now)

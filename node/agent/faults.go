@@ -30,7 +30,7 @@ func (a *Agent) superviseSoundness(now time.Duration) {
 	}
 	was := a.sound.is
 	changed := a.sound.judge(now, all)
-	a.probes.lost.Store(a.cutOff())
+	a.probes.lost.Store(a.cutOff() || a.footing.is == lost)
 	if changed {
 		a.dirty = true
 		a.logSoundness(was)
@@ -84,7 +84,7 @@ func (a *Agent) says(to protocol.NodeRow) (s probe.Says) {
 		s |= probe.SaysAiling | probe.SaysBroken
 	}
 	for _, p := range a.view.parts {
-		if p.taken && p.relieved && (p.row.Egress == to.ID || !a.saysBroken(to)) {
+		if p.taken && (p.row.Egress == to.ID || p.relieved && !a.saysBroken(to)) {
 			s |= probe.SaysTaken
 		}
 	}

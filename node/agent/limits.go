@@ -113,6 +113,13 @@ const (
 	// WordLate is how old the last word of an arbiter is when a node no longer
 	// waits for the next: a few of those that come every 500 ms were lost.
 	WordLate = 1500 * time.Millisecond
+	// LetGoMisses is after how many ticks without an answer of any node, and without an
+	// arbiter's word, an egress lets go. Its second takes over a tick or more later,
+	// after ProbeMisses of its own.
+	LetGoMisses = 2
+	// ResumeAfter is how long an arbiter has to answer a node that is heard again, until
+	// that takes back what it had let go: a stream that broke is opened anew by then.
+	ResumeAfter = 2 * time.Second
 	// AskedLately is how long a question of another node shows that it is heard.
 	AskedLately = 500 * time.Millisecond
 	// AskedBeyond is how long after its last answer a question of a node shows that

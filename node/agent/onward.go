@@ -55,7 +55,7 @@ func (a *Agent) egressOf(lease netip.Addr) protocol.NodeRow {
 			continue
 		}
 		egress, second := a.view.nodeByID(p.row.Egress), a.view.nodeByID(p.row.Second)
-		if p.taken || p.yielded || a.saysBroken(egress) && a.saysTaken(second) {
+		if p.taken || p.yielded || p.lapsed || a.saysBroken(egress) && a.saysTaken(second) {
 			return second
 		}
 		if second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {

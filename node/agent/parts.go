@@ -21,6 +21,7 @@ type part struct {
 	// relieved: taken from an egress that answers and says that it does not forward.
 	relieved bool
 	yielded  bool          // left to the second, which relieved this node, without an arbiter's word
+	lapsed   bool          // let go, for this node may be the one that was cut off
 	notUntil time.Duration // this node takes it over no sooner
 }
 
@@ -41,7 +42,7 @@ func (a *Agent) learnPart(row registry.Part) {
 		if p.held && row.Egress != a.config.Key.ID() {
 			p.notUntil = a.config.Now() + TakeoverHold
 		}
-		p.taken, p.relieved, p.yielded = false, false, false
+		p.taken, p.relieved, p.yielded, p.lapsed = false, false, false, false
 	}
 	p.row = row
 	a.hidePart(p)
@@ -108,7 +109,7 @@ func (v *viewState) partWith(prefix netip.Prefix) *part {
 
 // settlePart holds the inside addresses exactly while this node is egress.
 func (a *Agent) settlePart(p *part) {
-	mine := p.row.Egress == a.config.Key.ID() && !p.yielded || p.taken
+	mine := p.row.Egress == a.config.Key.ID() && !p.yielded && !p.lapsed || p.taken
 	insides := p.row.Insides()
 	if len(insides) == 0 || mine == p.held {
 		return

@@ -149,6 +149,7 @@ func (a *Agent) probeTargets() map[identity.Index]bool {
 		targets[a.view.nodeByID(p.row.Egress).Index] = true
 		targets[a.view.nodeByID(p.row.Second).Index] = true
 	}
+	a.addVoters(targets)
 	delete(targets, a.config.Index)
 	delete(targets, 0)
 	for index := range targets {
@@ -162,6 +163,23 @@ func (a *Agent) probeTargets() map[identity.Index]bool {
 		}
 	}
 	return targets
+}
+
+// addVoters are for an egress or a second of a mesh where it matters who is cut off:
+// whoever probes one node alone takes that one's death for its own.
+func (a *Agent) addVoters(targets map[identity.Index]bool) {
+	own := a.config.Key.ID()
+	for _, p := range a.view.parts {
+		if p.row.Egress != own && p.row.Second != own || !a.quorum() {
+			continue
+		}
+		for index, n := range a.view.nodes {
+			if n.Voter {
+				targets[index] = true
+			}
+		}
+		return
+	}
 }
 
 // neighbour is the next node by index, wrapping around.
@@ -340,6 +358,7 @@ func (e nodeDatagram) apply(a *Agent) {
 	if !p.answers() {
 		p.since = now
 	}
+	a.footing.answer()
 	p.heard, p.heardAt, p.load = true, now, m.Load
 	p.passed(m.Size, now)
 	if m.Asked == probe.TypePath {

@@ -96,6 +96,7 @@ type streamLost struct{ s *streamState }
 func (e streamLost) apply(a *Agent) {
 	if a.stream == e.s {
 		a.stream = nil
+		a.streamFooting()
 	}
 }
 
@@ -135,9 +136,12 @@ func (e received) apply(a *Agent) {
 		a.config.Standby(*m.Standby)
 	case m.Superseded != nil:
 		a.giveWay()
+	case m.Assure != nil:
+		a.assured(m.Assure)
 	case m.Left != nil:
 		a.config.Left(m.Left.Reason)
 	}
+	a.footing.word(a.wordAt)
 }
 
 // giveWay stops what this process carries: the node's key was copied, and another

@@ -45,7 +45,7 @@ func (a *Agent) superviseSecond(p *part, now time.Duration) {
 func (a *Agent) mayTake(p *part, egress protocol.NodeRow, now time.Duration) bool {
 	heard := !a.withoutArbiter(now) && egress.Up
 	switch {
-	case a.alone(), a.sound.is == protocol.Broken:
+	case a.alone(), a.footing.is == lost, a.sound.is == protocol.Broken:
 		return false
 	case heard && now < p.notUntil:
 		return false

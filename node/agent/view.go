@@ -68,6 +68,9 @@ func (a *Agent) learn(m *protocol.View) {
 	for _, prefix := range m.Keep {
 		a.keepPart(prefix)
 	}
+	if m.Full {
+		a.footing.sure(a.config.Now())
+	}
 	v.forgetSessions()
 	v.forgetVerdicts()
 	a.dirty = true

@@ -52,3 +52,20 @@ func TestKeepIsSaidToTheSecond(t *testing.T) {
 		t.Errorf("said %+v", m)
 	}
 }
+
+// TestAssures: who asks whether there is an arbiter hears so, with what was asked.
+func TestAssures(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", registry.RoleAgent)
+	for len(n.outbox) > 0 {
+		<-n.outbox
+	}
+	nodeSaid{n, &protocol.Node{Assure: &protocol.Assure{Number: 7}}}.apply(a)
+	if len(n.outbox) != 1 {
+		t.Fatalf("%d messages", len(n.outbox))
+	}
+	if m := <-n.outbox; m.Assure == nil || m.Assure.Number != 7 {
+		t.Errorf("said %+v", m)
+	}
+}

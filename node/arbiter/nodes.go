@@ -276,6 +276,8 @@ func (e nodeSaid) apply(a *Arbiter) {
 		a.updateNode(n)
 	case m.Leave != nil:
 		a.beginLeave(n.node)
+	case m.Assure != nil:
+		n.say(&protocol.Node{Assure: m.Assure})
 	}
 }
 

@@ -93,7 +93,9 @@ func (c *Client) ask(s *slice, now time.Duration) {
 // sibling through the same gateway is heard; when all are silent the gateway is
 // left and nobody is condemned. Between the two, when a sibling is neither
 // silent nor lately heard, the next tick knows more: a gateway that died must
-// not cost the slice whose silence ended first.
+// not cost the slice whose silence ended first. An agent that says it is lost bears
+// no witness: where no others are heard, they are on the host of the gateway, which
+// is cut off.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
 	for _, s := range judged {
@@ -105,12 +107,14 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	c.leaveLost(judged, now)
 	c.leaveDirect(judged, now)
 	var silent []*slice
-	witness := c.secondWitness(judged, now)
+	witness, cutOff := c.secondWitness(judged, now), 0
 	through := throughGateway(judged)
 	for _, s := range through {
 		switch {
 		case s.pulse.silent(now):
 			silent = append(silent, s)
+		case s.pulse.lost():
+			cutOff++
 		case s.pulse.witness(now):
 			witness = s
 		}
@@ -123,11 +127,14 @@ func (c *Client) superviseLiveness(now time.Duration) {
 		// The others go directly, so nothing hangs on the gateway.
 	case len(silent) == len(through):
 		c.leaveGateway(now, "gateway is silent")
+	case len(silent)+cutOff == len(through) && c.gateways.count() > 1:
+		c.leaveGateway(now, "gateway is cut off from other nodes")
 	}
 }
 
 // listen notes who was heard since the last tick. It gives the slices that may
-// be judged, and whether an answer of any is late.
+// be judged, and whether the others are to bear witness: an answer is late, or says that
+// nothing goes on.
 func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 	for _, s := range c.slices {
 		if !s.confirmed || s.retireAt != 0 {
@@ -145,7 +152,7 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 		if s.condemned && s.pulse.waiting == 0 && (!unfit || !c.usableBeside(s)) { // heard again before it was replaced
 			s.condemned, c.dirty = false, true
 		}
-		doubt = doubt || s.pulse.doubtful(now)
+		doubt = doubt || s.pulse.doubtful(now) || s.pulse.lost()
 		judged = append(judged, s)
 	}
 	return judged, doubt

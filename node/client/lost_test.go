@@ -80,3 +80,39 @@ func TestLostAgentIsKept(t *testing.T) {
 		})
 	}
 }
+
+// TestCutOffGatewayIsLeft: a gateway whose own agent alone is heard, and says that it is
+// lost, is left though it answers; a lost agent is no reason while another is heard.
+func TestCutOffGatewayIsLeft(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		says  probe.Verdict
+		other bool // another slice is heard by that gateway
+		left  bool
+	}{
+		{"cut off", probe.PathLost, false, true},
+		{"one agent is lost", probe.PathLost, true, false},
+		{"the other agent is dead", probe.PathGood, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.connect()
+			near, far := f.slice(0, 1), f.slice(1, 1)
+			f.advance(time.Second, near, far)
+			before := f.Client.gateways.at(f.Client.gateways.current)
+			heard := []*slice{near}
+			if c.other {
+				heard = append(heard, far)
+			}
+			f.says(near, c.says)
+			left := false
+			for range 10 {
+				f.advance(100*ms, heard...)
+				left = left || f.Client.gateways.at(f.Client.gateways.current) != before
+			}
+			if left != c.left {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}

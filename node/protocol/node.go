@@ -41,6 +41,13 @@ type Node struct {
 	Left     *Leave     `json:"left,omitempty"`     // L→N, the node is no longer a member
 
 	Superseded *Superseded `json:"superseded,omitempty"` // L→N, another process has this node's key; N→L, heard
+	Assure     *Assure     `json:"assure,omitempty"`     // N→L, are you still there; L→N, the same as it came
+}
+
+// Assure shows that an arbiter speaks now, after what it said before, and that nothing
+// of it waited on the way since a link failed. Older arbiters do not answer.
+type Assure struct {
+	Number uint64 `json:"number"` // the asker's
 }
 
 // Superseded says that a newer process with the same key has taken the node's place:
