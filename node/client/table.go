@@ -13,13 +13,15 @@ import (
 )
 
 // table is one default route over the newest usable epoch of each slice; a
-// spare carries traffic only when nothing else can.
+// spare carries traffic only when nothing else can, or is heard through a new gateway
+// yet: what died with the old one may have been a gateway and an agent at once.
 func (c *Client) table() *dataplane.Table {
 	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair), Routes: make(map[netip.Addr]*dataplane.Route)}
 	route := &dataplane.Route{
 		Set: &slicing.Set{Mode: c.spreading, Gap: c.flow.Gap()}, Spread: c.spread, SprayUDP: c.session != nil && c.session.welcome.SprayUDP,
 	}
-	spares, trials, unknown := !c.any((*slice).usable), !c.any((*slice).proven), !c.any((*slice).known)
+	trials, unknown := !c.any((*slice).proven), !c.any((*slice).known)
+	spares := !c.any((*slice).usable) || trials && c.spareAnswers()
 	for _, key := range c.sortedKeys() {
 		s := c.slices[key]
 		for _, p := range s.pairs() {
@@ -68,6 +70,16 @@ func (c *Client) sortedKeys() []sliceKey {
 func (c *Client) any(such func(*slice) bool) bool {
 	for _, s := range c.slices {
 		if !s.spare && such(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// spareAnswers reports whether a spare was heard through the gateway in use.
+func (c *Client) spareAnswers() bool {
+	for _, s := range c.slices {
+		if s.spare && s.proven() {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -59,4 +60,28 @@ func TestSliceKeepsItsPlaceAndTakesNewWeights(t *testing.T) {
 	if got := weights(); !slices.Equal(got, []uint32{0, 0, 0, 7}) {
 		t.Errorf("weights %v: slice 3 left its place", got)
 	}
+}
+
+// TestSpareCarriesBehindANewGateway: the old one's host may have been the main agent's.
+func TestSpareCarriesBehindANewGateway(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	main, spare := f.slice(0, 1), f.slice(1, 1)
+	spare.spare = true
+	expect := func(when, want string) {
+		t.Helper()
+		if got := f.routed(); got != want {
+			t.Errorf("%s: route %s, want %s", when, got, want)
+		}
+	}
+	f.advance(time.Second, main, spare)
+	expect("both are heard", `["0.1"]`)
+	f.advance(TickEvery)
+	f.leaveGateway(f.config.Now(), "gateway is silent")
+	f.publishIfDirty()
+	expect("none is heard yet", `["0.1"]`)
+	f.advance(TickEvery, spare)
+	expect("the spare answers first", `["1.1"]`)
+	f.advance(TickEvery, main, spare)
+	expect("the main slice answers", `["0.1"]`)
 }
