@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -23,6 +24,14 @@ const logFile = "raft.db"
 type logStore struct {
 	*raftboltdb.BoltStore
 
+	dir     string
+	disk    disk
+	ailing  chan struct{} // one slot: the disk's health changed
+	closing chan struct{} // closed when nothing is tried again
+	serving atomic.Bool   // raft runs on it
+	alone   func() bool   // nobody else votes
+	fails   func() error  // in tests: why nothing can be written
+
 	mu       sync.Mutex
 	snapshot mark // newest snapshot on disk
 }
@@ -39,7 +48,10 @@ func openLog(dir string) (*logStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consensus: open %s: %w", path, err)
 	}
-	return &logStore{BoltStore: bolt}, nil
+	return &logStore{
+		BoltStore: bolt, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
+		alone: func() bool { return false },
+	}, nil
 }
 
 // GetLog reads an entry; at the snapshot's index it has at least the term.

@@ -27,17 +27,21 @@ type Config struct {
 	// Timing of elections; zero takes HeartbeatTimeout, ElectionTimeout, LeaderLease.
 	Heartbeat, Election, Lease time.Duration
 
-	trailingLogs uint64 // zero: TrailingLogs; tests make it small
+	fails        func() error // nil: the disk is well; tests make it fail
+	trailingLogs uint64       // zero: TrailingLogs; tests make it small
 }
 
-// Raft is the Store served by hashicorp/raft in this process. Raft panics when
-// its disk fails under it; nothing here catches that.
+// Raft is the Store served by hashicorp/raft in this process. What becomes of it when its
+// disk fails is in disk.go.
 type Raft struct {
 	id   identity.NodeID
 	log  *slog.Logger
 	raft *raft.Raft
 	fsm  *fsm
 	file *logStore
+
+	heartbeat, election time.Duration
+	started             chan struct{} // closed when raft is set
 
 	transport  *raft.NetworkTransport
 	leadership chan Leadership // one slot: the newest view
@@ -79,8 +83,11 @@ func open(c Config) (*Raft, error) {
 	r := &Raft{
 		id: c.ID, log: c.Log, fsm: newFSM(), file: file,
 		leadership: make(chan Leadership, 1), observed: make(chan raft.Observation, 16),
-		closing: make(chan struct{}),
+		closing: make(chan struct{}), started: make(chan struct{}),
 	}
+	timing := c.raft(out)
+	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails
+	file.alone = r.alone
 	if err := r.start(c, out); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -98,6 +105,7 @@ func (r *Raft) start(c Config, out *logger) error {
 	if c.Bootstrap {
 		err = r.bootstrap(c, out, snapshots)
 	}
+	r.file.serving.Store(true)
 	if err == nil {
 		r.raft, err = raft.NewRaft(c.raft(out), r.fsm, r.file, r.file, snapshots, r.transport)
 	}
@@ -107,7 +115,9 @@ func (r *Raft) start(c Config, out *logger) error {
 	leaders := func(o *raft.Observation) bool { _, ok := o.Data.(raft.LeaderObservation); return ok }
 	r.observer = raft.NewObserver(r.observed, false, leaders)
 	r.raft.RegisterObserver(r.observer)
+	close(r.started)
 	r.watching.Go(r.watch)
+	r.watching.Go(r.tendDisk)
 	return nil
 }
 
@@ -169,6 +179,7 @@ func (r *Raft) close() error {
 	case <-settled:
 	case <-ctx.Done():
 	}
+	close(r.file.closing)
 	err := r.raft.Shutdown().Error()
 	close(r.closing)
 	r.watching.Wait()

@@ -71,6 +71,8 @@ type Store interface {
 	Reach(context.Context, identity.NodeID) error
 	// Stats is for status.
 	Stats() Stats
+	// Disk says why the log cannot be written as it should; nil: it can.
+	Disk() error
 	// Snapshot writes a snapshot now.
 	Snapshot(context.Context) error
 	// Failed yields an error when this replica cannot go on: the node must stop.

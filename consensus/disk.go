@@ -1,0 +1,196 @@
+package consensus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// ErrSlowDisk means that the disk below the log takes seconds for what takes others
+// milliseconds.
+var ErrSlowDisk = errors.New("consensus: the disk is slow")
+
+// disk is how writing the log went lately. What writes it waits for no reader.
+type disk struct {
+	mu    sync.Mutex // protects what follows
+	fault error      // of the last write; nil: it went well
+	slow  time.Duration
+	at    time.Time // when slow was seen last
+}
+
+// note takes the outcome of one write, and says whether the disk's health changed.
+func (d *disk) note(err error, took time.Duration) (changed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was := d.ails(time.Now()) != nil
+	d.fault = err
+	if err == nil && took >= SlowWrite {
+		d.slow, d.at = took, time.Now()
+	}
+	return was != (d.ails(time.Now()) != nil)
+}
+
+// ails says what is wrong; the caller holds mu. A slow write counts for SlowFor.
+func (d *disk) ails(now time.Time) error {
+	switch {
+	case d.fault != nil:
+		return d.fault
+	case d.slow != 0 && now.Sub(d.at) < SlowFor:
+		return fmt.Errorf("%w: %v for one write", ErrSlowDisk, d.slow.Round(100*time.Millisecond))
+	}
+	return nil
+}
+
+func (d *disk) health() (ails, fault error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ails(time.Now()), d.fault
+}
+
+// StoreLogs writes entries. The only voter tries until it can, for nobody else could do
+// better, and to step down would only be to stand again. Any other says no: a leader
+// steps down by that, and a follower is sent them again.
+func (l *logStore) StoreLogs(entries []*raft.Log) error {
+	return l.write(func() error { return l.BoltStore.StoreLogs(entries) }, l.alone)
+}
+
+// SetUint64 writes a number. Raft panics when that of the present term is not written, so
+// it is tried until it is.
+func (l *logStore) SetUint64(key []byte, value uint64) error {
+	term := string(key) == keyTerm && l.serving.Load()
+	err := l.write(func() error { return l.BoltStore.SetUint64(key, value) }, func() bool { return term })
+	if err != nil && term {
+		runtime.Goexit() // the replica closes; raft's goroutine, which this is, would panic
+	}
+	return err
+}
+
+// keyTerm is where raft keeps the present term.
+const keyTerm = "CurrentTerm"
+
+// write does one write, again and again while it fails and insist says so.
+func (l *logStore) write(do func() error, insist func() bool) error {
+	for {
+		began := time.Now()
+		err := l.broken()
+		if err == nil {
+			err = do()
+		}
+		l.note(err, time.Since(began))
+		if err == nil || !insist() {
+			return err
+		}
+		select {
+		case <-l.closing:
+			return err
+		case <-time.After(DiskRetry):
+		}
+	}
+}
+
+// broken is nil but in tests.
+func (l *logStore) broken() error {
+	if l.fails == nil {
+		return nil
+	}
+	return l.fails()
+}
+
+func (l *logStore) note(err error, took time.Duration) {
+	if l.disk.note(err, took) {
+		select {
+		case l.ailing <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// try writes as much as a message of entries may need, beside the log and into it.
+func (l *logStore) try() error {
+	path := filepath.Join(l.dir, tryFile)
+	defer os.Remove(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, DiskTry))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = cmp.Or(err, f.Close(), l.broken()); err != nil {
+		return err
+	}
+	return l.BoltStore.Set([]byte(tryFile), []byte{1})
+}
+
+const tryFile = "try"
+
+// Disk says why the log cannot be written, or only slowly; nil: it can.
+func (r *Raft) Disk() error {
+	ails, _ := r.file.disk.health()
+	return ails
+}
+
+// alone says that this node is the only voter: nobody else could lead.
+func (r *Raft) alone() bool {
+	<-r.started // raft's goroutines run a little earlier
+	voters := slices.DeleteFunc(r.Servers(), func(s Server) bool { return !s.Voter })
+	return len(voters) == 1 && voters[0].ID == r.id
+}
+
+// tendDisk has a voter whose disk fails give the lead away, and not stand for it before
+// its disk is well, which it tries whoever leads meanwhile.
+func (r *Raft) tendDisk() {
+	ticker := time.NewTicker(DiskLook)
+	defer ticker.Stop()
+	patient := false
+	for {
+		select {
+		case <-r.closing:
+			return
+		case <-r.file.ailing:
+		case <-ticker.C:
+			if _, fault := r.file.disk.health(); fault != nil {
+				began := time.Now()
+				err := r.file.try()
+				r.file.note(err, time.Since(began))
+			}
+		}
+		if ails := r.Disk(); (ails != nil) != patient {
+			patient = ails != nil
+			r.suffer(ails)
+		}
+	}
+}
+
+// suffer changes a follower's patience: with a failing disk it would lose the lead at its
+// first entry, be chosen again for its long log, and lose it again. An only voter leads on.
+func (r *Raft) suffer(ails error) {
+	timing := r.raft.ReloadableConfig()
+	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
+	if ails == nil {
+		r.log.Info("the log is written again as it should")
+	} else {
+		r.log.Error("the log cannot be written as it should; it is tried again until it can", "error", ails)
+	}
+	if ails != nil && !r.alone() {
+		timing.HeartbeatTimeout, timing.ElectionTimeout = DiskPatience, DiskPatience
+	}
+	if err := r.raft.ReloadConfig(timing); err != nil {
+		r.log.Error("elections keep their timing", "error", err)
+	}
+	if ails != nil && !r.alone() && r.raft.State() == raft.Leader {
+		ctx, cancel := context.WithTimeout(context.Background(), DiskLook)
+		defer cancel()
+		_ = r.TransferLeadership(ctx) // without success it steps down at the next write
+	}
+}
