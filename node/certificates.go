@@ -104,7 +104,7 @@ func (n *Node) findCertificate(in control.RevokeRequest) (found registry.Certifi
 	}
 	count := 0
 	err = n.view(func(s *registry.State) {
-		for _, cert := range s.Certificates {
+		for _, cert := range s.Certificates.All() {
 			if strings.EqualFold(cert.Serial, in.Serial) {
 				found = *cert
 				count++
@@ -127,7 +127,7 @@ func (n *Node) listAuthorities(*http.Request, control.Nothing) (control.Authorit
 	now := n.wall()
 	err := n.view(func(s *registry.State) {
 		clients := make(map[string]int)
-		for _, c := range s.Clients {
+		for _, c := range s.Clients.All() {
 			clients[c.Authority]++
 		}
 		add := func(name string, roots [][]byte, revoked bool) {
@@ -141,7 +141,7 @@ func (n *Node) listAuthorities(*http.Request, control.Nothing) (control.Authorit
 		for _, a := range s.Authorities {
 			add(a.Name, a.Roots, a.Revoked)
 		}
-		for _, cert := range s.Certificates {
+		for _, cert := range s.Certificates.All() {
 			out.Certificates = append(out.Certificates, certificateRow(cert, now))
 		}
 	})

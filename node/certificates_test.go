@@ -35,7 +35,7 @@ func TestWrongClockForgetsNoRevocation(t *testing.T) {
 				ID: registry.CommandID{byte(i + 2)}, PutCertificate: &registry.PutCertificate{Certificate: cert, Now: now},
 			})
 		}
-		if kept := s.Certificates[revoked.ID] != nil; kept != tc.kept {
+		if kept := s.Certificates.Get(revoked.ID) != nil; kept != tc.kept {
 			t.Errorf("%s: kept %v, want %v", name, kept, tc.kept)
 		}
 	}

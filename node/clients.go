@@ -56,7 +56,7 @@ func (n *Node) enableClient(r *http.Request, in control.NameRequest) (control.No
 // findClient is a copy of the registry's row, nil when there is none.
 func (n *Node) findClient(name string) (found *registry.Client, err error) {
 	err = n.view(func(s *registry.State) {
-		if c := s.Clients[name]; c != nil {
+		if c := s.Clients.Get(name); c != nil {
 			copied := *c
 			copied.Prefixes = slices.Clone(c.Prefixes)
 			found = &copied

@@ -112,7 +112,7 @@ func (n *Node) listSessions(r *http.Request, in control.SessionsRequest) (contro
 	}
 	out := control.Sessions{Schema: "meshcrypt.sessions/v1", Sessions: []control.Session{}}
 	err = n.view(func(s *registry.State) {
-		for _, live := range s.Sessions {
+		for _, live := range s.Sessions.All() {
 			ended := live.State == registry.SessionEnded
 			if strings.HasPrefix(live.ID.String(), in.ID) && (ended == in.Ended || in.ID != "") {
 				out.Sessions = append(out.Sessions, sessionRow(s, live, report))

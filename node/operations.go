@@ -149,12 +149,12 @@ func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, err
 	out := control.Clients{Schema: "meshcrypt.clients/v1", Clients: []control.ClientRow{}}
 	err := n.view(func(s *registry.State) {
 		sessions := make(map[string]int)
-		for _, live := range s.Sessions {
+		for _, live := range s.Sessions.All() {
 			if live.State == registry.SessionActive {
 				sessions[live.Client]++
 			}
 		}
-		for _, c := range s.Clients {
+		for _, c := range s.Clients.All() {
 			row := control.ClientRow{Name: c.Name, State: "allowed", Group: c.Group, Login: loginOf(c), Prefixes: c.Prefixes, Sessions: sessions[c.Name]}
 			if c.Revoked {
 				row.State = "revoked"
@@ -204,7 +204,7 @@ func (n *Node) clientProfile(_ *http.Request, in control.NameRequest) (control.P
 	profile := client.Profile{Cluster: n.self.Cluster, CAHash: n.trust.CAHash, User: in.Name}
 	known := false
 	err := n.view(func(s *registry.State) {
-		if c := s.Clients[in.Name]; c != nil {
+		if c := s.Clients.Get(in.Name); c != nil {
 			known, profile.Method = true, profileMethod(c)
 		}
 		for _, node := range s.Members() {

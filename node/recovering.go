@@ -108,7 +108,7 @@ func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: state.Cluster.Incarnation + 1}})
 	r.done = Recovered{
 		Cluster: state.Cluster.ID, Incarnation: state.Cluster.Incarnation, Nodes: len(state.Members()),
-		Clients: len(state.Clients), Sessions: len(state.ActiveSessions()),
+		Clients: state.Clients.Len(), Sessions: len(state.ActiveSessions()),
 	}
 	return state, err
 }

@@ -129,7 +129,7 @@ func (v *visitor) run(c client.Config) {
 func (v *visitor) session() (found registry.Session) {
 	v.Helper()
 	v.registry(func(s *registry.State) {
-		for _, live := range s.Sessions {
+		for _, live := range s.Sessions.All() {
 			if live.Client == v.name {
 				found = *live
 				found.Slices = append([]registry.Slice(nil), live.Slices...)

@@ -2,8 +2,10 @@ package registry
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry/sorted"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
@@ -18,9 +20,19 @@ type change interface {
 
 // New is the registry before its mesh is founded.
 func New() *State {
-	s := &State{}
-	s.makeMaps()
-	return s
+	return &State{
+		Nodes: make(map[identity.NodeID]*Node), Indexes: make(map[identity.Index]IndexHold),
+		Tokens: make(map[string]*Token), Authorities: make(map[string]*Authority),
+		Secrets: make(map[string]Sealed), Wraps: make(map[string][]byte),
+		Clients:      sorted.New[string, *Client](strings.Compare),
+		Leases:       sorted.New[netip.Addr, *Lease](netip.Addr.Compare),
+		Sessions:     sorted.New[SessionID, *Session](SessionID.Compare),
+		Requests:     sorted.New[RequestID, SessionID](RequestID.Compare),
+		Certificates: sorted.New[CertificateID, *Certificate](CertificateID.Compare),
+		applied:      newApplied(),
+		spent:        sorted.New[identity.NodeID, spent](compareNodes),
+		index:        newIndex(),
+	}
 }
 
 // Founded reports whether Found took effect.
@@ -35,11 +47,11 @@ func Apply(s *State, index, term uint64, c Command) Result {
 	if c.ID == (CommandID{}) {
 		return refused(ErrInvalid.with("a command needs an id"), entry{index, term})
 	}
-	if r, ok := s.appliedBefore(c.ID); ok {
+	if r, ok := s.applied.result(c.ID); ok {
 		return r
 	}
 	r := s.run(entry{index, term}, c)
-	s.remember(AppliedCommand{ID: c.ID, Result: r})
+	s.applied.remember(AppliedCommand{ID: c.ID, Result: r})
 	return r
 }
 
@@ -105,23 +117,6 @@ func (c Command) changes() []change {
 	add(c.WeighSlices != nil, c.WeighSlices)
 	add(c.Acknowledge != nil, c.Acknowledge)
 	return set
-}
-
-// appliedBefore looks from the newest back: a retry follows its first try closely.
-func (s *State) appliedBefore(id CommandID) (Result, bool) {
-	for i := len(s.Applied) - 1; i >= 0; i-- {
-		if s.Applied[i].ID == id {
-			return s.Applied[i].Result, true
-		}
-	}
-	return Result{}, false
-}
-
-func (s *State) remember(a AppliedCommand) {
-	s.Applied = append(s.Applied, a)
-	if len(s.Applied) > MaxApplied {
-		s.Applied = s.Applied[len(s.Applied)-MaxApplied:]
-	}
 }
 
 // with gives the error a detail of at most MaxReason bytes.

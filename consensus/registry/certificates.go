@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -33,16 +34,19 @@ func (c *PutAuthority) apply(s *State, _ entry) (Result, *Error) {
 			return Result{}, ErrInvalid.with("certificate of %d bytes", len(root))
 		}
 	}
+	s.Authorities = maps.Clone(s.Authorities)
 	s.Authorities[a.Name] = &Authority{Name: a.Name, Roots: slices.Clone(a.Roots), Created: s.Tick}
 	return Result{}, nil
 }
 
 func (c *RevokeAuthority) apply(s *State, _ entry) (Result, *Error) {
-	a := s.Authorities[c.Name]
-	if a == nil {
+	if s.Authorities[c.Name] == nil {
 		return Result{}, ErrNotFound.with("authority %q", c.Name)
 	}
-	a.Revoked = true
+	revoked := *s.Authorities[c.Name]
+	revoked.Revoked = true
+	s.Authorities = maps.Clone(s.Authorities)
+	s.Authorities[c.Name] = &revoked
 	s.endCertified(ReasonAuthority, func(used *Certificate) bool { return used.Authority == c.Name })
 	return Result{}, nil
 }
@@ -53,8 +57,8 @@ func (c *PutCertificate) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, err
 	}
 	s.forgetCertificates(c.Now)
-	known := s.Certificates[c.Certificate.ID]
-	if known == nil && len(s.Certificates) >= MaxCertificates {
+	known := s.Certificates.Get(c.Certificate.ID)
+	if known == nil && s.Certificates.Len() >= MaxCertificates {
 		return Result{}, ErrExhausted.with("%d certificates", MaxCertificates)
 	}
 	put := c.Certificate
@@ -62,7 +66,7 @@ func (c *PutCertificate) apply(s *State, _ entry) (Result, *Error) {
 		put = *known
 		put.Revoked = put.Revoked || c.Certificate.Revoked
 	}
-	s.Certificates[put.ID] = &put
+	s.putCertificate(&put)
 	if put.Revoked {
 		s.endCertified(ReasonCertificate, func(used *Certificate) bool { return used.ID == put.ID })
 	}
@@ -84,7 +88,7 @@ func (c *PutCertificate) check(s *State) *Error {
 	if err := s.admitted(cert.Client); err != nil {
 		return err
 	}
-	if by := s.Clients[cert.Client].Authority; by != MeshAuthority {
+	if by := s.Clients.Get(cert.Client).Authority; by != MeshAuthority {
 		return ErrInvalid.with("client %s does not log in by certificates of the mesh", cert.Client)
 	}
 	return nil
@@ -92,18 +96,21 @@ func (c *PutCertificate) check(s *State) *Error {
 
 // forgetCertificates drops those whose dates are over: those refuse them too.
 func (s *State) forgetCertificates(now int64) {
-	for id, cert := range s.Certificates {
-		if cert.Ends != 0 && cert.Ends < now {
-			delete(s.Certificates, id)
+	for end := range s.index.endings.All() {
+		if end.at >= now {
+			return
 		}
+		s.dropCertificate(end.id)
 	}
 }
 
 // revokeCertificates revokes what the mesh issued to a client.
 func (s *State) revokeCertificates(client string) {
-	for _, cert := range s.Certificates {
-		if cert.Client == client {
-			cert.Revoked = true
+	for _, cert := range s.Certificates.All() {
+		if cert.Client == client && !cert.Revoked {
+			revoked := *cert
+			revoked.Revoked = true
+			s.putCertificate(&revoked)
 		}
 	}
 }
@@ -131,7 +138,7 @@ func (s *State) certified(cert *Certificate, client string) *Error {
 	if cert == nil {
 		return nil
 	}
-	listed, account, authority := s.Certificates[cert.ID], s.Clients[client], s.Authorities[cert.Authority]
+	listed, account, authority := s.Certificates.Get(cert.ID), s.Clients.Get(client), s.Authorities[cert.Authority]
 	own := cert.Authority == MeshAuthority
 	switch {
 	case account == nil || account.Authority != cert.Authority:

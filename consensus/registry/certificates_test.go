@@ -47,10 +47,10 @@ func TestRevokedCertificate(t *testing.T) {
 	gone := one
 	gone.Revoked = true
 	f.must(put(gone, 0))
-	if s := f.s.Sessions[session(1)]; s.State != SessionEnded || s.Reason != ReasonCertificate {
+	if s := f.s.Sessions.Get(session(1)); s.State != SessionEnded || s.Reason != ReasonCertificate {
 		t.Errorf("its session is %s, %q", s.State, s.Reason)
 	}
-	if s := f.s.Sessions[session(2)]; s.State != SessionActive {
+	if s := f.s.Sessions.Get(session(2)); s.State != SessionActive {
 		t.Errorf("the other certificate's session is %s, %q", s.State, s.Reason)
 	}
 	f.must(put(one, 0)) // listing again does not readmit
@@ -84,7 +84,7 @@ func TestRevokedAuthority(t *testing.T) {
 	resume := Command{ResumeKey: &ResumeKey{Session: session(1), Request: request(5), Key: key(4), Hello: hash}}
 	f.must(resume)
 	f.must(Command{RevokeAuthority: &RevokeAuthority{Name: "corp"}})
-	if s := f.s.Sessions[session(1)]; s.State != SessionEnded || s.Reason != ReasonAuthority {
+	if s := f.s.Sessions.Get(session(1)); s.State != SessionEnded || s.Reason != ReasonAuthority {
 		t.Errorf("the session is %s, %q", s.State, s.Reason)
 	}
 	f.deny(ErrRevoked, Command{OpenSession: f.openBy(3, "dave", foreign)})
@@ -118,14 +118,16 @@ func TestLimitsOfCertificates(t *testing.T) {
 	f.must(put(long, 0))
 	long.Client += "c"
 	f.refuse(ErrInvalid, put(long, 0))
-	clear(f.s.Certificates)
+	for id := range f.s.Certificates.All() {
+		f.s.dropCertificate(id)
+	}
 	for i := range MaxCertificates {
 		cert := certificate(i)
-		f.s.Certificates[cert.ID] = &cert
+		f.s.putCertificate(&cert)
 	}
 	f.refuse(ErrExhausted, put(certificate(MaxCertificates), 1000))
 	f.must(put(certificate(MaxCertificates), 1001))
-	if n := len(f.s.Certificates); n != 1 {
+	if n := f.s.Certificates.Len(); n != 1 {
 		t.Errorf("%d certificates are left", n)
 	}
 }
@@ -146,7 +148,7 @@ func TestRestoreKeepsRevocations(t *testing.T) {
 	f.must(put(gone, 0))
 	f.must(Command{RevokeAuthority: &RevokeAuthority{Name: "corp"}})
 	snapshot.Succeed(f.s)
-	if !snapshot.Certificates[gone.ID].Revoked || !snapshot.Authorities["corp"].Revoked {
+	if !snapshot.Certificates.Get(gone.ID).Revoked || !snapshot.Authorities["corp"].Revoked {
 		t.Error("a restore readmits what was revoked")
 	}
 }

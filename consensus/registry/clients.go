@@ -12,11 +12,11 @@ func (c *PutClient) apply(s *State, _ entry) (Result, *Error) {
 	if err := c.check(); err != nil {
 		return Result{}, err
 	}
-	known, exists := s.Clients[c.Client.Name]
+	known, exists := s.Clients.Find(c.Client.Name)
 	switch {
 	case !exists && c.Replace:
 		return Result{}, ErrNotFound.with("client %s", c.Client.Name)
-	case !exists && len(s.Clients) >= MaxClients:
+	case !exists && s.Clients.Len() >= MaxClients:
 		return Result{}, ErrExhausted.with("%d clients", MaxClients)
 	case exists && c.Replace && known.Revoked: // an edit never readmits
 		return Result{}, ErrRevoked.with("client %s", c.Client.Name)
@@ -30,7 +30,7 @@ func (c *PutClient) apply(s *State, _ entry) (Result, *Error) {
 	if exists && c.Replace {
 		client.Created = known.Created
 	}
-	s.Clients[client.Name] = &client
+	s.Clients.Put(client.Name, &client)
 	if exists && !slices.Equal(known.Prefixes, client.Prefixes) {
 		s.touchSessionsOf(client.Name)
 	}
@@ -64,16 +64,16 @@ func (k *SharedKey) clone() *SharedKey {
 func (c *Client) newer() bool { return c != nil && (c.SharedKey != nil || c.Authority != "") }
 
 func (c *RevokeClient) apply(s *State, _ entry) (Result, *Error) {
-	client, ok := s.Clients[c.Name]
+	client, ok := s.Clients.Find(c.Name)
 	if !ok {
 		return Result{}, ErrNotFound.with("client %q", c.Name)
 	}
-	client.Revoked = true
+	revoked := *client
+	revoked.Revoked = true
+	s.Clients.Put(c.Name, &revoked)
 	s.revokeCertificates(c.Name)
-	for _, ses := range s.Sessions {
-		if ses.Client == c.Name && ses.State == SessionActive {
-			s.endSession(ses, ReasonRevoked, ses.Bytes)
-		}
+	for ses := range s.living(c.Name) {
+		s.endSession(ses, ReasonRevoked, ses.Bytes)
 	}
 	s.disownLeases(c.Name)
 	return Result{}, nil
@@ -81,7 +81,7 @@ func (c *RevokeClient) apply(s *State, _ entry) (Result, *Error) {
 
 // admitted finds a client that is not revoked.
 func (s *State) admitted(name string) *Error {
-	client, ok := s.Clients[name]
+	client, ok := s.Clients.Find(name)
 	if !ok {
 		return ErrNotFound.with("client %q", name)
 	}

@@ -32,7 +32,7 @@ func TestSessionLeasesBothFamilies(t *testing.T) {
 		t.Fatalf("leases %v", ses.Leases)
 	}
 	for _, lease := range ses.Leases {
-		if f.s.Leases[lease].Session != ses.ID {
+		if f.s.Leases.Get(lease).Session != ses.ID {
 			t.Errorf("%s does not lead to its session", lease)
 		}
 		if p := f.s.Parts[0]; p.Prefix != testPartA || !p.Contains(lease) {
@@ -56,6 +56,7 @@ func TestMovePartOfBothFamilies(t *testing.T) {
 	f.join(1)
 	ses := f.open(1, "alice")
 	f.must(Command{MovePart: &MovePart{Prefix: testPartA, Epoch: 1, Egress: node(1), Second: node(0)}})
+	ses = f.s.Sessions.Get(ses.ID)
 	if ses.Egress != node(1) || ses.Second != node(0) || f.s.Parts[0].Epoch != 2 {
 		t.Errorf("session %+v, part %+v", ses, f.s.Parts[0])
 	}
@@ -81,8 +82,8 @@ func TestOneFamilyExhausted(t *testing.T) {
 		break
 	}
 	// fd80::21 to fd80::3e: the first and the last are nobody's.
-	if opened != 30 || len(f.s.Leases) != 2*opened {
-		t.Errorf("%d sessions with %d leases", opened, len(f.s.Leases))
+	if opened != 30 || f.s.Leases.Len() != 2*opened {
+		t.Errorf("%d sessions with %d leases", opened, f.s.Leases.Len())
 	}
 }
 
@@ -90,12 +91,12 @@ func TestOneFamilyExhausted(t *testing.T) {
 func TestLimitOfLeasesInBothFamilies(t *testing.T) { // I10
 	f := dualFixture(t)
 	for i := range MaxLeases - 1 {
-		f.s.Leases[netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)})] = &Lease{Free: 1 << 40}
+		f.s.putLease(netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)}), &Lease{Free: 1 << 40})
 	}
 	f.refuse(ErrExhausted, Command{OpenSession: f.opening(1, "alice", f.slice(0, 0))})
-	delete(f.s.Leases, netip.AddrFrom4([4]byte{99}))
-	if f.open(1, "alice"); len(f.s.Leases) != MaxLeases {
-		t.Errorf("%d leases", len(f.s.Leases))
+	f.s.Leases.Delete(netip.AddrFrom4([4]byte{99}))
+	if f.open(1, "alice"); f.s.Leases.Len() != MaxLeases {
+		t.Errorf("%d leases", f.s.Leases.Len())
 	}
 }
 

@@ -67,10 +67,8 @@ func (s *State) touchSession(id SessionID) {
 
 // touchSessionsOf is for what a client's sessions go by.
 func (s *State) touchSessionsOf(client string) {
-	for _, ses := range s.Sessions {
-		if ses.Client == client {
-			s.touchSession(ses.ID)
-		}
+	for ses := range s.living(client) {
+		s.touchSession(ses.ID)
 	}
 }
 

@@ -15,8 +15,8 @@ func untold(before, after *State, touched Touched) (what []any) {
 		return nil
 	}
 	known := func(id SessionID) bool { return slices.Contains(touched.Sessions, id) }
-	for id := range union(before.Sessions, after.Sessions) {
-		x, y := before.Sessions[id], after.Sessions[id]
+	for id := range union(asMap(before.Sessions), asMap(after.Sessions)) {
+		x, y := before.Sessions.Get(id), after.Sessions.Get(id)
 		if !known(id) && (!reflect.DeepEqual(x, y) || !slices.Equal(networksOf(before, x), networksOf(after, y))) {
 			what = append(what, id)
 		}
@@ -45,10 +45,10 @@ func union[K comparable, V any](x, y map[K]V) map[K]bool {
 }
 
 func networksOf(s *State, ses *Session) (all []string) {
-	if ses == nil || s.Clients[ses.Client] == nil {
+	if ses == nil || s.Clients.Get(ses.Client) == nil {
 		return nil
 	}
-	for _, p := range s.Clients[ses.Client].Prefixes {
+	for _, p := range s.Clients.Get(ses.Client).Prefixes {
 		all = append(all, p.String())
 	}
 	return all
@@ -153,7 +153,7 @@ func TestFeedTellsOfWhatIsForgotten(t *testing.T) {
 			t.Errorf("%+v: not told of %v", c, untold(before, f.s, touched))
 		}
 	}
-	if len(f.s.Nodes) > MaxRemoved+1 || len(f.s.Sessions) > 0 {
+	if len(f.s.Nodes) > MaxRemoved+1 || f.s.Sessions.Len() > 0 {
 		t.Fatal("nothing was forgotten")
 	}
 }

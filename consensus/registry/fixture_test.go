@@ -123,7 +123,7 @@ func (f *fixture) deny(want *Error, c Command) {
 func image(t testing.TB, s *State) string {
 	t.Helper()
 	bare := *s
-	bare.Index, bare.Term, bare.Applied = 0, 0, nil
+	bare.Index, bare.Term, bare.applied = 0, 0, newApplied()
 	raw, err := json.Marshal(&bare)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func tracked(c *OpenSession, n int) *OpenSession {
 func (f *fixture) open(n int, client string) *Session {
 	f.t.Helper()
 	f.must(Command{OpenSession: f.opening(n, client, f.slice(0, 0))})
-	return f.s.Sessions[session(n)]
+	return f.s.Sessions.Get(session(n))
 }
 
 func (f *fixture) end(n int) {

@@ -39,13 +39,14 @@ func (c *Found) apply(s *State, _ entry) (Result, *Error) {
 	s.Policy = policy
 	s.Policy.Version = 1
 	s.Voters = 1
-	s.Nodes[founder.ID] = founder
-	s.Indexes[founder.Index] = IndexHold{Node: founder.ID}
+	s.putNode(founder)
+	s.hold(founder.Index, IndexHold{Node: founder.ID})
 	s.Parts = slices.Clone(c.Parts)
 	for i := range s.Parts {
 		s.Parts[i].Epoch = max(1, s.Parts[i].Epoch)
 		s.Parts[i].Egress = founder.ID
 	}
+	s.Secrets, s.Wraps = make(map[string]Sealed), make(map[string][]byte)
 	maps.Copy(s.Secrets, c.Secrets)
 	maps.Copy(s.Wraps, c.Wraps)
 	s.DataKey = generationOf(c.Secrets)

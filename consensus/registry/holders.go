@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -81,7 +82,7 @@ func (c *OpenSession) limitHolders(s *State, leases []netip.Addr, ends []*Sessio
 		}
 	}
 	for _, a := range leases {
-		if l := s.Leases[a]; l != nil && !s.free(l) {
+		if l := s.Leases.Get(a); l != nil && !s.free(l) {
 			note(l.Holding)
 		}
 	}
@@ -127,8 +128,12 @@ func (s *State) mayRun(h Holder) bool {
 	if h.Until != 0 && h.Until <= s.Tick {
 		return false
 	}
-	if n := s.Nodes[h.Agent]; n != nil && !n.Removed {
+	switch n := s.Nodes[h.Agent]; {
+	case n != nil && !n.Removed:
 		return true
+	case n != nil && s.Indexes[n.Index].Node == n.ID:
+		hold := s.Indexes[n.Index]
+		return hold.Free == 0 || hold.Free > s.Tick
 	}
 	for _, hold := range s.Indexes {
 		if hold.Node == h.Agent && (hold.Free == 0 || hold.Free > s.Tick) {
@@ -138,32 +143,42 @@ func (s *State) mayRun(h Holder) bool {
 	return false
 }
 
-// forgetHolders drops holders whose SAs have ended.
-func (s *State) forgetHolders(over func(Holder) bool) {
-	drop := func(h *Holding) {
-		if h.Holders = slices.DeleteFunc(h.Holders, over); len(h.Holders) == 0 {
-			h.Holders = nil // as a snapshot brings it back
+// forgetHolders drops holders whose SAs have ended from where they are recorded.
+func (s *State) forgetHolders(at iter.Seq[place], over func(Holder) bool) {
+	for p := range at {
+		if l := s.Leases.Get(p.lease); l != nil && slices.ContainsFunc(l.Holders, over) {
+			without := *l
+			without.Holding = l.Holding.without(over)
+			s.putLease(p.lease, &without)
+		}
+		if ses := s.Sessions.Get(p.in); ses != nil && slices.ContainsFunc(ses.Holders, over) {
+			without := *ses
+			without.Holding = ses.Holding.without(over)
+			s.putSession(&without)
 		}
 	}
-	for _, ses := range s.Sessions {
-		if slices.ContainsFunc(ses.Holders, over) {
-			drop(&ses.Holding)
-			s.touchSession(ses.ID)
-		}
+}
+
+func (h Holding) without(over func(Holder) bool) Holding {
+	h = h.clone()
+	if h.Holders = slices.DeleteFunc(h.Holders, over); len(h.Holders) == 0 {
+		h.Holders = nil // as a snapshot brings it back
 	}
-	for _, l := range s.Leases {
-		drop(&l.Holding)
-	}
+	return h
 }
 
 // forgetTracking leaves all addresses to time: there may be holders that are not
 // recorded.
 func (s *State) forgetTracking() {
-	for _, ses := range s.Sessions {
-		ses.Holding = Holding{}
+	for _, ses := range s.Sessions.All() {
+		untracked := *ses
+		untracked.Holding = Holding{}
+		s.putSession(&untracked)
 	}
-	for _, l := range s.Leases {
-		l.Holding = Holding{}
+	for a, l := range s.Leases.All() {
+		untracked := *l
+		untracked.Holding = Holding{}
+		s.putLease(a, &untracked)
 	}
 }
 
@@ -182,26 +197,29 @@ func (c *Acknowledge) apply(s *State, _ entry) (Result, *Error) {
 	}
 	over := make(map[SessionID]bool, len(c.Sessions))
 	for _, id := range c.Sessions {
-		if ses := s.Sessions[id]; ses != nil && ses.State == SessionActive {
+		if ses := s.Sessions.Get(id); ses != nil && ses.State == SessionActive {
 			return Result{}, ErrInvalid.with("session %s is not over", id.Short())
 		}
 		over[id] = true
 	}
-	s.forgetHolders(func(h Holder) bool { return h.Agent == c.Agent && h.Boot == c.Boot && over[h.Session] })
+	gone := func(h Holder) bool { return h.Agent == c.Agent && h.Boot == c.Boot && over[h.Session] }
+	for _, id := range c.Sessions {
+		s.forgetHolders(s.placesWith(c.Agent, id), gone)
+	}
 	return Result{Node: n.ID}, nil
 }
 
 // Unacknowledged calls f for every holder of a session that is over, as often as it
 // is recorded.
 func (s *State) Unacknowledged(f func(Holder)) {
-	for _, l := range s.Leases {
-		if l.idle() && !s.free(l) {
+	for a := range s.index.idle.All() {
+		if l := s.Leases.Get(a); !s.free(l) {
 			for _, h := range l.Holders {
 				f(h)
 			}
 		}
 	}
-	for _, ses := range s.Sessions {
+	for _, ses := range s.Sessions.All() {
 		for _, h := range ses.Holders {
 			if h.Session != ses.ID {
 				f(h)

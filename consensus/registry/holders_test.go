@@ -15,7 +15,7 @@ func crowded(t *testing.T) *fixture {
 	f.client("alice")
 	f.client("bob")
 	for a := netip.MustParseAddr("10.80.0.17"); a.As4()[3] < 127; a = a.Next() {
-		f.s.Leases[a] = &Lease{Client: "other", Free: 1 << 40}
+		f.s.putLease(a, &Lease{Client: "other", Free: 1 << 40})
 	}
 	return f
 }
@@ -24,7 +24,7 @@ func crowded(t *testing.T) *fixture {
 func (f *fixture) device(n int, client string, dev, on int) *Session {
 	f.t.Helper()
 	f.must(Command{OpenSession: tracked(f.opening(n, client, f.slice(0, on)), dev)})
-	return f.s.Sessions[session(n)]
+	return f.s.Sessions.Get(session(n))
 }
 
 func (f *fixture) acknowledge(on int, sessions ...int) {
@@ -72,7 +72,7 @@ func TestAcknowledgeIsOfOneProcess(t *testing.T) {
 	f := crowded(t)
 	first := f.device(1, "alice", 1, 0).Leases[0]
 	f.end(1)
-	f.s.Leases[first].Holders[0].Boot = boot(7)
+	f.s.Leases.Get(first).Holders[0].Boot = boot(7)
 	f.acknowledge(0, 1)
 	f.full(2)
 }
@@ -100,7 +100,7 @@ func TestLeaseIsInheritedWithItsHolders(t *testing.T) {
 	f := crowded(t)
 	f.device(1, "alice", 1, 1)
 	again := f.device(2, "alice", 1, 0)
-	if old := f.s.Sessions[session(1)]; old.State != SessionEnded || old.Reason != ReasonReplaced {
+	if old := f.s.Sessions.Get(session(1)); old.State != SessionEnded || old.Reason != ReasonReplaced {
 		t.Fatalf("the device's earlier session: %+v", old)
 	}
 	if len(again.Holders) != 2 {
@@ -140,7 +140,7 @@ func TestHolderLimit(t *testing.T) {
 		all = append(all, i)
 	}
 	again := Command{OpenSession: tracked(f.opening(MaxHolders, "alice", f.slice(0, 1)), 1)}
-	last := f.s.Sessions[session(MaxHolders-1)]
+	last := f.s.Sessions.Get(session(MaxHolders - 1))
 	if !last.Tracked || len(last.Holders) != MaxHolders {
 		t.Fatalf("%d holders", len(last.Holders))
 	}
@@ -188,7 +188,7 @@ func TestLeasesOfDevices(t *testing.T) {
 	same := tracked(f.opening(71, "alice", f.slice(0, 0)), 0)
 	same.Session.Key = old.Session.Key
 	f.must(Command{OpenSession: same})
-	if ses := f.s.Sessions[session(70)]; ses.State != SessionEnded {
+	if ses := f.s.Sessions.Get(session(70)); ses.State != SessionEnded {
 		t.Fatal("a session key is a device where there is none")
 	}
 }
@@ -297,7 +297,7 @@ func TestVersionOfDevices(t *testing.T) {
 	f.device(2, "alice", 1, 0)
 	f.end(2)
 	f.wait(EndedKept)
-	if v := f.s.version(); v != 4 || len(f.s.Sessions) != 0 {
+	if v := f.s.version(); v != 4 || f.s.Sessions.Len() != 0 {
 		t.Errorf("a state with a device's lease in version %d", v)
 	}
 	policy := f.s.Policy
@@ -330,7 +330,7 @@ func TestRestoreForgetsAcknowledgements(t *testing.T) {
 	s := f.s.Clone()
 	lease := f.device(2, "bob", 9, 0).Leases[0]
 	s.Succeed(f.s)
-	if l := s.Leases[lease]; l.Client != "bob" || s.free(l) {
+	if l := s.Leases.Get(lease); l.Client != "bob" || s.free(l) {
 		t.Fatalf("what bob has since is free: %+v", l)
 	}
 	r := Apply(s, 1000, 9, Command{ID: CommandID{99}, OpenSession: tracked(f.opening(3, "alice", f.slice(0, 0)), 1)})

@@ -1,11 +1,15 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
+
+// Compare orders ids as their text is.
+func (id SessionID) Compare(o SessionID) int { return bytes.Compare(id[:], o[:]) }
 
 // String returns 32 hexadecimal digits.
 func (id SessionID) String() string { return hex.EncodeToString(id[:]) }
@@ -19,6 +23,9 @@ func (id SessionID) MarshalText() ([]byte, error) { return []byte(id.String()), 
 // UnmarshalText reads the 32 digits of String.
 func (id *SessionID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
 
+// Compare orders ids as their text is.
+func (id CommandID) Compare(o CommandID) int { return bytes.Compare(id[:], o[:]) }
+
 // String returns 32 hexadecimal digits.
 func (id CommandID) String() string { return hex.EncodeToString(id[:]) }
 
@@ -28,6 +35,9 @@ func (id CommandID) MarshalText() ([]byte, error) { return []byte(id.String()), 
 // UnmarshalText reads the 32 digits of String.
 func (id *CommandID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
 
+// Compare orders ids as their text is.
+func (id RequestID) Compare(o RequestID) int { return bytes.Compare(id[:], o[:]) }
+
 // String returns 32 hexadecimal digits.
 func (id RequestID) String() string { return hex.EncodeToString(id[:]) }
 
@@ -36,6 +46,9 @@ func (id RequestID) MarshalText() ([]byte, error) { return []byte(id.String()), 
 
 // UnmarshalText reads the 32 digits of String.
 func (id *RequestID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
+// Compare orders ids as their text is.
+func (id DeviceID) Compare(o DeviceID) int { return bytes.Compare(id[:], o[:]) }
 
 // String returns 32 hexadecimal digits.
 func (id DeviceID) String() string { return hex.EncodeToString(id[:]) }
@@ -51,6 +64,9 @@ func (id DeviceID) MarshalText() ([]byte, error) { return []byte(id.String()), n
 
 // UnmarshalText reads the 32 digits of String.
 func (id *DeviceID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
+// Compare orders ids as their text is.
+func (id CertificateID) Compare(o CertificateID) int { return bytes.Compare(id[:], o[:]) }
 
 // String returns 64 hexadecimal digits.
 func (id CertificateID) String() string { return hex.EncodeToString(id[:]) }
@@ -73,3 +89,5 @@ func unmarshalHex(dst, text []byte) error {
 	}
 	return nil
 }
+
+func compareNodes(a, b identity.NodeID) int { return bytes.Compare(a[:], b[:]) }

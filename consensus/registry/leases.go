@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -54,21 +55,22 @@ type taker struct {
 
 // own reports whether the taker's client had the lease last and no other session has
 // it; may says on which of its devices.
-func (t taker) own(l *Lease, may func(DeviceID) bool) bool {
+func (t taker) own(l *Lease, on devices) bool {
 	ending := func(ses *Session) bool { return ses.ID == l.Session }
-	return l.Client == t.client && may(l.Device) && (l.idle() || slices.ContainsFunc(t.ends, ending))
+	return l.Client == t.client && on.has(l.Device) && (l.idle() || slices.ContainsFunc(t.ends, ending))
 }
+
+// devices are one device of a client, or all.
+type devices struct {
+	one DeviceID
+	all bool
+}
+
+func (d devices) has(device DeviceID) bool { return d.all || d.one == device }
 
 // devices are whose leases the taker looks at first, in order: its own, then those
 // of before its client's devices had names.
-func (t taker) devices() []func(DeviceID) bool {
-	return []func(DeviceID) bool{
-		func(d DeviceID) bool { return d == t.device },
-		DeviceID.IsZero,
-	}
-}
-
-func anyDevice(DeviceID) bool { return true }
+func (t taker) devices() []devices { return []devices{{one: t.device}, {}} }
 
 // chooseLeases finds an address of each family of the part for the taker, or says
 // which range has none. It takes nothing yet: see takeLeases.
@@ -89,36 +91,37 @@ func (s *State) chooseLeases(p *Part, t taker) (leases []netip.Addr, full netip.
 // what others could have once the client has left as many as it may have sessions.
 func (s *State) chooseLease(p Range, t taker, beside int) (netip.Addr, bool) {
 	r := s.leasable(p)
-	own := func(may func(DeviceID) bool) (netip.Addr, bool) {
-		return s.lowestLease(func(a netip.Addr, l *Lease) bool { return r.contains(a) && t.own(l, may) })
-	}
-	for _, may := range t.devices() {
-		if a, ok := own(may); ok {
+	for _, on := range t.devices() {
+		if a, ok := s.lowestOwn(t, r.contains, on); ok {
 			return a, true
 		}
 	}
 	if most := s.Policy.Sessions; most > 0 && s.held(r, t.client) >= most {
-		if a, ok := own(anyDevice); ok {
+		if a, ok := s.lowestOwn(t, r.contains, devices{all: true}); ok {
 			return a, true
 		}
 	}
-	if len(s.Leases)+beside < MaxLeases {
+	if s.Leases.Len()+beside < MaxLeases && s.known(r) < r.size() {
 		if a, ok := s.freshAddress(r, p.Next); ok {
 			return a, true
 		}
 	}
-	free := func(a netip.Addr, l *Lease) bool { return r.contains(a) && l.idle() && s.free(l) }
-	if a, ok := s.lowestLease(free); ok {
-		return a, true
+	for a := range s.index.idle.From(r.low) {
+		if r.high.Less(a) {
+			break
+		}
+		if r.contains(a) && s.free(s.Leases.Get(a)) {
+			return a, true
+		}
 	}
-	return own(anyDevice)
+	return s.lowestOwn(t, r.contains, devices{all: true})
 }
 
 // held is how many addresses of a range wait for the end of SAs of a client's sessions
 // that are over: nobody else can have them.
 func (s *State) held(r span, client string) (n int) {
-	for a, l := range s.Leases {
-		if l.Client == client && r.contains(a) && l.idle() && !s.free(l) {
+	for a, l := range s.leftBy(client, devices{all: true}) {
+		if r.contains(a) && !s.free(l) {
 			n++
 		}
 	}
@@ -127,14 +130,45 @@ func (s *State) held(r span, client string) (n int) {
 
 func (l *Lease) idle() bool { return l.Session == (SessionID{}) }
 
-// lowestLease is the lowest known address that fits.
-func (s *State) lowestLease(fits func(netip.Addr, *Lease) bool) (lowest netip.Addr, ok bool) {
-	for a, l := range s.Leases {
-		if fits(a, l) && (!ok || a.Less(lowest)) {
+// lowestOwn is the lowest address among those in question that the taker may have
+// back: from sessions that are over, or from those that it ends.
+func (s *State) lowestOwn(t taker, fits func(netip.Addr) bool, on devices) (lowest netip.Addr, ok bool) {
+	note := func(a netip.Addr, l *Lease) {
+		if fits(a) && t.own(l, on) && (!ok || a.Less(lowest)) {
 			lowest, ok = a, true
 		}
 	}
+	for a, l := range s.leftBy(t.client, on) {
+		note(a, l)
+	}
+	for _, ses := range t.ends {
+		for _, a := range ses.Leases {
+			if l := s.Leases.Get(a); l != nil {
+				note(a, l)
+			}
+		}
+	}
 	return lowest, ok
+}
+
+// known is how many addresses of a span somebody has or had.
+func (s *State) known(r span) int {
+	n := s.Leases.Rank(r.high) - s.Leases.Rank(r.low)
+	if s.Leases.Has(r.high) {
+		n++
+	}
+	return n
+}
+
+// leftBy are the leases that a client had last and nobody has now.
+func (s *State) leftBy(client string, on devices) iter.Seq2[netip.Addr, *Lease] {
+	return func(yield func(netip.Addr, *Lease) bool) {
+		for l := range s.index.left.From(left{client: client, device: on.one}) {
+			if l.client != client || !on.has(l.device) || !yield(l.lease, s.Leases.Get(l.lease)) {
+				return
+			}
+		}
+	}
 }
 
 // freshAddress is the first address from next on, round the span, that was never
@@ -145,11 +179,11 @@ func (s *State) freshAddress(r span, next netip.Addr) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	a := next
-	for range len(s.Leases) + 3 {
+	for range s.Leases.Len() + 3 {
 		if !next.IsValid() || a.BitLen() != r.low.BitLen() || a.Less(r.low) || r.high.Less(a) {
 			a, next = r.low, r.low
 		}
-		if s.Leases[a] == nil && a != r.skip {
+		if !s.Leases.Has(a) && a != r.skip {
 			return a, true
 		}
 		a = a.Next()
@@ -165,21 +199,26 @@ func (s *State) holdUntil() Tick {
 
 // takeLeases gives a session its addresses, and with them whoever may still run an
 // SA for one. The search for the next one that nobody had goes on behind them.
-func (s *State) takeLeases(p *Part, ses *Session) {
+func (s *State) takeLeases(part int, ses *Session) {
+	s.Parts = slices.Clone(s.Parts)
 	for _, a := range ses.Leases {
-		if s.Leases[a] == nil {
-			p.passNext(a)
+		before := s.Leases.Get(a)
+		if before == nil {
+			s.Parts[part].passNext(a)
 		}
-		s.inherit(ses, s.Leases[a])
-		s.Leases[a] = &Lease{Client: ses.Client, Device: ses.Device, Session: ses.ID}
+		s.inherit(ses, before)
+		s.putLease(a, &Lease{Client: ses.Client, Device: ses.Device, Session: ses.ID})
 	}
 }
 
 // releaseLeases starts the hold of a session's addresses.
 func (s *State) releaseLeases(ses *Session) {
 	for _, a := range ses.Leases {
-		if l := s.Leases[a]; l != nil && l.Session == ses.ID {
-			l.Session, l.Free, l.Holding = SessionID{}, s.holdUntil(), ses.Holding.over(s.holdUntil())
+		if l := s.Leases.Get(a); l != nil && l.Session == ses.ID {
+			released := *l
+			released.Session, released.Free = SessionID{}, s.holdUntil()
+			released.Holding = ses.Holding.over(s.holdUntil())
+			s.putLease(a, &released)
 		}
 	}
 	ses.Holding = Holding{}
@@ -188,10 +227,10 @@ func (s *State) releaseLeases(ses *Session) {
 // disownLeases keeps a revoked name's addresses from whoever gets the name next:
 // its old SAs may still run headless.
 func (s *State) disownLeases(client string) {
-	for _, l := range s.Leases {
-		if l.Client == client && l.idle() {
-			l.Client = ""
-		}
+	for a, l := range s.leftBy(client, devices{all: true}) {
+		disowned := *l
+		disowned.Client = ""
+		s.putLease(a, &disowned)
 	}
 }
 
@@ -199,13 +238,12 @@ func (s *State) disownLeases(client string) {
 // once; its part is the one to open the device's next session in.
 func (s *State) LastLease(client string, device DeviceID) (netip.Addr, bool) {
 	t := taker{client: client, device: device}
-	for _, ses := range s.Sessions {
-		if ses.State == SessionActive && ses.Client == client && !device.IsZero() && ses.Device == device {
-			t.ends = append(t.ends, ses)
-		}
+	if !device.IsZero() {
+		t.ends = slices.Collect(s.livingOn(client, device))
 	}
-	for _, may := range t.devices() {
-		if a, ok := s.lowestLease(func(_ netip.Addr, l *Lease) bool { return t.own(l, may) }); ok {
+	anywhere := func(netip.Addr) bool { return true }
+	for _, on := range t.devices() {
+		if a, ok := s.lowestOwn(t, anywhere, on); ok {
 			return a, true
 		}
 	}

@@ -358,11 +358,11 @@ func (r *run) open() {
 	}
 	for _, old := range ends {
 		r.m.end(old)
-		if was := r.s.Sessions[old.id]; was.State != SessionEnded || was.Reason != ReasonReplaced {
+		if was := r.s.Sessions.Get(old.id); was.State != SessionEnded || was.Reason != ReasonReplaced {
 			r.Fatalf("entry %d: the session before is %s, %q", r.index, was.State, was.Reason)
 		}
 	}
-	lease := r.s.Sessions[id].Leases[0]
+	lease := r.s.Sessions.Get(id).Leases[0]
 	if !slices.Contains(r.pool, lease) || !free(lease) { // I13
 		r.Fatalf("entry %d: client %s was given %s", r.index, client, lease)
 	}
@@ -397,7 +397,7 @@ func (r *run) grant() {
 		sl.Epoch += uint32(r.rnd.IntN(3)) - 1
 	}
 	ok = ok && sl.Epoch == ses.epochs[sl.Number]+1
-	retire := r.rnd.IntN(2) == 0 && ses != nil && len(r.s.Sessions[id].Retiring) < MaxRetiring
+	retire := r.rnd.IntN(2) == 0 && ses != nil && len(r.s.Sessions.Get(id).Retiring) < MaxRetiring
 	r.apply(Command{GrantSlice: &GrantSlice{Session: id, Slice: sl, Retire: retire}}, ok)
 	if ok {
 		r.m.granted(r.T, id, sl)
@@ -408,7 +408,7 @@ func (r *run) grant() {
 // checkGrants is I6 and I3 seen from the state: each slice is what one commit
 // made it, and nobody but its owner stands in it.
 func (r *run) checkGrants(id SessionID) {
-	ses := r.s.Sessions[id]
+	ses := r.s.Sessions.Get(id)
 	fresh := 0
 	for _, sl := range slices.Concat(ses.Slices, ses.Retiring) {
 		owner := r.m.owners[sliceEpoch{id, sl.Number, sl.Epoch}]
@@ -429,7 +429,7 @@ func (r *run) checkGrants(id SessionID) {
 
 func (r *run) mark() {
 	id := r.anySession()
-	ses := r.s.Sessions[id]
+	ses := r.s.Sessions.Get(id)
 	if ses == nil || ses.State != SessionActive {
 		r.apply(mark(-2, 1, SliceUp), false)
 		return

@@ -19,7 +19,7 @@ func TestPolicyOfModes(t *testing.T) {
 	c := f.opening(2, "alice", f.slice(0, 0))
 	c.Session.Mode, c.Session.SprayUDP = ModePacket, true
 	f.must(Command{OpenSession: c})
-	if ses := f.s.Sessions[session(2)]; ses.Mode != ModePacket || !ses.EqualShares() || !ses.SprayUDP {
+	if ses := f.s.Sessions.Get(session(2)); ses.Mode != ModePacket || !ses.EqualShares() || !ses.SprayUDP {
 		t.Errorf("%+v", ses)
 	}
 	c = f.opening(3, "alice", f.slice(0, 0))

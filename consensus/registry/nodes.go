@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -134,10 +135,9 @@ func (c *JoinNode) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, ErrExhausted.with("no free node index")
 	}
 	n.Index, n.Joined, n.Name = index, s.Tick, s.uniqueName(n.Name)
-	t.burn(n)
-	s.Nodes[n.ID] = n
-	s.Indexes[index] = IndexHold{Node: n.ID}
-	s.touchNode(n.ID)
+	s.putToken(t.burn(n))
+	s.putNode(n)
+	s.hold(index, IndexHold{Node: n.ID})
 	return Result{Node: n.ID}, nil
 }
 
@@ -193,29 +193,32 @@ func (c *UpdateNode) apply(s *State, _ entry) (Result, *Error) {
 	if err := checkNetworks("inside networks", MaxNetworks, c.Networks); err != nil {
 		return Result{}, err
 	}
-	n.Outer, n.Other, n.Inside, n.Capacity, n.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit
-	n.Networks, n.Exposed = slices.Clone(c.Networks), c.Exposed
-	s.touchNode(n.ID)
+	told := *n
+	told.Outer, told.Other, told.Inside, told.Capacity, told.Mbit = c.Outer, c.Other, c.Inside, c.Capacity, c.Mbit
+	told.Networks, told.Exposed = slices.Clone(c.Networks), c.Exposed
+	s.putNode(&told)
 	if c.Boot != (identity.BootID{}) {
-		s.enterBoot(n, c.Boot)
+		s.enterBoot(told.ID, c.Boot)
 	}
 	return Result{}, nil
 }
 
 // enterBoot makes boot the node's one process: what another process of it held
 // is void, for its keys died with it (I2).
-func (s *State) enterBoot(n *Node, boot identity.BootID) {
-	if n.Boot == boot {
+func (s *State) enterBoot(id identity.NodeID, boot identity.BootID) {
+	if s.Nodes[id].Boot == boot {
 		return
 	}
+	n := *s.Nodes[id]
 	if n.Boot != (identity.BootID{}) {
-		n.PastBoots = append(n.PastBoots, n.Boot)
+		n.PastBoots = append(slices.Clone(n.PastBoots), n.Boot)
 		n.PastBoots = n.PastBoots[max(0, len(n.PastBoots)-MaxPastBoots):]
 	}
-	n.Boot, n.Spent, n.SpentKept = boot, nil, 0
-	s.touchNode(n.ID)
-	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID && sl.Boot != boot })
-	s.forgetHolders(func(h Holder) bool { return h.Agent == n.ID && h.Boot != boot })
+	n.Boot = boot
+	s.putNode(&n)
+	s.spent.Delete(id)
+	s.voidSlices(id, func(sl Slice) bool { return sl.Agent == id && sl.Boot != boot })
+	s.forgetHolders(s.placesOf(id), func(h Holder) bool { return h.Agent == id && h.Boot != boot })
 }
 
 func (c *SetRoles) apply(s *State, _ entry) (Result, *Error) {
@@ -226,8 +229,9 @@ func (c *SetRoles) apply(s *State, _ entry) (Result, *Error) {
 	if c.Is&^n.May != 0 {
 		return Result{}, ErrInvalid.with("node %s may not be %#x", n.ID.Short(), uint8(c.Is&^n.May))
 	}
-	n.Is, n.Drained = c.Is, c.Drained
-	s.touchNode(n.ID)
+	told := *n
+	told.Is, told.Drained = c.Is, c.Drained
+	s.putNode(&told)
 	return Result{}, nil
 }
 
@@ -237,14 +241,16 @@ func (c *RemoveNode) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, err
 	}
 	s.forgetOldestRemoved()
-	s.touchNode(n.ID)
-	n.Removed, n.RemovedAt, n.Is = true, s.Tick, 0
-	n.Spent, n.SpentKept = nil, 0
-	s.Indexes[n.Index] = IndexHold{Node: n.ID, Free: s.holdUntil()}
+	removed := *n
+	removed.Removed, removed.RemovedAt, removed.Is = true, s.Tick, 0
+	s.putNode(&removed)
+	s.spent.Delete(n.ID)
+	s.hold(n.Index, IndexHold{Node: n.ID, Free: s.holdUntil()})
 	if len(s.Cluster.Recovery) == 0 {
+		s.Wraps = maps.Clone(s.Wraps)
 		delete(s.Wraps, n.ID.String()) // else it stays until the data key is renewed: see Holders
 	}
-	s.voidSlices(func(sl Slice) bool { return sl.Agent == n.ID })
+	s.voidSlices(n.ID, func(sl Slice) bool { return sl.Agent == n.ID })
 	s.withdrawEgress(n.ID)
 	return Result{}, nil
 }
@@ -265,6 +271,7 @@ func (s *State) forgetOldestRemoved() {
 		}
 	}
 	if count >= MaxRemoved {
+		s.Nodes = maps.Clone(s.Nodes)
 		delete(s.Nodes, oldest.ID)
 		s.touchNode(oldest.ID)
 	}

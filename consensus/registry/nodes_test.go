@@ -158,7 +158,7 @@ func TestRemoveNodeVoidsAndWithdraws(t *testing.T) {
 	next.Epoch = 2
 	f.must(Command{GrantSlice: &GrantSlice{Session: session(1), Slice: next, Retire: true}})
 	f.must(Command{RemoveNode: &RemoveNode{ID: node(1)}})
-	ses := f.s.Sessions[session(1)]
+	ses := f.s.Sessions.Get(session(1))
 	if ses.Slices[0].State != SliceVoid || ses.Slices[1].State != SliceVoid || len(ses.Retiring) != 1 {
 		t.Fatalf("slices %+v retiring %+v", ses.Slices, ses.Retiring)
 	}
@@ -246,7 +246,7 @@ func TestNetworksOfANode(t *testing.T) { // I10
 		}
 	}
 	f.must(put())
-	if !n.Attached(netip.MustParseAddr("10.20.0.1")) {
+	if n := f.s.Nodes[node(0)]; !n.Attached(netip.MustParseAddr("10.20.0.1")) {
 		t.Error("a node that tells nothing is believed to be nowhere")
 	}
 }

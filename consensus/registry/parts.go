@@ -59,7 +59,7 @@ func (c *MovePart) apply(s *State, _ entry) (Result, *Error) {
 			return Result{}, err
 		}
 	}
-	s.setEgress(&s.Parts[i], c.Egress, c.Second)
+	s.setEgress(i, c.Egress, c.Second)
 	return Result{}, nil
 }
 
@@ -75,14 +75,22 @@ func (s *State) checkEgress(id identity.NodeID) *Error {
 }
 
 // setEgress moves the part and every active session leased from it.
-func (s *State) setEgress(p *Part, egress, second identity.NodeID) {
+func (s *State) setEgress(part int, egress, second identity.NodeID) {
+	s.Parts = slices.Clone(s.Parts)
+	p := &s.Parts[part]
 	p.Egress, p.Second = egress, second
 	p.Epoch++
 	s.touchMesh()
-	for _, ses := range s.Sessions {
-		if ses.State == SessionActive && slices.ContainsFunc(ses.Leases, p.Contains) {
-			ses.Egress, ses.Second = egress, second
-			s.touchSession(ses.ID)
+	for _, r := range p.Ranges() {
+		for a, l := range s.Leases.From(r.Prefix.Addr()) {
+			if !r.Prefix.Contains(a) {
+				break
+			}
+			if ses := s.Sessions.Get(l.Session); ses != nil && ses.State == SessionActive {
+				moved := *ses
+				moved.Egress, moved.Second = egress, second
+				s.putSession(&moved)
+			}
 		}
 	}
 }
@@ -90,11 +98,11 @@ func (s *State) setEgress(p *Part, egress, second identity.NodeID) {
 // withdrawEgress takes a removed node out of every part; its second follows.
 func (s *State) withdrawEgress(id identity.NodeID) {
 	for i := range s.Parts {
-		switch p := &s.Parts[i]; id {
+		switch p := s.Parts[i]; id {
 		case p.Egress:
-			s.setEgress(p, p.Second, identity.NodeID{})
+			s.setEgress(i, p.Second, identity.NodeID{})
 		case p.Second:
-			s.setEgress(p, p.Egress, identity.NodeID{})
+			s.setEgress(i, p.Egress, identity.NodeID{})
 		}
 	}
 }

@@ -47,13 +47,13 @@ func TestHoldOutlivesCountOfVoters(t *testing.T) {
 	f.voters(3)
 	lease := f.open(1, "alice").Leases[0]
 	f.end(1)
-	if got := f.s.Leases[lease].Free; got != 100+HeadlessAlone+HoldMargin {
+	if got := f.s.Leases.Get(lease).Free; got != 100+HeadlessAlone+HoldMargin {
 		t.Errorf("free at %d: a node that missed the new voters may run longer", got)
 	}
 	f.wait(HeadlessAlone)
 	f.open(2, "alice")
 	f.end(2)
-	if got := f.s.Leases[lease].Free; got != 100+HeadlessAlone+DefaultHeadless+HoldMargin {
+	if got := f.s.Leases.Get(lease).Free; got != 100+HeadlessAlone+DefaultHeadless+HoldMargin {
 		t.Errorf("free at %d: nobody believes the longer time any more", got)
 	}
 	f.voters(1)

@@ -30,12 +30,16 @@ func (s *State) PoolUse() (all []RangeUse) {
 func (s *State) rangeUse(p Range) RangeUse {
 	r := s.leasable(p)
 	u := RangeUse{Prefix: p.Prefix, Size: r.size()}
-	for a, l := range s.Leases {
-		switch {
-		case !r.contains(a):
-		case !l.idle():
-			u.Open++
-		case !s.free(l):
+	if u.Size == 0 {
+		return u
+	}
+	u.Open = s.known(r)
+	for a := range s.index.idle.From(r.low) {
+		if r.high.Less(a) {
+			break
+		}
+		u.Open--
+		if l := s.Leases.Get(a); !s.free(l) {
 			u.Held++
 			if u.Until == 0 || l.Free < u.Until {
 				u.Until = l.Free

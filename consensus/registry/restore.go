@@ -21,15 +21,14 @@ func (s *State) Succeed(present *State) {
 	s.Cluster.Incarnation = max(s.Cluster.Incarnation, present.Cluster.Incarnation)
 	s.refuseAlso(present)
 	s.holdAlso(present)
-	for _, ses := range s.Sessions {
-		if ses.State != SessionActive {
-			continue
-		}
+	for _, ses := range s.ActiveSessions() {
+		ses = ses.copy()
 		ses.Retiring = nil
 		for i := range ses.Slices {
 			ses.Slices[i].mark(SliceVoid, s.Tick)
 			ses.Slices[i].Epoch += RestoredEpochs
 		}
+		s.putSession(ses)
 	}
 }
 
@@ -42,8 +41,8 @@ func (s *State) refuseAlso(present *State) {
 			_, _ = (&RemoveNode{ID: id}).apply(s, at)
 		}
 	}
-	for name, c := range present.Clients {
-		if known := s.Clients[name]; c.Revoked && known != nil && !known.Revoked {
+	for name, c := range present.Clients.All() {
+		if known := s.Clients.Get(name); c.Revoked && known != nil && !known.Revoked {
 			_, _ = (&RevokeClient{Name: name}).apply(s, at)
 		}
 	}
@@ -52,13 +51,13 @@ func (s *State) refuseAlso(present *State) {
 			_, _ = (&RevokeAuthority{Name: name}).apply(s, at)
 		}
 	}
-	for _, cert := range present.Certificates {
+	for _, cert := range present.Certificates.All() {
 		if cert.Revoked {
 			_, _ = (&PutCertificate{Certificate: *cert}).apply(s, at)
 		}
 	}
-	for id, ended := range present.Sessions {
-		if ses := s.Sessions[id]; ended.State == SessionEnded && ses != nil && ses.State == SessionActive {
+	for id, ended := range present.Sessions.All() {
+		if ses := s.Sessions.Get(id); ended.State == SessionEnded && ses != nil && ses.State == SessionActive {
 			s.endSession(ses, ended.Reason, ended.Bytes)
 		}
 	}
@@ -69,16 +68,14 @@ func (s *State) refuseAlso(present *State) {
 func (s *State) holdAlso(present *State) {
 	for index, hold := range present.Indexes {
 		if _, known := s.Indexes[index]; !known {
-			s.Indexes[index] = IndexHold{Node: hold.Node, Free: s.holdUntil()}
+			s.hold(index, IndexHold{Node: hold.Node, Free: s.holdUntil()})
 		}
 	}
 	s.forgetTracking()
-	for address, lease := range present.Leases {
-		switch known := s.Leases[address]; {
-		case known == nil:
-			s.Leases[address] = &Lease{Client: lease.Client, Device: lease.Device, Free: s.holdUntil()}
-		case known.idle() && !(lease.idle() && present.free(lease)):
-			known.Client, known.Device, known.Free = lease.Client, lease.Device, s.holdUntil()
+	for address, lease := range present.Leases.All() {
+		known := s.Leases.Get(address)
+		if known == nil || known.idle() && !(lease.idle() && present.free(lease)) {
+			s.putLease(address, &Lease{Client: lease.Client, Device: lease.Device, Free: s.holdUntil()})
 		}
 	}
 }

@@ -29,24 +29,24 @@ func TestSucceed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	epoch := s.Sessions[session(1)].Slices[0].Epoch
+	epoch := s.Sessions.Get(session(1)).Slices[0].Epoch
 	s.Succeed(f.s)
 	if s.Tick != f.s.Tick {
 		t.Errorf("the clock went back to %d", s.Tick)
 	}
-	if !s.Clients["eve"].Revoked || !s.Nodes[node(3)].Removed {
+	if !s.Clients.Get("eve").Revoked || !s.Nodes[node(3)].Removed {
 		t.Error("who was refused is let in again")
 	}
-	if s.Sessions[session(2)].State != SessionEnded {
+	if s.Sessions.Get(session(2)).State != SessionEnded {
 		t.Error("a session that was ended goes on")
 	}
-	if lease := s.Leases[later]; lease == nil || lease.Free <= s.Tick {
+	if lease := s.Leases.Get(later); lease == nil || lease.Free <= s.Tick {
 		t.Errorf("lease %s is free: %+v", later, lease)
 	}
 	if hold := s.Indexes[index]; hold.Node != node(4) || hold.Free <= s.Tick {
 		t.Errorf("index %d is free: %+v", index, hold)
 	}
-	ses := s.Sessions[session(1)]
+	ses := s.Sessions.Get(session(1))
 	if sl := ses.Slices[0]; ses.State != SessionActive || sl.State != SliceVoid || sl.Epoch <= epoch {
 		t.Errorf("session %s, slice %+v", ses.State, sl)
 	}

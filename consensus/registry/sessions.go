@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"net/netip"
@@ -19,8 +18,8 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	if err := s.certified(c.Session.Certificate, c.Session.Client); err != nil {
 		return Result{}, err
 	}
-	if id, ok := s.Requests[c.Session.Request]; ok {
-		return c.again(s.Sessions[id])
+	if id, ok := s.Requests.Find(c.Session.Request); ok {
+		return c.again(s.Sessions.Get(id))
 	}
 	if err := c.check(s); err != nil {
 		return Result{}, err
@@ -60,10 +59,9 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	ses := c.admit(s, s.Parts[part], leases)
 	ses.Slices = granted
 	ses.hold(granted...)
-	s.Sessions[ses.ID] = ses
-	s.touchSession(ses.ID)
-	s.Requests[ses.Request] = ses.ID
-	s.takeLeases(&s.Parts[part], ses)
+	s.Requests.Put(ses.Request, ses.ID)
+	s.takeLeases(part, ses)
+	s.putSession(ses)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -84,8 +82,8 @@ func (c *OpenSession) replaces(s *State) (ends []*Session) {
 	if !c.Track {
 		return nil
 	}
-	for _, ses := range s.ActiveSessions() {
-		if ses.Client == c.Session.Client && ses.sameDevice(&c.Session) {
+	for ses := range s.livingOn(c.Session.Client, c.Session.Device) {
+		if ses.sameDevice(&c.Session) {
 			ends = append(ends, ses)
 		}
 	}
@@ -110,14 +108,13 @@ func (s *State) limitSessions(client string, ends []*Session) *Error {
 }
 
 // LivingSessions is how many sessions of a client are not over.
-func (s *State) LivingSessions(client string) (n int) {
-	for _, ses := range s.Sessions {
-		if ses.Client == client && ses.State == SessionActive {
-			n++
-		}
-	}
-	return n
+func (s *State) LivingSessions(client string) int {
+	all := s.index.living
+	return all.Rank(owner{client: nextName(client)}) - all.Rank(owner{client: client})
 }
+
+// nextName is the name right behind another one in order.
+func nextName(name string) string { return name + "\x00" }
 
 func (c *OpenSession) check(s *State) *Error {
 	ses := c.Session
@@ -126,7 +123,7 @@ func (c *OpenSession) check(s *State) *Error {
 		return ErrInvalid.with("a device, but no record of holders")
 	case ses.ID == (SessionID{}) || ses.Request == (RequestID{}):
 		return ErrInvalid.with("no session or request id")
-	case s.Sessions[ses.ID] != nil:
+	case s.Sessions.Has(ses.ID):
 		return ErrExists.with("session %s", ses.ID.Short())
 	case len(ses.Identity) != sha256.Size:
 		return ErrInvalid.with("identity hash of %d bytes", len(ses.Identity))
@@ -188,27 +185,18 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 // roomForSession reports whether one more session fits; when there are
 // MaxSessions, the oldest ended one has to yield.
 func (s *State) roomForSession() (yields *Session, ok bool) {
-	if len(s.Sessions) < MaxSessions {
+	if s.Sessions.Len() < MaxSessions {
 		return nil, true
 	}
-	for _, ses := range s.Sessions {
-		if ses.State == SessionEnded && (yields == nil || ses.endedBefore(yields)) {
-			yields = ses
-		}
+	for oldest := range s.index.ended.All() {
+		return s.Sessions.Get(oldest.id), true
 	}
-	return yields, yields != nil
-}
-
-func (ses *Session) endedBefore(o *Session) bool {
-	if ses.Ended != o.Ended {
-		return ses.Ended < o.Ended
-	}
-	return bytes.Compare(ses.ID[:], o.ID[:]) < 0
+	return nil, false
 }
 
 // active finds a session that is not over, of a client that may have one.
 func (s *State) active(id SessionID) (*Session, *Error) {
-	ses, ok := s.Sessions[id]
+	ses, ok := s.Sessions.Find(id)
 	if !ok {
 		return nil, ErrNotFound.with("session %s", id.Short())
 	}
@@ -235,14 +223,15 @@ func (c *ResumeKey) apply(s *State, _ entry) (Result, *Error) {
 	if c.Request == (RequestID{}) {
 		return Result{}, ErrInvalid.with("no request id")
 	}
-	if other, ok := s.Requests[c.Request]; ok && other != ses.ID {
+	if other, ok := s.Requests.Find(c.Request); ok && other != ses.ID {
 		return Result{}, ErrExists.with("the request id is another session's")
 	}
 	// The client has moved on to the new request: one per session is enough.
-	delete(s.Requests, ses.Request)
-	s.Requests[c.Request] = ses.ID
-	ses.Request, ses.Key, ses.Hello = c.Request, c.Key, slices.Clone(c.Hello)
-	s.touchSession(ses.ID)
+	s.Requests.Delete(ses.Request)
+	s.Requests.Put(c.Request, ses.ID)
+	resumed := *ses
+	resumed.Request, resumed.Key, resumed.Hello = c.Request, c.Key, slices.Clone(c.Hello)
+	s.putSession(&resumed)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -258,26 +247,33 @@ func (c *EndSession) apply(s *State, _ entry) (Result, *Error) {
 // ReasonReplaced is why a session ended whose device logged in again.
 const ReasonReplaced = "replaced by a new login of the same device"
 
-func (s *State) endSession(ses *Session, reason string, bytes uint64) {
+func (s *State) endSession(living *Session, reason string, bytes uint64) {
+	ses := s.Sessions.Get(living.ID).copy() // the caller's may be older
 	ses.State, ses.Reason, ses.Ended = SessionEnded, clip(reason), s.Tick
 	ses.Bytes = max(ses.Bytes, bytes)
-	s.touchSession(ses.ID)
 	ses.Retiring = nil
 	for i := range ses.Slices {
 		ses.Slices[i].mark(SliceVoid, s.Tick)
 	}
 	s.releaseLeases(ses)
+	s.putSession(ses)
+}
+
+// copy is the session to be changed and put in its place.
+func (ses *Session) copy() *Session {
+	c := *ses
+	c.Slices, c.Retiring, c.Holding = slices.Clone(ses.Slices), slices.Clone(ses.Retiring), ses.Holding.clone()
+	return &c
 }
 
 // ActiveSessions returns the sessions that are not over, by ID.
 func (s *State) ActiveSessions() []*Session {
 	var active []*Session
-	for _, ses := range s.Sessions {
+	for _, ses := range s.Sessions.All() {
 		if ses.State == SessionActive {
 			active = append(active, ses)
 		}
 	}
-	slices.SortFunc(active, func(a, b *Session) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return active
 }
 

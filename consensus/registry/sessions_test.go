@@ -17,7 +17,7 @@ func TestOpenSession(t *testing.T) {
 	f.client("alice")
 	f.term = 4
 	r := f.must(Command{OpenSession: f.opening(1, "alice", f.slice(3, 1), f.slice(0, 0))})
-	ses := f.s.Sessions[session(1)]
+	ses := f.s.Sessions.Get(session(1))
 	if r.Session != ses.ID || ses.Slices[0].Number != 0 || ses.Slices[1].Number != 3 {
 		t.Fatalf("result %+v slices %+v", r, ses.Slices)
 	}
@@ -29,7 +29,7 @@ func TestOpenSession(t *testing.T) {
 	if ses.Egress != node(0) || ses.Mode != ModeAuto || ses.EgressKind != EgressMasquerade || ses.Policy != 1 {
 		t.Fatalf("session %+v", ses)
 	}
-	if f.s.Leases[ses.Leases[0]].Session != ses.ID {
+	if f.s.Leases.Get(ses.Leases[0]).Session != ses.ID {
 		t.Fatal("the lease does not lead to its session")
 	}
 	if p := f.s.Parts[0]; p.Prefix != testPartA || !p.Contains(ses.Leases[0]) {
@@ -37,7 +37,7 @@ func TestOpenSession(t *testing.T) {
 	}
 	again := f.opening(2, "alice", f.slice(0, 0))
 	again.Session.Request = request(1)
-	if r := f.must(Command{OpenSession: again}); r.Session != session(1) || len(f.s.Sessions) != 1 {
+	if r := f.must(Command{OpenSession: again}); r.Session != session(1) || f.s.Sessions.Len() != 1 {
 		t.Fatalf("the same request opened %s", r.Session)
 	}
 }
@@ -52,7 +52,7 @@ func TestOpenSessionRefusals(t *testing.T) {
 	f.must(Command{SetRoles: &SetRoles{ID: node(2), Is: RoleAgent, Drained: true}})
 	f.must(Command{PutPolicy: &PutPolicy{Policy: Policy{Headless: 100, Modes: []Mode{ModeAuto, ModePin}}}})
 	f.open(9, "alice")
-	used := f.s.Sessions[session(9)].Slices[0].SPI
+	used := f.s.Sessions.Get(session(9)).Slices[0].SPI
 	type edit = func(*OpenSession)
 	for name, tc := range map[string]struct {
 		want *Error
@@ -125,10 +125,10 @@ func TestRevokedClientDoesNotResume(t *testing.T) {
 	ses := f.open(1, "alice")
 	resume := Command{ResumeKey: &ResumeKey{Session: ses.ID, Request: request(2), Key: key(9), Hello: hash}}
 	f.must(resume)
-	f.s.Clients["alice"].Revoked = true
+	f.s.Clients.Put("alice", &Client{Name: "alice", Revoked: true})
 	resume.ResumeKey.Request = request(3)
 	f.refuse(ErrRevoked, resume)
-	delete(f.s.Clients, "alice")
+	f.s.Clients.Delete("alice")
 	f.refuse(ErrNotFound, resume)
 }
 
@@ -161,7 +161,7 @@ func TestReservedAddresses(t *testing.T) {
 		if r.Err() != nil {
 			t.Fatal(r.Err())
 		}
-		seen[f.s.Sessions[session(i)].Leases[0]] = true
+		seen[f.s.Sessions.Get(session(i)).Leases[0]] = true
 	}
 	// .16 to .126 of the /25, without the inside address: 110.
 	if len(seen) != 110 || seen[inside] || seen[PathTestAddress(testPool)] {
@@ -175,7 +175,7 @@ func TestReservedAddresses(t *testing.T) {
 	last := f.opening(9000, "alice", f.slice(0, 0))
 	last.Part = testPartB
 	f.must(Command{OpenSession: last})
-	if got := f.s.Sessions[session(9000)].Leases[0]; got != netip.MustParseAddr("10.80.0.129") {
+	if got := f.s.Sessions.Get(session(9000)).Leases[0]; got != netip.MustParseAddr("10.80.0.129") {
 		t.Fatalf("first lease of the second part: %s", got)
 	}
 }
@@ -186,7 +186,7 @@ func TestLeaseIsStickyAndHeld(t *testing.T) {
 	f.client("alice")
 	f.client("bob")
 	for a := netip.MustParseAddr("10.80.0.17"); a.As4()[3] < 127; a = a.Next() {
-		f.s.Leases[a] = &Lease{Client: "other", Free: 1 << 40}
+		f.s.putLease(a, &Lease{Client: "other", Free: 1 << 40})
 	}
 	first := f.open(1, "alice").Leases[0]
 	f.end(1)
@@ -211,7 +211,7 @@ func TestRevokedClientLosesItsLease(t *testing.T) {
 	f.client("alice")
 	old := f.open(1, "alice").Leases[0]
 	f.must(Command{RevokeClient: &RevokeClient{Name: "alice"}})
-	ses := f.s.Sessions[session(1)]
+	ses := f.s.Sessions.Get(session(1))
 	if ses.State != SessionEnded || ses.Reason != ReasonRevoked || ses.Slices[0].State != SliceVoid {
 		t.Fatalf("session %+v", ses)
 	}
@@ -231,13 +231,21 @@ func TestEndedSessionIsKeptADay(t *testing.T) {
 	f.refuse(ErrEnded, Command{EndSession: &EndSession{Session: session(1)}})
 	f.refuse(ErrEnded, Command{MarkSlice: &MarkSlice{Session: session(1), Epoch: 1, State: SliceUp}})
 	f.wait(EndedKept - 1)
-	if ses := f.s.Sessions[session(1)]; ses == nil || ses.Bytes != 7 || ses.Reason != "client" {
+	if ses := f.s.Sessions.Get(session(1)); ses == nil || ses.Bytes != 7 || ses.Reason != "client" {
 		t.Fatalf("session %+v", ses)
 	}
 	f.wait(1)
-	if len(f.s.Sessions) != 0 || len(f.s.Requests) != 0 {
-		t.Fatalf("%d sessions, %d requests after a day", len(f.s.Sessions), len(f.s.Requests))
+	if f.s.Sessions.Len() != 0 || f.s.Requests.Len() != 0 {
+		t.Fatalf("%d sessions, %d requests after a day", f.s.Sessions.Len(), f.s.Requests.Len())
 	}
+}
+
+// over marks a session as one that is over, without all that goes with an end.
+func (f *fixture) over(n int) *Session {
+	ses := *f.s.Sessions.Get(session(n))
+	ses.State = SessionEnded
+	f.s.putSession(&ses)
+	return &ses
 }
 
 func TestSessionLimits(t *testing.T) { // I10
@@ -245,26 +253,25 @@ func TestSessionLimits(t *testing.T) { // I10
 	f.client("alice")
 	for i := range MaxSessions {
 		id := session(10_000 + i)
-		f.s.Sessions[id] = &Session{ID: id, State: SessionActive}
+		f.s.putSession(&Session{ID: id, State: SessionActive})
 	}
 	f.deny(ErrExhausted, Command{OpenSession: f.opening(1, "alice", f.slice(0, 0))})
-	old := f.s.Sessions[session(10_007)]
-	old.State = SessionEnded
+	old := f.over(10_007)
 	f.open(1, "alice")
-	if f.s.Sessions[old.ID] != nil || len(f.s.Sessions) != MaxSessions {
+	if f.s.Sessions.Get(old.ID) != nil || f.s.Sessions.Len() != MaxSessions {
 		t.Fatal("the ended session did not make room")
 	}
 	f.must(Command{EndSession: &EndSession{Session: session(1), Reason: strings.Repeat("ä", MaxReason)}})
-	if got := f.s.Sessions[session(1)].Reason; len(got) > MaxReason || !strings.HasPrefix(got, "ää") {
+	if got := f.s.Sessions.Get(session(1)).Reason; len(got) > MaxReason || !strings.HasPrefix(got, "ää") {
 		t.Fatalf("reason of %d bytes", len(got))
 	}
 	for i := range MaxLeases {
-		f.s.Leases[netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)})] = &Lease{Free: 1 << 40}
+		f.s.putLease(netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)}), &Lease{Free: 1 << 40})
 	}
 	f.client("bob")
-	f.s.Sessions[session(10_008)].State = SessionEnded
+	f.over(10_008)
 	f.deny(ErrExhausted, Command{OpenSession: f.opening(2, "bob", f.slice(0, 0))})
-	if f.s.Sessions[session(10_008)] == nil {
+	if f.s.Sessions.Get(session(10_008)) == nil {
 		t.Fatal("a refused session pushed an ended one out")
 	}
 }
@@ -279,7 +286,7 @@ func TestResumeKey(t *testing.T) {
 	}
 	f.must(resume(1, 50))
 	f.must(resume(1, 50))
-	if ses := f.s.Sessions[session(1)]; ses.Key != key(5) || len(f.s.Requests) != 2 || f.s.Requests[request(50)] != ses.ID {
+	if ses := f.s.Sessions.Get(session(1)); ses.Key != key(5) || f.s.Requests.Len() != 2 || f.s.Requests.Get(request(50)) != ses.ID {
 		t.Fatalf("session %+v requests %v", ses, f.s.Requests)
 	}
 	f.refuse(ErrExists, resume(2, 50))
@@ -292,7 +299,7 @@ func TestClientLimits(t *testing.T) { // I10
 	put := func(c Client) Command { return Command{PutClient: &PutClient{Client: c}} }
 	for i := range MaxClients - 1 {
 		name := fmt.Sprintf("c%d", i)
-		f.s.Clients[name] = &Client{Name: name}
+		f.s.Clients.Put(name, &Client{Name: name})
 	}
 	f.client("last")
 	f.deny(ErrExhausted, put(Client{Name: "more"}))
@@ -312,7 +319,7 @@ func TestSessionWithPeer(t *testing.T) {
 	c := f.opening(1, "alice", f.slice(0, 1))
 	c.Session.Peer = node(1)
 	f.must(Command{OpenSession: c})
-	ses := f.s.Sessions[session(1)]
+	ses := f.s.Sessions.Get(session(1))
 	if ses.Peer != node(1) || ses.EgressKind != EgressLocal {
 		t.Fatalf("session %+v", ses)
 	}

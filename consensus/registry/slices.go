@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -67,43 +68,10 @@ func (s *State) checkGrant(sl Slice) *Error {
 		return ErrPrekey.with("SPI %#x is not of node %s", sl.SPI, n.ID.Short())
 	case slices.Contains(n.PastBoots, sl.Boot):
 		return ErrStale.with("boot %s of node %s", sl.Boot, n.ID.Short())
-	case n.Boot == sl.Boot && slices.Contains(n.Spent, sl.SPI):
+	case n.Boot == sl.Boot && s.spent.Get(n.ID).has(sl.SPI):
 		return ErrPrekey.with("SPI %#x was granted before", sl.SPI)
 	}
 	return nil
-}
-
-// spend remembers the slice's SPI as granted. A boot not seen before supersedes
-// the agent's present one.
-func (s *State) spend(sl Slice) {
-	n := s.Nodes[sl.Agent]
-	s.enterBoot(n, sl.Boot)
-	n.Spent = append(n.Spent, sl.SPI)
-	if len(n.Spent) >= n.SpentKept+2*MaxSpent {
-		s.trimSpent(n)
-	}
-}
-
-// trimSpent keeps the SPIs that living slices use and the newest MaxSpent, which
-// is as many prekeys as an agent may have on offer: whatever an arbiter could
-// still grant is known.
-func (s *State) trimSpent(n *Node) {
-	living := make(map[uint32]bool)
-	for _, ses := range s.Sessions {
-		for _, sl := range slices.Concat(ses.Slices, ses.Retiring) {
-			if sl.Agent == n.ID && sl.State != SliceVoid {
-				living[sl.SPI] = true
-			}
-		}
-	}
-	old := len(n.Spent) - MaxSpent
-	kept := make([]uint32, 0, MaxSpent)
-	for i, spi := range n.Spent {
-		if i >= old || living[spi] {
-			kept = append(kept, spi)
-		}
-	}
-	n.Spent, n.SpentKept = kept, len(kept)
 }
 
 // apply gives one slice epoch to one agent: the only place where a slice changes
@@ -127,17 +95,19 @@ func (c *GrantSlice) apply(s *State, at entry) (Result, *Error) {
 		return Result{}, err
 	}
 	s.spend(c.Slice)
-	s.touchSession(ses.ID)
+	ses = s.Sessions.Get(ses.ID).copy() // a new boot may have voided slices
 	granted := c.Slice.granted(s.Tick, at)
 	ses.hold(granted)
-	if i < 0 {
+	switch {
+	case i < 0:
 		ses.insert(granted)
-		return Result{Session: ses.ID}, nil
+	case c.Retire && ses.Slices[i].State != SliceVoid:
+		ses.Retiring = append(ses.Retiring, ses.Slices[i])
+		ses.Slices[i] = granted
+	default:
+		ses.Slices[i] = granted
 	}
-	if old := ses.Slices[i]; c.Retire && old.State != SliceVoid {
-		ses.Retiring = append(ses.Retiring, old)
-	}
-	ses.Slices[i] = granted
+	s.putSession(ses)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -176,8 +146,9 @@ func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
 		if ses.Slices[i].State == SliceVoid && c.State == SliceUp {
 			return Result{}, ErrStale.with("slice %d epoch %d is void", c.Number, c.Epoch)
 		}
-		ses.Slices[i].mark(c.State, s.Tick)
-		s.touchSession(ses.ID)
+		marked := ses.copy()
+		marked.Slices[i].mark(c.State, s.Tick)
+		s.putSession(marked)
 		return Result{Session: ses.ID}, nil
 	}
 	i := slices.IndexFunc(ses.Retiring, this)
@@ -185,8 +156,9 @@ func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, ErrStale.with("slice %d has no epoch %d", c.Number, c.Epoch)
 	}
 	if c.State == SliceVoid {
-		ses.Retiring = slices.Delete(ses.Retiring, i, i+1)
-		s.touchSession(ses.ID)
+		marked := ses.copy()
+		marked.Retiring = slices.Delete(marked.Retiring, i, i+1)
+		s.putSession(marked)
 	}
 	return Result{Session: ses.ID}, nil
 }
@@ -211,8 +183,9 @@ func (c *WeighSlices) apply(s *State, _ entry) (Result, *Error) {
 		}
 		weighed[i].Weight = w.Weight
 	}
-	ses.Slices = weighed
-	s.touchSession(ses.ID)
+	changed := *ses
+	changed.Slices = weighed
+	s.putSession(&changed)
 	return Result{Session: ses.ID}, nil
 }
 
@@ -222,19 +195,31 @@ func (sl *Slice) mark(state SliceState, now Tick) {
 	}
 }
 
-// voidSlices voids every slice epoch that is lost and forgets retiring ones.
-func (s *State) voidSlices(lost func(Slice) bool) {
-	for _, ses := range s.Sessions {
-		touched := slices.ContainsFunc(ses.Retiring, lost)
+// voidSlices voids every slice epoch of an agent that is lost and forgets retiring
+// ones.
+func (s *State) voidSlices(agent identity.NodeID, lost func(Slice) bool) {
+	for ses := range s.carriedBy(agent) {
+		if !slices.ContainsFunc(ses.Slices, lost) && !slices.ContainsFunc(ses.Retiring, lost) {
+			continue
+		}
+		ses = ses.copy()
 		for i := range ses.Slices {
 			if lost(ses.Slices[i]) {
-				touched = true
 				ses.Slices[i].mark(SliceVoid, s.Tick)
 			}
 		}
 		ses.Retiring = slices.DeleteFunc(ses.Retiring, lost)
-		if touched {
-			s.touchSession(ses.ID)
+		s.putSession(ses)
+	}
+}
+
+// carriedBy are the sessions of which an agent has, or had, slices.
+func (s *State) carriedBy(agent identity.NodeID) iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		for p := range s.placesOf(agent) {
+			if p.in == p.session && !yield(s.Sessions.Get(p.in)) {
+				return
+			}
 		}
 	}
 }

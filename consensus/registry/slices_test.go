@@ -25,19 +25,23 @@ func TestHandover(t *testing.T) {
 	f.refuse(ErrStale, grant(1, f.slice(7, 1), 2, true))
 	f.term = 9
 	f.must(grant(1, f.slice(0, 1), 2, true))
+	ses = f.s.Sessions.Get(ses.ID)
 	if got := ses.Slices[0]; got.Agent != node(1) || got.Index != f.index || got.Term != 9 { // I6
 		t.Fatalf("slice %+v", got)
 	}
+	ses = f.s.Sessions.Get(ses.ID)
 	if len(ses.Retiring) != 1 || ses.Retiring[0].Agent != node(0) || ses.Retiring[0].State != SliceUp {
 		t.Fatalf("retiring %+v", ses.Retiring)
 	}
 	f.must(mark(1, 2, SliceUp))
 	f.must(mark(1, 1, SliceVoid))
+	ses = f.s.Sessions.Get(ses.ID)
 	if len(ses.Retiring) != 0 {
 		t.Fatal("a void retired epoch is remembered")
 	}
 	f.refuse(ErrStale, mark(1, 1, SliceUp))
 	f.must(grant(1, f.slice(0, 0), 3, false))
+	ses = f.s.Sessions.Get(ses.ID)
 	if len(ses.Retiring) != 0 || ses.Slices[0].Epoch != 3 {
 		t.Fatalf("session %+v", ses)
 	}
@@ -45,11 +49,12 @@ func TestHandover(t *testing.T) {
 	f.refuse(ErrStale, mark(1, 3, SliceUp)) // void is for good
 	f.refuse(ErrInvalid, mark(1, 3, SliceGranted))
 	f.must(grant(1, f.slice(0, 0), 4, true))
+	ses = f.s.Sessions.Get(ses.ID)
 	if len(ses.Retiring) != 0 {
 		t.Fatal("a void epoch retires")
 	}
 	f.must(grant(1, f.slice(5, 1), 1, false))
-	if len(ses.Slices) != 2 {
+	if ses = f.s.Sessions.Get(ses.ID); len(ses.Slices) != 2 {
 		t.Fatalf("slices %+v", ses.Slices)
 	}
 }
@@ -71,11 +76,11 @@ func TestNewBootVoidsTheOld(t *testing.T) {
 	ses := f.open(1, "alice")
 	old := ses.Slices[0]
 	f.must(Command{UpdateNode: &UpdateNode{ID: node(0), Boot: old.Boot, Mbit: 5}})
-	if ses.Slices[0].State != SliceGranted {
+	if f.s.Sessions.Get(ses.ID).Slices[0].State != SliceGranted {
 		t.Fatal("the same boot voided its slice")
 	}
 	f.must(Command{UpdateNode: &UpdateNode{ID: node(0), Boot: boot(50)}})
-	if ses.Slices[0].State != SliceVoid {
+	if f.s.Sessions.Get(ses.ID).Slices[0].State != SliceVoid {
 		t.Fatal("a slice outlived its boot")
 	}
 	f.refuse(ErrStale, grant(1, f.slice(0, 0), 2, false))
@@ -102,17 +107,16 @@ func TestSpentSPIs(t *testing.T) {
 	f.client("alice")
 	living := f.open(1, "alice").Slices[0].SPI
 	f.open(2, "alice")
-	n := f.s.Nodes[node(0)]
 	for e := range uint32(2*MaxSpent + 10) {
 		f.must(grant(2, f.slice(0, 0), e+2, false))
-		if len(n.Spent) >= n.SpentKept+2*MaxSpent {
-			t.Fatalf("%d SPIs remembered", len(n.Spent))
+		if sp := f.s.spent.Get(node(0)); sp.order.Len() >= sp.kept+2*MaxSpent {
+			t.Fatalf("%d SPIs remembered", sp.order.Len())
 		}
 	}
 	reuse := f.slice(3, 0)
 	reuse.SPI = living
 	f.refuse(ErrPrekey, grant(2, reuse, 1, false))
-	reuse.SPI = f.s.Sessions[session(2)].Slices[0].SPI - MaxSpent + 1
+	reuse.SPI = f.s.Sessions.Get(session(2)).Slices[0].SPI - MaxSpent + 1
 	f.refuse(ErrPrekey, grant(2, reuse, 1, false))
 }
 
@@ -129,6 +133,7 @@ func TestMovePart(t *testing.T) {
 	f.refuse(ErrNotFound, move(1, 9, 2))
 	f.refuse(ErrInvalid, move(1, 1, 1))
 	f.must(move(1, 1, 2))
+	ses = f.s.Sessions.Get(ses.ID)
 	if ses.Egress != node(1) || ses.Second != node(2) || f.s.Parts[0].Epoch != 2 || f.s.Parts[1].Egress != node(0) {
 		t.Fatalf("session %+v parts %+v", ses, f.s.Parts)
 	}
@@ -181,8 +186,8 @@ func TestDeduplication(t *testing.T) {
 	for range MaxApplied { // I10: the memory is bounded, and the oldest goes first
 		f.must(Command{AdvanceTick: &AdvanceTick{Elapsed: 1}})
 	}
-	if len(f.s.Applied) != MaxApplied {
-		t.Fatalf("%d remembered", len(f.s.Applied))
+	if a := f.s.applied; a.results.Len() != MaxApplied || a.numbers.Len() != MaxApplied {
+		t.Fatalf("%d remembered, %d found", a.results.Len(), a.numbers.Len())
 	}
 	if r := Apply(f.s, 9000, 4, c); r.Index != 9000 {
 		t.Fatal("a forgotten command kept its result")
@@ -196,13 +201,13 @@ func TestWeighSlices(t *testing.T) {
 	f.join(1)
 	f.client("alice")
 	f.must(Command{OpenSession: f.opening(1, "alice", f.slice(0, 0), f.slice(1, 1))})
-	before := slices.Clone(f.s.Sessions[session(1)].Slices)
+	before := slices.Clone(f.s.Sessions.Get(session(1)).Slices)
 	weigh := func(weights ...SliceWeight) Command {
 		return Command{WeighSlices: &WeighSlices{Session: session(1), Weights: weights}}
 	}
 	f.must(weigh(SliceWeight{1, 1, 40}, SliceWeight{0, 1, 30}))
 	before[0].Weight, before[1].Weight = 30, 40
-	if after := f.s.Sessions[session(1)].Slices; !slices.Equal(after, before) {
+	if after := f.s.Sessions.Get(session(1)).Slices; !slices.Equal(after, before) {
 		t.Errorf("%+v, want %+v", after, before)
 	}
 	f.refuse(ErrInvalid, weigh())

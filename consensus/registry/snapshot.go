@@ -44,13 +44,13 @@ func (s *State) version() byte {
 	if s.newest() {
 		return 4
 	}
-	for _, ses := range s.Sessions {
-		if ses != nil && ses.newer() {
+	for _, ses := range s.Sessions.All() {
+		if ses.newer() {
 			return 3
 		}
 	}
 	switch {
-	case s.Policy.newer(), len(s.Authorities) > 0, len(s.Certificates) > 0, s.newerClients(),
+	case s.Policy.newer(), len(s.Authorities) > 0, s.Certificates.Len() > 0, s.newerClients(),
 		slices.ContainsFunc(s.Parts, Part.dual), s.anyOther():
 		return 3
 	case len(s.Cluster.Recovery) > 0 || s.Voters > 0:
@@ -61,18 +61,18 @@ func (s *State) version() byte {
 
 // newest reports whether the state says what only version 4 of the codecs knows.
 func (s *State) newest() bool {
-	for _, ses := range s.Sessions {
-		if ses != nil && ses.newest() {
+	for _, ses := range s.Sessions.All() {
+		if ses.newest() {
 			return true
 		}
 	}
-	for _, l := range s.Leases {
-		if l != nil && (l.recorded() || !l.Device.IsZero()) {
+	for _, l := range s.Leases.All() {
+		if l.recorded() || !l.Device.IsZero() {
 			return true
 		}
 	}
 	for _, n := range s.Nodes {
-		if n != nil && n.Exposed {
+		if n.Exposed {
 			return true
 		}
 	}
@@ -80,7 +80,7 @@ func (s *State) newest() bool {
 }
 
 func (s *State) newerClients() bool {
-	for _, c := range s.Clients {
+	for _, c := range s.Clients.All() {
 		if c.newer() {
 			return true
 		}
@@ -104,13 +104,9 @@ func DecodeSnapshot(raw []byte) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &State{}
-	if err := json.Unmarshal(body, s); err != nil {
+	s := New()
+	if err := s.UnmarshalJSON(body); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
-	}
-	s.makeMaps()
-	if err := s.consistent(); err != nil {
-		return nil, err
 	}
 	return s, nil
 }
@@ -134,54 +130,4 @@ func snapshotBody(raw []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: checksum", ErrSnapshot)
 	}
 	return raw[snapshotHeader:end], nil
-}
-
-// consistent refuses a state on which Apply could stumble: no absent objects, and
-// every reference leads somewhere.
-func (s *State) consistent() error {
-	for id, n := range s.Nodes {
-		if n == nil || n.ID != id {
-			return fmt.Errorf("%w: node %s", ErrSnapshot, id.Short())
-		}
-	}
-	for id, t := range s.Tokens {
-		if t == nil || t.Burned == nil {
-			return fmt.Errorf("%w: token %q", ErrSnapshot, clip(id))
-		}
-	}
-	for name, c := range s.Clients {
-		if c == nil {
-			return fmt.Errorf("%w: client %q", ErrSnapshot, clip(name))
-		}
-	}
-	for name, a := range s.Authorities {
-		if a == nil {
-			return fmt.Errorf("%w: authority %q", ErrSnapshot, clip(name))
-		}
-	}
-	for id, cert := range s.Certificates {
-		if cert == nil || cert.ID != id {
-			return fmt.Errorf("%w: certificate %s", ErrSnapshot, id)
-		}
-	}
-	return s.consistentSessions()
-}
-
-func (s *State) consistentSessions() error {
-	for a, l := range s.Leases {
-		if l == nil || !l.idle() && s.Sessions[l.Session] == nil {
-			return fmt.Errorf("%w: lease %s", ErrSnapshot, a)
-		}
-	}
-	for id, ses := range s.Sessions {
-		if ses == nil || ses.ID != id {
-			return fmt.Errorf("%w: session %s", ErrSnapshot, id.Short())
-		}
-	}
-	for request, id := range s.Requests {
-		if s.Sessions[id] == nil {
-			return fmt.Errorf("%w: request %s", ErrSnapshot, request)
-		}
-	}
-	return nil
 }

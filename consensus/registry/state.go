@@ -11,6 +11,7 @@ package registry
 import (
 	"net/netip"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry/sorted"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
@@ -93,44 +94,47 @@ type RequestID [16]byte
 // Zero: it did not say, and its session key stands for it.
 type DeviceID [16]byte
 
-// State is the whole registry. It is a value owned by one goroutine; readers
-// elsewhere get a Clone.
+// State is the whole registry. One goroutine changes it, by Apply; readers elsewhere
+// get a Clone. Nothing that is in it is ever changed in place, only replaced.
 type State struct {
-	Cluster  Cluster                      `json:"cluster"`
-	Tick     Tick                         `json:"tick"`
-	Index    uint64                       `json:"index"` // raft index of the last command applied
-	Term     uint64                       `json:"term"`  // raft term of that command
-	Nodes    map[identity.NodeID]*Node    `json:"nodes"`
-	Indexes  map[identity.Index]IndexHold `json:"indexes"`
-	Tokens   map[string]*Token            `json:"tokens"`
-	Clients  map[string]*Client           `json:"clients"`
-	Policy   Policy                       `json:"policy"`
-	Parts    []Part                       `json:"parts"`
-	Leases   map[netip.Addr]*Lease        `json:"leases"`
-	Sessions map[SessionID]*Session       `json:"sessions"`
-	Requests map[RequestID]SessionID      `json:"requests"`
-	Secrets  map[string]Sealed            `json:"secrets"`
-	Wraps    map[string][]byte            `json:"wraps"` // NodeID or RecoveryWrap → wrapped data key
+	Cluster  Cluster
+	Tick     Tick
+	Index    uint64 // raft index of the last command applied
+	Term     uint64 // raft term of that command
+	Nodes    map[identity.NodeID]*Node
+	Indexes  map[identity.Index]IndexHold
+	Tokens   map[string]*Token
+	Clients  sorted.Map[string, *Client]
+	Policy   Policy
+	Parts    []Part
+	Leases   sorted.Map[netip.Addr, *Lease]
+	Sessions sorted.Map[SessionID, *Session]
+	Requests sorted.Map[RequestID, SessionID]
+	Secrets  map[string]Sealed
+	Wraps    map[string][]byte // NodeID or RecoveryWrap → wrapped data key
 
 	// Authorities are imported CAs, Certificates what the mesh issued to clients and
 	// what of anybody's is revoked.
-	Authorities  map[string]*Authority          `json:"authorities,omitempty"`
-	Certificates map[CertificateID]*Certificate `json:"certificates,omitempty"`
+	Authorities  map[string]*Authority
+	Certificates sorted.Map[CertificateID, *Certificate]
 
-	DataKey uint64           `json:"data_key"`
-	Applied []AppliedCommand `json:"applied"` // newest last, at most MaxApplied
+	DataKey uint64
 
 	// HeadlessFloor is the last tick at which a node that missed a shortening of
 	// the headless time may still run by the longer one; holds never end before it
 	// (I13).
-	HeadlessFloor Tick `json:"headless_floor"`
+	HeadlessFloor Tick
 
 	// Voters is how many nodes vote, as the arbiter counted them; 0 in a state
 	// from before they were counted.
-	Voters int `json:"voters,omitempty"`
+	Voters int
 
 	// Feed is told what commands change; nil where nobody asks.
-	Feed *Feed `json:"-"`
+	Feed *Feed
+
+	applied applied
+	spent   sorted.Map[identity.NodeID, spent] // what living nodes' boots were granted
+	index   index
 }
 
 // Cluster is what init decides for the life of the mesh.
@@ -172,8 +176,11 @@ type Node struct {
 	RemovedAt Tick              `json:"removed_at"`
 	Boot      identity.BootID   `json:"boot"`       // the process that may hold slices
 	PastBoots []identity.BootID `json:"past_boots"` // superseded, newest last, at most MaxPastBoots
-	Spent     []uint32          `json:"spent"`      // SPIs granted in this boot, newest last
-	SpentKept int               `json:"spent_kept"` // how many were left when Spent was last trimmed
+
+	// Spent are SPIs granted in this boot, newest last, SpentKept how many were left
+	// when they were last trimmed: in JSON only, the state has them apart.
+	Spent     []uint32 `json:"spent"`
+	SpentKept int      `json:"spent_kept"`
 }
 
 // IndexHold keeps an index from being given again while an SA could still

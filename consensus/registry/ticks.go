@@ -1,5 +1,11 @@
 package registry
 
+import (
+	"maps"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
 func (c *AdvanceTick) apply(s *State, _ entry) (Result, *Error) {
 	if c.Elapsed == 0 || c.Elapsed > MaxElapsed {
 		return Result{}, ErrInvalid.with("%d s elapsed, want 1 to %d", c.Elapsed, MaxElapsed)
@@ -12,26 +18,27 @@ func (c *AdvanceTick) apply(s *State, _ entry) (Result, *Error) {
 }
 
 func (s *State) expireIndexes() {
-	for ix, hold := range s.Indexes {
-		if hold.Free != 0 && hold.Free <= s.Tick {
-			delete(s.Indexes, ix)
-		}
-	}
+	over := func(_ identity.Index, hold IndexHold) bool { return hold.Free != 0 && hold.Free <= s.Tick }
+	s.Indexes = without(s.Indexes, over)
 }
 
 func (s *State) expireSessions() {
-	for _, ses := range s.Sessions {
-		if ses.State == SessionEnded && s.Tick >= ses.Ended+EndedKept {
-			s.dropSession(ses)
+	for end := range s.index.ended.All() {
+		if s.Tick < end.at+EndedKept {
+			return
 		}
+		s.dropSession(s.Sessions.Get(end.id))
 	}
 }
 
-// dropSession forgets an ended session and the request that opened it.
-func (s *State) dropSession(ses *Session) {
-	delete(s.Sessions, ses.ID)
-	s.touchSession(ses.ID)
-	if s.Requests[ses.Request] == ses.ID {
-		delete(s.Requests, ses.Request)
+// without is a map without some of its entries: the same one when none is over.
+func without[K comparable, V any](m map[K]V, over func(K, V) bool) map[K]V {
+	for k, v := range m {
+		if over(k, v) {
+			m = maps.Clone(m)
+			maps.DeleteFunc(m, over)
+			return m
+		}
 	}
+	return m
 }

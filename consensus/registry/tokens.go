@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -24,10 +25,10 @@ func (c *CreateToken) apply(s *State, _ entry) (Result, *Error) {
 	case len(s.Tokens) >= MaxTokens:
 		return Result{}, ErrExhausted.with("%d tokens", MaxTokens)
 	}
-	s.Tokens[t.ID] = &Token{
+	s.putToken(&Token{
 		ID: t.ID, Verify: slices.Clone(t.Verify), May: t.May, Uses: t.Uses, Expires: s.Tick + t.Expires,
 		Burned: make(map[identity.NodeID]identity.PublicKey),
-	}
+	})
 	return Result{}, nil
 }
 
@@ -36,23 +37,34 @@ func (c *RevokeToken) apply(s *State, _ entry) (Result, *Error) {
 	if !ok {
 		return Result{}, ErrNotFound.with("token %q", c.ID)
 	}
-	t.Revoked = true
+	s.putToken(t.revoked())
 	return Result{}, nil
 }
 
-// burn takes one use for the node's key.
-func (t *Token) burn(n *Node) {
-	t.Uses--
-	t.Burned[n.ID] = n.Key
+func (s *State) putToken(t *Token) {
+	s.Tokens = maps.Clone(s.Tokens)
+	s.Tokens[t.ID] = t
+}
+
+// burn is the token with one use taken for the node's key.
+func (t *Token) burn(n *Node) *Token {
+	burned := *t
+	burned.Uses--
+	burned.Burned = maps.Clone(t.Burned)
+	burned.Burned[n.ID] = n.Key
+	return &burned
+}
+
+func (t *Token) revoked() *Token {
+	revoked := *t
+	revoked.Revoked = true
+	return &revoked
 }
 
 // expireTokens forgets tokens that nobody can use or retry any more.
 func (s *State) expireTokens() {
-	for id, t := range s.Tokens {
-		if s.Tick >= t.Expires+EndedKept {
-			delete(s.Tokens, id)
-		}
-	}
+	over := func(_ string, t *Token) bool { return s.Tick >= t.Expires+EndedKept }
+	s.Tokens = without(s.Tokens, over)
 }
 
 func (c *Reincarnate) apply(s *State, _ entry) (Result, *Error) {
@@ -61,7 +73,7 @@ func (c *Reincarnate) apply(s *State, _ entry) (Result, *Error) {
 	}
 	s.Cluster.Incarnation = c.Incarnation
 	for _, t := range s.Tokens {
-		t.Revoked = true
+		s.putToken(t.revoked())
 	}
 	s.forgetTracking()
 	s.touchAll()

@@ -175,7 +175,7 @@ func TestOneClientLogsInSoOften(t *testing.T) {
 		v.admit(registry.Client{Name: name, PasswordKey: session.Public()})
 		proof[i] = &protocol.Auth{Method: protocol.MethodPassword, User: name, Proof: auth.SignPassword(session, v.binding, name)}
 	}
-	v.store.state.Sessions[id] = &registry.Session{ID: id, Client: "ann", Key: session.Public(), State: registry.SessionActive}
+	v.store.state.Sessions.Put(id, &registry.Session{ID: id, Client: "ann", Key: session.Public(), State: registry.SessionActive})
 	resume := &protocol.Auth{Method: protocol.MethodResume, Session: id, Proof: auth.SignResume(session, v.binding, id)}
 	let := func() (n int, err error) {
 		for n = 0; n < 9999; n++ {

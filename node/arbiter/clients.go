@@ -225,7 +225,7 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 	}
 	var lost []session.SliceSilent
 	a.config.Store.View(func(s *registry.State) {
-		live := s.Sessions[m.Session]
+		live := s.Sessions.Get(m.Session)
 		if live == nil || len(held) == 0 {
 			return
 		}
@@ -354,7 +354,7 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []protocol.SliceOffer) *protocol.Welcome {
 	w := &protocol.Welcome{Session: id, Slices: offers, Proof: c.proof}
 	a.config.Store.View(func(s *registry.State) {
-		live := s.Sessions[id]
+		live := s.Sessions.Get(id)
 		if live == nil {
 			return
 		}
@@ -404,7 +404,7 @@ func (a *Arbiter) refuse(action session.Refuse) {
 // on replies find their way back.
 func (a *Arbiter) confirmRoutes(s *registry.State) {
 	for _, c := range a.clients {
-		live := s.Sessions[c.session]
+		live := s.Sessions.Get(c.session)
 		if c.routed || live == nil {
 			continue
 		}
@@ -421,7 +421,7 @@ func (a *Arbiter) confirmRoutes(s *registry.State) {
 // client that came back to this arbiter is told once.
 func (a *Arbiter) pushWeights(s *registry.State) {
 	for _, c := range a.clients {
-		live := s.Sessions[c.session]
+		live := s.Sessions.Get(c.session)
 		if live == nil {
 			continue
 		}

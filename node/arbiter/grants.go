@@ -58,7 +58,7 @@ func (a *Arbiter) sendGrant(action session.SendGrant) {
 // direct names its agent as the slice's gateway.
 func (a *Arbiter) grant(id registry.SessionID, sl registry.Slice) (g mka.Grant, direct, ok bool) {
 	a.config.Store.View(func(s *registry.State) {
-		live, agent := s.Sessions[id], s.Nodes[sl.Agent]
+		live, agent := s.Sessions.Get(id), s.Nodes[sl.Agent]
 		if live == nil || agent == nil || live.State != registry.SessionActive {
 			return
 		}

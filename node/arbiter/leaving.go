@@ -141,7 +141,7 @@ func (a *Arbiter) pushGateways() {
 	}
 	for _, c := range a.clients {
 		a.config.Store.View(func(s *registry.State) {
-			if live := s.Sessions[c.session]; live != nil {
+			if live := s.Sessions.Get(c.session); live != nil {
 				pushed := update(s, c, live.Client)
 				c.say(&protocol.Client{Update: &pushed})
 			}

@@ -30,7 +30,7 @@ func (a *Arbiter) prove(c *clientStream, m *protocol.Auth, binding auth.Binding)
 func (a *Arbiter) byPassword(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
 	var key identity.PublicKey
 	a.config.Store.View(func(s *registry.State) {
-		if client := s.Clients[m.User]; client != nil {
+		if client := s.Clients.Get(m.User); client != nil {
 			key = client.PasswordKey
 		}
 	})
@@ -44,7 +44,7 @@ func (a *Arbiter) byPassword(c *clientStream, m *protocol.Auth, binding auth.Bin
 func (a *Arbiter) bySharedKey(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
 	var v auth.Verifier
 	a.config.Store.View(func(s *registry.State) {
-		if client := s.Clients[m.User]; client != nil && client.SharedKey != nil {
+		if client := s.Clients.Get(m.User); client != nil && client.SharedKey != nil {
 			v = auth.Verifier{Stored: client.SharedKey.Stored, Server: client.SharedKey.Server}
 		}
 	})
@@ -134,7 +134,7 @@ func (a *Arbiter) bySession(c *clientStream, m *protocol.Auth, binding auth.Bind
 	var user, over string
 	var cert *registry.Certificate
 	a.config.Store.View(func(s *registry.State) {
-		if live := s.Sessions[m.Session]; live != nil {
+		if live := s.Sessions.Get(m.Session); live != nil {
 			key, user, cert = live.Key, live.Client, live.Certificate
 			if live.State != registry.SessionActive {
 				over = "it ended: " + live.Reason

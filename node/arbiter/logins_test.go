@@ -223,10 +223,10 @@ func TestResumptionLooksAtTheCertificate(t *testing.T) {
 	v.admit(registry.Client{Name: "ann", Authority: registry.MeshAuthority})
 	ann, id := v.issue("ann", time.Hour), registry.SessionID{7}
 	session := v.joiner("session").key
-	v.store.state.Sessions[id] = &registry.Session{
+	v.store.state.Sessions.Put(id, &registry.Session{
 		ID: id, Client: "ann", Key: session.Public(), State: registry.SessionActive,
 		Certificate: certificateOf(parsed(t, ann.der), registry.MeshAuthority),
-	}
+	})
 	resume := func() *protocol.Auth {
 		return &protocol.Auth{Method: protocol.MethodResume, Session: id, Proof: auth.SignResume(session, v.binding, id)}
 	}
@@ -234,7 +234,7 @@ func TestResumptionLooksAtTheCertificate(t *testing.T) {
 	v.ahead.Store(int64(2 * time.Hour))
 	v.no("expired", resume(), protocol.RefusedAuth, "expired")
 	v.ahead.Store(0)
-	v.store.state.Certificates[v.store.state.Sessions[id].Certificate.ID].Revoked = true
+	v.store.state.Certificates.Get(v.store.state.Sessions.Get(id).Certificate.ID).Revoked = true
 	v.no("revoked", resume(), protocol.RefusedAuth, "revoked")
 }
 

@@ -41,7 +41,7 @@ func (a *Arbiter) flowOf(id registry.SessionID) protocol.Flow {
 // forgetMeasures drops those of sessions that are over.
 func (a *Arbiter) forgetMeasures(s *registry.State) {
 	for id := range a.measures {
-		if live := s.Sessions[id]; live == nil || live.State != registry.SessionActive {
+		if live := s.Sessions.Get(id); live == nil || live.State != registry.SessionActive {
 			delete(a.measures, id)
 		}
 	}

@@ -116,7 +116,7 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	var lost []session.SliceSilent
 	h := n.hello
 	a.config.Store.View(func(s *registry.State) {
-		for _, live := range s.Sessions {
+		for _, live := range s.Sessions.All() {
 			for _, sl := range live.Slices {
 				key := sliceKey{live.ID, sl.Number, sl.Epoch}
 				if live.State == registry.SessionActive && sl.Agent == n.node && sl.Boot == h.Boot &&
@@ -299,7 +299,7 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 // carries reports whether a slice epoch is this node's to speak of.
 func (a *Arbiter) carries(n *nodeStream, ref protocol.SliceRef) (is bool) {
 	a.config.Store.View(func(s *registry.State) {
-		live := s.Sessions[ref.Session]
+		live := s.Sessions.Get(ref.Session)
 		is = live != nil && slices.ContainsFunc(live.Slices, func(sl registry.Slice) bool {
 			return sl.Number == ref.Number && sl.Epoch == ref.Epoch && sl.Agent == n.node
 		})

@@ -19,8 +19,8 @@ func TestPeerOfAClient(t *testing.T) {
 	inside := netip.MustParseAddr("10.0.0.2")
 	f.store.View(func(s *registry.State) {
 		s.Nodes[n.node].Inside = inside
-		s.Clients["ann"] = &registry.Client{Name: "ann", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}}
-		s.Clients["ben"] = &registry.Client{Name: "ben", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}}
+		s.Clients.Put("ann", &registry.Client{Name: "ann", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}})
+		s.Clients.Put("ben", &registry.Client{Name: "ben", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}})
 	})
 	c := &clientStream{who: auth.Principal{User: "ann"}}
 	if id, known := a.peerOf(c); !known || !id.IsZero() {

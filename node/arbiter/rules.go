@@ -27,7 +27,7 @@ func Reach(s *registry.State, live *registry.Session) []netip.Prefix {
 }
 
 func ownPrefixes(s *registry.State, client string) []netip.Prefix {
-	if c := s.Clients[client]; c != nil {
+	if c := s.Clients.Get(client); c != nil {
 		return c.Prefixes
 	}
 	return nil
@@ -40,7 +40,7 @@ func prefixes(s *registry.State, client string) []netip.Prefix {
 
 // pushed are the routes of a session.
 func pushed(s *registry.State, id registry.SessionID, client string) []netip.Prefix {
-	if live := s.Sessions[id]; live != nil {
+	if live := s.Sessions.Get(id); live != nil {
 		return Reach(s, live)
 	}
 	return prefixes(s, client)
@@ -49,7 +49,7 @@ func pushed(s *registry.State, id registry.SessionID, client string) []netip.Pre
 // pushPrefixes tells clients whose networks changed.
 func (a *Arbiter) pushPrefixes(s *registry.State) {
 	for _, c := range a.clients {
-		live := s.Sessions[c.session]
+		live := s.Sessions.Get(c.session)
 		if live == nil || live.State != registry.SessionActive || slices.Equal(c.offered, Reach(s, live)) {
 			continue
 		}
@@ -66,7 +66,7 @@ func ruleOf(s *registry.State, live *registry.Session) protocol.RuleRow {
 // ruleFor is the same for a grant; nil for a session that is over.
 func (a *Arbiter) ruleFor(id registry.SessionID) (row *protocol.RuleRow) {
 	a.config.Store.View(func(s *registry.State) {
-		if live := s.Sessions[id]; live != nil {
+		if live := s.Sessions.Get(id); live != nil {
 			r := ruleOf(s, live)
 			r.Prefixes = slices.Clone(r.Prefixes)
 			row = &r
@@ -79,7 +79,7 @@ func (a *Arbiter) ruleFor(id registry.SessionID) (row *protocol.RuleRow) {
 // egress or second of, or an agent, of older epochs too.
 func rulesByNode(s *registry.State) map[identity.NodeID][]protocol.RuleRow {
 	all := make(map[identity.NodeID][]protocol.RuleRow)
-	for _, live := range s.Sessions {
+	for _, live := range s.Sessions.All() {
 		if live.State != registry.SessionActive {
 			continue
 		}

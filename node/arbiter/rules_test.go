@@ -38,7 +38,7 @@ func TestRulesAreTold(t *testing.T) {
 	want("at first")
 	network := netip.MustParsePrefix("10.20.0.100/32")
 	f.store.View(func(s *registry.State) {
-		s.Clients[live.Client] = &registry.Client{Name: live.Client, Prefixes: []netip.Prefix{network}}
+		s.Clients.Put(live.Client, &registry.Client{Name: live.Client, Prefixes: []netip.Prefix{network}})
 	})
 	want("networks of her own", network)
 	told := false

@@ -37,7 +37,7 @@ func (a *Arbiter) settle(c *clientStream, m *protocol.Auth) error {
 	var policy []uint16
 	a.config.Store.View(func(s *registry.State) {
 		policy = slices.Clone(s.Policy.Suites)
-		if live := s.Sessions[m.Session]; m.Method == protocol.MethodResume && live != nil && len(live.Slices) > 0 {
+		if live := s.Sessions.Get(m.Session); m.Method == protocol.MethodResume && live != nil && len(live.Slices) > 0 {
 			c.suite = esp.Suite(live.Slices[0].Suite)
 			found = slices.Contains(c.hello.Suites, c.suite)
 			policy = []uint16{uint16(c.suite)}

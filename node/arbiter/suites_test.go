@@ -51,7 +51,7 @@ func TestSettle(t *testing.T) {
 	}
 	refused(t, errOf(settle(login, esp.AES256GCM)), "the client offers AES-256-GCM, the mesh uses ChaCha20-Poly1305")
 	old := &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{1}}
-	f.store.state.Sessions[old.Session] = &registry.Session{Slices: []registry.Slice{{Suite: uint16(esp.AES128GCM)}}}
+	f.store.state.Sessions.Put(old.Session, &registry.Session{Slices: []registry.Slice{{Suite: uint16(esp.AES128GCM)}}})
 	if got, err := settle(old, esp.AES256GCM, esp.AES128GCM); got != esp.AES128GCM || err != nil {
 		t.Errorf("a resumption: %v, %v", got, err)
 	}

@@ -83,7 +83,7 @@ func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, rules []p
 // all that everybody knows.
 func (a *Arbiter) pushRoute(id registry.SessionID) {
 	a.config.Store.View(func(s *registry.State) {
-		live := s.Sessions[id]
+		live := s.Sessions.Get(id)
 		if live == nil || live.State != registry.SessionActive {
 			return
 		}
@@ -194,7 +194,7 @@ func sortedNodes(s *registry.State) []*registry.Node {
 // routesFor are the sessions whose replies arrive, or may soon arrive, at a node.
 func (a *Arbiter) routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
 	var routes []protocol.RouteRow
-	for _, session := range s.Sessions {
+	for _, session := range s.Sessions.All() {
 		if session.State == registry.SessionActive && (session.Egress == node || session.Second == node) {
 			routes = append(routes, a.routeOf(s, session))
 		}
@@ -243,7 +243,7 @@ func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol
 // slicesOf is every epoch that a boot of a node is to hold.
 func slicesOf(s *registry.State, node identity.NodeID, boot identity.BootID) []protocol.SliceRef {
 	var refs []protocol.SliceRef
-	for _, session := range s.Sessions {
+	for _, session := range s.Sessions.All() {
 		if session.State != registry.SessionActive {
 			continue
 		}

@@ -107,7 +107,7 @@ func TestViewsAreDifferences(t *testing.T) {
 		!slices.Equal(v[0].Routes[0].Upward, []uint32{1, 9}) {
 		t.Errorf("a session was opened: %+v", v)
 	}
-	f.store.state.Sessions[registry.SessionID{1}].State = registry.SessionEnded
+	f.store.state.Sessions.Get(registry.SessionID{1}).State = registry.SessionEnded
 	a.pushViews()
 	if v := views(n); len(v) != 1 || len(v[0].Unroutes) != 1 || len(v[0].Unrules) != 1 {
 		t.Errorf("a session ended: %+v", v)
@@ -124,7 +124,7 @@ func (f *fixture) session(a *Arbiter, id byte, agent identity.NodeID) *registry.
 		Leases: []netip.Addr{netip.AddrFrom4([4]byte{10, 77, 0, 16 + id})}, Mode: registry.ModeBurst,
 		Slices: []registry.Slice{{Number: 0, Epoch: 1, Agent: agent, State: registry.SliceUp, SPI: uint32(id), Weight: 1}},
 	}
-	f.store.View(func(state *registry.State) { state.Sessions[s.ID] = s })
+	f.store.View(func(state *registry.State) { state.Sessions.Put(s.ID, s) })
 	return s
 }
 

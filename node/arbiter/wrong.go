@@ -34,7 +34,7 @@ func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.B
 	}
 	revoked := false
 	a.config.Store.View(func(s *registry.State) {
-		revoked = s.Clients[c.who.User] != nil && s.Clients[c.who.User].Revoked
+		revoked = s.Clients.Get(c.who.User) != nil && s.Clients.Get(c.who.User).Revoked
 	})
 	if revoked {
 		return no(protocol.RefusedPolicy, "this client is revoked")
@@ -95,7 +95,7 @@ func (a *Arbiter) report(w wrongLogin) {
 func (w wrongLogin) apply(a *Arbiter) {
 	a.flagged(w.through, &protocol.Violation{Reason: violationLogin, Source: w.source, Count: 1})
 	var known bool
-	a.config.Store.View(func(s *registry.State) { known = s.Clients[w.user] != nil })
+	a.config.Store.View(func(s *registry.State) { known = s.Clients.Get(w.user) != nil })
 	if !known {
 		return
 	}

@@ -89,7 +89,7 @@ func (a *Arbitrator) stirNode(id identity.NodeID) {
 
 // stirAll stirs every active session, those too that this term has not seen yet.
 func (a *Arbitrator) stirAll(view *registry.State) {
-	for id, s := range view.Sessions {
+	for id, s := range view.Sessions.All() {
 		if s.State == registry.SessionActive {
 			a.soon(a.live(id))
 		}
@@ -126,7 +126,7 @@ func (a *Arbitrator) tendDue(view *registry.State) {
 		if list = list[1:]; active(view, l.id) == nil {
 			continue // tendEnded forgets it
 		}
-		a.tend(view, view.Sessions[l.id])
+		a.tend(view, view.Sessions.Get(l.id))
 		if a.reviewSupply(view) {
 			list = append(list, a.takeDue(l)...)
 			slices.SortFunc(list, compareLives)

@@ -66,7 +66,7 @@ func crowd(nodes, sessions int) *world {
 		s := *base
 		binary.BigEndian.PutUint32(s.ID[12:], uint32(i+1))
 		s.Slices = slices.Clone(base.Slices)
-		w.state.Sessions[s.ID] = &s
+		w.state.Sessions.Put(s.ID, &s)
 		l := w.arb.live(s.ID)
 		w.arb.attach(l, registry.RequestID(s.ID))
 		l.answered, l.growAt = true, w.now+time.Duration(i)*time.Millisecond%GrowEvery

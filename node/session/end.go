@@ -34,13 +34,13 @@ func (a *Arbitrator) endOutcome(view *registry.State, c *registry.EndSession, r 
 		return
 	}
 	l.end = nil
-	a.alert("session of client %s can't be ended: %s %s", view.Sessions[c.Session].Client, r.Code, r.Detail)
+	a.alert("session of client %s can't be ended: %s %s", view.Sessions.Get(c.Session).Client, r.Code, r.Detail)
 }
 
 // forget tells agents and client that a session is over and drops what this
 // term knows of it.
 func (a *Arbitrator) forget(view *registry.State, id registry.SessionID) {
-	l, s := a.lives[id], view.Sessions[id]
+	l, s := a.lives[id], view.Sessions.Get(id)
 	if l == nil {
 		return
 	}

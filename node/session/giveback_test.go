@@ -22,8 +22,8 @@ func TestRefusedLoginsUseUpNoPrekeys(t *testing.T) {
 		if why == Full {
 			w.state.Policy.Sessions = 0
 			for a := pool.Addr(); pool.Contains(a); a = a.Next() {
-				if w.state.Leases[a] == nil {
-					w.state.Leases[a] = &registry.Lease{Client: "other", Free: 1 << 40}
+				if w.state.Leases.Get(a) == nil {
+					w.state.Leases.Put(a, &registry.Lease{Client: "other", Free: 1 << 40})
 				}
 			}
 		}

@@ -56,7 +56,7 @@ func poolReason(view *registry.State) string {
 func (a *Arbitrator) tellReplaced(view *registry.State, by *registry.Session) {
 	a.notice(view)
 	for _, id := range a.over {
-		s, l := view.Sessions[id], a.lives[id]
+		s, l := view.Sessions.Get(id), a.lives[id]
 		if s != nil && l != nil && s.State == registry.SessionEnded && s.Reason == registry.ReasonReplaced && s.Client == by.Client && l.attached {
 			a.alert("client %s logged in again on a device whose session was still connected; if this repeats, two machines use copies of one data directory", s.Client)
 			break

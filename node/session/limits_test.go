@@ -151,12 +151,12 @@ func TestRefillsAreBounded(t *testing.T) {
 	w.arb.refills = budget{rate: 0}
 	w.nodeDown(w.nodes[1])
 	w.run(time.Second, 100*time.Millisecond)
-	if sl := w.state.Sessions[c.session].Slices[0]; sl.Epoch != 1 {
+	if sl := w.state.Sessions.Get(c.session).Slices[0]; sl.Epoch != 1 {
 		t.Errorf("slice was granted again without budget: %+v", sl)
 	}
 	w.arb.refills = budget{rate: 1}
 	w.run(time.Second, 100*time.Millisecond)
-	if sl := w.state.Sessions[c.session].Slices[0]; sl.Epoch != 2 {
+	if sl := w.state.Sessions.Get(c.session).Slices[0]; sl.Epoch != 2 {
 		t.Errorf("slice was not granted again: %+v", sl)
 	}
 }
@@ -205,7 +205,7 @@ func TestWhatIsLateOrForeignChangesNothing(t *testing.T) { // I11
 	c := w.client("c")
 	w.ask(c, 1500e6, w.nodes[1].id())
 	w.settle()
-	s := w.state.Sessions[c.session]
+	s := w.state.Sessions.Get(c.session)
 	owner, other := s.Slices[0].Agent, s.Slices[1].Agent
 	for _, e := range []Event{
 		Committed{Tag: 99_999},
@@ -252,12 +252,21 @@ func TestRequestsThatGetNoSession(t *testing.T) {
 	}
 }
 
+// accounts is a registry with clients in it, and nothing else.
+func accounts(names ...string) *registry.State {
+	s := registry.New()
+	for _, name := range names {
+		s.Clients.Put(name, &registry.Client{Name: name})
+	}
+	return s
+}
+
 // TestAskedTwiceServesTheNewerHello: grants name the hello they answer, and a
 // client that asks again has forgotten its first one.
 func TestAskedTwiceServesTheNewerHello(t *testing.T) {
 	a := New(Config{Random: rand.Reader})
 	request := registry.RequestID{1}
-	view := &registry.State{Clients: map[string]*registry.Client{"ann": {Name: "ann"}}}
+	view := accounts("ann")
 	o := &opening{ask: Open{Request: request, Client: "ann", Hello: []byte{1}}, gone: true}
 	a.openings[request] = o
 	a.open(view, Open{Request: request, Client: "ann", Hello: []byte{2}})
@@ -275,7 +284,7 @@ func TestAskedTwiceByAnother(t *testing.T) {
 		"client": {Request: request, Client: "bob", Key: mine, Hello: []byte{2}},
 		"key":    {Request: request, Client: "ann", Key: others, Hello: []byte{2}},
 	} {
-		view := &registry.State{Clients: map[string]*registry.Client{"ann": {Name: "ann"}, "bob": {Name: "bob"}}}
+		view := accounts("ann", "bob")
 		a := New(Config{Random: rand.Reader})
 		o := &opening{ask: Open{Request: request, Client: "ann", Key: mine, Hello: []byte{1}}}
 		a.openings[request] = o
@@ -284,8 +293,8 @@ func TestAskedTwiceByAnother(t *testing.T) {
 			t.Errorf("under way, another %s: %+v, key %v, hello %v", name, said, o.ask.Key, o.ask.Hello)
 		}
 		delete(a.openings, request)
-		view.Requests = map[registry.RequestID]registry.SessionID{request: id}
-		view.Sessions = map[registry.SessionID]*registry.Session{id: {ID: id, Client: "ann", Key: mine, Request: request, State: registry.SessionActive}}
+		view.Requests.Put(request, id)
+		view.Sessions.Put(id, &registry.Session{ID: id, Client: "ann", Key: mine, Request: request, State: registry.SessionActive})
 		if said = a.Step(0, view, e); len(said) != 1 || said[0].(Refuse).Code != Denied {
 			t.Errorf("opened, another %s: %+v", name, said)
 		}

@@ -195,7 +195,7 @@ func sliceOf(s *registry.Session, number uint8) (registry.Slice, bool) {
 }
 
 func active(view *registry.State, id registry.SessionID) *registry.Session {
-	if s := view.Sessions[id]; s != nil && s.State == registry.SessionActive {
+	if s := view.Sessions.Get(id); s != nil && s.State == registry.SessionActive {
 		return s
 	}
 	return nil

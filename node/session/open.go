@@ -25,11 +25,11 @@ type opening struct {
 // open admits a client. A request that has its session already gets it again,
 // every slice at its next epoch (design 5).
 func (a *Arbitrator) open(view *registry.State, e Open) {
-	if id, known := view.Requests[e.Request]; known {
+	if id, known := view.Requests.Find(e.Request); known {
 		a.reopen(view, id, e)
 		return
 	}
-	client := view.Clients[e.Client]
+	client := view.Clients.Get(e.Client)
 	switch {
 	case client == nil || client.Revoked:
 		a.refuse(e.Request, Denied, "no such client, or revoked")

@@ -79,7 +79,7 @@ func TestSupersededGrant(t *testing.T) {
 	} {
 		w, p := granting(t)
 		g := p.Command.GrantSlice
-		s := w.state.Sessions[g.Session]
+		s := w.state.Sessions.Get(g.Session)
 		change(s, slices.IndexFunc(s.Slices, func(sl registry.Slice) bool { return sl.Number == g.Slice.Number }))
 		if actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag}); len(actions) != 0 {
 			t.Errorf("%s is committed: %+v", name, actions)

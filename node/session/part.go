@@ -138,7 +138,7 @@ func (a *Arbitrator) keepsEgress(view *registry.State, p registry.Part, able []i
 
 // leased says that an active session has its address from the part.
 func leased(view *registry.State, p registry.Part) bool {
-	for _, s := range view.Sessions {
+	for _, s := range view.Sessions.All() {
 		if s.State == registry.SessionActive && slices.ContainsFunc(s.Leases, p.Contains) {
 			return true
 		}

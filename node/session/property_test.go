@@ -148,7 +148,7 @@ func (c *chaos) comeBack(client *fakeClient) {
 }
 
 func (c *chaos) silent(client *fakeClient) {
-	s := c.w.state.Sessions[client.session]
+	s := c.w.state.Sessions.Get(client.session)
 	if s == nil || len(s.Slices) == 0 {
 		return
 	}

@@ -67,7 +67,7 @@ func (a *Arbitrator) holds(view *registry.State, id identity.NodeID) bool {
 
 // Holds says that a node still owns a slice, keeps an old epoch or is egress.
 func Holds(view *registry.State, id identity.NodeID) bool {
-	for _, s := range view.Sessions {
+	for _, s := range view.Sessions.All() {
 		if s.State == registry.SessionActive && isOn(s, id) {
 			return true
 		}

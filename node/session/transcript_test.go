@@ -231,7 +231,7 @@ func (s *script) heard(client string, args []string) Heard {
 
 func (s *script) slice(args []string) (registry.SessionID, registry.Slice) {
 	id := s.w.client(args[0]).session
-	sl, found := sliceOf(s.w.state.Sessions[id], uint8(integer(args[1])))
+	sl, found := sliceOf(s.w.state.Sessions.Get(id), uint8(integer(args[1])))
 	if !found {
 		panic("no such slice")
 	}

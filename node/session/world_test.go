@@ -284,7 +284,7 @@ func (w *world) judgeMove(m *registry.MovePart) {
 func (w *world) grant(g SendGrant) {
 	n := w.node(g.Node)
 	w.log("grant %s %s/%d@%d", n.name, w.clientOf(g.Session), g.Slice.Number, g.Slice.Epoch)
-	if sl, found := sliceOf(w.state.Sessions[g.Session], g.Slice.Number); !found || sl != g.Slice || sl.Agent != g.Node {
+	if sl, found := sliceOf(w.state.Sessions.Get(g.Session), g.Slice.Number); !found || sl != g.Slice || sl.Agent != g.Node {
 		w.wrong = append(w.wrong, fmt.Sprintf("I6: grant %+v is not what is committed: %+v", g.Slice, sl))
 	}
 	prekey, slice := fmt.Sprintf("%x %x", g.Slice.Boot, g.Slice.SPI), sliceKey(g.Session, g.Slice)
@@ -363,7 +363,7 @@ func (w *world) client(name string) *fakeClient {
 func (w *world) byRequest(r registry.RequestID) *fakeClient { return w.clients[r[0]-1] }
 
 func (w *world) clientOf(id registry.SessionID) string {
-	if s := w.state.Sessions[id]; s != nil {
+	if s := w.state.Sessions.Get(id); s != nil {
 		return s.Client
 	}
 	return "?"
