@@ -13,21 +13,47 @@ import (
 
 // Propose commits a command and returns what Apply answered.
 func (r *Raft) Propose(ctx context.Context, c registry.Command) (registry.Result, error) {
-	raw, err := registry.EncodeCommand(c)
+	wait, err := r.Enqueue(ctx, c)
 	if err != nil {
 		return registry.Result{}, err
 	}
-	if err := r.fsm.failure(); err != nil {
-		return registry.Result{}, err
+	return wait()
+}
+
+// Enqueue puts a command into raft's queue, which keeps the order.
+func (r *Raft) Enqueue(ctx context.Context, c registry.Command) (wait func() (registry.Result, error), err error) {
+	raw, err := registry.EncodeCommand(c)
+	if err != nil {
+		return nil, err
 	}
-	response, err := r.await(ctx, func(timeout time.Duration) (any, error) {
+	if err := r.fsm.failure(); err != nil {
+		return nil, err
+	}
+	queued := make(chan struct{})
+	response, err := r.begin(ctx, func(timeout time.Duration) (any, error) {
 		future := r.raft.Apply(raw, timeout)
+		close(queued)
 		return future.Response, future.Error()
 	})
 	if err != nil {
-		return registry.Result{}, outcome(err)
+		return nil, outcome(err)
 	}
-	result, ok := response.(func() any)().(registry.Result)
+	select {
+	case <-queued:
+	case <-ctx.Done():
+	}
+	return func() (registry.Result, error) {
+		answer, err := response()
+		if err != nil {
+			return registry.Result{}, outcome(err)
+		}
+		return r.result(answer.(func() any)())
+	}, nil
+}
+
+// result is what Apply answered.
+func (r *Raft) result(response any) (registry.Result, error) {
+	result, ok := response.(registry.Result)
 	if !ok {
 		return registry.Result{}, ErrOutcomeUnknown
 	}
@@ -64,6 +90,15 @@ func outcome(err error) error {
 // await runs a call of raft that cannot be given up, and gives up waiting for it
 // when ctx ends. Close waits for the call.
 func (r *Raft) await(ctx context.Context, call func(timeout time.Duration) (any, error)) (any, error) {
+	wait, err := r.begin(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	return wait()
+}
+
+// begin is the first half of await.
+func (r *Raft) begin(ctx context.Context, call func(timeout time.Duration) (any, error)) (wait func() (any, error), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -86,10 +121,12 @@ func (r *Raft) await(ctx context.Context, call func(timeout time.Duration) (any,
 		done <- answer{value, err}
 	})
 	r.mu.Unlock()
-	select {
-	case a := <-done:
-		return a.value, a.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return func() (any, error) {
+		select {
+		case a := <-done:
+			return a.value, a.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}, nil
 }

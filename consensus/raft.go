@@ -140,6 +140,7 @@ func (c Config) raft(out *logger) *raft.Config {
 	conf.LeaderLeaseTimeout = cmp.Or(c.Lease, LeaderLease)
 	conf.CommitTimeout = CommitTimeout
 	conf.MaxAppendEntries = MaxAppendEntries
+	conf.BatchApplyCh = true // what is enqueued while entries are written is written together
 	conf.SnapshotInterval = SnapshotInterval
 	conf.SnapshotThreshold = SnapshotThreshold
 	conf.TrailingLogs = cmp.Or(c.trailingLogs, TrailingLogs)

@@ -40,6 +40,9 @@ type Store interface {
 	// ErrOutcomeUnknown, ErrClosed, ErrFailed. A refusal by Apply is no error: it
 	// is in the result.
 	Propose(context.Context, registry.Command) (registry.Result, error)
+	// Enqueue puts a command behind all that were enqueued before, and returns a wait
+	// for what Propose would return: several commands may be on their way at once.
+	Enqueue(context.Context, registry.Command) (wait func() (registry.Result, error), err error)
 	// Barrier returns once everything committed before is applied here, and this
 	// replica is still the leader.
 	Barrier(context.Context) error

@@ -34,6 +34,8 @@ import (
 type Store interface {
 	// Propose commits a command and returns what Apply answered.
 	Propose(context.Context, registry.Command) (registry.Result, error)
+	// Enqueue is Propose in two steps, so that several commands are on their way.
+	Enqueue(context.Context, registry.Command) (wait func() (registry.Result, error), err error)
 	// Barrier returns once every entry of earlier terms is applied here.
 	Barrier(context.Context) error
 	// View lends the state for reading.

@@ -89,6 +89,11 @@ func (m *memoryStore) note(c *registry.PutSecrets) {
 	}
 }
 
+func (m *memoryStore) Enqueue(ctx context.Context, c registry.Command) (wait func() (registry.Result, error), err error) {
+	r, err := m.Propose(ctx, c)
+	return func() (registry.Result, error) { return r, err }, nil
+}
+
 func (m *memoryStore) Barrier(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,6 +9,8 @@ const (
 	// MaxProposals may wait for the log. It exceeds what the arbitrator
 	// leaves without outcome, so the loop never blocks on it.
 	MaxProposals = 8192
+	// MaxFlying is how many commands are on their way to the log at once.
+	MaxFlying = 256
 	// MaxOutbox is how many messages may wait for one peer.
 	MaxOutbox = 4096
 	// MaxClients is how many client connections are held at once.

@@ -26,18 +26,44 @@ func (a *Arbiter) submit(p proposal) {
 	}
 }
 
-// propose commits one command after the other: their order is the loop's.
+// flight is a command in the log's queue.
+type flight struct {
+	p    proposal
+	wait func() (registry.Result, error)
+	end  context.CancelFunc
+}
+
+// propose enqueues the commands in the loop's order. It waits for none of them: the log
+// writes what is enqueued together at once.
 func (a *Arbiter) propose(ctx context.Context) {
+	flights := make(chan flight, MaxFlying)
+	landed := make(chan struct{})
+	go func() {
+		defer close(landed)
+		a.land(ctx, flights)
+	}()
+	defer func() { close(flights); <-landed }()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case p := <-a.proposals:
 			bounded, cancel := context.WithTimeout(ctx, ProposeWithin)
-			result, err := a.config.Store.Propose(bounded, p.command)
-			cancel()
-			a.must(ctx, outcome{p, result, err})
+			wait, err := a.config.Store.Enqueue(bounded, p.command)
+			if err != nil {
+				wait = func() (registry.Result, error) { return registry.Result{}, err }
+			}
+			flights <- flight{p, wait, cancel}
 		}
+	}
+}
+
+// land tells the loop the outcomes, in their order.
+func (a *Arbiter) land(ctx context.Context, flights <-chan flight) {
+	for f := range flights {
+		result, err := f.wait()
+		f.end()
+		a.must(ctx, outcome{f.p, result, err})
 	}
 }
 
