@@ -116,6 +116,7 @@ func (c Command) changes() []change {
 	add(c.PutCertificate != nil, c.PutCertificate)
 	add(c.WeighSlices != nil, c.WeighSlices)
 	add(c.Acknowledge != nil, c.Acknowledge)
+	add(c.MarkSlices != nil, c.MarkSlices)
 	return set
 }
 

@@ -32,6 +32,7 @@ func script(t testing.TB) []Command {
 		{OpenSession: f.opening(1, "alice", a)},
 		{GrantSlice: &GrantSlice{Session: session(1), Slice: b, Retire: true}},
 		{MarkSlice: &MarkSlice{Session: session(1), Epoch: 2, State: SliceUp}},
+		{MarkSlices: &MarkSlices{Marks: []MarkSlice{{Session: session(1), Epoch: 2, State: SliceUp}}}},
 		{WeighSlices: &WeighSlices{Session: session(1), Weights: []SliceWeight{{Epoch: 2, Weight: 7}}}},
 		{ResumeKey: &ResumeKey{Session: session(1), Request: request(3), Key: key(4), Hello: hash}},
 		{MovePart: &MovePart{Prefix: testPartA, Epoch: 1, Egress: node(1), Second: node(0)}},
@@ -255,7 +256,7 @@ func FuzzCommand(f *testing.F) {
 		}
 		f.Add(raw)
 	}
-	f.Add([]byte("mcrc\x05{}"))
+	f.Add([]byte("mcrc\x06{}"))
 	base := New()
 	for i, c := range script(f)[:9] {
 		Apply(base, uint64(i+1), 1, c)

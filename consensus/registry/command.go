@@ -34,6 +34,7 @@ type Command struct {
 	CountVoters  *CountVoters  `json:"count_voters,omitempty"`
 	WeighSlices  *WeighSlices  `json:"weigh_slices,omitempty"`
 	Acknowledge  *Acknowledge  `json:"acknowledge,omitempty"`
+	MarkSlices   *MarkSlices   `json:"mark_slices,omitempty"`
 
 	PutAuthority    *PutAuthority    `json:"put_authority,omitempty"`
 	RevokeAuthority *RevokeAuthority `json:"revoke_authority,omitempty"`
@@ -173,6 +174,12 @@ type MarkSlice struct {
 	Number  uint8      `json:"number"`
 	Epoch   uint32     `json:"epoch"`
 	State   SliceState `json:"state"`
+}
+
+// MarkSlices is many MarkSlice at once, of any sessions: one that has no effect, for it
+// is about an epoch that is superseded or a session that is over, hinders no other.
+type MarkSlices struct {
+	Marks []MarkSlice `json:"marks"`
 }
 
 // WeighSlices gives slices of a session other weights, at the epochs that they

@@ -8,6 +8,7 @@ const (
 	MaxRetiring     = 2 * MaxSlices          // older slice epochs of one session that still receive
 	MaxHolders      = 64                     // processes of agents recorded per session or lease; a login that needs more is refused
 	MaxAcknowledged = 4_096                  // sessions that one Acknowledge is about
+	MaxMarks        = 1_024                  // slices that one MarkSlices is about
 	MaxSessions     = 32_768                 // active and ended; the oldest ended one makes room
 	MaxLeases       = 131_072                // remembered leases; beyond it only expired ones are given
 	MaxClients      = 65_536                 // accounts, revoked ones included

@@ -438,6 +438,11 @@ func (r *run) mark() {
 	sl := all[r.rnd.IntN(len(all))]
 	state := []SliceState{SliceUp, SliceVoid}[r.rnd.IntN(2)]
 	ok := sl.State != SliceVoid || state == SliceVoid
+	if r.rnd.IntN(2) == 0 { // the same among others, one of which is about nothing
+		one := MarkSlice{Session: id, Number: sl.Number, Epoch: sl.Epoch, State: state}
+		r.apply(Command{MarkSlices: &MarkSlices{Marks: []MarkSlice{*mark(-2, 1, SliceUp).MarkSlice, one}}}, true)
+		return
+	}
 	r.apply(Command{MarkSlice: &MarkSlice{Session: id, Number: sl.Number, Epoch: sl.Epoch, State: state}}, ok)
 }
 

@@ -163,6 +163,17 @@ func (c *MarkSlice) apply(s *State, _ entry) (Result, *Error) {
 	return Result{Session: ses.ID}, nil
 }
 
+// apply makes each mark, as far as it has an effect.
+func (c *MarkSlices) apply(s *State, at entry) (Result, *Error) {
+	if len(c.Marks) == 0 || len(c.Marks) > MaxMarks {
+		return Result{}, ErrInvalid.with("%d marks, want 1 to %d", len(c.Marks), MaxMarks)
+	}
+	for i := range c.Marks {
+		_, _ = c.Marks[i].apply(s, at) // what is refused changed nothing
+	}
+	return Result{}, nil
+}
+
 // apply changes nothing unless every weight is good and about a present epoch.
 func (c *WeighSlices) apply(s *State, _ entry) (Result, *Error) {
 	ses, err := s.active(c.Session)

@@ -220,3 +220,49 @@ func TestWeighSlices(t *testing.T) {
 	f.end(1)
 	f.refuse(ErrEnded, weigh(SliceWeight{1, 1, 9}))
 }
+
+// TestMarkSlices: many marks are what each of them would be alone, and what is refused
+// of them hinders none.
+func TestMarkSlices(t *testing.T) {
+	alone, together := newFixture(t), newFixture(t)
+	var all []MarkSlice
+	for _, f := range []*fixture{alone, together} {
+		f.client("alice")
+		for n := range 4 {
+			f.open(n, "alice")
+		}
+		f.end(3)
+		f.must(mark(2, 1, SliceVoid))
+	}
+	for _, c := range []Command{
+		mark(0, 1, SliceUp), mark(9, 1, SliceUp), mark(1, 2, SliceUp), mark(2, 1, SliceUp), mark(3, 1, SliceUp),
+		mark(1, 1, SliceUp), mark(1, 1, SliceGranted), mark(1, 1, SliceVoid),
+	} {
+		alone.apply(c)
+		all = append(all, *c.MarkSlice)
+	}
+	together.must(Command{MarkSlices: &MarkSlices{Marks: all}})
+	for n := range 4 {
+		got, want := together.s.Sessions[session(n)].Slices[0].State, alone.s.Sessions[session(n)].Slices[0].State
+		if got != want {
+			t.Errorf("session %d is %s, one by one it is %s", n, got, want)
+		}
+	}
+	if up := together.s.Sessions[session(0)].Slices[0].State; up != SliceUp {
+		t.Errorf("the first is %s", up)
+	}
+}
+
+func TestMarksLimit(t *testing.T) { // I10
+	f := newFixture(t)
+	f.client("alice")
+	f.open(0, "alice")
+	marks := slices.Repeat([]MarkSlice{*mark(0, 1, SliceUp).MarkSlice}, MaxMarks+1)
+	f.refuse(ErrInvalid, Command{MarkSlices: &MarkSlices{Marks: marks}})
+	f.refuse(ErrInvalid, Command{MarkSlices: &MarkSlices{}})
+	c := Command{ID: CommandID{1}, MarkSlices: &MarkSlices{Marks: marks[1:]}}
+	if raw, err := EncodeCommand(c); err != nil || raw[len(commandMagic)] != 5 {
+		t.Fatalf("version %d, %v", raw[len(commandMagic)], err)
+	}
+	f.must(c)
+}

@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"crypto/rand"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 // askedToKeep reports whether a node was asked to keep the log.
@@ -90,5 +92,33 @@ func TestOlderNamesWhoWasNotHeard(t *testing.T) {
 	q.now.Add(int64(ServersWithin))
 	if older, unheard := named(); len(older)+len(unheard) != 0 {
 		t.Errorf("one that is down holds up the policy: older %v, not heard yet %v", older, unheard)
+	}
+}
+
+// TestOlderBuildIsSentNoBatches: while a server of the log cannot read commands of many
+// marks, each slice that came up is marked by a command that it reads.
+func TestOlderBuildIsSentNoBatches(t *testing.T) {
+	q := newQuorum(t)
+	q.second.hello.Boot = identity.BootID{7}
+	q.commit(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "ann"}}})
+	id := q.begun(q.second, 1)
+	for _, version := range []byte{batchVersion - 1, batchVersion} {
+		q.second.hello.Reads = version
+		q.a.judge = session.New(session.Config{Self: q.own, Start: q.a.config.Now(), Random: rand.Reader})
+		q.a.lookAtReplicas()
+		q.a.step(session.SliceUp{Session: id, Number: 0, Epoch: 1})
+		all := proposed(q.a)
+		if len(all) == 0 {
+			t.Errorf("nothing is marked with a replica that reads version %d", version)
+		}
+		for _, c := range all {
+			raw, err := registry.EncodeCommand(c)
+			if q.ok(err); raw[4] > version {
+				t.Errorf("a replica that reads version %d is sent %s", version, raw)
+			}
+			if (c.MarkSlices != nil) != (version == batchVersion) {
+				t.Errorf("with a replica that reads version %d: %+v", version, c)
+			}
+		}
 	}
 }

@@ -22,8 +22,8 @@ func askedOf(n *nodeStream) (ids []registry.SessionID) {
 	return ids
 }
 
-// ended commits that a session is over which a node has held since it opened.
-func (f *fixture) ended(n *nodeStream, id byte) registry.SessionID {
+// begun commits a session with one slice, on a node.
+func (f *fixture) begun(n *nodeStream, id byte) registry.SessionID {
 	f.Helper()
 	session, row := registry.SessionID{id}, f.store.state.Nodes[n.node]
 	f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: registry.RoleAgent}})
@@ -33,6 +33,13 @@ func (f *fixture) ended(n *nodeStream, id byte) registry.SessionID {
 		Part: f.store.state.Parts[0].Prefix, Track: true,
 		Slices: []registry.Slice{{Suite: 1, Agent: n.node, Boot: n.hello.Boot, SPI: uint32(row.Index)<<20 | uint32(id), Weight: 1}},
 	}})
+	return session
+}
+
+// ended commits that a session is over which a node has held since it opened.
+func (f *fixture) ended(n *nodeStream, id byte) registry.SessionID {
+	f.Helper()
+	session := f.begun(n, id)
 	f.commit(registry.Command{EndSession: &registry.EndSession{Session: session}})
 	return session
 }

@@ -74,6 +74,7 @@ func (a *Arbiter) unreachedBy(r *protocol.Replica) (voters []identity.NodeID) {
 func (a *Arbiter) lookAtReplicas() {
 	now := a.config.Now()
 	a.newest = a.newest || a.reads(registry.CommandVersion)
+	a.judge.TakesBatches(a.reads(batchVersion))
 	seen := make(map[identity.NodeID]replica)
 	for _, server := range a.config.Store.Servers() {
 		r := a.replicas[server.ID]

@@ -137,12 +137,12 @@ func (a *Arbitrator) tendDue(view *registry.State) {
 // tend looks at one active session, and notes when to do so again. Where something was
 // done there may be more to do.
 func (a *Arbitrator) tend(view *registry.State, s *registry.Session) {
-	l, said := a.live(s.ID), len(a.out)
+	l, said, marked := a.live(s.ID), len(a.out), len(a.marks.list)
 	a.looks++
 	l.catchUp(a.ticked)
 	l.wait, l.wants, l.sated, a.crowded = never, false, false, false
 	a.look(view, s, l)
-	if len(a.out) != said || a.crowded {
+	if len(a.out) != said || len(a.marks.list) != marked || a.crowded {
 		l.wait, l.sated = a.now, false
 	}
 	a.enter(s, l)

@@ -52,6 +52,10 @@ const (
 	// OpenDeadline is when a session of which no slice was acknowledged is given up.
 	OpenDeadline = 5 * time.Second
 
+	// UpGather is how long the first slice of a login that is up waits for the others to
+	// be marked with them. It delays the client's first replies where one does not come.
+	UpGather = 25 * time.Millisecond
+
 	// RetireDelay is how long an old epoch goes on after the new one is up.
 	RetireDelay = 5 * time.Second
 

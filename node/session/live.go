@@ -34,6 +34,7 @@ type live struct {
 	openBy   time.Duration // when to answer with what is there
 	giveUp   time.Duration // when to give a first opening up
 
+	upBy    time.Duration // until when a slice that is up waits for the others
 	growAt  time.Duration
 	weighAt time.Duration
 	weighed Tag // WeighSlices without outcome

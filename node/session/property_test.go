@@ -72,6 +72,8 @@ func newChaos(seed uint64) *chaos {
 	c.w.log = func(format string, args ...any) {
 		c.lines = append(c.lines, fmt.Sprintf("%v ", c.w.now)+fmt.Sprintf(format, args...))
 	}
+	c.w.older = seed%4 == 3
+	c.w.arb.TakesBatches(!c.w.older)
 	for _, n := range c.w.nodes {
 		c.w.nodeUp(n, 1)
 	}
@@ -108,7 +110,7 @@ func (c *chaos) step() {
 	case 10:
 		w.unknown, w.lost = 1+c.r.IntN(3), c.r.IntN(2) == 0
 	case 11:
-		w.queue = append(w.queue, Load{Node: n.id(), Used: c.r.Float64()})
+		w.queue = append(w.queue, Load{Node: n.id(), Used: min(1, 1.3*c.r.Float64())})
 	case 12:
 		w.queue = append(w.queue, Drain{n.id(), c.r.IntN(2) == 0})
 	case 13:

@@ -13,22 +13,32 @@ import (
 // proposal is a command whose outcome is not known yet.
 type proposal struct {
 	command registry.Command
-	owner   identity.NodeID // of an epoch that the command supersedes or voids
-	unknown bool            // asked, and the answer was lost
+	owner   identity.NodeID   // of an epoch that the command supersedes or voids
+	owners  []identity.NodeID // the same of each mark of a MarkSlices
+	unknown bool              // asked, and the answer was lost
 	retryAt time.Duration
 }
 
 // propose puts a command to the log under a fresh ID. It gives 0 when too
 // many are without outcome; whoever wants the command asks again later.
 func (a *Arbitrator) propose(c registry.Command) Tag {
+	tag := a.nextTag()
+	if tag == 0 {
+		return 0
+	}
+	a.fill(c.ID[:])
+	a.proposals[tag] = &proposal{command: c}
+	a.emit(Propose{tag, c})
+	return tag
+}
+
+// nextTag is 0 when too many commands are without outcome.
+func (a *Arbitrator) nextTag() Tag {
 	if len(a.proposals) >= MaxProposals {
 		a.crowded = true
 		return 0
 	}
-	a.fill(c.ID[:])
 	a.lastTag++
-	a.proposals[a.lastTag] = &proposal{command: c}
-	a.emit(Propose{a.lastTag, c})
 	return a.lastTag
 }
 
@@ -67,7 +77,9 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 	case c.WeighSlices != nil:
 		a.weighOutcome(c.WeighSlices, e.Tag)
 	case c.MarkSlice != nil:
-		a.markOutcome(view, c.MarkSlice, p, e.Result)
+		a.markOutcome(view, c.MarkSlice, p.owner, e.Result)
+	case c.MarkSlices != nil:
+		a.marksOutcome(view, c.MarkSlices, p, e.Result)
 	case c.MovePart != nil:
 		a.moveOutcome(view, c.MovePart, e.Result)
 	case c.EndSession != nil:

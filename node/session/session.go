@@ -39,6 +39,8 @@ type Arbitrator struct {
 	parts     map[string]*partWatch           // by prefix; part.go
 	proposals map[Tag]*proposal               // without outcome; propose.go
 	unknown   int                             // of them, whose outcome was lost
+	marks     marks                           // marks.go
+	batches   bool                            // marks may share a command
 	lastTag   Tag
 	pools     uint64 // how often a node's prekeys began anew
 	refills   budget
@@ -148,6 +150,7 @@ func (a *Arbitrator) Tick(now time.Duration, view *registry.State) []Action {
 func (a *Arbitrator) emit(action Action) { a.out = append(a.out, action) }
 
 func (a *Arbitrator) flush() []Action {
+	a.sendMarks()
 	out := a.out
 	a.out = nil
 	return out

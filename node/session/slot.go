@@ -14,13 +14,6 @@ func (a *Arbitrator) proposeAbout(known *slot, owner identity.NodeID, c registry
 	}
 }
 
-// mark proposes a new state for one epoch of a slice.
-func (a *Arbitrator) mark(s *registry.Session, known *slot, sl registry.Slice, state registry.SliceState) {
-	a.proposeAbout(known, sl.Agent, registry.Command{MarkSlice: &registry.MarkSlice{
-		Session: s.ID, Number: sl.Number, Epoch: sl.Epoch, State: state,
-	}})
-}
-
 // sendGrant asks an agent to take an epoch that was committed in this term.
 func (a *Arbitrator) sendGrant(id registry.SessionID, sl registry.Slice) {
 	known := a.slot(id, sl.Number)
@@ -54,21 +47,6 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 		a.revoke(p.owner, s.ID, sl.Number, sl.Epoch-1)
 	}
 	a.sendGrant(s.ID, sl)
-}
-
-// markOutcome lets the old owner forget an epoch that is void.
-func (a *Arbitrator) markOutcome(view *registry.State, c *registry.MarkSlice, p *proposal, r registry.Result) {
-	l := a.lives[c.Session]
-	if l == nil {
-		return
-	}
-	a.slot(c.Session, c.Number).proposal = 0
-	if ok(r) && c.State == registry.SliceVoid {
-		a.revoke(p.owner, c.Session, c.Number, c.Epoch)
-	}
-	if s := active(view, c.Session); s != nil {
-		a.tend(view, s)
-	}
 }
 
 // revoke reaches a node only while it has a stream; one that comes back gets
@@ -111,6 +89,7 @@ func (a *Arbitrator) sliceUp(view *registry.State, e SliceUp) {
 		known := a.slot(e.Session, e.Number)
 		known.follow(sl)
 		known.heard = true
+		a.live(e.Session).cameUp(a.now)
 		a.tend(view, s)
 	}
 }

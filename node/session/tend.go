@@ -51,8 +51,9 @@ func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *liv
 	switch {
 	case known.condemned || !a.owned(view, sl):
 		a.refill(view, s, l, sl)
-	case granted && known.heard:
+	case granted && known.heard && !a.gather(s, l):
 		a.mark(s, known, sl, registry.SliceUp)
+	case granted && known.heard:
 	case granted && l.attached && a.overdue(known):
 		known.fail(a.now, sl.Agent)
 		a.refill(view, s, l, sl)

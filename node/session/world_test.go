@@ -25,6 +25,7 @@ type world struct {
 	nodes   []*fakeNode
 	clients []*fakeClient
 
+	older   bool // a replica reads no commands of many marks
 	unknown int  // so many next commits are without outcome
 	lost    bool // and they are not committed either
 	queue   []Event
@@ -130,6 +131,7 @@ func (w *world) newTerm(on *fakeNode) {
 	w.term++
 	w.queue = nil
 	w.arb = New(Config{Self: on.id(), Start: w.now, Random: &w.random})
+	w.arb.TakesBatches(!w.older)
 	for _, n := range w.nodes {
 		n.up = false
 	}
@@ -394,6 +396,12 @@ func (w *world) describe(c registry.Command) string {
 	case c.MarkSlice != nil:
 		m := c.MarkSlice
 		return fmt.Sprintf("mark %s/%d@%d %s", w.clientOf(m.Session), m.Number, m.Epoch, m.State)
+	case c.MarkSlices != nil:
+		var list []string
+		for _, m := range c.MarkSlices.Marks {
+			list = append(list, fmt.Sprintf("%s/%d@%d %s", w.clientOf(m.Session), m.Number, m.Epoch, m.State))
+		}
+		return "mark " + strings.Join(list, ", ")
 	case c.WeighSlices != nil:
 		var list []string
 		for _, w := range c.WeighSlices.Weights {
