@@ -243,12 +243,12 @@ func TestMarkSlices(t *testing.T) {
 	}
 	together.must(Command{MarkSlices: &MarkSlices{Marks: all}})
 	for n := range 4 {
-		got, want := together.s.Sessions[session(n)].Slices[0].State, alone.s.Sessions[session(n)].Slices[0].State
+		got, want := together.s.Sessions.Get(session(n)).Slices[0].State, alone.s.Sessions.Get(session(n)).Slices[0].State
 		if got != want {
 			t.Errorf("session %d is %s, one by one it is %s", n, got, want)
 		}
 	}
-	if up := together.s.Sessions[session(0)].Slices[0].State; up != SliceUp {
+	if up := together.s.Sessions.Get(session(0)).Slices[0].State; up != SliceUp {
 		t.Errorf("the first is %s", up)
 	}
 }

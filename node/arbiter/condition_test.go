@@ -58,14 +58,13 @@ func TestAssures(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	n := f.member(a, "n2", registry.RoleAgent)
-	for len(n.outbox) > 0 {
-		<-n.outbox
+	for n.Take() != nil {
 	}
 	nodeSaid{n, &protocol.Node{Assure: &protocol.Assure{Number: 7}}}.apply(a)
-	if len(n.outbox) != 1 {
-		t.Fatalf("%d messages", len(n.outbox))
+	if n.Waiting() != 1 {
+		t.Fatalf("%d messages", n.Waiting())
 	}
-	if m := <-n.outbox; m.Assure == nil || m.Assure.Number != 7 {
+	if m := n.Take(); m.Assure == nil || m.Assure.Number != 7 {
 		t.Errorf("said %+v", m)
 	}
 }

@@ -101,8 +101,8 @@ func TestSlowSliceHoldsUpNobody(t *testing.T) {
 	c.dull = true
 	w.ask(c, 0, w.nodes[0].id())
 	w.settle()
-	s := w.state.Sessions[c.session]
-	first := func() registry.SliceState { return s.Slices[0].State }
+	s := w.state.Sessions.Get(c.session)
+	first := func() registry.SliceState { return w.state.Sessions.Get(s.ID).Slices[0].State }
 	w.queue = append(w.queue, SliceUp{s.ID, s.Slices[0].Number, s.Slices[0].Epoch})
 	if w.settle(); first() != registry.SliceGranted {
 		t.Fatal("it did not wait for the others")
