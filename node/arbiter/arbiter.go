@@ -92,6 +92,8 @@ type Arbiter struct {
 	judge      *session.Arbitrator
 	nodes      map[identity.NodeID]*nodeStream
 	clients    map[registry.RequestID]*clientStream
+	served     map[registry.SessionID]*clientStream // those of them that have one
+	book       *book
 	measures   map[registry.SessionID]*measures
 	offers     map[sliceKey]*offer
 	electing   bool // a change of the electorate is under way
@@ -128,13 +130,34 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 	if err := config.Store.Barrier(ctx); err != nil {
 		return fmt.Errorf("arbiter: barrier: %w", err)
 	}
-	a := &Arbiter{
-		config: config, term: term,
+	a := newArbiter(config, term)
+	if err := a.openSecrets(); err != nil {
+		return err
+	}
+	if err := config.Trust.BecomeArbiter(a.authority); err != nil {
+		return fmt.Errorf("arbiter: certificate: %w", err)
+	}
+	defer config.Trust.Resign()
+	config.Log.Info("this node is the arbiter", "term", term, "incarnation", a.fence.Incarnation)
+	defer config.Serving(nil)
+	a.run(ctx)
+	config.Log.Info("this node is no longer the arbiter", "term", term)
+	return a.quit
+}
+
+// newArbiter is the arbiter of a term before it has opened anything.
+func newArbiter(config Config, term uint64) *Arbiter {
+	start := config.Now()
+	return &Arbiter{
+		config: config, term: term, tickedAt: start, turnedAt: start, began: start,
 		events:     make(chan event, MaxEvents),
 		over:       make(chan struct{}),
 		proposals:  make(chan proposal, MaxProposals),
+		judge:      session.New(session.Config{Self: config.Trust.Key.ID(), Start: start, Random: config.Random}),
 		nodes:      make(map[identity.NodeID]*nodeStream),
 		clients:    make(map[registry.RequestID]*clientStream),
+		served:     make(map[registry.SessionID]*clientStream),
+		book:       newBook(),
 		measures:   make(map[registry.SessionID]*measures),
 		offers:     make(map[sliceKey]*offer),
 		leavers:    make(map[identity.NodeID]*leaver),
@@ -145,21 +168,6 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 		violations: make(map[identity.NodeID][]Violation),
 		alarms:     make(map[string]*alarm),
 	}
-	if err := a.openSecrets(); err != nil {
-		return err
-	}
-	if err := config.Trust.BecomeArbiter(a.authority); err != nil {
-		return fmt.Errorf("arbiter: certificate: %w", err)
-	}
-	defer config.Trust.Resign()
-	start := config.Now()
-	a.tickedAt, a.turnedAt, a.began = start, start, start
-	a.judge = session.New(session.Config{Self: config.Trust.Key.ID(), Start: start, Random: config.Random})
-	config.Log.Info("this node is the arbiter", "term", term, "incarnation", a.fence.Incarnation)
-	defer config.Serving(nil)
-	a.run(ctx)
-	config.Log.Info("this node is no longer the arbiter", "term", term)
-	return a.quit
 }
 
 // openSecrets unwraps the data key with this node's own key and opens what

@@ -165,7 +165,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	c, older := e.c, a.clients[e.c.request]
 	if older != nil && older.hello.SessionKey == c.hello.SessionKey {
 		older.Close() // its client asks again, for it heard no answer there
-		delete(a.clients, c.request)
+		a.leave(older)
 		older = nil
 	}
 	if len(a.clients) >= MaxClients || older != nil {
@@ -243,13 +243,25 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 // leaveOlder ends an older connection of a session that comes back. Its client has
 // left it, so whoever hears the word is a copy of it: of a machine that was cloned.
 func (a *Arbiter) leaveOlder(id registry.SessionID, newer *clientStream) {
-	for _, c := range a.clients {
-		if c.session == id && c != newer {
-			c.say(&protocol.Client{Bye: &protocol.Bye{Reason: ReasonElsewhere}})
-			c.Within(HelloWithin)
-			delete(a.clients, c.request)
-			a.step(session.ClientGone{Request: c.request})
-		}
+	if c := a.served[id]; c != nil && c != newer {
+		c.say(&protocol.Client{Bye: &protocol.Bye{Reason: ReasonElsewhere}})
+		c.Within(HelloWithin)
+		a.leave(c)
+		a.step(session.ClientGone{Request: c.request})
+	}
+}
+
+// serve makes a session be a client's.
+func (a *Arbiter) serve(c *clientStream, id registry.SessionID) {
+	c.session = id
+	a.served[id] = c
+}
+
+// leave forgets a client's stream.
+func (a *Arbiter) leave(c *clientStream) {
+	delete(a.clients, c.request)
+	if a.served[c.session] == c {
+		delete(a.served, c.session)
 	}
 }
 
@@ -260,7 +272,7 @@ type clientClosed struct{ c *clientStream }
 
 func (e clientClosed) apply(a *Arbiter) {
 	if a.clients[e.c.request] == e.c {
-		delete(a.clients, e.c.request)
+		a.leave(e.c)
 		a.step(session.ClientGone{Request: e.c.request})
 	}
 }
@@ -339,8 +351,9 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 	offers := a.takeOffers(action.Session, action.Slices)
 	switch action.What {
 	case session.Opened:
-		c.session = action.Session
+		a.serve(c, action.Session)
 		c.say(&protocol.Client{Welcome: a.welcome(c, action.Session, offers)})
+		a.pushSessions(action.Session)
 		a.config.Log.Info("client welcomed", "client", c.who.User, "from", c.remote, "new_slices", len(offers), "absorbed", action.Absorbed)
 	case session.Granted:
 		for i := range offers {
@@ -400,40 +413,30 @@ func (a *Arbiter) refuse(action session.Refuse) {
 	c.refuse(protocol.Refused{Code: codes[action.Code], Reason: action.Reason, Next: next[action.Code], Wait: wait})
 }
 
-// confirmRoutes tells clients, once, that an egress has their route: from now
-// on replies find their way back.
-func (a *Arbiter) confirmRoutes(s *registry.State) {
-	for _, c := range a.clients {
-		live := s.Sessions.Get(c.session)
-		if c.routed || live == nil {
-			continue
-		}
-		for _, sl := range live.Slices {
-			if sl.State == registry.SliceUp && !c.routed {
-				c.routed = true
-				c.say(&protocol.Client{Up: &protocol.SliceRef{Number: sl.Number, Epoch: sl.Epoch}})
-			}
-		}
+// tellClient tells a client what it does not know: once, that an egress has its route,
+// so that replies find their way back; its weights and networks whenever they changed.
+// One that came back to this arbiter is told once.
+func (a *Arbiter) tellClient(s *registry.State, c *clientStream, live *registry.Session) {
+	weights := weightsOf(live)
+	if len(weights) > 0 && !c.routed {
+		c.routed = true
+		c.say(&protocol.Client{Up: &protocol.SliceRef{Number: weights[0].Number, Epoch: weights[0].Epoch}})
+	}
+	if len(weights) > 0 && !slices.Equal(weights, c.weights) {
+		c.weights = weights
+		c.say(&protocol.Client{Weights: &protocol.Weights{Slices: weights}})
+	}
+	if !slices.Equal(c.offered, Reach(s, live)) {
+		c.say(&protocol.Client{Update: new(update(s, c, live.Client))})
 	}
 }
 
-// pushWeights tells clients what their slices weigh, whenever that changed; a
-// client that came back to this arbiter is told once.
-func (a *Arbiter) pushWeights(s *registry.State) {
-	for _, c := range a.clients {
-		live := s.Sessions.Get(c.session)
-		if live == nil {
-			continue
-		}
-		var weights []registry.SliceWeight
-		for _, sl := range live.Slices {
-			if sl.State == registry.SliceUp {
-				weights = append(weights, registry.SliceWeight{Number: sl.Number, Epoch: sl.Epoch, Weight: sl.Weight})
-			}
-		}
-		if len(weights) > 0 && !slices.Equal(weights, c.weights) {
-			c.weights = weights
-			c.say(&protocol.Client{Weights: &protocol.Weights{Slices: weights}})
+// weightsOf are those of the slices that are up.
+func weightsOf(live *registry.Session) (weights []registry.SliceWeight) {
+	for _, sl := range live.Slices {
+		if sl.State == registry.SliceUp {
+			weights = append(weights, registry.SliceWeight{Number: sl.Number, Epoch: sl.Epoch, Weight: sl.Weight})
 		}
 	}
+	return weights
 }

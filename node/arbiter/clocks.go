@@ -54,11 +54,13 @@ func (a *Arbiter) tendClocks() {
 
 func (a *Arbiter) tellClocks(wrong map[identity.NodeID]time.Duration) {
 	for id, ahead := range wrong {
+		a.book.stale[id] = true
 		if _, known := a.wrong[id]; !known {
 			a.config.Log.Warn("a node's clock is wrong: set it there", "node", a.nodeName(id), "ahead", ahead)
 		}
 	}
 	for id := range a.wrong {
+		a.book.stale[id] = true
 		if _, still := wrong[id]; !still {
 			a.config.Log.Info("a node's clock agrees with the others again", "node", a.nodeName(id))
 		}

@@ -18,7 +18,7 @@ func (q *quorum) hasTime(n *nodeStream, ahead time.Duration) {
 func (q *quorum) clocks() map[identity.NodeID]int64 {
 	q.a.tendClocks()
 	wrong := make(map[identity.NodeID]int64)
-	for _, row := range q.a.nodeRows(q.store.state, q.a.voters()) {
+	for _, row := range q.a.book.nodes {
 		if row.Clock != 0 {
 			wrong[row.ID] = row.Clock
 		}

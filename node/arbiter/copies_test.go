@@ -11,7 +11,7 @@ import (
 
 // opened is a stream of a process of a node, as its hello tells.
 func (f *fixture) opened(a *Arbiter, id identity.NodeID, boot byte) *nodeStream {
-	n := stub(f.T, id)
+	n := stub(f.TB, id)
 	n.hello.Boot, n.hello.Outer = identity.BootID{boot}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, boot}), 6484)
 	nodeOpened{n}.apply(a)
 	for _, c := range proposed(a) {
@@ -112,12 +112,13 @@ func TestSessionGoesOnElsewhere(t *testing.T) {
 	a := f.still()
 	id := registry.SessionID{7}
 	stream := func(request byte) *clientStream {
-		c := &clientStream{request: registry.RequestID{request}, session: id, Stream: toClient(t, MaxOutbox)}
+		c := &clientStream{request: registry.RequestID{request}, Stream: toClient(t, MaxOutbox)}
 		a.clients[c.request] = c
 		return c
 	}
 	older, newer, another := stream(1), stream(2), stream(3)
-	another.session = registry.SessionID{8}
+	a.serve(older, id)
+	a.serve(another, registry.SessionID{8})
 	a.leaveOlder(id, newer)
 	if older.Waiting() != 1 || older.Take().Bye == nil || a.clients[older.request] != nil {
 		t.Error("the older one is not told, or still served")

@@ -24,7 +24,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
-	"github.com/meshcrypt/meshcrypt/node/session"
 	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
@@ -162,7 +161,7 @@ func (m *memoryStore) RemoveServer(_ context.Context, id identity.NodeID) error 
 
 // fixture is a founded mesh with one node, whose clocks the test sets.
 type fixture struct {
-	*testing.T
+	testing.TB
 	store     *memoryStore
 	authority *pki.Authority
 	trust     *trust.Trust
@@ -184,9 +183,9 @@ func (f *fixture) ok(err error) {
 	}
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{T: t, store: &memoryStore{state: registry.New(), changes: make(chan struct{}, 1)}, joined: make(map[identity.NodeID]joiner)}
+	f := &fixture{TB: t, store: &memoryStore{state: registry.New(), changes: make(chan struct{}, 1)}, joined: make(map[identity.NodeID]joiner)}
 	f.now.Store(int64(time.Hour))
 	key, err := identity.NewKey(rand.Reader)
 	f.ok(err)
@@ -301,16 +300,8 @@ func (f *fixture) stillOn(t *trust.Trust) *Arbiter {
 	f.Helper()
 	config := f.config()
 	config.Trust = t
-	a := &Arbiter{
-		config: config, term: 2, events: make(chan event, MaxEvents), over: make(chan struct{}),
-		proposals: make(chan proposal, MaxProposals), nodes: map[identity.NodeID]*nodeStream{},
-		clients: map[registry.RequestID]*clientStream{}, offers: map[sliceKey]*offer{}, violations: map[identity.NodeID][]Violation{},
-		measures: map[registry.SessionID]*measures{},
-		leavers:  map[identity.NodeID]*leaver{}, expelled: map[identity.NodeID]bool{}, copies: map[identity.NodeID]*copies{},
-		replicas: map[identity.NodeID]replica{}, passed: map[identity.NodeID]time.Duration{},
-		alarms: map[string]*alarm{},
-		judge:  session.New(session.Config{Self: t.Key.ID(), Start: config.Now(), Random: rand.Reader}),
-	}
+	a := newArbiter(config, 2)
+	a.tickedAt, a.began = 0, 0
 	f.ok(a.openSecrets())
 	return a
 }
@@ -328,14 +319,14 @@ func proposed(a *Arbiter) (all []registry.Command) {
 }
 
 // rawConn is a TLS connection that leads nowhere: enough to be closed.
-func rawConn(t *testing.T) *tls.Conn {
+func rawConn(t testing.TB) *tls.Conn {
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
 	return tls.Client(near, &tls.Config{InsecureSkipVerify: true})
 }
 
 // toClient is a client's stream that nobody runs.
-func toClient(t *testing.T, room int) *loop.Stream[protocol.Client] {
+func toClient(t testing.TB, room int) *loop.Stream[protocol.Client] {
 	return loop.New(rawConn(t), protocol.NewAsked[protocol.Client], loop.Clients(), room)
 }
 
@@ -350,7 +341,7 @@ func ended[M any](s *loop.Stream[M]) bool {
 }
 
 // stub is a node's stream without a connection.
-func stub(t *testing.T, id identity.NodeID) *nodeStream {
+func stub(t testing.TB, id identity.NodeID) *nodeStream {
 	return &nodeStream{
 		Stream: loop.New(rawConn(t), protocol.NewStream, loop.Nodes(), MaxOutbox),
 		node:   id, hello: protocol.NodeHello{Reads: registry.CommandVersion}, prekeys: map[uint32]mka.SignedPrekey{},

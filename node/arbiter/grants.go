@@ -124,9 +124,7 @@ func (a *Arbiter) revoke(action session.RevokeSlice) {
 	if n := a.nodes[action.Node]; n != nil {
 		n.say(&protocol.Node{Revoke: &protocol.Revoke{Slice: ref, Linger: Linger}})
 	}
-	for _, c := range a.clients {
-		if c.session == action.Session {
-			c.say(&protocol.Client{Drop: &ref})
-		}
+	if c := a.served[action.Session]; c != nil {
+		c.say(&protocol.Client{Drop: &ref})
 	}
 }

@@ -59,7 +59,7 @@ func (v *visitors) proves(user string, c credential) *protocol.Auth {
 	return &protocol.Auth{Method: protocol.MethodCertificate, User: user, Chain: [][]byte{c.der}, Proof: proof}
 }
 
-func newKey(t *testing.T) ed25519.PrivateKey {
+func newKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -71,7 +71,7 @@ func newKey(t *testing.T) ed25519.PrivateKey {
 // issue has the mesh's CA certify a client, and lists it.
 func (v *visitors) issue(name string, life time.Duration) credential {
 	v.Helper()
-	key := newKey(v.T)
+	key := newKey(v.TB)
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	v.ok(err)
 	der, record, err := v.a.IssueClient(csr, name, life)
@@ -89,7 +89,7 @@ type foreign struct {
 
 func (v *visitors) otherCA() *foreign {
 	v.Helper()
-	f := &foreign{v: v, key: newKey(v.T)}
+	f := &foreign{v: v, key: newKey(v.TB)}
 	der := f.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "Other CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 		NotAfter: v.wall().Add(time.Hour),
@@ -115,7 +115,7 @@ func (f *foreign) sign(template *x509.Certificate, key ed25519.PrivateKey) []byt
 
 func (f *foreign) issue(name string, ends time.Time) credential {
 	f.v.Helper()
-	key := newKey(f.v.T)
+	key := newKey(f.v.TB)
 	return credential{f.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, NotAfter: ends, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, key), key}

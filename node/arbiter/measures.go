@@ -20,13 +20,16 @@ type measures struct {
 func (a *Arbiter) takeMeasures(id registry.SessionID, alive *protocol.Alive) {
 	m := a.measures[id]
 	if m == nil {
+		if a.book.sessions[id] == nil {
+			return // over, or not yet what nodes are told of
+		}
 		m = &measures{toldAt: -MeasuresEvery}
 		a.measures[id] = m
 	}
 	m.paths = alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]
 	if now := a.config.Now(); m.flow != alive.Flow && now-m.toldAt >= MeasuresEvery {
 		m.flow, m.toldAt = alive.Flow, now
-		a.pushRoute(id)
+		a.pushSessions(id)
 	}
 }
 
@@ -36,13 +39,4 @@ func (a *Arbiter) flowOf(id registry.SessionID) protocol.Flow {
 		return m.flow
 	}
 	return protocol.Flow{}
-}
-
-// forgetMeasures drops those of sessions that are over.
-func (a *Arbiter) forgetMeasures(s *registry.State) {
-	for id := range a.measures {
-		if live := s.Sessions.Get(id); live == nil || live.State != registry.SessionActive {
-			delete(a.measures, id)
-		}
-	}
 }

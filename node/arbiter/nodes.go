@@ -26,7 +26,7 @@ type nodeStream struct {
 	prekeys map[uint32]mka.SignedPrekey
 	load    float64
 	usage   map[sliceKey]protocol.SliceUsage
-	sent    *nodeView // what the node knows
+	told    bool // the whole view: from then on differences are enough
 	silent  map[identity.NodeID]bool
 	replica *protocol.Replica // what it said last of its copy of the log; nil: nothing
 	// openedAt is when the stream became the node's.
@@ -89,7 +89,8 @@ func (e nodeOpened) apply(a *Arbiter) {
 	if old := a.nodes[n.node]; old != nil {
 		a.supersede(old, n.hello.Boot)
 	}
-	a.nodes[n.node] = n
+	a.pushViews() // so that the book has all the node's sessions
+	a.nodes[n.node], a.book.stale[n.node] = n, true
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
 	n.say(&protocol.Node{Fence: &a.fence})
@@ -116,13 +117,9 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	var lost []session.SliceSilent
 	h := n.hello
 	a.config.Store.View(func(s *registry.State) {
-		for _, live := range s.Sessions.All() {
-			for _, sl := range live.Slices {
-				key := sliceKey{live.ID, sl.Number, sl.Epoch}
-				if live.State == registry.SessionActive && sl.Agent == n.node && sl.Boot == h.Boot &&
-					sl.State != registry.SliceVoid && !held[key] {
-					lost = append(lost, session.SliceSilent{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch})
-				}
+		for _, ref := range a.slicesOf(s, n.node, h.Boot) {
+			if !held[keyOf(ref)] {
+				lost = append(lost, session.SliceSilent{Session: ref.Session, Number: ref.Number, Epoch: ref.Epoch})
 			}
 		}
 	})
@@ -175,6 +172,7 @@ func (e nodeClosed) apply(a *Arbiter) {
 		return
 	}
 	delete(a.nodes, e.n.node)
+	a.book.stale[e.n.node] = true
 	a.step(session.NodeDown{Node: e.n.node, Boot: e.n.hello.Boot})
 	a.config.Log.Info("node is down", "node", a.nodeName(e.n.node))
 	a.pushViews()
@@ -340,7 +338,7 @@ func (a *Arbiter) takeCondition(n *nodeStream, c *protocol.Condition) {
 	case c.Is == protocol.Mended:
 		is = session.Mended
 	}
-	n.fault = ""
+	n.fault, a.book.stale[n.node] = "", true
 	if is == session.Broken {
 		n.fault = strings.Join(c.Faults, "; ")
 		n.fault = cmp.Or(n.fault[:min(len(n.fault), MaxFault)], "it does not say why")

@@ -46,52 +46,24 @@ func pushed(s *registry.State, id registry.SessionID, client string) []netip.Pre
 	return prefixes(s, client)
 }
 
-// pushPrefixes tells clients whose networks changed.
-func (a *Arbiter) pushPrefixes(s *registry.State) {
-	for _, c := range a.clients {
-		live := s.Sessions.Get(c.session)
-		if live == nil || live.State != registry.SessionActive || slices.Equal(c.offered, Reach(s, live)) {
-			continue
-		}
-		news := update(s, c, live.Client)
-		c.say(&protocol.Client{Update: &news})
-	}
-}
-
 // ruleOf is what nodes are told of a session.
 func ruleOf(s *registry.State, live *registry.Session) protocol.RuleRow {
-	return protocol.RuleRow{Session: live.ID, Client: live.Client, Prefixes: ownPrefixes(s, live.Client), Peer: live.Peer}
+	networks := slices.Clone(ownPrefixes(s, live.Client)) // the state's may change before this is written
+	return protocol.RuleRow{Session: live.ID, Client: live.Client, Prefixes: networks, Peer: live.Peer}
 }
 
 // ruleFor is the same for a grant; nil for a session that is over.
 func (a *Arbiter) ruleFor(id registry.SessionID) (row *protocol.RuleRow) {
 	a.config.Store.View(func(s *registry.State) {
 		if live := s.Sessions.Get(id); live != nil {
-			r := ruleOf(s, live)
-			r.Prefixes = slices.Clone(r.Prefixes)
-			row = &r
+			row = new(ruleOf(s, live))
 		}
 	})
 	return row
 }
 
-// rulesByNode are the rules that each node judges by: of sessions that it is the
-// egress or second of, or an agent, of older epochs too.
-func rulesByNode(s *registry.State) map[identity.NodeID][]protocol.RuleRow {
-	all := make(map[identity.NodeID][]protocol.RuleRow)
-	for _, live := range s.Sessions.All() {
-		if live.State != registry.SessionActive {
-			continue
-		}
-		row := ruleOf(s, live)
-		for _, id := range judges(live) {
-			all[id] = append(all[id], row)
-		}
-	}
-	return all
-}
-
-// judges are the nodes that a session's packets pass, each once.
+// judges are the nodes that a session's packets pass, each once, and that judge by its
+// rule: egress, second and agents, of older epochs too.
 func judges(live *registry.Session) []identity.NodeID {
 	all := []identity.NodeID{live.Egress}
 	add := func(id identity.NodeID) {
@@ -108,20 +80,4 @@ func judges(live *registry.Session) []identity.NodeID {
 		}
 	}
 	return all
-}
-
-func (sent *nodeView) diffRules(rules []protocol.RuleRow, v *protocol.View) {
-	for _, r := range rules {
-		sent.diffRule(r, v)
-	}
-	v.Unrules = vanished(sent.rules, rules, func(r protocol.RuleRow) registry.SessionID { return r.Session })
-}
-
-func (sent *nodeView) diffRule(r protocol.RuleRow, v *protocol.View) {
-	if old, known := sent.rules[r.Session]; known && old.Equal(r) {
-		return
-	}
-	r.Prefixes = slices.Clone(r.Prefixes) // the state's may change before this is written
-	sent.rules[r.Session] = r
-	v.Rules = append(v.Rules, r)
 }

@@ -19,7 +19,7 @@ func TestRulesAreTold(t *testing.T) {
 	live := f.session(a, 1, egress.node)
 	live.Retiring = append(live.Retiring, registry.Slice{Number: 0, Epoch: 1, Agent: old.node, State: registry.SliceUp, SPI: 7})
 	client := &clientStream{session: live.ID, Stream: toClient(t, 9)}
-	a.clients[registry.RequestID{1}] = client
+	a.serve(client, live.ID)
 	f.store.View(func(s *registry.State) { update(s, client, live.Client) })
 	want := func(what string, prefixes ...netip.Prefix) {
 		t.Helper()

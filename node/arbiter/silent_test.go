@@ -38,7 +38,7 @@ func (s *crasher) start() *protocol.Refused {
 	for n := range uint32(3) { // what is planned takes one, committed or not
 		s.give(10*uint32(s.starts) + n)
 	}
-	s.c = &clientStream{request: registry.RequestID{s.starts}, Stream: toClient(s.T, 8)}
+	s.c = &clientStream{request: registry.RequestID{s.starts}, Stream: toClient(s.TB, 8)}
 	s.a.clients[s.c.request] = s.c
 	s.a.step(session.Open{
 		Request: s.c.request, Client: "ann", Key: identity.PublicKey{s.starts}, Identity: make([]byte, 32), Hello: make([]byte, 32),

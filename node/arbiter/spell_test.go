@@ -44,7 +44,7 @@ func TestSpell(t *testing.T) {
 func (q *quorum) flap(id identity.NodeID, rounds int) {
 	q.Helper()
 	for i := range rounds {
-		n := stub(q.T, id)
+		n := stub(q.TB, id)
 		n.hello.Boot = identity.BootID{1, byte(i), byte(i >> 8)}
 		nodeOpened{n}.apply(q.a)
 		q.commitProposed()

@@ -51,13 +51,20 @@ func TestMeasuresLiveAsTheirSession(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	n := f.member(a, "n2", dataRoles)
-	s := f.session(a, 1, n.node)
-	gone := registry.SessionID{9}
-	for _, id := range []registry.SessionID{s.ID, gone} {
-		a.takeMeasures(id, &protocol.Alive{})
-	}
+	s, over := f.session(a, 1, n.node), f.session(a, 2, n.node)
 	a.pushViews()
-	if a.measures[s.ID] == nil || a.measures[gone] != nil {
+	all := []registry.SessionID{s.ID, over.ID, {9}}
+	say := func() {
+		for _, id := range all {
+			a.takeMeasures(id, &protocol.Alive{})
+		}
+	}
+	if say(); len(a.measures) != 2 {
+		t.Errorf("%d measures of two sessions", len(a.measures))
+	}
+	over.State = registry.SessionEnded
+	a.pushViews()
+	if say(); a.measures[s.ID] == nil || len(a.measures) != 1 {
 		t.Errorf("%d measures are left", len(a.measures))
 	}
 }
@@ -70,7 +77,7 @@ func TestRouteIsPushedOnce(t *testing.T) {
 	s := f.session(a, 1, n.node)
 	a.pushViews()
 	views(n)
-	if a.pushRoute(s.ID); n.Waiting() != 0 {
+	if a.pushSessions(s.ID); n.Waiting() != 0 {
 		t.Errorf("told again: %+v", n.Take())
 	}
 }

@@ -1,9 +1,8 @@
 package arbiter
 
 import (
-	"bytes"
 	"encoding/json"
-	"net/netip"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,29 +11,51 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
-// nodeView is what one node was told, encoded by key, so that only changes
-// travel.
-type nodeView struct {
-	nodes  map[identity.Index]string
-	parts  map[netip.Prefix]string
-	routes map[registry.SessionID]string
-	rules  map[registry.SessionID]protocol.RuleRow
-	policy string
+// pushViews tells every node and client what changed for it: what the registry's feed
+// names, and what the arbiter itself knows of nodes. It costs what changed, and what is
+// told to several is made and encoded once. Under the registry's lock it is only noted
+// what to look at.
+func (a *Arbiter) pushViews() {
+	a.revote()
+	var s *registry.State
+	var touched registry.Touched
+	a.config.Store.View(func(now *registry.State) {
+		touched, a.book.mark = now.Touched(a.book.mark)
+		s = now.Clone()
+	})
+	seen := a.look(s, touched)
+	clear(a.book.stale)
+	var w news
+	for id, row := range seen.nodes {
+		a.book.enterNode(id, row, &w)
+	}
+	for _, p := range seen.parts {
+		a.book.enterPart(p, &w)
+	}
+	if seen.policy != nil {
+		a.book.enterPolicy(seen.policy, &w)
+	}
+	a.lookAt(s, seen.sessions, &w)
+	a.tell(&w)
+	for id := range seen.nodes {
+		if n := a.nodes[id]; n != nil && !n.told {
+			n.told = true
+			n.say(&protocol.Node{View: a.wholeView(s, n)})
+		}
+	}
 }
 
-// pushViews tells every node what changed for it.
-func (a *Arbiter) pushViews() {
-	voters := a.voters()
-	a.config.Store.View(func(s *registry.State) {
-		rows, rules := a.nodeRows(s, voters), rulesByNode(s)
-		for _, n := range a.nodes {
-			a.pushView(s, rows, rules[n.node], n)
-		}
-		a.confirmRoutes(s)
-		a.pushWeights(s)
-		a.pushPrefixes(s)
-		a.forgetMeasures(s)
-	})
+// pushSessions tells whom they concern what changed of sessions, and nothing else.
+func (a *Arbiter) pushSessions(ids ...registry.SessionID) {
+	var w news
+	a.lookAt(a.clone(), ids, &w)
+	a.tell(&w)
+}
+
+// clone is the registry as it is now.
+func (a *Arbiter) clone() (s *registry.State) {
+	a.config.Store.View(func(now *registry.State) { s = now.Clone() })
+	return s
 }
 
 // voters are the nodes whose vote counts: the Raft configuration's word, not
@@ -47,58 +68,169 @@ func (a *Arbiter) voters() map[identity.NodeID]bool {
 	return voters
 }
 
-// pushView sends a full view once and differences afterwards.
-func (a *Arbiter) pushView(s *registry.State, rows []protocol.NodeRow, rules []protocol.RuleRow, n *nodeStream) {
-	first := n.sent == nil
-	if first {
-		n.sent = &nodeView{
-			nodes:  make(map[identity.Index]string),
-			parts:  make(map[netip.Prefix]string),
-			routes: make(map[registry.SessionID]string),
-			rules:  make(map[registry.SessionID]protocol.RuleRow),
+// revote notes whose vote has come or gone.
+func (a *Arbiter) revote() {
+	now := a.voters()
+	for id, voter := range now {
+		if a.book.voters[id] != voter {
+			a.book.stale[id] = true
 		}
 	}
-	v := &protocol.View{Full: first, Judges: first}
-	n.sent.diffNodes(rows, v)
-	n.sent.diffParts(s.Parts, v)
-	n.sent.diffRoutes(a.routesFor(s, n.node), v)
-	n.sent.diffRules(rules, v)
-	policy := s.PolicyInForce()
-	if text := encoded(policy); text != n.sent.policy {
-		n.sent.policy = text
-		v.Policy = &policy
+	for id := range a.book.voters {
+		if _, is := now[id]; !is {
+			a.book.stale[id] = true
+		}
 	}
-	if first {
-		v.Pool, v.Egress, v.ProbeKey = s.Cluster.Pool, s.Cluster.Egress, a.probeKey
-		v.Arbiter, v.GossipKey = a.config.Trust.Key.ID(), a.gossipKey
-		v.Slices = slicesOf(s, n.node, n.hello.Boot)
+	a.book.voters = now
+}
+
+// sight is what one look at the registry found of what may have changed.
+type sight struct {
+	nodes    map[identity.NodeID]*protocol.NodeRow // nil: it is no member
+	parts    []registry.Part
+	policy   *registry.Policy // nil: neither this nor parts were looked at
+	sessions []registry.SessionID
+}
+
+// look finds out what may have changed, beside the nodes that are stale.
+func (a *Arbiter) look(s *registry.State, touched registry.Touched) (seen sight) {
+	seen.nodes = make(map[identity.NodeID]*protocol.NodeRow, len(a.book.stale)+len(touched.Nodes))
+	seen.sessions = touched.Sessions
+	for id := range a.book.stale {
+		seen.nodes[id] = a.nodeRow(s, id)
 	}
-	if first || len(v.Nodes)+len(v.Parts)+len(v.Routes)+len(v.Unroutes)+len(v.Rules)+len(v.Unrules) > 0 || v.Policy != nil {
-		n.say(&protocol.Node{View: v})
+	for _, id := range touched.Nodes {
+		seen.nodes[id] = a.nodeRow(s, id)
+	}
+	if touched.All {
+		a.lookAround(s, &seen)
+	}
+	if touched.All || touched.Mesh || len(touched.Nodes) > 0 { // who is exposed decides how all hand on
+		seen.parts, seen.policy = s.Parts, new(s.PolicyInForce())
+	}
+	if seen.policy != nil && (a.book.policy == nil || a.book.policy.Version != seen.policy.Version) {
+		seen.sessions = slices.AppendSeq(seen.sessions, maps.Keys(a.served))
+	}
+	seen.sessions = append(seen.sessions, a.peersMoved(&seen)...)
+	return seen
+}
+
+// lookAround is for who does not know what changed: everything may have, and may be gone.
+func (a *Arbiter) lookAround(s *registry.State, seen *sight) {
+	for id := range s.Nodes {
+		seen.nodes[id] = a.nodeRow(s, id)
+	}
+	for id := range a.book.nodes {
+		seen.nodes[id] = a.nodeRow(s, id)
+	}
+	for id := range a.nodes {
+		seen.nodes[id] = a.nodeRow(s, id)
+	}
+	for id := range s.Sessions.All() {
+		seen.sessions = append(seen.sessions, id)
+	}
+	for id := range a.book.sessions {
+		if !s.Sessions.Has(id) {
+			seen.sessions = append(seen.sessions, id)
+		}
+	}
+	seen.sessions = slices.AppendSeq(seen.sessions, maps.Keys(a.measures))
+}
+
+// peersMoved are the sessions whose peer has another inside address, or is gone: what
+// their clients reach is that address.
+func (a *Arbiter) peersMoved(seen *sight) (ids []registry.SessionID) {
+	for id, now := range seen.nodes {
+		was, known := a.book.nodes[id]
+		if !known || now != nil && now.Inside == was.Inside {
+			continue
+		}
+		for session, e := range a.book.of[id] {
+			if e.rule.Peer == id {
+				ids = append(ids, session)
+			}
+		}
+	}
+	return ids
+}
+
+// nodeRow is what all are told of a member; nil of who is none.
+func (a *Arbiter) nodeRow(s *registry.State, id identity.NodeID) *protocol.NodeRow {
+	n := s.Nodes[id]
+	if n == nil || n.Removed {
+		return nil
+	}
+	stream, fault := a.nodes[id], ""
+	if stream != nil {
+		fault = stream.fault
+	}
+	return &protocol.NodeRow{
+		ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Other: n.Other, Inside: n.Inside,
+		May: n.May, Is: n.Is, Voter: a.book.voters[id], Up: stream != nil, Boot: n.Boot, Fault: fault, Drained: n.Drained,
+		Clock: int64(a.wrong[id] / time.Second),
 	}
 }
 
-// pushRoute tells a session's egress and second what changed of its route, and
-// nobody anything else: that clients measure something new is no reason to compare
-// all that everybody knows.
-func (a *Arbiter) pushRoute(id registry.SessionID) {
-	a.config.Store.View(func(s *registry.State) {
-		live := s.Sessions.Get(id)
-		if live == nil || live.State != registry.SessionActive {
-			return
+// lookAt enters sessions, and tells their clients.
+func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
+	for _, id := range ids {
+		live := active(s, id)
+		if live == nil {
+			delete(a.measures, id)
+			a.book.enterSession(id, nil, w)
+			continue
 		}
-		row := a.routeOf(s, live)
-		for _, node := range []identity.NodeID{live.Egress, live.Second} {
-			n, v := a.nodes[node], &protocol.View{}
-			if n == nil || n.sent == nil {
-				continue // it is told with everything else
-			}
-			n.sent.diffRule(ruleOf(s, live), v)
-			if n.sent.diffRoute(row, v); len(v.Routes) > 0 {
-				n.say(&protocol.Node{View: v})
+		a.book.enterSession(id, &entry{
+			route: a.routeOf(s, live), rule: ruleOf(s, live),
+			egress: live.Egress, second: live.Second, judges: judges(live),
+		}, w)
+		if c := a.served[id]; c != nil {
+			a.tellClient(s, c, live)
+		}
+	}
+}
+
+func active(s *registry.State, id registry.SessionID) *registry.Session {
+	if live := s.Sessions.Get(id); live != nil && live.State == registry.SessionActive {
+		return live
+	}
+	return nil
+}
+
+// tell gives each node its share of the news. Those that are not told anything yet are
+// told all of it instead.
+func (a *Arbiter) tell(w *news) {
+	said := make(map[string]*protocol.Node)
+	say := func(n *nodeStream, shares []byte) {
+		m := said[string(shares)]
+		if m == nil {
+			m = (&protocol.Node{View: w.view(string(shares))}).ToMany()
+			said[string(shares)] = m
+		}
+		n.say(m)
+	}
+	if w.common() {
+		for id, n := range a.nodes {
+			if n.told {
+				say(n, w.shares[id])
 			}
 		}
-	})
+		return
+	}
+	for id, shares := range w.shares {
+		if n := a.nodes[id]; n != nil && n.told {
+			say(n, shares)
+		}
+	}
+}
+
+// wholeView is what a new stream is told first.
+func (a *Arbiter) wholeView(s *registry.State, n *nodeStream) *protocol.View {
+	v := a.book.whole(n.node)
+	v.Pool, v.Egress, v.ProbeKey = a.cluster.Pool, a.cluster.Egress, a.probeKey
+	v.Arbiter, v.GossipKey = a.config.Trust.Key.ID(), a.gossipKey
+	v.Slices = a.slicesOf(s, n.node, n.hello.Boot)
+	return v
 }
 
 // encoded is the value's JSON, to compare by.
@@ -108,80 +240,6 @@ func encoded(value any) string {
 	return string(raw)
 }
 
-func (sent *nodeView) diffNodes(rows []protocol.NodeRow, v *protocol.View) {
-	now := make(map[identity.Index]bool, len(rows))
-	for _, row := range rows {
-		now[row.Index] = true
-		if text := encoded(row); sent.nodes[row.Index] != text {
-			sent.nodes[row.Index] = text
-			v.Nodes = append(v.Nodes, row)
-		}
-	}
-	for index := range sent.nodes {
-		if !now[index] {
-			delete(sent.nodes, index)
-			v.Nodes = append(v.Nodes, protocol.NodeRow{Index: index, Removed: true})
-		}
-	}
-}
-
-func (sent *nodeView) diffParts(parts []registry.Part, v *protocol.View) {
-	for _, p := range parts {
-		if text := encoded(p); sent.parts[p.Prefix] != text {
-			sent.parts[p.Prefix] = text
-			v.Parts = append(v.Parts, p)
-		}
-	}
-}
-
-func (sent *nodeView) diffRoutes(routes []protocol.RouteRow, v *protocol.View) {
-	for _, r := range routes {
-		sent.diffRoute(r, v)
-	}
-	v.Unroutes = vanished(sent.routes, routes, func(r protocol.RouteRow) registry.SessionID { return r.Session })
-}
-
-// vanished forgets what was sent of sessions that have no row any more, and names them.
-func vanished[Sent, Row any](sent map[registry.SessionID]Sent, rows []Row, of func(Row) registry.SessionID) (gone []registry.SessionID) {
-	now := make(map[registry.SessionID]bool, len(rows))
-	for _, r := range rows {
-		now[of(r)] = true
-	}
-	for id := range sent {
-		if !now[id] {
-			delete(sent, id)
-			gone = append(gone, id)
-		}
-	}
-	return gone
-}
-
-func (sent *nodeView) diffRoute(r protocol.RouteRow, v *protocol.View) {
-	if text := encoded(r); sent.routes[r.Session] != text {
-		sent.routes[r.Session] = text
-		v.Routes = append(v.Routes, r)
-	}
-}
-
-// nodeRows are all members, by index.
-func (a *Arbiter) nodeRows(s *registry.State, voters map[identity.NodeID]bool) []protocol.NodeRow {
-	var rows []protocol.NodeRow
-	for _, n := range sortedNodes(s) {
-		if n.Removed {
-			continue
-		}
-		stream, fault := a.nodes[n.ID], ""
-		if stream != nil {
-			fault = stream.fault
-		}
-		rows = append(rows, protocol.NodeRow{
-			ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Other: n.Other, Inside: n.Inside,
-			May: n.May, Is: n.Is, Voter: voters[n.ID], Up: stream != nil, Boot: n.Boot, Fault: fault, Drained: n.Drained, Clock: int64(a.wrong[n.ID] / time.Second),
-		})
-	}
-	return rows
-}
-
 func sortedNodes(s *registry.State) []*registry.Node {
 	nodes := make([]*registry.Node, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
@@ -189,18 +247,6 @@ func sortedNodes(s *registry.State) []*registry.Node {
 	}
 	slices.SortFunc(nodes, func(x, y *registry.Node) int { return int(x.Index) - int(y.Index) })
 	return nodes
-}
-
-// routesFor are the sessions whose replies arrive, or may soon arrive, at a node.
-func (a *Arbiter) routesFor(s *registry.State, node identity.NodeID) []protocol.RouteRow {
-	var routes []protocol.RouteRow
-	for _, session := range s.Sessions.All() {
-		if session.State == registry.SessionActive && (session.Egress == node || session.Second == node) {
-			routes = append(routes, a.routeOf(s, session))
-		}
-	}
-	slices.SortFunc(routes, func(x, y protocol.RouteRow) int { return bytes.Compare(x.Session[:], y.Session[:]) })
-	return routes
 }
 
 // routeOf is the way down: of every slice the newest epoch that is up, so
@@ -240,16 +286,20 @@ func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol
 	return row
 }
 
-// slicesOf is every epoch that a boot of a node is to hold.
-func slicesOf(s *registry.State, node identity.NodeID, boot identity.BootID) []protocol.SliceRef {
+// slicesOf is every epoch that a boot of a node is to hold, of the sessions that the
+// book has of it.
+func (a *Arbiter) slicesOf(s *registry.State, node identity.NodeID, boot identity.BootID) []protocol.SliceRef {
 	var refs []protocol.SliceRef
-	for _, session := range s.Sessions.All() {
-		if session.State != registry.SessionActive {
+	for id := range a.book.of[node] {
+		live := active(s, id)
+		if live == nil {
 			continue
 		}
-		for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
-			if sl.Agent == node && sl.Boot == boot && sl.State != registry.SliceVoid {
-				refs = append(refs, protocol.SliceRef{Session: session.ID, Number: sl.Number, Epoch: sl.Epoch})
+		for _, epochs := range [][]registry.Slice{live.Retiring, live.Slices} {
+			for _, sl := range epochs {
+				if sl.Agent == node && sl.Boot == boot && sl.State != registry.SliceVoid {
+					refs = append(refs, protocol.SliceRef{Session: id, Number: sl.Number, Epoch: sl.Epoch})
+				}
 			}
 		}
 	}

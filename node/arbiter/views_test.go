@@ -43,7 +43,7 @@ func (f *fixture) member(a *Arbiter, name string, may registry.Roles) *nodeStrea
 
 // connect gives a member a stream.
 func (f *fixture) connect(a *Arbiter, id identity.NodeID) *nodeStream {
-	n := stub(f.T, id)
+	n := stub(f.TB, id)
 	a.nodes[n.node] = n
 	a.step(session.NodeUp{Node: n.node})
 	return n
@@ -423,7 +423,7 @@ func TestWeightsReachTheirClient(t *testing.T) {
 	s := f.session(a, 1, n.node)
 	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceGranted, Weight: 9})
 	c := &clientStream{session: s.ID, Stream: toClient(t, 8)}
-	a.clients[registry.RequestID{1}] = c
+	a.serve(c, s.ID)
 	a.clients[registry.RequestID{2}] = &clientStream{Stream: toClient(t, 8)}
 	told := func() (all [][]registry.SliceWeight) {
 		a.pushViews()

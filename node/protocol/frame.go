@@ -98,9 +98,33 @@ func (c *Conn[M]) Next() (*M, error) {
 	return m, nil
 }
 
+// once is a message's encoding, made by whoever writes it first.
+type once struct {
+	sync.Once
+	body []byte
+	err  error
+}
+
+// ToMany has the message encoded once, however many it is written to. It must not
+// change any more.
+func (n *Node) ToMany() *Node {
+	n.once = &once{}
+	return n
+}
+
+// encode gives the message's JSON.
+func encode(m any) ([]byte, error) {
+	n, is := m.(*Node)
+	if !is || n.once == nil {
+		return json.Marshal(m)
+	}
+	n.once.Do(func() { n.once.body, n.once.err = json.Marshal(n) })
+	return n.once.body, n.once.err
+}
+
 // Write sends one message.
 func (c *Conn[M]) Write(m *M) error {
-	body, err := json.Marshal(m)
+	body, err := encode(m)
 	if err != nil {
 		return fmt.Errorf("protocol: encode: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -39,6 +40,40 @@ func TestMessagesRoundTrip(t *testing.T) {
 	}
 	if !reflect.DeepEqual(gotN, n) || !reflect.DeepEqual(gotC, c) || !reflect.DeepEqual(gotJ, j) {
 		t.Errorf("%+v %+v %+v", gotN, gotC, gotJ)
+	}
+}
+
+// TestMessageToMany is encoded once: everybody is written the same, whatever became of it.
+func TestMessageToMany(t *testing.T) {
+	n := (&Node{Load: &Load{Used: 0.5}}).ToMany()
+	for range 3 {
+		var wire bytes.Buffer
+		conn := NewStream(&wire)
+		if err := conn.Write(n); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := conn.Read(); err != nil || got.Load == nil || got.Load.Used != 0.5 {
+			t.Errorf("read %+v, %v", got, err)
+		}
+		n.Load.Used = 1
+	}
+}
+
+// TestRouteRowsCompare by all that they say.
+func TestRouteRowsCompare(t *testing.T) {
+	row := func() RouteRow {
+		return RouteRow{Session: registry.SessionID{1}, Mode: registry.ModeAuto, Leases: []netip.Addr{{}}, Upward: []uint32{1}, Slices: []RouteSlice{{Number: 1}}}
+	}
+	for i, change := range []func(*RouteRow){
+		func(r *RouteRow) { r.Session[0]++ }, func(r *RouteRow) { r.Mode = registry.ModePin }, func(r *RouteRow) { r.Leases = nil },
+		func(r *RouteRow) { r.Upward[0]++ }, func(r *RouteRow) { r.Slices[0].Weight++ }, func(r *RouteRow) { r.SprayUDP = true },
+		func(r *RouteRow) { r.Flow.Skew++ },
+	} {
+		if other := row(); !other.Equal(row()) {
+			t.Fatal("a row is not equal to itself")
+		} else if change(&other); other.Equal(row()) {
+			t.Errorf("change %d is not seen", i)
+		}
 	}
 }
 

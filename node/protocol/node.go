@@ -42,6 +42,8 @@ type Node struct {
 
 	Superseded *Superseded `json:"superseded,omitempty"` // L→N, another process has this node's key; N→L, heard
 	Assure     *Assure     `json:"assure,omitempty"`     // N→L, are you still there; L→N, the same as it came
+
+	once *once // of one that goes to many
 }
 
 // Assure shows that an arbiter speaks now, after what it said before, and that nothing
@@ -269,6 +271,12 @@ type RouteRow struct {
 	// Upward is the granted SPIs of all slices that may bring packets up: those
 	// that are not up yet, spares and older epochs too.
 	Upward []uint32 `json:"upward,omitempty"`
+}
+
+// Equal compares two rows.
+func (r RouteRow) Equal(o RouteRow) bool {
+	return r.Session == o.Session && r.Mode == o.Mode && r.SprayUDP == o.SprayUDP && r.Flow == o.Flow &&
+		slices.Equal(r.Leases, o.Leases) && slices.Equal(r.Slices, o.Slices) && slices.Equal(r.Upward, o.Upward)
 }
 
 // RuleRow is what a session's client may reach: its peer alone, if the session
