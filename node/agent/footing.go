@@ -127,9 +127,13 @@ func (a *Agent) assured(m *protocol.Assure) {
 }
 
 // streamFooting notes the end of the stream. The arbiter on this host ends it when its
-// term is over, often for want of a majority.
+// term is over, often for want of a majority: then what it said a moment ago says nothing.
 func (a *Agent) streamFooting() {
-	if a.footing.is == worded && a.view.arbiter == a.config.Key.ID() {
+	if a.view.arbiter != a.config.Key.ID() {
+		return
+	}
+	a.footing.wordAt = 0
+	if a.footing.is == worded {
 		a.footing.lose(a.config.Now())
 	}
 }

@@ -209,6 +209,17 @@ func (f *fixture) assures(how string, number uint64, held bool) {
 	f.holds(how, held)
 }
 
+// TestWordOfAnEndedTerm: an arbiter on this host that spoke a moment ago had no majority.
+func TestWordOfAnEndedTerm(t *testing.T) {
+	f := newFixture(t).egressOf3()
+	f.Agent.view.arbiter = f.self()
+	f.pass(LetGoMisses * TickEvery)
+	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	f.do(streamLost{f.Agent.stream})
+	f.pass(TickEvery)
+	f.holds("at the second tick without an answer", false)
+}
+
 // TestTakerLetsGo: a second that took over and is cut off then lets go as well.
 func TestTakerLetsGo(t *testing.T) {
 	f := newFixture(t)
