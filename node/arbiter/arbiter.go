@@ -289,7 +289,7 @@ func (a *Arbiter) tick() {
 	}
 	if now-a.aliveAt >= AliveEvery {
 		a.aliveAt = now
-		a.sayAlive(now)
+		a.sayAlive()
 	}
 	if a.tickCount%ElectorateTicks == 0 {
 		a.tendLeavers()

@@ -40,7 +40,6 @@ type clientStream struct {
 	cert    *registry.Certificate // logged in by; nil: by something else
 	entered identity.NodeID       // gateway it came through
 	remote  netip.AddrPort
-	heardAt time.Duration
 	bytes   uint64
 	pace    bucket                 // of what it says; its reader's own
 	routed  bool                   // told that replies find their way back
@@ -172,7 +171,6 @@ func (e clientOpened) apply(a *Arbiter) {
 		c.dismiss(protocol.RefusedRetry, "too many connections; try again")
 		return
 	}
-	c.heardAt = a.config.Now()
 	a.clients[c.request] = c
 	if e.auth.Method == protocol.MethodResume {
 		a.leaveOlder(e.auth.Session, c)
@@ -314,7 +312,6 @@ func (e clientSaid) apply(a *Arbiter) {
 		<-e.place
 	}
 	c := e.c
-	c.heardAt = a.config.Now()
 	if a.clients[c.request] != c || c.session == (registry.SessionID{}) {
 		return
 	}

@@ -78,8 +78,6 @@ const (
 	StoodStill = 300 * time.Millisecond
 	// HelloWithin is how long a connection may take to introduce itself.
 	HelloWithin = 5 * time.Second
-	// ClientSilence ends a client's connection; the session goes on.
-	ClientSilence = 10 * time.Second
 	// ProposeWithin bounds the wait for one commit.
 	ProposeWithin = 5 * time.Second
 	// MeasuresEvery is how often an egress is told at most what the paths of a

@@ -353,16 +353,14 @@ func (a *Arbiter) keepPart(k session.KeepPart) {
 	}
 }
 
-// sayAlive is the word that keeps headless time from running.
-func (a *Arbiter) sayAlive(now time.Duration) {
+// sayAlive is the word that keeps headless time from running. To clients that hear beats
+// those are it.
+func (a *Arbiter) sayAlive() {
 	for _, n := range a.nodes {
 		n.say(&protocol.Node{Alive: &protocol.Alive{}})
 	}
 	for _, c := range a.clients {
-		switch {
-		case now-c.heardAt > ClientSilence:
-			c.Close()
-		case c.session != registry.SessionID{}: // the first word to a client is its answer
+		if c.session != (registry.SessionID{}) && !c.Beating() { // the first word to a client is its answer
 			c.say(&protocol.Client{Alive: &protocol.Alive{}})
 		}
 	}

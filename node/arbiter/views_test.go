@@ -301,16 +301,20 @@ func TestPrekeysOfAnother(t *testing.T) {
 func TestFirstWordIsTheAnswer(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
-	c := &clientStream{Stream: toClient(t, MaxOutbox), heardAt: a.config.Now()}
+	c := &clientStream{Stream: toClient(t, MaxOutbox)}
 	a.clients[c.request] = c
-	a.sayAlive(a.config.Now())
+	a.sayAlive()
 	if c.Waiting() != 0 {
 		t.Fatalf("said before the welcome: %+v", c.Take())
 	}
 	c.session[0] = 1
-	a.sayAlive(a.config.Now())
-	if m := c.Take(); m.Alive == nil {
+	a.sayAlive()
+	if m := c.Take(); m == nil || m.Alive == nil {
 		t.Errorf("said after it: %+v", m)
+	}
+	c.Beats()
+	if a.sayAlive(); c.Waiting() != 0 {
+		t.Errorf("said to one that hears beats: %+v", c.Take())
 	}
 }
 

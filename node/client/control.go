@@ -9,6 +9,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -31,35 +33,35 @@ func (r *Refusal) Error() string { return "the mesh refused: " + r.Reason }
 
 // controlState is the present connection to the arbiter.
 type controlState struct {
-	conn    *protocol.Conn[protocol.Client]
+	*loop.Stream[protocol.Client]
 	raw     net.Conn
 	arbiter identity.PublicKey
 	gateway netip.AddrPort
 	hello   []byte
-	heardAt time.Duration
-	outbox  chan *protocol.Client
+	alive   protocol.Alive // said last; the loop's
 }
 
-func (s *controlState) say(m *protocol.Client) {
-	select {
-	case s.outbox <- m:
-	default:
-		s.raw.Close() // a full outbox is a dead connection
+// newControl makes a connection of a line to the arbiter.
+func newControl(raw net.Conn, arbiter identity.PublicKey, gateway netip.AddrPort, hello []byte) *controlState {
+	pace := loop.Clients()
+	pace.Patience = AliveWithin
+	return &controlState{
+		Stream: loop.New(raw, protocol.NewConn[protocol.Client], pace, MaxOutbox),
+		raw:    raw, arbiter: arbiter, gateway: gateway, hello: hello,
 	}
 }
 
-// leave ends a session that was opened too late to be used.
-func (s *controlState) leave() {
-	s.raw.SetWriteDeadline(time.Now().Add(time.Second))
-	// If it does not arrive, the session ends by its headless time.
-	_ = s.conn.Write(&protocol.Client{Bye: &protocol.Bye{Reason: "client disconnected"}})
+// leave says goodbye as the last word.
+func (s *controlState) leave(bye protocol.Bye) error {
+	s.Within(ByeWithin)
+	return s.Write(&protocol.Client{Bye: &bye})
 }
 
 // say sends to the arbiter if it is heard; slices' states are said again at
 // each resumption.
 func (c *Client) say(m *protocol.Client) {
 	if c.control != nil {
-		c.control.say(m)
+		c.control.Say(m)
 	}
 }
 
@@ -87,6 +89,11 @@ func (c *Client) keepControl(ctx context.Context) {
 			c.waiting(first, err)
 		}
 		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)
+		if next != nil && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			c.config.Log.Warn("the arbiter is silent; connecting through another gateway", "gateway", to)
+			gateway++
+			continue
+		}
 		select {
 		case <-ctx.Done():
 		case other := <-c.redial:
@@ -133,56 +140,32 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 	if err != nil {
 		return nil, err
 	}
-	defer s.raw.Close()
+	defer s.Close()
 	if !c.life.enter(s.raw, life) {
 		return nil, errCopied
 	}
 	defer c.life.leave(s.raw)
-	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now()) })
-	defer stop()
 	login, err := c.login(ctx, binding, resume, first)
 	if err != nil {
 		return nil, err
 	}
-	welcome, err := c.introduce(s, binding, login)
+	welcome, err := c.introduce(ctx, s, binding, login)
 	if err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil {
-		// The end came meanwhile, and the login has undone the deadline that it set.
-		s.leave()
+	if ctx.Err() != nil { // the end came meanwhile
+		// If it does not arrive, the session ends by its headless time.
+		_ = s.leave(protocol.Bye{Reason: "client disconnected"})
 		return nil, ctx.Err()
 	}
-	written := make(chan struct{})
-	writeCtx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer close(written)
-		writeOutbox(writeCtx, s)
-	}()
-	defer func() { cancel(); <-written }()
 	c.must(ctx, welcomed{s, *welcome})
-	for {
-		m, err := s.conn.Read()
-		if err != nil {
-			c.must(ctx, controlLost{s})
-			return &resumption{*welcome}, err
-		}
+	s.OnBeat = func() { c.must(ctx, controlBeat{s}) }
+	err = s.Run(ctx, func(m *protocol.Client) bool {
 		c.must(ctx, controlReceived{s, m})
-	}
-}
-
-func writeOutbox(ctx context.Context, s *controlState) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-s.outbox:
-			if err := s.conn.Write(m); err != nil {
-				s.raw.Close()
-				return
-			}
-		}
-	}
+		return true
+	})
+	c.must(ctx, controlLost{s})
+	return &resumption{*welcome}, err
 }
 
 // dial opens TLS to the arbiter through a gateway, or through one of the other
@@ -191,7 +174,7 @@ func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resum
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	c.dialing.Store(&cancel)
-	r, err := race(ctx, c.gateways.ways(gateway), c.reach)
+	r, err := loop.Race(ctx, c.gateways.ways(gateway), MaxGateways, DialStagger, c.reach, func(late reached) { late.raw.Close() })
 	if err != nil {
 		return nil, Binding{}, err
 	}
@@ -202,10 +185,7 @@ func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resum
 		return nil, Binding{}, fmt.Errorf("tls exporter: %w", err)
 	}
 	hello := c.hello(resume)
-	s := &controlState{
-		conn: protocol.NewConn[protocol.Client](r.raw), raw: r.raw, arbiter: r.peer.Key, gateway: r.gateway,
-		hello: hello.Marshal(), outbox: make(chan *protocol.Client, MaxOutbox),
-	}
+	s := newControl(r.raw, r.peer.Key, r.gateway, hello.Marshal())
 	return s, Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(s.hello)}, nil
 }
 
@@ -253,21 +233,25 @@ func (c *Client) login(ctx context.Context, binding Binding, resume *resumption,
 }
 
 // introduce says M1 and M2 and waits for M3.
-func (c *Client) introduce(s *controlState, binding Binding, login Login) (*protocol.Welcome, error) {
-	s.raw.SetDeadline(time.Now().Add(DialTimeout))
-	defer s.raw.SetDeadline(time.Time{})
-	hello := protocol.Hello{Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
+func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding, login Login) (*protocol.Welcome, error) {
+	s.Within(DialTimeout)
+	stop := context.AfterFunc(ctx, func() { s.Within(time.Nanosecond) })
+	defer func() {
+		stop()
+		s.Within(0)
+	}()
+	hello := protocol.Hello{Beats: true, Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
 		Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
 	if c.config.Device != (mka.DeviceID{}) {
 		hello.Device, hello.DeviceProof = c.config.Device[:], mka.SignDevice(c.key, binding.Exporter[:], s.hello, c.config.Device)
 	}
-	if err := s.conn.Write(&protocol.Client{Hello: &hello}); err != nil {
+	if err := s.Write(&protocol.Client{Hello: &hello}); err != nil {
 		return nil, err
 	}
-	if err := s.conn.Write(&protocol.Client{Auth: &login.Auth}); err != nil {
+	if err := s.Write(&protocol.Client{Auth: &login.Auth}); err != nil {
 		return nil, err
 	}
-	m, err := s.conn.Read()
+	m, err := s.Read()
 	switch {
 	case err != nil:
 		return nil, err

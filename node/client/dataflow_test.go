@@ -17,7 +17,6 @@ func (f *fixture) measure(d time.Duration, delays map[*slice]time.Duration) {
 	f.Helper()
 	heard := slices.Collect(maps.Keys(delays))
 	for ; d > 0; d -= ProbeActive {
-		f.control.heardAt = f.config.Now()
 		for s, delay := range delays {
 			s.pulse.sequence++
 			asked := f.config.Now() - delay

@@ -107,24 +107,17 @@ func (f *fixture) connect() *controlState {
 	f.peer = far
 	f.Cleanup(func() { near.Close(); far.Close() })
 	hello := mka.Hello{Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM}, SessionKey: f.key.Public()}
-	f.control = &controlState{
-		conn: protocol.NewConn[protocol.Client](near), raw: near, arbiter: f.arbiter.Public(), gateway: gatewayAddr(0),
-		hello: hello.Marshal(), heardAt: f.config.Now(), outbox: make(chan *protocol.Client, MaxOutbox),
-	}
+	f.control = newControl(near, f.arbiter.Public(), gatewayAddr(0), hello.Marshal())
 	f.aliveAt = f.config.Now()
 	return f.control
 }
 
 // said takes the messages to the arbiter.
 func (f *fixture) said() (all []*protocol.Client) {
-	for {
-		select {
-		case m := <-f.control.outbox:
-			all = append(all, m)
-		default:
-			return all
-		}
+	for m := f.control.Take(); m != nil; m = f.control.Take() {
+		all = append(all, m)
 	}
+	return all
 }
 
 func sas(t *testing.T, spi uint32, material byte) (*esp.Outbound, *esp.Inbound) {

@@ -50,8 +50,9 @@ const (
 	SizeTries = 50
 	// RetireAfter is how long a dropped epoch still opens packets.
 	RetireAfter = 5 * time.Second
-	// AliveEvery is how often the control connection says that it lives;
-	// silence for AliveWithin makes the client try another gateway.
+	// AliveEvery is how often the arbiter is told what was moved and measured. An
+	// arbiter that knows no beats says something every 500 ms: silence for AliveWithin
+	// makes the client try another gateway.
 	AliveEvery  = time.Second
 	AliveWithin = 4 * time.Second
 	// RestartAfter is how long this process may have stood still and keep its keys.

@@ -156,7 +156,6 @@ func TestUnansweredAcceptIsGivenUp(t *testing.T) {
 		if n > AcceptTries {
 			t.Fatalf("I10: still trying after %d accepts", n)
 		}
-		f.control.heardAt = f.config.Now()
 		f.advance(AcceptRetry)
 	}
 	if s := silences(f.said()); len(s) != 1 || s[0].Reason != "no confirm" {

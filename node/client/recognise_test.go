@@ -79,10 +79,10 @@ func TestArbiterIsRecognised(t *testing.T) {
 			heard <- err
 		}()
 		ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
-		r := f.reach(ctx, listener.Addr().(*net.TCPAddr).AddrPort())
+		r, _, reachErr := f.reach(ctx, listener.Addr().(*net.TCPAddr).AddrPort())
 		cancel()
-		if (r.err == nil) != c.sound || c.sound && r.peer.Key != ours.key.Public() {
-			t.Errorf("%s: %v, taken for %v", name, r.err, r.peer.Node)
+		if (reachErr == nil) != c.sound || c.sound && r.peer.Key != ours.key.Public() {
+			t.Errorf("%s: %v, taken for %v", name, reachErr, r.peer.Node)
 		}
 		if r.raw != nil {
 			r.raw.Close()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/framed"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -22,6 +24,27 @@ import (
 // arbiterAt is an arbiter behind real TLS that the client trusts. It serves one
 // connection: takes the login, says its lines, and ends it.
 func (f *fixture) arbiterAt(lines ...*protocol.Client) (gateway netip.AddrPort, heard <-chan []*protocol.Client) {
+	f.Helper()
+	return f.arbiterThat(func(*protocol.Conn[protocol.Client]) {}, lines...)
+}
+
+// silentArbiter is one that says its lines, beats once or not, and then nothing more.
+func (f *fixture) silentArbiter(beats bool, lines ...*protocol.Client) (gateway netip.AddrPort, heard <-chan []*protocol.Client) {
+	f.Helper()
+	return f.arbiterThat(func(conn *protocol.Conn[protocol.Client]) {
+		if beats && conn.Beat() != nil {
+			return
+		}
+		for {
+			if _, err := conn.Next(); err != nil {
+				return
+			}
+		}
+	}, lines...)
+}
+
+// arbiterThat is one that does something before it ends the connection.
+func (f *fixture) arbiterThat(last func(*protocol.Conn[protocol.Client]), lines ...*protocol.Client) (gateway netip.AddrPort, heard <-chan []*protocol.Client) {
 	f.Helper()
 	mesh := identity.ClusterID{1}
 	ours := newCertified(f.T, mesh, time.Now())
@@ -57,6 +80,7 @@ func (f *fixture) arbiterAt(lines ...*protocol.Client) (gateway netip.AddrPort, 
 			}
 		}
 		all <- said
+		last(conn)
 	}()
 	return listener.Addr().(*net.TCPAddr).AddrPort(), all
 }
@@ -227,5 +251,46 @@ func TestStreamOfAnEarlierLife(t *testing.T) {
 	stream, err := f.openStream(ctx, listener.Addr().(*net.TCPAddr).AddrPort())
 	if !errors.Is(err, errCopied) || stream != nil {
 		t.Errorf("%v, %v", stream, err)
+	}
+}
+
+// TestSilentArbiterIsLeft: one that beat, and one of a build that says it is alive
+// instead, after a time of silence each; a beat counts as word, and is no message.
+func TestSilentArbiterIsLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines []*protocol.Client
+		beats bool
+		after time.Duration
+	}{
+		"one that beats": {nil, true, loop.ClientSilence},
+		"an older build": {[]*protocol.Client{{Alive: &protocol.Alive{}}}, false, AliveWithin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			gateway, heard := f.silentArbiter(c.beats, append([]*protocol.Client{{Welcome: &protocol.Welcome{}}}, c.lines...)...)
+			ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
+			defer cancel()
+			began := time.Now()
+			next, err := f.serveControl(ctx, gateway, nil, &patience{})
+			if next == nil || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) < c.after {
+				t.Errorf("ended after %v: %v", time.Since(began), err)
+			}
+			if said := <-heard; !said[0].Hello.Beats {
+				t.Error("the arbiter does not hear that it may beat")
+			}
+			beats, words := 0, 0
+			for len(f.events) > 0 {
+				switch (<-f.events).(type) {
+				case controlBeat:
+					beats++
+				case controlReceived:
+					words++
+				}
+			}
+			if (beats > 0) != c.beats || words != len(c.lines) {
+				t.Errorf("%d beats and %d words", beats, words)
+			}
+		})
 	}
 }

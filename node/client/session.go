@@ -101,7 +101,7 @@ type welcomed struct {
 func (e welcomed) apply(c *Client) {
 	c.control = e.s
 	now := c.config.Now()
-	c.heard(e.s, now)
+	c.heard(now)
 	first := c.session == nil
 	if first {
 		c.session = &session{}
@@ -131,9 +131,7 @@ func (e welcomed) apply(c *Client) {
 }
 
 // heard notes a word of the arbiter.
-func (c *Client) heard(s *controlState, now time.Duration) {
-	s.heardAt, c.wordAt, c.stood = now, now, false
-}
+func (c *Client) heard(now time.Duration) { c.wordAt, c.stood = now, false }
 
 // resayUp repeats what a lost connection may have swallowed.
 func (c *Client) resayUp() {
@@ -157,6 +155,16 @@ func (e controlLost) apply(c *Client) {
 	}
 }
 
+// controlBeat is a sign of life of the arbiter, which closes its connections when its
+// term is over.
+type controlBeat struct{ s *controlState }
+
+func (e controlBeat) apply(c *Client) {
+	if c.control == e.s {
+		c.heard(c.config.Now())
+	}
+}
+
 type controlReceived struct {
 	s *controlState
 	m *protocol.Client
@@ -168,7 +176,7 @@ func (e controlReceived) apply(c *Client) {
 		return
 	}
 	now := c.config.Now()
-	c.heard(e.s, now)
+	c.heard(now)
 	switch m := e.m; {
 	case m.Offer != nil:
 		c.takeOffer(m.Offer)
@@ -201,26 +209,29 @@ func (c *Client) confirmedUp() {
 	}
 }
 
-// superviseControl says that we live, notices a dead connection, and stops
-// the session when no arbiter was heard for too long.
+// superviseControl says what changed, and stops the session when no arbiter was
+// heard for too long.
 func (c *Client) superviseControl(now time.Duration) {
-	if c.control != nil {
-		if now-c.aliveAt >= AliveEvery {
-			c.aliveAt = now
-			alive := &protocol.Alive{Bytes: c.bytes()}
-			alive.Flow, alive.Paths = c.measures(now)
-			c.say(&protocol.Client{Alive: alive})
-		}
-		if now-c.control.heardAt > AliveWithin {
-			c.config.Log.Warn("the arbiter is silent; connecting through another gateway")
-			c.control.heardAt = now
-			c.hurry(true)
-		}
+	if c.control != nil && now-c.aliveAt >= AliveEvery {
+		c.aliveAt = now
+		c.sayAlive(now)
 	}
 	if c.session != nil && c.session.welcome.Headless > 0 &&
 		now-c.wordAt > time.Duration(c.session.welcome.Headless)*time.Second {
 		c.fail(ErrHeadless)
 	}
+}
+
+// sayAlive tells the arbiter what was moved and measured. One that hears beats is not
+// told again what it knows: most clients rest most of the time.
+func (c *Client) sayAlive(now time.Duration) {
+	alive := protocol.Alive{Bytes: c.bytes()}
+	alive.Flow, alive.Paths = c.measures(now)
+	if c.control.Beating() && alive.Equal(c.control.alive) {
+		return
+	}
+	c.control.alive = alive
+	c.say(&protocol.Client{Alive: &alive})
 }
 
 // hurry ends the present control connection and redials at once.
@@ -230,7 +241,7 @@ func (c *Client) hurry(other bool) {
 	default:
 	}
 	if c.control != nil {
-		c.control.raw.Close()
+		c.control.Close()
 		c.control = nil
 	}
 }
@@ -249,8 +260,7 @@ func (c *Client) sayBye(err error) {
 	if err != nil || c.control == nil {
 		return
 	}
-	c.control.raw.SetWriteDeadline(time.Now().Add(time.Second))
-	if c.control.conn.Write(&protocol.Client{Bye: &protocol.Bye{Reason: "client disconnected", Bytes: c.bytes()}}) != nil {
+	if c.control.leave(protocol.Bye{Reason: "client disconnected", Bytes: c.bytes()}) != nil {
 		return
 	}
 	late := time.NewTimer(ByeWithin)

@@ -117,33 +117,48 @@ func TestWelcomeAndPushes(t *testing.T) {
 	}
 }
 
-// TestSilentArbiter: another gateway is tried, and after the headless time the
-// session stops by itself (I12), at a fake clock's word.
+// TestSilentArbiter: after the headless time the session stops by itself (I12), at a fake
+// clock's word; a beat is a word.
 func TestSilentArbiter(t *testing.T) {
 	f := newFixture(t)
 	f.connect()
 	f.welcome(protocol.Welcome{Headless: 60, Leases: []netip.Addr{lease()}})
-	f.advance(AliveWithin)
-	alive := 0
-	for _, m := range f.said() {
-		if m.Alive != nil {
-			alive++
-		}
-	}
-	if f.control == nil || alive != int(AliveWithin/AliveEvery) {
-		t.Fatalf("said %d times that it lives", alive)
-	}
-	f.advance(TickEvery)
-	if f.control != nil || !<-f.redial {
-		t.Fatal("does not look for the arbiter elsewhere")
-	}
-	f.advance(time.Minute - AliveWithin - TickEvery)
+	f.advance(time.Minute)
+	f.do(controlBeat{f.control})
+	f.advance(time.Minute)
 	if err := f.failure(); err != nil {
 		t.Fatalf("stopped too early: %v", err)
 	}
 	f.advance(TickEvery)
 	if err := f.failure(); !errors.Is(err, ErrHeadless) {
 		t.Errorf("goes on without an arbiter: %v", err)
+	}
+}
+
+// TestRestingClientIsQuiet: an arbiter of a build that hears no beats is told each second
+// that the client lives, any other only what changed.
+func TestRestingClientIsQuiet(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	alive := func() (n int) {
+		f.advance(10 * AliveEvery)
+		for _, m := range f.said() {
+			if m.Alive != nil {
+				n++
+			}
+		}
+		return n
+	}
+	if n := alive(); n != 10 {
+		t.Errorf("an older arbiter is told %d times in 10 s", n)
+	}
+	f.control.Beats()
+	if n := alive(); n != 0 {
+		t.Errorf("%d times the same", n)
+	}
+	f.control.alive.Bytes++ // as if that many had been said
+	if n := alive(); n != 1 {
+		t.Errorf("a change is told %d times", n)
 	}
 }
 
@@ -170,11 +185,13 @@ func TestMaxEventsAndOutbox(t *testing.T) {
 	for range MaxOutbox {
 		f.say(&protocol.Client{})
 	}
-	if len(s.outbox) != MaxOutbox {
-		t.Fatalf("%d messages wait", len(s.outbox))
+	if s.Waiting() != MaxOutbox {
+		t.Fatalf("%d messages wait", s.Waiting())
 	}
 	f.say(&protocol.Client{})
-	if _, err := s.raw.Write([]byte{0}); err == nil {
+	select {
+	case <-s.Done():
+	default:
 		t.Error("I10: an arbiter that does not read keeps its connection")
 	}
 }

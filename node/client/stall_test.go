@@ -26,7 +26,6 @@ func TestKeysEnd(t *testing.T) {
 	sleepless := func(d time.Duration) {
 		for ; d > 0; d -= 5 * TickEvery { // within what the rule of standing still allows
 			f.clock.Add(int64(5 * TickEvery))
-			f.control.heardAt = f.config.Now()
 			s.pulse.restart(f.config.Now())
 			other.pulse.restart(f.config.Now())
 			f.tick()

@@ -52,6 +52,10 @@ type Stream[M any] struct {
 	pace   Pace
 	outbox outbox[M]
 
+	// OnBeat is called by Run's goroutine with each beat that is heard; nil: nobody wants
+	// to know. It is set before Run.
+	OnBeat func()
+
 	beats     chan struct{} // closed when the other end is known to beat
 	beatsOnce sync.Once
 	closed    chan struct{}
@@ -94,6 +98,16 @@ func (s *Stream[M]) Beats() {
 	})
 }
 
+// Beating reports whether the other end is known to beat.
+func (s *Stream[M]) Beating() bool {
+	select {
+	case <-s.beats:
+		return true
+	default:
+		return false
+	}
+}
+
 // Within ends the stream after a time at the latest, whatever is heard; 0 lifts that.
 func (s *Stream[M]) Within(d time.Duration) { s.line.within(d) }
 
@@ -116,6 +130,9 @@ func (s *Stream[M]) Read() (*M, error) {
 			return m, err
 		}
 		s.Beats()
+		if s.OnBeat != nil {
+			s.OnBeat()
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -134,6 +135,11 @@ type Alive struct {
 	Bytes uint64 `json:"bytes,omitempty"` // C→L: moved so far, both ways
 	Flow
 	Paths []Path `json:"paths,omitempty"` // C→L: of the slices in use
+}
+
+// Equal reports whether two say the same.
+func (a Alive) Equal(b Alive) bool {
+	return a.Bytes == b.Bytes && a.Flow == b.Flow && slices.Equal(a.Paths, b.Paths)
 }
 
 // Flow is what the paths of a session differ by, as its client measured it;
