@@ -100,8 +100,9 @@ var arrows = []arrow{
 	{in("node/pmtu", "node/slots"), projectPackage, "a search is arithmetic over answers: standard library only"},
 	{in("node/clocks"), and(projectPackage, not(in("crypto/identity"))), "whose clock is wrong is arithmetic over readings"},
 	{in("node/loop"), projectPackage, "a stream knows when its other end is gone, not what it says: standard library only"},
+	{in("node/pages"), projectPackage, "a table knows nothing of what its rows mean: standard library only"},
 	{in("node/admit"), projectPackage, "what may be reached is arithmetic over addresses: standard library only"},
-	{in("slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks"), thirdParty, "pure packages are proven alone: standard library only"},
+	{in("slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks", "node/pages"), thirdParty, "pure packages are proven alone: standard library only"},
 	{in("node/gateway"), in("crypto/mka", "crypto/vault", "crypto/pki"), "a gateway has no keys"},
 	{in("node/session"), in("node/dataplane", "node/gateway", "node/port", "mesh", "node/host"), "arbitration is a pure decision; the control loop carries it out"},
 	{and(not(in("e2e")), not(twins)), twins, "twins are for tests"},
@@ -159,7 +160,7 @@ func TestMeshAndConsensusApart(t *testing.T) {
 // pure reports whether a package only computes: no network, files, locks, logs
 // or clock, so that tests own its time and chance. Its tests may have them.
 func pure(name string) bool {
-	return under(name, "slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks") || below(name, "crypto")
+	return under(name, "slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks", "node/pages") || below(name, "crypto")
 }
 
 func TestPurePackages(t *testing.T) {

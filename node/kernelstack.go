@@ -12,6 +12,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/host"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -81,7 +82,7 @@ func openKernelStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost
 
 func (k *kernelStack) device() tun.Device                     { return k.tun }
 func (k *kernelStack) uso() bool                              { return true }
-func (k *kernelStack) Reach(map[netip.Addr]*admit.Rule)       {} // its filter knows interfaces
+func (k *kernelStack) Reach(pages.Addresses[*admit.Rule])     {} // its filter knows interfaces
 func (k *kernelStack) obstacles(others []netip.Addr) []string { return k.Obstacles(others) }
 func (k *kernelStack) flows() int                             { return 0 }
 func (k *kernelStack) dropped() map[string]uint64             { return nil }

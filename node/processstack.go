@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/masquerade"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
 	"github.com/meshcrypt/meshcrypt/node/order"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
@@ -80,7 +81,7 @@ func (p *processStack) HoldAddress(netip.Addr) error { return nil }
 func (p *processStack) ReleaseAddress(netip.Addr) error { return nil }
 
 // Reach implements agent.Host.
-func (p *processStack) Reach(rules map[netip.Addr]*admit.Rule) { p.egress.Reach(rules) }
+func (p *processStack) Reach(rules pages.Addresses[*admit.Rule]) { p.egress.Reach(rules) }
 
 // Hide implements agent.Host.
 func (p *processStack) Hide(netip.Prefix, netip.Addr) error { return nil }

@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
@@ -265,7 +266,7 @@ type fixedHost struct{}
 func (fixedHost) HoldAddress(netip.Addr) error    { return nil }
 func (fixedHost) ReleaseAddress(netip.Addr) error { return nil }
 
-func (fixedHost) Reach(map[netip.Addr]*admit.Rule) {}
+func (fixedHost) Reach(pages.Addresses[*admit.Rule]) {}
 
 func (fixedHost) Hide(netip.Prefix, netip.Addr) error { return nil }
 

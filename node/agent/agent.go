@@ -26,6 +26,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/loop"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/turns"
@@ -33,12 +34,12 @@ import (
 
 // Host moves a pool part's inside address to and from this host, and hides the
 // part's leases behind it where the mesh masquerades. Reach tells it, by lease,
-// what the clients here may reach; the map and the rules never change.
+// what the clients here may reach; neither that nor the rules change.
 type Host interface {
 	HoldAddress(netip.Addr) error
 	ReleaseAddress(netip.Addr) error
 	Hide(part netip.Prefix, behind netip.Addr) error
-	Reach(map[netip.Addr]*admit.Rule)
+	Reach(pages.Addresses[*admit.Rule])
 }
 
 // Stream is an open, mutually authenticated connection to an arbiter.
@@ -88,8 +89,8 @@ type Config struct {
 	Load func() float64
 	// Wall is the clock that certificates are judged by.
 	Wall func() time.Time
-	// Learned is called from the loop with the members and the fence
-	// whenever either changes.
+	// Learned is called from the loop with the members and the fence whenever either
+	// changes.
 	Learned func([]protocol.NodeRow, protocol.Fence, *protocol.View)
 	// Follow is called from the loop with the egresses whose masqueraded flows
 	// this node is to copy, whenever a part changes.
@@ -145,7 +146,8 @@ type Agent struct {
 	footing footing
 	ailing  bool          // the host has faults just now
 	toldAt  time.Duration // the arbiter, of them
-	dirty   bool          // the tables must be published before the next event
+	changes changes       // that the published tables lack
+	tables  *tables
 	ticks   uint64
 	// handOnMost is the largest packet that is handed on in one piece; written
 	// by the loop, read by packet workers.
@@ -178,10 +180,11 @@ func New(config Config, floor protocol.Fence) *Agent {
 		view:       newViewState(),
 		probes:     newProberState(config.Random),
 		links:      newLinks(),
-		rules:      rules{rows: make(map[registry.SessionID]protocol.RuleRow), own: config.Own},
+		rules:      newRules(config.Own),
 		inside:     insideState{exposed: config.Exposed},
 		rejects:    newRejects(),
 		sound:      newSoundness(config.Now()),
+		tables:     newTables(),
 
 		strangers:  make(map[netip.Addr]time.Duration),
 		rekeyAfter: RekeyAfter,

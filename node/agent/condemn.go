@@ -113,18 +113,19 @@ func (a *Agent) condemn(over, about sliceKey) {
 	v := a.view
 	if v.silent[over] {
 		delete(v.silent, over)
-		a.dirty = true
+		a.changes.session(over.session)
 	}
 	if v.routed(about) && !v.silent[about] {
 		v.silent[about] = true
-		a.dirty = true
+		a.changes.session(about.session)
 	}
 }
 
-// forgetVerdicts drops verdicts about epochs that no route has any more.
-func (v *viewState) forgetVerdicts() {
-	for key := range v.silent {
-		if !v.routed(key) {
+// forgetVerdicts drops verdicts about epochs of a former route that its session has
+// no more.
+func (v *viewState) forgetVerdicts(former protocol.RouteRow) {
+	for _, s := range former.Slices {
+		if key := (sliceKey{former.Session, s.Number, s.Epoch}); v.silent[key] && !v.routed(key) {
 			delete(v.silent, key)
 		}
 	}

@@ -32,7 +32,7 @@ func (a *Agent) superviseSoundness(now time.Duration) {
 	changed := a.sound.judge(now, all)
 	a.probes.lost.Store(a.cutOff() || a.footing.is == lost)
 	if changed {
-		a.dirty = true
+		a.changes.mesh = true
 		a.logSoundness(was)
 	}
 	if changed || a.sound.is == protocol.Broken && now-a.toldAt >= TellFaults {

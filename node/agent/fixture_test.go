@@ -25,6 +25,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/loop"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
@@ -35,7 +36,7 @@ const hangLimit = 30 * time.Second
 // fixture is an agent whose loop the test itself turns: events and ticks happen
 // when it says so, by a clock of its own. Packets are real, over the twins.
 type fixture struct {
-	*testing.T
+	testing.TB
 	*Agent
 	index      identity.Index
 	sim        *linktest.Network
@@ -60,7 +61,7 @@ type fixture struct {
 type movingHost struct {
 	held   map[netip.Addr]bool
 	hidden map[netip.Prefix]netip.Addr
-	reach  map[netip.Addr]*admit.Rule
+	reach  pages.Addresses[*admit.Rule]
 	fail   error
 }
 
@@ -79,7 +80,7 @@ func (h *movingHost) Hide(part netip.Prefix, behind netip.Addr) error {
 	return h.fail
 }
 
-func (h *movingHost) Reach(reach map[netip.Addr]*admit.Rule) { h.reach = reach }
+func (h *movingHost) Reach(reach pages.Addresses[*admit.Rule]) { h.reach = reach }
 
 func (h *movingHost) ReleaseAddress(a netip.Addr) error {
 	delete(h.held, a)
@@ -128,15 +129,15 @@ func outer(ix identity.Index) netip.AddrPort {
 func idOf(ix identity.Index) identity.NodeID { return identity.PublicKey{byte(ix)}.ID() }
 func probeKey() []byte                       { return []byte("0123456789abcdef0123456789abcdef") }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	return newFixtureIn(t, linktest.New(1), own)
 }
 
 // newFixtureIn is a further node of a network.
-func newFixtureIn(t *testing.T, sim *linktest.Network, index identity.Index) *fixture {
+func newFixtureIn(t testing.TB, sim *linktest.Network, index identity.Index) *fixture {
 	t.Helper()
-	f := &fixture{T: t, sim: sim, index: index, device: tuntest.New(1), host: &movingHost{held: map[netip.Addr]bool{}}}
+	f := &fixture{TB: t, sim: sim, index: index, device: tuntest.New(1), host: &movingHost{held: map[netip.Addr]bool{}}}
 	f.clock.Store(int64(time.Hour))
 	f.arbiter = f.key()
 	f.Agent = New(f.config(), protocol.Fence{Incarnation: 1, Term: 5})
@@ -308,6 +309,14 @@ func (f *fixture) view(count int) *protocol.View {
 		v.Nodes = append(v.Nodes, row)
 	}
 	return v
+}
+
+// onlyPart is the pool's one part.
+func (f *fixture) onlyPart() *part {
+	for _, p := range f.Agent.view.parts {
+		return p
+	}
+	return nil
 }
 
 // answer is a node's reply to the last probe of a kind.

@@ -91,7 +91,7 @@ func (a *Agent) quorum() bool {
 func (a *Agent) superviseFooting(now time.Duration) {
 	changed := a.footing.judge(now, a.quorum())
 	if changed {
-		a.dirty = true
+		a.changes.mesh = true
 		switch a.footing.is {
 		case lost:
 			a.config.Log.Warn("neither an arbiter nor any other node is heard; others may take over what this node holds")
@@ -141,7 +141,7 @@ func (a *Agent) streamFooting() {
 func (a *Agent) lapse(p *part, lapsed bool) {
 	p.lapsed = lapsed
 	a.settlePart(p)
-	a.dirty = true
+	a.changes.mesh = true
 }
 
 // mayResume reports whether no other node has a part that this one let go: an arbiter

@@ -24,7 +24,7 @@ func (e exposure) apply(a *Agent) {
 		return
 	}
 	a.inside = insideState{exposed: is, bared: is && !a.config.Exposed}
-	a.dirty = true
+	a.changes.mesh = true
 	if a.stream != nil {
 		a.say(&protocol.Node{Inside: &protocol.Inside{Exposed: is}})
 	}

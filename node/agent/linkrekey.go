@@ -32,7 +32,7 @@ func (a *Agent) answerRekey(l *nodeLink, body []byte) {
 			a.config.Log.Error("SA with a node not rekeyed", "node", l.peer.Name, "error", err)
 			return
 		}
-		a.dirty = true
+		a.changes.mesh = true
 		a.publishIfDirty()
 	}
 	for _, part := range parts {
@@ -48,7 +48,7 @@ func (a *Agent) finishRekey(l *nodeLink, body []byte) {
 	}
 	l.older, l.olderAt = l.pair, a.config.Now()+RekeyLinger
 	l.pair, l.next = l.next, nil
-	a.dirty = true
+	a.changes.mesh = true
 	a.publishIfDirty()
 	_ = l.pair.SendControl([]byte{probe.KindUsed}) // traffic says the same
 	a.config.Log.Debug("SA with a node rekeyed", "node", l.peer.Name)

@@ -101,8 +101,8 @@ func (a *Agent) linkTo(to protocol.NodeRow) *dataplane.Pair {
 		return l.pair
 	}
 	var newest *slice
-	for _, s := range a.slices.byKey {
-		if s.from == to.ID && !to.ID.IsZero() && s.pair != nil && (newest == nil || s.since > newest.since) {
+	for _, s := range a.slices.byNode[to.ID] {
+		if s.pair != nil && (newest == nil || s.since > newest.since) {
 			newest = s
 		}
 	}
@@ -126,7 +126,7 @@ func (a *Agent) superviseLinks(now time.Duration) {
 		}
 		if l.older != nil && now >= l.olderAt {
 			l.older.Out.Stop()
-			l.older, a.dirty = nil, true
+			l.older, a.changes.mesh = nil, true
 		}
 	}
 	for id := range a.links.asked {
@@ -231,7 +231,7 @@ func (a *Agent) takeLink(m *protocol.LinkOffer) {
 		a.endLink(old)
 	}
 	a.links.coming[m.Peer] = l
-	a.dirty = true
+	a.changes.mesh = true
 	a.publishIfDirty() // the answer may come at once
 	a.sendInside(accept, row)
 }
@@ -274,7 +274,7 @@ func (e linkConfirmed) apply(a *Agent) {
 			a.links.ending = append(a.links.ending, old)
 		}
 		a.links.inUse[id] = l
-		a.dirty = true
+		a.changes.mesh = true
 		a.config.Log.Info("hand-on sealed", "node", l.peer.Name)
 		return
 	}
@@ -301,5 +301,5 @@ func (a *Agent) endLink(l *nodeLink) {
 		}
 	}
 	a.links.ending = kept
-	a.dirty = true
+	a.changes.mesh = true
 }

@@ -151,7 +151,7 @@ func TestLinkIsAgreed(t *testing.T) {
 	if r := c.egress.route(c.egress.Agent.view.routes[registry.SessionID{1}]); r.Slices[0].Link != a || !r.Slices[0].Sealed {
 		t.Errorf("route %+v", r.Slices[0])
 	}
-	if n := len(c.agent.engineTable().In); n != 0 {
+	if n := c.agent.engineTable().In.Len(); n != 0 {
 		t.Errorf("%d SAs of nodes open outside", n)
 	}
 	if held := c.agent.slices.held(); len(held) != 0 {

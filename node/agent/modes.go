@@ -86,7 +86,7 @@ func (a *Agent) superviseModes(now time.Duration) {
 		}
 		if step := m.steps.Choose(now, loads, a.spread(id).Carried()); step != m.step {
 			m.step = step
-			a.dirty = true
+			a.changes.session(id)
 			a.config.Log.Info("slicing", "session", id, "mode", m.mode(), "own_slices_only", m.own())
 		}
 	}

@@ -45,7 +45,7 @@ func TestModeIsAsCalmAsThePaths(t *testing.T) {
 		row.Mode, row.Flow = registry.ModeBurst, protocol.Flow{Skew: c.skew, Gap: 2 * c.skew}
 		s.hear(&protocol.Node{View: &protocol.View{Routes: []protocol.RouteRow{row}}})
 		s.holds(c.want, 5, 6, 7)
-		if gap := s.engineTable().Routes[s.grant.Leases[0]].Set.Gap; gap != time.Duration(2*c.skew)*time.Millisecond {
+		if gap := s.engineTable().Routes.Get(s.grant.Leases[0]).Set.Gap; gap != time.Duration(2*c.skew)*time.Millisecond {
 			t.Errorf("gap %v of a skew of %d ms", gap, c.skew)
 		}
 	}
@@ -107,13 +107,13 @@ func (s *autoSession) lapse(d time.Duration) {
 // holds checks how runs are spread now, in the table.
 func (s *autoSession) holds(mode slicing.Mode, weights ...uint32) {
 	s.Helper()
-	set := s.engineTable().Routes[s.grant.Leases[0]].Set
+	set := s.engineTable().Routes.Get(s.grant.Leases[0]).Set
 	for i, w := range weights {
 		if set.Mode != mode || set.Weights[i] != w {
 			s.Fatalf("%v %v, want %v %v", set.Mode, set.Weights, mode, weights)
 		}
 	}
-	if s.dirty {
+	if s.changes.any() {
 		s.Fatal("the packet engine was not told")
 	}
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"net/netip"
 
-	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
@@ -16,54 +15,47 @@ import (
 // masquerades, to the egress of the lease, so that one flow has one source
 // address (design 6).
 
-// steer points every SA pair the way that its opened packets go.
-func (a *Agent) steer() {
-	for _, s := range a.slices.byKey {
-		for _, lease := range s.grant.Leases {
-			onward := a.onward(s, lease)
-			for _, p := range s.pairs() {
-				p.SetOnward(lease.Is6(), onward)
-			}
+// steer points a slice's SAs the way that its opened packets go.
+func (a *Agent) steer(s *slice) {
+	for _, lease := range s.grant.Leases {
+		onward := a.onward(s, lease)
+		for _, p := range s.pairs() {
+			p.SetOnward(lease.Is6(), onward)
 		}
 	}
 }
 
 // onward is the egress to hand on to, nil for this host's own TUN.
 func (a *Agent) onward(s *slice, lease netip.Addr) *dataplane.Onward {
-	if a.view.egress != registry.EgressMasquerade && a.probes.pathVerdict() == probe.PathGood {
-		return nil
-	}
-	to := a.egressOf(lease)
-	if to.Index == a.config.Index || !to.Inside.IsValid() {
-		return nil
-	}
-	onward := &dataplane.Onward{
-		SPI: s.grant.SPI, Socket: a.config.Inside, Path: link.Path{Remote: a.insideOf(to)}, Sealed: a.sealed(),
-	}
-	if onward.Sealed {
-		onward.Link = a.linkTo(to)
-	}
-	return onward
-}
-
-// egressOf is the node where replies to a lease arrive now, as this node sees
-// it: the second as soon as the egress is silent and the second is not, or the
-// second relieved it. The arbiter's confirmation comes later.
-func (a *Agent) egressOf(lease netip.Addr) protocol.NodeRow {
-	for _, p := range a.view.parts {
-		if !p.row.Contains(lease) {
+	o := &a.tables.outlook
+	for i := range o.onward {
+		w := &o.onward[i]
+		if !w.ranges[0].Contains(lease) && !w.ranges[1].Contains(lease) {
 			continue
 		}
-		egress, second := a.view.nodeByID(p.row.Egress), a.view.nodeByID(p.row.Second)
-		if p.taken || p.yielded || p.lapsed || a.saysBroken(egress) && a.saysTaken(second) {
-			return second
+		if w.to == 0 {
+			return nil
 		}
-		if second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {
-			return second
+		return &dataplane.Onward{
+			SPI: s.grant.SPI, Socket: a.config.Inside, Path: link.Path{Remote: netip.AddrPortFrom(w.inside, a.config.InsidePort)},
+			Sealed: o.sealed, Link: w.link,
 		}
-		return egress
 	}
-	return protocol.NodeRow{}
+	return nil
+}
+
+// egressOf is the node where replies to a part's leases arrive now, as this node sees
+// it: the second as soon as the egress is silent and the second is not, or the
+// second relieved it. The arbiter's confirmation comes later.
+func (a *Agent) egressOf(p *part) protocol.NodeRow {
+	egress, second := a.view.nodeByID(p.row.Egress), a.view.nodeByID(p.row.Second)
+	if p.taken || p.yielded || p.lapsed || a.saysBroken(egress) && a.saysTaken(second) {
+		return second
+	}
+	if second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {
+		return second
+	}
+	return egress
 }
 
 // saysTaken reports whether a node answers and says that it relieved another.

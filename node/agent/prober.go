@@ -124,6 +124,7 @@ func (a *Agent) probe(now time.Duration) {
 	for index := range a.probes.peers {
 		if !wanted[index] {
 			delete(a.probes.peers, index)
+			a.changes.mesh = true
 		}
 	}
 	a.probes.sequence++
@@ -221,7 +222,7 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 		return
 	}
 	p.silent = silent
-	a.dirty = true
+	a.changes.mesh = true
 	if silent {
 		a.config.Log.Warn("a node is silent", "node", row.Name)
 	} else {
@@ -291,7 +292,7 @@ func (a *Agent) foundPath(verdict probe.Verdict) {
 	if !a.probes.path.store(verdict) {
 		return
 	}
-	a.dirty = true
+	a.changes.mesh = true
 	switch verdict {
 	case probe.PathBroken:
 		a.config.Log.Warn("this host does not forward packets from the TUN to the inside network",
@@ -323,7 +324,7 @@ func (a *Agent) asked(m probe.Node) {
 // hears takes what a peer says of itself.
 func (p *peer) hears(says probe.Says, a *Agent) {
 	if p.says != says {
-		p.says, a.dirty = says, true
+		p.says, a.changes.mesh = says, true
 	}
 }
 
@@ -359,6 +360,9 @@ func (e nodeDatagram) apply(a *Agent) {
 		p.since = now
 	}
 	a.footing.answer()
+	if !p.heard {
+		a.changes.mesh = true // a second that is heard may be handed on to
+	}
 	p.heard, p.heardAt, p.load = true, now, m.Load
 	p.passed(m.Size, now)
 	if m.Asked == probe.TypePath {

@@ -18,10 +18,10 @@ type rules struct {
 	// unsaid: the arbiter is from before there were rules, and tells none.
 	unsaid bool
 	own    []netip.Addr // of this host, and not of the inside network
-	// compiled is what the present tables were built from; a publication makes
-	// it anew and takes over what is still true.
-	compiled map[ruleKey]compiledRule
-	reach    map[netip.Addr]*admit.Rule // by lease, of all sessions here
+	// compiled is the rules in use, by whom they are for, and of each session its one.
+	compiled map[ruleKey]*compiledRule
+	of       map[registry.SessionID]*compiledRule
+	pushed   *admit.Rule // of what is pushed to all; nil: not compiled
 }
 
 // ruleKey is whom a rule is for: a client, or its sessions with one peer. Those
@@ -32,28 +32,58 @@ type ruleKey struct {
 }
 
 type compiledRule struct {
+	key     ruleKey
 	offered []netip.Prefix
 	rule    *admit.Rule
+	users   int // sessions
+}
+
+func newRules(own []netip.Addr) rules {
+	return rules{
+		own: own, rows: make(map[registry.SessionID]protocol.RuleRow),
+		compiled: make(map[ruleKey]*compiledRule), of: make(map[registry.SessionID]*compiledRule),
+	}
 }
 
 // learnRules takes what a view says of rules.
 func (a *Agent) learnRules(m *protocol.View) {
 	r := &a.rules
 	if m.Full {
-		clear(r.rows)
+		a.forgetUntold(m.Rules)
 		if r.unsaid != !m.Judges {
-			r.unsaid = !m.Judges
+			r.unsaid, a.changes.rules = !m.Judges, true
 			if r.unsaid {
 				a.config.Log.Warn("the arbiter does not say what clients may reach: upgrade it. Until then they reach what this host reaches")
 			}
 		}
 	}
 	for _, id := range m.Unrules {
-		delete(r.rows, id)
+		a.forgetRow(id)
 	}
 	for _, row := range m.Rules {
-		r.rows[row.Session] = row
+		if was, told := r.rows[row.Session]; !told || !was.Equal(row) {
+			r.rows[row.Session] = row
+			a.changes.session(row.Session)
+		}
 	}
+}
+
+// forgetUntold drops the rows that a full view does not say again.
+func (a *Agent) forgetUntold(said []protocol.RuleRow) {
+	again := make(map[registry.SessionID]bool, len(said))
+	for _, row := range said {
+		again[row.Session] = true
+	}
+	for id := range a.rules.rows {
+		if !again[id] {
+			a.forgetRow(id)
+		}
+	}
+}
+
+func (a *Agent) forgetRow(id registry.SessionID) {
+	delete(a.rules.rows, id)
+	a.changes.session(id)
 }
 
 // SetOwn replaces this host's addresses that are not of the inside network.
@@ -61,51 +91,69 @@ func (a *Agent) SetOwn(ctx context.Context, own []netip.Addr) { a.must(ctx, ownA
 
 type ownAddresses []netip.Addr
 
-func (e ownAddresses) apply(a *Agent) {
-	a.rules.own, a.rules.compiled, a.dirty = e, nil, true
+func (e ownAddresses) apply(a *Agent) { a.rules.own, a.changes.rules = e, true }
+
+// forgetRules has every session's rule compiled anew.
+func (a *Agent) forgetRules() {
+	clear(a.rules.compiled)
+	a.rules.pushed = nil
+	for id := range a.rules.of {
+		a.changes.session(id)
+	}
+	for id := range a.view.routes {
+		a.changes.session(id)
+	}
+	for id := range a.slices.bySession {
+		a.changes.session(id)
+	}
 }
 
-// compileRules gives every pair the rule of its session, and keeps the rules of
-// all sessions here by lease, for the routes and for the host's stack.
-func (a *Agent) compileRules() {
-	fresh := make(map[ruleKey]compiledRule)
-	reach := make(map[netip.Addr]*admit.Rule)
-	for _, r := range a.view.routes {
-		rule := a.ruleOf(fresh, r.Session, nil)
-		for _, lease := range r.Leases {
-			reach[lease] = rule
+// peerMoved has the rules compiled anew that let a client reach this node alone.
+func (a *Agent) peerMoved(id identity.NodeID) {
+	for session, row := range a.rules.rows {
+		if row.Peer == id {
+			a.changes.session(session)
 		}
 	}
-	for _, s := range a.slices.byKey {
-		if !s.from.IsZero() {
-			continue
-		}
-		rule := a.ruleOf(fresh, s.key.session, s.rule)
-		for _, lease := range s.grant.Leases {
-			// The newest session of a lease has the route, where there is one.
-			if reach[lease] == nil {
-				reach[lease] = rule
-			}
-		}
-		for _, p := range s.pairs() {
-			p.SetRule(rule)
+	for session, all := range a.slices.bySession {
+		if slices.ContainsFunc(all, func(s *slice) bool { return s.rule != nil && s.rule.Peer == id }) {
+			a.changes.session(session)
 		}
 	}
-	a.rules.compiled, a.rules.reach = fresh, reach
 }
 
-// ruleOf is the rule of a session; nil, which admits nothing, for one that nobody
-// has told anything of. A grant brings the row that it was made under, so that
-// a slice need not wait for the next view.
-func (a *Agent) ruleOf(fresh map[ruleKey]compiledRule, id registry.SessionID, granted *protocol.RuleRow) *admit.Rule {
-	row, told := a.rules.rows[id]
+// settleRule is the rule of a session, which it has from now on; nil, which admits
+// nothing, for one that nobody has told anything of.
+func (a *Agent) settleRule(id registry.SessionID) *admit.Rule {
+	r := &a.rules
+	was := r.of[id]
+	now := a.compiledFor(id)
+	if now != nil {
+		now.users++
+		r.of[id] = now
+	} else {
+		delete(r.of, id)
+	}
+	if was != nil {
+		if was.users--; was.users == 0 && r.compiled[was.key] == was {
+			delete(r.compiled, was.key)
+		}
+	}
 	switch {
-	case a.rules.unsaid:
+	case r.unsaid:
 		return admit.Any()
-	case !told && granted == nil:
+	case now == nil:
 		return nil
-	case !told:
-		row = *granted
+	}
+	return now.rule
+}
+
+// compiledFor is the compiled rule for a session. What was compiled for the same
+// client is taken if it is still true.
+func (a *Agent) compiledFor(id registry.SessionID) *compiledRule {
+	row, told := a.ruleRow(id)
+	if a.rules.unsaid || !told {
+		return nil
 	}
 	key := ruleKey{client: row.Client, peer: row.Peer}
 	if len(row.Prefixes) == 0 && row.Peer.IsZero() {
@@ -116,27 +164,34 @@ func (a *Agent) ruleOf(fresh map[ruleKey]compiledRule, id registry.SessionID, gr
 		return nil // it is no member any more
 	}
 	offered := admit.Offered(row.Prefixes, a.view.policy.Prefixes, peer)
-	known, found := fresh[key]
-	if !found {
-		known, found = a.rules.compiled[key]
+	known := a.rules.compiled[key]
+	if known == nil || !slices.Equal(known.offered, offered) {
+		known = &compiledRule{key: key, offered: slices.Clone(offered), rule: admit.Compile(offered, a.rules.own)}
+		a.rules.compiled[key] = known
 	}
-	if !found || !slices.Equal(known.offered, offered) {
-		known = compiledRule{slices.Clone(offered), admit.Compile(offered, a.rules.own)}
-	}
-	fresh[key] = known
-	return known.rule
+	return known
 }
 
-// reachable is what the host's own stack is told. Under an arbiter that says
-// nothing it judges by what is pushed to all, as it always did.
-func (a *Agent) reachable() map[netip.Addr]*admit.Rule {
-	if !a.rules.unsaid {
-		return a.rules.reach
+// ruleRow is what is known of a session's client. A grant brings the row that it was
+// made under, so that a slice need not wait for the next view.
+func (a *Agent) ruleRow(id registry.SessionID) (row protocol.RuleRow, told bool) {
+	if row, told = a.rules.rows[id]; told {
+		return row, true
 	}
-	pushed := admit.Compile(a.view.policy.Prefixes, nil)
-	reach := make(map[netip.Addr]*admit.Rule, len(a.rules.reach))
-	for lease := range a.rules.reach {
-		reach[lease] = pushed
+	all := a.slices.bySession[id]
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].rule != nil {
+			return *all[i].rule, true
+		}
 	}
-	return reach
+	return row, false
+}
+
+// pushedRule is what the host's own stack judges by under an arbiter that says
+// nothing, as it always did.
+func (a *Agent) pushedRule() *admit.Rule {
+	if a.rules.pushed == nil {
+		a.rules.pushed = admit.Compile(a.view.policy.Prefixes, nil)
+	}
+	return a.rules.pushed
 }

@@ -76,7 +76,7 @@ func TestRulesFollowTheArbiter(t *testing.T) {
 	hear(&protocol.View{Rules: []protocol.RuleRow{row}, Routes: []protocol.RouteRow{{Session: id, Leases: c.grant.Leases}}})
 	c.wantMay("a peer", "10.0.0.2")
 	rule := c.slices.byKey[c.sliceKey()].pair.Rule()
-	if got := f.engineTable().Routes[c.grant.Leases[0]].Rule; got != rule || f.host.reach[c.grant.Leases[0]] != rule {
+	if got := f.engineTable().Routes.Get(c.grant.Leases[0]).Rule; got != rule || f.host.reach.Get(c.grant.Leases[0]) != rule {
 		t.Error("the route, or the host's stack, has another rule than the slice")
 	}
 	hear(&protocol.View{Nodes: []protocol.NodeRow{{Index: 2, Removed: true}}})
@@ -103,7 +103,7 @@ func TestUnknownClientReachesNothing(t *testing.T) {
 	if !f.rules.unsaid {
 		t.Error("nobody says that clients are not held to anything")
 	}
-	if rule := f.host.reach[lease]; rule.Admits(netip.MustParseAddr("10.20.0.101")) || !rule.Admits(netip.MustParseAddr("10.20.0.100")) {
+	if rule := f.host.reach.Get(lease); rule.Admits(netip.MustParseAddr("10.20.0.101")) || !rule.Admits(netip.MustParseAddr("10.20.0.100")) {
 		t.Error("a stack in the process does not judge by what is pushed, as it did")
 	}
 }
@@ -143,7 +143,7 @@ func TestReachIsOfTheNewestSession(t *testing.T) {
 	}})
 	c.wantMay("the older session's slice", "10.20.0.100", "10.20.0.101")
 	lease, denied := c.grant.Leases[0], netip.MustParseAddr("10.20.0.100")
-	if f.engineTable().Routes[lease].Rule.Admits(denied) || f.host.reach[lease].Admits(denied) {
+	if f.engineTable().Routes.Get(lease).Rule.Admits(denied) || f.host.reach.Get(lease).Admits(denied) {
 		t.Error("the route, or the host's stack, admits what only the older session may reach")
 	}
 }

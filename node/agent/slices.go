@@ -29,57 +29,20 @@ type slice struct {
 	rule        *protocol.RuleRow // told with the grant; nil by an arbiter from before there were rules
 	from        identity.NodeID   // the node it is for; zero: a client
 	machine     *mka.Agent
-	pair        *dataplane.Pair   // nil until the client's Accept
-	older       *dataplane.Pair   // superseded by a rekey, still opening
-	next        *dataplane.Pair   // keyed by a rekey, not yet proven by the client
-	up          bool              // first valid ESP seen and reported
-	since       time.Duration     // granted, or the birth of the present keys
-	dropAt      time.Duration     // 0, or when a revoked slice ends
-	confirmedAt time.Duration     // the last Confirm was sent
-	olderAt     time.Duration     // when older is released
-	offer       [][]byte          // of the next rekey, until it is answered
-	rekeyed     time.Duration     // when the offer was last sent
-	alarmed     *dataplane.Pair   // the pair whose forgeries were told
-	told        allowance         // of verdicts its client may say
-	local       *dataplane.Spread // of this host's own packets to the client
-}
-
-// sliceTable is every slice this agent holds, by name and by SPI.
-type sliceTable struct {
-	byKey  map[sliceKey]*slice
-	bySPI  map[uint32]*slice    // the granted SPI and those of rekeys
-	newest map[sliceName]uint32 // highest epoch held
-}
-
-// sliceName names a slice whatever its epoch.
-type sliceName struct {
-	session registry.SessionID
-	number  uint8
-}
-
-func (k sliceKey) name() sliceName { return sliceName{k.session, k.number} }
-
-func newSliceTable() *sliceTable {
-	return &sliceTable{
-		byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice), newest: make(map[sliceName]uint32),
-	}
-}
-
-func (t *sliceTable) add(s *slice) {
-	t.byKey[s.key], t.bySPI[s.grant.SPI] = s, s
-	t.newest[s.key.name()] = max(t.newest[s.key.name()], s.key.epoch)
-}
-
-// remove forgets a slice and all its SPIs.
-func (t *sliceTable) remove(s *slice) {
-	delete(t.byKey, s.key)
-	delete(t.bySPI, s.grant.SPI)
-	for _, p := range s.pairs() {
-		delete(t.bySPI, p.In.SPI())
-	}
-	if t.newest[s.key.name()] == s.key.epoch {
-		delete(t.newest, s.key.name())
-	}
+	pair        *dataplane.Pair    // nil until the client's Accept
+	older       *dataplane.Pair    // superseded by a rekey, still opening
+	next        *dataplane.Pair    // keyed by a rekey, not yet proven by the client
+	up          bool               // first valid ESP seen and reported
+	since       time.Duration      // granted, or the birth of the present keys
+	dropAt      time.Duration      // 0, or when a revoked slice ends
+	confirmedAt time.Duration      // the last Confirm was sent
+	olderAt     time.Duration      // when older is released
+	offer       [][]byte           // of the next rekey, until it is answered
+	rekeyed     time.Duration      // when the offer was last sent
+	alarmed     *dataplane.Pair    // the pair whose forgeries were told
+	told        allowance          // of verdicts its client may say
+	local       *dataplane.Spread  // of this host's own packets to the client
+	shown       [3]*dataplane.Pair // of the table that was published last
 }
 
 // pairs are the SA pairs of a slice that exist.
@@ -90,19 +53,6 @@ func (s *slice) pairs() (all []*dataplane.Pair) {
 		}
 	}
 	return all
-}
-
-func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
-
-// held names every slice with a living machine in this process.
-func (t *sliceTable) held() []protocol.SliceRef {
-	refs := make([]protocol.SliceRef, 0, len(t.byKey))
-	for key, s := range t.byKey {
-		if s.from.IsZero() {
-			refs = append(refs, key.ref())
-		}
-	}
-	return refs
 }
 
 func (k sliceKey) ref() protocol.SliceRef {
@@ -190,7 +140,7 @@ func (a *Agent) takeRevoke(m *protocol.Revoke) {
 		return
 	}
 	s.dropAt = a.config.Now() + time.Duration(m.Linger)*time.Second
-	a.dirty = true
+	a.changes.slice(s)
 	a.superviseSlices(a.config.Now())
 }
 
@@ -233,7 +183,7 @@ func (e accepted) apply(a *Agent) {
 		}
 		s.since = now
 		a.endOlderLinks(s)
-		a.dirty = true
+		a.changes.slice(s)
 		a.publishIfDirty() // the client may send as soon as it sees the Confirm
 	}
 	s.confirmedAt = now
@@ -281,8 +231,8 @@ func (a *Agent) socketOf(s *slice) link.Socket {
 
 // endOlderLinks lets earlier SAs with the same node run out.
 func (a *Agent) endOlderLinks(s *slice) {
-	for _, other := range a.slices.byKey {
-		if other != s && !s.from.IsZero() && other.from == s.from && other.dropAt == 0 {
+	for _, other := range a.slices.byNode[s.from] {
+		if other != s && other.dropAt == 0 {
 			other.dropAt = a.config.Now() + RekeyLinger
 		}
 	}
@@ -340,7 +290,7 @@ func (a *Agent) headless(now time.Duration) bool {
 func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 	if !s.up && s.pair.LastHeard() != 0 {
 		s.up = true
-		a.dirty = true
+		a.changes.slice(s)
 		ref := s.key.ref()
 		a.say(&protocol.Node{Up: &ref})
 	}
@@ -364,7 +314,7 @@ func (a *Agent) release(s *slice) {
 		delete(a.slices.bySPI, spi)
 	}
 	s.older = nil
-	a.dirty = true
+	a.changes.slice(s)
 }
 
 // dropSlice forgets a slice and its keys.
@@ -380,7 +330,7 @@ func (a *Agent) dropSlice(s *slice, reason string) {
 	ref.Reason = reason
 	a.say(&protocol.Node{Gone: &ref})
 	a.config.Log.Info("slice freed", "session", s.key.session, "slice", s.key.number, "epoch", s.key.epoch, "reason", reason)
-	a.dirty = true
+	a.changes.slice(s)
 }
 
 // quiet is for how many seconds nothing of the client was heard, rounded up.

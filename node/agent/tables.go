@@ -1,103 +1,274 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
-	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
-// publishIfDirty builds the packet engine's and the gateway's tables anew and
-// publishes each with one atomic store.
+// tables is what this node forwards by, as it was published last. A row that nothing
+// changed is not looked at again. It is owned by the control loop; what is published
+// of it are views, and maps that are replaced as a whole.
+type tables struct {
+	in, granted   pages.Table[*dataplane.Pair]
+	routes, local pages.AddressTable[*dataplane.Route]
+	reach         pages.AddressTable[*admit.Rule]
+	peers, nodes  map[netip.Addr]bool
+	links         map[uint32]*dataplane.Pair
+
+	routed  map[registry.SessionID]routed
+	leased  map[netip.Addr]*leased
+	outlook outlook
+	made    uint64 // rows so far: what all publications have cost
+}
+
+// routed is the route of a session, and the leases that it is for.
+type routed struct {
+	route  *dataplane.Route
+	leases []netip.Addr
+}
+
+// leased is who has a lease here: routes of sessions, and slices that open for it. A
+// device that logged in anew has the lease of its earlier session, which may still
+// have slices here.
+type leased struct {
+	sessions []registry.SessionID // the last one's route counts
+	slices   []*slice
+}
+
+func newTables() *tables {
+	return &tables{routed: make(map[registry.SessionID]routed), leased: make(map[netip.Addr]*leased)}
+}
+
+// publishIfDirty makes the rows that changed anew and publishes the packet engine's
+// and the gateway's tables, each with one atomic store.
 func (a *Agent) publishIfDirty() {
-	if !a.dirty {
+	if !a.changes.any() {
 		return
 	}
-	a.dirty = false
-	a.steer()
-	a.compileRules()
+	t := a.tables
+	if a.changes.nodes || t.nodes == nil {
+		a.makeNodes()
+	}
+	if a.changes.rules {
+		a.forgetRules()
+	}
+	if a.changes.mesh {
+		a.compareOutlook()
+	}
+	for s := range a.changes.slices {
+		a.makeSlice(s)
+	}
+	for id := range a.changes.sessions {
+		a.makeSession(id)
+	}
+	reach := t.reach.Copied()
+	for lease := range a.changes.leases {
+		a.makeLease(lease)
+	}
+	a.changes = changes{}
 	a.config.Engine.Publish(a.engineTable())
-	a.config.Gateway.Publish(a.gatewayTable())
-	a.config.Host.Reach(a.reachable())
+	if t.reach.Copied() != reach {
+		a.config.Host.Reach(t.reach.View())
+	}
 }
 
 // engineTable is every SA that opens and every lease this node can reach.
 func (a *Agent) engineTable() *dataplane.Table {
-	t := &dataplane.Table{
-		Own:      a.config.Index,
-		In:       make(map[uint32]*dataplane.Pair),
-		Granted:  make(map[uint32]*dataplane.Pair),
-		Routes:   make(map[netip.Addr]*dataplane.Route),
-		Peers:    make(map[netip.Addr]bool),
-		Nodes:    make(map[netip.Addr]bool),
-		DataPort: a.config.Port,
-		Links:    a.linkTable(),
-		Sealed:   a.sealed(),
-		Here:     a.view.nodes[a.config.Index].Inside,
-		Local:    a.localRoutes(),
+	t := a.tables
+	table := &dataplane.Table{
+		Own: a.config.Index, In: t.in.View(), Granted: t.granted.View(), Routes: t.routes.View(), Local: t.local.View(),
+		Peers: t.peers, Nodes: t.nodes, DataPort: a.config.Port, Links: t.links, Sealed: t.outlook.sealed,
+		Here: a.view.nodes[a.config.Index].Inside,
 	}
 	if a.view.egress != registry.EgressRouted {
-		t.InsidePort = a.config.InsidePort
+		table.InsidePort = a.config.InsidePort
 	}
-	for _, p := range a.view.pool {
-		t.Peers[registry.PathTestAddress(p)] = true
-	}
-	for _, s := range a.slices.byKey {
-		if !s.from.IsZero() {
-			continue
-		}
-		for _, p := range s.pairs() {
-			t.In[p.In.SPI()] = p
-		}
-		if s.pair != nil {
-			// The egress names the slice by its granted SPI, whatever rekeys came since.
-			t.Granted[s.grant.SPI] = s.pair
-		}
-	}
-	for _, n := range a.view.nodes {
-		for _, at := range n.Outers() {
-			t.Nodes[at.Addr()] = true
-		}
-		if n.Index != a.config.Index {
-			t.Peers[n.Inside] = true
-		}
-	}
-	for _, r := range a.view.routes {
-		route := a.route(r)
-		for _, lease := range r.Leases {
-			route.Rule = a.rules.reach[lease] // one client's, so they are the same
-			t.Routes[lease] = route
-		}
-	}
-	return t
+	return table
 }
 
-// localRoutes are the ways by which this host answers clients that speak to it:
-// over its own slices that are keyed, and nowhere in clear.
-func (a *Agent) localRoutes() map[netip.Addr]*dataplane.Route {
-	best := make(map[netip.Addr]*slice)
-	for _, s := range a.slices.byKey {
-		if s.pair == nil || !s.up || !s.from.IsZero() {
-			continue
+// makeNodes is where nodes are, on both networks; a gateway needs no more.
+func (a *Agent) makeNodes() {
+	t := a.tables
+	t.peers, t.nodes = make(map[netip.Addr]bool), make(map[netip.Addr]bool)
+	for _, p := range a.view.pool {
+		t.peers[registry.PathTestAddress(p)] = true
+	}
+	rows := make([]gateway.Node, 0, len(a.view.nodes))
+	own := a.view.nodes[a.config.Index].Outers()
+	for _, n := range a.view.nodes {
+		for _, at := range n.Outers() {
+			t.nodes[at.Addr()] = true
+		}
+		if n.Index != a.config.Index {
+			t.peers[n.Inside] = true
+			rows = append(rows, gateway.Node{Index: n.Index, Outer: n.ReachedFrom(own)[0], Hosts: n.Outers(), Alive: true})
+		}
+	}
+	a.config.Gateway.Publish(gateway.NewNodes(rows))
+}
+
+// makeSlice shows a slice's SAs to the packet engine, or takes them away, and points
+// them where their packets go.
+func (a *Agent) makeSlice(s *slice) {
+	t := a.tables
+	t.made++
+	if !s.from.IsZero() {
+		return // it is among the links
+	}
+	held := a.slices.holds(s)
+	var now [len(s.shown)]*dataplane.Pair
+	if held {
+		copy(now[:], s.pairs())
+	}
+	for _, p := range s.shown {
+		if p != nil && !slices.Contains(now[:], p) {
+			t.in.Delete(pages.Number(p.In.SPI()))
+		}
+	}
+	for _, p := range now {
+		if p != nil && !slices.Contains(s.shown[:], p) {
+			t.in.Put(pages.Number(p.In.SPI()), p)
+		}
+	}
+	s.shown = now
+	switch spi := pages.Number(s.grant.SPI); {
+	case held && s.pair != nil && t.granted.Get(spi) != s.pair:
+		// The egress names the slice by its granted SPI, whatever rekeys came since.
+		t.granted.Put(spi, s.pair)
+	case !held && t.granted.Get(spi) != nil:
+		t.granted.Delete(spi)
+	}
+	a.lendLeases(s, held)
+	a.steer(s)
+}
+
+// lendLeases notes that a slice opens for its leases, or does no more.
+func (a *Agent) lendLeases(s *slice, held bool) {
+	for _, lease := range s.grant.Leases {
+		l := a.tables.lease(lease)
+		if at := slices.Index(l.slices, s); !held && at >= 0 {
+			l.slices = slices.Delete(l.slices, at, at+1)
+		} else if held && at < 0 {
+			l.slices = append(l.slices, s)
+		}
+		a.changes.lease(lease)
+	}
+}
+
+func (t *tables) lease(a netip.Addr) *leased {
+	l := t.leased[a]
+	if l == nil {
+		l = new(leased)
+		t.leased[a] = l
+	}
+	return l
+}
+
+// makeSession gives a session its route, and the pairs of its slices their rule.
+func (a *Agent) makeSession(id registry.SessionID) {
+	t := a.tables
+	t.made++
+	rule := a.settleRule(id)
+	was := t.routed[id]
+	var now routed
+	if row, is := a.view.routes[id]; is {
+		now = routed{a.route(row), row.Leases}
+		now.route.Rule = rule
+		t.routed[id] = now
+	} else {
+		delete(t.routed, id)
+	}
+	for _, lease := range was.leases {
+		if !slices.Contains(now.leases, lease) {
+			l := t.lease(lease)
+			l.sessions = slices.DeleteFunc(l.sessions, func(other registry.SessionID) bool { return other == id })
+		}
+		a.changes.lease(lease)
+	}
+	for _, lease := range now.leases {
+		if l := t.lease(lease); !slices.Contains(l.sessions, id) {
+			l.sessions = append(l.sessions, id)
+		}
+		a.changes.lease(lease)
+	}
+	for _, s := range a.slices.bySession[id] {
+		for _, p := range s.pairs() {
+			p.SetRule(rule)
 		}
 		for _, lease := range s.grant.Leases {
-			if old := best[lease]; old == nil || s.before(old) {
-				best[lease] = s
-			}
+			a.changes.lease(lease)
 		}
 	}
-	routes := make(map[netip.Addr]*dataplane.Route, len(best))
-	for lease, s := range best {
-		route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local, Rule: s.pair.Rule()}
-		route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
-		routes[lease] = route
+}
+
+// makeLease is the ways to a lease, and what the host's own stack lets its client
+// reach: by the session that has the route, else by the slice that answers for it.
+func (a *Agent) makeLease(lease netip.Addr) {
+	t, l := a.tables, a.tables.lease(lease)
+	t.made++
+	var route *dataplane.Route
+	var rule *admit.Rule
+	if n := len(l.sessions); n > 0 {
+		route = t.routed[l.sessions[n-1]].route
+		rule = route.Rule
+	} else if s := bestOf(l.slices, func(s *slice) bool { return s.pair != nil }); s != nil {
+		rule = s.pair.Rule()
 	}
-	return routes
+	keyed := bestOf(l.slices, func(s *slice) bool { return s.pair != nil && s.up })
+	if a.rules.unsaid && len(l.sessions)+len(l.slices) > 0 {
+		rule = a.pushedRule()
+	}
+	show(&t.routes, lease, route)
+	show(&t.local, lease, localRoute(keyed, t.local.Get(lease)))
+	show(&t.reach, lease, rule)
+	if len(l.sessions)+len(l.slices) == 0 {
+		delete(t.leased, lease)
+	}
+}
+
+// show puts a row into a table, takes it out, or leaves it as it is.
+func show[V any](t *pages.AddressTable[*V], at netip.Addr, v *V) {
+	switch was := t.Get(at); {
+	case was == v:
+	case v == nil:
+		t.Delete(at)
+	default:
+		t.Put(at, v)
+	}
+}
+
+// bestOf is the slice that answers for a lease, of those that can.
+func bestOf(all []*slice, can func(*slice) bool) (best *slice) {
+	for _, s := range all {
+		if can(s) && (best == nil || s.before(best)) {
+			best = s
+		}
+	}
+	return best
+}
+
+// localRoute is the way by which this host answers a client that speaks to it: over
+// its own slice that is keyed, and nowhere in clear. It is the former one if that is
+// still true.
+func localRoute(s *slice, former *dataplane.Route) *dataplane.Route {
+	switch {
+	case s == nil:
+		return nil
+	case former != nil && former.Slices[0].Pair == s.pair && former.Rule == s.pair.Rule():
+		return former
+	}
+	route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local, Rule: s.pair.Rule()}
+	route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
+	return route
 }
 
 // before says which of two slices answers for a lease. A revoked one still opens
@@ -106,117 +277,8 @@ func (s *slice) before(other *slice) bool {
 	if s.revoked() != other.revoked() {
 		return other.revoked()
 	}
-	return cmp.Or(cmp.Compare(other.key.epoch, s.key.epoch), cmp.Compare(s.key.number, other.key.number)) < 0
+	return cmp.Or(cmp.Compare(other.key.epoch, s.key.epoch), cmp.Compare(s.key.number, other.key.number),
+		bytes.Compare(s.key.session[:], other.key.session[:])) < 0
 }
 
 func (s *slice) revoked() bool { return s.dropAt != 0 }
-
-// route is the way down for one session: its own slices sealed here, the
-// others handed on to their agents, none that is silent. Spares carry while no other
-// slice can: when an agent dies with the arbiter, nobody grants another meanwhile.
-func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
-	mode := a.view.modes[r.Session]
-	route := &dataplane.Route{
-		Set:    &slicing.Set{Mode: mode.mode(), Step: mode.step, Gap: r.GapTime()},
-		Spread: a.spread(r.Session), SprayUDP: r.SprayUDP,
-		Upward: r.Upward,
-	}
-	carried := false
-	for _, s := range r.Slices {
-		slice, usable := a.routeSlice(r.Session, s)
-		weight := s.Weight
-		if !usable {
-			weight = 0
-		}
-		carried = carried || weight > 0
-		route.Put(s.Number, slice, weight)
-	}
-	for _, s := range r.Slices {
-		if slice, usable := a.routeSlice(r.Session, s); !carried && s.Weight == 0 && usable {
-			route.Put(s.Number, slice, 1)
-		}
-	}
-	if mode.own() {
-		preferOwn(route)
-	}
-	return route
-}
-
-// routeSlice is one slice of a route, and whether it can carry now.
-func (a *Agent) routeSlice(session registry.SessionID, s protocol.RouteSlice) (slice dataplane.RouteSlice, usable bool) {
-	key := sliceKey{session, s.Number, s.Epoch}
-	slice.SPI = s.SPI
-	switch own := a.slices.byKey[key]; {
-	case s.Agent == a.config.Index && own != nil && own.pair != nil:
-		slice.Pair = own.pair
-	case s.Agent != a.config.Index && a.view.nodes[s.Agent].Inside.IsValid():
-		to := a.view.nodes[s.Agent]
-		slice.HandOn = link.Path{Remote: a.insideOf(to)}
-		if slice.Sealed = a.sealed(); slice.Sealed {
-			slice.Link = a.linkTo(to)
-		}
-	default:
-		return slice, false
-	}
-	silent := a.view.silent[key] || a.probes.silent(s.Agent)
-	return slice, !silent && (!slice.Sealed || slice.Link != nil)
-}
-
-// insideOf is where a node takes what is handed on.
-func (a *Agent) insideOf(n protocol.NodeRow) netip.AddrPort {
-	return netip.AddrPortFrom(n.Inside, a.config.InsidePort)
-}
-
-// linkTable is every SA with another node, whichever end this one has.
-func (a *Agent) linkTable() map[uint32]*dataplane.Pair {
-	t := make(map[uint32]*dataplane.Pair)
-	for _, l := range a.links.all() {
-		for _, p := range l.pairs() {
-			t[p.In.SPI()] = p
-		}
-	}
-	for _, s := range a.slices.byKey {
-		if s.from.IsZero() {
-			continue
-		}
-		for _, p := range s.pairs() {
-			t[p.In.SPI()] = p
-		}
-	}
-	return t
-}
-
-// preferOwn keeps a calm session's runs here while this node has a slice of it.
-func preferOwn(route *dataplane.Route) {
-	own := false
-	for i, s := range route.Slices {
-		own = own || (s.Pair != nil && route.Set.Weights[i] > 0)
-	}
-	for i, s := range route.Slices {
-		if own && s.Pair == nil {
-			route.Set.Weights[i] = 0
-		}
-	}
-}
-
-// spread is what each slice of a session was given so far; it outlives tables.
-func (a *Agent) spread(id registry.SessionID) *dataplane.Spread {
-	s := a.view.spreads[id]
-	if s == nil {
-		s = dataplane.NewSpread(a.config.Engine.Queues())
-		a.view.spreads[id] = s
-	}
-	return s
-}
-
-// gatewayTable is where each index is reached; a gateway needs no more.
-func (a *Agent) gatewayTable() *gateway.Nodes {
-	rows := make([]gateway.Node, 0, len(a.view.nodes))
-	own := a.view.nodes[a.config.Index].Outers()
-	for _, n := range a.view.nodes {
-		if n.Index != a.config.Index {
-			rows = append(rows, gateway.Node{Index: n.Index, Outer: n.ReachedFrom(own)[0], Hosts: n.Outers(), Alive: true})
-		}
-	}
-	return gateway.NewNodes(rows)
-}

@@ -69,7 +69,7 @@ func (a *Agent) superviseRelief(p *part, now time.Duration) {
 	}
 	p.yielded = relieved
 	a.settlePart(p)
-	a.dirty = true
+	a.changes.mesh = true
 }
 
 func (a *Agent) takePart(p *part, egress protocol.NodeRow, now time.Duration) {
@@ -81,7 +81,7 @@ func (a *Agent) takePart(p *part, egress protocol.NodeRow, now time.Duration) {
 	a.config.Log.Warn(why, "egress", egress.Name, "prefix", p.row.Prefix)
 	a.followParts()
 	a.settlePart(p)
-	a.dirty = true
+	a.changes.mesh = true
 	a.sayTaken(p, now)
 }
 
@@ -120,7 +120,7 @@ func (a *Agent) giveBack(p *part) {
 	p.taken, p.relieved = false, false
 	a.followParts()
 	a.settlePart(p)
-	a.dirty = true
+	a.changes.mesh = true
 }
 
 // alone reports whether every probed node is silent though there are several:

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -12,11 +14,14 @@ import (
 // viewState is what the arbiter told this node, kept when the arbiter is gone.
 type viewState struct {
 	nodes   map[identity.Index]protocol.NodeRow
+	ids     map[identity.NodeID]identity.Index
 	parts   map[netip.Prefix]*part
 	routes  map[registry.SessionID]protocol.RouteRow
 	spreads map[registry.SessionID]*dataplane.Spread
 	modes   map[registry.SessionID]*sessionMode
-	silent  map[sliceKey]bool // condemned by the session's client
+	silent  map[sliceKey]bool      // condemned by the session's client
+	fed     map[identity.Index]int // slices of routes that an agent has
+	raised  map[identity.Index]int // and SPIs of it under which packets may come up
 	pool    []netip.Prefix
 	egress  registry.EgressKind
 	policy  registry.Policy
@@ -27,11 +32,14 @@ type viewState struct {
 func newViewState() *viewState {
 	return &viewState{
 		nodes:   make(map[identity.Index]protocol.NodeRow),
+		ids:     make(map[identity.NodeID]identity.Index),
 		parts:   make(map[netip.Prefix]*part),
 		routes:  make(map[registry.SessionID]protocol.RouteRow),
 		spreads: make(map[registry.SessionID]*dataplane.Spread),
 		modes:   make(map[registry.SessionID]*sessionMode),
 		silent:  make(map[sliceKey]bool),
+		fed:     make(map[identity.Index]int),
+		raised:  make(map[identity.Index]int),
 	}
 }
 
@@ -39,31 +47,21 @@ func newViewState() *viewState {
 func (a *Agent) learn(m *protocol.View) {
 	v := a.view
 	if m.Full {
-		clear(v.nodes)
-		clear(v.routes)
-		clear(v.silent)
 		a.keepOnly(m.Slices)
+		a.routeOnly(m.Routes)
 	}
-	for _, n := range m.Nodes {
-		if n.Removed {
-			delete(v.nodes, n.Index)
-		} else {
-			v.nodes[n.Index] = n
-		}
-	}
+	a.learnNodes(m)
 	for _, id := range m.Unroutes {
-		delete(v.routes, id)
-		delete(v.modes, id)
+		a.unroute(id)
 	}
 	for _, r := range m.Routes {
-		v.routes[r.Session] = r
-		v.learnMode(r)
+		a.learnRoute(r)
 	}
-	v.adopt(m)
-	a.probeKey.Store(new(v.key))
+	a.adopt(m)
 	a.learnRules(m)
 	for _, p := range m.Parts {
 		a.learnPart(p)
+		a.changes.mesh = true
 	}
 	for _, prefix := range m.Keep {
 		a.keepPart(prefix)
@@ -71,42 +69,140 @@ func (a *Agent) learn(m *protocol.View) {
 	if m.Full {
 		a.footing.sure(a.config.Now())
 	}
-	v.forgetSessions()
-	v.forgetVerdicts()
-	a.dirty = true
-	a.config.Learned(v.members(), protocol.Fence{Incarnation: a.floor.Incarnation, Term: a.floor.Term}, m)
+	if a.changes.nodes || m.Full || len(m.GossipKey) > 0 {
+		a.config.Learned(v.members(), protocol.Fence{Incarnation: a.floor.Incarnation, Term: a.floor.Term}, m)
+	}
+}
+
+// learnNodes takes what a view says of members.
+func (a *Agent) learnNodes(m *protocol.View) {
+	v := a.view
+	if m.Full {
+		said := make(map[identity.Index]bool, len(m.Nodes))
+		for _, n := range m.Nodes {
+			said[n.Index] = true
+		}
+		for index := range v.nodes {
+			if !said[index] {
+				a.learnNode(protocol.NodeRow{Index: index, Removed: true})
+			}
+		}
+	}
+	for _, n := range m.Nodes {
+		a.learnNode(n)
+	}
+}
+
+func (a *Agent) learnNode(n protocol.NodeRow) {
+	v, was := a.view, a.view.nodes[n.Index]
+	if was == n {
+		return
+	}
+	if v.ids[was.ID] == n.Index {
+		delete(v.ids, was.ID)
+	}
+	if n.Removed {
+		delete(v.nodes, n.Index)
+	} else {
+		v.nodes[n.Index], v.ids[n.ID] = n, n.Index
+	}
+	a.changes.nodes, a.changes.mesh = true, true
+	if n.Removed || was.ID != n.ID || was.Inside != n.Inside {
+		a.peerMoved(was.ID)
+		a.peerMoved(n.ID)
+	}
+}
+
+// routeOnly drops the routes that a full view does not say again, and what clients
+// said about slices of the others.
+func (a *Agent) routeOnly(said []protocol.RouteRow) {
+	again := make(map[registry.SessionID]bool, len(said))
+	for _, r := range said {
+		again[r.Session] = true
+	}
+	for id := range a.view.routes {
+		if !again[id] {
+			a.unroute(id)
+		}
+	}
+	for key := range a.view.silent {
+		delete(a.view.silent, key)
+		a.changes.session(key.session)
+	}
+}
+
+func (a *Agent) learnRoute(r protocol.RouteRow) {
+	v := a.view
+	was, routed := v.routes[r.Session]
+	if routed && was.Equal(r) {
+		return
+	}
+	v.count(was, -1)
+	v.count(r, +1)
+	v.routes[r.Session] = r
+	v.learnMode(r)
+	v.forgetVerdicts(was)
+	a.changes.session(r.Session)
+	for _, s := range r.Slices {
+		if _, known := a.tables.outlook.ways[s.Agent]; !known {
+			a.changes.mesh = true
+		}
+	}
+}
+
+func (a *Agent) unroute(id registry.SessionID) {
+	v := a.view
+	was, routed := v.routes[id]
+	if !routed {
+		return
+	}
+	v.count(was, -1)
+	delete(v.routes, id)
+	delete(v.modes, id)
+	delete(v.spreads, id)
+	v.forgetVerdicts(was)
+	a.changes.session(id)
+}
+
+// count keeps how many slices of routes each agent has, and how many may only come up.
+func (v *viewState) count(r protocol.RouteRow, by int) {
+	for _, s := range r.Slices {
+		add(v.fed, s.Agent, by)
+	}
+	for _, spi := range r.Upward {
+		add(v.raised, esp.Index(spi), by)
+	}
+}
+
+// add counts; what there is none of has no row.
+func add(counts map[identity.Index]int, index identity.Index, by int) {
+	if counts[index] += by; counts[index] == 0 {
+		delete(counts, index)
+	}
 }
 
 // adopt takes the fields that are single values.
-func (v *viewState) adopt(m *protocol.View) {
+func (a *Agent) adopt(m *protocol.View) {
+	v := a.view
 	if m.Policy != nil {
+		a.changes.mesh = true
+		a.changes.rules = a.changes.rules || !slices.Equal(v.policy.Prefixes, m.Policy.Prefixes)
 		v.policy = *m.Policy
 	}
 	if len(m.Pool) > 0 {
+		a.changes.nodes = true
 		v.pool = m.Pool
 	}
 	if m.Egress != "" {
+		a.changes.mesh = true
 		v.egress = m.Egress
 	}
 	if len(m.ProbeKey) > 0 {
 		v.key = m.ProbeKey
+		a.probeKey.Store(new(v.key))
 	}
 	if !m.Arbiter.IsZero() {
 		v.arbiter = m.Arbiter
-	}
-}
-
-// forgetSessions drops what was kept for sessions that have no route here.
-func (v *viewState) forgetSessions() {
-	for id := range v.modes {
-		if _, routed := v.routes[id]; !routed {
-			delete(v.modes, id)
-		}
-	}
-	for id := range v.spreads {
-		if _, routed := v.routes[id]; !routed {
-			delete(v.spreads, id)
-		}
 	}
 }
 
@@ -129,14 +225,7 @@ func (v *viewState) members() []protocol.NodeRow {
 }
 
 // nodeByID finds a member; its Index is 0 when there is none.
-func (v *viewState) nodeByID(id identity.NodeID) protocol.NodeRow {
-	for _, n := range v.nodes {
-		if n.ID == id {
-			return n
-		}
-	}
-	return protocol.NodeRow{}
-}
+func (v *viewState) nodeByID(id identity.NodeID) protocol.NodeRow { return v.nodes[v.ids[id]] }
 
 // inside reports whether an address is a member's on the inside network.
 func (v *viewState) inside(address netip.Addr) bool {

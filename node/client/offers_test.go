@@ -200,7 +200,7 @@ func TestRouteOfEpochsAndSpares(t *testing.T) {
 	route(`["1.1"]`)
 	newer.confirmed = true
 	route(`["0.2"]`)
-	if len(f.table().In) != 3 {
+	if f.table().In.Len() != 3 {
 		t.Error("an older epoch does not open packets any more")
 	}
 }
@@ -213,14 +213,14 @@ func TestFinalMile(t *testing.T) {
 	one, other := f.slice(0, 1), f.slice(1, 1)
 	one.inside, other.inside, other.spare = netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3"), true
 	for _, s := range []*slice{one, other} {
-		route := f.table().Routes[s.inside]
+		route := f.table().Routes.Get(s.inside)
 		if route == nil || len(route.Slices) != 1 || route.Slices[0].Pair != s.pair {
 			t.Errorf("%v is reached over %+v", s.inside, route)
 		}
 	}
 	one.condemned = true
-	if routes := f.table().Routes; len(routes) != 1 || routes[other.inside] == nil {
-		t.Errorf("routes %v while one slice is silent", routes)
+	if routes := f.table().Routes; routes.Len() != 1 || routes.Get(other.inside) == nil {
+		t.Errorf("%d routes while one slice is silent", routes.Len())
 	}
 }
 

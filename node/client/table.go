@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
@@ -16,7 +17,7 @@ import (
 // spare carries traffic only when nothing else can, or is heard through a new gateway
 // yet: what died with the old one may have been a gateway and an agent at once.
 func (c *Client) table() *dataplane.Table {
-	t := &dataplane.Table{In: make(map[uint32]*dataplane.Pair), Routes: make(map[netip.Addr]*dataplane.Route)}
+	in, routes := make(map[uint32]*dataplane.Pair), make(map[netip.Addr]*dataplane.Route)
 	route := &dataplane.Route{
 		Set: &slicing.Set{Mode: c.spreading, Gap: c.flow.Gap()}, Spread: c.spread, SprayUDP: c.session != nil && c.session.welcome.SprayUDP,
 	}
@@ -25,10 +26,10 @@ func (c *Client) table() *dataplane.Table {
 	for _, key := range c.sortedKeys() {
 		s := c.slices[key]
 		for _, p := range s.pairs() {
-			t.In[p.In.SPI()] = p
+			in[p.In.SPI()] = p
 		}
 		if s.usable() && s.inside.IsValid() && !c.superseded(key) {
-			t.Routes[s.inside] = finalMile(s)
+			routes[s.inside] = finalMile(s)
 		}
 		if !s.usable() || s.spare != spares || s.pulse.trial && !trials ||
 			!s.pulse.meter.Measured() && !unknown || c.superseded(key) {
@@ -36,8 +37,7 @@ func (c *Client) table() *dataplane.Table {
 		}
 		route.Put(key.number, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, max(1, s.weight))
 	}
-	t.Default = route
-	return t
+	return &dataplane.Table{In: pages.Numbered(in), Routes: pages.At(routes), Default: route}
 }
 
 // finalMile is the way to an agent's own host: over its slice, and in clear

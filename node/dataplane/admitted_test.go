@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -102,7 +103,7 @@ func handed(t *testing.T, down, sealed bool) judge {
 	spi := esp.MakeSPI(2, 1)
 	if !down {
 		spi = esp.MakeSPI(3, 1)
-		table.Routes = map[netip.Addr]*Route{p.Leases[0]: {Upward: []uint32{spi}, Rule: oneHost}}
+		table.Routes = pages.At(map[netip.Addr]*Route{p.Leases[0]: {Upward: []uint32{spi}, Rule: oneHost}})
 	}
 	seal, _ := linkTo(t, table)
 	table.Sealed = sealed

@@ -11,6 +11,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/replay"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
@@ -23,7 +24,7 @@ func agentSide(t *testing.T) (*inbound, *esp.Outbound, *Pair) {
 	pair.SetRule(admit.Any())
 	e := testEngine(t, Config{})
 	e.Publish(&Table{
-		Own: 2, In: map[uint32]*Pair{spi: pair}, DataPort: 6484,
+		Own: 2, In: pages.Numbered(map[uint32]*Pair{spi: pair}), DataPort: 6484,
 		Nodes: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true, netip.MustParseAddr("2001:db8::1"): true},
 	})
 	return inboundWorker(e, s), p.Out, pair
@@ -60,7 +61,7 @@ func TestAttackSPI(t *testing.T) {
 	wantOnly(t, w, "another agent's", DropForeign, as(esp.MakeSPI(3, 1)))
 	other, _, _ := testPair(t)
 	other.In = opener(t, esp.MakeSPI(2, 3), 9)
-	w.engine.table.Load().In[esp.MakeSPI(2, 3)] = other
+	w.engine.table.Load().In = pages.Numbered(map[uint32]*Pair{pair.In.SPI(): pair, esp.MakeSPI(2, 3): other})
 	wantOnly(t, w, "another slice of this agent", DropAuth, as(esp.MakeSPI(2, 3)))
 	if pair.LastHeard() != 0 || other.LastHeard() != 0 {
 		t.Error("a forged packet was taken for a sign of life")
@@ -320,7 +321,7 @@ func TestInsidePortIsForNodes(t *testing.T) {
 		p, s, _ := testPair(t)
 		table, spi := nodeTable(p), esp.MakeSPI(3, 1)
 		table.InsidePort = 6486
-		table.Routes = map[netip.Addr]*Route{p.Leases[0]: {Upward: []uint32{spi}, Rule: admit.Any()}}
+		table.Routes = pages.At(map[netip.Addr]*Route{p.Leases[0]: {Upward: []uint32{spi}, Rule: admit.Any()}})
 		e := testEngine(t, Config{})
 		e.Publish(table)
 		w := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)

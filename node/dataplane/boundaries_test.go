@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 )
@@ -69,7 +70,7 @@ func TestTrainOfTwoSlices(t *testing.T) {
 	w, far, first := agentSide(t)
 	second := &Pair{In: opener(t, esp.MakeSPI(2, 2), 7), Leases: first.Leases, Agent: true, Socket: first.Socket}
 	second.SetRule(first.Rule())
-	w.engine.table.Load().In[second.In.SPI()] = second
+	w.engine.table.Load().In = pages.Numbered(map[uint32]*Pair{first.In.SPI(): first, second.In.SPI(): second})
 	packet := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)).Bytes()
 	d := seal(t, far, packet, esp.NextIPv4)
 	train := append(append([]byte(nil), d...), seal(t, sealer(t, second.In.SPI(), 7), packet, esp.NextIPv4)...)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
@@ -105,7 +106,7 @@ func testPair(t testing.TB) (*Pair, *fakeSocket, *esp.Outbound) {
 
 func clientTable(p *Pair) *Table {
 	return &Table{
-		In: map[uint32]*Pair{700: p}, DataPort: 6484,
+		In: pages.Numbered(map[uint32]*Pair{700: p}), DataPort: 6484,
 		Nodes:   map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},
 		Default: &Route{Slices: []RouteSlice{{Pair: p}}, Set: &slicing.Set{Weights: []uint32{1}}, Spread: NewSpread(1)},
 	}
@@ -268,7 +269,7 @@ func TestInboundReasons(t *testing.T) {
 	forged := seal(t, far, mine, esp.NextIPv4)
 	forged[30] ^= 1
 	table := clientTable(p)
-	table.In[701] = &Pair{}
+	table.In = pages.Numbered(map[uint32]*Pair{700: p, 701: {}})
 	early := append([]byte(nil), good...)
 	early[3]++
 	unknown := append([]byte(nil), good...)
@@ -330,7 +331,7 @@ func FuzzInbound(f *testing.F) {
 	e := testEngine(f, Config{})
 	e.Publish(clientTable(p))
 	node := testEngine(f, Config{})
-	node.Publish(&Table{Own: 2, In: map[uint32]*Pair{esp.MakeSPI(2, 1): p}, DataPort: 6484})
+	node.Publish(&Table{Own: 2, In: pages.Numbered(map[uint32]*Pair{esp.MakeSPI(2, 1): p}), DataPort: 6484})
 	f.Fuzz(func(t *testing.T, b []byte, segment int) {
 		if segment <= 0 || len(b) == 0 || len(b) > link.MaxTrain {
 			return

@@ -53,13 +53,13 @@ func (t *Table) Flooded(now int64) (all []link.Window) {
 	if t == nil {
 		return nil
 	}
-	for spi, p := range t.In {
+	for k, p := range t.In.All() {
 		told, bounded := p.attack.look(now)
 		if !told || p.In == nil {
 			continue
 		}
 		oldest := p.In.Oldest()
-		w := link.Window{SPI: spi, From: uint32(oldest), To: link.Unbounded}
+		w := link.Window{SPI: uint32(k.Low), From: uint32(oldest), To: link.Unbounded}
 		if bounded {
 			w.To = uint32(min(oldest+AheadMost, link.Unbounded))
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -130,7 +131,7 @@ func (w *handOn) admit(m Marker, packet []byte) Reason {
 
 // down seals for the client: the destination is the session's lease.
 func (w *handOn) down(spi uint32, packet []byte) Reason {
-	p := w.table.Granted[spi]
+	p := w.table.Granted.Get(pages.Number(spi))
 	if p == nil {
 		return DropUnknownSPI
 	}
@@ -161,7 +162,7 @@ func (w *handOn) down(spi uint32, packet []byte) Reason {
 // up delivers as egress: the source is a lease whose route has this very slice,
 // the destination what its client may reach.
 func (w *handOn) up(spi uint32, packet []byte) Reason {
-	route := w.table.Routes[w.inner.src]
+	route := w.table.Routes.Get(w.inner.src)
 	if route == nil || !route.carries(spi) {
 		return DropSource
 	}

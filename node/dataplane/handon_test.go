@@ -7,6 +7,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 )
 
 // receive gives a worker one train from an address.
@@ -23,7 +24,7 @@ func nodeTable(p *Pair) *Table {
 	p.Agent = true
 	p.SetRule(admit.Any())
 	return &Table{
-		Own: 2, Granted: map[uint32]*Pair{esp.MakeSPI(2, 1): p}, DataPort: 6484,
+		Own: 2, Granted: pages.Numbered(map[uint32]*Pair{esp.MakeSPI(2, 1): p}), DataPort: 6484,
 		Peers: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.3"): true},
 		Nodes: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.3"): true},
 	}

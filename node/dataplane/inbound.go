@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -124,7 +125,7 @@ func (w *inbound) datagram(d []byte) Reason {
 	}
 	if spi != w.spi || w.pair == nil {
 		w.settle()
-		w.spi, w.pair = spi, w.table.In[spi]
+		w.spi, w.pair = spi, w.table.In.Get(pages.Number(spi))
 	}
 	if w.pair == nil {
 		return w.unknown(spi)

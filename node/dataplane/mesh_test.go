@@ -21,7 +21,7 @@ func downstream() stream {
 // agent and egress 2.
 func TestOneAgentBehindAGateway(t *testing.T) {
 	w := newWorld(t, 2, 2)
-	w.nodes[2].table.Routes[lease()] = w.route([]int{2}, 2)
+	w.nodes[2].routes[lease()] = w.route([]int{2}, 2)
 	w.start()
 	up, down := upstream(), downstream()
 	up.inject(t, w.client.device)
@@ -66,7 +66,7 @@ func carryByTwoAgents(t *testing.T, w *world) {
 		route.Slices[1].Sealed, route.Slices[1].Link = sealed, w.nodes[2].table.Links[spiOf(2, 900)]
 		onward.Sealed, onward.Link = sealed, w.nodes[3].table.Links[spiOf(3, 900)]
 	}
-	w.nodes[2].table.Routes[lease()] = route
+	w.nodes[2].routes[lease()] = route
 	w.pairs[3][1].SetOnward(false, onward)
 	w.start()
 	up, down := upstream(), downstream()
@@ -145,8 +145,8 @@ func idle(h *host) bool {
 // TestSourceIsTheLease holds I7 after every open, and after every hand-on.
 func TestSourceIsTheLease(t *testing.T) {
 	w := newWorld(t, 3, 2, 3)
-	w.nodes[2].table.Routes[lease()] = w.route([]int{2, 3}, 2)
-	w.nodes[2].table.Routes[lease()].Upward = []uint32{spiOf(3, 9)} // granted, not up yet
+	w.nodes[2].routes[lease()] = w.route([]int{2, 3}, 2)
+	w.nodes[2].routes[lease()].Upward = []uint32{spiOf(3, 9)} // granted, not up yet
 	other := netip.MustParseAddr("10.99.0.6")
 	// A client that seals what it likes.
 	for _, p := range w.pairs {
@@ -188,7 +188,7 @@ func TestSourceIsTheLease(t *testing.T) {
 // that last moved the window, so a new gateway needs no word.
 func TestAgentFollowsTheClient(t *testing.T) {
 	w := newWorld(t, 3, 2)
-	w.nodes[2].table.Routes[lease()] = w.route([]int{2}, 2)
+	w.nodes[2].routes[lease()] = w.route([]int{2}, 2)
 	w.start()
 	one := stream{"10.99.0.5:4000", "10.0.0.80:80", 1, Pattern(100)}
 	one.inject(t, w.client.device)

@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
@@ -38,7 +39,7 @@ func newSizesRig(t *testing.T, mtu, limit int) *sizesRig {
 	far := &Pair{In: opener(t, esp.MakeSPI(2, 1), 0), Leases: r.pair.Leases, Agent: true}
 	far.SetRule(admit.Any())
 	to := testEngine(t, Config{})
-	to.Publish(&Table{Own: 2, In: map[uint32]*Pair{esp.MakeSPI(2, 1): far}})
+	to.Publish(&Table{Own: 2, In: pages.Numbered(map[uint32]*Pair{esp.MakeSPI(2, 1): far})})
 	r.far = inboundWorker(to, newFakeSocket())
 	r.far.table, r.far.now = to.table.Load(), 1
 	return r

@@ -243,7 +243,7 @@ func TestUnprovenGetsThreeTimes(t *testing.T) {
 	victim := w.listen(netip.MustParseAddrPort("203.0.113.66:999"))
 	client, agent := w.pairs[2][0], w.pairs[2][1]
 	client.SetWay(victim, to(at(outer(2))))
-	w.nodes[2].table.Routes[lease()] = w.route([]int{2}, 2)
+	w.nodes[2].routes[lease()] = w.route([]int{2}, 2)
 	var there, back atomic.Int64
 	w.network.Tap(func(d linktest.Datagram) {
 		switch victim.LocalAddr() {

@@ -8,6 +8,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -85,9 +86,9 @@ func TestSealedHandOnIsOfItsSender(t *testing.T) {
 	e := testEngine(t, Config{})
 	table := nodeTable(p)
 	far, _ := linkTo(t, table)
-	table.Routes = map[netip.Addr]*Route{p.Leases[0]: {
+	table.Routes = pages.At(map[netip.Addr]*Route{p.Leases[0]: {
 		Upward: []uint32{esp.MakeSPI(3, 1), esp.MakeSPI(4, 1)}, Rule: admit.Any(),
-	}}
+	}})
 	e.Publish(table)
 	w := newHandOn(e, new(ledger), s, e.queues[0]).(*handOn)
 	packet := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(1000)).Bytes()

@@ -9,30 +9,32 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
-// Table is all the engine knows of where packets go. The owner builds a new
-// one for every change and hands it over by Publish; nothing in a published
-// table changes any more, save the atomics inside its pairs.
+// Table is all the engine knows of where packets go. The owner makes a new one for
+// every change, of rows that it has in pages and that are copied only where they
+// changed, and hands it over by Publish; nothing in a published table changes any
+// more, save the atomics inside its pairs.
 type Table struct {
 	// Own is this node's index; 0 on a client, which looks up every SPI.
 	Own identity.Index
 	// In is the SA pairs by the SPI of packets that arrive.
-	In map[uint32]*Pair
+	In pages.View[*Pair]
 	// Granted is the pairs of this agent by the SPI of their grant: an egress
 	// hands on by that, for it does not hear of rekeys.
-	Granted map[uint32]*Pair
+	Granted pages.View[*Pair]
 	// Links is the SA pairs with other nodes by the SPI of packets that arrive; their
 	// Control is set. Sealed refuses what is handed on otherwise.
 	Links  map[uint32]*Pair
 	Sealed bool
 	// Routes is, on a node, the way to each client by its leases.
-	Routes map[netip.Addr]*Route
+	Routes pages.Addresses[*Route]
 	// Here is this node's own inside address. Packets to it end on this host, and
 	// Local is the way of its answers: slices of this node, by their leases.
 	Here  netip.Addr
-	Local map[netip.Addr]*Route
+	Local pages.Addresses[*Route]
 	// Default carries what no route does: on a client, everything.
 	Default *Route
 	// Peers is the inside addresses of nodes, which may hand on.
@@ -105,11 +107,11 @@ func (t *Table) route(in *inner) *Route {
 		return nil
 	}
 	if in.src == t.Here {
-		if r := t.Local[in.dst]; r != nil {
+		if r := t.Local.Get(in.dst); r != nil {
 			return r
 		}
 	}
-	if r := t.Routes[in.dst]; r != nil {
+	if r := t.Routes.Get(in.dst); r != nil {
 		return r
 	}
 	return t.Default
@@ -137,11 +139,11 @@ func (r *Route) carries(spi uint32) bool {
 // more than most. Where an authenticated packet came from alone shows nothing: its
 // sender may have put any address on it.
 func (t *Table) Heard(most int) []netip.Addr {
-	if t == nil || len(t.In)+len(t.Nodes) > most {
+	if t == nil || t.In.Len()+len(t.Nodes) > most {
 		return nil
 	}
 	var all []netip.Addr
-	for _, p := range t.In {
+	for _, p := range t.In.All() {
 		if w := p.way.Load(); w.sure() && p.LastHeard() != 0 {
 			all = append(all, w.path.Remote.Addr())
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 )
 
 // TestRouteOfOwnPackets: what this host itself says goes the local way, all
@@ -13,7 +14,7 @@ import (
 func TestRouteOfOwnPackets(t *testing.T) {
 	here, lease := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.99.0.5")
 	local, routed := &Route{}, &Route{Upward: []uint32{1}}
-	table := &Table{Here: here, Local: map[netip.Addr]*Route{lease: local}, Routes: map[netip.Addr]*Route{lease: routed}}
+	table := &Table{Here: here, Local: pages.At(map[netip.Addr]*Route{lease: local}), Routes: pages.At(map[netip.Addr]*Route{lease: routed})}
 	for _, c := range []struct {
 		src, dst string
 		want     *Route

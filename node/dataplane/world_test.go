@@ -16,6 +16,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	. "github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 	"github.com/meshcrypt/meshcrypt/slicing"
@@ -35,6 +36,9 @@ type host struct {
 	device  *tuntest.Device
 	engine  *Engine
 	table   Table
+	in      map[uint32]*Pair // of the table, and so are the next two
+	granted map[uint32]*Pair
+	routes  map[netip.Addr]*Route
 	gateway *gateway.Gateway
 	outer   link.Socket
 	inside  link.Socket
@@ -66,7 +70,7 @@ func newWorld(t testing.TB, nodes int, agents ...int) *world {
 		w.nodes[ix] = w.node(ix, nodes)
 	}
 	w.client = w.host(Config{})
-	w.client.table = Table{In: map[uint32]*Pair{}, DataPort: dataPort}
+	w.client.table = Table{DataPort: dataPort}
 	for i, ix := range agents {
 		w.slice(ix, i, uint16(40000+i))
 	}
@@ -83,7 +87,9 @@ func (w *world) listen(a netip.AddrPort) link.Socket {
 }
 
 func (w *world) host(c Config) *host {
-	h := &host{device: tuntest.New(1)}
+	h := &host{
+		device: tuntest.New(1), in: map[uint32]*Pair{}, granted: map[uint32]*Pair{}, routes: map[netip.Addr]*Route{},
+	}
 	w.hosts++
 	number := uint64(w.hosts) << 56 // makes packet ids unique among hosts
 	c.Device, c.Clock = h.device, func() int64 { return 1 }
@@ -113,8 +119,7 @@ func (w *world) node(ix, nodes int) *host {
 	h := w.host(Config{Outer: []link.Socket{out}, Inside: []link.Socket{in}, Forwarder: g})
 	h.gateway, h.outer, h.inside = g, out, in
 	h.table = Table{
-		Own: identity.Index(ix), In: map[uint32]*Pair{}, Granted: map[uint32]*Pair{}, Routes: map[netip.Addr]*Route{},
-		Peers: map[netip.Addr]bool{}, Nodes: map[netip.Addr]bool{}, DataPort: dataPort,
+		Own: identity.Index(ix), Peers: map[netip.Addr]bool{}, Nodes: map[netip.Addr]bool{}, DataPort: dataPort,
 	}
 	var all []gateway.Node
 	for other := 1; other <= nodes; other++ {
@@ -159,9 +164,9 @@ func (w *world) slice(ix, n int, port uint16) {
 	c.SetPath(to(at(outer(1))))
 	a := &Pair{In: upIn, Out: down, Leases: []netip.Addr{lease()}, Agent: true, Socket: w.nodes[ix].outer}
 	a.SetRule(admit.Any())
-	w.client.table.In[uint32(1000+n)] = c
-	w.nodes[ix].table.In[spiOf(ix, 70)] = a
-	w.nodes[ix].table.Granted[spiOf(ix, 7)] = a
+	w.client.in[uint32(1000+n)] = c
+	w.nodes[ix].in[spiOf(ix, 70)] = a
+	w.nodes[ix].granted[spiOf(ix, 7)] = a
 	w.pairs[ix] = [2]*Pair{c, a}
 }
 
@@ -192,6 +197,12 @@ func (w *world) route(agents []int, egress int) *Route {
 	return r
 }
 
+// publish gives the host's engine its table.
+func (h *host) publish() {
+	h.table.In, h.table.Granted, h.table.Routes = pages.Numbered(h.in), pages.Numbered(h.granted), pages.At(h.routes)
+	h.engine.Publish(&h.table)
+}
+
 // start publishes all tables and starts all engines.
 func (w *world) start() {
 	watch := time.AfterFunc(hangLimit, func() {
@@ -203,12 +214,12 @@ func (w *world) start() {
 	})
 	w.t.Cleanup(func() { watch.Stop() })
 	for _, h := range w.nodes {
-		h.engine.Publish(&h.table)
+		h.publish()
 		if err := h.engine.Start(); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	w.client.engine.Publish(&w.client.table)
+	w.client.publish()
 	if err := w.client.engine.Start(); err != nil {
 		w.t.Fatal(err)
 	}

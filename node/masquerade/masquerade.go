@@ -20,6 +20,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
@@ -36,7 +37,7 @@ type Config struct {
 // Egress ends the flows of a stack. All methods are safe for concurrent use.
 type Egress struct {
 	config Config
-	rules  atomic.Pointer[map[netip.Addr]*admit.Rule] // by lease
+	rules  atomic.Pointer[pages.Addresses[*admit.Rule]] // by lease
 	table  table
 	ctx    context.Context
 	cancel func()
@@ -49,7 +50,7 @@ func Start(stack *netstack.Stack, c Config) (*Egress, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Egress{config: c, ctx: ctx, cancel: cancel}
 	e.table.open()
-	e.Reach(nil)
+	e.Reach(pages.Addresses[*admit.Rule]{})
 	return e, stack.Answer(netstack.Answerer{TCP: e.tcp, UDP: e.udp})
 }
 
@@ -78,7 +79,7 @@ func (e *Egress) Refused() map[string]uint64 {
 
 // Reach replaces what the clients may reach, by lease. It must not be changed
 // afterwards. Flows under way stay here; their packets are judged before.
-func (e *Egress) Reach(rules map[netip.Addr]*admit.Rule) { e.rules.Store(&rules) }
+func (e *Egress) Reach(rules pages.Addresses[*admit.Rule]) { e.rules.Store(&rules) }
 
 // enter notes a flow that may begin; the reason why not, otherwise.
 func (e *Egress) enter(f flow) reason {

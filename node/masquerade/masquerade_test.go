@@ -17,6 +17,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/netstack"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -29,9 +30,9 @@ var (
 )
 
 // reach gives both leases the same networks.
-func reach(offered ...netip.Prefix) map[netip.Addr]*admit.Rule {
+func reach(offered ...netip.Prefix) pages.Addresses[*admit.Rule] {
 	rule := admit.Compile(offered, nil)
-	return map[netip.Addr]*admit.Rule{leases[0]: rule, leases[1]: rule}
+	return pages.At(map[netip.Addr]*admit.Rule{leases[0]: rule, leases[1]: rule})
 }
 
 // tunnel is a client's stack and an egress, with a cable between them.
@@ -217,7 +218,7 @@ func TestRefusals(t *testing.T) {
 	if got := n.egress.Refused(); got["not-offered"] != 3 || got["unreached"] != 1 {
 		t.Errorf("%v", got)
 	}
-	n.egress.Reach(nil)
+	n.egress.Reach(pages.Addresses[*admit.Rule]{})
 	if _, err := n.client.DialTCP(t.Context(), closed); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("no more offered: %v", err)
 	}

@@ -16,5 +16,5 @@ func (e *Egress) may(f netstack.Flow) bool {
 		// There nodes believe each other by address; tests of the path are theirs.
 		return slices.Contains(e.config.Tests, f.From.Addr())
 	}
-	return (*e.rules.Load())[f.From.Addr()].Admits(f.To.Addr())
+	return e.rules.Load().Get(f.From.Addr()).Admits(f.To.Addr())
 }

@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// sliceTable is every slice this agent holds, by name, by SPI, and by whom it is for.
+type sliceTable struct {
+	byKey     map[sliceKey]*slice
+	bySPI     map[uint32]*slice    // the granted SPI and those of rekeys
+	newest    map[sliceName]uint32 // highest epoch held
+	bySession map[registry.SessionID][]*slice
+	byNode    map[identity.NodeID][]*slice // those that are for other nodes
+}
+
+// sliceName names a slice whatever its epoch.
+type sliceName struct {
+	session registry.SessionID
+	number  uint8
+}
+
+func (k sliceKey) name() sliceName { return sliceName{k.session, k.number} }
+
+func newSliceTable() *sliceTable {
+	return &sliceTable{
+		byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice), newest: make(map[sliceName]uint32),
+		bySession: make(map[registry.SessionID][]*slice), byNode: make(map[identity.NodeID][]*slice),
+	}
+}
+
+func (t *sliceTable) add(s *slice) {
+	if t.byKey[s.key] == s {
+		return
+	}
+	t.byKey[s.key], t.bySPI[s.grant.SPI] = s, s
+	t.newest[s.key.name()] = max(t.newest[s.key.name()], s.key.epoch)
+	if s.from.IsZero() {
+		t.bySession[s.key.session] = append(t.bySession[s.key.session], s)
+	} else {
+		t.byNode[s.from] = append(t.byNode[s.from], s)
+	}
+}
+
+// remove forgets a slice and all its SPIs.
+func (t *sliceTable) remove(s *slice) {
+	delete(t.byKey, s.key)
+	delete(t.bySPI, s.grant.SPI)
+	for _, p := range s.pairs() {
+		delete(t.bySPI, p.In.SPI())
+	}
+	if t.newest[s.key.name()] == s.key.epoch {
+		delete(t.newest, s.key.name())
+	}
+	if s.from.IsZero() {
+		takeOut(t.bySession, s.key.session, s)
+	} else {
+		takeOut(t.byNode, s.from, s)
+	}
+}
+
+// takeOut removes one of what stands under a key; the key goes with the last.
+func takeOut[K, V comparable](rows map[K][]V, key K, v V) {
+	left := slices.DeleteFunc(rows[key], func(other V) bool { return other == v })
+	if len(left) == 0 {
+		delete(rows, key)
+		return
+	}
+	rows[key] = left
+}
+
+// holds reports whether a slice is one of these still.
+func (t *sliceTable) holds(s *slice) bool { return t.byKey[s.key] == s }
+
+func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
+
+// held names every slice with a living machine in this process.
+func (t *sliceTable) held() []protocol.SliceRef {
+	refs := make([]protocol.SliceRef, 0, len(t.byKey))
+	for key, s := range t.byKey {
+		if s.from.IsZero() {
+			refs = append(refs, key.ref())
+		}
+	}
+	return refs
+}
