@@ -75,15 +75,25 @@ func (a *Auto) Choose(now time.Duration, loads []float64, carried uint64) (step 
 
 // due is the step that the loads ask for.
 func (a *Auto) due(now time.Duration, loads []float64) int {
-	lowest, highest := extremes(loads)
+	_, highest := extremes(loads)
 	switch {
 	case a.step > 0 && highest < CalmLoad:
 		return -1
-	case a.step < a.steps && now >= a.retryAt[a.step+1] && highest >= FullLoad && highest-lowest >= RoomBelow:
+	case a.step < a.steps && now >= a.retryAt[a.step+1] && Uneven(loads):
 		return +1
 	}
 	return 0
 }
+
+// Uneven reports whether an agent is full while another has room: no session takes a
+// step up without that, and none over some of the agents if it is not so over all.
+func Uneven(loads []float64) bool {
+	lowest, highest := extremes(loads)
+	return highest >= FullLoad && highest-lowest >= RoomBelow
+}
+
+// Rests reports whether nothing but uneven loads can change what Choose says.
+func (a *Auto) Rests() bool { return a.step == 0 && !a.trial && a.wish == 0 }
 
 // judge ends a trial when its time is over.
 func (a *Auto) judge(now time.Duration, carried uint64) {

@@ -149,6 +149,7 @@ type Agent struct {
 	changes changes       // that the published tables lack
 	tables  *tables
 	ticks   uint64
+	looks   uint64 // at slices so far: what ticks have cost
 	// handOnMost is the largest packet that is handed on in one piece; written
 	// by the loop, read by packet workers.
 	handOnMost atomic.Int32

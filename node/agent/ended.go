@@ -8,15 +8,17 @@ import (
 // takeEnded frees what this agent holds of sessions that are over; what was revoked
 // already lingers as long as it was allowed to. The arbiter hears when none is left.
 func (a *Agent) takeEnded(m *protocol.Sessions) {
-	for _, id := range m.Sessions {
-		if len(a.ended) < MaxEnded {
-			a.ended[id] = true
-		}
-	}
 	now := a.config.Now()
-	for key, s := range a.slices.byKey {
-		if a.ended[key.session] && s.from.IsZero() && s.dropAt == 0 {
-			s.dropAt = now
+	for _, id := range m.Sessions {
+		if len(a.ended) >= MaxEnded {
+			break
+		}
+		a.ended[id] = true
+		for _, s := range a.slices.bySession[id] {
+			if !s.revoked() {
+				s.dropAt = now
+				a.touched(s)
+			}
 		}
 	}
 	a.superviseSlices(now)
@@ -29,16 +31,10 @@ func (a *Agent) tellFreed() {
 	if len(a.ended) == 0 {
 		return
 	}
-	running := make(map[registry.SessionID]bool)
-	for key, s := range a.slices.byKey {
-		if s.from.IsZero() {
-			running[key.session] = true
-		}
-	}
 	a.publishIfDirty()
 	freed := &protocol.Sessions{}
 	for id := range a.ended {
-		if !running[id] {
+		if len(a.slices.bySession[id]) == 0 {
 			freed.Sessions = append(freed.Sessions, id)
 			delete(a.ended, id)
 		}

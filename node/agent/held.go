@@ -15,6 +15,7 @@ type sliceTable struct {
 	newest    map[sliceName]uint32 // highest epoch held
 	bySession map[registry.SessionID][]*slice
 	byNode    map[identity.NodeID][]*slice // those that are for other nodes
+	due       dueSlices
 }
 
 // sliceName names a slice whatever its epoch.
@@ -38,6 +39,7 @@ func (t *sliceTable) add(s *slice) {
 	}
 	t.byKey[s.key], t.bySPI[s.grant.SPI] = s, s
 	t.newest[s.key.name()] = max(t.newest[s.key.name()], s.key.epoch)
+	t.schedule(s, 0)
 	if s.from.IsZero() {
 		t.bySession[s.key.session] = append(t.bySession[s.key.session], s)
 	} else {
@@ -47,6 +49,7 @@ func (t *sliceTable) add(s *slice) {
 
 // remove forgets a slice and all its SPIs.
 func (t *sliceTable) remove(s *slice) {
+	t.unschedule(s)
 	delete(t.byKey, s.key)
 	delete(t.bySPI, s.grant.SPI)
 	for _, p := range s.pairs() {

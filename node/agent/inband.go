@@ -121,7 +121,7 @@ func (e acceptPart) apply(a *Agent) {
 		}
 		s.next.FollowFrom(s.pair)
 		a.slices.bySPI[s.next.In.SPI()] = s
-		a.changes.slice(s)
+		a.touched(s)
 		a.publishIfDirty()
 	}
 	if confirm != nil {
@@ -134,6 +134,6 @@ func (a *Agent) switchKeys(s *slice, now time.Duration) {
 	a.release(s)
 	s.older, s.pair, s.next = s.pair, s.next, nil
 	s.olderAt, s.since, s.rekeyed, s.offer = now+RekeyLinger, time.Duration(s.pair.Ends)-KeysEnd, 0, nil
-	a.changes.slice(s)
+	a.touched(s)
 	a.config.Log.Debug("slice rekeyed", "session", s.key.session, "slice", s.key.number)
 }

@@ -225,13 +225,12 @@ func TestMaxForged(t *testing.T) {
 		f.until("they are refused", func() bool { return first.Forged() == want })
 	}
 	forge(most - 1)
-	f.tick()
+	f.advance(LookEvery)
 	if s.offer != nil || len(violations()) != 0 {
 		t.Fatal("renewed below the limit")
 	}
 	forge(1)
-	f.tick()
-	f.advance(TickEvery)
+	f.advance(LookEvery)
 	if n := violations(); s.offer == nil || len(n) != 1 || n[0].Reason != forgedUnderOneKey || n[0].Count != most {
 		t.Errorf("an offer %v, violations %+v", s.offer != nil, n)
 	}

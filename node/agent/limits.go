@@ -77,6 +77,9 @@ const (
 	// AcceptAgain is the shortest time between two answers to one Accept. Clients
 	// repeat it less often.
 	AcceptAgain = 50 * time.Millisecond
+	// LookEvery is how often a slice at rest is looked at, for what packet workers
+	// count: an SA is due for renewal long before it is full.
+	LookEvery = 5 * time.Second
 	// WaySilent is how long a silent client is answered where it was: less than its
 	// gateway keeps the way. Clients speak every 15 s.
 	WaySilent = 75 * time.Second

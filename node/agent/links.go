@@ -148,13 +148,11 @@ func (a *Agent) linkTargets() map[identity.NodeID]protocol.NodeRow {
 			targets[row.ID] = row
 		}
 	}
-	for _, r := range a.view.routes {
-		for _, s := range r.Slices {
-			add(s.Agent)
-		}
-		for _, spi := range r.Upward {
-			add(esp.Index(spi))
-		}
+	for index := range a.view.fed {
+		add(index)
+	}
+	for index := range a.view.raised {
+		add(index)
 	}
 	return targets
 }

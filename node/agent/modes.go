@@ -67,27 +67,61 @@ func downward(mode slicing.Mode) slicing.Mode {
 	return mode
 }
 
-// superviseModes lets sessions of mode auto spread further, or less.
+// superviseModes lets sessions of mode auto spread further, or less. Those at rest have
+// no reason to while no agent at all is fuller than another.
 func (a *Agent) superviseModes(now time.Duration) {
-	for id, r := range a.view.routes {
-		m := a.view.modes[id]
-		if !m.auto {
-			continue
+	if slicing.Uneven(a.allLoads()) {
+		for id := range a.view.routes {
+			a.superviseMode(id, now)
 		}
-		var loads []float64
-		for _, s := range r.Slices {
-			switch {
-			case s.Weight == 0: // a spare is none to spread over
-			case s.Agent == a.config.Index:
-				loads = append(loads, a.probes.ownLoad().Share())
-			case !a.probes.silent(s.Agent):
-				loads = append(loads, a.probes.loadOf(s.Agent))
-			}
-		}
-		if step := m.steps.Choose(now, loads, a.spread(id).Carried()); step != m.step {
-			m.step = step
-			a.changes.session(id)
-			a.config.Log.Info("slicing", "session", id, "mode", m.mode(), "own_slices_only", m.own())
+		return
+	}
+	for id := range a.view.restless {
+		a.superviseMode(id, now)
+	}
+}
+
+// allLoads is the loads of all agents that sessions could spread over.
+func (a *Agent) allLoads() []float64 {
+	loads := []float64{a.probes.ownLoad().Share()}
+	for index := range a.view.fed {
+		if index != a.config.Index && !a.probes.silent(index) {
+			loads = append(loads, a.probes.loadOf(index))
 		}
 	}
+	return loads
+}
+
+func (a *Agent) superviseMode(id registry.SessionID, now time.Duration) {
+	m := a.view.modes[id]
+	if !m.auto {
+		delete(a.view.restless, id)
+		return
+	}
+	a.looks++
+	step := m.steps.Choose(now, a.loadsOf(a.view.routes[id]), a.spread(id).Carried())
+	if m.steps.Rests() {
+		delete(a.view.restless, id)
+	} else {
+		a.view.restless[id] = true
+	}
+	if step != m.step {
+		m.step = step
+		a.changes.session(id)
+		a.config.Log.Info("slicing", "session", id, "mode", m.mode(), "own_slices_only", m.own())
+	}
+}
+
+// loadsOf is the loads of the agents that a session can spread over.
+func (a *Agent) loadsOf(r protocol.RouteRow) (loads []float64) {
+	for _, s := range r.Slices {
+		switch {
+		case s.Weight == 0: // a spare is none to spread over
+		case s.Agent == a.config.Index:
+			loads = append(loads, a.probes.ownLoad().Share())
+		case !a.probes.silent(s.Agent):
+			loads = append(loads, a.probes.loadOf(s.Agent))
+		}
+	}
+	return loads
 }

@@ -11,6 +11,8 @@ import (
 // owned by the control loop.
 type prekeyPool struct {
 	secrets map[uint32]pooledPrekey // by SPI
+	counts  map[uint64]int          // of them, by series
+	endsAt  time.Duration           // none of them before
 	order   spiOrder
 
 	size    int           // how many the arbiter is to have; follows demand
@@ -30,25 +32,45 @@ type pooledPrekey struct {
 }
 
 func newPrekeyPool(order spiOrder) *prekeyPool {
-	return &prekeyPool{secrets: make(map[uint32]pooledPrekey), order: order, size: MinPrekeys}
+	return &prekeyPool{secrets: make(map[uint32]pooledPrekey), counts: make(map[uint64]int), order: order, size: MinPrekeys}
 }
 
 // offered counts the prekeys that the arbiter may grant.
-func (p *prekeyPool) offered() (count int) {
-	for _, k := range p.secrets {
-		if k.series == p.series {
-			count++
-		}
+func (p *prekeyPool) offered() int { return p.counts[p.series] }
+
+func (p *prekeyPool) put(k pooledPrekey) {
+	if len(p.secrets) == 0 {
+		p.endsAt = k.until
 	}
-	return count
+	p.endsAt = min(p.endsAt, k.until)
+	p.secrets[k.secret.SPI()] = k
+	p.counts[k.series]++
+}
+
+// remove takes one out; none is no prekey.
+func (p *prekeyPool) remove(spi uint32) pooledPrekey {
+	k, pooled := p.secrets[spi]
+	if !pooled {
+		return k
+	}
+	delete(p.secrets, spi)
+	if p.counts[k.series]--; p.counts[k.series] == 0 {
+		delete(p.counts, k.series)
+	}
+	return k
 }
 
 // expire ends what outlived its time.
 func (p *prekeyPool) expire(now time.Duration) {
+	if now <= p.endsAt {
+		return
+	}
+	p.endsAt = now + PrekeyLife // or before, says the loop
 	for spi, k := range p.secrets {
 		if now > k.until {
-			k.secret.Expire()
-			delete(p.secrets, spi)
+			p.remove(spi).secret.Expire()
+		} else {
+			p.endsAt = min(p.endsAt, k.until)
 		}
 	}
 }
@@ -74,6 +96,7 @@ func (p *prekeyPool) begin(now time.Duration) {
 		if k.series == p.series {
 			k.until = min(k.until, now+PrekeyGrace)
 			p.secrets[spi] = k
+			p.endsAt = min(p.endsAt, k.until)
 		}
 	}
 	p.series++
@@ -82,8 +105,7 @@ func (p *prekeyPool) begin(now time.Duration) {
 
 // take removes and returns the secret for an SPI; nil when there is none.
 func (p *prekeyPool) take(spi uint32) *mka.PrekeySecret {
-	pooled := p.secrets[spi]
-	delete(p.secrets, spi)
+	pooled := p.remove(spi)
 	if pooled.secret != nil && pooled.series == p.series {
 		p.taken++
 	}
@@ -109,7 +131,7 @@ func (a *Agent) poolPrekeys(count int, series uint64) [][]byte {
 			a.config.Log.Error("no prekey", "error", err)
 			break
 		}
-		a.prekeys.secrets[k.secret.SPI()] = k
+		a.prekeys.put(k)
 		keys = append(keys, k.signed)
 	}
 	return keys
@@ -123,6 +145,7 @@ func (a *Agent) renewPrekeys() {
 		k.secret.Expire()
 	}
 	clear(p.secrets)
+	clear(p.counts)
 	p.begin(now)
 	p.filling = true
 	a.fillPrekeys(now, true)

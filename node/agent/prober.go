@@ -141,10 +141,8 @@ func (a *Agent) probe(now time.Duration) {
 // of and its own second; with none of these, one neighbour to test the path with.
 func (a *Agent) probeTargets() map[identity.Index]bool {
 	targets := make(map[identity.Index]bool)
-	for _, r := range a.view.routes {
-		for _, s := range r.Slices {
-			targets[s.Agent] = true
-		}
+	for index := range a.view.fed {
+		targets[index] = true
 	}
 	for _, p := range a.view.parts {
 		targets[a.view.nodeByID(p.row.Egress).Index] = true

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -43,6 +44,8 @@ type slice struct {
 	told        allowance          // of verdicts its client may say
 	local       *dataplane.Spread  // of this host's own packets to the client
 	shown       [3]*dataplane.Pair // of the table that was published last
+	due         time.Duration      // when it is looked at again
+	place       int                // among those that are due, from 1; 0: it is not
 }
 
 // pairs are the SA pairs of a slice that exist.
@@ -140,7 +143,7 @@ func (a *Agent) takeRevoke(m *protocol.Revoke) {
 		return
 	}
 	s.dropAt = a.config.Now() + time.Duration(m.Linger)*time.Second
-	a.changes.slice(s)
+	a.touched(s)
 	a.superviseSlices(a.config.Now())
 }
 
@@ -183,7 +186,7 @@ func (e accepted) apply(a *Agent) {
 		}
 		s.since = now
 		a.endOlderLinks(s)
-		a.changes.slice(s)
+		a.touched(s)
 		a.publishIfDirty() // the client may send as soon as it sees the Confirm
 	}
 	s.confirmedAt = now
@@ -260,24 +263,42 @@ func (a *Agent) keyPair(keys mka.Keys) (*dataplane.Pair, error) {
 // that came up, and rekeys in time.
 func (a *Agent) superviseSlices(now time.Duration) {
 	a.refillPrekeys(now)
-	for _, s := range a.slices.byKey {
-		if s.next != nil && s.next.LastHeard() != 0 {
-			a.switchKeys(s, now)
+	if a.headless(now) {
+		for _, s := range a.slices.byKey {
+			a.superviseSlice(s, now)
 		}
-		switch {
-		case s.dropAt != 0 && now >= s.dropAt:
-			a.dropSlice(s, "revoked")
-		case !s.from.IsZero() && (a.view.nodeByID(s.from).Index == 0 || !a.sealed()):
-			a.dropSlice(s, "no longer wanted")
-		case s.pair == nil && now-s.since > AcceptWithin:
-			a.dropSlice(s, "no accept from the client")
-		case a.headless(now):
-			a.dropSlice(s, "no word from an arbiter for too long")
-		case s.pair != nil && s.pair.Over(int64(now)):
-			a.dropSlice(s, "the client did not renew its keys")
-		case s.pair != nil:
-			a.superviseKeys(s, now)
+	}
+	for _, all := range a.slices.byNode {
+		for _, s := range slices.Clone(all) { // whether they are wanted nothing says but the view
+			a.superviseSlice(s, now)
 		}
+	}
+	for s := a.slices.takeDue(now); s != nil; s = a.slices.takeDue(now) {
+		a.superviseSlice(s, now)
+		if a.slices.holds(s) {
+			a.slices.schedule(s, a.nextLook(s, now))
+		}
+	}
+}
+
+func (a *Agent) superviseSlice(s *slice, now time.Duration) {
+	a.looks++
+	if s.next != nil && s.next.LastHeard() != 0 {
+		a.switchKeys(s, now)
+	}
+	switch {
+	case s.dropAt != 0 && now >= s.dropAt:
+		a.dropSlice(s, "revoked")
+	case !s.from.IsZero() && (a.view.nodeByID(s.from).Index == 0 || !a.sealed()):
+		a.dropSlice(s, "no longer wanted")
+	case s.pair == nil && now-s.since > AcceptWithin:
+		a.dropSlice(s, "no accept from the client")
+	case a.headless(now):
+		a.dropSlice(s, "no word from an arbiter for too long")
+	case s.pair != nil && s.pair.Over(int64(now)):
+		a.dropSlice(s, "the client did not renew its keys")
+	case s.pair != nil:
+		a.superviseKeys(s, now)
 	}
 }
 
@@ -290,7 +311,7 @@ func (a *Agent) headless(now time.Duration) bool {
 func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 	if !s.up && s.pair.LastHeard() != 0 {
 		s.up = true
-		a.changes.slice(s)
+		a.touched(s)
 		ref := s.key.ref()
 		a.say(&protocol.Node{Up: &ref})
 	}
@@ -314,7 +335,7 @@ func (a *Agent) release(s *slice) {
 		delete(a.slices.bySPI, spi)
 	}
 	s.older = nil
-	a.changes.slice(s)
+	a.touched(s)
 }
 
 // dropSlice forgets a slice and its keys.
@@ -330,7 +351,7 @@ func (a *Agent) dropSlice(s *slice, reason string) {
 	ref.Reason = reason
 	a.say(&protocol.Node{Gone: &ref})
 	a.config.Log.Info("slice freed", "session", s.key.session, "slice", s.key.number, "epoch", s.key.epoch, "reason", reason)
-	a.changes.slice(s)
+	a.touched(s)
 }
 
 // quiet is for how many seconds nothing of the client was heard, rounded up.

@@ -22,24 +22,27 @@ type viewState struct {
 	silent  map[sliceKey]bool      // condemned by the session's client
 	fed     map[identity.Index]int // slices of routes that an agent has
 	raised  map[identity.Index]int // and SPIs of it under which packets may come up
-	pool    []netip.Prefix
-	egress  registry.EgressKind
-	policy  registry.Policy
-	key     []byte // authenticates probes between nodes
-	arbiter identity.NodeID
+	// restless is the sessions of mode auto of which a step is due, on trial, or taken.
+	restless map[registry.SessionID]bool
+	pool     []netip.Prefix
+	egress   registry.EgressKind
+	policy   registry.Policy
+	key      []byte // authenticates probes between nodes
+	arbiter  identity.NodeID
 }
 
 func newViewState() *viewState {
 	return &viewState{
-		nodes:   make(map[identity.Index]protocol.NodeRow),
-		ids:     make(map[identity.NodeID]identity.Index),
-		parts:   make(map[netip.Prefix]*part),
-		routes:  make(map[registry.SessionID]protocol.RouteRow),
-		spreads: make(map[registry.SessionID]*dataplane.Spread),
-		modes:   make(map[registry.SessionID]*sessionMode),
-		silent:  make(map[sliceKey]bool),
-		fed:     make(map[identity.Index]int),
-		raised:  make(map[identity.Index]int),
+		nodes:    make(map[identity.Index]protocol.NodeRow),
+		ids:      make(map[identity.NodeID]identity.Index),
+		parts:    make(map[netip.Prefix]*part),
+		routes:   make(map[registry.SessionID]protocol.RouteRow),
+		spreads:  make(map[registry.SessionID]*dataplane.Spread),
+		modes:    make(map[registry.SessionID]*sessionMode),
+		silent:   make(map[sliceKey]bool),
+		fed:      make(map[identity.Index]int),
+		raised:   make(map[identity.Index]int),
+		restless: make(map[registry.SessionID]bool),
 	}
 }
 
@@ -160,6 +163,7 @@ func (a *Agent) unroute(id registry.SessionID) {
 	delete(v.routes, id)
 	delete(v.modes, id)
 	delete(v.spreads, id)
+	delete(v.restless, id)
 	v.forgetVerdicts(was)
 	a.changes.session(id)
 }
