@@ -46,8 +46,10 @@ func (c *Client) restart(now time.Duration) {
 
 // superviseKeys ends slices whose keys nobody renewed in time; the agent
 // offers that long before. A rekey under way is no younger than its slice's
-// last one, so the keys in use are the first to end.
+// last one, so the keys in use are the first to end. A client without a slice left
+// has nobody who could speak for one: it asks for its session anew.
 func (c *Client) superviseKeys(now time.Duration) {
+	had := len(c.slices)
 	for _, s := range c.slices {
 		if !s.pair.Over(int64(now)) {
 			continue
@@ -57,5 +59,8 @@ func (c *Client) superviseKeys(now time.Duration) {
 		ref.Reason = "keys too old"
 		c.say(&protocol.Client{Silent: &ref})
 		c.forget(s)
+	}
+	if had > 0 && len(c.slices) == 0 {
+		c.restart(now)
 	}
 }
