@@ -80,6 +80,9 @@ const (
 	// LookEvery is how often a slice at rest is looked at, for what packet workers
 	// count: an SA is due for renewal long before it is full.
 	LookEvery = 5 * time.Second
+	// HeardEvery is how often it is told that a client is heard still: often enough
+	// for session.SilentAfter.
+	HeardEvery = 20 * time.Second
 	// WaySilent is how long a silent client is answered where it was: less than its
 	// gateway keeps the way. Clients speak every 15 s.
 	WaySilent = 75 * time.Second

@@ -46,6 +46,7 @@ type slice struct {
 	shown       [3]*dataplane.Pair // of the table that was published last
 	due         time.Duration      // when it is looked at again
 	place       int                // among those that are due, from 1; 0: it is not
+	said        saidUsage
 }
 
 // pairs are the SA pairs of a slice that exist.
@@ -352,30 +353,4 @@ func (a *Agent) dropSlice(s *slice, reason string) {
 	a.say(&protocol.Node{Gone: &ref})
 	a.config.Log.Info("slice freed", "session", s.key.session, "slice", s.key.number, "epoch", s.key.epoch, "reason", reason)
 	a.touched(s)
-}
-
-// quiet is for how many seconds nothing of the client was heard, rounded up.
-func (s *slice) quiet(now time.Duration) uint64 {
-	heard := s.since
-	for _, p := range s.pairs() {
-		heard = max(heard, time.Duration(p.LastHeard()))
-	}
-	return uint64((now-heard)/time.Second) + 1
-}
-
-// reportUsage tells the arbiter what each slice has moved, and whether its client
-// is heard.
-func (a *Agent) reportUsage(now time.Duration) {
-	usage := &protocol.Usage{}
-	for _, s := range a.slices.byKey {
-		if s.pair != nil && s.from.IsZero() {
-			n := s.pair.Counters()
-			usage.Slices = append(usage.Slices, protocol.SliceUsage{
-				Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut, Refused: n.Refused, Quiet: s.quiet(now),
-			})
-		}
-	}
-	if len(usage.Slices) > 0 {
-		a.say(&protocol.Node{Usage: usage})
-	}
 }

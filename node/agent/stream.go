@@ -13,6 +13,7 @@ import (
 type streamState struct {
 	Stream
 	fenced bool // the arbiter named its fence and it was not below ours
+	told   bool // the usage of all slices
 }
 
 // redial lets others end the way to an arbiter that is none any more.
@@ -81,7 +82,7 @@ func (e streamOpened) apply(a *Agent) {
 	if a.stream != nil {
 		a.stream.Close()
 	}
-	a.stream = e.s
+	a.stream, a.view.changes = e.s, false
 	a.forgetEnded()
 	hello := a.config.Facts()
 	hello.Beats = true

@@ -29,6 +29,7 @@ type viewState struct {
 	policy   registry.Policy
 	key      []byte // authenticates probes between nodes
 	arbiter  identity.NodeID
+	changes  bool // it takes usage by what changed
 }
 
 func newViewState() *viewState {
@@ -50,6 +51,7 @@ func newViewState() *viewState {
 func (a *Agent) learn(m *protocol.View) {
 	v := a.view
 	if m.Full {
+		v.changes = m.Changes
 		a.keepOnly(m.Slices)
 		a.routeOnly(m.Routes)
 	}

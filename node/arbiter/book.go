@@ -198,7 +198,7 @@ func (b *book) index(node identity.NodeID, id registry.SessionID, now *entry) {
 
 // whole is all that a node is told of the book.
 func (b *book) whole(node identity.NodeID) *protocol.View {
-	v := &protocol.View{Full: true, Judges: true, Policy: b.policy}
+	v := &protocol.View{Full: true, Judges: true, Changes: true, Policy: b.policy}
 	for _, row := range b.nodes {
 		v.Nodes = append(v.Nodes, row)
 	}

@@ -237,6 +237,9 @@ func (e nodeSaid) apply(a *Arbiter) {
 	if a.nodes[n.node] != n {
 		return
 	}
+	if e.m.Gone != nil {
+		delete(n.usage, keyOf(*e.m.Gone))
+	}
 	switch m := e.m; {
 	case m.Load != nil:
 		n.load = m.Load.Used
@@ -282,7 +285,9 @@ func (e nodeSaid) apply(a *Arbiter) {
 // takeUsage keeps what an agent's slices moved, and passes on when it heard their
 // clients. Of a build that does not tell every client counts as heard.
 func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
-	clear(n.usage) // each report names every slice the agent holds
+	if !m.Changes {
+		clear(n.usage) // it names every slice that the agent holds
+	}
 	ago := make(map[registry.SessionID]time.Duration)
 	for _, u := range m.Slices {
 		n.usage[keyOf(u.Slice)] = u

@@ -162,6 +162,8 @@ type Violation struct {
 // Usage is bytes moved since the slice began, both ways.
 type Usage struct {
 	Slices []SliceUsage `json:"slices"`
+	// Changes: of slices that are not named it is as it was. Without it they are gone.
+	Changes bool `json:"changes,omitempty"`
 }
 
 // SliceUsage is the bytes of one slice at its agent.
@@ -210,7 +212,8 @@ type View struct {
 	Judges    bool                 `json:"judges,omitempty"` // with Full: Rules say what clients may reach
 	Rules     []RuleRow            `json:"rules,omitempty"`
 	Unrules   []registry.SessionID `json:"unrules,omitempty"`
-	Slices    []SliceRef           `json:"slices,omitempty"` // with Full: all this node is to hold
+	Changes   bool                 `json:"changes,omitempty"` // with Full: Usage may hold what changed alone
+	Slices    []SliceRef           `json:"slices,omitempty"`  // with Full: all this node is to hold
 	Pool      []netip.Prefix       `json:"pool,omitempty"`
 	Egress    registry.EgressKind  `json:"egress,omitempty"`
 	Policy    *registry.Policy     `json:"policy,omitempty"`
