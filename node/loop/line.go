@@ -6,27 +6,83 @@ import (
 	"time"
 )
 
-// line is a connection whose reads fail when nothing has come for so long. Every byte
-// counts, so a large message over a slow way is no silence.
+// line is a connection with a heartbeat and a deadline: its reads fail when nothing has
+// come for so long, and it beats when nothing was written for a while. Every byte counts,
+// so a large message over a slow way is no silence.
 type line struct {
 	net.Conn
+	pace Pace
+	beat func() error // between two messages; set before beats
+
 	mu       sync.Mutex    // protects what follows, and the deadlines
 	patience time.Duration // with silence; 0: endless
-	last     time.Time     // of all; zero: never
+	last     time.Time     // of all reads; zero: never
+	idle     *time.Timer   // nil: the other end is not known to beat
+	over     bool
 }
 
 // Read returns what comes next.
 func (l *line) Read(b []byte) (int, error) {
-	if err := l.renew(); err != nil {
-		return 0, err
-	}
+	l.renew()
 	return l.Conn.Read(b)
 }
 
-func (l *line) renew() error {
+// Write sends b, and the next beat is due later.
+func (l *line) Write(b []byte) (int, error) {
+	n, err := l.Conn.Write(b)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.SetReadDeadline(l.end())
+	if l.idle != nil && !l.over {
+		l.idle.Reset(l.pace.Every)
+	}
+	return n, err
+}
+
+// beats begins: the other end is known to do so. It hears one at once, for that is how
+// it may learn that this end does.
+func (l *line) beats() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.idle != nil || l.over {
+		return
+	}
+	l.patience = l.pace.Silence
+	_ = l.SetReadDeadline(l.end()) // of the read that waits; a closed one ends anyway
+	l.idle = time.AfterFunc(0, func() {
+		if l.beat() != nil {
+			l.hush() // what came before the end is still to be read, and then the end
+		}
+	})
+}
+
+// beating reports whether beats has begun.
+func (l *line) beating() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle != nil
+}
+
+// hush ends the beats: nothing may be written any more.
+func (l *line) hush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	if l.idle != nil {
+		l.idle.Stop()
+	}
+}
+
+// Close ends the connection.
+func (l *line) Close() error {
+	l.hush()
+	return l.Conn.Close()
+}
+
+// renew sets the deadline of a read that begins. One that has ended says so itself.
+func (l *line) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.SetReadDeadline(l.end())
 }
 
 // end is the deadline of a read that begins now; the caller holds mu.
@@ -40,21 +96,10 @@ func (l *line) end() (at time.Time) {
 	return at
 }
 
-// allow sets how long nothing may come.
-func (l *line) allow(patience time.Duration) {
+// until sets when reads end whatever comes; zero: never.
+func (l *line) until(at time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.patience = patience
-	_ = l.SetReadDeadline(l.end()) // of the read that waits; a closed one ends anyway
-}
-
-// within sets when the connection ends whatever comes; 0: never.
-func (l *line) within(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last = time.Time{}
-	if d > 0 {
-		l.last = time.Now().Add(d)
-	}
-	_, _ = l.SetReadDeadline(l.end()), l.SetWriteDeadline(l.last) // likewise
+	l.last = at
+	return l.SetReadDeadline(l.end())
 }

@@ -49,15 +49,12 @@ func Clients() Pace { return Pace{ClientSilence, ClientEvery, ClientPatience} }
 type Stream[M any] struct {
 	line   line
 	wire   Wire[M]
-	pace   Pace
 	outbox outbox[M]
 
 	// OnBeat is called by Run's goroutine with each beat that is heard; nil: nobody wants
 	// to know. It is set before Run.
 	OnBeat func()
 
-	beats     chan struct{} // closed when the other end is known to beat
-	beatsOnce sync.Once
 	closed    chan struct{}
 	closeOnce sync.Once
 }
@@ -65,11 +62,12 @@ type Stream[M any] struct {
 // New makes a stream of a connection, in which room messages may wait to be written.
 func New[M any, W Wire[M]](conn net.Conn, frame func(io.ReadWriter) W, pace Pace, room int) *Stream[M] {
 	s := &Stream[M]{
-		line: line{Conn: conn, patience: pace.Patience}, pace: pace,
+		line:   line{Conn: conn, pace: pace, patience: pace.Patience},
 		outbox: outbox[M]{room: room, ready: make(chan struct{}, 1)},
-		beats:  make(chan struct{}), closed: make(chan struct{}),
+		closed: make(chan struct{}),
 	}
 	s.wire = frame(&s.line)
+	s.line.beat = s.wire.Beat
 	return s
 }
 
@@ -91,25 +89,19 @@ func (s *Stream[M]) Write(m *M) error { return s.wire.Write(m) }
 
 // Beats notes that the other end beats: from now on it is beaten to, and its silence is
 // the end.
-func (s *Stream[M]) Beats() {
-	s.beatsOnce.Do(func() {
-		s.line.allow(s.pace.Silence)
-		close(s.beats)
-	})
-}
+func (s *Stream[M]) Beats() { s.line.beats() }
 
 // Beating reports whether the other end is known to beat.
-func (s *Stream[M]) Beating() bool {
-	select {
-	case <-s.beats:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Stream[M]) Beating() bool { return s.line.beating() }
 
 // Within ends the stream after a time at the latest, whatever is heard; 0 lifts that.
-func (s *Stream[M]) Within(d time.Duration) { s.line.within(d) }
+func (s *Stream[M]) Within(d time.Duration) {
+	var at time.Time
+	if d > 0 {
+		at = time.Now().Add(d)
+	}
+	_, _ = s.line.until(at), s.line.SetWriteDeadline(at) // a closed one has ended
+}
 
 // Close ends the stream, for whoever reads and writes too.
 func (s *Stream[M]) Close() {
@@ -156,29 +148,18 @@ func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
 	}
 }
 
-// write sends what waits, and beats while nothing does. It has no deadline of its own:
-// a peer that takes nothing says nothing either, or has its own deadline.
+// write sends what waits. It has no deadline of its own: a peer that takes nothing says
+// nothing either, or has its own deadline.
 func (s *Stream[M]) write() {
 	defer s.Close() // wakes the reader too
-	var idle <-chan time.Time
-	first := s.beats
 	for {
-		var err error
 		select {
 		case <-s.closed:
 			return
-		case <-first:
-			first, err = nil, s.wire.Beat() // that the other end hears that this one beats
-		case <-idle:
-			err = s.wire.Beat()
 		case <-s.outbox.ready:
-			err = s.flush()
-		}
-		if err != nil {
-			return
-		}
-		if first == nil {
-			idle = time.After(s.pace.Every)
+			if s.flush() != nil {
+				return
+			}
 		}
 	}
 }
