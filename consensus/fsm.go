@@ -95,11 +95,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore replaces the whole state, or leaves it as it is.
 func (f *fsm) Restore(source io.ReadCloser) error {
-	raw, err := io.ReadAll(io.LimitReader(source, registry.MaxSnapshot+1))
-	if err != nil {
-		return fmt.Errorf("consensus: read snapshot: %w", err)
-	}
-	state, err := registry.DecodeSnapshot(raw)
+	state, err := registry.ReadSnapshot(source)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if errors.Is(err, registry.ErrSnapshotNewer) {
@@ -124,11 +120,7 @@ type image struct{ state *registry.State }
 
 // Persist writes the copy.
 func (i image) Persist(sink raft.SnapshotSink) error {
-	raw, err := registry.EncodeSnapshot(i.state)
-	if err == nil {
-		_, err = sink.Write(raw)
-	}
-	if err != nil {
+	if err := registry.WriteSnapshot(sink, i.state); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	return sink.Close()

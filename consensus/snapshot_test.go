@@ -1,11 +1,13 @@
 package consensus
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -234,4 +236,83 @@ func TestRestoreIsWholeOrNothing(t *testing.T) {
 	if touched, _ := f.state.Touched(mark); !touched.All {
 		t.Error("readers of the feed are not told that the state is another one")
 	}
+}
+
+// blockedSink takes a snapshot once it is let.
+type blockedSink struct {
+	raft.SnapshotSink
+	bytes.Buffer
+	begun chan struct{}
+	let   chan struct{}
+	once  sync.Once
+}
+
+func (b *blockedSink) Write(p []byte) (int, error) {
+	b.once.Do(func() { close(b.begun); <-b.let })
+	return b.Buffer.Write(p)
+}
+
+func (b *blockedSink) Close() error { return nil }
+
+// TestApplyDuringSnapshot: while a snapshot is written, for however long, entries are
+// applied, and the snapshot does not see them.
+func TestApplyDuringSnapshot(t *testing.T) {
+	f := newFSM()
+	index := uint64(0)
+	apply := func(c registry.Command) {
+		index++
+		c.ID = registry.CommandID{byte(index)}
+		if r := f.Apply(&raft.Log{Index: index, Term: 1, Data: encoded(t, c)}).(registry.Result); r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+	}
+	apply(registry.Command{Found: founding()})
+	apply(registry.Command{AdvanceTick: &registry.AdvanceTick{Elapsed: 5}})
+	snapshot, err := f.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &blockedSink{begun: make(chan struct{}), let: make(chan struct{})}
+	written := make(chan error, 1)
+	go func() { written <- snapshot.Persist(sink) }()
+	<-sink.begun
+	for range 50 {
+		apply(registry.Command{AdvanceTick: &registry.AdvanceTick{Elapsed: 1}})
+	}
+	close(sink.let)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	state, err := registry.ReadSnapshot(&sink.Buffer)
+	if err != nil || state.Tick != 5 || f.state.Tick != 55 {
+		t.Fatalf("the snapshot is of second %d, the state of %d, %v", state.Tick, f.state.Tick, err)
+	}
+}
+
+// TestTrimmedBehindAStream: the log ends behind a snapshot of a mesh that was enlarged
+// as behind any other, and a follower far behind gets it.
+func TestTrimmedBehindAStream(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, shortLogs)
+	leader := c.leader()
+	behind := (c.number(leader) + 1) % 3
+	c.must(leader, tick(1))
+	c.agree(1)
+	c.stop(behind)
+	c.must(leader, registry.Command{Enlarge: &registry.Enlarge{}})
+	for range 40 {
+		c.must(leader, tick(1))
+	}
+	c.ok(leader.Snapshot(c.ctx()))
+	if stored := leader.Stats().Stored; stored > 5 {
+		t.Fatalf("%d entries behind a snapshot", stored)
+	}
+	c.start(behind, false)
+	c.agree(41)
+	c.followsOn(leader, behind, 41)
+	c.nodes[behind].View(func(s *registry.State) {
+		if !s.Enlarged {
+			t.Error("the follower has no room")
+		}
+	})
 }

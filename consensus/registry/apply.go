@@ -117,6 +117,7 @@ func (c Command) changes() []change {
 	add(c.WeighSlices != nil, c.WeighSlices)
 	add(c.Acknowledge != nil, c.Acknowledge)
 	add(c.MarkSlices != nil, c.MarkSlices)
+	add(c.Enlarge != nil, c.Enlarge)
 	return set
 }
 

@@ -58,8 +58,8 @@ func (c *PutCertificate) apply(s *State, _ entry) (Result, *Error) {
 	}
 	s.forgetCertificates(c.Now)
 	known := s.Certificates.Get(c.Certificate.ID)
-	if known == nil && s.Certificates.Len() >= MaxCertificates {
-		return Result{}, ErrExhausted.with("%d certificates", MaxCertificates)
+	if known == nil && s.Certificates.Len() >= s.Room().Certificates {
+		return Result{}, ErrExhausted.with("%d certificates", s.Room().Certificates)
 	}
 	put := c.Certificate
 	if known != nil {

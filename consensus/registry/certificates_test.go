@@ -121,12 +121,12 @@ func TestLimitsOfCertificates(t *testing.T) {
 	for id := range f.s.Certificates.All() {
 		f.s.dropCertificate(id)
 	}
-	for i := range MaxCertificates {
+	for i := range f.s.Room().Certificates {
 		cert := certificate(i)
 		f.s.putCertificate(&cert)
 	}
-	f.refuse(ErrExhausted, put(certificate(MaxCertificates), 1000))
-	f.must(put(certificate(MaxCertificates), 1001))
+	f.refuse(ErrExhausted, put(certificate(f.s.Room().Certificates), 1000))
+	f.must(put(certificate(f.s.Room().Certificates), 1001))
 	if n := f.s.Certificates.Len(); n != 1 {
 		t.Errorf("%d certificates are left", n)
 	}

@@ -16,8 +16,8 @@ func (c *PutClient) apply(s *State, _ entry) (Result, *Error) {
 	switch {
 	case !exists && c.Replace:
 		return Result{}, ErrNotFound.with("client %s", c.Client.Name)
-	case !exists && s.Clients.Len() >= MaxClients:
-		return Result{}, ErrExhausted.with("%d clients", MaxClients)
+	case !exists && s.Clients.Len() >= s.Room().Clients:
+		return Result{}, ErrExhausted.with("%d clients", s.Room().Clients)
 	case exists && c.Replace && known.Revoked: // an edit never readmits
 		return Result{}, ErrRevoked.with("client %s", c.Client.Name)
 	case exists && !c.Replace && !known.Revoked:

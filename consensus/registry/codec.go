@@ -44,7 +44,7 @@ func EncodeCommand(c Command) ([]byte, error) {
 }
 
 // version is the oldest one that says all of a command. Version 5 knows many marks in
-// one command. Version 4 knows nodes whose
+// one command, and meshes with room for more. Version 4 knows nodes whose
 // inside interface strangers reach, devices, who holds SAs of a session that is over,
 // how many sessions a client may have, and a policy over a named version. Version 3
 // knows the suites
@@ -55,7 +55,7 @@ func EncodeCommand(c Command) ([]byte, error) {
 // wrote DefaultHeadless into it.
 func (c Command) version() byte {
 	switch {
-	case c.MarkSlices != nil:
+	case c.MarkSlices != nil, c.Enlarge != nil:
 		return 5
 	case c.JoinNode != nil && c.JoinNode.Node.Exposed, c.UpdateNode != nil && c.UpdateNode.Exposed,
 		c.Found != nil && c.Found.Founder.Exposed,

@@ -35,6 +35,7 @@ type Command struct {
 	WeighSlices  *WeighSlices  `json:"weigh_slices,omitempty"`
 	Acknowledge  *Acknowledge  `json:"acknowledge,omitempty"`
 	MarkSlices   *MarkSlices   `json:"mark_slices,omitempty"`
+	Enlarge      *Enlarge      `json:"enlarge,omitempty"`
 
 	PutAuthority    *PutAuthority    `json:"put_authority,omitempty"`
 	RevokeAuthority *RevokeAuthority `json:"revoke_authority,omitempty"`
@@ -218,6 +219,10 @@ type Acknowledge struct {
 	Boot     identity.BootID `json:"boot"`
 	Sessions []SessionID     `json:"sessions"`
 }
+
+// Enlarge makes room for MaxSessions and what goes with them. A build that refuses
+// more than it always did would become another replica: it stops at this command.
+type Enlarge struct{}
 
 // PutSecrets replaces sealed secrets and wraps of the data key. A Recovery key is
 // accepted only where the mesh has none.

@@ -20,6 +20,7 @@ func crowd(t testing.TB, n int) *fixture {
 	for i := range 3 {
 		f.join(1 + i)
 	}
+	f.must(Command{Enlarge: &Enlarge{}})
 	for i := range n/4 + 600 {
 		f.client(fmt.Sprint("c", i))
 	}

@@ -90,12 +90,12 @@ func TestOneFamilyExhausted(t *testing.T) {
 // A session of both families takes two leases, or none.
 func TestLimitOfLeasesInBothFamilies(t *testing.T) { // I10
 	f := dualFixture(t)
-	for i := range MaxLeases - 1 {
+	for i := range f.s.Room().Leases - 1 {
 		f.s.putLease(netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)}), &Lease{Free: 1 << 40})
 	}
 	f.refuse(ErrExhausted, Command{OpenSession: f.opening(1, "alice", f.slice(0, 0))})
 	f.s.Leases.Delete(netip.AddrFrom4([4]byte{99}))
-	if f.open(1, "alice"); f.s.Leases.Len() != MaxLeases {
+	if f.open(1, "alice"); f.s.Leases.Len() != f.s.Room().Leases {
 		t.Errorf("%d leases", f.s.Leases.Len())
 	}
 }

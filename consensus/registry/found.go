@@ -23,7 +23,7 @@ func (c *Found) apply(s *State, _ entry) (Result, *Error) {
 	if err != nil {
 		return Result{}, err
 	}
-	policy, err := c.Policy.checked()
+	policy, err := c.Policy.checked(s.Room())
 	if err != nil {
 		return Result{}, err
 	}

@@ -101,7 +101,7 @@ func (s *State) chooseLease(p Range, t taker, beside int) (netip.Addr, bool) {
 			return a, true
 		}
 	}
-	if s.Leases.Len()+beside < MaxLeases && s.known(r) < r.size() {
+	if s.Leases.Len()+beside < s.Room().Leases && s.known(r) < r.size() {
 		if a, ok := s.freshAddress(r, p.Next); ok {
 			return a, true
 		}

@@ -9,12 +9,12 @@ const (
 	MaxHolders      = 64                     // processes of agents recorded per session or lease; a login that needs more is refused
 	MaxAcknowledged = 4_096                  // sessions that one Acknowledge is about
 	MaxMarks        = 1_024                  // slices that one MarkSlices is about
-	MaxSessions     = 32_768                 // active and ended; the oldest ended one makes room
-	MaxLeases       = 131_072                // remembered leases; beyond it only expired ones are given
-	MaxClients      = 65_536                 // accounts, revoked ones included
+	MaxSessions     = 1 << 20                // active and ended, once enlarged; the oldest ended one makes room
+	MaxLeases       = 4 * MaxSessions        // remembered leases, once enlarged; beyond it only expired ones are given
+	MaxClients      = 1 << 20                // accounts, once enlarged, revoked ones included
 	MaxAuthorities  = 32                     // imported CAs, revoked ones included
 	MaxRoots        = 8                      // trust anchors of one imported CA
-	MaxCertificates = 65_536                 // client certificates issued or revoked, until their dates are over
+	MaxCertificates = 1 << 20                // client certificates issued or revoked, once enlarged, until their dates are over
 	MaxRemoved      = 4_096                  // removed nodes remembered by key; the oldest is forgotten
 	MaxTokens       = 1_024                  // join tokens, used up ones included until they age out
 	MaxUses         = int(identity.MaxIndex) // of one token
@@ -40,7 +40,9 @@ const (
 	MaxTokenLife    = 30 * 24 * 60 * 60      // seconds
 	MaxHeadless     = 7 * 24 * 60 * 60       // seconds
 	MaxCommand      = 1 << 20                // bytes of an encoded command
-	MaxSnapshot     = 256 << 20              // bytes of an encoded snapshot
+	MaxSnapshot     = 256 << 20              // bytes of a snapshot up to version 4; later ones are streams without a limit
+	MaxPiece        = 64                     // objects in one piece of a snapshot
+	MaxPieceBytes   = 16 << 20               // bytes of one piece
 )
 
 // Times of the registry, in ticks.

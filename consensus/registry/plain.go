@@ -34,6 +34,7 @@ type plain struct {
 	Applied       []AppliedCommand `json:"applied"` // newest last, at most MaxApplied
 	HeadlessFloor Tick             `json:"headless_floor"`
 	Voters        int              `json:"voters,omitempty"`
+	Enlarged      bool             `json:"enlarged,omitempty"`
 }
 
 func (s *State) plain() *plain {
@@ -43,6 +44,7 @@ func (s *State) plain() *plain {
 		Leases: asMap(s.Leases), Sessions: asMap(s.Sessions), Requests: asMap(s.Requests),
 		Secrets: s.Secrets, Wraps: s.Wraps, Authorities: s.Authorities, Certificates: asMap(s.Certificates),
 		DataKey: s.DataKey, Applied: s.applied.list(), HeadlessFloor: s.HeadlessFloor, Voters: s.Voters,
+		Enlarged: s.Enlarged,
 	}
 	for id, n := range s.Nodes {
 		told, sp := *n, s.spent.Get(id)
@@ -111,7 +113,7 @@ func absent[K comparable, V any](m map[K]*V) bool {
 func (p *plain) state() *State {
 	s := New()
 	s.Cluster, s.Tick, s.Index, s.Term, s.Policy, s.Parts = p.Cluster, p.Tick, p.Index, p.Term, p.Policy, p.Parts
-	s.DataKey, s.HeadlessFloor, s.Voters = p.DataKey, p.HeadlessFloor, p.Voters
+	s.DataKey, s.HeadlessFloor, s.Voters, s.Enlarged = p.DataKey, p.HeadlessFloor, p.Voters, p.Enlarged
 	fill(&s.Indexes, p.Indexes)
 	fill(&s.Tokens, p.Tokens)
 	fill(&s.Secrets, p.Secrets)
@@ -150,11 +152,15 @@ func fill[K comparable, V any](m *map[K]V, from map[K]V) {
 	}
 }
 
+// respend takes over SPIs that an agent was granted, behind those that are known.
 func (s *State) respend(agent identity.NodeID, spis []uint32, kept int) {
 	if len(spis) == 0 {
 		return
 	}
-	sp := newSpent()
+	sp, ok := s.spent.Find(agent)
+	if !ok {
+		sp = newSpent()
+	}
 	for _, spi := range spis {
 		sp.add(spi)
 	}

@@ -3,7 +3,7 @@ package registry
 import "slices"
 
 func (c *PutPolicy) apply(s *State, _ entry) (Result, *Error) {
-	policy, err := c.Policy.checked()
+	policy, err := c.Policy.checked(s.Room())
 	if err != nil {
 		return Result{}, err
 	}
@@ -62,7 +62,7 @@ func (s *State) raiseHeadlessFloor() {
 }
 
 // checked is the policy with its defaults filled in.
-func (p Policy) checked() (Policy, *Error) {
+func (p Policy) checked(room Room) (Policy, *Error) {
 	p.Prefixes, p.Suites, p.Modes = slices.Clone(p.Prefixes), slices.Clone(p.Suites), slices.Clone(p.Modes)
 	p.DNS, p.Search = slices.Clone(p.DNS), slices.Clone(p.Search)
 	if p.Overload == "" {
@@ -76,8 +76,8 @@ func (p Policy) checked() (Policy, *Error) {
 		return p, ErrInvalid.with("headless of %d s, at most %d", p.Headless, MaxHeadless)
 	case p.Overload != OverloadAbsorb && p.Overload != OverloadDeny:
 		return p, ErrInvalid.with("overload is absorb or deny, not %q", p.Overload)
-	case p.Sessions < 0 || p.Sessions > MaxSessions:
-		return p, ErrInvalid.with("%d sessions of a client, at most %d", p.Sessions, MaxSessions)
+	case p.Sessions < 0 || p.Sessions > room.Sessions:
+		return p, ErrInvalid.with("%d sessions of a client, at most %d", p.Sessions, room.Sessions)
 	case p.Slices < 0 || p.Slices > MaxSlices:
 		return p, ErrInvalid.with("%d slices, at most %d", p.Slices, MaxSlices)
 	case !p.Mode.valid():

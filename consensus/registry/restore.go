@@ -19,6 +19,7 @@ func (s *State) Succeed(present *State) {
 		s.Cluster.Recovery = present.Cluster.Recovery
 	}
 	s.Cluster.Incarnation = max(s.Cluster.Incarnation, present.Cluster.Incarnation)
+	s.Enlarged = s.Enlarged || present.Enlarged
 	s.refuseAlso(present)
 	s.holdAlso(present)
 	for _, ses := range s.ActiveSessions() {

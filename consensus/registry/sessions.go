@@ -34,7 +34,7 @@ func (c *OpenSession) apply(s *State, at entry) (Result, *Error) {
 	}
 	yields, ok := s.roomForSession()
 	if !ok {
-		return Result{}, ErrExhausted.with("%d sessions", MaxSessions)
+		return Result{}, ErrExhausted.with("%d sessions", s.Room().Sessions)
 	}
 	ends := c.replaces(s)
 	if err := s.limitSessions(c.Session.Client, ends); err != nil {
@@ -183,9 +183,9 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 }
 
 // roomForSession reports whether one more session fits; when there are
-// MaxSessions, the oldest ended one has to yield.
+// as many as there may be, the oldest ended one has to yield.
 func (s *State) roomForSession() (yields *Session, ok bool) {
-	if s.Sessions.Len() < MaxSessions {
+	if s.Sessions.Len() < s.Room().Sessions {
 		return nil, true
 	}
 	for oldest := range s.index.ended.All() {

@@ -251,21 +251,21 @@ func (f *fixture) over(n int) *Session {
 func TestSessionLimits(t *testing.T) { // I10
 	f := newFixture(t)
 	f.client("alice")
-	for i := range MaxSessions {
+	for i := range f.s.Room().Sessions {
 		id := session(10_000 + i)
 		f.s.putSession(&Session{ID: id, State: SessionActive})
 	}
 	f.deny(ErrExhausted, Command{OpenSession: f.opening(1, "alice", f.slice(0, 0))})
 	old := f.over(10_007)
 	f.open(1, "alice")
-	if f.s.Sessions.Get(old.ID) != nil || f.s.Sessions.Len() != MaxSessions {
+	if f.s.Sessions.Get(old.ID) != nil || f.s.Sessions.Len() != f.s.Room().Sessions {
 		t.Fatal("the ended session did not make room")
 	}
 	f.must(Command{EndSession: &EndSession{Session: session(1), Reason: strings.Repeat("ä", MaxReason)}})
 	if got := f.s.Sessions.Get(session(1)).Reason; len(got) > MaxReason || !strings.HasPrefix(got, "ää") {
 		t.Fatalf("reason of %d bytes", len(got))
 	}
-	for i := range MaxLeases {
+	for i := range f.s.Room().Leases {
 		f.s.putLease(netip.AddrFrom4([4]byte{99, byte(i >> 16), byte(i >> 8), byte(i)}), &Lease{Free: 1 << 40})
 	}
 	f.client("bob")
@@ -297,7 +297,7 @@ func TestResumeKey(t *testing.T) {
 func TestClientLimits(t *testing.T) { // I10
 	f := newFixture(t)
 	put := func(c Client) Command { return Command{PutClient: &PutClient{Client: c}} }
-	for i := range MaxClients - 1 {
+	for i := range f.s.Room().Clients - 1 {
 		name := fmt.Sprintf("c%d", i)
 		f.s.Clients.Put(name, &Client{Name: name})
 	}

@@ -1,19 +1,22 @@
 package registry
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 )
 
 // SnapshotVersion is the newest version of the snapshot codec this build reads.
-// Versions 3 and 4 add what those of the commands do, version 2 the recovery key
+// Version 5 is a stream, of a mesh with more room. Versions 3 and 4 add what those
+// of the commands do, version 2 the recovery key
 // and the count of voters; a state is written in the oldest one that says all of it.
-const SnapshotVersion = 4
+const SnapshotVersion = streamVersion
 
 const (
 	snapshotMagic  = "mcrs"
@@ -26,22 +29,40 @@ var (
 	ErrSnapshotNewer = errors.New("registry: snapshot of a newer version")
 )
 
-// EncodeSnapshot writes the whole state: magic, version, length, JSON, and a
-// SHA-256 over all of it.
+// EncodeSnapshot is what WriteSnapshot writes.
 func EncodeSnapshot(s *State) ([]byte, error) {
+	var raw bytes.Buffer
+	err := WriteSnapshot(&raw, s)
+	return raw.Bytes(), err
+}
+
+// WriteSnapshot writes the whole state. Up to version 4 that is magic, version,
+// length, JSON, and a SHA-256 over all of it; what older builds have no room for, and
+// what is too long for one JSON object, is a stream of pieces: see stream.go.
+func WriteSnapshot(w io.Writer, s *State) error { return writeWithin(w, s, MaxSnapshot) }
+
+// writeWithin writes a stream where one object would have more bytes than most.
+func writeWithin(w io.Writer, s *State, most int) error {
+	version := s.version()
+	if version == streamVersion {
+		return writeStream(w, s)
+	}
 	body, err := json.Marshal(s)
 	if err != nil {
-		return nil, fmt.Errorf("registry: snapshot: %w", err)
+		return fmt.Errorf("registry: snapshot: %w", err)
 	}
-	raw := sealSnapshot(s.version(), body)
-	if len(raw) > MaxSnapshot {
-		return nil, fmt.Errorf("registry: snapshot of %d bytes, at most %d", len(raw), MaxSnapshot)
+	if len(body) > most {
+		return writeStream(w, s)
 	}
-	return raw, nil
+	_, err = w.Write(sealSnapshot(version, body))
+	return err
 }
 
 func (s *State) version() byte {
-	if s.newest() {
+	switch {
+	case s.Enlarged:
+		return streamVersion
+	case s.newest():
 		return 4
 	}
 	for _, ses := range s.Sessions.All() {
@@ -99,10 +120,26 @@ func sealSnapshot(version byte, body []byte) []byte {
 }
 
 // DecodeSnapshot reads a whole state, or nothing of it.
-func DecodeSnapshot(raw []byte) (*State, error) {
-	body, err := snapshotBody(raw)
+func DecodeSnapshot(raw []byte) (*State, error) { return ReadSnapshot(bytes.NewReader(raw)) }
+
+// ReadSnapshot reads a whole state to the end of its bytes, or nothing of it.
+func ReadSnapshot(r io.Reader) (*State, error) {
+	mark := make([]byte, len(snapshotMagic)+1)
+	if _, err := io.ReadFull(r, mark); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	version := mark[len(snapshotMagic)]
+	switch {
+	case string(mark[:len(snapshotMagic)]) != snapshotMagic || version == 0:
+		return nil, fmt.Errorf("%w: not ours", ErrSnapshot)
+	case version > SnapshotVersion:
+		return nil, fmt.Errorf("%w: version %d, known is %d", ErrSnapshotNewer, version, SnapshotVersion)
+	case version == streamVersion:
+		return readStream(r, mark)
+	}
+	body, err := readObject(r, mark)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	s := New()
 	if err := s.UnmarshalJSON(body); err != nil {
@@ -111,23 +148,23 @@ func DecodeSnapshot(raw []byte) (*State, error) {
 	return s, nil
 }
 
-func snapshotBody(raw []byte) ([]byte, error) {
-	if len(raw) < snapshotHeader+sha256.Size || len(raw) > MaxSnapshot {
-		return nil, fmt.Errorf("%w: %d bytes", ErrSnapshot, len(raw))
+// readObject reads what follows the mark of a snapshot that is one JSON object.
+func readObject(r io.Reader, mark []byte) ([]byte, error) {
+	var length [8]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
 	}
-	if string(raw[:len(snapshotMagic)]) != snapshotMagic || raw[len(snapshotMagic)] == 0 {
-		return nil, fmt.Errorf("%w: not ours", ErrSnapshot)
+	n := binary.BigEndian.Uint64(length[:])
+	if n > MaxSnapshot {
+		return nil, fmt.Errorf("%d bytes, at most %d", n, MaxSnapshot)
 	}
-	if v := raw[len(snapshotMagic)]; v > SnapshotVersion {
-		return nil, fmt.Errorf("%w: version %d, known is %d", ErrSnapshotNewer, v, SnapshotVersion)
+	raw := make([]byte, n)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return nil, err
 	}
-	end := len(raw) - sha256.Size
-	if n := binary.BigEndian.Uint64(raw[len(snapshotMagic)+1:]); n != uint64(end-snapshotHeader) {
-		return nil, fmt.Errorf("%w: %d bytes, header says %d", ErrSnapshot, end-snapshotHeader, n)
-	}
-	sum := sha256.Sum256(raw[:end])
-	if subtle.ConstantTimeCompare(sum[:], raw[end:]) != 1 {
-		return nil, fmt.Errorf("%w: checksum", ErrSnapshot)
-	}
-	return raw[snapshotHeader:end], nil
+	sum := sha256.New()
+	sum.Write(mark)
+	sum.Write(length[:])
+	sum.Write(raw)
+	return raw, checkSum(bufio.NewReader(r), sum.Sum(nil))
 }

@@ -129,6 +129,10 @@ type State struct {
 	// from before they were counted.
 	Voters int
 
+	// Enlarged says that there is room for more than builds before version 5 of the
+	// codecs take in.
+	Enlarged bool
+
 	// Feed is told what commands change; nil where nobody asks.
 	Feed *Feed
 

@@ -99,6 +99,7 @@ type Arbiter struct {
 	electing   bool // a change of the electorate is under way
 	renewal    *renewal
 	counting   bool // CountVoters without outcome
+	enlarging  bool // Enlarge without outcome
 	newest     bool // in this term every server of the log could read the newest commands, so that it may hold some
 	mustRead   byte // version of commands that who keeps the log has to read, at the last look
 	warned     bool // that the data key cannot be renewed
@@ -295,6 +296,7 @@ func (a *Arbiter) tick() {
 		a.tendLeavers()
 		a.tendElectorate()
 		a.countVoters()
+		a.enlarge()
 		a.pushGateways()
 		a.tendClocks()
 	}

@@ -1,6 +1,10 @@
 package arbiter
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
 
 // Limits of a term (I10).
 const (
@@ -14,7 +18,7 @@ const (
 	// MaxOutbox is how many messages may wait for one peer.
 	MaxOutbox = 4096
 	// MaxClients is how many client connections are held at once.
-	MaxClients = 65536
+	MaxClients = registry.MaxSessions
 	// MaxSaidEach is how many messages of one client, of all its sessions, wait in the
 	// loop's queue. ClientFree is how many a session may say at once, as when it lost all
 	// its slices, and ClientRate how many more each second: it says one by itself.

@@ -26,7 +26,7 @@ const (
 	// MaxConnections is how many connections the port holds in all, those
 	// of clients relayed to the arbiter included, those that a Listener has
 	// handed out not. ReservedConnections of them are for nodes alone.
-	MaxConnections      = 16384
+	MaxConnections      = 1 << 17
 	ReservedConnections = 1024
 	// MaxBacklog is how many finished handshakes a Listener keeps for its
 	// Accept. One more is closed.
