@@ -14,7 +14,7 @@ import (
 // looks at every session, part and node, as without the registry's feed it must: the
 // same actions at the same moments, over random histories.
 func TestDueIsWhatAScanFinds(t *testing.T) {
-	for seed := range uint64(2 * seeds) {
+	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			due, scan := newChaos(seed), newChaos(seed)
@@ -87,11 +87,48 @@ func (w *world) looksIn(d time.Duration) int {
 func TestNothingDueLooksAtNothing(t *testing.T) {
 	const sessions = 500
 	w := crowd(6, sessions)
-	if n := w.looksIn(2 * GrowEvery); n < sessions || n > 5*sessions {
+	if n := w.looksIn(3 * GrowEvery); n < sessions || n > 6*sessions {
 		t.Errorf("%d looks at %d sessions that are new", n, sessions)
 	}
-	if n := w.looksIn(time.Minute); n > 2*sessions*int(time.Minute/WeighEvery) {
+	if n := w.looksIn(time.Minute); n != 0 {
 		t.Errorf("%d looks in a minute in which nothing is to be done", n)
+	}
+	one := w.state.ActiveSessions()[7]
+	w.queue = append(w.queue, SliceUp{one.ID, 0, one.Slices[0].Epoch})
+	if n := w.looksIn(time.Minute); n < 1 || n > 6 {
+		t.Errorf("%d looks for an event about one session", n)
+	}
+	w.must(registry.Command{MarkSlice: &registry.MarkSlice{
+		Session: one.ID, Number: 0, Epoch: one.Slices[0].Epoch, State: registry.SliceUp}})
+	if n := w.looksIn(time.Minute); n < 1 || n > 6 {
+		t.Errorf("%d looks for a command about one session", n)
+	}
+	for _, n := range w.nodes {
+		w.queue = append(w.queue, Load{Node: n.id(), Used: 0.3}, Load{Node: n.id(), Used: 0.6})
+	}
+	if w.looksIn(2 * GrowEvery); w.looksIn(time.Minute) != 0 {
+		t.Error("looks though the load stays")
+	}
+}
+
+// TestRoomIsNoticed: a session has no slice on a node without room, and one
+// as soon as there is room again, though nothing else happens to it.
+func TestRoomIsNoticed(t *testing.T) {
+	w := ready(t, 4)
+	full := w.nodes[3]
+	w.queue = append(w.queue, Load{Node: full.id(), Used: 1})
+	w.settle()
+	c := w.client("c")
+	w.ask(c, 0, w.nodes[0].id())
+	w.settle()
+	w.run(2*time.Minute, 100*time.Millisecond)
+	if n := len(w.state.Sessions.Get(c.session).Slices); n != 2 {
+		t.Fatalf("%d slices while one of three nodes is full", n)
+	}
+	w.queue = append(w.queue, Load{Node: full.id(), Used: 0})
+	w.run(GrowEvery, 100*time.Millisecond)
+	if n := len(w.state.Sessions.Get(c.session).Slices); n != 3 {
+		t.Errorf("%d slices when it is free", n)
 	}
 }
 

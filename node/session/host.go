@@ -8,6 +8,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
 // host is what this term knows of a node beyond the registry.
@@ -18,8 +19,11 @@ type host struct {
 	since   time.Duration // last change of up
 	prekeys []uint32      // unused SPIs of boot, oldest first
 
-	used        float64 // as reported last: what placement goes by
-	mean        float64 // over LoadOver: what weights go by
+	used        float64          // as reported last: what placement goes by
+	mean        float64          // over LoadOver
+	settled     slicing.Capacity // what weights go by; weight.go
+	apart       int              // what it is now is more, 1, or less, -1, than that
+	apartAt     time.Duration    // since when
 	reported    bool
 	reportedAt  time.Duration
 	mbit        uint32
@@ -90,7 +94,8 @@ func (a *Arbitrator) addPrekeys(view *registry.State, e Prekeys) {
 
 // load takes a hint; what is no number counts as full, and strangers not at all.
 func (a *Arbitrator) load(view *registry.State, e Load) {
-	if view.Nodes[e.Node] == nil {
+	node := view.Nodes[e.Node]
+	if node == nil {
 		return
 	}
 	h := a.host(e.Node)
@@ -99,6 +104,9 @@ func (a *Arbitrator) load(view *registry.State, e Load) {
 		h.used = 1
 	}
 	h.average(a.now, h.used)
+	if h.settle(a.now, node) {
+		a.reweighOn(e.Node)
+	}
 	a.doubt(e.Node)
 }
 

@@ -75,8 +75,14 @@ const (
 	// GrowEvery is the least time between two slices added to one session.
 	GrowEvery = 5 * time.Second
 
-	// WeighEvery is the least time between two weighings of one session.
+	// WeighEvery is the least time between two weighings of one session, and over which
+	// those of a node's sessions are spread.
 	WeighEvery = 5 * time.Second
+
+	// ShareHold is for how long a node's capacity must be another, by more than a part of
+	// ShareWithin, before the weights of its sessions follow.
+	ShareHold   = 10 * time.Second
+	ShareWithin = 10
 
 	// ReserveFor is how long a grant counts as used capacity before the
 	// node's own load reports are trusted to show it.

@@ -34,11 +34,12 @@ type live struct {
 	openBy   time.Duration // when to answer with what is there
 	giveUp   time.Duration // when to give a first opening up
 
-	upBy    time.Duration // until when a slice that is up waits for the others
-	growAt  time.Duration
-	weighAt time.Duration
-	weighed Tag // WeighSlices without outcome
-	slots   map[uint8]*slot
+	upBy      time.Duration // until when a slice that is up waits for the others
+	growAt    time.Duration
+	weighAt   time.Duration
+	unweighed bool // its weights may have to be others, from weighAt on
+	weighed   Tag  // WeighSlices without outcome
+	slots     map[uint8]*slot
 }
 
 // phase is how far the present epoch of a slice has been told.
@@ -81,7 +82,7 @@ type failure struct {
 func (a *Arbitrator) live(id registry.SessionID) *live {
 	l := a.lives[id]
 	if l == nil {
-		l = &live{id: id, place: unqueued, due: never, since: a.now, slots: map[uint8]*slot{}}
+		l = &live{id: id, place: unqueued, due: never, since: a.now, unweighed: true, slots: map[uint8]*slot{}}
 		a.lives[id] = l
 		a.soon(l)
 	}

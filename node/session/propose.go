@@ -75,7 +75,7 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 	case c.GrantSlice != nil:
 		a.grantOutcome(view, c.GrantSlice, p, e.Result)
 	case c.WeighSlices != nil:
-		a.weighOutcome(c.WeighSlices, e.Tag)
+		a.weighOutcome(c.WeighSlices, e.Tag, e.Result)
 	case c.MarkSlice != nil:
 		a.markOutcome(view, c.MarkSlice, p.owner, e.Result)
 	case c.MarkSlices != nil:

@@ -43,6 +43,7 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 		return // superseded meanwhile
 	}
 	known.moved, known.movedAt = true, a.now
+	l.toWeigh(a.now, true)
 	if !c.Retire && c.Slice.Epoch > 1 {
 		a.revoke(p.owner, s.ID, sl.Number, sl.Epoch-1)
 	}
