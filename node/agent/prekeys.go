@@ -112,6 +112,15 @@ func (p *prekeyPool) take(spi uint32) *mka.PrekeySecret {
 	return pooled.secret
 }
 
+// drop ends prekeys that are granted to nobody, so that others are made in their place.
+func (p *prekeyPool) drop(spis []uint32) {
+	for _, spi := range spis {
+		if secret := p.take(spi); secret != nil {
+			secret.Expire()
+		}
+	}
+}
+
 // makePrekey makes one prekey of a series; only its secret half is kept when
 // pooled.
 func (a *Agent) makePrekey(series uint64) (pooledPrekey, error) {

@@ -41,6 +41,25 @@ func (f *fixture) fill() {
 	}
 }
 
+// TestUnusedPrekeysAreReplaced: what the arbiter can grant no more, the agent does not
+// count on, and makes others.
+func TestUnusedPrekeysAreReplaced(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	first := f.offered()
+	var unused []uint32
+	for _, sp := range first[:MinPrekeys/2+1] {
+		unused = append(unused, spiOf(t, sp))
+	}
+	f.hear(&protocol.Node{Unused: &protocol.Unused{SPIs: append(unused, 99)}}) // and one that it never had
+	if f.prekeys.secrets[unused[0]].secret != nil {
+		t.Error("what is granted to nobody is kept")
+	}
+	if f.advance(TickEvery); len(f.offered()) < len(unused) {
+		t.Error("no others are made")
+	}
+}
+
 // TestPrekeysFollowTheStream: a new stream gets a new pool, half of it is
 // enough, and it is offered anew before it dies.
 func TestPrekeysFollowTheStream(t *testing.T) {

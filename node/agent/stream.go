@@ -131,6 +131,8 @@ func (e received) apply(a *Agent) {
 		a.takeLink(m.Offer)
 	case m.Revoke != nil:
 		a.takeRevoke(m.Revoke)
+	case m.Unused != nil:
+		a.prekeys.drop(m.Unused.SPIs)
 	case m.Ended != nil:
 		a.takeEnded(m.Ended)
 	case m.Standby != nil:

@@ -95,8 +95,8 @@ type Arbiter struct {
 	served     map[registry.SessionID]*clientStream // those of them that have one
 	book       *book
 	measures   map[registry.SessionID]*measures
-	offers     map[sliceKey]*offer
-	electing   bool // a change of the electorate is under way
+	offers     map[registry.SessionID]map[uint8]*offer // by number
+	electing   bool                                    // a change of the electorate is under way
 	renewal    *renewal
 	counting   bool // CountVoters without outcome
 	enlarging  bool // Enlarge without outcome
@@ -160,7 +160,7 @@ func newArbiter(config Config, term uint64) *Arbiter {
 		served:     make(map[registry.SessionID]*clientStream),
 		book:       newBook(),
 		measures:   make(map[registry.SessionID]*measures),
-		offers:     make(map[sliceKey]*offer),
+		offers:     make(map[registry.SessionID]map[uint8]*offer),
 		leavers:    make(map[identity.NodeID]*leaver),
 		copies:     make(map[identity.NodeID]*copies),
 		expelled:   make(map[identity.NodeID]bool),
@@ -342,6 +342,8 @@ func (a *Arbiter) do(actions []session.Action) {
 			}
 		case session.RevokeSlice:
 			a.revoke(action)
+		case session.DropPrekey:
+			a.dropPrekey(action)
 		case session.KeepPart:
 			a.keepPart(action)
 		case session.NodeDrained:

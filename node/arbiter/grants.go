@@ -23,6 +23,7 @@ func keyOf(r protocol.SliceRef) sliceKey { return sliceKey{r.Session, r.Number, 
 // offer is a granted slice on its way to the client: in memory for as long as
 // agent and client need it, nowhere else.
 type offer struct {
+	epoch  uint32
 	grant  mka.SignedGrant
 	prekey mka.SignedPrekey
 	share  mka.Share
@@ -34,24 +35,36 @@ type offer struct {
 // share of the slice's keys.
 func (a *Arbiter) sendGrant(action session.SendGrant) {
 	sl := action.Slice
-	key := sliceKey{action.Session, sl.Number, sl.Epoch}
-	n := a.nodes[action.Node]
-	if n == nil || n.prekeys[sl.SPI] == nil {
+	n, o := a.nodes[action.Node], a.offerOf(action.Session, sl.Number, sl.Epoch)
+	if n == nil || o == nil && n.prekeys[sl.SPI] == nil {
 		return // the arbitrator's acknowledgement timeout finds another agent
 	}
-	o := a.offers[key]
 	if o == nil {
 		grant, direct, ok := a.grant(action.Session, sl)
 		if !ok {
+			a.dropPrekey(session.DropPrekey{Node: action.Node, SPI: sl.SPI})
 			return
 		}
 		o = &offer{
+			epoch:  sl.Epoch,
 			grant:  mka.SignGrant(a.config.Trust.Key, grant),
 			prekey: n.prekeys[sl.SPI], share: newShare(), spare: sl.Spare, direct: direct,
 		}
-		a.offers[key] = o
+		delete(n.prekeys, sl.SPI)
+		if a.offers[action.Session] == nil {
+			a.offers[action.Session] = make(map[uint8]*offer)
+		}
+		a.offers[action.Session][sl.Number] = o // in place of an older epoch's, which nobody is told any more
 	}
 	n.say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:], Rule: a.ruleFor(action.Session)}})
+}
+
+// dropPrekey gives up one that is granted to nobody, here and at its agent.
+func (a *Arbiter) dropPrekey(action session.DropPrekey) {
+	if n := a.nodes[action.Node]; n != nil && n.prekeys[action.SPI] != nil {
+		delete(n.prekeys, action.SPI)
+		n.say(&protocol.Node{Unused: &protocol.Unused{SPIs: []uint32{action.SPI}}})
+	}
 }
 
 // grant is the arbiter's statement of one committed slice epoch. One that is
@@ -89,21 +102,34 @@ func gatewaysIn(s *registry.State) []netip.AddrPort {
 func (a *Arbiter) takeOffers(id registry.SessionID, granted []registry.Slice) []protocol.SliceOffer {
 	var out []protocol.SliceOffer
 	for _, sl := range granted {
-		key := sliceKey{id, sl.Number, sl.Epoch}
-		o := a.offers[key]
+		o := a.offerOf(id, sl.Number, sl.Epoch)
 		if o == nil {
 			continue
 		}
-		delete(a.offers, key)
-		if n := a.nodes[sl.Agent]; n != nil {
-			delete(n.prekeys, sl.SPI)
-		}
+		a.dropOffer(id, sl.Number, sl.Epoch)
 		out = append(out, protocol.SliceOffer{
 			Grant: o.grant, Prekey: o.prekey, Share: append([]byte(nil), o.share[:]...), Spare: o.spare,
 			Inside: a.insideOf(sl.Agent), Direct: o.direct,
 		})
 	}
 	return out
+}
+
+// offerOf is the offer of one slice epoch; nil when there is none.
+func (a *Arbiter) offerOf(id registry.SessionID, number uint8, epoch uint32) *offer {
+	if o := a.offers[id][number]; o != nil && o.epoch == epoch {
+		return o
+	}
+	return nil
+}
+
+func (a *Arbiter) dropOffer(id registry.SessionID, number uint8, epoch uint32) {
+	if a.offerOf(id, number, epoch) == nil {
+		return
+	}
+	if delete(a.offers[id], number); len(a.offers[id]) == 0 {
+		delete(a.offers, id)
+	}
 }
 
 // insideOf is a member's own address on the inside network.
@@ -118,8 +144,7 @@ func (a *Arbiter) insideOf(id identity.NodeID) (inside netip.Addr) {
 
 // revoke takes a slice epoch back from its agent, and from its client.
 func (a *Arbiter) revoke(action session.RevokeSlice) {
-	key := sliceKey{action.Session, action.Number, action.Epoch}
-	delete(a.offers, key)
+	a.dropOffer(action.Session, action.Number, action.Epoch)
 	ref := protocol.SliceRef{Session: action.Session, Number: action.Number, Epoch: action.Epoch}
 	if n := a.nodes[action.Node]; n != nil {
 		n.say(&protocol.Node{Revoke: &protocol.Revoke{Slice: ref, Linger: Linger}})

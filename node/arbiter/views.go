@@ -177,6 +177,7 @@ func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
 		live := active(s, id)
 		if live == nil {
 			delete(a.measures, id)
+			delete(a.offers, id)
 			a.book.enterSession(id, nil, w)
 			continue
 		}

@@ -35,6 +35,7 @@ type Node struct {
 	Grant    *Grant     `json:"grant,omitempty"`    // L→N, a slice for this agent
 	Offer    *LinkOffer `json:"offer,omitempty"`    // L→N, answer to Link; the other gets a Grant
 	Revoke   *Revoke    `json:"revoke,omitempty"`   // L→N, free a slice
+	Unused   *Unused    `json:"unused,omitempty"`   // L→N, prekeys that are granted to nobody
 	Ended    *Sessions  `json:"ended,omitempty"`    // L→N, these are over: say when nothing of them runs
 	Standby  *Standby   `json:"standby,omitempty"`  // L→N, keep a copy of the log
 	Alive    *Alive     `json:"alive,omitempty"`    // L→N, word from the arbiter
@@ -103,6 +104,11 @@ type Condition struct {
 // Sessions names sessions, as many as an arbiter asks about at a time.
 type Sessions struct {
 	Sessions []registry.SessionID `json:"sessions"`
+}
+
+// Unused names prekeys that the arbiter can grant no more: to be replaced by others.
+type Unused struct {
+	SPIs []uint32 `json:"spis"`
 }
 
 // Prekeys adds single-use prekeys to the arbiter's pool for this boot.

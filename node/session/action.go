@@ -84,6 +84,13 @@ type RevokeSlice struct {
 	Epoch   uint32
 }
 
+// DropPrekey says that a prekey which was taken from its pool is granted to nobody: its
+// agent is to make another.
+type DropPrekey struct {
+	Node identity.NodeID
+	SPI  uint32
+}
+
 // KeepPart tells a second that its takeover of a part is not confirmed: the
 // egress lives, and the second gives the inside address back at once.
 type KeepPart struct {
@@ -103,6 +110,7 @@ func (SendClient) action()    {}
 func (Refuse) action()        {}
 func (CloseClient) action()   {}
 func (RevokeSlice) action()   {}
+func (DropPrekey) action()    {}
 func (KeepPart) action()      {}
 func (NodeDrained) action()   {}
 func (AlertOperator) action() {}

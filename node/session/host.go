@@ -123,22 +123,31 @@ func (h *host) takePrekey() uint32 {
 	return spi
 }
 
-// giveBack makes the prekeys of a login usable again that was refused for what has
-// nothing to do with them. None of it was committed, so nobody was told of one. Else a
-// client that is refused again and again would use up those of all agents, which
-// do not make new ones for what they were not granted.
-func (a *Arbitrator) giveBack(o *opening, list []registry.Slice, r registry.Result) {
-	switch r.Code {
-	case registry.ErrTooMany.Code, registry.ErrExhausted.Code, registry.ErrUnconfirmed.Code:
-	default:
-		return
-	}
+// giveBack is for the prekeys of a command that no agent was told of. They are usable
+// again if nothing of it was committed and it was refused for what has nothing to do
+// with them; else they are dropped. Either way an agent does not count on them to be
+// granted: a client that is refused again and again would use up those of all agents.
+func (a *Arbitrator) giveBack(pools uint64, list []registry.Slice, again bool) {
 	for _, sl := range list {
-		if h := a.hosts[sl.Agent]; a.pools == o.pools && h.up && h.boot == sl.Boot && len(h.prekeys) < MaxPrekeys {
+		h := a.hosts[sl.Agent]
+		switch {
+		case h == nil || !h.up || h.boot != sl.Boot: // they went with their stream
+		case again && a.pools == pools && len(h.prekeys) < MaxPrekeys:
 			h.prekeys = slices.Insert(h.prekeys, 0, sl.SPI)
 			a.doubt(sl.Agent)
+		default:
+			a.emit(DropPrekey{sl.Agent, sl.SPI})
 		}
 	}
+}
+
+// besides reports whether a command was refused for something else than its prekeys.
+func besides(r registry.Result) bool {
+	switch r.Code {
+	case registry.ErrTooMany.Code, registry.ErrExhausted.Code, registry.ErrUnconfirmed.Code, registry.ErrEnded.Code:
+		return true
+	}
+	return false
 }
 
 // TakePrekey gives an SPI of a node's pool away for something that is no slice.

@@ -88,7 +88,9 @@ func (a *Arbitrator) plan(view *registry.State, o *opening) {
 		return
 	}
 	o.absorbed, o.pools = p.absorbed, a.pools
-	if !a.proposeOpen(o, a.firstSlices(o, p)) {
+	list := a.firstSlices(o, p)
+	if !a.proposeOpen(o, list) {
+		a.giveBack(o.pools, list, true)
 		a.refuse(o.ask.Request, Unavailable, "too many requests at a time")
 		return
 	}
@@ -134,6 +136,7 @@ func (a *Arbitrator) firstSlices(o *opening, p placement) []registry.Slice {
 func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, e Committed) {
 	o := a.openings[c.Session.Request]
 	if o == nil || o.session != c.Session.ID {
+		a.giveBack(0, c.Slices, false)
 		return
 	}
 	delete(a.openings, c.Session.Request)
@@ -142,16 +145,19 @@ func (a *Arbitrator) openOutcome(view *registry.State, c *registry.OpenSession, 
 	}
 	switch {
 	case e.Unknown:
+		a.giveBack(o.pools, c.Slices, false)
 		a.emit(CloseClient{c.Session.Request})
 	case ok(e.Result):
-		a.openCommitted(view, o, e.Result.Session)
+		a.openCommitted(view, o, c, e.Result.Session)
 	case e.Result.Code == registry.ErrExhausted.Code && len(o.parts) > 1:
 		o.parts = o.parts[1:]
 		if a.proposeOpen(o, c.Slices) {
 			a.openings[c.Session.Request] = o
+		} else {
+			a.giveBack(o.pools, c.Slices, true)
 		}
 	default:
-		a.giveBack(o, c.Slices, e.Result)
+		a.giveBack(o.pools, c.Slices, besides(e.Result))
 		a.openRefused(view, o, c, e.Result)
 	}
 }
@@ -169,8 +175,11 @@ func (a *Arbitrator) openRefused(view *registry.State, o *opening, c *registry.O
 
 // openCommitted sends the grants. When an earlier try under the same request
 // had been committed unheard, that session is the one, at its next epochs.
-func (a *Arbitrator) openCommitted(view *registry.State, o *opening, id registry.SessionID) {
+func (a *Arbitrator) openCommitted(view *registry.State, o *opening, c *registry.OpenSession, id registry.SessionID) {
 	s := active(view, id)
+	if s == nil || s.ID != o.session || !bytes.Equal(s.Hello, o.ask.Hello) {
+		a.giveBack(o.pools, c.Slices, id != o.session) // of another session: nothing of these was committed
+	}
 	switch {
 	case s == nil:
 		a.refuse(o.ask.Request, Unavailable, "the session ended as it began")

@@ -81,7 +81,7 @@ func TestSupersededGrant(t *testing.T) {
 		g := p.Command.GrantSlice
 		s := w.state.Sessions.Get(g.Session)
 		change(s, slices.IndexFunc(s.Slices, func(sl registry.Slice) bool { return sl.Number == g.Slice.Number }))
-		if actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag}); len(actions) != 0 {
+		if actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag}); len(actions) != 1 || count[DropPrekey](actions) != 1 {
 			t.Errorf("%s is committed: %+v", name, actions)
 		}
 	}

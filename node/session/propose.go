@@ -15,6 +15,7 @@ type proposal struct {
 	command registry.Command
 	owner   identity.NodeID   // of an epoch that the command supersedes or voids
 	owners  []identity.NodeID // the same of each mark of a MarkSlices
+	pools   uint64            // as it was proposed
 	unknown bool              // asked, and the answer was lost
 	retryAt time.Duration
 }
@@ -27,7 +28,7 @@ func (a *Arbitrator) propose(c registry.Command) Tag {
 		return 0
 	}
 	a.fill(c.ID[:])
-	a.proposals[tag] = &proposal{command: c}
+	a.proposals[tag] = &proposal{command: c, pools: a.pools}
 	a.emit(Propose{tag, c})
 	return tag
 }

@@ -26,6 +26,7 @@ func (a *Arbitrator) sendGrant(id registry.SessionID, sl registry.Slice) {
 func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, p *proposal, r registry.Result) {
 	s, l := active(view, c.Session), a.lives[c.Session]
 	if s == nil || l == nil {
+		a.giveBack(p.pools, []registry.Slice{c.Slice}, besides(r))
 		return
 	}
 	known := a.slot(c.Session, c.Slice.Number)
@@ -33,6 +34,7 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 	sl, found := sliceOf(s, c.Slice.Number)
 	switch {
 	case !ok(r):
+		a.giveBack(p.pools, []registry.Slice{c.Slice}, besides(r))
 		known.avoid(a.now, c.Slice.Agent) // or the same plan would fail at every tick
 		if !stale(r) {
 			known.holdUntil = a.now + RetryEvery
@@ -40,6 +42,7 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 		}
 		return
 	case !found || sl.Epoch != c.Slice.Epoch:
+		a.giveBack(p.pools, []registry.Slice{c.Slice}, false)
 		return // superseded meanwhile
 	}
 	known.moved, known.movedAt = true, a.now

@@ -157,9 +157,13 @@ func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registr
 	if sl.State == registry.SliceVoid {
 		owner = identity.NodeID{} // it was told when the epoch became void
 	}
-	a.proposeAbout(a.slot(s.ID, sl.Number), owner, registry.Command{GrantSlice: &registry.GrantSlice{
+	known := a.slot(s.ID, sl.Number)
+	a.proposeAbout(known, owner, registry.Command{GrantSlice: &registry.GrantSlice{
 		Session: s.ID, Slice: next, Retire: retire,
 	}})
+	if known.proposal == 0 {
+		a.giveBack(a.pools, []registry.Slice{next}, true)
+	}
 }
 
 // tendRetiring frees an older epoch: at once when its owner is dead or its slice
