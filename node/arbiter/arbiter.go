@@ -116,7 +116,8 @@ type Arbiter struct {
 	quit       error                             // why this node cannot go on
 	entries    string                            // gateways as clients were told last
 	began      time.Duration
-	tickedAt   time.Duration
+	tickedAt   time.Duration // up to when the registry's time was advanced, or is being
+	advance    advance
 	turnedAt   time.Duration // the loop, last
 	aliveAt    time.Duration
 	tickCount  uint64
@@ -284,10 +285,7 @@ func (a *Arbiter) tick() {
 	var actions []session.Action
 	a.config.Store.View(func(s *registry.State) { actions = a.judge.Tick(now, s) })
 	a.do(actions)
-	if elapsed := uint64((now - a.tickedAt).Seconds()); elapsed >= AdvanceSeconds {
-		a.tickedAt += time.Duration(elapsed) * time.Second
-		a.submit(proposal{command: registry.Command{ID: a.commandID(), AdvanceTick: &registry.AdvanceTick{Elapsed: elapsed}}})
-	}
+	a.advanceTime(now)
 	if now-a.aliveAt >= AliveEvery {
 		a.aliveAt = now
 		a.sayAlive()

@@ -23,6 +23,9 @@ func (a *Arbiter) submit(p proposal) {
 	case a.proposals <- p:
 	default:
 		a.config.Log.Error("too many commands without outcome; one was not proposed")
+		if p.done != nil {
+			p.done(registry.Result{}, consensus.ErrOutcomeUnknown)
+		}
 	}
 }
 
