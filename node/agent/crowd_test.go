@@ -72,6 +72,8 @@ func (f *fixture) crowd(sessions int) (view *protocol.View) {
 func ruling(t testing.TB) *fixture {
 	f := newFixture(t)
 	f.obey(5)
-	f.hear(&protocol.Node{View: f.ruled()})
+	v := f.ruled()
+	v.Changes = true
+	f.hear(&protocol.Node{View: v})
 	return f
 }

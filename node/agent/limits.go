@@ -79,7 +79,7 @@ const (
 	AcceptAgain = 50 * time.Millisecond
 	// LookEvery is how often a slice at rest is looked at, for what packet workers
 	// count: an SA is due for renewal long before it is full.
-	LookEvery = 5 * time.Second
+	LookEvery = 10 * time.Second
 	// HeardEvery is how often it is told that a client is heard still: often enough
 	// for session.SilentAfter.
 	HeardEvery = 20 * time.Second

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
@@ -382,15 +381,29 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkTick is one tick of a node at rest with 10,000 sessions.
+// BenchmarkTick is one tick of a node at rest with 10,000 sessions, of which one in 300
+// is heard meanwhile: a client that is idle is heard every 15 s and told of every 30.
 func BenchmarkTick(b *testing.B) {
 	f := ruling(b)
-	f.crowd(10_000)
-	for b.Loop() {
-		f.clock.Add(int64(time.Millisecond))
+	view := f.crowd(10_000)
+	tick := func() {
+		f.clock.Add(int64(TickEvery))
+		f.wordAt = f.Agent.config.Now()
 		f.tick()
 		for _, ix := range []identity.Index{2, 3} {
 			f.reply(probe.Node{From: ix, Asked: probe.TypeNode})
 		}
+		f.said = nil
+	}
+	for range 2 * UsageTicks {
+		tick()
+	}
+	next := 0
+	for b.Loop() {
+		for range 10_000 / 300 {
+			next++
+			f.slices.byKey[sliceKey{view.Routes[next%10_000].Session, 0, 1}].said.at = 0
+		}
+		tick()
 	}
 }
