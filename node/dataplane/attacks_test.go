@@ -121,13 +121,12 @@ func TestInsideIsOfFew(t *testing.T) {
 // window has passed, until FloodHeld after the last; one that is late is not.
 func TestFloodOfCopies(t *testing.T) {
 	w, far, pair := agentSide(t)
-	table := w.engine.table.Load()
 	first := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4)
 	copied := func(n int, now time.Duration) []link.Window {
 		for range n {
 			feed(w, append([]byte(nil), first...))
 		}
-		return table.Flooded(int64(now))
+		return w.engine.flooded(int64(now))
 	}
 	if got := copied(FloodTold, 0); len(got) != 0 { // the first of them is none
 		t.Errorf("told of %d copies: %+v", FloodTold-1, got)
@@ -145,13 +144,42 @@ func TestFloodOfCopies(t *testing.T) {
 	if got := copied(0, time.Second+FloodHeld); len(got) != 0 {
 		t.Errorf("told when it was over: %+v", got)
 	}
+	if n := len(w.engine.noisy.pairs); n != 0 {
+		t.Errorf("%d SAs are looked at still", n)
+	}
+	copied(1, 2*FloodHeld)
+	if copied(0, 2*FloodHeld+1); len(w.engine.noisy.pairs) != 0 {
+		t.Error("an SA with one copy is looked at for good")
+	}
+}
+
+// TestLooksAtNoisyOnly: of many SAs those alone are looked at to which something came.
+func TestLooksAtNoisyOnly(t *testing.T) {
+	w, far, pair := agentSide(t)
+	all := map[uint32]*Pair{pair.In.SPI(): pair}
+	for n := range uint32(1000) {
+		all[esp.MakeSPI(2, 100+n)] = &Pair{In: pair.In}
+	}
+	w.engine.table.Load().In = pages.Numbered(all)
+	good := seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4)
+	feed(w, append([]byte(nil), good...))
+	if n := len(w.engine.noisy.pairs); n != 0 {
+		t.Errorf("%d SAs are noisy of which all is well", n)
+	}
+	feed(w, good)
+	if n := len(w.engine.noisy.pairs); n != 1 || !w.engine.noisy.pairs[pair] {
+		t.Errorf("%d SAs are noisy, want the one with a copy", n)
+	}
+	w.engine.Publish(&Table{Own: 2})
+	if w.engine.flooded(1); len(w.engine.noisy.pairs) != 0 {
+		t.Error("an SA that ended is kept")
+	}
 }
 
 // TestFloodOfForged: an SA at which packets are forged is told with how far ahead
 // they may be, from where its window is then, and at last once without.
 func TestFloodOfForged(t *testing.T) {
 	w, far, pair := agentSide(t)
-	table := w.engine.table.Load()
 	good := func() []byte { return seal(t, far, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, nil).Bytes(), esp.NextIPv4) }
 	forged := good()
 	forged[20] ^= 1
@@ -159,7 +187,7 @@ func TestFloodOfForged(t *testing.T) {
 		for range n {
 			feed(w, append([]byte(nil), forged...))
 		}
-		return table.Flooded(int64(now))
+		return w.engine.flooded(int64(now))
 	}
 	want := func(from, to uint32) []link.Window { return []link.Window{{SPI: pair.In.SPI(), From: from, To: to}} }
 	if got := forge(FloodTold-1, 0); len(got) != 0 {

@@ -69,6 +69,7 @@ type Engine struct {
 	queues []tun.Queue
 	table  atomic.Pointer[Table]
 	stall  stall
+	noisy  noisy
 	group  sync.WaitGroup
 
 	mu      sync.Mutex // protects everything below
@@ -101,9 +102,6 @@ func (e *Engine) Heard(most int) []netip.Addr { return e.table.Load().Heard(most
 
 // Inside is that of the table in use.
 func (e *Engine) Inside(most int) []netip.Addr { return e.table.Load().Inside(most) }
-
-// Flooded is that of the table in use.
-func (e *Engine) Flooded() []link.Window { return e.table.Load().Flooded(e.config.Clock()) }
 
 // Start starts one worker for each queue and each configured socket.
 func (e *Engine) Start() error {

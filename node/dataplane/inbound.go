@@ -177,7 +177,7 @@ func (w *inbound) open(d []byte) Reason {
 	}
 	payload, next, advanced, err := p.In.Open(d)
 	if err != nil {
-		return p.attack.count(openReason(err))
+		return w.engine.attacked(p, openReason(err))
 	}
 	p.lastHeard.Store(w.now)
 	if advanced {
