@@ -106,7 +106,7 @@ func (o *outbound) slice(route *Route, packet []byte, now int64) Reason {
 		return DropNoSlice
 	}
 	r := &o.run
-	mine := &route.Spread.workers[o.number]
+	mine := route.Spread.worker(o.number)
 	spray := r.sprayable(route.SprayUDP)
 	if spray && route.Set.Mode == slicing.Packet {
 		return o.deal(route, mine, now)

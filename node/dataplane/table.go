@@ -81,8 +81,8 @@ type RouteSlice struct {
 }
 
 // Spread holds what one session was given so far, for each worker that reads
-// the TUN.
-type Spread struct{ workers []spreader }
+// the TUN; nothing of one that never had a run of it.
+type Spread struct{ workers []atomic.Pointer[spreader] }
 
 // spreader is one worker's part. The picker is the worker's own.
 type spreader struct {
@@ -91,12 +91,24 @@ type spreader struct {
 }
 
 // NewSpread makes the state of a new session for a device of so many queues.
-func NewSpread(queues int) *Spread { return &Spread{make([]spreader, queues)} }
+func NewSpread(queues int) *Spread { return &Spread{make([]atomic.Pointer[spreader], queues)} }
+
+// worker is that of one queue, which alone calls it.
+func (s *Spread) worker(n int) *spreader {
+	w := s.workers[n].Load()
+	if w == nil {
+		w = new(spreader)
+		s.workers[n].Store(w)
+	}
+	return w
+}
 
 // Carried is the bytes of inner packets that found a slice so far.
 func (s *Spread) Carried() (bytes uint64) {
 	for i := range s.workers {
-		bytes += s.workers[i].carried.Load()
+		if w := s.workers[i].Load(); w != nil {
+			bytes += w.carried.Load()
+		}
 	}
 	return bytes
 }
