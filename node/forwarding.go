@@ -47,7 +47,7 @@ func openForwarding(self datadir.Node, exposed bool, dir *datadir.Dir, log *slog
 	if f.ledger, err = openLedger(); err != nil {
 		return f, err
 	}
-	if f.stack, err = openStack(self, dir, log, fail); err != nil {
+	if f.stack, err = openStack(self, dir, log, fail, func(a netip.Addr) { f.agent.Rival(a) }); err != nil {
 		return f, err
 	}
 	return f, f.openSockets(self, exposed)

@@ -28,6 +28,10 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 		all = append(all, "this node hears neither an arbiter nor any other node, so it holds no inside address and sends its clients to other nodes: "+
 			"look at its links, and at firewalls between it and the other nodes")
 	}
+	for _, address := range r.Rivals {
+		all = append(all, fmt.Sprintf("another host on the inside network, which is no member, answers for the inside address %v of this one: "+
+			"find it by the link address that `ip neigh show %v` gives on a third host", address, address))
+	}
 	if r.Path == probe.PathBroken {
 		all = append(all, n.forward.stack.blocked(n.others(), len(obstacles) > 0))
 	}

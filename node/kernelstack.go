@@ -40,13 +40,13 @@ type insideStack interface {
 	close(left bool) error
 }
 
-// openStack opens the stack that init or join chose.
-// Lost hears that it cannot go on.
-func openStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost func(error)) (insideStack, error) {
+// openStack opens the stack that init or join chose. Lost hears that it cannot go on,
+// and rival that another host answers for an address of this one.
+func openStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost func(error), rival func(netip.Addr)) (insideStack, error) {
 	if self.Userspace {
 		return openProcessStack(self)
 	}
-	return openKernelStack(self, dir, log, lost)
+	return openKernelStack(self, dir, log, lost, rival)
 }
 
 // kernelStack is the host's own stack.
@@ -58,10 +58,10 @@ type kernelStack struct {
 
 // openKernelStack prepares the host before the TUN comes up, so that nothing
 // meant for the tunnel ever leaves in clear.
-func openKernelStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost func(error)) (insideStack, error) {
+func openKernelStack(self datadir.Node, dir *datadir.Dir, log *slog.Logger, lost func(error), rival func(netip.Addr)) (insideStack, error) {
 	prepared, err := host.PrepareNode(host.NodeConfig{
 		TUN: self.TUN, Pool: self.Pool, InsideInterface: self.InsideIf, Inside: self.Inside, Port: self.Listen.Port(),
-		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Lost: lost, Log: log,
+		InsidePort: insidePort(self), StateFile: dir.Path(datadir.HostFile), Lost: lost, Rival: rival, Log: log,
 		Masquerade: self.Egress == registry.EgressMasquerade, PathTest: pathTests(self.Pool),
 	})
 	if err != nil {

@@ -84,7 +84,7 @@ func (a *Agent) says(to protocol.NodeRow) (s probe.Says) {
 		s |= probe.SaysAiling | probe.SaysBroken
 	}
 	for _, p := range a.view.parts {
-		if p.taken && (p.row.Egress == to.ID || p.relieved && !a.saysBroken(to)) {
+		if p.taken && p.relieved && (p.row.Egress == to.ID || !a.saysBroken(to)) {
 			s |= probe.SaysTaken
 		}
 	}

@@ -114,6 +114,7 @@ func (a *Agent) superviseFooting(now time.Duration) {
 		case a.mayResume(p, now):
 			a.lapse(p, false)
 		}
+		a.superviseClaim(p)
 	}
 }
 
@@ -145,12 +146,11 @@ func (a *Agent) lapse(p *part, lapsed bool) {
 }
 
 // mayResume reports whether no other node has a part that this one let go: an arbiter
-// has answered since and left it here, or none has for a while and the second, if it
-// answers, does not say that it took over.
+// has answered since and left it here, or none has for a while, and nobody claims it.
 func (a *Agent) mayResume(p *part, now time.Duration) bool {
-	f := &a.footing
-	if f.sureAt > f.lostAt {
+	f, c := &a.footing, &p.claim
+	if f.sureAt > max(f.lostAt, c.cededAt) {
 		return true
 	}
-	return f.is == firm && now-f.firmAt >= ResumeAfter && !a.saysTaken(a.view.nodeByID(p.row.Second))
+	return f.is == firm && now-f.firmAt >= ResumeAfter && (c.heardAt == 0 || now-c.heardAt >= ResumeAfter)
 }

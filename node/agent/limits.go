@@ -126,6 +126,13 @@ const (
 	// ResumeAfter is how long an arbiter has to answer a node that is heard again, until
 	// that takes back what it had let go: a stream that broke is opened anew by then.
 	ResumeAfter = 2 * time.Second
+	// ContestEvery is the least time between two claims of a part at all nodes.
+	ContestEvery = 500 * time.Millisecond
+	// RivalGap is how long another host that answers for an address of this node may
+	// be silent and go on being one, and RivalAfter how long it must be one to be named:
+	// members have agreed by then.
+	RivalGap   = 5 * time.Second
+	RivalAfter = 3 * time.Second
 	// AskedLately is how long a question of another node shows that it is heard.
 	AskedLately = 500 * time.Millisecond
 	// AskedBeyond is how long after its last answer a question of a node shows that

@@ -26,6 +26,8 @@ func (a *Agent) ReceiveMarked(from link.Socket, path link.Path, m dataplane.Mark
 		a.wait(a.handshakes, "handshake-queue-full", func() event { return linkConfirmed{m.SPI, bytes.Clone(datagram)} })
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
 		a.receiveProbe(datagram)
+	case dataplane.MarkerClaim:
+		a.receiveClaim(datagram)
 	case dataplane.MarkerVerdict:
 		a.receiveVerdict(path.Remote.Addr(), datagram)
 	default:
@@ -41,6 +43,16 @@ func (a *Agent) receiveProbe(datagram []byte) {
 		}
 	}
 	a.rejects.count("probe-refused")
+}
+
+func (a *Agent) receiveClaim(datagram []byte) {
+	if key := a.probeKey.Load(); key != nil {
+		if c, ok := probe.ParseClaim(datagram, *key); ok {
+			a.wait(a.nodes, nodesFull, func() event { return claimed{c} })
+			return
+		}
+	}
+	a.rejects.count("claim-refused")
 }
 
 func (a *Agent) receiveVerdict(from netip.Addr, datagram []byte) {

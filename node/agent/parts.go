@@ -20,8 +20,9 @@ type part struct {
 	takenAt time.Duration
 	// relieved: taken from an egress that answers and says that it does not forward.
 	relieved bool
-	yielded  bool          // left to the second, which relieved this node, without an arbiter's word
-	lapsed   bool          // let go, for this node may be the one that was cut off
+	yielded  bool // left to the second, which relieved this node, without an arbiter's word
+	lapsed   bool // let go, for this node was cut off, or another has a higher right
+	claim    claimState
 	notUntil time.Duration // this node takes it over no sooner
 }
 
@@ -43,7 +44,9 @@ func (a *Agent) learnPart(row registry.Part) {
 			p.notUntil = a.config.Now() + TakeoverHold
 		}
 		p.taken, p.relieved, p.yielded, p.lapsed = false, false, false, false
+		p.claim = claimState{}
 	}
+	p.claim.incarnation = a.floor.Incarnation
 	p.row = row
 	a.hidePart(p)
 	a.settlePart(p)

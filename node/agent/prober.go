@@ -225,6 +225,7 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 		a.config.Log.Warn("a node is silent", "node", row.Name)
 	} else {
 		a.config.Log.Info("a node is heard again", "node", row.Name)
+		a.contestWith(row, now)
 	}
 	a.say(&protocol.Node{Silent: &protocol.Silent{Node: row.ID, Silent: silent}})
 }

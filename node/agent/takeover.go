@@ -47,7 +47,7 @@ func (a *Agent) mayTake(p *part, egress protocol.NodeRow, now time.Duration) boo
 	switch {
 	case a.alone(), a.footing.is == lost, a.sound.is == protocol.Broken:
 		return false
-	case heard && now < p.notUntil:
+	case heard && now < p.notUntil, p.claim.cededAt != 0 && now-p.claim.cededAt < TakeoverHold:
 		return false
 	}
 	return !heard || a.deafTo(now) == ""

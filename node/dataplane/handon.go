@@ -94,7 +94,7 @@ func (w *handOn) datagram(d []byte) Reason {
 			return DropClear
 		}
 		return w.admit(m, d[MarkerLen:])
-	case MarkerAccept, MarkerConfirm, MarkerProbe, MarkerProbeReply, MarkerPathTest, MarkerVerdict:
+	case MarkerAccept, MarkerConfirm, MarkerProbe, MarkerProbeReply, MarkerPathTest, MarkerVerdict, MarkerClaim:
 		if w.engine.config.Marked == nil {
 			return DropType
 		}

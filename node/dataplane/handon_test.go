@@ -123,6 +123,8 @@ func TestMarkedDatagramsReachTheOwner(t *testing.T) {
 		{insideNode, Marker{Type: MarkerVerdict, SPI: own}, "10.0.0.3:6484", true},
 		{insideNode, Marker{Type: MarkerVerdict, SPI: own}, "10.0.0.4:6484", false},
 		{outerClient, Marker{Type: MarkerVerdict, SPI: 700}, "192.0.2.1:6484", false},
+		{insideNode, Marker{Type: MarkerClaim}, "10.0.0.3:6484", true},
+		{outerNode, Marker{Type: MarkerClaim}, "192.0.2.3:6484", false},
 	}
 	for _, c := range cases {
 		heard = nil

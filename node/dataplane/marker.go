@@ -41,6 +41,7 @@ const (
 	MarkerProbeReply
 	MarkerPathTest
 	MarkerVerdict
+	MarkerClaim
 )
 
 // Marker is that header: the non-ESP marker of RFC 3948 (four zero bytes), a

@@ -17,8 +17,9 @@ type announcement struct {
 	asked *neighbours // nil in IPv4
 }
 
-// announce sends the first announcement before it returns.
-func announce(dev string, a netip.Addr, log *slog.Logger) (*announcement, error) {
+// announce sends the first announcement before it returns. In IPv6 rival hears of
+// another host that has the address, in IPv4 see watchRivals.
+func announce(dev string, a netip.Addr, rival func(netip.Addr), log *slog.Logger) (*announcement, error) {
 	n := &announcement{quit: make(chan struct{})}
 	once := func() error { return announceARP(dev, a) }
 	if a.Is6() {
@@ -26,6 +27,7 @@ func announce(dev string, a netip.Addr, log *slog.Logger) (*announcement, error)
 		if n.asked, err = openNeighbours(dev, a); err != nil {
 			return nil, failed(err, "the daemon needs CAP_NET_RAW", "answer for %v on %s", a, dev)
 		}
+		n.asked.rival = rival
 		once = n.asked.announce
 		n.group.Go(n.asked.serve)
 	}

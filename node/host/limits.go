@@ -38,6 +38,8 @@ const (
 	// the kernel says of it; what is longer is cut and fails to parse.
 	maxSolicitation = 1500
 	maxControl      = 128
+	// maxARP is more than an ARP message of Ethernet and IPv4 has.
+	maxARP = 64
 	// MaxDeviceEvent is the longest event of a device that is looked at; the kernel's
 	// are at most half as long. deviceEventsRoom is how many bytes of them may wait.
 	MaxDeviceEvent   = 4096

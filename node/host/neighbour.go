@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -37,6 +38,7 @@ type neighbours struct {
 	device  string
 	mac     net.HardwareAddr
 	address netip.Addr
+	rival   func(netip.Addr) // nil: nobody hears of one
 }
 
 // openNeighbours listens for questions. A device without Ethernet addresses
@@ -61,7 +63,7 @@ func openNeighbours(dev string, a netip.Addr) (*neighbours, error) {
 	return n, nil
 }
 
-// neighbourOptions lets solicitations of one interface in and nothing else.
+// neighbourOptions lets solicitations of one interface in, advertisements, and nothing else.
 // The group is the one that questions for the address are sent to; being in it
 // as a listener also tells switches that snoop.
 func neighbourOptions(fd int, link netlink.Link, a netip.Addr) error {
@@ -69,7 +71,7 @@ func neighbourOptions(fd int, link netlink.Link, a netip.Addr) error {
 	for i := range filter.Data {
 		filter.Data[i] = 0xffffffff
 	}
-	filter.Data[solicitation/32] &^= 1 << (solicitation % 32)
+	filter.Data[solicitation/32] &^= 1<<(solicitation%32) | 1<<(advertisement%32)
 	group := unix.IPv6Mreq{Multiaddr: solicitedNode(a).As16(), Interface: uint32(link.Attrs().Index)}
 	return errors.Join(
 		unix.BindToDevice(fd, link.Attrs().Name),
@@ -101,12 +103,21 @@ func (n *neighbours) serve() {
 			continue
 		}
 		faults = -1
-		target, ok := parseSolicitation(message[:size])
-		if !ok || target != n.address || arrivedHops(control[:controls]) != hopLimit {
-			continue
+		if arrivedHops(control[:controls]) == hopLimit {
+			n.hear(message[:size], from)
 		}
-		// Who asks again is answered again.
-		_ = n.answer(from)
+	}
+}
+
+// hear answers who asks for the address, and notes who else says to have it.
+func (n *neighbours) hear(message []byte, from *net.IPAddr) {
+	if target, ok := parseSolicitation(message); ok && target == n.address {
+		_ = n.answer(from) // who asks again is answered again
+		return
+	}
+	target, mac, ok := parseAdvertisement(message)
+	if ok && target == n.address && n.mac != nil && n.rival != nil && !bytes.Equal(mac, n.mac) {
+		n.rival(target)
 	}
 }
 

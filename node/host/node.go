@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,9 @@ type NodeConfig struct {
 	PathTest []netip.Addr
 	// StateFile keeps the host's original settings while they are changed.
 	StateFile string
+	// Rival hears that another host on the inside network answers for an address that
+	// this one holds; it is called from the background and must not wait. nil for nobody.
+	Rival func(netip.Addr)
 	// Lost hears that somebody removed the TUN interface; nil for nobody.
 	Lost func(error)
 	// Log gets what happens in the background; nil for nowhere.
@@ -48,10 +52,13 @@ type Node struct {
 	local    []netip.Prefix // networks of this host that the pool overlaps by mistake
 	routing  []setting      // of the inside interface and, before Linux 6.17, of all
 
+	listening sync.WaitGroup
+
 	// Protected by the stand's lock.
 	up     bool
 	anchor netip.Addr
 	held   map[netip.Addr]*announcement
+	rivals *arpListener // from the first held address of IPv4 on
 	hidden map[netip.Prefix]netip.Addr
 }
 
@@ -279,7 +286,8 @@ func (n *Node) hold(a netip.Addr) error {
 		old.stop()
 		delete(n.held, a)
 	}
-	told, err := announce(n.config.InsideInterface, a, n.config.Log)
+	n.watchRivals(a)
+	told, err := announce(n.config.InsideInterface, a, n.config.Rival, n.config.Log)
 	if err != nil {
 		n.stand.want = n.want()
 		return errors.Join(err, deleteAddress(link, a))
@@ -339,6 +347,11 @@ func (n *Node) Close(keepClosed bool) error {
 		held.stop()
 		delete(n.held, a)
 	}
+	if n.rivals != nil {
+		n.rivals.close()
+		n.rivals = nil
+	}
 	n.stand.mu.Unlock()
+	n.listening.Wait()
 	return n.stand.end(keepClosed)
 }

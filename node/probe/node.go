@@ -51,8 +51,7 @@ const (
 	// SaysBroken is that the sender does not forward, and that its second is to
 	// take what it holds.
 	SaysBroken Says = 0x40
-	// SaysTaken is that the sender took over, as second, from who is asked or does not
-	// forward.
+	// SaysTaken is that the sender took over, as second, from who does not forward.
 	SaysTaken Says = 0x20
 
 	saysMask = byte(SaysAiling | SaysBroken | SaysTaken)

@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// Two nodes may hold one inside address after all: where one node votes, and always
+// when a link is healed. The host sees that somebody else answers for it (RFC 5227;
+// neighbor advertisements in IPv6). What it sees anybody can send, so nothing is let
+// go for it: the node says to all others by what right it holds the address, and of two
+// that do the one with the lower right lets go. It is not asked by ARP before an
+// address is held: a second cannot wait for that, and knows who else may have it.
+
+// Rival is the host's word that another one answers for an address of this node.
+func (a *Agent) Rival(address netip.Addr) { a.enqueue(rivalSeen{address}) }
+
+type rivalSeen struct{ address netip.Addr }
+
+func (e rivalSeen) apply(a *Agent) {
+	p, now := a.view.partOf(e.address), a.config.Now()
+	if p == nil || !p.held {
+		return
+	}
+	if p.claim.rivalAt == 0 || now-p.claim.rivalAt > RivalGap {
+		p.claim.rivalSince = now
+	}
+	p.claim.rivalAt = now
+	a.contest(p, now)
+}
+
+// claimState is what is known of a part's other holders.
+type claimState struct {
+	incarnation uint64        // of the arbiter that said whose the part is
+	rivalSince  time.Duration // another host answers for an address of it
+	rivalAt     time.Duration // it was last seen to
+	saidAt      time.Duration // this node's own claim
+	heardAt     time.Duration // another node's that holds it
+	cededAt     time.Duration // this node let go for one of those
+	defend      bool          // another is letting go: the neighbours are to be told
+}
+
+// contest says to all other nodes that this one holds a part. It does not against one
+// that it relieved, and not while it does not forward itself: those two agree by what
+// they say of themselves (see superviseRelief).
+func (a *Agent) contest(p *part, now time.Duration) {
+	c := &p.claim
+	if c.saidAt != 0 && now-c.saidAt < ContestEvery || p.relieved || a.sound.is == protocol.Broken {
+		return
+	}
+	c.saidAt = now
+	a.claimAtAll(p, probe.ClaimHolds)
+}
+
+// contestWith is for an egress that is heard again after this node took over from it.
+func (a *Agent) contestWith(egress protocol.NodeRow, now time.Duration) {
+	for _, p := range a.view.parts {
+		if p.taken && p.row.Egress == egress.ID {
+			a.contest(p, now)
+		}
+	}
+}
+
+// claimAtAll sends a claim to every other member.
+func (a *Agent) claimAtAll(p *part, kind probe.ClaimKind) {
+	for _, n := range a.view.nodes {
+		if n.Index != a.config.Index && n.Inside.IsValid() {
+			a.claimAt(n.Index, p, kind)
+		}
+	}
+}
+
+func (a *Agent) claimAt(to identity.Index, p *part, kind probe.ClaimKind) {
+	insides := p.row.Insides()
+	if len(a.view.key) == 0 || len(insides) == 0 {
+		return
+	}
+	b := probe.Claim{From: a.config.Index, Address: insides[0], Kind: kind, Right: a.right(p)}.Marshal(a.view.key)
+	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: a.insideOf(a.view.nodes[to])}) // repeated while it matters
+}
+
+// right is by what this node holds a part, or held it.
+func (a *Agent) right(p *part) probe.Right {
+	return probe.Right{Incarnation: p.claim.incarnation, Epoch: p.row.Epoch, Given: p.row.Egress == a.config.Key.ID()}
+}
+
+// partOf finds the part that a moving address belongs to.
+func (v *viewState) partOf(inside netip.Addr) *part {
+	for _, p := range v.parts {
+		if slices.Contains(p.row.Insides(), inside) {
+			return p
+		}
+	}
+	return nil
+}
+
+// claimed is another node's claim.
+type claimed struct{ probe.Claim }
+
+func (e claimed) apply(a *Agent) {
+	p, now := a.view.partOf(e.Address), a.config.Now()
+	if a.view.nodes[e.From].Index == 0 || e.From == a.config.Index || p == nil {
+		a.rejects.count("claim-refused")
+		return
+	}
+	mine, holds := a.right(p), e.Kind == probe.ClaimHolds
+	switch {
+	case !p.held && holds:
+		p.claim.heardAt = now
+	case !p.held, p.relieved, a.sound.is == protocol.Broken:
+	case holds && (mine.Below(e.Right) || mine == e.Right && e.From < a.config.Index), mine.Older(e.Right):
+		a.cede(p, e.From, now)
+	default:
+		p.claim.defend = p.claim.defend || holds
+		a.claimAt(e.From, p, probe.ClaimHolds)
+	}
+}
+
+// cede leaves a part to a holder of a higher right, until an arbiter says whose it is
+// or no holder is heard any more.
+func (a *Agent) cede(p *part, to identity.Index, now time.Duration) {
+	a.config.Log.Warn("another node has this part by a higher right; letting go", "node", a.view.nodes[to].Name, "prefix", p.row.Prefix)
+	p.claim.cededAt, p.claim.heardAt = now, now
+	if p.taken {
+		a.giveBack(p)
+		return
+	}
+	a.lapse(p, true)
+}
+
+// superviseClaim asks for holders of a part that this node might take back, and tells
+// the neighbours again whose it is when another node has let go.
+func (a *Agent) superviseClaim(p *part) {
+	switch {
+	case p.lapsed && a.footing.is == firm && a.ticks%LoadTicks == 0:
+		a.claimAtAll(p, probe.ClaimAsks)
+	case p.held && p.claim.defend:
+		for _, inside := range p.row.Insides() {
+			_ = a.config.Host.HoldAddress(inside) // it is told again anyway, later
+		}
+	}
+	p.claim.defend = false
+}
+
+// rivals are addresses of this node that a host which is no member of the mesh
+// answers for too.
+func (a *Agent) rivals(now time.Duration) (all []netip.Addr) {
+	for _, p := range a.view.parts {
+		if c := p.claim; p.held && c.rivalAt != 0 && now-c.rivalAt <= RivalGap && now-c.rivalSince >= RivalAfter {
+			all = append(all, p.row.Insides()...)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return all
+}

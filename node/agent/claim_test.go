@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// claims gives the agent another node's claim of the moving address.
+func (f *fixture) claims(from identity.Index, kind probe.ClaimKind, right probe.Right) {
+	f.do(claimed{probe.Claim{From: from, Address: moving(), Kind: kind, Right: right}})
+}
+
+// nodeAt is what a node's inside port gets.
+func (f *fixture) nodeAt(index identity.Index) *linktest.Socket {
+	f.Helper()
+	s, err := f.sim.Listen(netip.AddrPortFrom(inside(index), inPort))
+	f.ok(err)
+	return s
+}
+
+// claimsAt are the claims that have arrived there.
+func claimsAt(s *linktest.Socket) (all []probe.Claim) {
+	buffer := make([]byte, link.MaxTrain)
+	for {
+		train, ok := s.TryReceive(buffer)
+		if !ok {
+			return all
+		}
+		if c, ok := probe.ParseClaim(buffer[:train.Len], probeKey()); ok {
+			all = append(all, c)
+		}
+	}
+}
+
+// egressOf2 is the egress of a part at epoch 3 in a mesh with one voter.
+func (f *fixture) egressOf2() *fixture {
+	f.Helper()
+	f.obey(5)
+	v := f.view(3)
+	v.Parts = []registry.Part{f.part(3, f.self(), idOf(2))}
+	f.hear(&protocol.Node{View: v})
+	f.pass(time.Second, 2, 3)
+	f.holds("at first", true)
+	return f
+}
+
+// takenOver is its second, which has taken over.
+func takenOver(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixture(t).second()
+	f.pass(time.Second, 2, 3)
+	f.pass((ProbeMisses+2)*TickEvery, 3)
+	f.holds("after the takeover", true)
+	return f
+}
+
+// TestLowerRightLetsGo: of two holders one, whoever hears of the other first.
+func TestLowerRightLetsGo(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		taken bool // this node took over; else it was given the part
+		kind  probe.ClaimKind
+		other probe.Right
+		keeps bool
+	}{
+		{"a second that took over", false, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 3}, true},
+		{"who had it before", false, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 2, Given: true}, true},
+		{"who has it since", false, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 4, Given: true}, false},
+		{"who took it over since", false, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 4}, false},
+		{"a mesh that was recovered", false, probe.ClaimHolds, probe.Right{Incarnation: 2, Epoch: 1, Given: true}, false},
+		{"who asks, of before", false, probe.ClaimAsks, probe.Right{Incarnation: 1, Epoch: 2, Given: true}, true},
+		{"who asks, of a later word", false, probe.ClaimAsks, probe.Right{Incarnation: 1, Epoch: 4, Given: true}, false},
+		{"the egress itself", true, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 3, Given: true}, false},
+		{"the egress, which let go and asks", true, probe.ClaimAsks, probe.Right{Incarnation: 1, Epoch: 3, Given: true}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var f *fixture
+			if c.taken {
+				f = takenOver(t)
+			} else {
+				f = newFixture(t).egressOf2()
+			}
+			there := f.nodeAt(2)
+			f.claims(2, c.kind, c.other)
+			f.holds("after the claim", c.keeps)
+			answers := claimsAt(there)
+			if told := len(answers) == 1 && answers[0].Kind == probe.ClaimHolds && answers[0].Address == moving(); told != c.keeps {
+				t.Errorf("answers %+v", answers)
+			}
+		})
+	}
+}
+
+// TestOneOfEqualRightsLetsGo: whichever it is, both know.
+func TestOneOfEqualRightsLetsGo(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	equal := probe.Right{Incarnation: 1, Epoch: 3, Given: true}
+	f.claims(2, probe.ClaimHolds, equal)
+	f.holds("beside a higher index", true)
+	f.Agent.config.Index = 3
+	f.claims(2, probe.ClaimHolds, equal)
+	f.holds("beside a lower index", false)
+}
+
+// TestRivalIsTold: who sees that another host answers for its address says at once by
+// what right it has it, to every member, and not more often than that helps.
+func TestRivalIsTold(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	two, three := f.nodeAt(2), f.nodeAt(3)
+	for range 20 {
+		f.do(rivalSeen{moving()})
+	}
+	for _, there := range []*linktest.Socket{two, three} {
+		all := claimsAt(there)
+		if len(all) != 1 || all[0].Kind != probe.ClaimHolds || all[0].Right != (probe.Right{Incarnation: 1, Epoch: 3, Given: true}) {
+			t.Errorf("told %+v", all)
+		}
+	}
+	f.pass(ContestEvery, 2, 3)
+	f.do(rivalSeen{moving()})
+	if all := claimsAt(two); len(all) != 1 {
+		t.Errorf("then %d times", len(all))
+	}
+	f.do(rivalSeen{inside(9)})
+	f.holds("whatever strangers send", true)
+}
+
+// TestRivalIsNamed: one that is no member does not answer, and goes on.
+func TestRivalIsNamed(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	named := func() bool { return len(f.rivals(f.Agent.config.Now())) > 0 }
+	f.do(rivalSeen{moving()})
+	if f.pass(time.Second, 2, 3); named() {
+		t.Error("named at once: it may be a member that is about to let go")
+	}
+	f.pass(RivalAfter, 2, 3)
+	if f.do(rivalSeen{moving()}); !named() {
+		t.Error("not named")
+	}
+	if f.pass(RivalGap+TickEvery, 2, 3); named() {
+		t.Error("named when it is gone")
+	}
+}
+
+// TestEgressHeardAgainIsContested: a second that took over and hears the egress again
+// tells it, without waiting for either's announcement.
+func TestEgressHeardAgainIsContested(t *testing.T) {
+	f := takenOver(t)
+	there := f.nodeAt(2)
+	f.pass(2*TickEvery, 2, 3)
+	if all := claimsAt(there); len(all) != 1 || all[0].Right != (probe.Right{Incarnation: 1, Epoch: 3}) {
+		t.Errorf("told %+v", all)
+	}
+}
+
+// TestCededIsNotTakenAgain, before its holder had time to be heard by probes too.
+func TestCededIsNotTakenAgain(t *testing.T) {
+	f := takenOver(t)
+	f.do(streamLost{f.Agent.stream})
+	f.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 3, Given: true})
+	f.pass(TakeoverHold-2*TickEvery, 3)
+	f.holds("shortly after", false)
+	f.sound = newSoundness(f.Agent.config.Now()) // no path test came out of this fixture
+	f.pass(4*TickEvery, 3)
+	f.holds("of an egress that is silent still", true)
+}
+
+// TestLapsedAsks: who let go asks whose the part is, and takes it back only when nobody
+// says so; a claim of somebody else's counts as long as it is repeated.
+func TestLapsedAsks(t *testing.T) {
+	f := cutOffEgress(t)
+	there := f.nodeAt(3)
+	for begin := f.clock.Load(); f.clock.Load()-begin < int64(2*ResumeAfter); {
+		f.pass(LoadTicks*TickEvery, 2, 3)
+		f.claims(3, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 4, Given: true})
+	}
+	f.holds("while another holds it", false)
+	if all := claimsAt(there); len(all) < 3 || all[0].Kind != probe.ClaimAsks {
+		t.Errorf("asked %+v", all)
+	}
+	f.pass(ResumeAfter+TickEvery, 2, 3)
+	f.holds("when nobody says so any more", true)
+}
+
+// TestReliefIsNotContested: who took a part from a node that does not forward keeps it,
+// and that node does not claim it.
+func TestReliefIsNotContested(t *testing.T) {
+	f := takenOver(t)
+	f.Agent.view.parts[f.part(3, idOf(2), f.self()).Prefix].relieved = true
+	f.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 3, Given: true})
+	f.holds("the relieved one claims it", true)
+	g := newFixture(t).egressOf2()
+	there := g.nodeAt(2)
+	g.sound.is = protocol.Broken
+	g.do(rivalSeen{moving()})
+	g.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 3})
+	if all := claimsAt(there); len(all) != 0 {
+		t.Errorf("claims %+v", all)
+	}
+}
+
+// TestClaimsOfStrangers are counted, and move nothing.
+func TestClaimsOfStrangers(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	f.claims(9, probe.ClaimHolds, probe.Right{Incarnation: 9, Epoch: 9, Given: true})
+	f.holds("a stranger claims it", true)
+	if n := f.Rejects()["claim-refused"]; n != 1 {
+		t.Errorf("counted %d", n)
+	}
+}
