@@ -60,11 +60,20 @@ func (d *disk) health() (ails, fault error) {
 // better, and to step down would only be to stand again. Any other says no: a leader
 // steps down by that, and a follower is sent them again.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
-	return l.write(func() error { return l.BoltStore.StoreLogs(entries) }, l.alone)
+	var began time.Time // of the last try
+	err := l.write(func() error {
+		began = time.Now()
+		return l.BoltStore.StoreLogs(entries)
+	}, l.alone)
+	if err == nil {
+		l.note(nil, time.Since(began))
+	}
+	return err
 }
 
-// SetUint64 writes a number. Raft panics when that of the present term is not written, so
-// it is tried until it is.
+// SetUint64 writes a number, for which there may be room when there is none for entries:
+// that it is written makes no disk well. Raft panics when that of the present term is not
+// written, so it is tried until it is.
 func (l *logStore) SetUint64(key []byte, value uint64) error {
 	term := string(key) == keyTerm && l.serving.Load()
 	err := l.write(func() error { return l.BoltStore.SetUint64(key, value) }, func() bool { return term })
@@ -80,13 +89,15 @@ const keyTerm = "CurrentTerm"
 // write does one write, again and again while it fails and insist says so.
 func (l *logStore) write(do func() error, insist func() bool) error {
 	for {
-		began := time.Now()
 		err := l.broken()
 		if err == nil {
 			err = do()
 		}
-		l.note(err, time.Since(began))
-		if err == nil || !insist() {
+		if err == nil {
+			return nil
+		}
+		l.note(err, 0)
+		if !insist() {
 			return err
 		}
 		select {

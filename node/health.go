@@ -39,6 +39,7 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 	all = append(all, n.unsound(r, all)...)
 	all = append(all, n.unheard(r)...)
 	all = append(all, n.wrongClocks(r.Heard)...)
+	all = append(all, n.failingDisks(r.Heard)...)
 	if certLeft <= 0 {
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
 	}
@@ -127,7 +128,12 @@ func (n *Node) noArbiter() string {
 			voters++
 		}
 	}
-	if voters == 1 && n.store.Load() != nil {
+	switch {
+	case n.diskSays() != "" && n.votes():
+		return "no arbiter answers, and this voter cannot lead while its disk fails; sessions run headless, new logins wait"
+	case voters == 1 && n.votes():
+		return "this node is the only voter and does not serve yet: see the log of its daemon (journalctl -u meshcrypt); sessions run headless"
+	case voters == 1 && n.store.Load() != nil:
 		return "the only voter does not answer; sessions run headless. If it will not come back: meshcrypt operator recover"
 	}
 	return "no arbiter answers; sessions run headless, new logins wait"

@@ -57,6 +57,10 @@ const (
 	ClockEvery  = time.Second
 	ClockWithin = 3 * time.Second
 	ClockStale  = 30 * time.Second
+	// DiskEvery is how often the disk of the data directory is looked at. With less than
+	// DiskLeast bytes free it is full.
+	DiskEvery = time.Second
+	DiskLeast = 1 << 20
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
 	// waits before it tries again.
 	LeadAgain = time.Second

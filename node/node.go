@@ -69,8 +69,10 @@ type Node struct {
 	members memberList
 	wall    func() time.Time // that certificates are judged by
 	clocks  timekeeping
-	editing sync.Mutex    // held by an operation that changes what it read of the registry
-	kept    chan struct{} // closed when this node starts to keep the log
+	memory  memory
+	room    func(path string) error // why nothing more fits on the disk of a directory
+	editing sync.Mutex              // held by an operation that changes what it read of the registry
+	kept    chan struct{}           // closed when this node starts to keep the log
 	// replicas are the others that keep it.
 	replicas replicas
 	left     chan string   // why this node is a member no more
@@ -101,7 +103,7 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), wall: wallClock(), dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1),
+	n := &Node{config: config, started: time.Now(), wall: wallClock(), room: roomOn, dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1),
 		over: make(chan struct{})}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
@@ -145,7 +147,15 @@ func (n *Node) remember() (err error) {
 	if err != nil {
 		return err
 	}
-	n.members.rows, n.members.fence, n.members.key = members.Nodes, members.Fence, members.GossipKey
+	known, err := n.dir.Known()
+	if err != nil {
+		return err
+	}
+	if err := n.dir.SaveKnown(known); err != nil { // takes its place on the disk while there is some
+		n.config.Log.Warn("no room is set aside for the fence", "error", err)
+	}
+	n.memory.known, n.memory.changed = known, make(chan struct{}, 1)
+	n.members.rows, n.members.fence, n.members.key = members.Nodes, known.Fence, members.GossipKey
 	n.self.Name = nameOf(members.Nodes, n.self.Index, n.self.Name) // an earlier build kept the one it asked for
 	n.trust, err = trust.New(trust.Config{
 		Cluster: n.self.Cluster, CA: n.self.CA, Certificate: certificate,
@@ -208,7 +218,7 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.serveClock()
 	loops := []func(context.Context){
 		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
-		n.keepFaults, n.keepClocks,
+		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk,
 	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
@@ -268,7 +278,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.meter.load, Wall: n.wall, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
 		Follow: n.follow,
 		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
@@ -284,6 +294,11 @@ func (n *Node) facts() protocol.NodeHello {
 	}
 }
 
+// load is what the arbiter is told of this host twice a second.
+func (n *Node) load() protocol.Load {
+	return protocol.Load{Used: n.meter.load(), Wall: n.wall().UnixMilli(), Disk: n.diskSays()}
+}
+
 // insideNetworks are those whose addresses this host can be asked for. More than
 // an arbiter takes are told as none, for who tells some is not asked for others.
 func (n *Node) insideNetworks() []netip.Prefix {
@@ -296,36 +311,6 @@ func (n *Node) insideNetworks() []netip.Prefix {
 		return nil
 	}
 	return all
-}
-
-// learn keeps what the arbiter says of the mesh, in memory and on disk.
-func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.View) {
-	m := &n.members
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.rows, m.fence = rows, fence
-	if len(v.GossipKey) > 0 {
-		m.key = v.GossipKey
-	}
-	if len(v.Nodes) == 0 && !v.Full {
-		return
-	}
-	if err := n.dir.SaveMembers(datadir.Members{Nodes: rows, GossipKey: m.key, Fence: fence}); err != nil {
-		n.config.Log.Error("members not saved", "error", err)
-	}
-}
-
-// saveFence keeps the highest fence on disk, so that a restarted node does not obey an
-// arbiter that was deposed (I6).
-func (n *Node) saveFence(fence protocol.Fence) error {
-	m := &n.members
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := n.dir.SaveMembers(datadir.Members{Nodes: m.rows, GossipKey: m.key, Fence: fence}); err != nil {
-		return err
-	}
-	m.fence = fence
-	return nil
 }
 
 // leave is told by the arbiter, or by the operator when no arbiter can be.

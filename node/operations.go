@@ -78,6 +78,9 @@ func (n *Node) propose(ctx context.Context, command registry.Command) (registry.
 	defer cancel()
 	result, err := store.Propose(ctx, command)
 	switch {
+	case err != nil && n.diskSays() != "":
+		return result, control.Errorf(control.CodeDegraded, "meshcrypt status; then run the same command again",
+			"the disk of the arbiter, below %s (%v)", n.diskSays(), err)
 	case err != nil:
 		return result, control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
 	case result.Code != "":

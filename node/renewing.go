@@ -18,7 +18,10 @@ func (n *Node) renew(ctx context.Context) error {
 		for _, at := range n.reach(m) {
 			var leaf []byte
 			if leaf, err = renewThrough(ctx, n.trust, at.String()); err == nil {
-				return n.trust.Adopt(leaf)
+				if err := n.trust.Adopt(leaf); err != nil {
+					n.config.Log.Warn("the new certificate is not saved; this process goes on with it", "error", err)
+				}
+				return nil
 			}
 		}
 	}

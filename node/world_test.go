@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +57,7 @@ type member struct {
 	device *tuntest.Device
 	ahead  atomic.Int64 // how far its clock is ahead, in nanoseconds
 	wrong  atomic.Int64 // the same of its wall clock
+	full   atomic.Bool  // its disk
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	ended  bool
@@ -205,6 +207,12 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 		meter: &meter{capacity: 1000}, kept: make(chan struct{}), left: make(chan string, 1),
 		gone: make(chan struct{}), over: make(chan struct{}),
 	}}
+	m.room = func(string) error {
+		if m.full.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
 	m.wall = func() time.Time { return time.Now().Add(time.Duration(m.wrong.Load())) }
 	w.members = append(w.members, m)
 	rand.Read(m.boot[:])
@@ -219,6 +227,8 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	m.loops.Go(func() { _ = m.keepLeading(ctx) })
 	m.loops.Go(func() { m.keepReaching(ctx) })
 	m.loops.Go(func() { m.keepClocks(ctx) })
+	m.loops.Go(func() { m.keepMembers(ctx) })
+	m.loops.Go(func() { m.keepDisk(ctx) })
 }
 
 // openPackets gives a member its packet path, over the twins.
@@ -246,7 +256,9 @@ func (w *world) openPackets(m *member) {
 		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() float64 { return nodeLoad }, Wall: m.wall, Learned: m.learn, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
+		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() protocol.Load {
+			return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays()}
+		}, Learned: m.learn, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

@@ -58,6 +58,7 @@ func (m *mesh) otherArbiter(limit time.Duration, than *host) (other *host) {
 // Another one leads, a client logs in, the transfer under way goes on, and every node's
 // status names the host. With its clock right again the host is back by itself.
 func TestArbiterClockJumps(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 4)
 	m.watch("client")
 	n1 := m.nodes[0]

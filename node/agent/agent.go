@@ -85,10 +85,8 @@ type Config struct {
 	Facts func() protocol.NodeHello
 	// Faults are what is wrong on this host just now, in words; it does not wait.
 	Faults func() []string
-	// Load is the present load, 0..1.
-	Load func() float64
-	// Wall is the clock that certificates are judged by.
-	Wall func() time.Time
+	// Load is what the arbiter is told of this host twice a second.
+	Load func() protocol.Load
 	// Learned is called from the loop with the members and the fence whenever either
 	// changes.
 	Learned func([]protocol.NodeRow, protocol.Fence, *protocol.View)
@@ -264,10 +262,10 @@ func (a *Agent) tick() {
 	a.superviseLinks(now)
 	a.judgeStrangers(now)
 	if a.ticks%LoadTicks == 0 {
-		used := a.config.Load()
-		a.probes.own.store(probe.LoadOf(used))
+		load := a.config.Load()
+		a.probes.own.store(probe.LoadOf(load.Used))
 		a.superviseHandOn()
-		a.say(&protocol.Node{Load: &protocol.Load{Used: used, Wall: a.config.Wall().UnixMilli()}})
+		a.say(&protocol.Node{Load: &load})
 		if replica := a.config.Replica(); replica != nil {
 			a.say(&protocol.Node{Replica: replica})
 		}

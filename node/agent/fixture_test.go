@@ -172,7 +172,7 @@ func (f *fixture) config() Config {
 		Dial:   func(context.Context) (Stream, error) { return Stream{}, errors.New("no arbiter here") },
 		Facts:  func() protocol.NodeHello { return protocol.NodeHello{Version: "test"} },
 		Faults: func() []string { return f.faults },
-		Load:   func() float64 { return 0.25 }, Wall: time.Now, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
+		Load:   func() protocol.Load { return protocol.Load{Used: 0.25} }, Learned: func([]protocol.NodeRow, protocol.Fence, *protocol.View) {},
 		Follow:     func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
 		Fenced:     func(fence protocol.Fence) error { f.fences = append(f.fences, fence); return f.unsaved },
 		Superseded: func() { f.superseded = true },

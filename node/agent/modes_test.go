@@ -81,7 +81,7 @@ type autoSession struct {
 func newAutoSession(t *testing.T) *autoSession {
 	f := newFixture(t).ready()
 	s := &autoSession{customer: f.customer(f.offered()[0], nil).up(), peers: map[identity.Index]float64{2: 0, 3: 0}}
-	f.Agent.config.Load = func() float64 { return s.load }
+	f.Agent.config.Load = func() protocol.Load { return protocol.Load{Used: s.load} }
 	f.hear(&protocol.Node{View: &protocol.View{Routes: []protocol.RouteRow{{
 		Session: registry.SessionID(s.grant.Session), Leases: s.grant.Leases, Mode: registry.ModeAuto,
 		Slices: []protocol.RouteSlice{

@@ -34,6 +34,7 @@ type nodeStream struct {
 	linked   map[identity.NodeID]time.Duration    // peers it was given an SA with, and when
 	asked    map[registry.SessionID]time.Duration // sessions that are over and that it may hold SAs of, and when
 	fault    string                               // why it says that it does not forward
+	disk     string                               // what it says is wrong with its disk
 	clock    time.Duration                        // what its wall clock shows, see shows; 0: not told
 }
 
@@ -243,6 +244,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 	switch m := e.m; {
 	case m.Load != nil:
 		n.load = m.Load.Used
+		a.takeDisk(n, m.Load.Disk)
 		if m.Load.Wall != 0 {
 			n.clock = a.shows(time.UnixMilli(m.Load.Wall))
 		}
@@ -349,6 +351,21 @@ func (a *Arbiter) takeCondition(n *nodeStream, c *protocol.Condition) {
 		n.fault = cmp.Or(n.fault[:min(len(n.fault), MaxFault)], "it does not say why")
 	}
 	a.step(session.Condition{Node: n.node, Is: is})
+}
+
+// takeDisk keeps a node's word on its disk, and tells all nodes when that changes.
+func (a *Arbiter) takeDisk(n *nodeStream, says string) {
+	says = says[:min(len(says), MaxFault)]
+	if n.disk == says {
+		return
+	}
+	n.disk, a.book.stale[n.node] = says, true
+	if says == "" {
+		a.config.Log.Info("a node's disk is well again", "node", a.nodeName(n.node))
+	} else {
+		a.config.Log.Warn("a node's disk fails", "node", a.nodeName(n.node), "says", says)
+	}
+	a.pushViews()
 }
 
 // keepPart tells a second that its takeover is not confirmed.

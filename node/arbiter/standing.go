@@ -17,6 +17,7 @@ type standing int
 
 const (
 	unheard    standing = iota // it has no stream, or was not looked at yet
+	unwritten                  // its disk does not take entries
 	unanswered                 // its Raft port does not answer this node
 	older                      // it cannot read what the log may hold by now
 	behind                     // it answers, and lacks entries
@@ -43,6 +44,8 @@ func (a *Arbiter) standingOf(id identity.NodeID) standing {
 		return fit
 	case n == nil:
 		return unheard
+	case n.disk != "":
+		return unwritten
 	case !a.config.Answers(id):
 		return unanswered
 	case a.newest && n.hello.Reads < registry.CommandVersion:
@@ -105,6 +108,8 @@ func (a *Arbiter) unfit(id identity.NodeID, r replica) string {
 	case unanswered:
 		return fmt.Sprintf("%s does not answer %s: let TCP port %d in on %s", a.nodeName(id), a.nodeName(a.config.Trust.Key.ID()),
 			a.raftPort(id), a.nodeName(id))
+	case unwritten:
+		return fmt.Sprintf("on %s the disk below %s", a.nodeName(id), a.nodes[id].disk)
 	case apart:
 		other := a.unreachedBy(a.nodes[id].replica)[0]
 		return fmt.Sprintf("%s does not reach %s: let TCP port %d in on %s", a.nodeName(id), a.nodeName(other), a.raftPort(other), a.nodeName(other))

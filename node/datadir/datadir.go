@@ -5,6 +5,8 @@
 package datadir
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +36,7 @@ const (
 	fileCert     = "node.crt"
 	fileMembers  = "members.json"
 	fileFounding = "founding.json"
+	fileKnown    = "known.json"
 	fileLock     = "lock"
 	// RaftDir holds the log of a voter or standby.
 	RaftDir = "raft"
@@ -83,6 +86,24 @@ type Members struct {
 	Nodes     []protocol.NodeRow `json:"nodes"`
 	GossipKey []byte             `json:"gossip_key"`
 	Fence     protocol.Fence     `json:"fence"`
+}
+
+// Known is the furthest that this node was told of the mesh's history: the highest fence,
+// and an index that was committed under it.
+type Known struct {
+	protocol.Fence
+	Index uint64 `json:"index"`
+}
+
+// Less orders them as arbiters and their logs follow each other.
+func (k Known) Less(o Known) bool {
+	switch {
+	case k.Incarnation != o.Incarnation:
+		return k.Incarnation < o.Incarnation
+	case k.Term != o.Term:
+		return k.Term < o.Term
+	}
+	return k.Index < o.Index
 }
 
 // Founding is the first command of a mesh, kept until it is committed.
@@ -140,6 +161,47 @@ func (d *Dir) Members() (m Members, err error) {
 	return m, nil
 }
 
+// Known reads the furthest that was known; none is not an error. An older build kept the
+// fence alone, with the members.
+func (d *Dir) Known() (k Known, err error) {
+	raw, err := os.ReadFile(d.Path(fileKnown))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return k, fmt.Errorf("datadir: %w", err)
+	}
+	if json.Unmarshal(raw, &k) != nil {
+		k = Known{} // never written, or torn by a loss of power
+	}
+	members, err := d.Members()
+	if told := (Known{Fence: members.Fence}); err == nil && k.Less(told) {
+		k = told
+	}
+	return k, err
+}
+
+// SaveKnown writes it in place, so that a full disk has room for it: a node that cannot
+// keep a fence must not obey its arbiter.
+func (d *Dir) SaveKnown(k Known) error {
+	raw, err := json.Marshal(k)
+	if err != nil || len(raw) > knownSize {
+		return fmt.Errorf("datadir: %d bytes: %w", len(raw), err)
+	}
+	f, err := os.OpenFile(d.Path(fileKnown), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	_, err = f.WriteAt(append(raw, bytes.Repeat([]byte(" "), knownSize-len(raw))...), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = cmp.Or(err, f.Close()); err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	return nil
+}
+
+// knownSize is less than a sector: it is written whole or not at all.
+const knownSize = 256
+
 // Founding reads the first command, if it still waits to be committed.
 func (d *Dir) Founding() (f Founding, ok bool, err error) {
 	err = d.read(fileFounding, &f)
@@ -180,7 +242,7 @@ func (d *Dir) SaveCertificate(der []byte) error { return d.replace(fileCert, der
 
 // Forget removes everything that makes this a member: after leave.
 func (d *Dir) Forget() error {
-	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, RaftDir} {
+	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, fileKnown, RaftDir} {
 		if err := os.RemoveAll(d.Path(name)); err != nil {
 			return fmt.Errorf("datadir: %w", err)
 		}

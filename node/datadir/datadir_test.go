@@ -157,3 +157,37 @@ func TestReplaceIsAtomic(t *testing.T) {
 		t.Errorf("after a failed save: %v, %v", k, err)
 	}
 }
+
+// TestKnownIsKeptInPlace: no new block is asked of the disk, a torn file is none, and the
+// fence that an older build kept with the members counts.
+func TestKnownIsKeptInPlace(t *testing.T) {
+	d := open(t, t.TempDir())
+	if k, err := d.Known(); k != (Known{}) || err != nil {
+		t.Errorf("of a new directory: %+v, %v", k, err)
+	}
+	fence := protocol.Fence{Incarnation: 2, Term: 7}
+	if err := d.SaveKnown(Known{fence, 12}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(d.Path(fileKnown))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Known{protocol.Fence{Incarnation: 2, Term: 1 << 60}, 1 << 62}
+	if err := d.SaveKnown(want); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(d.Path(fileKnown))
+	if err != nil || !os.SameFile(before, after) || before.Size() != after.Size() {
+		t.Errorf("the file grew or is another: %d, %d, %v", before.Size(), after.Size(), err)
+	}
+	if k, err := d.Known(); k != want || err != nil {
+		t.Errorf("%+v, %v", k, err)
+	}
+	if err := errors.Join(os.Truncate(d.Path(fileKnown), 20), d.SaveMembers(Members{Fence: fence})); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := d.Known(); k != (Known{Fence: fence}) || err != nil {
+		t.Errorf("torn: %+v, %v", k, err)
+	}
+}

@@ -117,10 +117,11 @@ type Prekeys struct {
 	Keys  [][]byte `json:"keys"`            // mka.SignedPrekey
 }
 
-// Load is what the sender's host has to do, and what time it has.
+// Load is what the sender's host has to do, and how it is.
 type Load struct {
 	Used float64 `json:"used"`           // own CPU plus foreign use over the capacity, 0..1
 	Wall int64   `json:"wall,omitempty"` // its wall clock, Unix milliseconds; 0: not told
+	Disk string  `json:"disk,omitempty"` // what is wrong with the disk of its data directory
 }
 
 // Clock is all that is said over ALPN "mc-clock/1": the wall clock of who was asked.
@@ -248,6 +249,7 @@ type NodeRow struct {
 	Removed bool               `json:"removed,omitempty"`
 	Fault   string             `json:"fault,omitempty"`   // why it says that it does not forward
 	Drained bool               `json:"drained,omitempty"` // it gets no work
+	Disk    string             `json:"disk,omitempty"`    // what is wrong with its disk, as it says
 	Clock   int64              `json:"clock,omitempty"`   // seconds that its wall clock is ahead, if that is wrong
 }
 

@@ -110,15 +110,13 @@ func (t *Trust) Resign() {
 	t.arbiter = nil
 }
 
-// Adopt takes a renewed certificate.
+// Adopt takes a renewed certificate. If it cannot be saved it counts all the same, in
+// this process; the file has the old one still, which can be renewed after a restart.
 func (t *Trust) Adopt(leaf []byte) error {
-	if err := t.save(leaf); err != nil {
-		return err
-	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.leaf = leaf
-	return nil
+	t.mu.Unlock()
+	return t.save(leaf)
 }
 
 // Stale reports whether two thirds of the certificate's life are over.

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// memory is what this node keeps on its disk while it runs, and how that disk is. The
+// zero value is ready, and writes nothing.
+type memory struct {
+	changed chan struct{} // one slot: the members are to be saved
+	ails    atomic.Pointer[string]
+
+	mu      sync.Mutex // protects what follows
+	known   datadir.Known
+	unsaved error // of the last try
+}
+
+// learn keeps what the arbiter says of the mesh. The file is written beside the loop that
+// hears of it: a disk may take its time.
+func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.View) {
+	m := &n.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows, m.fence = rows, fence
+	if len(v.GossipKey) > 0 {
+		m.key = v.GossipKey
+	}
+	if len(v.Nodes) == 0 && !v.Full {
+		return
+	}
+	select {
+	case n.memory.changed <- struct{}{}:
+	default: // one that waits is enough
+	}
+}
+
+// keepMembers saves the members after each change, and once more at the end.
+func (n *Node) keepMembers(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-n.memory.changed:
+			n.saveMembers()
+		}
+	}
+	select {
+	case <-n.memory.changed:
+		n.saveMembers()
+	default:
+	}
+}
+
+func (n *Node) saveMembers() {
+	m := &n.members
+	m.mu.Lock()
+	members := datadir.Members{Nodes: m.rows, GossipKey: m.key, Fence: m.fence}
+	m.mu.Unlock()
+	err := n.dir.SaveMembers(members)
+	n.memory.mu.Lock()
+	defer n.memory.mu.Unlock()
+	if err != nil && n.memory.unsaved == nil {
+		n.config.Log.Error("members not saved; tried again every second", "error", err)
+	}
+	n.memory.unsaved = err
+}
+
+// saveFence keeps the highest fence on disk, so that a restarted node does not obey an
+// arbiter that was deposed (I6).
+func (n *Node) saveFence(fence protocol.Fence) error {
+	m := &n.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if told := (datadir.Known{Fence: fence}); m.known.Less(told) {
+		if err := n.dir.SaveKnown(told); err != nil {
+			return err
+		}
+		m.known = told
+	}
+	return nil
+}
+
+// keepDisk looks at the disk of the data directory, and writes the members again that
+// could not be saved.
+func (n *Node) keepDisk(ctx context.Context) {
+	ticker := time.NewTicker(DiskEvery)
+	defer ticker.Stop()
+	for {
+		says := n.lookAtDisk()
+		n.memory.ails.Store(&says)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// lookAtDisk says what is wrong with it; empty: nothing.
+func (n *Node) lookAtDisk() string {
+	n.memory.mu.Lock()
+	err := n.memory.unsaved
+	n.memory.mu.Unlock()
+	if err != nil {
+		select {
+		case n.memory.changed <- struct{}{}:
+		default:
+		}
+	}
+	if store := n.store.Load(); store != nil {
+		if ails := store.Disk(); ails != nil {
+			err = ails
+		}
+	}
+	path := n.dir.Path("")
+	return diskWords(path, cmp.Or(err, n.room(path)))
+}
+
+// roomOn says why nothing more fits on the disk of a directory.
+func roomOn(path string) error {
+	var fs syscall.Statfs_t
+	err := syscall.Statfs(path, &fs)
+	if err == nil && (fs.Bfree*uint64(fs.Bsize) < DiskLeast || fs.Files > 0 && fs.Ffree == 0) {
+		err = syscall.ENOSPC
+	}
+	return err
+}
+
+// diskWords say what is wrong with the disk below a directory, and what to do.
+func diskWords(path string, err error) string {
+	var cause syscall.Errno
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return path + " is full: free space there"
+	case errors.Is(err, consensus.ErrSlowDisk):
+		return fmt.Sprintf("%s is slow (%v): look what else uses it (iostat -x 1)", path, err)
+	case errors.As(err, &cause):
+		return fmt.Sprintf("%s fails (%v): look at dmesg, and mend or replace it", path, cause)
+	}
+	return fmt.Sprintf("%s fails (%v): mend or replace it", path, err)
+}
+
+// diskSays is what was wrong at the last look.
+func (n *Node) diskSays() string {
+	if says := n.memory.ails.Load(); says != nil {
+		return *says
+	}
+	return ""
+}
+
+// failingDisks are the sentences about disks in a status.
+func (n *Node) failingDisks(heard bool) (all []string) {
+	const after = "; what waits for it goes on by itself then"
+	if says := n.diskSays(); says != "" {
+		all = append(all, "the disk below "+says+after)
+	}
+	for _, row := range n.members.all() {
+		if heard && row.Disk != "" && row.ID != n.trust.Key.ID() {
+			all = append(all, "on "+row.Name+" the disk below "+row.Disk+after)
+		}
+	}
+	return all
+}
