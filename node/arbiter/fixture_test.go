@@ -267,10 +267,12 @@ func (f *fixture) config() Config {
 }
 
 // serve runs a real term until the test ends.
-func (f *fixture) serve() *fixture {
+func (f *fixture) serve() *fixture { f.Helper(); return f.serveAs(f.config()) }
+
+// serveAs is the same with another configuration.
+func (f *fixture) serveAs(config Config) *fixture {
 	f.Helper()
 	serving := make(chan *Arbiter, 2)
-	config := f.config()
 	config.Serving = func(a *Arbiter) { serving <- a }
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
