@@ -24,7 +24,7 @@ func FuzzReadControl(f *testing.F) {
 		if n < 0 || n > MaxTrain || len(control) > controlSpace {
 			return
 		}
-		s := &socket{}
+		s := &socket{in: newReceiver()}
 		copy(s.in.places[0].control[:], control)
 		train := Train{Len: n, Segment: n}
 		s.readControl(s.in.places[0].control[:len(control)], &train)

@@ -20,6 +20,21 @@ const (
 	// one that is taken for a single datagram.
 	MaxAhead   = 7
 	singleMost = 2048
+	// MaxReaders is how many goroutines read a Group, MaxMembers how many sockets it has.
+	MaxReaders = 256
+	MaxMembers = 1 << 16
+	// readyAtOnce is how many ready sockets of a Group one reader is told of by one
+	// call: others have the rest. turn is how many messages it takes of one before
+	// the others have theirs.
+	readyAtOnce = 4
+	turn        = 64
+	// A socket that wakes a reader busyAfter times, each within busyWithin of the last,
+	// has a goroutine of its own until nothing
+	// comes for quietAfter. There are at most ownReaders of those for each reader.
+	busyAfter  = 32
+	busyWithin = 2 * time.Millisecond
+	quietAfter = 10 * time.Millisecond
+	ownReaders = 2
 	// sendRetries bounds how often one Send repeats a call that reported an
 	// earlier datagram's ICMP error or an interrupted wait.
 	sendRetries = 8

@@ -1,7 +1,7 @@
 // Package link moves trains of UDP datagrams: up to 64 KB of equal-sized
 // datagrams to or from one peer in one system call, by UDP_SEGMENT and UDP_GRO
-// where the kernel has them. It owns sockets, their buffers and the kernel's
-// loss counter. It keeps no state per peer but whom a socket that only hears
+// where the kernel has them. It owns sockets, their buffers, who reads them and the
+// kernel's loss counter. It keeps no state per peer but whom a socket that only hears
 // answers has sent to, and looks into a datagram only for the windows that it is told.
 //
 // linktest holds the in-memory twin: the same interface over a simulated
@@ -44,11 +44,16 @@ type Train struct {
 // Count is how many datagrams there are.
 func (t Train) Count() int { return (t.Len + t.Segment - 1) / t.Segment }
 
-// Socket is one UDP socket. Receive belongs to one goroutine at a time; Send
-// and Close are safe for concurrent use.
+// Socket is one UDP socket. Receive belongs to one goroutine at a time.
 type Socket interface {
+	Sender
 	// Receive blocks until a train arrives. b should hold MaxTrain bytes.
 	Receive(b []byte) (Train, error)
+}
+
+// Sender is a socket without its receiving end, which somebody else has. All of
+// it is safe for concurrent use.
+type Sender interface {
 	// Send sends b as datagrams of segment bytes, the last one may be
 	// shorter. It falls back to single datagrams where the kernel or the
 	// path refuses a train.

@@ -21,12 +21,16 @@ func Listen(c Config) ([]Socket, error) {
 	}
 	sockets := make([]Socket, 0, c.Count)
 	for range c.Count {
-		s, err := listenOne(c)
+		s, err := openOne(c)
 		if err != nil {
 			for _, open := range sockets {
 				_ = open.Close()
 			}
 			return nil, err
+		}
+		s.in = newReceiver()
+		if c.Ahead {
+			s.in.open()
 		}
 		c.Addr = netip.AddrPortFrom(c.Addr.Addr(), s.LocalAddr().Port())
 		sockets = append(sockets, s)
@@ -34,10 +38,14 @@ func Listen(c Config) ([]Socket, error) {
 	return sockets, nil
 }
 
-func listenOne(c Config) (*socket, error) {
+// openOne opens one of them, without a receiver.
+func openOne(c Config) (*socket, error) {
 	config := net.ListenConfig{Control: func(network, address string, raw syscall.RawConn) error {
-		if err := reuseport.Control(network, address, raw); err != nil {
-			return err
+		// Where each of many may share its port the kernel gives one out twice.
+		if c.Count > 1 || c.Addr.Port() != 0 {
+			if err := reuseport.Control(network, address, raw); err != nil {
+				return err
+			}
 		}
 		return onDescriptor(raw, func(fd int) error { return bindOptions(fd, c) })
 	}}
@@ -54,9 +62,6 @@ func listenOne(c Config) (*socket, error) {
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("link: set up the socket of %v: %w", c.Addr, err)
-	}
-	if c.Ahead {
-		s.in.open()
 	}
 	if c.Answers {
 		s.answers = new(answers)

@@ -154,7 +154,7 @@ func TestDevice(t *testing.T) {
 		ip link add veth0 type veth peer name veth1
 		ip link set veth0 up
 		ip address add 192.0.2.1/24 dev veth0`)
-	sockets := listen(t, link.Config{Addr: netip.MustParseAddrPort("0.0.0.0:0"), Device: "veth0"})
+	sockets := listen(t, link.Config{Addr: netip.MustParseAddrPort("0.0.0.0:0"), Device: "veth0", Count: 2}) // a shared port
 	from := listen(t, link.Config{Addr: netip.MustParseAddrPort("0.0.0.0:0")})[0]
 	port := sockets[0].LocalAddr().Port()
 	// The packet to our own address comes by lo, so the socket must not see it.

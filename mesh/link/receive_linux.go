@@ -15,10 +15,12 @@ type receiver struct {
 	headers [1 + MaxAhead]mmsghdr
 	places  [1 + MaxAhead]place
 	ahead   [][]byte // a buffer for each place but the first; none: one at a time
-	// ask is how many messages the next call asks for; of got ones those from
-	// next on wait for a Receive.
-	ask, got, next int
+	// ask is how many messages the next call asks for, least how many after a train;
+	// of got ones those from next on wait for a Receive.
+	ask, least, got, next int
 }
+
+func newReceiver() *receiver { return &receiver{least: 1} }
 
 // open makes the buffers for messages that are taken ahead.
 func (r *receiver) open() {
@@ -66,7 +68,7 @@ func (s *socket) Receive(b []byte) (Train, error) {
 			}
 			return Train{}, errno
 		}
-		if t, ok := s.train(place, len(b), n); ok {
+		if t, ok := s.train(s.in, place, len(b), n); ok {
 			return t, nil
 		}
 	}
@@ -87,9 +89,9 @@ func hopeful(errno unix.Errno) bool {
 // copied, so it is asked for only while small datagrams come: trains bring as
 // much with one call.
 func (s *socket) receive(b []byte) (place, n int, errno unix.Errno) {
-	r := &s.in
+	r := s.in
 	if r.next == r.got {
-		if errno = s.fetch(b); errno != 0 {
+		if errno = s.fetch(r, b, unix.MSG_WAITFORONE); errno != 0 {
 			return 0, 0, errno
 		}
 	}
@@ -102,9 +104,9 @@ func (s *socket) receive(b []byte) (place, n int, errno unix.Errno) {
 	return place, n, 0
 }
 
-// fetch waits for a message and takes those that are there already.
-func (s *socket) fetch(b []byte) unix.Errno {
-	r := &s.in
+// fetch takes the messages that are there already, the first into b. It waits for
+// one unless flags say otherwise.
+func (s *socket) fetch(r *receiver, b []byte, flags int) unix.Errno {
 	r.got, r.next = 0, 0
 	first := r.aim(0, b)
 	for i := 1; i < r.ask; i++ {
@@ -114,10 +116,10 @@ func (s *socket) fetch(b []byte) unix.Errno {
 	var n int
 	var errno unix.Errno
 	if r.ask <= 1 {
-		n, errno = s.call(unix.SYS_RECVMSG, first, unix.MSG_TRUNC)
+		n, errno = s.call(unix.SYS_RECVMSG, first, unix.MSG_TRUNC|flags&unix.MSG_DONTWAIT)
 		r.headers[0].size, n = uint32(n), 1
 	} else {
-		n, errno = s.callMany(r.headers[:r.ask], unix.MSG_TRUNC|unix.MSG_WAITFORONE)
+		n, errno = s.callMany(r.headers[:r.ask], unix.MSG_TRUNC|flags)
 	}
 	r.places[0].vector.Base = nil
 	if errno == 0 {
@@ -142,11 +144,11 @@ func (r *receiver) aim(i int, b []byte) *unix.Msghdr {
 }
 
 // plan says how many messages to ask for: twice as many while all that were
-// asked for come, and one after a train.
+// asked for come, and the least after a train.
 func (r *receiver) plan() {
 	switch {
 	case r.headers[0].size > singleMost:
-		r.ask = 1
+		r.ask = r.least
 	case r.got == max(r.ask, 1):
 		r.ask = min(2*r.got, 1+len(r.ahead))
 	default:
@@ -157,8 +159,8 @@ func (r *receiver) plan() {
 // train describes a message of n bytes for a buffer of room bytes. Not ok:
 // nothing was received (a shutdown, an empty datagram) or no whole datagram
 // fitted.
-func (s *socket) train(place, room, n int) (t Train, ok bool) {
-	r, p := &s.in.headers[place].message, &s.in.places[place]
+func (s *socket) train(in *receiver, place, room, n int) (t Train, ok bool) {
+	r, p := &in.headers[place].message, &in.places[place]
 	t = Train{Len: n, Segment: n}
 	t.Path.Remote = remote(&p.name)
 	s.readControl(p.control[:min(int(r.Controllen), controlSpace)], &t)

@@ -23,8 +23,8 @@ type socket struct {
 	noTrains atomic.Bool   // the kernel or device refused UDP_SEGMENT
 	cut      atomic.Uint64 // datagrams that did not fit a Receive's buffer
 
-	in     receiver // owned by the goroutine in Receive, as is budget
-	budget *budget  // nil but at a strangers' socket
+	in     *receiver // owned by the goroutine in Receive, as is budget; nil in a Group
+	budget *budget   // nil but at a strangers' socket
 
 	answers *answers // nil where everybody is heard
 
@@ -108,6 +108,11 @@ func (s *socket) Close() error {
 	// ENOTCONN is the normal answer for an unconnected socket, which is shut
 	// down all the same.
 	_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+	return s.end()
+}
+
+// end closes the descriptor when no call uses it any more.
+func (s *socket) end() error {
 	s.using.Lock()
 	defer s.using.Unlock()
 	return unix.Close(s.fd)
