@@ -212,18 +212,22 @@ func (c *Acknowledge) apply(s *State, _ entry) (Result, *Error) {
 // Unacknowledged calls f for every holder of a session that is over, as often as it
 // is recorded.
 func (s *State) Unacknowledged(f func(Holder)) {
-	for a := range s.index.idle.All() {
-		if l := s.Leases.Get(a); !s.free(l) {
-			for _, h := range l.Holders {
+	for p := range s.index.waits.All() {
+		for _, h := range s.recorded(p) {
+			if h.Agent == p.agent && h.Session == p.session {
 				f(h)
 			}
 		}
 	}
-	for _, ses := range s.Sessions.All() {
-		for _, h := range ses.Holders {
-			if h.Session != ses.ID {
-				f(h)
-			}
-		}
+}
+
+// recorded are the holders that stand at a place; none where a lease is free.
+func (s *State) recorded(at place) []Holder {
+	if l := s.Leases.Get(at.lease); l != nil && l.idle() && !s.free(l) {
+		return l.Holders
 	}
+	if ses := s.Sessions.Get(at.in); ses != nil {
+		return ses.Holders
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"testing"
 )
@@ -336,5 +337,44 @@ func TestRestoreForgetsAcknowledgements(t *testing.T) {
 	r := Apply(s, 1000, 9, Command{ID: CommandID{99}, OpenSession: tracked(f.opening(3, "alice", f.slice(0, 0)), 1)})
 	if !errors.Is(r.Err(), ErrExhausted) {
 		t.Fatalf("alice got %v", r)
+	}
+}
+
+// TestUnacknowledgedCostsWhatWaits: what agents are to be asked is found without a look
+// at what is active or free, and is all that there is.
+func TestUnacknowledgedCostsWhatWaits(t *testing.T) {
+	waiting := 0
+	for seed := range uint64(20) {
+		r := newRun(t, seed)
+		for range 300 {
+			r.step()
+			want := make(map[Holder]int)
+			for _, l := range r.s.Leases.All() {
+				for _, h := range l.Holders {
+					if l.idle() && !r.s.free(l) {
+						want[h]++
+					}
+				}
+			}
+			for _, ses := range r.s.Sessions.All() {
+				for _, h := range ses.Holders {
+					if h.Session != ses.ID {
+						want[h]++
+					}
+				}
+			}
+			got := make(map[Holder]int)
+			r.s.Unacknowledged(func(h Holder) { got[h]++ })
+			if !maps.Equal(got, want) {
+				t.Fatalf("seed %d, entry %d: %v, not %v", seed, r.index, got, want)
+			}
+			waiting += len(want)
+		}
+	}
+	if waiting == 0 {
+		t.Error("nothing ever waits")
+	}
+	if f := crowd(t, 100); f.s.index.waits.Len() != 0 {
+		t.Errorf("of 100 active sessions %d places are looked at", f.s.index.waits.Len())
 	}
 }

@@ -20,6 +20,7 @@ type index struct {
 	idle    sorted.Map[netip.Addr, struct{}] // leases that no session has
 	left    sorted.Map[left, struct{}]       // the same, by who had them
 	places  sorted.Map[place, struct{}]      // where agents are recorded
+	waits   sorted.Map[place, struct{}]      // those of them that are about sessions which are over
 	endings sorted.Map[ending, struct{}]     // certificates whose dates are known
 }
 
@@ -49,6 +50,10 @@ type place struct {
 	lease   netip.Addr
 }
 
+func (p place) compare(o place) int {
+	return cmp.Or(compareNodes(p.agent, o.agent), p.session.Compare(o.session), p.in.Compare(o.in), p.lease.Compare(o.lease))
+}
+
 type ending struct {
 	at int64
 	id CertificateID
@@ -64,9 +69,8 @@ func newIndex() index {
 		left: sorted.New[left, struct{}](func(a, b left) int {
 			return cmp.Or(strings.Compare(a.client, b.client), a.device.Compare(b.device), a.lease.Compare(b.lease))
 		}),
-		places: sorted.New[place, struct{}](func(a, b place) int {
-			return cmp.Or(compareNodes(a.agent, b.agent), a.session.Compare(b.session), a.in.Compare(b.in), a.lease.Compare(b.lease))
-		}),
+		places:  sorted.New[place, struct{}](place.compare),
+		waits:   sorted.New[place, struct{}](place.compare),
 		endings: sorted.New[ending, struct{}](func(a, b ending) int { return cmp.Or(cmp.Compare(a.at, b.at), a.id.Compare(b.id)) }),
 	}
 }
@@ -106,7 +110,13 @@ func (s *State) dropSession(ses *Session) {
 func (s *State) indexSession(before, now *Session) {
 	reindex(&s.index.living, before.living(), now.living())
 	reindex(&s.index.ended, before.ended(), now.ended())
-	reindex(&s.index.places, before.places(), now.places())
+	s.reindexPlaces(before.places(), now.places())
+}
+
+func (s *State) reindexPlaces(before, now []place) {
+	reindex(&s.index.places, before, now)
+	own := func(p place) bool { return p.in == p.session }
+	reindex(&s.index.waits, slices.DeleteFunc(before, own), slices.DeleteFunc(now, own))
 }
 
 // living is the session's key while it is active.
@@ -157,7 +167,7 @@ func (s *State) putLease(a netip.Addr, l *Lease) {
 		s.index.idle.Delete(a)
 	}
 	reindex(&s.index.left, before.left(a), l.left(a))
-	reindex(&s.index.places, before.places(a), l.places(a))
+	s.reindexPlaces(before.places(a), l.places(a))
 }
 
 func (l *Lease) left(a netip.Addr) []left {
