@@ -114,7 +114,8 @@ type Arbiter struct {
 	accounts   accounts                          // the same
 	wrong      map[identity.NodeID]time.Duration // clocks, as the nodes were told
 	quit       error                             // why this node cannot go on
-	entries    string                            // gateways as clients were told last
+	entrances  []entrance                        // see gates; nil: to be found
+	told       string                            // gateways as clients were told last
 	began      time.Duration
 	tickedAt   time.Duration // up to when the registry's time was advanced, or is being
 	advance    advance

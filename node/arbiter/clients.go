@@ -369,16 +369,21 @@ func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []proto
 			return
 		}
 		w.Leases, w.Mode, w.SprayUDP, w.Headless = live.Leases, live.Mode, live.SprayUDP, s.Headless()
-		w.Update = update(s, c, live.Client)
+		w.Update = a.offer(s, c, live)
 	})
 	return w
 }
 
-// update is what a client is to know of the mesh.
-func update(s *registry.State, c *clientStream, client string) protocol.Update {
-	c.offered = pushed(s, c.session, client)
+// offer notes what a client is told that it may reach, and gives all that it is to know
+// of the mesh.
+func (a *Arbiter) offer(s *registry.State, c *clientStream, live *registry.Session) protocol.Update {
+	c.offered = Reach(s, live)
+	return a.update(s, c)
+}
+
+func (a *Arbiter) update(s *registry.State, c *clientStream) protocol.Update {
 	return protocol.Update{
-		Gateways: gateways(s, c.entered), Prefixes: c.offered,
+		Gateways: a.gateways(s, c.entered), Prefixes: c.offered,
 		DNS: s.Policy.DNS, Search: s.Policy.Search,
 	}
 }
@@ -424,7 +429,7 @@ func (a *Arbiter) tellClient(s *registry.State, c *clientStream, live *registry.
 		c.say(&protocol.Client{Weights: &protocol.Weights{Slices: weights}})
 	}
 	if !slices.Equal(c.offered, Reach(s, live)) {
-		c.say(&protocol.Client{Update: new(update(s, c, live.Client))})
+		c.say(&protocol.Client{Update: new(a.offer(s, c, live))})
 	}
 }
 

@@ -80,7 +80,7 @@ func (a *Arbiter) grant(id registry.SessionID, sl registry.Slice) (g mka.Grant, 
 			Version: mka.Version, Cluster: s.Cluster.ID, Incarnation: a.fence.Incarnation, Term: a.term, Index: sl.Index,
 			Session: id, Slice: sl.Number, Epoch: sl.Epoch, Class: sl.Class, Suite: esp.Suite(sl.Suite),
 			Weight: sl.Weight, Mode: string(live.Mode), Agent: agent.ID, AgentKey: agent.Key, Boot: sl.Boot, SPI: sl.SPI,
-			Gateways: gatewaysIn(s), SessionKey: live.Key, Leases: live.Leases, Policy: live.Policy,
+			Gateways: a.gatewaysNamed(s), SessionKey: live.Key, Leases: live.Leases, Policy: live.Policy,
 		}
 		if direct {
 			g.Gateways = agent.Outers()
@@ -89,12 +89,6 @@ func (a *Arbiter) grant(id registry.SessionID, sl registry.Slice) (g mka.Grant, 
 		copy(g.HelloHash[:], live.Hello)
 	})
 	return g, direct, ok
-}
-
-// gatewaysIn lists gateways for a grant, at most as many as it can name.
-func gatewaysIn(s *registry.State) []netip.AddrPort {
-	all := gateways(s, s.Nodes[sortedNodes(s)[0].ID].ID)
-	return all[:min(len(all), mka.MaxGateways)]
 }
 
 // takeOffers is the client's half of acknowledged grants. The share is

@@ -125,26 +125,3 @@ func (a *Arbiter) Heir(ctx context.Context, id identity.NodeID) (found bool, err
 	})
 	return found, err
 }
-
-// pushGateways tells every client when the gateways change, so that it leaves
-// one that is drained before that stops.
-func (a *Arbiter) pushGateways() {
-	var all string
-	a.config.Store.View(func(s *registry.State) { all = encoded(gateways(s, identity.NodeID{})) })
-	first := a.entries == ""
-	if all == a.entries {
-		return
-	}
-	a.entries = all
-	if first {
-		return // whoever connects in this term is welcomed with them
-	}
-	for _, c := range a.clients {
-		a.config.Store.View(func(s *registry.State) {
-			if live := s.Sessions.Get(c.session); live != nil {
-				pushed := update(s, c, live.Client)
-				c.say(&protocol.Client{Update: &pushed})
-			}
-		})
-	}
-}

@@ -397,18 +397,3 @@ func (a *Arbiter) closeStreams() {
 		c.Close()
 	}
 }
-
-// gateways are the addresses a client may use, the one it entered first.
-func gateways(s *registry.State, entered identity.NodeID) []netip.AddrPort {
-	var first, others []netip.AddrPort
-	for _, n := range sortedNodes(s) {
-		switch {
-		case n.Removed || n.Drained || n.Is&registry.RoleGateway == 0:
-		case n.ID == entered:
-			first = append(first, n.Outers()...)
-		default:
-			others = append(others, n.Outers()...)
-		}
-	}
-	return append(first, others...)
-}

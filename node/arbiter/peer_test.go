@@ -44,7 +44,7 @@ func TestPeerOfAClient(t *testing.T) {
 	session := f.session(a, 1, n.node)
 	session.Peer = n.node
 	f.store.View(func(s *registry.State) {
-		if got := pushed(s, session.ID, "ann"); !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(inside, 32)}) {
+		if got := Reach(s, s.Sessions.Get(session.ID)); !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(inside, 32)}) {
 			t.Errorf("pushed %v", got)
 		}
 	})

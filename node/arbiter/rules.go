@@ -38,14 +38,6 @@ func prefixes(s *registry.State, client string) []netip.Prefix {
 	return admit.Offered(ownPrefixes(s, client), s.Policy.Prefixes, netip.Addr{})
 }
 
-// pushed are the routes of a session.
-func pushed(s *registry.State, id registry.SessionID, client string) []netip.Prefix {
-	if live := s.Sessions.Get(id); live != nil {
-		return Reach(s, live)
-	}
-	return prefixes(s, client)
-}
-
 // ruleOf is what nodes are told of a session.
 func ruleOf(s *registry.State, live *registry.Session) protocol.RuleRow {
 	networks := slices.Clone(ownPrefixes(s, live.Client)) // the state's may change before this is written

@@ -20,7 +20,7 @@ func TestRulesAreTold(t *testing.T) {
 	live.Retiring = append(live.Retiring, registry.Slice{Number: 0, Epoch: 1, Agent: old.node, State: registry.SliceUp, SPI: 7})
 	client := &clientStream{session: live.ID, Stream: toClient(t, 9)}
 	a.serve(client, live.ID)
-	f.store.View(func(s *registry.State) { update(s, client, live.Client) })
+	f.store.View(func(s *registry.State) { a.offer(s, client, live) })
 	want := func(what string, prefixes ...netip.Prefix) {
 		t.Helper()
 		a.pushViews()

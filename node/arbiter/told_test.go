@@ -22,7 +22,7 @@ func TestGatewaysThatChangeAreTold(t *testing.T) {
 	f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: dataRoles}})
 	s := f.session(a, 1, n.node)
 	c := &clientStream{session: s.ID, Stream: toClient(t, 8)}
-	a.clients[registry.RequestID{1}] = c
+	a.serve(c, s.ID)
 	told := func() (all []*protocol.Update) {
 		a.pushGateways()
 		for c.Waiting() > 0 {
@@ -42,6 +42,54 @@ func TestGatewaysThatChangeAreTold(t *testing.T) {
 		if len(got) != 1 || got[0] == nil || slices.Contains(got[0].Gateways, f.store.state.Nodes[n.node].Outer) != (is == dataRoles) {
 			t.Errorf("the node is %v: told %+v", is.Names(), got)
 		}
+	}
+}
+
+// TestManyClientsAreToldOfGatewaysAtOnce: those that are told the same share one message,
+// which is encoded once; those that entered elsewhere are told another.
+func TestManyClientsAreToldOfGatewaysAtOnce(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	var all []*clientStream
+	for i := range byte(6) {
+		c := &clientStream{Stream: toClient(t, 8), entered: []identity.NodeID{n.node, a.config.Trust.Key.ID()}[i%2]}
+		a.serve(c, f.session(a, i+1, n.node).ID)
+		all = append(all, c)
+	}
+	a.pushGateways()
+	f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: dataRoles}})
+	a.pushGateways()
+	messages := make(map[*protocol.Client]bool)
+	for i, c := range all {
+		m := c.Take()
+		if m == nil || m.Update == nil || len(m.Update.Gateways) != 2 || m.Update.Gateways[0] != f.store.state.Nodes[c.entered].Outer {
+			t.Fatalf("client %d is told %+v", i, m)
+		}
+		messages[m] = true
+	}
+	if len(messages) != 2 {
+		t.Errorf("%d messages for two kinds of clients", len(messages))
+	}
+}
+
+// TestGatesAreFoundOnce, and again when a node changed.
+func TestGatesAreFoundOnce(t *testing.T) {
+	f := newFixture(t)
+	f.store.state.Feed = &registry.Feed{}
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	gates := func() int { return len(a.gateways(f.store.state, n.node)) }
+	if a.pushViews(); gates() != 1 {
+		t.Fatalf("%d gateways", gates())
+	}
+	f.store.state.Nodes[n.node].Is = dataRoles // which the feed does not tell of
+	if a.pushViews(); gates() != 1 || len(a.gatewaysNamed(f.store.state)) != 1 {
+		t.Errorf("%d gateways are found anew though nothing changed", gates())
+	}
+	f.commit(registry.Command{SetRoles: &registry.SetRoles{ID: n.node, Is: dataRoles}})
+	if a.pushViews(); gates() != 2 || len(a.gatewaysNamed(f.store.state)) != 2 {
+		t.Errorf("%d gateways after one more", gates())
 	}
 }
 

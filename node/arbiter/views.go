@@ -23,6 +23,9 @@ func (a *Arbiter) pushViews() {
 		touched, a.book.mark = now.Touched(a.book.mark)
 		s = now.Clone()
 	})
+	if touched.All || len(touched.Nodes) > 0 {
+		a.entrances = nil
+	}
 	seen := a.look(s, touched)
 	clear(a.book.stale)
 	var w news

@@ -24,6 +24,8 @@ type Client struct {
 	Up      *SliceRef   `json:"up,omitempty"`      // C→L, the slice carries traffic
 	Silent  *SliceRef   `json:"silent,omitempty"`  // C→L, the slice is condemned
 	Bye     *Bye        `json:"bye,omitempty"`     // both ways, the session is over
+
+	once *once // of one that goes to many
 }
 
 // Hello carries M1 and the proof that the sender holds the session key.

@@ -112,14 +112,24 @@ func (n *Node) ToMany() *Node {
 	return n
 }
 
+// ToMany is the same for clients.
+func (c *Client) ToMany() *Client {
+	c.once = &once{}
+	return c
+}
+
+func (n *Node) shared() *once   { return n.once }
+func (c *Client) shared() *once { return c.once }
+
 // encode gives the message's JSON.
 func encode(m any) ([]byte, error) {
-	n, is := m.(*Node)
-	if !is || n.once == nil {
+	many, is := m.(interface{ shared() *once })
+	if !is || many.shared() == nil {
 		return json.Marshal(m)
 	}
-	n.once.Do(func() { n.once.body, n.once.err = json.Marshal(n) })
-	return n.once.body, n.once.err
+	o := many.shared()
+	o.Do(func() { o.body, o.err = json.Marshal(m) })
+	return o.body, o.err
 }
 
 // Write sends one message.

@@ -57,6 +57,18 @@ func TestMessageToMany(t *testing.T) {
 		}
 		n.Load.Used = 1
 	}
+	c := (&Client{Bye: &Bye{Reason: "first"}}).ToMany()
+	for range 2 {
+		var wire bytes.Buffer
+		conn := NewConn[Client](&wire)
+		if err := conn.Write(c); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := conn.Read(); err != nil || got.Bye == nil || got.Bye.Reason != "first" {
+			t.Errorf("read %+v, %v", got, err)
+		}
+		c.Bye.Reason = "second"
+	}
 }
 
 // TestRouteRowsCompare by all that they say.
