@@ -362,3 +362,17 @@ func BenchmarkApplyMark(b *testing.B) {
 		f.apply(mark(1, 1, []SliceState{SliceUp, SliceVoid}[r.IntN(2)]))
 	}
 }
+
+// TestSnapshotIsOneOfItsState: the same state is the same bytes, whenever it is written.
+func TestSnapshotIsOneOfItsState(t *testing.T) {
+	s := New()
+	for i, c := range script(t) {
+		Apply(s, uint64(i+1), 1, c)
+	}
+	first, err := EncodeSnapshot(s)
+	for range 20 {
+		if again, errAgain := EncodeSnapshot(s); err != nil || errAgain != nil || !bytes.Equal(first, again) {
+			t.Fatalf("written anew it is another one: %v, %v", err, errAgain)
+		}
+	}
+}

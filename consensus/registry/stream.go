@@ -9,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
@@ -99,8 +102,19 @@ func (s *State) head() *head {
 	}
 }
 
+// inOrder walks over a map so that the same state is written as the same bytes.
+func inOrder[K comparable, V any](m map[K]V, compare func(a, b K) int) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, k := range slices.SortedFunc(maps.Keys(m), compare) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}
+
 func (w *streamWriter) members(s *State) {
-	for _, n := range s.Nodes {
+	for _, n := range inOrder(s.Nodes, compareNodes) {
 		w.add(func(p *piece) { p.Nodes = append(p.Nodes, n) })
 	}
 	for agent, sp := range s.spent.All() {
@@ -108,19 +122,19 @@ func (w *streamWriter) members(s *State) {
 			w.single(func(p *piece) { p.Spent = append(p.Spent, spentPiece{agent, spis, sp.kept}) })
 		}
 	}
-	for _, t := range s.Tokens {
+	for _, t := range inOrder(s.Tokens, strings.Compare) {
 		w.single(func(p *piece) { p.Tokens = append(p.Tokens, t) })
 	}
 }
 
 func (w *streamWriter) secrets(s *State) {
-	for name, sealed := range s.Secrets {
+	for name, sealed := range inOrder(s.Secrets, strings.Compare) {
 		w.single(func(p *piece) { p.Secrets = map[string]Sealed{name: sealed} })
 	}
-	for name, wrap := range s.Wraps {
+	for name, wrap := range inOrder(s.Wraps, strings.Compare) {
 		w.single(func(p *piece) { p.Wraps = map[string][]byte{name: wrap} })
 	}
-	for _, a := range s.Authorities {
+	for _, a := range inOrder(s.Authorities, strings.Compare) {
 		w.single(func(p *piece) { p.Authorities = append(p.Authorities, a) })
 	}
 	for _, c := range s.Certificates.All() {
