@@ -145,10 +145,11 @@ func (l *logStore) try() error {
 
 const tryFile = "try"
 
-// Disk says why the log cannot be written, or only slowly; nil: it can.
+// Disk says why the log cannot be written, only slowly, or not as the leader wants it;
+// nil: it can.
 func (r *Raft) Disk() error {
 	ails, _ := r.file.disk.health()
-	return ails
+	return cmp.Or(ails, r.floor.forked())
 }
 
 // alone says that this node is the only voter: nobody else could lead.
@@ -159,12 +160,21 @@ func (r *Raft) alone() bool {
 }
 
 // tendDisk has a voter whose disk fails give the lead away, and not stand for it before
-// its disk is well, which it tries whoever leads meanwhile.
+// its disk is well, which it tries whoever leads meanwhile. One whose log is below the
+// floor does not stand either.
 func (r *Raft) tendDisk() {
 	ticker := time.NewTicker(DiskLook)
 	defer ticker.Stop()
-	patient := false
-	for {
+	patient, behind := false, false
+	for opened := r.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience; ; opened = false {
+		ails, lacks := r.Disk(), r.Behind()
+		if (ails != nil) != patient || lacks != behind || opened {
+			patient, behind = ails != nil, lacks
+			if ails == nil && lacks {
+				ails = errBehind
+			}
+			r.suffer(ails)
+		}
 		select {
 		case <-r.closing:
 			return
@@ -176,12 +186,11 @@ func (r *Raft) tendDisk() {
 				r.file.note(err, time.Since(began))
 			}
 		}
-		if ails := r.Disk(); (ails != nil) != patient {
-			patient = ails != nil
-			r.suffer(ails)
-		}
 	}
 }
+
+// errBehind is why a replica waits for entries that others know of.
+var errBehind = errors.New("others know of entries that this log lacks")
 
 // suffer changes a follower's patience: with a failing disk it would lose the lead at its
 // first entry, be chosen again for its long log, and lose it again. An only voter leads on.
@@ -189,9 +198,9 @@ func (r *Raft) suffer(ails error) {
 	timing := r.raft.ReloadableConfig()
 	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
 	if ails == nil {
-		r.log.Info("the log is written again as it should")
+		r.log.Info("this replica may lead again")
 	} else {
-		r.log.Error("the log cannot be written as it should; it is tried again until it can", "error", ails)
+		r.log.Error("this replica does not stand for the lead while it cannot be trusted with the log", "error", ails)
 	}
 	if ails != nil && !r.alone() {
 		timing.HeartbeatTimeout, timing.ElectionTimeout = DiskPatience, DiskPatience

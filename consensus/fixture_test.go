@@ -196,3 +196,11 @@ func (c *cluster) number(r *Raft) int {
 	}
 	return -1
 }
+
+// silence lets so many election timeouts pass.
+func (c *cluster) silence(timeouts int) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(timeouts)*c.config(0).Election)
+	defer cancel()
+	<-ctx.Done()
+}

@@ -30,6 +30,7 @@ type logStore struct {
 	closing chan struct{} // closed when nothing is tried again
 	serving atomic.Bool   // raft runs on it
 	alone   func() bool   // nobody else votes
+	floor   *floor        // nil: what is committed is not known
 	fails   func() error  // in tests: why nothing can be written
 
 	mu       sync.Mutex
@@ -124,5 +125,5 @@ func (l *logStore) discard(upTo uint64) error {
 	if err != nil || first == 0 || first > upTo {
 		return err
 	}
-	return l.DeleteRange(first, upTo)
+	return l.BoltStore.DeleteRange(first, upTo)
 }

@@ -27,6 +27,8 @@ type Config struct {
 	// Timing of elections; zero takes HeartbeatTimeout, ElectionTimeout, LeaderLease.
 	Heartbeat, Election, Lease time.Duration
 
+	Known Known // how far the log was committed, as this node was told; see Learn
+
 	fails        func() error // nil: the disk is well; tests make it fail
 	trailingLogs uint64       // zero: TrailingLogs; tests make it small
 }
@@ -34,11 +36,12 @@ type Config struct {
 // Raft is the Store served by hashicorp/raft in this process. What becomes of it when its
 // disk fails is in disk.go.
 type Raft struct {
-	id   identity.NodeID
-	log  *slog.Logger
-	raft *raft.Raft
-	fsm  *fsm
-	file *logStore
+	id    identity.NodeID
+	log   *slog.Logger
+	raft  *raft.Raft
+	fsm   *fsm
+	file  *logStore
+	floor floor
 
 	heartbeat, election time.Duration
 	started             chan struct{} // closed when raft is set
@@ -87,7 +90,7 @@ func open(c Config) (*Raft, error) {
 	}
 	timing := c.raft(out)
 	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails
-	file.alone = r.alone
+	file.alone, file.floor, r.floor.known = r.alone, &r.floor, c.Known
 	if err := r.start(c, out); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -107,9 +110,16 @@ func (r *Raft) start(c Config, out *logger) error {
 	}
 	r.file.serving.Store(true)
 	if err == nil {
-		r.raft, err = raft.NewRaft(c.raft(out), r.fsm, r.file, r.file, snapshots, r.transport)
+		votes := ballots{r.transport, make(chan raft.RPC)}
+		r.watching.Go(func() { r.filterBallots(votes) })
+		conf := c.raft(out)
+		if r.Behind() { // it does not stand before tendDisk has looked
+			conf.HeartbeatTimeout, conf.ElectionTimeout = DiskPatience, DiskPatience
+		}
+		r.raft, err = raft.NewRaft(conf, r.fsm, r.file, r.file, snapshots, votes)
 	}
 	if err != nil {
+		close(r.closing)
 		return errors.Join(fmt.Errorf("consensus: start: %w", err), r.transport.Close())
 	}
 	leaders := func(o *raft.Observation) bool { _, ok := o.Data.(raft.LeaderObservation); return ok }

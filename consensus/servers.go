@@ -89,10 +89,11 @@ func (r *Raft) Snapshot(ctx context.Context) error {
 
 // Stats is where this replica stands.
 func (r *Raft) Stats() Stats {
+	commit := r.raft.CommitIndex() // before look: what a leader committed is of its term
 	seen := r.look()
 	s := Stats{
 		Leader: seen.Leader, Term: seen.Term,
-		Commit: r.raft.CommitIndex(), Applied: r.raft.AppliedIndex(), Last: r.raft.LastIndex(),
+		Commit: commit, Applied: r.raft.AppliedIndex(), Last: r.raft.LastIndex(),
 		Stored: r.file.entries(), Snapshot: r.file.marked().index,
 	}
 	if !seen.Leader {

@@ -74,6 +74,13 @@ type Store interface {
 	Reach(context.Context, identity.NodeID) error
 	// Stats is for status.
 	Stats() Stats
+	// Learn tells how far the log was committed, by somebody else's word: this replica
+	// neither votes for one that lacks it, nor stands without it.
+	Learn(Known)
+	// Behind says that it does not stand for that.
+	Behind() bool
+	// Misses says, at a leader, that its log lacks what was committed.
+	Misses(Known) bool
 	// Disk says why the log cannot be written as it should; nil: it can.
 	Disk() error
 	// Snapshot writes a snapshot now.
