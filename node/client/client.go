@@ -213,6 +213,7 @@ func (c *Client) Run(ctx context.Context) error {
 }
 
 func (c *Client) loop(ctx context.Context) error {
+	c.config.Engine.Tick() // who sleeps before the first tick has slept, too
 	ticker := time.NewTicker(TickEvery)
 	defer ticker.Stop()
 	for {
