@@ -57,6 +57,14 @@ func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort) {
 	return l.node, l.outer
 }
 
+// beats reports whether the arbiter's stream to this node does: of a build that does, it
+// may be told of other beats too.
+func (l *arbiterLink) beats() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stream != nil && l.stream.Beating()
+}
+
 // during is get with a context that ends with ctx, or when another node has taken the
 // arbiter's place.
 func (l *arbiterLink) during(ctx context.Context) (outer netip.AddrPort, reign context.Context, release func()) {
@@ -213,11 +221,12 @@ func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, 
 // dialRelay waits up to RelayWait for an arbiter: whoever comes during an
 // election, or right after the start, is not sent away. reign ends when the arbiter that
 // was reached is known to be none any more, so that its client comes back to the next.
-func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward *tls.Conn, reign context.Context, release func(), err error) {
+func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward net.Conn, reign context.Context, release func(), err error) {
 	until := time.Now().Add(RelayWait)
 	for err = errNoArbiter; ; {
 		var at netip.AddrPort
 		if at, reign, release = n.link.during(ctx); at.IsValid() {
+			header.Beats = n.link.beats()
 			if onward, err = n.tryRelay(reign, at, until, header); err == nil {
 				return onward, reign, release, nil
 			}
@@ -235,7 +244,7 @@ func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward *
 
 // tryRelay is one attempt: none waits for a host without power while another node
 // becomes the arbiter.
-func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, header port.RelayHeader) (*tls.Conn, error) {
+func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, header port.RelayHeader) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(reign, min(DialTimeout, time.Until(until)))
 	defer cancel()
 	var peer pki.Peer

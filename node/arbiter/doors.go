@@ -60,7 +60,7 @@ func (a *Arbiter) listed(id identity.NodeID) (ok bool) {
 // relayedConn is a client's connection inside a relay stream: it remembers
 // through which node it came.
 type relayedConn struct {
-	*tls.Conn
+	net.Conn
 	through identity.NodeID
 }
 
@@ -72,13 +72,13 @@ func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
 		raw.Close()
 		return
 	}
-	header, err := port.AcceptRelay(raw)
+	header, conn, err := port.AcceptRelay(raw)
 	if err != nil {
 		a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
 		raw.Close()
 		return
 	}
-	a.config.Port.Serve(relayedConn{raw, peer.Node}, header.Client, peer.Node.String())
+	a.config.Port.Serve(relayedConn{conn, peer.Node}, header.Client, peer.Node.String())
 }
 
 // enteredThrough is the gateway a client came through: this node itself when

@@ -16,6 +16,9 @@ const (
 	// internet are out for a second or two and come back, and there may be many clients.
 	ClientSilence = 5 * time.Second
 	ClientEvery   = ClientSilence / 3
+	// RelayEvery is longer than ClientEvery: what a client and its arbiter beat through a
+	// relay keeps it, too.
+	RelayEvery = 2 * time.Second
 	// ClientPatience ends one whose other end does not beat.
 	ClientPatience = 10 * time.Second
 )

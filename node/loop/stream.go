@@ -44,6 +44,9 @@ func Nodes() Pace { return Pace{NodeSilence, NodeEvery, NodePatience} }
 // Clients is the pace between a client and its arbiter.
 func Clients() Pace { return Pace{ClientSilence, ClientEvery, ClientPatience} }
 
+// Relays is the pace between a gateway and an arbiter, for one client.
+func Relays() Pace { return Pace{Silence: ClientSilence, Every: RelayEvery} }
+
 // Stream is one connection of a control loop. Read and Run belong to one goroutine; the
 // rest is for any.
 type Stream[M any] struct {

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/loop"
 )
 
 // ErrRelayFrame says that a relay stream did not start with a valid frame.
@@ -21,8 +23,12 @@ var ErrRelayFrame = errors.New("port: malformed relay frame")
 //	version 1 | length 1 | address length 1 (4 or 16) | address | port 2 | protocol
 //
 // length counts what follows it; the protocol is the rest. Numbers are big
-// endian.
-const relayVersion = 1
+// endian. Under version 2 what follows the frame are records with beats between
+// (loop.Pipe), for those who are known to read them.
+const (
+	relayVersion = 1
+	relayBeats   = 2
+)
 
 // RelayHeader is that frame: whose connection follows, and the protocol its
 // hello asks for.
@@ -33,6 +39,8 @@ type RelayHeader struct {
 	// has to hear it before it does our handshake, so the hello tells, by its
 	// server name. An arbiter that does not know the word ignores it.
 	Known bool
+	// Beats says that the client's bytes travel in a loop.Pipe.
+	Beats bool
 }
 
 // relayKnown is the server name that says so.
@@ -44,7 +52,11 @@ func (h RelayHeader) Marshal() ([]byte, error) {
 		return nil, err
 	}
 	address := h.Client.Addr().AsSlice()
-	frame := []byte{relayVersion, byte(1 + len(address) + 2 + len(h.ALPN)), byte(len(address))}
+	version := byte(relayVersion)
+	if h.Beats {
+		version = relayBeats
+	}
+	frame := []byte{version, byte(1 + len(address) + 2 + len(h.ALPN)), byte(len(address))}
 	frame = append(frame, address...)
 	frame = append(frame, byte(h.Client.Port()>>8), byte(h.Client.Port()))
 	return append(frame, h.ALPN...), nil
@@ -63,7 +75,7 @@ func (h RelayHeader) check() error {
 
 // ParseRelayHeader reads one whole frame.
 func ParseRelayHeader(frame []byte) (RelayHeader, error) {
-	if len(frame) < 3 || len(frame) > MaxRelayFrame || frame[0] != relayVersion || int(frame[1]) != len(frame)-2 {
+	if len(frame) < 3 || len(frame) > MaxRelayFrame || frame[0] < relayVersion || frame[0] > relayBeats || int(frame[1]) != len(frame)-2 {
 		return RelayHeader{}, fmt.Errorf("%w: %d bytes", ErrRelayFrame, len(frame))
 	}
 	size, rest := int(frame[2]), frame[3:]
@@ -75,7 +87,7 @@ func ParseRelayHeader(frame []byte) (RelayHeader, error) {
 		return RelayHeader{}, fmt.Errorf("%w: address of %d bytes", ErrRelayFrame, size)
 	}
 	number := uint16(rest[size])<<8 | uint16(rest[size+1])
-	h := RelayHeader{Client: netip.AddrPortFrom(address, number), ALPN: string(rest[size+2:])}
+	h := RelayHeader{Client: netip.AddrPortFrom(address, number), ALPN: string(rest[size+2:]), Beats: frame[0] == relayBeats}
 	return h, h.check()
 }
 
@@ -83,7 +95,7 @@ func ParseRelayHeader(frame []byte) (RelayHeader, error) {
 // connection it is to carry. ctx bounds the opening only. A node that is not
 // the arbiter has no route for mc-relay/1, so reaching it fails here, before
 // any byte of the client is spent.
-func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, h RelayHeader) (*tls.Conn, error) {
+func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, h RelayHeader) (net.Conn, error) {
 	frame, err := h.Marshal()
 	if err != nil {
 		return nil, err
@@ -102,7 +114,16 @@ func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, 
 		raw.Close()
 		return nil, fmt.Errorf("port: relay to %s: %w", arbiter, err)
 	}
-	return conn, nil
+	return h.carrier(conn), nil
+}
+
+// carrier is the connection for the client's bytes. Both ends count as dead after the
+// silence that a client and its arbiter are allowed, for that is whose silence it is.
+func (h RelayHeader) carrier(conn net.Conn) net.Conn {
+	if h.Beats {
+		return loop.NewPipe(conn, loop.Relays())
+	}
+	return conn
 }
 
 func openRelay(ctx context.Context, conn *tls.Conn, frame []byte) error {
@@ -116,9 +137,17 @@ func openRelay(ctx context.Context, conn *tls.Conn, frame []byte) error {
 	return err
 }
 
-// AcceptRelay reads the frame at the start of a relay stream. What follows on
-// conn is the client's connection, ready for Port.Serve.
-func AcceptRelay(conn net.Conn) (RelayHeader, error) {
+// AcceptRelay reads the frame at the start of a relay stream. What it returns beside is
+// the client's connection, ready for Port.Serve.
+func AcceptRelay(conn net.Conn) (RelayHeader, net.Conn, error) {
+	h, err := readRelay(conn)
+	if err != nil {
+		return h, nil, err
+	}
+	return h, h.carrier(conn), nil
+}
+
+func readRelay(conn net.Conn) (RelayHeader, error) {
 	conn.SetReadDeadline(time.Now().Add(RelayFrameTimeout))
 	var buf [MaxRelayFrame]byte
 	if _, err := io.ReadFull(conn, buf[:2]); err != nil {

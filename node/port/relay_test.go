@@ -7,14 +7,23 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/splice"
 )
 
+// TestRelayEndToEnd, with beats and, to an arbiter that knows none, without.
 func TestRelayEndToEnd(t *testing.T) {
+	for name, beats := range map[string]bool{"beats": true, "an older arbiter": false} {
+		t.Run(name, func(t *testing.T) { testRelayEndToEnd(t, beats) })
+	}
+}
+
+func testRelayEndToEnd(t *testing.T, beats bool) {
 	ca := newAuthority(t)
 	nodes := ca.config(ALPNRelay)
 	nodes.ClientAuth = tls.RequireAndVerifyClientCert
@@ -22,12 +31,12 @@ func TestRelayEndToEnd(t *testing.T) {
 	seen := make(chan netip.AddrPort, 1)
 	arbiter.Handle(ALPNRelay, nodes, func(conn *tls.Conn, _ netip.AddrPort) {
 		defer conn.Close()
-		h, err := AcceptRelay(conn)
+		h, carried, err := AcceptRelay(conn)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		arbiter.Serve(conn, h.Client, "a node")
+		arbiter.Serve(carried, h.Client, "a node")
 	})
 	arbiter.Handle(ALPNClient, ca.config(ALPNClient), func(conn *tls.Conn, remote netip.AddrPort) {
 		seen <- remote
@@ -35,7 +44,7 @@ func TestRelayEndToEnd(t *testing.T) {
 	})
 	gateway.Relay([]string{ALPNClient}, func(conn net.Conn, remote netip.AddrPort, alpn string) {
 		defer conn.Close()
-		up, err := DialRelay(t.Context(), arbiter.Addr(), nodes, RelayHeader{Client: remote, ALPN: alpn})
+		up, err := DialRelay(t.Context(), arbiter.Addr(), nodes, RelayHeader{Client: remote, ALPN: alpn, Beats: beats})
 		if err != nil {
 			t.Error(err)
 			return
@@ -93,8 +102,8 @@ func TestServeRefusesSecondRelay(t *testing.T) {
 }
 
 func TestRelayHeader(t *testing.T) {
-	for _, text := range []string{"192.0.2.1:1", "[2001:db8::1]:65535"} {
-		h := RelayHeader{Client: netip.MustParseAddrPort(text), ALPN: ALPNRenew}
+	for text, beats := range map[string]bool{"192.0.2.1:1": false, "[2001:db8::1]:65535": false, "192.0.2.1:2": true} {
+		h := RelayHeader{Client: netip.MustParseAddrPort(text), ALPN: ALPNRenew, Beats: beats}
 		frame, err := h.Marshal()
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +133,7 @@ func TestAcceptRelayLimits(t *testing.T) { // I10
 				defer ours.Close()
 				defer theirs.Close()
 				go ours.Write(send)
-				if _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) {
+				if _, _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) {
 					t.Errorf("%v", err)
 				}
 				theirs.Close()
@@ -139,7 +148,7 @@ func TestAcceptRelayLimits(t *testing.T) { // I10
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
 		go func() { ours.Write(frame[:len(frame)-1]); ours.Close() }()
-		if _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -148,7 +157,7 @@ func TestAcceptRelayLimits(t *testing.T) { // I10
 			ours, theirs := net.Pipe()
 			defer ours.Close()
 			start := time.Now()
-			if _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) {
+			if _, _, err := AcceptRelay(theirs); !errors.Is(err, ErrRelayFrame) {
 				t.Errorf("%v", err)
 			}
 			if waited := time.Since(start); waited != RelayFrameTimeout {
@@ -165,6 +174,7 @@ func FuzzRelayHeader(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(frame)
+		f.Add(append([]byte{relayBeats}, frame[1:]...))
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		h, err := ParseRelayHeader(frame)
@@ -189,4 +199,41 @@ func FuzzReadHello(f *testing.F) {
 		}
 		theirs.Close()
 	})
+}
+
+// TestRelayEndsInSilence: a client's connection does not wait for a gateway, or an
+// arbiter, that is gone without a word; and one that beats may rest for ever.
+func TestRelayEndsInSilence(t *testing.T) {
+	for name, gone := range map[string]bool{"gone": true, "resting": false} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			h := RelayHeader{Client: netip.MustParseAddrPort("192.0.2.1:6484"), ALPN: ALPNClient, Beats: true}
+			frame, err := h.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				ours.Write(frame)
+				if gone {
+					io.Copy(io.Discard, ours)
+					return
+				}
+				io.Copy(io.Discard, h.carrier(ours))
+			}()
+			_, carried, err := AcceptRelay(theirs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer carried.Close()
+			carried.SetReadDeadline(time.Now().Add(time.Hour))
+			began, want := time.Now(), time.Hour
+			if gone {
+				want = loop.ClientSilence
+			}
+			if _, err := carried.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != want {
+				t.Errorf("%s: after %v, %v", name, time.Since(began), err)
+			}
+		})
+	}
 }
