@@ -23,6 +23,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 // replicated is a memory store that does the work of three replicas: each entry is
@@ -335,5 +336,19 @@ func BenchmarkLogin(b *testing.B) {
 			b.ReportMetric(float64(handshake.Microseconds()), "cpu-us/handshake")
 			b.ReportMetric(float64(m.store.entries.Load()-before)/float64(done*together), "entries/login")
 		})
+	}
+}
+
+// BenchmarkAtRest is the CPU of an arbiter, with two more replicas and the streams of
+// three agents, of 10,000 sessions of which nothing is to be done.
+func BenchmarkAtRest(b *testing.B) {
+	m := newLoginMesh(b, 10_000)
+	m.start()
+	const settles, watched = session.RebuildGrace + time.Second, 10 * time.Second
+	<-time.After(settles)
+	for b.Loop() {
+		before := cpu()
+		<-time.After(watched)
+		b.ReportMetric(100*float64(cpu()-before)/float64(watched), "%core")
 	}
 }
