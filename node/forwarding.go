@@ -30,6 +30,8 @@ type forwarding struct {
 	whole   link.Socket // to other nodes' inside addresses, never in fragments
 	engine  *dataplane.Engine
 	gateway *gateway.Gateway
+	ports   *link.Group // the gateway's
+	room    room        // for them
 	ledger  esp.Ledger
 	agent   *agent.Agent // set before the first packet
 }
@@ -74,11 +76,7 @@ func (f *forwarding) openSockets(self datadir.Node, exposed bool) (err error) {
 	}
 	f.whole = whole[0]
 	clock := newPacketClock()
-	f.gateway, err = gateway.New(gateway.Config{
-		OpenPort: f.openPort(self), Clock: clock.now,
-		Attach: func(s link.Socket) error { return f.engine.Attach(s) },
-	})
-	if err != nil {
+	if err = f.openGateway(self, clock.now); err != nil {
 		return err
 	}
 	f.engine, err = dataplane.New(dataplane.Config{
@@ -107,16 +105,20 @@ func (f *forwarding) openInside(self datadir.Node, exposed bool) (err error) {
 	return err
 }
 
-// openPort opens one inside port of the gateway, towards the nodes.
-func (f *forwarding) openPort(self datadir.Node) func() (link.Socket, error) {
-	addr := netip.AddrPortFrom(self.Listen.Addr(), 0)
-	return func() (link.Socket, error) {
-		sockets, err := link.Listen(link.Config{Addr: addr})
-		if err != nil {
-			return nil, err
-		}
-		return sockets[0], nil
+// openGateway makes the gateway, whose ports towards the nodes are read together.
+func (f *forwarding) openGateway(self datadir.Node, clock func() int64) (err error) {
+	if f.ports, err = link.NewGroup(workers()); err != nil {
+		return err
 	}
+	f.room = hostRoom()
+	f.room.say(f.log)
+	any := netip.AddrPortFrom(self.Listen.Addr(), 0)
+	f.gateway, err = gateway.New(gateway.Config{
+		OpenPort: func(receive func([]byte, link.Train)) (link.Sender, error) { return f.ports.Open(any, receive) },
+		Attach:   func(s link.Socket) error { return f.engine.Attach(s) },
+		Clock:    clock, MaxPorts: f.room.ports,
+	})
+	return err
 }
 
 func (f *forwarding) violation(reason dataplane.Reason, count uint64, path link.Path) {
@@ -181,6 +183,9 @@ func (f *forwarding) close(left bool) (err error) {
 	}
 	if f.gateway != nil {
 		err = errors.Join(err, f.gateway.Close())
+	}
+	if f.ports != nil {
+		err = errors.Join(err, f.ports.Close())
 	}
 	if f.stack != nil {
 		err = errors.Join(err, f.stack.close(left))

@@ -1,9 +1,17 @@
 package node
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/gateway"
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
 
 // Limits and times of a node (I10).
 const (
+	// Descriptors is how many this process asks the kernel for: two for each connection
+	// that its TCP port may hold and relay, and the gateway's ports twice over.
+	Descriptors = 2*port.MaxConnections + 2*gateway.MaxPorts
 	// FirstSessions is how many sessions one client may have in a new mesh.
 	FirstSessions = 4
 	// FirstTokenUses and FirstTokenLife are of the token that init prints.

@@ -168,6 +168,7 @@ func (n *Node) remember() (err error) {
 // port, then the packet path, then everything that talks to others. They stop
 // in the reverse order, the packet path last: it needs nobody.
 func (n *Node) run(ctx context.Context, cancel func()) (err error) {
+	raiseDescriptors() // before anybody takes a share of them
 	n.meter = newMeter(n.self.Capacity, n.config.Log)
 	n.mbit = load.Calibrate(CalibrateFor, n.self.Capacity)
 	if n.port, err = port.Listen(n.self.Listen, n.config.Log); err != nil {

@@ -152,6 +152,8 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		addCount(s.Dropped, "tcp-"+reason.String(), count)
 	}
 	addCount(s.Dropped, "tcp-unproven", n.port.Stats().Unproven)
+	forwarder := n.forward.gateway.Stats()
+	s.Gateway = gatewayUse(forwarder)
 	s.Pool = n.pool()
 	s.Problems = n.problems(report, n.obstacles(), s.CertLeft)
 	s.Problems = append(s.Problems, n.unfitReplicas(ctx)...)
@@ -164,6 +166,9 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	}
 	if err := fullParts(s.Pool); err != nil {
 		s.Problems = append(s.Problems, err.Error())
+	}
+	if said, tight := n.forward.room.tight(forwarder); tight {
+		s.Problems = append(s.Problems, said)
 	}
 	s.Unjudged = report.Unjudged
 	s.PutBack = n.putBack()

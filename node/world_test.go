@@ -240,8 +240,8 @@ func (w *world) openPackets(m *member) {
 	f.inside = []link.Socket{w.listen(netip.AddrPortFrom(m.self.Inside, insidePort(m.self)))}
 	var err error
 	clock := newPacketClock()
-	f.gateway, err = gateway.New(gateway.Config{Clock: clock.now, OpenPort: func() (link.Socket, error) {
-		return w.sim.Listen(netip.AddrPortFrom(m.self.Outer.Addr(), uint16(w.sockets.Add(1))))
+	f.gateway, err = gateway.New(gateway.Config{Clock: clock.now, OpenPort: func(receive func([]byte, link.Train)) (link.Sender, error) {
+		return w.sim.Open(netip.AddrPortFrom(m.self.Outer.Addr(), uint16(w.sockets.Add(1))), receive)
 	}})
 	w.ok(err)
 	f.engine, err = dataplane.New(dataplane.Config{

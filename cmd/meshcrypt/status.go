@@ -113,6 +113,9 @@ func statusTable(w io.Writer, s control.Status) {
 	}
 	row(w, "Certificate", age(s.CertLeft)+" left")
 	row(w, "Carries", fmt.Sprintf("%d slices, %d gateway routes, parts %s", s.Slices, s.Routes, cmp.Or(words(s.Parts), "none")))
+	if g := s.Gateway; g != nil {
+		row(w, "Gateway", fmt.Sprintf("%d client rows on %d of %d ports, %d streams", g.Rows, g.Ports, g.MaxPorts, g.Streams))
+	}
 	row(w, "Plain path", s.Path)
 	for _, r := range s.Pool {
 		row(w, "Pool "+r.Prefix.String(), fmt.Sprintf("%d free, %d in sessions, %d held", r.Free, r.Open, r.Held))

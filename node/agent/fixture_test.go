@@ -154,7 +154,7 @@ func (f *fixture) config() Config {
 	f.ok(err)
 	in, err := f.sim.Listen(netip.AddrPortFrom(inside(f.index), inPort))
 	f.ok(err)
-	forwarder, err := gateway.New(gateway.Config{Clock: f.clock.Load, OpenPort: func() (link.Socket, error) {
+	forwarder, err := gateway.New(gateway.Config{Clock: f.clock.Load, OpenPort: func(func([]byte, link.Train)) (link.Sender, error) {
 		return nil, link.ErrClosed
 	}})
 	f.ok(err)

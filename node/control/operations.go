@@ -67,12 +67,21 @@ type Status struct {
 	Copied    int                `json:"copied,omitempty"`    // masqueraded flows of egresses it is second of
 	Userspace bool               `json:"userspace,omitempty"` // no TUN: flows of clients end in the process
 	Flows     int                `json:"flows,omitempty"`     // that do
+	Gateway   *GatewayUse        `json:"gateway,omitempty"`   // what clients take of it
 	Pool      []PoolRow          `json:"pool,omitempty"`      // its use, on the arbiter
 	Unjudged  bool               `json:"unjudged,omitempty"`  // the arbiter does not say what clients may reach
 	Delivered map[string]uint64  `json:"delivered"`
 	Dropped   map[string]uint64  `json:"dropped"`
 	// PutBack counts what other software removed from this host and is back, by kind.
 	PutBack map[string]uint64 `json:"put_back,omitempty"`
+}
+
+// GatewayUse is what a gateway holds for clients just now.
+type GatewayUse struct {
+	Rows     int `json:"rows"`      // ways back to clients, of all nodes together
+	Ports    int `json:"ports"`     // sockets towards nodes
+	MaxPorts int `json:"max_ports"` // clients of one node
+	Streams  int `json:"streams"`   // clients that come by TCP
 }
 
 // Members lists the mesh.

@@ -108,8 +108,8 @@ func (w *world) host(c Config) *host {
 func (w *world) node(ix, nodes int) *host {
 	g, err := gateway.New(gateway.Config{
 		Clock: func() int64 { return 1 },
-		OpenPort: func() (link.Socket, error) {
-			return w.network.Listen(netip.AddrPortFrom(outer(ix), uint16(w.nextPort.Add(1))))
+		OpenPort: func(receive func([]byte, link.Train)) (link.Sender, error) {
+			return w.network.Open(netip.AddrPortFrom(outer(ix), uint16(w.nextPort.Add(1))), receive)
 		},
 	})
 	if err != nil {

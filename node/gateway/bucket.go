@@ -57,11 +57,17 @@ func sourcePrefix(a netip.Addr) (netip.Prefix, bool) {
 	return prefix, err == nil
 }
 
-// rest forgets full buckets.
+// rest forgets full buckets, and nodes of which no port was used for long.
 func (m *making) rest(now int64) {
 	for prefix, b := range m.buckets {
 		if b.fill(now); b.tokens >= PrefixBurst {
 			delete(m.buckets, prefix)
 		}
 	}
+	for ix, l := range m.lanes {
+		if l.atRest(now) {
+			delete(m.lanes, ix)
+		}
+	}
+	m.buckets, m.held, m.lanes = shrunk(m.buckets), shrunk(m.held), shrunk(m.lanes)
 }

@@ -52,8 +52,11 @@ type Stats struct {
 	Dropped                       [reasonCount]uint64
 	// Lost is what the kernel dropped at the inside ports.
 	Lost uint64
-	// Rows, Confirmed and Ports are what there is at this moment.
+	// Rows, Confirmed, Ports and Streams are what there is at this moment, MaxPorts is
+	// how many ports there may be. PortFault says why one did not open lately.
 	Rows, Confirmed, Ports, Streams int
+	MaxPorts                        int
+	PortFault                       error
 	// StreamsOpened and StreamsRefused count since the start.
 	StreamsOpened, StreamsRefused uint64
 }

@@ -29,8 +29,9 @@ var ErrConfig = errors.New("gateway: incomplete configuration")
 
 // Config is what a gateway is made of.
 type Config struct {
-	// OpenPort opens one inside port: a socket of its own, any port.
-	OpenPort func() (link.Socket, error)
+	// OpenPort opens one inside port: a socket of its own, any port, whose trains
+	// receive is given, one after the other.
+	OpenPort func(receive func(b []byte, t link.Train)) (link.Sender, error)
 	// Attach serves a further outer socket, until it is closed; nil: clients
 	// are not taken in by streams.
 	Attach func(link.Socket) error
@@ -48,7 +49,6 @@ type Gateway struct {
 	table    *table
 	copies   *duplicates
 	counters counters
-	group    sync.WaitGroup
 
 	mu      sync.Mutex // protects what follows and what make refers to
 	make    making
@@ -152,23 +152,7 @@ func destination(b []byte, segment int) (spi uint32, ok bool) {
 	return m.SPI, ok
 }
 
-// serve receives what nodes answer at one port.
-func (g *Gateway) serve(p *port) {
-	defer g.group.Done()
-	buffer := make([]byte, link.MaxTrain+1024)
-	for faults := 0; faults < MaxFaults; faults++ {
-		t, err := p.socket.Receive(buffer)
-		switch {
-		case errors.Is(err, link.ErrClosed):
-			return
-		case err != nil:
-			continue
-		}
-		faults = -1
-		g.answer(p, buffer[:t.Len], t)
-	}
-}
-
+// answer takes what nodes answer at one port.
 func (g *Gateway) answer(p *port, b []byte, t link.Train) {
 	n := uint64(t.Count())
 	g.counters.received.Add(n)
@@ -238,17 +222,17 @@ func (g *Gateway) Stats() Stats {
 		}
 	})
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	s.Ports = len(g.make.ports)
+	ports := slices.Clone(g.make.ports)
+	s.Ports, s.MaxPorts, s.Lost, s.PortFault = len(ports), g.config.MaxPorts, g.make.lost, g.make.fault.recent(g.config.Clock())
 	s.Streams, s.StreamsOpened, s.StreamsRefused = len(g.streams.all), g.streams.opened, g.streams.refused
-	for _, p := range g.make.ports {
+	g.mu.Unlock()
+	for _, p := range ports { // asks the kernel, once for each
 		s.Lost += p.socket.Lost()
 	}
 	return s
 }
 
-// Close closes the inside ports and the streams, and waits for the ports'
-// receivers.
+// Close closes the inside ports and the streams.
 func (g *Gateway) Close() error {
 	g.mu.Lock()
 	g.closed = true
@@ -261,6 +245,5 @@ func (g *Gateway) Close() error {
 	for _, p := range ports {
 		err = errors.Join(err, p.socket.Close())
 	}
-	g.group.Wait()
 	return err
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -10,7 +11,8 @@ import (
 type lane struct {
 	used   int // ports 0..used-1 have or had a row of this node
 	rows   int
-	held   map[netip.Prefix]holding
+	held   map[netip.Prefix]holding // row.place is where
+	ofSA   map[sa]holding
 	ofSPI  map[uint32]holding // by the SPI that made them, from wherever
 	oldest queue
 	// unused and answered are ports without a row, by whether the node answered
@@ -24,16 +26,30 @@ type resting struct {
 	since int64 // clock
 }
 
+// sa is what one prefix does in the name of one SPI.
+type sa struct {
+	prefix netip.Prefix
+	spi    uint32
+}
+
+func newLane() *lane {
+	return &lane{held: map[netip.Prefix]holding{}, ofSA: map[sa]holding{}, ofSPI: map[uint32]holding{}}
+}
+
 func (l *lane) add(r *row) {
 	l.rows++
+	r.place = len(l.held[r.prefix])
 	l.held[r.prefix] = append(l.held[r.prefix], r)
+	of := sa{r.prefix, r.spi}
+	l.ofSA[of] = append(l.ofSA[of], r)
 	l.ofSPI[r.spi] = append(l.ofSPI[r.spi], r)
 	l.oldest = append(l.oldest, r)
 }
 
 func (l *lane) remove(r *row, now int64) {
 	l.rows--
-	without(l.held, r.prefix, r)
+	l.unhold(r)
+	without(l.ofSA, sa{r.prefix, r.spi}, r)
 	without(l.ofSPI, r.spi, r)
 	rest := resting{r.port, now}
 	if r.confirmed() {
@@ -41,6 +57,18 @@ func (l *lane) remove(r *row, now int64) {
 		return
 	}
 	l.unused = append(l.unused, rest)
+}
+
+// unhold removes a row from its prefix's, which may be thousands: the last takes
+// its place.
+func (l *lane) unhold(r *row) {
+	all := l.held[r.prefix]
+	last := len(all) - 1
+	all[r.place], all[last].place = all[last], r.place
+	all[last] = nil
+	if l.held[r.prefix] = all[:last]; last == 0 {
+		delete(l.held, r.prefix)
+	}
 }
 
 // without removes a row from what one key holds.
@@ -70,18 +98,8 @@ func (l *lane) rested(unused, answered time.Duration, now int64) *port {
 	return nil
 }
 
-// holding is the rows that one prefix has of one node, in the order of their making.
+// holding is some of a node's rows: those of a prefix, an SPI or both.
 type holding []*row
-
-// of is those that were made by one SPI's packets.
-func (h holding) of(spi uint32) (some holding) {
-	for _, r := range h {
-		if r.spi == spi {
-			some = append(some, r)
-		}
-	}
-	return some
-}
 
 // confirmed is those that the node answered, or with false those that wait for it.
 func (h holding) confirmed(is bool) (some holding) {
@@ -97,7 +115,7 @@ func (h holding) confirmed(is bool) (some holding) {
 // last answer is the longest ago.
 func (h holding) oldest() *row {
 	return slices.MinFunc(h, func(x, y *row) int {
-		return int(min(max(x.answered.Load()-y.answered.Load(), -1), 1))
+		return cmp.Or(cmp.Compare(x.answered.Load(), y.answered.Load()), cmp.Compare(x.made, y.made))
 	})
 }
 
@@ -126,7 +144,9 @@ func (q *queue) sweep() {
 		}
 	}
 	clear((*q)[len(kept):])
-	*q = kept
+	if *q = kept; len(kept) == 0 {
+		*q = nil
+	}
 }
 
 func (r *row) evictable() bool { return !r.gone && !r.confirmed() }

@@ -10,30 +10,32 @@ const (
 	// MaxRows is how many rows a gateway holds for all nodes together.
 	MaxRows = 1 << 16
 	// MaxPorts is how many inside ports are opened, and so how many rows one
-	// node can have: a row's port is unique among the rows of its node.
-	MaxPorts = 1024
+	// node can have: a row's port is unique among the rows of its node. Linux has
+	// 28,232 ports to give out where nobody changed that.
+	MaxPorts = 1 << 14
 	// MaxUnconfirmed is how many rows of one node may wait for its answer: more
-	// push out the oldest of them. A port is a socket and a thread, and each
-	// waiting row has one.
+	// push out the oldest of them. A port is a socket, and each waiting row has one.
 	MaxUnconfirmed = 256
 	// MaxRowsPerSA is how many rows one source prefix has for one SPI: a client
 	// whose NAT forgot has another port, and a retired row waits for its end.
 	MaxRowsPerSA = 8
 	// PrefixShare is how many rows of a node one source prefix may have for each
-	// that is free: 768 of 1,024 when it is alone, and never all.
+	// that is free: 12,288 of 16,384 when it is alone, and never all.
 	PrefixShare = 3
-	// SPIShare is the same of one SPI over all prefixes: 512 of 1,024 when it is
-	// alone. MaxRowsPerSA it may have in any case.
-	SPIShare = 1
+	// SPIShare is the same of one SPI over all prefixes, of which it has MaxRowsPerSPI
+	// at most. MaxRowsPerSA it may have in any case.
+	SPIShare      = 1
+	MaxRowsPerSPI = 512
 	// MaxDuplicates is how many datagrams are remembered by their ends, and how many
 	// whole, to know copies by.
 	MaxDuplicates = 1 << 15
 	// MaxPrefixes is how many source prefixes have a token bucket.
 	MaxPrefixes = 1 << 14
-	// PrefixBurst is how many rows one source prefix can make at once.
-	PrefixBurst = 256
+	// PrefixBurst is how many rows one source prefix can make at once: thousands of
+	// clients behind one carrier's NAT come back together.
+	PrefixBurst = 1024
 	// PrefixRate is how many more it can make each second.
-	PrefixRate = 64
+	PrefixRate = 512
 	// MaxStreams is how many clients a gateway takes in by streams, and
 	// MaxStreamsPerPrefix how many of one source prefix: a hotel, an office.
 	MaxStreams          = 512
@@ -51,8 +53,9 @@ const (
 	// no other port is left, and for a port where nothing was answered.
 	PortRest      = 20 * time.Second
 	PortRestLeast = time.Second
-	// MaxFaults is how many errors in a row an inside port survives.
-	MaxFaults = 64
+
+	// FaultShown is how long it is said that a port did not open, unless one does.
+	FaultShown = time.Minute
 
 	// minESP is the smallest ESP datagram there can be.
 	minESP = esp.MinFrame

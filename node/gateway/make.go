@@ -10,7 +10,9 @@ import (
 // making is what rows are made from. It is used only when a row is made or
 // goes; all of it is protected by Gateway.mu.
 type making struct {
-	ports   []*port
+	ports   []*port // that are open
+	lost    uint64  // what the kernel dropped at ports that are closed
+	fault   fault   // of the last port that did not open
 	lanes   map[identity.Index]*lane
 	buckets map[netip.Prefix]*bucket
 	rows    int
@@ -63,7 +65,7 @@ func (g *Gateway) create(k key, spi uint32, outer link.Socket) (*row, Reason) {
 func (g *Gateway) yield(l *lane, r *row, now int64) {
 	m := &g.make
 	own := l.held[r.prefix]
-	if ofSA := own.of(r.spi); len(ofSA) >= MaxRowsPerSA {
+	if ofSA := l.ofSA[sa{r.prefix, r.spi}]; len(ofSA) >= MaxRowsPerSA {
 		g.drop(ofSA.oldest(), now)
 		return
 	}
@@ -74,7 +76,7 @@ func (g *Gateway) yield(l *lane, r *row, now int64) {
 	}
 	// Below MaxRowsPerSA it keeps all: the row in use must not go for what somebody
 	// else wrote the SPI on.
-	if all := l.ofSPI[r.spi].confirmed(true); len(all) >= max(MaxRowsPerSA, SPIShare*(g.config.MaxPorts-l.rows)) {
+	if all := l.ofSPI[r.spi].confirmed(true); len(all) >= max(MaxRowsPerSA, min(MaxRowsPerSPI, SPIShare*(g.config.MaxPorts-l.rows))) {
 		g.drop(all.oldest(), now)
 	}
 }
@@ -137,7 +139,7 @@ func (g *Gateway) drop(r *row, now int64) {
 	}
 	r.gone = true
 	g.table.remove(r)
-	r.port.remove(r)
+	r.port.remove(r, now)
 	g.make.rows--
 	if g.make.held[r.prefix]--; g.make.held[r.prefix] == 0 {
 		delete(g.make.held, r.prefix)
@@ -149,32 +151,40 @@ func (g *Gateway) drop(r *row, now int64) {
 func (g *Gateway) lane(ix identity.Index) *lane {
 	l := g.make.lanes[ix]
 	if l == nil {
-		l = &lane{held: map[netip.Prefix]holding{}, ofSPI: map[uint32]holding{}}
+		l = newLane()
 		g.make.lanes[ix] = l
 	}
 	return l
 }
 
-// open opens the next inside port and serves it; under mu.
+// open opens the next inside port; under mu.
 func (g *Gateway) open() bool {
-	socket, err := g.config.OpenPort()
+	p := &port{rows: map[identity.Index]*row{}}
+	// An answer needs nothing of the port but its rows.
+	var err error
+	p.socket, err = g.config.OpenPort(func(b []byte, t link.Train) { g.answer(p, b, t) })
 	if err != nil {
+		g.make.fault = fault{err, g.config.Clock()}
 		return false
 	}
-	p := &port{socket: socket, rows: map[identity.Index]*row{}}
+	g.make.fault = fault{}
 	g.make.ports = append(g.make.ports, p)
-	g.group.Add(1)
-	go g.serve(p)
 	return true
 }
 
-// Tick removes idle rows and streams and forgets prefixes at rest. Call it
-// about once a second.
+// Tick removes idle rows and streams, closes ports that nobody used for PortRest,
+// and forgets prefixes at rest. Call it about once a second.
 func (g *Gateway) Tick() {
 	for _, s := range g.idleStreams() {
 		_ = s.Close() // that it is over is what was wanted
 	}
-	now := g.config.Clock()
+	for _, p := range g.age(g.config.Clock()) {
+		_ = p.socket.Close() // as above
+	}
+}
+
+// age removes what is over and gives the ports to close, which takes a while.
+func (g *Gateway) age(now int64) []*port {
 	var idle []*row
 	g.table.each(func(r *row) {
 		if r.idle(now) || r.over() {
@@ -191,4 +201,13 @@ func (g *Gateway) Tick() {
 		l.oldest.sweep()
 	}
 	g.make.rest(now)
+	return g.make.idle(now)
+}
+
+// shrunk gives the memory of a map back that is empty, which Go itself never does.
+func shrunk[K comparable, V any](m map[K]V) map[K]V {
+	if len(m) == 0 {
+		return map[K]V{}
+	}
+	return m
 }

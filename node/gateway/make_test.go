@@ -122,9 +122,21 @@ func TestPortThatDoesNotOpen(t *testing.T) {
 	r.fault = errors.New("no descriptors")
 	r.send(client(0), packet(2, 100), 100)
 	r.wantDropped(DropPort, 1)
+	r.now.Store(int64(FaultShown))
+	if err := r.g.Stats().PortFault; !errors.Is(err, r.fault) {
+		t.Errorf("the fault is %v", err)
+	}
+	r.now.Add(1)
+	if err := r.g.Stats().PortFault; err != nil {
+		t.Errorf("after so long it is still said: %v", err)
+	}
+	r.send(client(0), packet(2, 100), 100)
 	r.fault = nil
 	if !r.send(client(0), packet(2, 100), 100) {
 		t.Error("the gateway did not recover")
+	}
+	if err := r.g.Stats().PortFault; err != nil {
+		t.Errorf("a port opened, and %v is said", err)
 	}
 }
 

@@ -29,7 +29,8 @@ type row struct {
 	made   int64        // clock
 
 	answered atomic.Int64 // clock of the node's last answer, coarse; 0: none yet
-	gone     bool         // protected by Gateway.mu
+	gone     bool         // protected by Gateway.mu, as is place
+	place    int          // among its prefix's
 }
 
 // confirmed reports whether the node has answered.
@@ -96,6 +97,7 @@ func (t *table) remove(r *row) {
 	s := t.shard(&r.key)
 	s.mu.Lock()
 	delete(s.rows, r.key)
+	s.rows = shrunk(s.rows)
 	s.mu.Unlock()
 }
 
@@ -114,30 +116,4 @@ func (t *table) each(visit func(*row)) {
 			visit(r)
 		}
 	}
-}
-
-// port is one inside port with at most one row of each node.
-type port struct {
-	socket link.Socket
-
-	mu   sync.RWMutex // protects rows
-	rows map[identity.Index]*row
-}
-
-func (p *port) row(ix identity.Index) *row {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.rows[ix]
-}
-
-func (p *port) put(r *row) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.rows[r.node] = r
-}
-
-func (p *port) remove(r *row) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.rows, r.node)
 }

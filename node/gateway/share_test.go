@@ -48,22 +48,23 @@ func (r *rig) portOf(row *row) int {
 	return 0
 }
 
-// TestOneClientOfManyPorts: one host with 1,024 source ports, under one SA or one
-// for each, all answered by the node, leaves room for everybody else, and takes
-// no row from them.
+// TestOneClientOfManyPorts: one host with as many source ports as there are rows of a
+// node, under one SA or one for each, all answered by the node, leaves room for everybody
+// else, and takes no row from them.
 func TestOneClientOfManyPorts(t *testing.T) {
+	const ports = 1024
 	for name, c := range map[string]struct {
 		spi  func(n int) uint32
 		most int
 	}{
 		"one SA":         {func(int) uint32 { return 77 }, MaxRowsPerSA},
-		"an SA for each": {func(n int) uint32 { return uint32(1000 + n) }, MaxPorts * PrefixShare / (PrefixShare + 1)},
+		"an SA for each": {func(n int) uint32 { return uint32(1000 + n) }, ports * PrefixShare / (PrefixShare + 1)},
 	} {
-		r := newRig(t, Config{})
+		r := newRig(t, Config{MaxPorts: ports})
 		if !r.begin(door(200, 1), packetOf(1)) {
 			t.Fatal("the first client of all was refused")
 		}
-		for n := range MaxPorts {
+		for n := range ports {
 			r.begin(door(0, 1000+n), packetOf(c.spi(n)))
 		}
 		if held := len(r.g.make.lanes[2].held[netip.MustParsePrefix("198.18.0.0/24")]); held != c.most {
@@ -85,19 +86,26 @@ func TestOneClientOfManyPorts(t *testing.T) {
 }
 
 // TestOneClientOfManyPrefixes: one SA that the node answers at any number of forged
-// addresses, each of another prefix, leaves room for everybody else.
+// addresses, each of another prefix, leaves room for everybody else: half of few ports,
+// and of many a small part.
 func TestOneClientOfManyPrefixes(t *testing.T) {
-	r := newRig(t, Config{})
+	for ports, most := range map[int]int{512: 512 * SPIShare / (SPIShare + 1), 4096: MaxRowsPerSPI} {
+		testOneClientOfManyPrefixes(t, ports, most)
+	}
+}
+
+func testOneClientOfManyPrefixes(t *testing.T, ports, most int) {
+	r := newRig(t, Config{MaxPorts: ports})
 	far := func(n int) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, byte(n >> 8), byte(n), 9}), 1)
 	}
-	for n := range 2 * MaxPorts {
+	for n := range 2 * ports {
 		if !r.begin(far(n), packetOf(77)) {
 			t.Fatalf("row %d refused", n)
 		}
 	}
 	lane := r.g.make.lanes[2]
-	if held, most := len(lane.ofSPI[packetSPI(77)]), MaxPorts*SPIShare/(SPIShare+1); held != most {
+	if held := len(lane.ofSPI[packetSPI(77)]); held != most {
 		t.Errorf("one SPI holds %d rows, want %d", held, most)
 	}
 	for n := range 100 {
