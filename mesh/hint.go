@@ -4,6 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"time"
+
+	"github.com/hashicorp/memberlist"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
@@ -28,6 +32,14 @@ const (
 	hintLen     = 28
 	flagLeaving = 1 // the node is about to leave of its own will
 )
+
+// hintSpacing is how far apart the hints of each of so many members are. Every one
+// is passed on by every member several times, a few in each gossip datagram.
+func hintSpacing(lib *memberlist.Config, members int) time.Duration {
+	repeats := lib.RetransmitMult * int(math.Ceil(math.Log10(float64(members+1))))
+	room := lib.GossipNodes * (packetBytes / hintBytes) // in each GossipInterval
+	return max(HintInterval, time.Duration(members*repeats*hintShare)*lib.GossipInterval/time.Duration(room))
+}
 
 // marshalHint returns the metadata for h.
 func marshalHint(h Hint, leaving bool) []byte {

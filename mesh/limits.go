@@ -10,8 +10,13 @@ const (
 	// more node indexes.
 	MaxMembers = 4095
 	// HintInterval is the least time between two hints sent: each is
-	// broadcast to the whole mesh.
+	// broadcast to the whole mesh. In a large one it is longer, so that the hints
+	// of all fill no more than one hintShare-th of what a member gossips.
 	HintInterval = 500 * time.Millisecond
+	hintShare    = 2
+	// hintBytes is what one takes in a gossip datagram, with the member's name and
+	// address around it.
+	hintBytes = 192
 	// sendTimeout bounds the wait until a changed hint has left this node:
 	// 16 transmissions, 3 at a time, 5 times a second in the largest mesh.
 	sendTimeout = 1500 * time.Millisecond

@@ -78,6 +78,7 @@ func (c Config) check() error {
 // Mesh is this node's place in the gossip.
 type Mesh struct {
 	members *members
+	config  *memberlist.Config
 	library *memberlist.Memberlist
 	log     *slog.Logger
 	changed chan struct{} // the hint is to be sent; capacity 1
@@ -99,8 +100,9 @@ func Open(c Config) (*Mesh, error) {
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
+	m.config = libraryConfig(c, m.members)
 	var err error
-	if m.library, err = memberlist.Create(libraryConfig(c, m.members)); err != nil {
+	if m.library, err = memberlist.Create(m.config); err != nil {
 		return nil, fmt.Errorf("mesh: listen on %s (UDP and TCP): %w", c.Bind, err)
 	}
 	m.running.Go(m.announce)
@@ -203,7 +205,7 @@ func (m *Mesh) Close() error {
 	return m.library.Shutdown()
 }
 
-// announce sends the hint when it has changed, at most every HintInterval, and
+// announce sends the hint when it has changed, no closer than hintSpacing, and
 // again when it did not get out. The library's queue can lose a broadcast: an
 // update that replaces the only one in it shares its number with a later one,
 // which, if as long, overwrites it (memberlist 0.7.0, TransmitLimitedQueue).
@@ -221,7 +223,7 @@ func (m *Mesh) announce() {
 		select {
 		case <-m.done:
 			return
-		case <-time.After(HintInterval):
+		case <-time.After(hintSpacing(m.config, m.library.NumMembers())):
 		}
 	}
 }

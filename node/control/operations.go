@@ -106,7 +106,7 @@ type Member struct {
 	State    string          `json:"state"` // up, silent, drained, two-hosts
 	Arbiter  bool            `json:"arbiter"`
 	Voter    bool            `json:"voter"`
-	Load     float64         `json:"load"` // 0..1, from gossip
+	Load     float64         `json:"load"` // 0..1, as its stream says
 	Slices   int             `json:"slices"`
 	Capacity uint32          `json:"capacity_mcpu"`
 	// Violations are packets that should not exist, as the node told the
