@@ -12,7 +12,7 @@ import (
 // Agent is an agent's side of one slice: it waits for the client's Accept and
 // later offers rekeys.
 type Agent struct {
-	grant Grant
+	grant *Grant         // never changed
 	hash  [hashSize]byte // of the grant
 
 	waiting *offer // nil while nothing is offered
@@ -54,7 +54,7 @@ func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share *Share, secret *
 	if err := built(g.Suite); err != nil {
 		return nil, err
 	}
-	a := &Agent{grant: g, hash: hashGrant(sg)}
+	a := &Agent{grant: &g, hash: hashGrant(sg)}
 	a.waiting, err = newOffer(0, secret, sliceTranscript(a.hash, secret.signed), share[:])
 	if err != nil {
 		return nil, err
@@ -81,8 +81,8 @@ func (g Grant) binds(p Prekey) error {
 	return nil
 }
 
-// Grant is what the arbiter stated.
-func (a *Agent) Grant() Grant { return a.grant }
+// Grant is what the arbiter stated. It must not be changed.
+func (a *Agent) Grant() *Grant { return a.grant }
 
 // Wipe ends the machine and clears its secrets; every later step is ErrOrder.
 func (a *Agent) Wipe() {

@@ -26,7 +26,7 @@ type sliceKey struct {
 // its pairs are shared with the packet engine, which only adds to counters.
 type slice struct {
 	key         sliceKey
-	grant       mka.Grant
+	grant       *mka.Grant
 	rule        *protocol.RuleRow // told with the grant; nil by an arbiter from before there were rules
 	from        identity.NodeID   // the node it is for; zero: a client
 	machine     *mka.Agent
@@ -43,6 +43,7 @@ type slice struct {
 	alarmed     *dataplane.Pair    // the pair whose forgeries were told
 	told        allowance          // of verdicts its client may say
 	local       *dataplane.Spread  // of this host's own packets to the client
+	answers     *dataplane.Route   // of those
 	shown       [3]*dataplane.Pair // of the table that was published last
 	due         time.Duration      // when it is looked at again
 	place       int                // among those that are due, from 1; 0: it is not
@@ -105,7 +106,7 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: grant, rule: m.Rule, since: a.config.Now(),
+	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: &grant, rule: m.Rule, since: a.config.Now(),
 		local: dataplane.NewSpread(a.config.Engine.Queues())}
 	if grant.Mode == protocol.ModeLink {
 		if s.from = identity.NodeID(grant.IdentityHash); a.view.nodeByID(s.from).Index == 0 {
@@ -132,8 +133,10 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	}
 	if s.machine, err = mka.NewAgent(m.Grant, a.stream.Arbiter, &share, secret, a.config.Key, a.floor); err != nil {
 		secret.Expire()
+		return s, err
 	}
-	return s, err
+	s.grant = s.machine.Grant()
+	return s, nil
 }
 
 // takeRevoke lets the slice go on for the linger, which is for packets under

@@ -228,7 +228,7 @@ func (a *Agent) makeLease(lease netip.Addr) {
 		rule = a.pushedRule()
 	}
 	show(&t.routes, lease, route)
-	show(&t.local, lease, localRoute(keyed, t.local.Get(lease)))
+	show(&t.local, lease, keyed.answering())
 	show(&t.reach, lease, rule)
 	if len(l.sessions)+len(l.slices) == 0 {
 		delete(t.leased, lease)
@@ -256,19 +256,19 @@ func bestOf(all []*slice, can func(*slice) bool) (best *slice) {
 	return best
 }
 
-// localRoute is the way by which this host answers a client that speaks to it: over
+// answering is the way by which this host answers a client that speaks to it: over
 // its own slice that is keyed, and nowhere in clear. It is the former one if that is
 // still true.
-func localRoute(s *slice, former *dataplane.Route) *dataplane.Route {
+func (s *slice) answering() *dataplane.Route {
 	switch {
 	case s == nil:
 		return nil
-	case former != nil && former.Slices[0].Pair == s.pair && former.Rule == s.pair.Rule():
-		return former
+	case s.answers != nil && s.answers.Slices[0].Pair == s.pair && s.answers.Rule == s.pair.Rule():
+		return s.answers
 	}
-	route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local, Rule: s.pair.Rule()}
-	route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
-	return route
+	s.answers = &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local, Rule: s.pair.Rule()}
+	s.answers.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
+	return s.answers
 }
 
 // before says which of two slices answers for a lease. A revoked one still opens

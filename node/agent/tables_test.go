@@ -359,8 +359,8 @@ func (f *fixture) nothingLeft() {
 		"in": t.in.Len(), "granted": t.granted.Len(), "routes": t.routes.Len(), "local": t.local.Len(), "reach": t.reach.Len(),
 		"routed": len(t.routed), "leased": len(t.leased),
 		"view routes": len(v.routes), "spreads": len(v.spreads), "modes": len(v.modes), "verdicts": len(v.silent),
-		"fed": len(v.fed), "raised": len(v.raised),
-		"slices": len(s.byKey), "SPIs": len(s.bySPI), "newest": len(s.newest), "by session": len(s.bySession), "by node": len(s.byNode),
+		"fed": len(v.fed), "raised": len(v.raised), "restless": len(v.restless),
+		"slices": len(s.byKey), "SPIs": len(s.bySPI), "newest": len(s.newest), "by session": len(s.bySession), "by node": len(s.byNode), "due": len(s.due),
 		"rule rows": len(r.rows), "compiled": len(r.compiled), "rules of": len(r.of), "ended": len(f.ended),
 	} {
 		if n != 0 {
