@@ -91,7 +91,7 @@ func TestFlippedAcceptWithTrueKnockFails(t *testing.T) {
 			t.Fatalf("byte %d flipped: %v", at, err)
 		}
 	}
-	if !s.agent.waiting.secret.claimed || s.agent.waiting.secret.private == nil {
+	if !s.agent.waiting.secret.claimed || !s.agent.waiting.secret.alive {
 		t.Fatal("a forged accept spent the prekey")
 	}
 }

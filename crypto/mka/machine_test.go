@@ -151,7 +151,7 @@ func TestRekeySecretReplacesShare(t *testing.T) {
 	if !bytes.Equal(before, make([]byte, len(before))) {
 		t.Fatal("what the share gave is still there")
 	}
-	if s.agent.waiting != nil || s.secret.private != nil {
+	if s.agent.waiting != nil || s.secret.alive {
 		t.Fatal("the spent prekey is still there")
 	}
 	if s.agent.current != s.client.current {

@@ -91,10 +91,14 @@ func ParsePrekey(sp SignedPrekey) (Prekey, error) {
 // PrekeySecret is the agent's side of a prekey. It serves one Agent or one
 // rekey, and at most one decapsulation.
 type PrekeySecret struct {
-	private hpke.PrivateKey // nil once spent or expired
+	// seed is what the private key is made of, once more when it is used: that costs
+	// less than an agent's pool of thousands of them, of 8 KB each. Zero once spent or
+	// expired.
+	seed    [secretSeedSize]byte
+	alive   bool // neither
 	signed  SignedPrekey
-	public  Prekey
-	claimed bool // by an Agent or an offer
+	public  Prekey // but for what is encapsulated to, which is in signed
+	claimed bool   // by an Agent or an offer
 }
 
 // NewPrekey makes a prekey of 32 bytes of random. boot is this process's, spi
@@ -103,22 +107,32 @@ func NewPrekey(random io.Reader, agent identity.Key, boot identity.BootID, spi, 
 	if esp.Index(spi) == 0 {
 		return nil, nil, fmt.Errorf("%w: prekey of no node: %#08x", ErrSPI, spi)
 	}
-	seed := make([]byte, secretSeedSize)
-	defer clear(seed)
-	if _, err := io.ReadFull(random, seed); err != nil {
+	s := &PrekeySecret{alive: true}
+	if _, err := io.ReadFull(random, s.seed[:]); err != nil {
 		return nil, nil, fmt.Errorf("mka: random: %w", err)
 	}
-	private, err := hpke.MLKEM768X25519().NewPrivateKey(seed)
+	private, err := s.private()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrEncapsulation, err)
+		return nil, nil, err
 	}
 	p := Prekey{
 		Agent: agent.ID(), AgentKey: agent.Public(), Boot: boot, SPI: spi, Life: life,
 		Encapsulation: private.PublicKey().Bytes(),
 	}
 	body := p.marshal()
-	signed := SignedPrekey(append(body, agent.Sign(prekeyContext, body)...))
-	return &PrekeySecret{private: private, signed: signed, public: p}, signed, nil
+	s.signed = append(body, agent.Sign(prekeyContext, body)...)
+	p.Encapsulation = nil
+	s.public = p
+	return s, s.signed, nil
+}
+
+// private is the key that the seed makes.
+func (s *PrekeySecret) private() (hpke.PrivateKey, error) {
+	private, err := hpke.MLKEM768X25519().NewPrivateKey(s.seed[:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncapsulation, err)
+	}
+	return private, nil
 }
 
 // SPI is the SPI_A the prekey was made for.
@@ -129,10 +143,13 @@ func (s *PrekeySecret) Life() uint32 { return s.public.Life }
 
 // Expire ends the prekey's life: from now on it is refused with ErrPrekey. The
 // package has no clock, so whoever holds the pool says when.
-func (s *PrekeySecret) Expire() { s.private = nil }
+func (s *PrekeySecret) Expire() {
+	clear(s.seed[:])
+	s.alive = false
+}
 
 // Usable reports whether the prekey still waits for a grant.
-func (s *PrekeySecret) Usable() bool { return s.private != nil && !s.claimed }
+func (s *PrekeySecret) Usable() bool { return s.alive && !s.claimed }
 
 // claim gives the prekey to one exchange, once.
 func (s *PrekeySecret) claim() error {
@@ -145,11 +162,14 @@ func (s *PrekeySecret) claim() error {
 
 // decapsulate burns the prekey, whether enc is valid or not.
 func (s *PrekeySecret) decapsulate(enc, info []byte) ([]byte, error) {
-	private := s.private
-	if private == nil {
+	if !s.alive {
 		return nil, ErrPrekey
 	}
-	s.private = nil
+	private, err := s.private()
+	s.Expire()
+	if err != nil {
+		return nil, err
+	}
 	r, err := hpke.NewRecipient(enc, private, hpke.HKDFSHA384(), hpke.ExportOnly(), info)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEncapsulation, err)

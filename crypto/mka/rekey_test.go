@@ -82,7 +82,7 @@ func TestReplacedOfferIsLost(t *testing.T) {
 	late, _ := s.answerParts(s.offerParts(2), 0x2000)
 	lost := s.secret
 	offer := s.offerParts(3)
-	if lost.private != nil {
+	if lost.alive {
 		t.Error("the replaced offer's prekey is still there")
 	}
 	if _, _, err := s.agent.AcceptPart(late[0]); !errors.Is(err, ErrOrder) {

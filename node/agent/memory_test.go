@@ -68,3 +68,19 @@ func TestRealSlicesGiveBack(t *testing.T) {
 		t.Errorf("said %+v", said)
 	}
 }
+
+// TestPrekeysAreSmall: an agent holds thousands of them after a rush, and so does every
+// agent of the mesh.
+func TestPrekeysAreSmall(t *testing.T) {
+	const prekeys, most = 200, 2200
+	f := ruling(t)
+	before := living()
+	f.poolPrekeys(prekeys/4, 77)
+	for range 3 {
+		f.poolPrekeys(prekeys/4, 77)
+	}
+	if each := (living() - before) / prekeys; each > most {
+		t.Errorf("a prekey takes %d bytes, at most %d are allowed", each, most)
+	}
+	runtime.KeepAlive(f)
+}
