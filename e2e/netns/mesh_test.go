@@ -63,6 +63,7 @@ type mesh struct {
 	watches     map[string]*lab.Watch // by device of wan
 	undisturbed *lab.Beside           // see quiet
 	token       string
+	recovery    string // key
 	profile     string // file
 	fresh       int    // data directories that were used once
 	initMore    []string
@@ -201,13 +202,15 @@ func (m *mesh) initArgs(more ...string) []string {
 	return append(append(args, m.initMore...), more...)
 }
 
+var recoveryForm = regexp.MustCompile(`MCR1-[A-Za-z0-9-]+`)
+
 var tokenForm = regexp.MustCompile(`mct1\.[A-Za-z0-9]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
 
 // found makes n1 the first node and starts it.
 func (m *mesh) found() {
 	m.Helper()
 	r := m.nodes[0].try(m.initArgs()...)
-	m.token = tokenForm.FindString(r.Out + r.Stderr)
+	m.token, m.recovery = tokenForm.FindString(r.Out+r.Stderr), recoveryForm.FindString(r.Out)
 	if r.Code != 0 || m.token == "" {
 		m.Fatalf("init: exit %d and no token\n%s%s", r.Code, r.Out, r.Stderr)
 	}

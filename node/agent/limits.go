@@ -126,6 +126,9 @@ const (
 	// ResumeAfter is how long an arbiter has to answer a node that is heard again, until
 	// that takes back what it had let go: a stream that broke is opened anew by then.
 	ResumeAfter = 2 * time.Second
+	// AbsentAfter is how long a node is asked that neither this one nor the arbiter has
+	// heard, until it counts as gone.
+	AbsentAfter = time.Second
 	// ContestEvery is the least time between two claims of a part at all nodes.
 	ContestEvery = 500 * time.Millisecond
 	// RivalGap is how long another host that answers for an address of this node may

@@ -58,6 +58,15 @@ func TestSecondTakesOver(t *testing.T) {
 		{"the egress is silent", func(f *fixture) { f.pass(time.Second, 2, 3); f.pass(long, 3) }, true},
 		{"the egress answers", func(f *fixture) { f.pass(time.Second, 2, 3); f.pass(long, 2, 3) }, false},
 		{"everybody is silent: this node is cut off", func(f *fixture) { f.pass(time.Second, 2, 3); f.pass(long) }, false},
+		{"the egress was never heard, by the arbiter either", func(f *fixture) {
+			gone := f.view(3).Nodes[1]
+			gone.Up = false
+			f.hear(&protocol.Node{View: &protocol.View{Nodes: []protocol.NodeRow{gone}}})
+			for range 2 * AbsentAfter / TickEvery {
+				f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+				f.pass(TickEvery, 3)
+			}
+		}, true},
 		{"the egress was never heard", func(f *fixture) { f.pass(time.Second, 3); f.pass(long, 3) }, false},
 		{"no arbiter is heard either", func(f *fixture) {
 			f.pass(time.Second, 2, 3)

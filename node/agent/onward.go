@@ -52,7 +52,7 @@ func (a *Agent) egressOf(p *part) protocol.NodeRow {
 	if p.taken || p.yielded || p.lapsed || a.saysBroken(egress) && a.saysTaken(second) {
 		return second
 	}
-	if second.Index != 0 && a.probes.silent(egress.Index) && a.answers(second.Index) {
+	if second.Index != 0 && a.gone(egress, a.config.Now()) && a.answers(second.Index) {
 		return second
 	}
 	return egress

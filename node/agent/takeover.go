@@ -25,7 +25,7 @@ func (a *Agent) superviseParts(now time.Duration) {
 
 func (a *Agent) superviseSecond(p *part, now time.Duration) {
 	egress := a.view.nodeByID(p.row.Egress)
-	silent := a.probes.silent(egress.Index)
+	silent := a.gone(egress, now)
 	broken := a.saysBroken(egress)
 	switch {
 	case egress.Index == 0:
@@ -37,6 +37,17 @@ func (a *Agent) superviseSecond(p *part, now time.Duration) {
 		p.relieved = true
 		a.takePart(p, egress, now)
 	}
+}
+
+// gone reports whether a node stopped answering, or has not been heard since this one
+// began to ask, neither by it nor by the arbiter: it is not there yet, or no more, as
+// after the recovery of a mesh that lost its founder.
+func (a *Agent) gone(n protocol.NodeRow, now time.Duration) bool {
+	p := a.probes.peers[n.Index]
+	if p == nil || p.heard {
+		return p != nil && p.silent
+	}
+	return !a.withoutArbiter(now) && !n.Up && now-p.heardAt > AbsentAfter
 }
 
 // mayTake reports whether this node can do better than the egress, as far as it
