@@ -51,16 +51,19 @@ func (n *Node) openStoreIfKept() error {
 	case err != nil && !founding:
 		return nil
 	}
-	return n.openStore(err != nil && founding)
+	if err != nil {
+		return n.openStore(true, consensus.Known{})
+	}
+	return n.openStore(false, n.askKnown())
 }
 
 // openStore starts this node's replica. The Raft port admits only keys of the
 // Raft configuration, or those an arbiter named when it asked for a standby:
 // the library itself would take entries from anyone it can talk to.
-func (n *Node) openStore(bootstrap bool) error {
+func (n *Node) openStore(bootstrap bool, known consensus.Known) error {
 	check := func(raw [][]byte) error { return n.trust.Voter(raw, n.inElectorate) }
 	store, err := consensus.Open(consensus.Config{
-		Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log,
+		Known: known, Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log,
 		Layer: raftLayer{n.port.Listener(port.ALPNRaft, pki.Server(port.ALPNRaft, n.trust.Certificate, check)), n},
 	})
 	if err != nil {
@@ -101,7 +104,7 @@ func (n *Node) keepLog(wish protocol.Standby) {
 	if n.store.Load() != nil {
 		return
 	}
-	if err := n.openStore(false); err != nil {
+	if err := n.openStore(false, floorOf(n.memory.furthest())); err != nil {
 		n.config.Log.Error("the log cannot be kept", "error", err)
 	}
 }

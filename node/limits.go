@@ -68,7 +68,12 @@ const (
 	// DiskEvery is how often the disk of the data directory is looked at. With less than
 	// DiskLeast bytes free it is full.
 	DiskEvery = time.Second
-	DiskLeast = 1 << 20
+	// KnownTurns is how many looks at the disk it takes until it hears how far the log went;
+	// KnownWithin how long a voter that starts waits for others to say so, MaxAsked how many.
+	KnownTurns  = 5
+	KnownWithin = time.Second
+	MaxAsked    = 16
+	DiskLeast   = 1 << 20
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
 	// waits before it tries again.
 	LeadAgain = time.Second

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -22,8 +23,9 @@ type memory struct {
 	ails    atomic.Pointer[string]
 
 	mu      sync.Mutex // protects what follows
-	known   datadir.Known
-	unsaved error // of the last try
+	known   protocol.Known
+	saved   protocol.Known // of it, on disk
+	unsaved error          // of the last try
 }
 
 // learn keeps what the arbiter says of the mesh. The file is written beside the loop that
@@ -81,13 +83,67 @@ func (n *Node) saveFence(fence protocol.Fence) error {
 	m := &n.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if told := (datadir.Known{Fence: fence}); m.known.Less(told) {
+	if told := (protocol.Known{Fence: fence}); m.known.Less(told) {
 		if err := n.dir.SaveKnown(told); err != nil {
 			return err
 		}
-		m.known = told
+		m.known, m.saved = told, told
 	}
 	return nil
+}
+
+// told keeps how far the mesh's history went, by an arbiter's word; the disk hears of it
+// in keepDisk.
+func (n *Node) told(k protocol.Known) {
+	if !n.believes(k) {
+		n.config.Log.Warn("what an arbiter did not sign is not believed of the log", "by", k.By.ID().Short())
+		return
+	}
+	m := &n.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known.Less(k) {
+		m.known = k
+	}
+}
+
+// believes says that a node which may be an arbiter said it.
+func (n *Node) believes(k protocol.Known) bool {
+	return n.members.find(k.By.ID()).May&registry.RoleVoter != 0 && k.Genuine(n.self.Cluster)
+}
+
+func (m *memory) furthest() protocol.Known {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.known
+}
+
+// proven is the furthest that this node was told of, with an arbiter's signature; nil:
+// nothing.
+func (m *memory) proven() *protocol.Known {
+	if k := m.furthest(); k.Index != 0 {
+		return &k
+	}
+	return nil
+}
+
+// saveKnown puts on disk what was told since.
+func (n *Node) saveKnown() {
+	m := &n.memory
+	m.mu.Lock()
+	k, due := m.known, m.saved.Less(m.known)
+	m.mu.Unlock()
+	if !due {
+		return
+	}
+	err := n.dir.SaveKnown(k)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.unsaved = err
+	} else if m.saved.Less(k) {
+		m.saved = k
+	}
 }
 
 // keepDisk looks at the disk of the data directory, and writes the members again that
@@ -95,7 +151,10 @@ func (n *Node) saveFence(fence protocol.Fence) error {
 func (n *Node) keepDisk(ctx context.Context) {
 	ticker := time.NewTicker(DiskEvery)
 	defer ticker.Stop()
-	for {
+	for turn := 0; ; turn++ {
+		if turn%KnownTurns == 0 {
+			n.saveKnown()
+		}
 		says := n.lookAtDisk()
 		n.memory.ails.Store(&says)
 		select {
@@ -144,6 +203,9 @@ func diskWords(path string, err error) string {
 		return ""
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return path + " is full: free space there"
+	case errors.Is(err, consensus.ErrFork):
+		return path + " holds changes that the arbiter's log lacks, for a voter was put back to an older disk. " +
+			"To unite both: `meshcrypt operator snapshot save FILE` on the arbiter's host; here stop the daemon, `meshcrypt operator snapshot restore FILE`, and start it"
 	case errors.Is(err, consensus.ErrSlowDisk):
 		return fmt.Sprintf("%s is slow (%v): look what else uses it (iostat -x 1)", path, err)
 	case errors.As(err, &cause):

@@ -154,7 +154,7 @@ func (n *Node) remember() (err error) {
 	if err := n.dir.SaveKnown(known); err != nil { // takes its place on the disk while there is some
 		n.config.Log.Warn("no room is set aside for the fence", "error", err)
 	}
-	n.memory.known, n.memory.changed = known, make(chan struct{}, 1)
+	n.memory.known, n.memory.saved, n.memory.changed = known, known, make(chan struct{}, 1)
 	n.members.rows, n.members.fence, n.members.key = members.Nodes, known.Fence, members.GossipKey
 	n.self.Name = nameOf(members.Nodes, n.self.Index, n.self.Name) // an earlier build kept the one it asked for
 	n.trust, err = trust.New(trust.Config{
@@ -195,6 +195,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 		return err
 	}
 	defer n.closeGossip()
+	n.serveClock() // voters that start ask each other before they vote
 	if err := n.openStoreIfKept(); err != nil {
 		return err
 	}
@@ -216,7 +217,6 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.relayStrangers(ctx)
 	n.serveFlows(ctx)
 	n.takeStreams()
-	n.serveClock()
 	loops := []func(context.Context){
 		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
 		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk,
@@ -279,7 +279,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.load, Learned: n.learn, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.load, Learned: n.learn, Told: n.told, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
 		Follow: n.follow,
 		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
@@ -291,7 +291,7 @@ func (n *Node) facts() protocol.NodeHello {
 	return protocol.NodeHello{
 		Boot: n.boot, Version: n.config.Version, Outer: n.self.Outer, Other: n.self.Other, Inside: n.self.Inside,
 		Networks: n.insideNetworks(), Capacity: n.meter.capacity, Mbit: n.mbit, Standby: n.store.Load() != nil,
-		Reads: registry.CommandVersion, Judges: true,
+		Reads: registry.CommandVersion, Judges: true, Known: n.memory.proven(),
 	}
 }
 

@@ -51,6 +51,9 @@ func (n *Node) twoHosts(ctx context.Context) (all []string) {
 	if err != nil {
 		return nil // its term is over
 	}
+	if report.Missed != "" {
+		all = append(all, report.Missed)
+	}
 	for id, at := range report.Copied {
 		all = append(all, fmt.Sprintf("two hosts use the key of %s, as after a machine or a data directory was copied; "+
 			"the older process, at %s by its own word, carries nothing: run meshcrypt status there", n.members.find(id).Name, at))

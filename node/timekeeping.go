@@ -1,13 +1,16 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
@@ -90,17 +93,13 @@ func (n *Node) clockVerdict() (v clocks.Verdict) {
 }
 
 // votes says whether this node does, by its own log.
-func (n *Node) votes() bool {
+func (n *Node) votes() bool { return n.voting(n.trust.Key.ID()) }
+
+// voting says whether a node votes, by this node's own log: the members' list may be from
+// before it did, and no arbiter is heard that brings another.
+func (n *Node) voting(id identity.NodeID) bool {
 	store := n.store.Load()
-	if store == nil {
-		return false
-	}
-	for _, server := range store.Servers() {
-		if server.ID == n.trust.Key.ID() {
-			return server.Voter
-		}
-	}
-	return false
+	return store != nil && slices.ContainsFunc(store.Servers(), func(s consensus.Server) bool { return s.Voter && s.ID == id })
 }
 
 // clockFails says why this node must not lead: the other voters are sure that its clock
@@ -122,7 +121,7 @@ func (n *Node) serveClock() {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
 		// Who is gone asks again.
-		_ = protocol.NewConn[protocol.Clock](conn).Write(&protocol.Clock{Wall: n.wall().UnixMilli()})
+		_ = protocol.NewConn[protocol.Clock](conn).Write(&protocol.Clock{Wall: n.wall().UnixMilli(), Known: n.memory.proven()})
 	})
 }
 
@@ -136,8 +135,8 @@ func (n *Node) keepClocks(ctx context.Context) {
 		for _, row := range n.clocksToAsk(ctx) {
 			if n.clocks.begin(row.ID) {
 				asked.Go(func() {
-					wall, err := n.askClock(ctx, row)
-					n.clocks.end(row.ID, wall, err)
+					said, err := n.askClock(ctx, row)
+					n.hearClock(row, said, err)
 				})
 			}
 		}
@@ -150,6 +149,61 @@ func (n *Node) keepClocks(ctx context.Context) {
 	}
 }
 
+// hearClock takes what a voter said, or did not.
+func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock, err error) {
+	if err != nil {
+		n.clocks.end(row.ID, time.Time{}, err)
+		return
+	}
+	n.clocks.end(row.ID, time.UnixMilli(said.Wall), nil)
+	if store := n.store.Load(); store != nil && said.Known != nil && n.believes(*said.Known) {
+		store.Learn(floorOf(*said.Known))
+	}
+}
+
+func floorOf(k protocol.Known) consensus.Known {
+	return consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index}
+}
+
+// askKnown asks whom it can how far the log went, before this node votes: its disk may be
+// an older one than it had. It is the furthest of all, and of what the node knows itself.
+func (n *Node) askKnown() consensus.Known {
+	ctx, cancel := context.WithTimeout(context.Background(), KnownWithin)
+	defer cancel()
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	furthest := n.memory.furthest()
+	for _, row := range n.whomToAsk() {
+		asked.Go(func() {
+			said, err := n.askClock(ctx, row)
+			if err != nil || said.Known == nil || !n.believes(*said.Known) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if furthest.Less(*said.Known) {
+				furthest = *said.Known
+			}
+		})
+	}
+	asked.Wait()
+	return floorOf(furthest)
+}
+
+// whomToAsk are the other members, voters first, and no more than MaxAsked.
+func (n *Node) whomToAsk() (rows []protocol.NodeRow) {
+	for _, row := range n.members.all() {
+		switch {
+		case row.ID == n.trust.Key.ID():
+		case row.Voter:
+			rows = slices.Insert(rows, 0, row)
+		default:
+			rows = append(rows, row)
+		}
+	}
+	return rows[:min(len(rows), MaxAsked)]
+}
+
 // clocksToAsk are the other voters while this node hears no arbiter or is a new one, or
 // when its own clock was set; and for an arbiter always those that have no stream to it.
 func (n *Node) clocksToAsk(ctx context.Context) (rows []protocol.NodeRow) {
@@ -157,7 +211,7 @@ func (n *Node) clocksToAsk(ctx context.Context) (rows []protocol.NodeRow) {
 	report, ok := n.agent.Report(ctx)
 	leads, apart := n.leads(), ok && !report.Heard || moved || n.ownClock() != 0
 	for _, row := range n.members.all() {
-		if row.Voter && row.ID != n.trust.Key.ID() && (apart || leads && !row.Up) {
+		if (row.Voter || n.voting(row.ID)) && row.ID != n.trust.Key.ID() && (apart || leads && !row.Up) {
 			rows = append(rows, row)
 		}
 	}
@@ -174,7 +228,7 @@ func (n *Node) leads() bool {
 	return known && leader == n.trust.Key.ID()
 }
 
-func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (wall time.Time, err error) {
+func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (said *protocol.Clock, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ClockWithin)
 	defer cancel()
 	for _, at := range n.reach(row) {
@@ -184,13 +238,9 @@ func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (wall time.Ti
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
-		said, err := protocol.NewConn[protocol.Clock](conn).Read()
-		if err != nil {
-			return wall, err
-		}
-		return time.UnixMilli(said.Wall), nil
+		return protocol.NewConn[protocol.Clock](conn).Read()
 	}
-	return wall, err
+	return nil, cmp.Or(err, errNoArbiter)
 }
 
 // logClock says once that this host's clock is wrong, and that it is right again.

@@ -25,7 +25,7 @@ func (w *world) says(m *member, words ...string) {
 // not chosen again before its clock is right, and comes back by itself then.
 func TestArbiterWhoseClockJumps(t *testing.T) {
 	t.Parallel()
-	for name, ahead := range map[string]time.Duration{"an hour ahead": time.Hour, "a day ahead": 24 * time.Hour, "two hours behind": -2 * time.Hour} {
+	for name, ahead := range map[string]time.Duration{"a day ahead": 24 * time.Hour, "two hours behind": -2 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := threeVoters(t)
@@ -38,16 +38,12 @@ func TestArbiterWhoseClockJumps(t *testing.T) {
 			if took := time.Since(begin); took > 10*time.Second {
 				t.Errorf("another one leads after %v", took)
 			}
-			w.members = []*member{rest[0], rest[1], bad}
-			if rest[1].arbiter.Load() != nil {
-				w.members = []*member{rest[1], rest[0], bad}
-			}
 			w.connect("alice", wide, rest...)
 			for _, m := range rest {
 				w.says(m, "the clock of n1 is", "timedatectl")
 			}
 			w.says(bad, "the clock of this host is", "timedatectl")
-			if err := w.operate(w.members[0], control.OpRaftTransfer, "n1"); err == nil {
+			if m := w.arbiter(); m != nil && w.operate(m, control.OpRaftTransfer, "n1") == nil {
 				w.until("n1 gave the lead back", func() bool {
 					return rest[0].arbiter.Load() != nil || rest[1].arbiter.Load() != nil
 				})

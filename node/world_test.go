@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
@@ -49,6 +51,7 @@ type world struct {
 	members []*member
 	sockets atomic.Uint32 // UDP ports given out so far
 	flows   int           // inner flows used so far
+	unsure  bool          // what became of the last command
 }
 
 // member is one node of the world.
@@ -218,11 +221,11 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	rand.Read(m.boot[:])
 	w.ok(m.remember())
 	w.openPackets(m)
+	m.serveClock()
 	w.ok(m.openStoreIfKept())
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	m.relayStrangers(ctx)
-	m.serveClock()
 	m.loops.Go(func() { m.agent.Run(ctx) })
 	m.loops.Go(func() { _ = m.keepLeading(ctx) })
 	m.loops.Go(func() { m.keepReaching(ctx) })
@@ -258,7 +261,7 @@ func (w *world) openPackets(m *member) {
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
 		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() protocol.Load {
 			return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays()}
-		}, Learned: m.learn, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
+		}, Learned: m.learn, Told: m.told, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)
@@ -304,8 +307,26 @@ func (w *world) registry(read func(*registry.State)) {
 
 func (w *world) propose(c registry.Command) {
 	w.Helper()
-	_, err := w.members[0].propose(w.Context(), c)
-	w.ok(err)
+	w.until("a command is committed", func() bool { return w.proposed(c) })
+}
+
+// proposed tries once, at whoever leads. What is refused was never good, but where an
+// earlier try may have been committed.
+func (w *world) proposed(c registry.Command) bool {
+	w.Helper()
+	for _, m := range w.members {
+		if m.ended || m.arbiter.Load() == nil {
+			continue
+		}
+		_, err := m.propose(w.Context(), c)
+		var refused *control.Error
+		if errors.As(err, &refused) && refused.Code == control.CodeFailed && !w.unsure {
+			w.Fatal(err)
+		}
+		w.unsure = err != nil && (refused == nil || refused.Code != control.CodeFailed)
+		return !w.unsure
+	}
+	return false
 }
 
 func (w *world) byID(id identity.NodeID) *member {

@@ -98,6 +98,8 @@ type Config struct {
 	// Replica is what this node's copy of the log is worth now; nil while it keeps
 	// none.
 	Replica func() *protocol.Replica
+	// Told is called from the loop with how far the log is committed, by the arbiter's word.
+	Told func(protocol.Known)
 	// Fenced keeps a fence across restarts. It is called from the loop before anything
 	// of a newer term is obeyed.
 	Fenced func(protocol.Fence) error

@@ -35,6 +35,22 @@ func TestFenceIsSavedFirst(t *testing.T) {
 	}
 }
 
+// TestHistoryIsPassedOn: of the arbiter that is obeyed, and of nobody else.
+func TestHistoryIsPassedOn(t *testing.T) {
+	f := newFixture(t).ready()
+	f.history = nil
+	f.open()
+	f.hear(&protocol.Node{Known: &protocol.Known{Index: 7}})
+	if len(f.history) != 0 {
+		t.Error("I6: an arbiter without fence is believed")
+	}
+	f.obey(f.floor.Term)
+	f.hear(&protocol.Node{Known: &protocol.Known{Index: 8}})
+	if len(f.history) != 1 || f.history[0].Index != 8 {
+		t.Errorf("%+v", f.history)
+	}
+}
+
 // TestGivesWay: a node whose key another process has carries nothing, and says that it
 // ran.
 func TestGivesWay(t *testing.T) {

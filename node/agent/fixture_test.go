@@ -49,6 +49,7 @@ type fixture struct {
 	left       []string
 	behind     map[identity.NodeID][]registry.Part // whose flows to copy
 	replica    *protocol.Replica
+	history    []protocol.Known
 	insideMTU  int              // of the inside interface
 	next       byte             // numbers sessions
 	faults     []string         // of the host
@@ -176,6 +177,7 @@ func (f *fixture) config() Config {
 		Follow:     func(behind map[identity.NodeID][]registry.Part) { f.behind = behind },
 		Fenced:     func(fence protocol.Fence) error { f.fences = append(f.fences, fence); return f.unsaved },
 		Superseded: func() { f.superseded = true },
+		Told:       func(k protocol.Known) { f.history = append(f.history, k) },
 		Standby:    func(protocol.Standby) {}, Replica: func() *protocol.Replica { return f.replica }, Left: func(reason string) { f.left = append(f.left, reason) },
 		Random: rand.Reader, Now: func() time.Duration { return time.Duration(f.clock.Load()) },
 		Log: slog.New(slog.DiscardHandler),

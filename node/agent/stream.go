@@ -135,6 +135,8 @@ func (e received) apply(a *Agent) {
 		a.prekeys.drop(m.Unused.SPIs)
 	case m.Ended != nil:
 		a.takeEnded(m.Ended)
+	case m.Known != nil:
+		a.config.Told(*m.Known)
 	case m.Standby != nil:
 		a.config.Standby(*m.Standby)
 	case m.Superseded != nil:

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
@@ -42,6 +43,8 @@ type Store interface {
 	View(func(*registry.State))
 	// Changes is signalled after commits.
 	Changes() <-chan struct{}
+	// Misses says that the log lacks what was committed.
+	Misses(consensus.Known) bool
 	Electorate
 }
 
@@ -121,6 +124,9 @@ type Arbiter struct {
 	advance    advance
 	turnedAt   time.Duration // the loop, last
 	aliveAt    time.Duration
+	known      protocol.Known // as nodes were told last
+	knownAt    time.Duration
+	missed     string // what a node was told of and the log lacks, in words
 	tickCount  uint64
 }
 
@@ -291,6 +297,7 @@ func (a *Arbiter) tick() {
 		a.aliveAt = now
 		a.sayAlive()
 	}
+	a.tellKnown(now)
 	if a.tickCount%ElectorateTicks == 0 {
 		a.tendLeavers()
 		a.tendElectorate()

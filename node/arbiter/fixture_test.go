@@ -110,7 +110,13 @@ func (m *memoryStore) View(read func(*registry.State)) {
 func (m *memoryStore) Stats() consensus.Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return consensus.Stats{Leader: true, Commit: m.index}
+	return consensus.Stats{Leader: true, Term: 2, Commit: m.index}
+}
+
+func (m *memoryStore) Misses(k consensus.Known) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return k.Index > m.index
 }
 
 func (m *memoryStore) answers(id identity.NodeID) bool {

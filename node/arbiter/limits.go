@@ -75,6 +75,7 @@ const (
 // Times of a term.
 const (
 	TickEvery      = 50 * time.Millisecond
+	KnownEvery     = 2 * time.Second
 	AliveEvery     = 500 * time.Millisecond
 	AdvanceSeconds = 5
 	// StoodStill is how long the loop may stand still without a new proof that this node

@@ -95,6 +95,10 @@ func (e nodeOpened) apply(a *Arbiter) {
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
 	n.say(&protocol.Node{Fence: &a.fence})
+	a.hearKnown(n)
+	if a.known.Index != 0 {
+		n.say(&protocol.Node{Known: &a.known})
+	}
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
 	a.takeCondition(n, n.hello.Condition)

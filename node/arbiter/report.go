@@ -26,6 +26,8 @@ type Report struct {
 	Flow      map[registry.SessionID]protocol.Flow      // as clients measured it
 	Paths     map[protocol.SliceRef]protocol.Path       // the same, by slice epoch
 	Unfit     map[identity.NodeID]string                // connected nodes that could not take over, or keep the log, and why
+	// Missed is what a node was told of and the log lacks, in words; empty: nothing.
+	Missed string
 	// Copied are nodes whose key another host has too, and the address that it gave.
 	Copied map[identity.NodeID]netip.AddrPort
 
@@ -62,7 +64,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 				r.Paths[protocol.SliceRef{Session: id, Number: p.Number, Epoch: p.Epoch}] = p
 			}
 		}
-		r.At = a.config.Now()
+		r.At, r.Missed = a.config.Now(), a.missed
 		r.Copied = a.copied(r.At)
 		for id, one := range a.replicas {
 			if one.shown() {

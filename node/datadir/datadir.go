@@ -88,24 +88,6 @@ type Members struct {
 	Fence     protocol.Fence     `json:"fence"`
 }
 
-// Known is the furthest that this node was told of the mesh's history: the highest fence,
-// and an index that was committed under it.
-type Known struct {
-	protocol.Fence
-	Index uint64 `json:"index"`
-}
-
-// Less orders them as arbiters and their logs follow each other.
-func (k Known) Less(o Known) bool {
-	switch {
-	case k.Incarnation != o.Incarnation:
-		return k.Incarnation < o.Incarnation
-	case k.Term != o.Term:
-		return k.Term < o.Term
-	}
-	return k.Index < o.Index
-}
-
 // Founding is the first command of a mesh, kept until it is committed.
 type Founding struct {
 	Found  registry.Found        `json:"found"`
@@ -163,16 +145,16 @@ func (d *Dir) Members() (m Members, err error) {
 
 // Known reads the furthest that was known; none is not an error. An older build kept the
 // fence alone, with the members.
-func (d *Dir) Known() (k Known, err error) {
+func (d *Dir) Known() (k protocol.Known, err error) {
 	raw, err := os.ReadFile(d.Path(fileKnown))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return k, fmt.Errorf("datadir: %w", err)
 	}
 	if json.Unmarshal(raw, &k) != nil {
-		k = Known{} // never written, or torn by a loss of power
+		k = protocol.Known{} // never written, or torn by a loss of power
 	}
 	members, err := d.Members()
-	if told := (Known{Fence: members.Fence}); err == nil && k.Less(told) {
+	if told := (protocol.Known{Fence: members.Fence}); err == nil && k.Less(told) {
 		k = told
 	}
 	return k, err
@@ -180,7 +162,7 @@ func (d *Dir) Known() (k Known, err error) {
 
 // SaveKnown writes it in place, so that a full disk has room for it: a node that cannot
 // keep a fence must not obey its arbiter.
-func (d *Dir) SaveKnown(k Known) error {
+func (d *Dir) SaveKnown(k protocol.Known) error {
 	raw, err := json.Marshal(k)
 	if err != nil || len(raw) > knownSize {
 		return fmt.Errorf("datadir: %d bytes: %w", len(raw), err)
@@ -199,8 +181,8 @@ func (d *Dir) SaveKnown(k Known) error {
 	return nil
 }
 
-// knownSize is less than a sector: it is written whole or not at all.
-const knownSize = 256
+// knownSize is a sector: it is written whole or not at all.
+const knownSize = 512
 
 // Founding reads the first command, if it still waits to be committed.
 func (d *Dir) Founding() (f Founding, ok bool, err error) {

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"os"
@@ -162,18 +163,21 @@ func TestReplaceIsAtomic(t *testing.T) {
 // fence that an older build kept with the members counts.
 func TestKnownIsKeptInPlace(t *testing.T) {
 	d := open(t, t.TempDir())
-	if k, err := d.Known(); k != (Known{}) || err != nil {
+	if k, err := d.Known(); !reflect.DeepEqual(k, protocol.Known{}) || err != nil {
 		t.Errorf("of a new directory: %+v, %v", k, err)
 	}
 	fence := protocol.Fence{Incarnation: 2, Term: 7}
-	if err := d.SaveKnown(Known{fence, 12}); err != nil {
+	if err := d.SaveKnown(protocol.Known{Fence: fence, Index: 12}); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(d.Path(fileKnown))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Known{protocol.Fence{Incarnation: 2, Term: 1 << 60}, 1 << 62}
+	want := protocol.Known{
+		Fence: protocol.Fence{Incarnation: 1 << 63, Term: 1 << 63}, Index: 1 << 63,
+		By: identity.PublicKey{1}, Signature: bytes.Repeat([]byte{2}, 64),
+	}
 	if err := d.SaveKnown(want); err != nil {
 		t.Fatal(err)
 	}
@@ -181,13 +185,13 @@ func TestKnownIsKeptInPlace(t *testing.T) {
 	if err != nil || !os.SameFile(before, after) || before.Size() != after.Size() {
 		t.Errorf("the file grew or is another: %d, %d, %v", before.Size(), after.Size(), err)
 	}
-	if k, err := d.Known(); k != want || err != nil {
+	if k, err := d.Known(); !reflect.DeepEqual(k, want) || err != nil {
 		t.Errorf("%+v, %v", k, err)
 	}
 	if err := errors.Join(os.Truncate(d.Path(fileKnown), 20), d.SaveMembers(Members{Fence: fence})); err != nil {
 		t.Fatal(err)
 	}
-	if k, err := d.Known(); k != (Known{Fence: fence}) || err != nil {
+	if k, err := d.Known(); !reflect.DeepEqual(k, protocol.Known{Fence: fence}) || err != nil {
 		t.Errorf("torn: %+v, %v", k, err)
 	}
 }

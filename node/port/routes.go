@@ -16,7 +16,8 @@ const (
 	ALPNRelay    = "mc-relay/1"
 	ALPNOperator = "mc-operator/1"
 	ALPNFlows    = "mc-flows/1"
-	// ALPNClock asks a node what time it has. Certificates count there whatever their dates.
+	// ALPNClock asks a node what time it has, and how far the mesh's history went. Certificates
+	// count there whatever their dates.
 	ALPNClock = "mc-clock/1"
 	// ALPNDatagram carries the datagrams of clients whose UDP is blocked.
 	ALPNDatagram = "mc-datagram/1"

@@ -39,6 +39,7 @@ type Node struct {
 	Ended    *Sessions  `json:"ended,omitempty"`    // L→N, these are over: say when nothing of them runs
 	Standby  *Standby   `json:"standby,omitempty"`  // L→N, keep a copy of the log
 	Alive    *Alive     `json:"alive,omitempty"`    // L→N, word from the arbiter
+	Known    *Known     `json:"known,omitempty"`    // L→N, how far the log is committed
 	Left     *Leave     `json:"left,omitempty"`     // L→N, the node is no longer a member
 
 	Superseded *Superseded `json:"superseded,omitempty"` // L→N, another process has this node's key; N→L, heard
@@ -80,6 +81,8 @@ type NodeHello struct {
 	// Reads is the newest version of the registry's commands that the node reads; 0 is
 	// said by those that do not know Ended.
 	Reads byte `json:"reads,omitempty"`
+	// Known is the furthest that the node was told of; nil: nothing, or it knows no such word.
+	Known *Known `json:"known,omitempty"`
 	// Condition is nil of a node that is whole, or knows of no such word.
 	Condition *Condition `json:"condition,omitempty"`
 }
@@ -124,9 +127,11 @@ type Load struct {
 	Disk string  `json:"disk,omitempty"` // what is wrong with the disk of its data directory
 }
 
-// Clock is all that is said over ALPN "mc-clock/1": the wall clock of who was asked.
+// Clock is all that is said over ALPN "mc-clock/1": what time who was asked has, on the
+// wall and in the mesh's history.
 type Clock struct {
-	Wall int64 `json:"wall"` // Unix milliseconds
+	Wall  int64  `json:"wall"`            // Unix milliseconds
+	Known *Known `json:"known,omitempty"` // the furthest that it was told of; nil: nothing
 }
 
 // Replica is the sender's copy of the log, and whom it could talk to about it.

@@ -1,0 +1,71 @@
+package arbiter
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestHistoryIsTold: to all nodes when it went on, signed, and to a new stream at once.
+func TestHistoryIsTold(t *testing.T) {
+	q := newQuorum(t)
+	q.a.cluster.ID = q.store.state.Cluster.ID
+	said := func(n *nodeStream) (all []protocol.Known) {
+		for m := n.Take(); m != nil; m = n.Take() {
+			if m.Known != nil {
+				all = append(all, *m.Known)
+			}
+		}
+		return all
+	}
+	said(q.second)
+	q.store.index = 50
+	q.a.tellKnown(time.Minute)
+	q.a.tellKnown(time.Minute + time.Millisecond)
+	q.a.tellKnown(2 * time.Minute)
+	all := said(q.second)
+	if len(all) != 1 || all[0].Index != 50 || all[0].Term != q.a.term || !q.a.believes(all[0]) {
+		t.Errorf("%+v", all)
+	}
+	q.store.index++
+	q.a.tellKnown(3 * time.Minute)
+	if all := said(q.third); len(all) != 2 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestLostHistoryIsNamed: what a node was told by an arbiter and the log lacks is said. A
+// node's own word is none.
+func TestLostHistoryIsNamed(t *testing.T) {
+	q := newQuorum(t)
+	q.a.cluster.ID = q.store.state.Cluster.ID
+	missed := func(k protocol.Known) string {
+		q.a.missed = ""
+		q.second.hello.Known = &k
+		q.a.hearKnown(q.second)
+		r, done := Report{}, make(chan struct{})
+		go func() { defer close(done); r, _ = q.a.Report(context.Background()) }()
+		(<-q.a.events).apply(q.a)
+		<-done
+		return r.Missed
+	}
+	key, fence := q.trust.Key, protocol.Fence{Incarnation: 1, Term: 2}
+	far := protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index+9)
+	if said := missed(far); !strings.Contains(said, "n2 was told of changes") || !strings.Contains(said, "meshcrypt client list") {
+		t.Errorf("%q", said)
+	}
+	forged := far
+	forged.Index++
+	for name, k := range map[string]protocol.Known{
+		"what there is": protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index), "a forged one": forged,
+		"another mesh's": protocol.SignKnown(key, identity.ClusterID{9}, fence, q.store.index+9),
+	} {
+		if said := missed(k); said != "" {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+}

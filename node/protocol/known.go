@@ -1,0 +1,50 @@
+package protocol
+
+import (
+	"encoding/binary"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// Known is how far the mesh's history went, as an arbiter told it: the entry at Index was
+// committed in the term of the fence. It is signed, for who passes it on may be a node
+// whose word alone must not keep voters from electing anybody.
+type Known struct {
+	Fence
+	Index     uint64             `json:"index"`
+	By        identity.PublicKey `json:"by,omitzero"` // the arbiter's key; zero: of the fence alone
+	Signature []byte             `json:"signature,omitempty"`
+}
+
+const knownContext = "meshcrypt known 1"
+
+// SignKnown is an arbiter's word.
+func SignKnown(key identity.Key, cluster identity.ClusterID, fence Fence, index uint64) Known {
+	k := Known{Fence: fence, Index: index, By: key.Public()}
+	k.Signature = key.Sign(knownContext, k.signed(cluster))
+	return k
+}
+
+// Genuine says that the arbiter it names said it. Whether that key may be an arbiter is
+// for the reader to know.
+func (k Known) Genuine(cluster identity.ClusterID) bool {
+	return k.By.Verify(knownContext, k.signed(cluster), k.Signature)
+}
+
+func (k Known) signed(cluster identity.ClusterID) []byte {
+	b := append([]byte(nil), cluster[:]...)
+	b = binary.BigEndian.AppendUint64(b, k.Incarnation)
+	b = binary.BigEndian.AppendUint64(b, k.Term)
+	return binary.BigEndian.AppendUint64(b, k.Index)
+}
+
+// Less orders them as arbiters and their logs follow each other.
+func (k Known) Less(o Known) bool {
+	switch {
+	case k.Incarnation != o.Incarnation:
+		return k.Incarnation < o.Incarnation
+	case k.Term != o.Term:
+		return k.Term < o.Term
+	}
+	return k.Index < o.Index
+}
