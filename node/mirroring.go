@@ -31,7 +31,7 @@ func (n *Node) dialFlows(ctx context.Context, egress identity.NodeID) (net.Conn,
 	if row.Index == 0 {
 		return nil, fmt.Errorf("node: no address is known for egress %s", egress.Short())
 	}
-	return n.dialTLS(ctx, n.reach(row)[0], n.trust.ToNode(port.ALPNFlows, egress))
+	return n.dialTLS(ctx, n.reach(row)[0], port.SayBeats(n.trust.ToNode(port.ALPNFlows, egress)))
 }
 
 // follow passes the agent's word on to the copier.
@@ -67,7 +67,7 @@ func (n *Node) serveFlows(ctx context.Context) {
 		defer conn.Close()
 		peer, err := pki.VerifyNodeKey([][]byte{conn.ConnectionState().PeerCertificates[0].Raw}, n.trust.CA, n.trust.Cluster)
 		if err == nil {
-			err = source.Serve(ctx, conn, func(prefixes []netip.Prefix) bool { return n.agent.Feeds(ctx, peer.Node, prefixes) })
+			err = source.Serve(ctx, conn, port.HearsBeats(conn), func(prefixes []netip.Prefix) bool { return n.agent.Feeds(ctx, peer.Node, prefixes) })
 		}
 		n.config.Log.Debug("stream of flows ended", "second", peer.Node.Short(), "error", err)
 	})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/conntrack"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 )
 
 // Kernel is this host's table of flows, conntrack.Kernel but in tests.
@@ -132,8 +133,9 @@ func (f *follower) copy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() { conn.Close() }() // or what becomes of it
+	raw := conn
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	kernel, err := f.config.Open()
 	if err != nil {
@@ -146,19 +148,24 @@ func (f *follower) copy(ctx context.Context) error {
 	}
 	r := &replica{kernel: kernel, parts: f.parts, known: make(map[conntrack.Key]netip.AddrPort), flows: &f.flows, log: f.config.Log}
 	defer func() { f.flows.Add(-int64(len(r.known))) }()
-	in, b := bufio.NewReader(conn), make([]byte, maxFrame)
-	for {
-		if err := conn.SetReadDeadline(f.config.Now().Add(SilentAfter)); err != nil {
-			return err
-		}
-		k, body, err := readFrame(in, b)
-		if err != nil {
-			return err
-		}
+	b := make([]byte, maxFrame)
+	if err := conn.SetReadDeadline(f.config.Now().Add(SilentAfter)); err != nil {
+		return err
+	}
+	k, body, err := readFrame(conn, b) // and not a byte more: what follows may be records
+	if k == kindBeats {
+		err = conn.SetWriteDeadline(time.Time{}) // that of what was wanted
+		conn = loop.NewPipe(conn, loop.Nodes())
+	}
+	for in := bufio.NewReader(conn); err == nil; k, body, err = readFrame(in, b) {
 		if err := r.take(k, body); err != nil {
 			return err
 		}
+		if err := conn.SetReadDeadline(f.config.Now().Add(SilentAfter)); err != nil {
+			return err
+		}
 	}
+	return err
 }
 
 func prefixesOf(parts []Part) []netip.Prefix {
@@ -201,7 +208,7 @@ func (r *replica) take(k kind, body []byte) error {
 		default:
 			return r.put(f)
 		}
-	case kindWant, kindAlive:
+	case kindWant, kindAlive, kindBeats:
 	}
 	return nil
 }

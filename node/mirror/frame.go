@@ -21,6 +21,9 @@ const (
 	kindGone                  // one flow is no more
 	kindEnd                   // those were all
 	kindAlive
+	// kindBeats is the first frame of an egress, to a second that knows it: what both say
+	// from then on travels in a loop.Pipe.
+	kindBeats
 )
 
 // ErrFrame is returned for bytes that are no frame.

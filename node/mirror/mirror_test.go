@@ -18,6 +18,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/conntrack"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 )
 
 // table is a kernel's table of flows, and what it tells of changes.
@@ -115,24 +116,50 @@ type scene struct {
 	egress, second *table
 	copier         *Copier
 	dials          int
+	beats          bool // the egress is told that the second knows beats
 	refuse         atomic.Bool
+	cut            atomic.Bool // nothing arrives at either end any more
 	served         []error
 }
 
-func play(t *testing.T, egress, second *table, act func(*scene)) {
+// play has a scene between two that know beats, and where one does not.
+func play(t *testing.T, egress, second func() *table, act func(*scene)) {
+	for name, beats := range map[string]bool{"beats": true, "an older build": false} {
+		t.Run(name, func(t *testing.T) { playOnce(t, beats, egress(), second(), act) })
+	}
+}
+
+// of is a table with those flows, a new one each time.
+func of(flows ...conntrack.Flow) func() *table { return func() *table { return newTable(flows...) } }
+
+// wire is an end of a connection that may be cut.
+type wire struct {
+	net.Conn
+	cut *atomic.Bool
+}
+
+func (w wire) Write(b []byte) (int, error) {
+	if w.cut.Load() {
+		return len(b), nil
+	}
+	return w.Conn.Write(b)
+}
+
+func playOnce(t *testing.T, beats bool, egress, second *table, act func(*scene)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{T: t, egress: egress, second: second}
+		s := &scene{T: t, egress: egress, second: second, beats: beats}
 		ctx, cancel := context.WithCancel(t.Context())
 		egress.tells = make(chan conntrack.Event)
 		source := sourceOf(egress)
 		s.copier = NewCopier(Config{
 			Open: func() (Kernel, error) { return second, nil }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 			Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
-				near, far := net.Pipe()
+				a, b := net.Pipe()
+				near, far := wire{a, &s.cut}, wire{b, &s.cut}
 				s.dials++
 				go func() {
 					defer far.Close()
-					s.served = append(s.served, source.Serve(ctx, far, func([]netip.Prefix) bool { return !s.refuse.Load() }))
+					s.served = append(s.served, source.Serve(ctx, far, s.beats, func([]netip.Prefix) bool { return !s.refuse.Load() }))
 				}()
 				return near, nil
 			},
@@ -183,7 +210,7 @@ func (s *scene) change(f conntrack.Flow, gone bool) {
 func TestSecondHasTheFlows(t *testing.T) {
 	moved := flow(2)
 	moved.NAT = netip.AddrPortFrom(part().Inside, 9999)
-	play(t, newTable(flow(1), flow(2)), newTable(moved, flow(3)), func(s *scene) {
+	play(t, of(flow(1), flow(2)), of(moved, flow(3)), func(s *scene) {
 		s.same("at first")
 		s.change(flow(4), false)
 		s.change(flow(1), true)
@@ -210,7 +237,7 @@ func TestSecondHasTheFlows(t *testing.T) {
 
 // TestStreamBreaks: what the second has stays, and the next stream puts it right.
 func TestStreamBreaks(t *testing.T) {
-	play(t, newTable(flow(1), flow(2)), newTable(), func(s *scene) {
+	play(t, of(flow(1), flow(2)), of(), func(s *scene) {
 		close(s.egress.tells)
 		s.egress.tells = make(chan conntrack.Event)
 		<-time.After(RedialAfter / 2)
@@ -223,10 +250,28 @@ func TestStreamBreaks(t *testing.T) {
 	})
 }
 
+// TestCutStream: an egress that is gone without a word is dialled again, and a second
+// that is loses its stream, each as soon as nodes take silence for the end.
+func TestCutStream(t *testing.T) {
+	playOnce(t, true, newTable(flow(1)), newTable(), func(s *scene) {
+		<-time.After(time.Hour)
+		if s.dials != 1 {
+			s.Fatalf("%d streams though both beat", s.dials)
+		}
+		s.cut.Store(true)
+		<-time.After(loop.NodeSilence + AliveEvery + RedialAfter)
+		synctest.Wait()
+		if s.dials != 2 || len(s.served) != 1 {
+			s.Errorf("%d streams, %d ended", s.dials, len(s.served))
+		}
+		s.cut.Store(false)
+	})
+}
+
 // TestNoLongerSecond: the egress ends the stream, and a copier that is to
 // follow nobody asks no more and deletes nothing.
 func TestNoLongerSecond(t *testing.T) {
-	play(t, newTable(flow(1)), newTable(), func(s *scene) {
+	play(t, of(flow(1)), of(), func(s *scene) {
 		s.refuse.Store(true)
 		s.settle()
 		if len(s.served) == 0 || !errors.Is(s.served[0], ErrNotSecond) {
@@ -252,7 +297,7 @@ func TestStrangerHearsNothing(t *testing.T) {
 			b, _ := io.ReadAll(near)
 			heard <- b
 		}()
-		err := sourceOf(newTable(flow(1))).Serve(t.Context(), far, func([]netip.Prefix) bool { return false })
+		err := sourceOf(newTable(flow(1))).Serve(t.Context(), far, false, func([]netip.Prefix) bool { return false })
 		far.Close()
 		if b := <-heard; !errors.Is(err, ErrNotSecond) || len(b) > 0 {
 			t.Errorf("heard %x, %v", b, err)
@@ -271,7 +316,7 @@ func TestSecondThatDoesNotRead(t *testing.T) {
 		defer near.Close()
 		go func() { _, _ = near.Write(wantFrame()) }()
 		began := time.Now()
-		err := sourceOf(newTable(flows...)).Serve(t.Context(), far, func([]netip.Prefix) bool { return true })
+		err := sourceOf(newTable(flows...)).Serve(t.Context(), far, false, func([]netip.Prefix) bool { return true })
 		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took != SilentAfter {
 			t.Errorf("after %v: %v", took, err)
 		}

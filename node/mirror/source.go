@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/conntrack"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 )
 
 // ErrNotSecond is returned to a node that is not the second of what it asks for.
@@ -31,8 +33,9 @@ type Source struct {
 }
 
 // Serve answers one second until the stream fails, ctx ends, or may says that
-// the peer is not, or no longer, the second for these prefixes.
-func (s Source) Serve(ctx context.Context, conn net.Conn, may func([]netip.Prefix) bool) error {
+// the peer is not, or no longer, the second for these prefixes. beats: the second
+// knows kindBeats.
+func (s Source) Serve(ctx context.Context, conn net.Conn, beats bool, may func([]netip.Prefix) bool) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	if err := conn.SetReadDeadline(s.Now().Add(SilentAfter)); err != nil {
@@ -49,6 +52,13 @@ func (s Source) Serve(ctx context.Context, conn net.Conn, may func([]netip.Prefi
 	stream := &sourceStream{Source: s, out: bufio.NewWriter(paced{conn, s.Now}), prefixes: prefixes, may: may}
 	if err := stream.allowed(); err != nil {
 		return err
+	}
+	if beats {
+		end, err := stream.beat(conn)
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	events, err := s.Listen(prefixes)
 	if err != nil {
@@ -74,6 +84,24 @@ type sourceStream struct {
 	prefixes []netip.Prefix
 	may      func([]netip.Prefix) bool
 	frame    []byte
+}
+
+// beat makes a pipe of the stream. A second says nothing more, but it beats, and its
+// silence is the end.
+func (s *sourceStream) beat(conn net.Conn) (end func(), err error) {
+	s.write(kindBeats, nil)
+	if err := s.out.Flush(); err != nil {
+		return nil, err
+	}
+	pipe := loop.NewPipe(conn, loop.Nodes())
+	s.out = bufio.NewWriter(paced{pipe, s.Now})
+	silent := make(chan struct{})
+	go func() {
+		defer close(silent)
+		_, _ = io.Copy(io.Discard, pipe) // why it ended is nothing that helps
+		pipe.Close()
+	}()
+	return func() { pipe.Close(); <-silent }, nil
 }
 
 // allowed is nil while the peer is the second for these prefixes.
