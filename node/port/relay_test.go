@@ -178,8 +178,18 @@ func FuzzRelayHeader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		h, err := ParseRelayHeader(frame)
+		ours, theirs := net.Pipe()
+		go func() { ours.Write(frame); ours.Close() }()
+		read, carried, readErr := AcceptRelay(theirs)
+		theirs.Close()
+		if readErr == nil {
+			carried.Close()
+		}
 		if err != nil {
 			return
+		}
+		if readErr != nil || read != h {
+			t.Errorf("%x parsed as %+v, read as %+v, %v", frame, h, read, readErr)
 		}
 		if again, err := h.Marshal(); err != nil || !bytes.Equal(again, frame) {
 			t.Errorf("%x parsed as %+v, marshals to %x, %v", frame, h, again, err)
