@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e bare bench mutants microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz e2e bare bench scale mutants microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bare: ## the demo and all tests in a Debian 12 minimal tree, as root
 
 bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,wire')
 	.ci/with go run ./e2e/perf $(BENCH)
+
+scale: ## what the control plane costs in meshes of 3 and 1,000 nodes, 1,000 to 100,000 sessions (SCALE='-times 50')
+	$(GO) run ./e2e/scale $(SCALE)
 
 mutants: deps ## turn guards off, one at a time: do the tests notice? (MUTANTS='-seed 2 -draw 100')
 	.ci/with go run ./e2e/mutants $(MUTANTS)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/meshcrypt/meshcrypt/e2e/cost"
 )
 
 // crowd is a mesh of 4 nodes in a /14 pool with n sessions of two slices each, of
@@ -33,7 +35,7 @@ func crowd(t testing.TB, n int) *fixture {
 // crowd opens session i.
 func (f *fixture) crowd(i int) {
 	f.t.Helper()
-	c := tracked(f.opening(i, fmt.Sprint("c", i/4), f.slice(0, i%4), f.slice(1, (i+1)%4)), 1+i%4)
+	c := tracked(f.opening(i, fmt.Sprint("c", i/4%f.s.Clients.Len()), f.slice(0, i%4), f.slice(1, (i+1)%4)), 1+i%4)
 	c.Part = f.s.Parts[0].Prefix
 	f.must(Command{OpenSession: c})
 }
@@ -92,17 +94,27 @@ func TestCloneCostsNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkApplyLogin(b *testing.B) {
-	f, i := crowd(b, 30_000), 30_000
-	for b.Loop() {
-		f.crowd(i)
-		f.end(i)
-		f.acknowledge(i%4, i)
-		f.acknowledge((i+1)%4, i)
-		if i++; i == 32_000 {
-			b.StopTimer()
-			f, i = crowd(b, 30_000), 30_000
-			b.StartTimer()
+// BenchmarkScale is what Apply costs against the number of sessions.
+func BenchmarkScale(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		f, next := crowd(b, n), n
+		size := fmt.Sprintf("/nodes=3/sessions=%d", n)
+		steps := []func(){
+			func() { f.crowd(next) },
+			func() { f.end(next) },
+			func() { f.acknowledge(next%4, next) },
+			func() { f.acknowledge((next+1)%4, next); next++ },
 		}
+		b.Run("login_and_logout,_applied"+size, func(b *testing.B) {
+			cost.Measure(b, nil, func(int) {
+				for _, step := range steps {
+					step()
+				}
+			})
+		})
+		b.Run("a_command_applied,_p99"+size, func(b *testing.B) {
+			cost.Worst1Percent(b, func(i int) { steps[i%len(steps)]() })
+		})
+		b.Run("a_snapshot_begins"+size, func(b *testing.B) { cost.Measure(b, nil, func(int) { f.s.Clone() }) })
 	}
 }

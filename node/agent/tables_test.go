@@ -12,6 +12,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/e2e/cost"
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/pages"
@@ -369,41 +370,41 @@ func (f *fixture) nothingLeft() {
 	}
 }
 
-// BenchmarkEvent is one session's event among 10,000.
-func BenchmarkEvent(b *testing.B) {
-	f := ruling(b)
-	view := f.crowd(10_000)
-	f.said = nil
-	for i := 0; b.Loop(); i++ {
-		s := f.slices.byKey[sliceKey{view.Routes[i%10_000].Session, 0, 1}]
-		f.changes.slice(s)
-		f.publishIfDirty()
-	}
-}
-
-// BenchmarkTick is one tick of a node at rest with 10,000 sessions, of which one in 300
-// is heard meanwhile: a client that is idle is heard every 15 s and told of every 30.
-func BenchmarkTick(b *testing.B) {
-	f := ruling(b)
-	view := f.crowd(10_000)
-	tick := func() {
-		f.clock.Add(int64(TickEvery))
-		f.wordAt = f.Agent.config.Now()
-		f.tick()
-		for _, ix := range []identity.Index{2, 3} {
-			f.reply(probe.Node{From: ix, Asked: probe.TypeNode})
-		}
+// BenchmarkScale is what one session's event, and one tick of an agent at rest, cost with
+// as many slices as there are sessions. One in 300 is heard in the time of a tick: a
+// client that is idle is heard every 15 s and told of every 30.
+func BenchmarkScale(b *testing.B) {
+	for _, n := range []int{1_000, 10_000} {
+		f := ruling(b)
+		view := f.crowd(n)
 		f.said = nil
-	}
-	for range 2 * UsageTicks {
-		tick()
-	}
-	next := 0
-	for b.Loop() {
-		for range 10_000 / 300 {
-			next++
-			f.slices.byKey[sliceKey{view.Routes[next%10_000].Session, 0, 1}].said.at = 0
+		slice := func(i int) *slice { return f.slices.byKey[sliceKey{view.Routes[i%n].Session, 0, 1}] }
+		size := fmt.Sprintf("/nodes=3/sessions=%d", n)
+		b.Run("an_event_at_an_agent"+size, func(b *testing.B) {
+			cost.Measure(b, nil, func(i int) {
+				f.changes.slice(slice(i))
+				f.publishIfDirty()
+			})
+		})
+		next := 0
+		heard := func(int) {
+			for range n / 300 {
+				next++
+				slice(next).said.at = 0
+			}
 		}
-		tick()
+		tick := func(int) {
+			f.clock.Add(int64(TickEvery))
+			f.wordAt = f.Agent.config.Now()
+			f.tick()
+			for _, ix := range []identity.Index{2, 3} {
+				f.reply(probe.Node{From: ix, Asked: probe.TypeNode})
+			}
+			f.said = nil
+		}
+		for i := range 2 * UsageTicks {
+			tick(i)
+		}
+		b.Run("a_tick_of_an_agent"+size, func(b *testing.B) { cost.Measure(b, heard, tick) })
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/e2e/cost"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -105,29 +106,26 @@ func TestCommitCosts(t *testing.T) {
 	}
 }
 
-// BenchmarkViews is the CPU that one commit costs the arbiter, with the frames that are
+// BenchmarkScale is the CPU that one commit costs the arbiter, with the frames that are
 // written: of a session's weights, or of a node's address, which everybody is told.
-func BenchmarkViews(b *testing.B) {
-	for _, size := range []struct{ nodes, sessions int }{{3, 10_000}, {1_000, 1_000}} {
+func BenchmarkScale(b *testing.B) {
+	for _, size := range []struct{ nodes, sessions int }{{3, 1_000}, {3, 10_000}, {3, 100_000}, {1_000, 1_000}, {1_000, 10_000}} {
 		f := newFixture(b)
 		f.store.state.Feed = &registry.Feed{}
 		a := f.still()
 		f.crowd(a, size.nodes, size.sessions)
 		a.pushViews()
 		write(a)
+		changes := map[string]func(i int){
+			"session": func(i int) { f.weighed(i%size.sessions, uint32(i+2)) },
+			"node":    func(i int) { f.moved(uint32(1+i%size.nodes), uint16(i)) },
+		}
 		for _, of := range []string{"session", "node"} {
-			b.Run(fmt.Sprintf("%d nodes, %d sessions, a %s", size.nodes, size.sessions, of), func(b *testing.B) {
-				for i := 0; b.Loop(); i++ {
-					b.StopTimer()
-					if of == "node" {
-						f.moved(uint32(1+i%size.nodes), uint16(i))
-					} else {
-						f.weighed(i%size.sessions, uint32(i+2))
-					}
-					b.StartTimer()
+			b.Run(fmt.Sprintf("views_of_a_commit,_of_a_%s/nodes=%d/sessions=%d", of, size.nodes, size.sessions), func(b *testing.B) {
+				cost.Measure(b, changes[of], func(int) {
 					a.pushViews()
 					write(a)
-				}
+				})
 			})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/e2e/cost"
 )
 
 // TestDueIsWhatAScanFinds: a tick that looks at what is due does what one does that
@@ -132,12 +133,16 @@ func TestRoomIsNoticed(t *testing.T) {
 	}
 }
 
-func BenchmarkTick(b *testing.B) {
-	w := crowd(8, 10_000)
-	w.run(2*GrowEvery, 100*time.Millisecond)
-	b.ReportAllocs()
-	for b.Loop() {
-		w.now += time.Millisecond
-		w.arb.Tick(w.now, w.state)
+// BenchmarkScale is what a tick costs while nothing is due.
+func BenchmarkScale(b *testing.B) {
+	for _, size := range []struct{ nodes, sessions int }{{3, 1_000}, {3, 10_000}, {3, 100_000}, {1_000, 1_000}} {
+		w := crowd(size.nodes, size.sessions)
+		w.run(2*GrowEvery, 100*time.Millisecond)
+		b.Run(fmt.Sprintf("a_tick_of_the_arbitrator/nodes=%d/sessions=%d", size.nodes, size.sessions), func(b *testing.B) {
+			cost.Measure(b, nil, func(int) {
+				w.now += time.Millisecond
+				w.arb.Tick(w.now, w.state)
+			})
+		})
 	}
 }
