@@ -1,10 +1,14 @@
 package loop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 )
+
+// ErrNoWay says that there was none to try.
+var ErrNoWay = errors.New("loop: no way to try")
 
 // Race tries one way after the other, the next one as soon as one has failed or the
 // last has not answered for stagger (RFC 8305), each once and at most most of them. The
@@ -20,7 +24,7 @@ func Race[W comparable, T any](ctx context.Context, ways []W, most int, stagger 
 		r.start(ctx, try)
 		if r.running == 0 {
 			var none T
-			return none, errors.Join(errs...)
+			return none, cmp.Or(errors.Join(errs...), ctx.Err(), ErrNoWay)
 		}
 		select {
 		case a := <-r.ended:

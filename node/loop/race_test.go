@@ -97,3 +97,17 @@ func TestRaceDropsTheLate(t *testing.T) {
 		}
 	})
 }
+
+// TestRaceThatTriesNothing: nobody won, so there is an error, or the caller would go on
+// with nothing in hand.
+func TestRaceThatTriesNothing(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	try := func(context.Context, int) (int, []int, error) { return 1, nil, nil }
+	if _, err := Race(over, []int{1}, 9, stagger, try, func(int) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("its context had ended: %v", err)
+	}
+	if _, err := Race(t.Context(), nil, 9, stagger, try, func(int) {}); !errors.Is(err, ErrNoWay) {
+		t.Errorf("no way: %v", err)
+	}
+}
