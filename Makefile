@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e bare bench scale mutants microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz e2e bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,
 
 scale: ## what the control plane costs in meshes of 3 and 1,000 nodes, 1,000 to 100,000 sessions (SCALE='-times 50')
 	$(GO) run ./e2e/scale $(SCALE)
+
+churn: build deps ## clients log in and out at 5/s for MINUTES (30), a third by kill -9; what nodes hold must not grow
+	.ci/with go run ./e2e/load -what churn -minutes $(or $(MINUTES),30) $(CHURN)
+
+back: build deps ## CLIENTS (10000) are back after a restart of all nodes: CPU of all nodes
+	.ci/with go run ./e2e/load -what back -clients $(or $(CLIENTS),10000) $(BACK)
 
 mutants: deps ## turn guards off, one at a time: do the tests notice? (MUTANTS='-seed 2 -draw 100')
 	.ci/with go run ./e2e/mutants $(MUTANTS)

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,8 @@ type Config struct {
 	Host   Host
 	// Network is watched for changes; nil leaves them to silence.
 	Network Network
+	// Dial makes the control connection; nil is the host's own way.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// OpenStream connects to a gateway by TLS; nil does it by crypto/tls.
 	OpenStream func(ctx context.Context, gateway netip.AddrPort) (Stream, error)
 	// Open makes the socket of one slice; each agent gets its own source port.

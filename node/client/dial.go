@@ -26,11 +26,19 @@ func (c *Client) reach(ctx context.Context, gateway netip.AddrPort) (r reached, 
 		r.peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
 		return err
 	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: c.mark}, Config: pki.Client(port.ALPNClient, nil, check)}
-	raw, err := dialer.DialContext(ctx, "tcp", gateway.String())
+	dial := c.config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Control: c.mark}).DialContext
+	}
+	raw, err := dial(ctx, "tcp", gateway.String())
+	if err == nil {
+		r.raw = tls.Client(raw, pki.Client(port.ALPNClient, nil, check))
+		if err = r.raw.HandshakeContext(ctx); err != nil {
+			raw.Close() // the handshake's error is the one to tell
+		}
+	}
 	if err != nil {
 		return r, nil, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
 	}
-	r.raw = raw.(*tls.Conn)
 	return r, nil, nil
 }

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// settled is when the churn's first measure is taken: by then tables and pools have
+	// the size that this load needs.
+	settled = 10 * time.Minute
+	// most is how much more there may be at the end.
+	most = 1.05
+	// mostLog bounds raft.db: 12,288 entries between two snapshots, with room for the
+	// pages that bolt keeps free.
+	mostLog = 64 << 20
+	// staysLeast and staysMost are how long a client stays.
+	staysLeast, staysMost = 20 * time.Second, 60 * time.Second
+)
+
+// churn logs clients in at a rate, each out after a while, a third by kill -9, and
+// compares what the nodes have in use at the end with what they had when it was settled.
+func (f *fleet) churn(ctx context.Context, o options) error {
+	length := time.Duration(o.minutes) * time.Minute
+	first := min(settled, length/3)
+	var reference []usage
+	begin, sampled := time.Now(), time.Now()
+	gone, leaving := make(chan error, 4096), 0
+	for time.Since(begin) < length {
+		next := begin.Add(time.Duration(float64(f.serial+1) / o.rate * float64(time.Second)))
+		v, err := f.add(ctx)
+		if err != nil {
+			return err
+		}
+		leaving++
+		go func() { gone <- v.stay(f.serial%3 == 0) }()
+		for len(gone) > 0 {
+			err, leaving = errors.Join(err, <-gone), leaving-1
+		}
+		if err != nil {
+			return err
+		}
+		if reference == nil && time.Since(begin) >= first {
+			if reference, err = f.sample(); err != nil {
+				return err
+			}
+		}
+		if time.Since(sampled) >= time.Minute {
+			sampled = time.Now()
+			if _, err := f.sample(); err != nil {
+				return err
+			}
+		}
+		time.Sleep(time.Until(next))
+	}
+	last, err := f.sample()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d logins in %v\n", f.serial, time.Since(begin).Round(time.Second))
+	return compare(reference, last)
+}
+
+// stay is one client's life.
+func (v *visitor) stay(killed bool) error {
+	select {
+	case <-v.ready:
+	case <-v.ended:
+		return fmt.Errorf("a client gave up: %w", v.err)
+	case <-time.After(time.Minute):
+		v.leave()
+		return errors.New("a client had no session within a minute")
+	}
+	time.Sleep(staysLeast + rand.N(staysMost-staysLeast))
+	if killed {
+		v.kill()
+	} else {
+		v.leave()
+	}
+	return nil
+}
+
+// sample says and gives what every node has in use.
+func (f *fleet) sample() (all []usage, err error) {
+	all, err = f.mesh.all()
+	for i, u := range all {
+		fmt.Printf("%6.1f s: n%d after %d logins: RSS %.1f MiB, %d descriptors, %d threads, raft.db %.1f MiB, CPU %.1f s\n",
+			time.Since(started).Seconds(), i, f.serial, float64(u.rss)/(1<<20), u.descriptors, u.threads, float64(u.log)/(1<<20), u.cpu.Seconds())
+	}
+	return all, err
+}
+
+// compare is the verdict.
+func compare(reference, last []usage) (err error) {
+	grew := func(node int, what string, was, is float64) {
+		if is > was*most {
+			err = errors.Join(err, fmt.Errorf("n%d: %s went from %.0f to %.0f, at most %.2f times as much", node, what, was, is, most))
+		}
+	}
+	for i := range last {
+		was, is := reference[i], last[i]
+		grew(i, "RSS", float64(was.rss), float64(is.rss))
+		grew(i, "descriptors", float64(was.descriptors), float64(is.descriptors))
+		grew(i, "threads", float64(was.threads), float64(is.threads))
+		if is.log > mostLog {
+			err = errors.Join(err, fmt.Errorf("n%d: raft.db has %d bytes, at most %d", i, is.log, mostLog))
+		}
+	}
+	return err
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+)
+
+// visitor is one client: the product's own, but for the host, which has neither a TUN
+// nor routes, and for its sockets, which wait for packets without a thread each.
+type visitor struct {
+	source netip.Addr
+	client *client.Client
+	engine *dataplane.Engine
+	cancel context.CancelFunc
+	ended  chan struct{}
+	ready  chan struct{}
+	err    error // of Run; read when ended is closed
+
+	mu    sync.Mutex // protects what follows
+	conns []net.Conn // of every control connection that was made
+	dead  bool       // no further one is
+}
+
+// source is the address of the i-th client of a fleet.
+func source(i int) netip.Addr {
+	i += 256 // no address that ends where a network does for a reader's eye
+	return netip.AddrFrom4([4]byte{127, byte(32 + i>>16), byte(i >> 8), byte(i)})
+}
+
+// visit starts the i-th client.
+func visit(ctx context.Context, i int, profile client.Profile, key identity.Key) (*visitor, error) {
+	v := &visitor{source: source(i), ended: make(chan struct{}), ready: make(chan struct{})}
+	var err error
+	if v.engine, err = dataplane.New(dataplane.Config{
+		Device: nowhere{}, Clock: func() int64 { return int64(time.Since(started)) },
+		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
+			v.client.ReceiveMarked(from, path, m, d)
+		},
+	}); err != nil {
+		return nil, err
+	}
+	config := client.Config{
+		Profile: profile, Suites: client.PreferredSuites(), Engine: v.engine, Host: nowhere{}, Open: v.open, Dial: v.dial,
+		Ready: func() { close(v.ready) }, Random: rand.Reader, Wall: time.Now, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Duration { return time.Since(started) },
+		Login: func(b client.Binding) (client.Login, error) {
+			proof := auth.SignPassword(key, b, profile.User)
+			return client.Login{Auth: protocol.Auth{Method: protocol.MethodPassword, User: profile.User, Proof: proof}}, nil
+		},
+	}
+	if _, err := io.ReadFull(rand.Reader, config.Device[:]); err != nil {
+		return nil, err
+	}
+	if v.client, err = client.New(config); err != nil {
+		return nil, err
+	}
+	ctx, v.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(v.ended)
+		v.err = v.client.Run(ctx)
+		_ = v.engine.Close() // nothing behind it can fail to close
+	}()
+	return v, nil
+}
+
+// dial is client.Config.Dial.
+func (v *visitor) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: v.source.AsSlice()}}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.dead {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	v.conns = append(v.conns[:0], conn) // a client has one at a time, or two for a moment
+	return conn, nil
+}
+
+// open is client.Config.Open.
+func (v *visitor) open() (link.Socket, error) {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: v.source.AsSlice()})
+	if err != nil {
+		return nil, err
+	}
+	return &socket{conn: conn}, nil
+}
+
+// leave logs the client out.
+func (v *visitor) leave() {
+	v.cancel()
+	<-v.ended
+}
+
+// kill ends the client as kill -9 does: the kernel closes what it had open, and nobody
+// says goodbye.
+func (v *visitor) kill() {
+	v.mu.Lock()
+	v.dead = true
+	for _, conn := range v.conns {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // as where bytes were not read
+		}
+		conn.Close()
+	}
+	v.mu.Unlock()
+	_ = v.engine.Close()
+	v.leave()
+}
+
+// attached says that the arbiter hears the client now.
+func (v *visitor) attached(ctx context.Context) bool {
+	select {
+	case <-v.ready:
+	default:
+		return false
+	}
+	s, err := v.client.Status(ctx)
+	return err == nil && s.Control
+}
+
+// nowhere is a host without a tunnel, and the device behind it, which never has a
+// packet to send. Its engine's outbound side is not started.
+type nowhere struct{}
+
+func (nowhere) Up([]netip.Addr, protocol.Update) error { return nil }
+func (nowhere) SetMTU(int) error                       { return nil }
+func (nowhere) Name() string                           { return "nowhere" }
+func (nowhere) Queues() []tun.Queue                    { return []tun.Queue{nowhere{}} }
+func (nowhere) Close() error                           { return nil }
+func (nowhere) Read([]byte) (int, error)               { return 0, tun.ErrClosed }
+func (nowhere) TryRead([]byte) (int, error)            { return 0, nil }
+func (nowhere) Write([][]byte) error                   { return nil }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
+)
+
+// TestCompare: each thing that grew is named, with its node.
+func TestCompare(t *testing.T) {
+	was := usage{rss: 100 << 20, descriptors: 100, threads: 40, log: 1 << 20}
+	if err := compare([]usage{was}, []usage{{rss: 105 << 20, descriptors: 105, threads: 42, log: mostLog}}); err != nil {
+		t.Error(err)
+	}
+	for what, is := range map[string]usage{
+		"RSS":         {rss: 106 << 20, descriptors: 100, threads: 40},
+		"descriptors": {rss: 100 << 20, descriptors: 106, threads: 40},
+		"threads":     {rss: 100 << 20, descriptors: 100, threads: 43},
+		"raft.db":     {log: mostLog + 1},
+	} {
+		if err := compare([]usage{was, was}, []usage{was, is}); err == nil || !strings.HasPrefix(err.Error(), "n1: "+what) {
+			t.Errorf("%s grew: %v", what, err)
+		}
+	}
+}
+
+// TestSource: every client has an address of this host alone.
+func TestSource(t *testing.T) {
+	seen := make(map[netip.Addr]bool)
+	for i := range 70_000 {
+		a := source(i)
+		if !a.IsLoopback() || seen[a] {
+			t.Fatalf("client %d comes from %s", i, a)
+		}
+		seen[a] = true
+	}
+}
+
+// TestSocket: a train arrives datagram by datagram, and a socket that is closed says so.
+func TestSocket(t *testing.T) {
+	var pair [2]*socket
+	for i := range pair {
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair[i] = &socket{conn: conn}
+	}
+	if err := pair[0].Send([]byte("abcde"), 3, link.Path{Remote: pair[1].LocalAddr()}); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	for _, want := range []string{"abc", "de"} {
+		got, err := pair[1].Receive(b)
+		if err != nil || string(b[:got.Len]) != want || got.Segment != got.Len || got.Path.Remote != pair[0].LocalAddr() {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	for _, s := range pair {
+		s.Close()
+	}
+	if _, err := pair[1].Receive(b); !errors.Is(err, link.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}

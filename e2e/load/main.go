@@ -1,0 +1,87 @@
+// Command load puts many clients on whole daemons of this host and says what that
+// costs the daemons. The clients are the product's own core, without a TUN. It owns
+// the mesh that it founds, in namespaces of its own, its clients and the verdict;
+// what single operations cost is e2e/scale's.
+//
+//	load -what back -clients 10000   all nodes end by kill -9 and start again
+//	load -what churn -minutes 30     clients log in and out, a third by kill -9
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
+)
+
+// options are the flags.
+type options struct {
+	what     string
+	nodes    int
+	clients  int
+	minutes  int
+	rate     float64
+	accounts int
+	binary   string
+	keep     string
+}
+
+var started = time.Now()
+
+func main() { os.Exit(start()) }
+
+func start() int {
+	var o options
+	flag.StringVar(&o.what, "what", "back", "back: all nodes restart; churn: clients come and go")
+	flag.IntVar(&o.nodes, "nodes", 3, "daemons")
+	flag.IntVar(&o.clients, "clients", 10_000, "clients that come back; each needs 4 descriptors of ours")
+	flag.IntVar(&o.minutes, "minutes", 30, "length of the churn")
+	flag.Float64Var(&o.rate, "rate", 5, "logins a second of the churn")
+	flag.IntVar(&o.accounts, "accounts", 16, "accounts that the clients share")
+	flag.StringVar(&o.binary, "binary", "bin/meshcrypt", "meshcrypt to load")
+	flag.StringVar(&o.keep, "keep", "", "directory that stays, for the daemons' logs")
+	flag.Parse()
+	return lab.Enter(func() int {
+		if err := o.run(); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			return 1
+		}
+		return 0
+	})
+}
+
+func (o options) run() error {
+	binary, err := filepath.Abs(o.binary)
+	if err == nil {
+		_, err = os.Stat(binary)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: make build first", err)
+	}
+	dir := o.keep
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "load"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	m, err := found(binary, dir, o.nodes, o.accounts)
+	defer m.kill()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	f := &fleet{mesh: m}
+	switch o.what {
+	case "back":
+		return f.back(ctx, o)
+	case "churn":
+		return f.churn(ctx, o)
+	}
+	return fmt.Errorf("-what is back or churn, not %q", o.what)
+}
