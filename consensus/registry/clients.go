@@ -72,7 +72,7 @@ func (c *RevokeClient) apply(s *State, _ entry) (Result, *Error) {
 	revoked.Revoked = true
 	s.Clients.Put(c.Name, &revoked)
 	s.revokeCertificates(c.Name)
-	for ses := range s.living(c.Name) {
+	for ses := range s.Living(c.Name) {
 		s.endSession(ses, ReasonRevoked, ses.Bytes)
 	}
 	s.disownLeases(c.Name)

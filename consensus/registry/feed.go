@@ -67,7 +67,7 @@ func (s *State) touchSession(id SessionID) {
 
 // touchSessionsOf is for what a client's sessions go by.
 func (s *State) touchSessionsOf(client string) {
-	for ses := range s.living(client) {
+	for ses := range s.Living(client) {
 		s.touchSession(ses.ID)
 	}
 }

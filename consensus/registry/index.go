@@ -215,8 +215,8 @@ func (s *State) hold(index identity.Index, hold IndexHold) {
 	s.Indexes[index] = hold
 }
 
-// living are the active sessions of a client, by device and ID.
-func (s *State) living(client string) iter.Seq[*Session] {
+// Living are the active sessions of a client, by device and ID.
+func (s *State) Living(client string) iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
 		for o := range s.index.living.From(owner{client: client}) {
 			if o.client != client || !yield(s.Sessions.Get(o.session)) {

@@ -52,10 +52,7 @@ func (a *Arbitrator) silence(s *registry.Session) (_ time.Duration, known bool) 
 // mostSilent is the session of a client that nobody has heard for longest, nil when
 // all live as far as is known.
 func (a *Arbitrator) mostSilent(view *registry.State, client string) (most *registry.Session, silent time.Duration) {
-	for _, s := range view.Sessions.All() {
-		if s.Client != client || s.State != registry.SessionActive {
-			continue
-		}
+	for s := range view.Living(client) {
 		d, known := a.silence(s)
 		if known && (most == nil || d > silent || d == silent && bytes.Compare(s.ID[:], most.ID[:]) < 0) {
 			most, silent = s, d
