@@ -94,8 +94,8 @@ func (c *Client) ask(s *slice, now time.Duration) {
 // left and nobody is condemned. Between the two, when a sibling is neither
 // silent nor lately heard, the next tick knows more: a gateway that died must
 // not cost the slice whose silence ended first. An agent that says it is lost bears
-// no witness: where no others are heard, they are on the host of the gateway, which
-// is cut off.
+// no witness: where only such answer, they are on the host of the gateway, which is cut
+// off, and it is left as soon as the answers of all others are late.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
 	for _, s := range judged {
@@ -107,7 +107,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	c.leaveLost(judged, now)
 	c.leaveDirect(judged, now)
 	var silent []*slice
-	witness, cutOff := c.secondWitness(judged, now), 0
+	witness, cutOff, late := c.secondWitness(judged, now), 0, 0
 	through := throughGateway(judged)
 	for _, s := range through {
 		switch {
@@ -117,18 +117,21 @@ func (c *Client) superviseLiveness(now time.Duration) {
 			cutOff++
 		case s.pulse.witness(now):
 			witness = s
+		case s.pulse.doubtful(now):
+			late++
 		}
 	}
-	switch {
-	case len(silent) == 0, c.stranded():
+	switch alone := cutOff > 0 && witness == nil && len(silent)+late+cutOff == len(through); {
+	case len(silent)+late == 0, c.stranded():
+	case alone && c.gateways.count() > 1:
+		c.leaveGateway(now, "gateway is cut off from other nodes")
+	case len(silent) == 0:
 	case witness != nil:
 		c.condemn(silent, witness, "silent")
 	case len(through) < len(judged) && !slices.ContainsFunc(silent, (*slice).usable):
 		// The others go directly, so nothing hangs on the gateway.
 	case len(silent) == len(through):
 		c.leaveGateway(now, "gateway is silent")
-	case len(silent)+cutOff == len(through) && c.gateways.count() > 1:
-		c.leaveGateway(now, "gateway is cut off from other nodes")
 	}
 }
 
@@ -167,7 +170,7 @@ func (c *Client) leaveLost(judged []*slice, now time.Duration) {
 		switch {
 		case s.pulse.lost():
 			lost = append(lost, s)
-		case s.proven() && s.pulse.heardAt != 0 && !s.pulse.silent(now):
+		case s.proven() && s.pulse.witness(now):
 			living = s
 		}
 	}

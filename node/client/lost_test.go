@@ -106,9 +106,11 @@ func TestCutOffGatewayIsLeft(t *testing.T) {
 			}
 			f.says(near, c.says)
 			left := false
-			for range 10 {
-				f.advance(100*ms, heard...)
-				left = left || f.Client.gateways.at(f.Client.gateways.current) != before
+			for begin := f.config.Now(); f.config.Now()-begin < time.Second && !left; {
+				f.advance(TickEvery, heard...)
+				if left = f.Client.gateways.at(f.Client.gateways.current) != before; left && f.config.Now()-begin > 250*ms {
+					t.Errorf("left after %v: as late as without what it says", f.config.Now()-begin)
+				}
 			}
 			if left != c.left {
 				t.Errorf("left: %v", left)
