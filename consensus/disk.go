@@ -33,13 +33,16 @@ func (d *disk) note(err error, took time.Duration) (changed bool) {
 	defer d.mu.Unlock()
 	was := d.ails(time.Now()) != nil
 	d.fault = err
-	if err == nil && took >= SlowWrite {
-		d.slow, d.at = took, time.Now()
+	if now := time.Now(); err == nil && took >= SlowWrite {
+		if d.slow = 0; now.Sub(d.at) < SlowFor {
+			d.slow = took // once may happen to any disk
+		}
+		d.at = now
 	}
 	return was != (d.ails(time.Now()) != nil)
 }
 
-// ails says what is wrong; the caller holds mu. A slow write counts for SlowFor.
+// ails says what is wrong; the caller holds mu. Two slow writes count for SlowFor.
 func (d *disk) ails(now time.Time) error {
 	switch {
 	case d.fault != nil:
@@ -60,13 +63,9 @@ func (d *disk) health() (ails, fault error) {
 // better, and to step down would only be to stand again. Any other says no: a leader
 // steps down by that, and a follower is sent them again.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
-	var began time.Time // of the last try
-	err := l.write(func() error {
-		began = time.Now()
-		return l.BoltStore.StoreLogs(entries)
-	}, l.alone)
+	took, err := l.write(func() error { return l.BoltStore.StoreLogs(entries) }, l.alone)
 	if err == nil {
-		l.note(nil, time.Since(began))
+		l.note(nil, took)
 	}
 	return err
 }
@@ -76,7 +75,7 @@ func (l *logStore) StoreLogs(entries []*raft.Log) error {
 // written, so it is tried until it is.
 func (l *logStore) SetUint64(key []byte, value uint64) error {
 	term := string(key) == keyTerm && l.serving.Load()
-	err := l.write(func() error { return l.BoltStore.SetUint64(key, value) }, func() bool { return term })
+	_, err := l.write(func() error { return l.BoltStore.SetUint64(key, value) }, func() bool { return term })
 	if err != nil && term {
 		runtime.Goexit() // the replica closes; raft's goroutine, which this is, would panic
 	}
@@ -86,23 +85,24 @@ func (l *logStore) SetUint64(key []byte, value uint64) error {
 // keyTerm is where raft keeps the present term.
 const keyTerm = "CurrentTerm"
 
-// write does one write, again and again while it fails and insist says so.
-func (l *logStore) write(do func() error, insist func() bool) error {
+// write does one write, again and again while it fails and insist says so. It gives the
+// time that the last try took.
+func (l *logStore) write(do func() error, insist func() bool) (took time.Duration, err error) {
 	for {
-		err := l.broken()
-		if err == nil {
+		began := time.Now()
+		if err = l.broken(); err == nil {
 			err = do()
 		}
-		if err == nil {
-			return nil
+		if took = time.Since(began); err == nil {
+			return took, nil
 		}
 		l.note(err, 0)
 		if !insist() {
-			return err
+			return took, err
 		}
 		select {
 		case <-l.closing:
-			return err
+			return took, err
 		case <-time.After(DiskRetry):
 		}
 	}
@@ -198,11 +198,12 @@ func (r *Raft) suffer(ails error) {
 	timing := r.raft.ReloadableConfig()
 	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
 	if ails == nil {
-		r.log.Info("this replica may lead again")
+		r.log.Info("the log is well again with this replica")
 	} else {
-		r.log.Error("this replica does not stand for the lead while it cannot be trusted with the log", "error", ails)
+		r.log.Error("this replica gives the lead away, for the log is not well with it", "error", ails)
 	}
-	if ails != nil && !r.alone() {
+	// Slow are perhaps all of them, on one storage: somebody has to lead.
+	if ails != nil && !errors.Is(ails, ErrSlowDisk) && !r.alone() {
 		timing.HeartbeatTimeout, timing.ElectionTimeout = DiskPatience, DiskPatience
 	}
 	if err := r.raft.ReloadConfig(timing); err != nil {

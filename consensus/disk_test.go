@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -115,6 +116,40 @@ func TestFailingDiskDoesNotStand(t *testing.T) {
 	full[victim].Store(false)
 	c.until("it stands with a disk that is well", func() bool { return r.raft.State() == raft.Candidate })
 	c.network.heal(id(victim))
+}
+
+// TestSlowDisk: whoever waits for a commit waits for the leader's disk, so it passes the
+// lead on, once in a while. It stands all the same: perhaps all of them are slow.
+func TestSlowDisk(t *testing.T) {
+	var slow atomic.Pointer[Raft]
+	c := newCluster(t, 3, func(config *Config) {
+		config.fails = func() error {
+			if r := slow.Load(); r != nil && r.id == config.ID {
+				<-time.After(SlowWrite)
+			}
+			return nil
+		}
+	})
+	first := c.leader()
+	slow.Store(first)
+	c.must(first, tick(1))
+	if err := first.Disk(); err != nil {
+		t.Errorf("after one slow write: %v", err)
+	}
+	_, _ = first.Propose(c.ctx(), c.command(tick(1)))
+	c.until("another one leads", func() bool {
+		return slices.ContainsFunc(c.nodes, func(r *Raft) bool { return r != first && r.look().Leader })
+	})
+	if err := first.Disk(); !errors.Is(err, ErrSlowDisk) || first.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience {
+		t.Errorf("it says %v", err)
+	}
+	slow.Store(nil)
+	d := &first.file.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.ails(d.at.Add(SlowFor)); err != nil {
+		t.Errorf("later: %v", err)
+	}
 }
 
 // TestOnlyVoterWithAFullDisk: it leads on in the same term and answers when it can write;
