@@ -197,9 +197,12 @@ var errBehind = errors.New("others know of entries that this log lacks")
 func (r *Raft) suffer(ails error) {
 	timing := r.raft.ReloadableConfig()
 	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
-	if ails == nil {
+	switch {
+	case ails == nil:
 		r.log.Info("the log is well again with this replica")
-	} else {
+	case errors.Is(ails, errBehind):
+		r.log.Info("this replica does not stand for the lead before it has caught up", "because", ails)
+	default:
 		r.log.Error("this replica gives the lead away, for the log is not well with it", "error", ails)
 	}
 	// Slow are perhaps all of them, on one storage: somebody has to lead.

@@ -104,7 +104,7 @@ func (n *Node) keepLog(wish protocol.Standby) {
 	if n.store.Load() != nil {
 		return
 	}
-	if err := n.openStore(false, floorOf(n.memory.furthest())); err != nil {
+	if err := n.openStore(false, consensus.Known{}); err != nil {
 		n.config.Log.Error("the log cannot be kept", "error", err)
 	}
 }

@@ -58,12 +58,16 @@ func (m *mesh) fillLog(full *host) {
 		}
 		return err
 	})
-	if moves := m.flap(4*time.Second, m.nodes[1]); moves > 0 {
+	if moves := m.flap(4*time.Second, m.nodes[1]); moves > flaps {
 		m.t.Errorf("then it moved %d times more", moves)
 	}
 	full.says(10*time.Second, "the disk below "+full.dir, "is full")
 	m.nodes[1].says(10*time.Second, "on "+full.Name+" the disk below "+full.dir, "is full")
 }
+
+// flaps is how often the lead of three may move in four seconds for want of CPU. With a
+// full disk it moved eight times.
+const flaps = 2
 
 // flap counts how often the lead moves while it is looked at.
 func (m *mesh) flap(d time.Duration, at *host) (moves int) {
@@ -105,7 +109,7 @@ func TestFullDisk(t *testing.T) {
 				n.says(10*time.Second-time.Since(begin), "on n1 the disk below "+n1.dir, "is full")
 			}
 			t.Logf("all hosts name it %v after the disk was full", time.Since(begin).Round(time.Millisecond))
-			if moves := m.flap(4*time.Second, m.nodes[1]); moves > 0 {
+			if moves := m.flap(4*time.Second, m.nodes[1]); moves > flaps {
 				t.Errorf("the lead moved %d times", moves)
 			}
 			if hosts > 2 {
