@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -113,11 +115,7 @@ func (n *Node) orPassOn(name string, operation control.Operation) func(*http.Req
 		}
 		var peer pki.Peer
 		client := control.NewClient(func(ctx context.Context) (net.Conn, error) {
-			conn, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNOperator, &peer))
-			if err != nil {
-				return nil, err
-			}
-			return conn, nil
+			return n.dialOperator(ctx, at, n.trust.ToArbiter(port.ALPNOperator, &peer))
 		})
 		ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
 		defer cancel()
@@ -125,6 +123,23 @@ func (n *Node) orPassOn(name string, operation control.Operation) func(*http.Req
 		err := client.Call(ctx, name, body, &result)
 		return result, err
 	}
+}
+
+// dialOperator connects to the arbiter. Where that beats it is noticed at once if it is
+// gone, though an answer may take its time.
+func (n *Node) dialOperator(ctx context.Context, at netip.AddrPort, config *tls.Config) (net.Conn, error) {
+	beats := n.link.beats()
+	if beats {
+		config = port.SayBeats(config)
+	}
+	conn, err := n.dialTLS(ctx, at, config)
+	switch {
+	case err != nil:
+		return nil, err
+	case beats:
+		return port.Beating(conn), nil
+	}
+	return conn, nil
 }
 
 // status is what this node knows, measured now.

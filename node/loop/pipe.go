@@ -14,8 +14,11 @@ import (
 // bytes, big endian, and that many; one of length 0 is a beat.
 type Pipe struct {
 	line
-	rest    int        // of the record that is being read; its reader's own
-	writing sync.Mutex // serialises records
+	// Of the record that is being read, its reader's own: its length, how much of that has
+	// come, and how much of the record is still to come. A read may end in the middle.
+	size        [2]byte
+	sized, rest int
+	writing     sync.Mutex // serialises records
 }
 
 // NewPipe makes a pipe of a connection; it beats from now on.
@@ -32,11 +35,13 @@ func (p *Pipe) Read(b []byte) (int, error) {
 		return 0, nil
 	}
 	for p.rest == 0 {
-		var size [2]byte
-		if _, err := io.ReadFull(&p.line, size[:]); err != nil {
-			return 0, err // the end between two records is an end
+		n, err := p.line.Read(p.size[p.sized:])
+		if p.sized += n; err != nil {
+			return 0, err
 		}
-		p.rest = int(binary.BigEndian.Uint16(size[:]))
+		if p.sized == len(p.size) {
+			p.sized, p.rest = 0, int(binary.BigEndian.Uint16(p.size[:]))
+		}
 	}
 	n, err := p.line.Read(b[:min(len(b), p.rest)])
 	p.rest -= n

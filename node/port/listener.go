@@ -13,7 +13,8 @@ import (
 type Conn struct{ *tls.Conn }
 
 // Listener gives the connections of one ALPN in the shape that net/http and a
-// Raft transport ask for. Each is a Conn. Closing it withdraws the route.
+// Raft transport ask for. Each is a Conn, or beats where who dialled said that it knows
+// that. Closing it withdraws the route.
 func (p *Port) Listener(alpn string, config *tls.Config) net.Listener {
 	l := &listener{port: p, ready: make(chan net.Conn, MaxBacklog), done: make(chan struct{})}
 	l.withdraw = p.routes.handle(alpn, config, l.push)
@@ -38,8 +39,12 @@ func (l *listener) push(conn *tls.Conn, _ netip.AddrPort) Reason {
 	if l.closed {
 		return ReasonClosing
 	}
+	var made net.Conn = Conn{conn}
+	if HearsBeats(conn) {
+		made = Beating(conn)
+	}
 	select {
-	case l.ready <- Conn{conn}:
+	case l.ready <- made:
 		l.port.counts.handled.Add(1)
 		return 0
 	default:
