@@ -79,7 +79,7 @@ func writeStream(to io.Writer, s *State) error {
 	w.secrets(s)
 	w.accounts(s)
 	for _, c := range s.applied.results.All() {
-		w.add(func(p *piece) { p.Applied = append(p.Applied, c) })
+		w.add(func(p *piece) { p.Applied = append(p.Applied, *c) })
 	}
 	w.flush()
 	w.put(nil)
