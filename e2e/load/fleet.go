@@ -16,8 +16,9 @@ const patience = 15 * time.Minute
 // fleet is the clients of a mesh.
 type fleet struct {
 	mesh    *mesh
-	clients []*visitor
+	clients []*visitor // of this process
 	serial  int
+	crews   []*crew
 }
 
 // add starts one more client; each has an address of its own.
@@ -31,52 +32,30 @@ func (f *fleet) add(ctx context.Context) (*visitor, error) {
 	return v, err
 }
 
-// attached counts the clients that the arbiter hears.
-func (f *fleet) attached(ctx context.Context) (n int) {
-	for _, v := range f.clients {
-		if v.attached(ctx) {
-			n++
-		}
-	}
-	return n
-}
-
-// await waits until all clients are attached, and says how many when something changes.
-func (f *fleet) await(ctx context.Context) error {
+// await waits until as many clients are attached, and says how many when that changes.
+func (f *fleet) await(all int) error {
 	last, end := -1, time.Now().Add(patience)
 	for {
-		n := f.attached(ctx)
-		if n != last && (n == len(f.clients) || n >= last+max(1, len(f.clients)/10) || n < last) {
-			fmt.Printf("%6.1f s: %d of %d clients attached\n", time.Since(started).Seconds(), n, len(f.clients))
+		n, err := f.attached()
+		if n != last && (n == all || n >= last+max(1, all/10) || n < last) {
+			fmt.Printf("%6.1f s: %d of %d clients attached\n", time.Since(started).Seconds(), n, all)
 			last = n
 		}
-		switch err := f.ended(); {
+		switch {
 		case err != nil:
-			return fmt.Errorf("a client gave up: %w", err)
-		case n == len(f.clients):
+			return err
+		case n == all:
 			return nil
 		case time.Now().After(end):
-			return fmt.Errorf("%d of %d clients attached after %v", n, len(f.clients), patience)
+			return fmt.Errorf("%d of %d clients attached after %v", n, all, patience)
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
 }
 
-// ended is why a client gave up, if one did.
-func (f *fleet) ended() error {
-	for _, v := range f.clients {
-		select {
-		case <-v.ended:
-			return v.err
-		default:
-		}
-	}
-	return nil
-}
-
 // back logs all clients in, restarts all nodes at once and measures until every client
 // is heard again.
-func (f *fleet) back(ctx context.Context, o options) error {
+func (f *fleet) back(o options) error {
 	begun, err := f.mesh.cpu()
 	if err != nil {
 		return err
@@ -85,15 +64,10 @@ func (f *fleet) back(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	for range o.clients {
-		v, err := f.add(ctx)
-		if err != nil {
-			return err
-		}
-		f.clients = append(f.clients, v)
-		time.Sleep(10 * time.Millisecond) // no faster than one source of handshakes may
+	if err := f.hire(o); err != nil {
+		return err
 	}
-	if err := f.await(ctx); err != nil {
+	if err := f.await(o.clients); err != nil {
 		return err
 	}
 	before, err := f.mesh.cpu()
@@ -101,24 +75,27 @@ func (f *fleet) back(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Printf("%d logins: %.1f core-seconds of %d nodes, %.2f ms each\n", o.clients, (before - begun).Seconds(), o.nodes, each(before-begun, o.clients))
-	if err := f.memory(empty); err != nil {
+	if err := f.memory(empty, o.clients); err != nil {
 		return err
 	}
-	return f.restart(ctx, o)
+	return f.restart(o)
 }
 
 // memory says what the sessions of the mesh take at each node.
-func (f *fleet) memory(empty []usage) error {
+func (f *fleet) memory(empty []usage, clients int) error {
 	all, err := f.mesh.all()
 	for i, u := range all {
 		fmt.Printf("n%d: RSS %d MiB, %d descriptors, %d threads; %.1f KiB of RSS more for each of the mesh's sessions\n",
-			i, u.rss>>20, u.descriptors, u.threads, float64(u.rss-empty[i].rss)/1024/float64(len(f.clients)))
+			i, u.rss>>20, u.descriptors, u.threads, float64(u.rss-empty[i].rss)/1024/float64(clients))
 	}
 	return err
 }
 
-func (f *fleet) restart(ctx context.Context, o options) error {
+func (f *fleet) restart(o options) error {
 	f.mesh.kill()
+	for _, c := range f.crews {
+		c.attached.Store(0) // what they said last is over
+	}
 	before, err := f.mesh.cpu()
 	if err != nil {
 		return err
@@ -131,7 +108,7 @@ func (f *fleet) restart(ctx context.Context, o options) error {
 	for range f.mesh.nodes {
 		err = errors.Join(err, <-up)
 	}
-	if err = errors.Join(err, f.await(ctx)); err != nil {
+	if err = errors.Join(err, f.await(o.clients)); err != nil {
 		return err
 	}
 	after, err := f.mesh.cpu()

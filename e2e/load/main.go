@@ -26,6 +26,8 @@ type options struct {
 	minutes  int
 	rate     float64
 	accounts int
+	first    int
+	pace     time.Duration
 	binary   string
 	keep     string
 }
@@ -38,20 +40,27 @@ func start() int {
 	var o options
 	flag.StringVar(&o.what, "what", "back", "back: all nodes restart; churn: clients come and go")
 	flag.IntVar(&o.nodes, "nodes", 3, "daemons")
-	flag.IntVar(&o.clients, "clients", 10_000, "clients that come back; each needs 4 descriptors of ours")
+	flag.IntVar(&o.clients, "clients", 10_000, "clients that come back")
 	flag.IntVar(&o.minutes, "minutes", 30, "length of the churn")
 	flag.Float64Var(&o.rate, "rate", 5, "logins a second of the churn")
 	flag.IntVar(&o.accounts, "accounts", 16, "accounts that the clients share")
+	flag.IntVar(&o.first, "first", 0, "of a crew: the number of its first client")
+	flag.DurationVar(&o.pace, "pace", pace, "of a crew: between two logins")
 	flag.StringVar(&o.binary, "binary", "bin/meshcrypt", "meshcrypt to load")
 	flag.StringVar(&o.keep, "keep", "", "directory that stays, for the daemons' logs")
 	flag.Parse()
-	return lab.Enter(func() int {
-		if err := o.run(); err != nil {
-			fmt.Fprintln(os.Stderr, "load:", err)
-			return 1
-		}
-		return 0
-	})
+	if o.what == "crew" { // in the namespaces of who hired it
+		return told(o.crew(context.Background()))
+	}
+	return lab.Enter(func() int { return told(o.run()) })
+}
+
+func told(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		return 1
+	}
+	return 0
 }
 
 func (o options) run() error {
@@ -79,7 +88,7 @@ func (o options) run() error {
 	f := &fleet{mesh: m}
 	switch o.what {
 	case "back":
-		return f.back(ctx, o)
+		return f.back(o)
 	case "churn":
 		return f.churn(ctx, o)
 	}

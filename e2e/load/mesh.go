@@ -72,13 +72,11 @@ func found(binary, dir string, nodes, accounts int) (*mesh, error) {
 		}
 	}
 	for i := range accounts {
-		a, err := m.account(fmt.Sprint(user, i))
-		if err != nil {
+		if err := m.admit(i); err != nil {
 			return m, err
 		}
-		m.accounts = append(m.accounts, a)
 	}
-	return m, nil
+	return m, m.read(nodes, accounts)
 }
 
 // tool runs the command line of a node.
@@ -127,25 +125,52 @@ func (m *mesh) start(i int, args ...string) error {
 	return fmt.Errorf("n%d is not ready: %w", i, err)
 }
 
-// account adds a client with a password and works its key out once.
-func (m *mesh) account(name string) (a account, err error) {
-	const password = "correct horse battery staple"
-	if _, err = m.tool(0, "client", "add", name, "--password-file", m.file("password", password)); err != nil {
-		return a, err
+// password is that of every account; nothing but this mesh believes in it.
+const password = "correct horse battery staple"
+
+// profileOf is where an account's profile is kept.
+func profileOf(dir string, i int) string { return filepath.Join(dir, fmt.Sprint("profile", i)) }
+
+// admit adds the i-th account.
+func (m *mesh) admit(i int) error {
+	name := fmt.Sprint(user, i)
+	if _, err := m.tool(0, "client", "add", name, "--password-file", m.file("password", password)); err != nil {
+		return err
 	}
 	text, err := m.tool(0, "client", "profile", name)
 	if err != nil {
-		return a, err
+		return err
 	}
-	if a.profile, err = client.ParseProfile([]byte(text)); err != nil {
-		return a, err
+	return os.WriteFile(profileOf(m.dir, i), []byte(text), 0o600)
+}
+
+// known is a mesh of which a crew knows the accounts alone.
+func known(dir string, nodes, accounts int) (*mesh, error) {
+	m := &mesh{dir: dir}
+	return m, m.read(nodes, accounts)
+}
+
+// read takes the accounts from their profiles and works the keys out once.
+func (m *mesh) read(nodes, accounts int) error {
+	for i := range accounts {
+		text, err := os.ReadFile(profileOf(m.dir, i))
+		if err != nil {
+			return err
+		}
+		var a account
+		if a.profile, err = client.ParseProfile(text); err != nil {
+			return err
+		}
+		a.profile.Gateways = nil
+		for i := range nodes {
+			a.profile.Gateways = append(a.profile.Gateways, netip.MustParseAddrPort(at(i)))
+		}
+		if a.key, err = auth.DeriveKey([]byte(password), a.profile.Cluster, a.profile.User, auth.DefaultCost()); err != nil {
+			return err
+		}
+		m.accounts = append(m.accounts, a)
 	}
-	a.profile.Gateways = nil
-	for i := range m.nodes {
-		a.profile.Gateways = append(a.profile.Gateways, netip.MustParseAddrPort(at(i)))
-	}
-	a.key, err = auth.DeriveKey([]byte(password), a.profile.Cluster, name, auth.DefaultCost())
-	return a, err
+	return nil
 }
 
 // kill ends all daemons with kill -9.
