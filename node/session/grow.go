@@ -40,7 +40,11 @@ func (l *live) catchUp(after time.Duration) {
 
 // enlarge adds what a session has too few of, and says whether it only had to wait.
 func (a *Arbitrator) enlarge(view *registry.State, s *registry.Session) (waits bool) {
-	have, want, spare := a.carried(view, s, everySlice), a.target(view, s), spareOf(s)
+	have := a.carried(view, s, everySlice)
+	if have >= sliceLimit(view.Policy) {
+		return false
+	}
+	want, spare := a.target(view, s), spareOf(s)
 	switch {
 	case want > have && spare != nil:
 		base := *spare

@@ -247,13 +247,21 @@ type candidate struct {
 
 func (c candidate) room() bool { return c.free >= MinRoom }
 
-// candidates is every agent with a stream and a prekey, the freest for that
-// session first; where its client named a peer, that node alone. The arbiter's
-// own node comes last when there are two others: the registration server has
-// other work (design 9). One that says it is not whole gets nothing while
-// another can.
+// candidates is every agent that is eligible, the freest for that session first. The
+// arbiter's own node comes last when there are two others: the registration server has
+// other work (design 9).
 func (a *Arbitrator) candidates(view *registry.State, s *registry.Session) []candidate {
-	var list []candidate
+	list := a.eligible(view, s)
+	slices.SortFunc(list, func(x, y candidate) int {
+		return cmp.Or(compareBool(x.last, y.last), cmp.Compare(y.free, x.free), cmp.Compare(x.node.Index, y.node.Index))
+	})
+	return list
+}
+
+// eligible is every agent with a stream and a prekey; where the session's client named a
+// peer, that node alone. One that says it is not whole gets nothing while another can.
+func (a *Arbitrator) eligible(view *registry.State, s *registry.Session) []candidate {
+	list := make([]candidate, 0, len(view.Nodes))
 	for id, node := range view.Nodes {
 		h := a.hosts[id]
 		if h == nil || !h.up || len(h.prekeys) == 0 || !mayCarry(node) || !s.Peer.IsZero() && s.Peer != id {
@@ -265,9 +273,6 @@ func (a *Arbitrator) candidates(view *registry.State, s *registry.Session) []can
 	for i := range list {
 		list[i].last = len(list) >= 3 && list[i].node.ID == a.self
 	}
-	slices.SortFunc(list, func(x, y candidate) int {
-		return cmp.Or(compareBool(x.last, y.last), cmp.Compare(y.free, x.free), cmp.Compare(x.node.Index, y.node.Index))
-	})
 	return list
 }
 

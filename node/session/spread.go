@@ -19,7 +19,7 @@ import (
 // own node counts only while it carries one, or is needed.
 func (a *Arbitrator) ableNodes(view *registry.State, s *registry.Session) int {
 	able := map[identity.NodeID]bool{}
-	for _, c := range a.candidates(view, s) {
+	for _, c := range a.eligible(view, s) {
 		if c.room() && !c.last {
 			able[c.node.ID] = true
 		}

@@ -83,13 +83,13 @@ func newWorld(nodes int, policy registry.Policy, mbit uint32) *world {
 	w.state.Feed = &registry.Feed{}
 	pool := netip.MustParsePrefix("10.80.0.0/24")
 	for i := range nodes {
-		w.nodes = append(w.nodes, &fakeNode{name: fmt.Sprintf("n%d", i+1), key: identity.PublicKey{byte(i + 1)}})
+		w.nodes = append(w.nodes, &fakeNode{name: fmt.Sprintf("n%d", i+1), key: identity.PublicKey{byte(i + 1), byte((i + 1) >> 8)}})
 	}
 	const all = registry.RoleVoter | registry.RoleGateway | registry.RoleAgent
 	describe := func(i int) registry.Node {
 		return registry.Node{
 			Key: w.nodes[i].key, Name: w.nodes[i].name, May: all, Mbit: mbit,
-			Inside: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}),
+			Inside: netip.AddrFrom4([4]byte{192, 0, 2 + byte((i+1)>>8), byte(i + 1)}),
 		}
 	}
 	w.must(registry.Command{Found: &registry.Found{
@@ -103,7 +103,7 @@ func newWorld(nodes int, policy registry.Policy, mbit uint32) *world {
 		Wraps:   map[string][]byte{"recovery": []byte("wrap"), w.nodes[0].id().String(): []byte("wrap")},
 	}})
 	w.must(registry.Command{CreateToken: &registry.CreateToken{Token: registry.Token{
-		ID: "t", Verify: []byte("v"), May: all, Uses: 100, Expires: 1000}}})
+		ID: "t", Verify: []byte("v"), May: all, Uses: 4000, Expires: 1000}}})
 	for i := 1; i < nodes; i++ {
 		w.must(registry.Command{JoinNode: &registry.JoinNode{Token: "t", Node: describe(i)}})
 	}
