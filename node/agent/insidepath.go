@@ -41,24 +41,28 @@ func (p *peer) takes(own int, from netip.Addr) int {
 }
 
 // measureWay sends the padded probes that are due to one peer.
-func (a *Agent) measureWay(row protocol.NodeRow, now time.Duration) {
+func (a *Agent) measureWay(row protocol.NodeRow, now time.Duration) (asked bool) {
 	p := a.probes.peers[row.Index]
 	if a.config.Whole == nil || !p.answers() {
-		return
+		return false
 	}
 	if p.way == nil {
 		p.way = pmtu.New(row.Inside.Is6())
 	}
 	for _, size := range p.way.Step(pmtu.Tick{Now: now, Heard: p.heardAt, Patience: WayPatience, Active: true}) {
 		m := probe.Node{
-			Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence, Size: esp.SealedLen(size), // as package pmtu counts
+			Type: probe.TypeNode, From: a.config.Index, Sequence: a.probes.sequence, Says: a.says(row),
+			Size: esp.SealedLen(size), // as package pmtu counts
 		}
 		p.ask(m, now)
 		b := m.Marshal(a.view.key)
 		if errors.Is(a.config.Whole.Send(b, len(b), link.Path{Remote: a.insideOf(row)}), link.ErrTooBig) {
 			p.way.Refuse(size)
+		} else if p.way.Settled() && size == p.way.Size() {
+			asked = true
 		}
 	}
+	return asked
 }
 
 // passed notes that a padded probe came back.

@@ -87,6 +87,32 @@ func TestWayToAnOlderNode(t *testing.T) {
 	}
 }
 
+// TestPaddedProbeStandsForAPlainOne: once the size is found a node is asked as often as
+// one that is not measured, and each question says what the others do.
+func TestPaddedProbeStandsForAPlainOne(t *testing.T) {
+	n := newNarrow(t)
+	n.mtu = 1500
+	n.pass(20 * time.Second)
+	n.Agent.ailing = true
+	plain, padded := 0, 0
+	n.sim.Tap(func(d linktest.Datagram) {
+		m, ok := probe.ParseNode(d.Payload, probeKey())
+		switch {
+		case !ok || m.Type != probe.TypeNode || d.To.Addr() != inside(2):
+		case m.Says&probe.SaysAiling == 0:
+			t.Errorf("%+v says nothing of the fault", m)
+		case m.Size > probe.NodeLen:
+			padded++
+		default:
+			plain++
+		}
+	})
+	n.pass(2 * time.Second)
+	if plain+padded != 20 || padded < 2 || padded > 5 {
+		t.Errorf("%d plain and %d padded questions in 20 ticks", plain, padded)
+	}
+}
+
 // TestPaddedProbeOfANode is answered at its size.
 func TestPaddedProbeOfANode(t *testing.T) {
 	n := newNarrow(t)

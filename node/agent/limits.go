@@ -49,6 +49,9 @@ const (
 	// MaxTesters is how many nodes a path test goes to: if it comes out to one,
 	// what keeps it from the other is elsewhere.
 	MaxTesters = 2
+	// MaxUnfed is how many questions a tick go to nodes that this one does not feed,
+	// path tests among them.
+	MaxUnfed = 5
 	// MaxFaults and MaxFault bound what is told of this node's faults: how many,
 	// and how many bytes of each.
 	MaxFaults = 4

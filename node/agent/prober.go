@@ -37,6 +37,7 @@ type peer struct {
 	heard   bool          // since probing began: an unheard peer is not called silent
 	silent  bool
 	load    probe.Load
+	every   int          // ticks between two questions to it
 	way     *pmtu.Search // what it takes whole; nil: not asked yet
 	asked   [MaxAsked]question
 	next    int // place of the next question
@@ -115,7 +116,7 @@ func (p *proberState) loadOf(index identity.Index) float64 {
 	return 1
 }
 
-// probe asks every node this one depends on, and its own plaintext path.
+// probe asks the nodes this one depends on, and its own plaintext path.
 func (a *Agent) probe(now time.Duration) {
 	if len(a.view.key) == 0 {
 		return
@@ -128,11 +129,14 @@ func (a *Agent) probe(now time.Duration) {
 		}
 	}
 	a.probes.sequence++
+	asked := a.asking(wanted)
 	for index := range wanted {
-		row := a.view.nodes[index]
-		a.judge(row, now)
-		a.sendProbe(row, now)
-		a.measureWay(row, now)
+		a.judge(a.view.nodes[index], now)
+	}
+	for _, index := range asked {
+		if row := a.view.nodes[index]; !a.measureWay(row, now) {
+			a.sendProbe(row, now)
+		}
 	}
 	a.testPath(a.testers(), now)
 }
@@ -208,14 +212,10 @@ func (a *Agent) sendProbe(to protocol.NodeRow, now time.Duration) {
 	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: netip.AddrPortFrom(to.Inside, a.config.InsidePort)}) // silence is judged, not errors
 }
 
-// judge calls a peer silent after ProbeMisses intervals, and tells the arbiter.
+// judge calls a peer silent after ProbeMisses of its intervals, and tells the arbiter.
 func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 	p := a.probes.peers[row.Index]
-	if p == nil {
-		p = &peer{heardAt: now}
-		a.probes.peers[row.Index] = p
-	}
-	silent := p.heard && now-p.heardAt > ProbeMisses*TickEvery+TickEvery/2
+	silent := p.heard && now-p.heardAt > p.patience()
 	if silent == p.silent {
 		return
 	}
