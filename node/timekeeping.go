@@ -93,7 +93,7 @@ func (n *Node) clockVerdict() (v clocks.Verdict) {
 }
 
 // votes says whether this node does, by its own log.
-func (n *Node) votes() bool { return n.voting(n.trust.Key.ID()) }
+func (n *Node) votes() bool { return n.store.Load() != nil && n.voting(n.trust.Key.ID()) }
 
 // voting says whether a node votes, by this node's own log: the members' list may be from
 // before it did, and no arbiter is heard that brings another.
