@@ -84,6 +84,12 @@ func network(a netip.Addr) string {
 
 func explain(c Config, err error) error {
 	switch {
+	case errors.Is(err, unix.EADDRINUSE) && c.Addr.Port() == 0:
+		return fmt.Errorf("link: the kernel has no UDP port left to give out at %v; "+
+			"widen net.ipv4.ip_local_port_range: %w", c.Addr.Addr(), err)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("link: this process has as many descriptors open as it may; "+
+			"raise LimitNOFILE of its unit, or ulimit -Hn: %w", err)
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("link: UDP port %v is taken by another program; "+
 			"find it with `ss -ulpn` or choose another port: %w", c.Addr, err)

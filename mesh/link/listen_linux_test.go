@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -60,6 +61,52 @@ func run(t *testing.T, command string) {
 	t.Helper()
 	if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+}
+
+// TestNoPortLeft: whoever runs out is told of what, and what is closed can be had again.
+func TestNoPortLeft(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	run(t, "ip link set lo up; echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range")
+	g, err := link.NewGroup(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	local := netip.MustParseAddrPort("127.0.0.1:0")
+	var last link.Sender
+	for range 4 {
+		if last, err = g.Open(local, func([]byte, link.Train) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err = g.Open(local, nil); err == nil || !strings.Contains(err.Error(), "ip_local_port_range") {
+		t.Errorf("a fifth of four ports: %v", err)
+	}
+	if err := last.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := g.Open(local, func([]byte, link.Train) {}); err != nil || again.LocalAddr() != last.LocalAddr() {
+		t.Errorf("the port that is free again: %v", err)
+	}
+	run(t, "echo 30000 50000 > /proc/sys/net/ipv4/ip_local_port_range")
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	few := before
+	few.Cur = 1
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	_, err = g.Open(local, nil)
+	if back := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); back != nil {
+		t.Fatal(back)
+	}
+	if err == nil || !strings.Contains(err.Error(), "LimitNOFILE") {
+		t.Errorf("without descriptors: %v", err)
 	}
 }
 
