@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"crypto/sha256"
-	"iter"
 	"net/netip"
 	"slices"
 
@@ -107,9 +106,6 @@ func (s *State) limitSessions(client string, ends []*Session) *Error {
 	}
 	return nil
 }
-
-// Living are the sessions of a client that are not over.
-func (s *State) Living(client string) iter.Seq[*Session] { return s.living(client) }
 
 // LivingSessions is how many sessions of a client are not over.
 func (s *State) LivingSessions(client string) int {
