@@ -2,7 +2,9 @@ package consensus
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -261,14 +263,21 @@ func TestApplyDuringSnapshot(t *testing.T) {
 	index := uint64(0)
 	apply := func(c registry.Command) {
 		index++
-		c.ID = registry.CommandID{byte(index)}
+		c.ID = registry.CommandID{byte(index), byte(index >> 8)}
 		if r := f.Apply(&raft.Log{Index: index, Term: 1, Data: encoded(t, c)}).(registry.Result); r.Err() != nil {
 			t.Fatal(r.Err())
 		}
 	}
 	apply(registry.Command{Found: founding()})
-	apply(registry.Command{AdvanceTick: &registry.AdvanceTick{Elapsed: 5}})
+	apply(registry.Command{Enlarge: &registry.Enlarge{}})
+	for i := range 1_000 { // more than is gathered before the first of it is written
+		apply(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: fmt.Sprint("c", i)}}})
+	}
 	snapshot, err := f.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := json.Marshal(f.state)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,8 +293,11 @@ func TestApplyDuringSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	state, err := registry.ReadSnapshot(&sink.Buffer)
-	if err != nil || state.Tick != 5 || f.state.Tick != 55 {
-		t.Fatalf("the snapshot is of second %d, the state of %d, %v", state.Tick, f.state.Tick, err)
+	if err != nil || f.state.Tick != 50 {
+		t.Fatalf("second %d, %v", f.state.Tick, err)
+	}
+	if read, err := json.Marshal(state); err != nil || !bytes.Equal(read, was) {
+		t.Fatalf("the snapshot is of another state than that of its beginning, %v", err)
 	}
 }
 
