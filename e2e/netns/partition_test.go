@@ -43,7 +43,15 @@ var cuts = []cut{
 	{name: "leader does not hear", to: true, of: leaderOf, long: 20 * time.Second, longFirst: true},
 }
 
-func leaderOf(_ *mesh, r roles) string { return r.leader }
+// leaderOf is the leader, by which the client enters: nobody else tells it that the
+// gateway it is answered by is cut off.
+func leaderOf(m *mesh, r roles) string {
+	m.Helper()
+	if r.gateway != r.leader {
+		m.enterBy(m.node(r.leader))
+	}
+	return r.leader
+}
 
 // egressAndGateway is the session's egress, by which the client enters too.
 func egressAndGateway(m *mesh, r roles) string {
