@@ -29,7 +29,7 @@ var stacks = []struct {
 	{name: "rp_filter 1",
 		setup: "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1 net.ipv4.conf.out.rp_filter=1",
 		undo:  "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.out.rp_filter=0"},
-	{name: "rp_filter 1 everywhere", node: true,
+	{name: "rp_filter 1 everywhere", // what a node needs of it is put back within half a second
 		setup: "sysctl -qw net.ipv4.conf.all.rp_filter=1; for d in /proc/sys/net/ipv4/conf/*; do echo 1 >$d/rp_filter; done",
 		undo:  "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.out.rp_filter=0"},
 	{name: "another VPN's default route",
