@@ -216,3 +216,18 @@ func TestClaimsOfStrangers(t *testing.T) {
 		t.Errorf("counted %d", n)
 	}
 }
+
+// TestRestoredMeshDecides: a registry that was put back to before a part moved says whose
+// the part is in a lower epoch, and is obeyed; an arbiter of the same mesh that says so is
+// late.
+func TestRestoredMeshDecides(t *testing.T) {
+	for incarnation, keeps := range map[uint64]bool{1: true, 2: false} {
+		f := newFixture(t).egressOf2()
+		f.open()
+		f.hear(&protocol.Node{Fence: &protocol.Fence{Incarnation: incarnation, Term: 6}})
+		v := f.view(3)
+		v.Parts = []registry.Part{f.part(2, idOf(2), f.self())}
+		f.hear(&protocol.Node{View: v})
+		f.holds("after that", keeps)
+	}
+}

@@ -26,7 +26,8 @@ type part struct {
 	notUntil time.Duration // this node takes it over no sooner
 }
 
-// learnPart obeys the arbiter's word on who is egress; an older epoch is ignored.
+// learnPart obeys the arbiter's word on who is egress; an older epoch is ignored. A mesh
+// that was restored counts on from a lower one: what its arbiter says is newer all the same.
 func (a *Agent) learnPart(row registry.Part) {
 	p := a.view.parts[row.Prefix]
 	if p == nil {
@@ -36,10 +37,11 @@ func (a *Agent) learnPart(row registry.Part) {
 		p = &part{}
 		a.view.parts[row.Prefix] = p
 	}
-	if row.Epoch < p.row.Epoch {
+	restored := a.floor.Incarnation > p.claim.incarnation
+	if row.Epoch < p.row.Epoch && !restored {
 		return
 	}
-	if row.Epoch > p.row.Epoch {
+	if row.Epoch > p.row.Epoch || restored {
 		if p.held && row.Egress != a.config.Key.ID() {
 			p.notUntil = a.config.Now() + TakeoverHold
 		}
