@@ -21,6 +21,7 @@ import (
 type memory struct {
 	changed chan struct{} // one slot: the members are to be saved
 	ails    atomic.Pointer[string]
+	writing sync.Mutex // held, before mu, while what is known goes to disk: none overtakes another
 
 	mu      sync.Mutex // protects what follows
 	known   protocol.Known
@@ -80,14 +81,20 @@ func (n *Node) saveMembers() {
 // saveFence keeps the highest fence on disk, so that a restarted node does not obey an
 // arbiter that was deposed (I6).
 func (n *Node) saveFence(fence protocol.Fence) error {
-	m := &n.memory
+	m, told := &n.memory, protocol.Known{Fence: fence}
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if !m.furthest().Less(told) {
+		return nil
+	}
+	if err := n.dir.SaveKnown(told); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if told := (protocol.Known{Fence: fence}); m.known.Less(told) {
-		if err := n.dir.SaveKnown(told); err != nil {
-			return err
-		}
-		m.known, m.saved = told, told
+	m.saved = told
+	if m.known.Less(told) { // else more was told meanwhile
+		m.known = told
 	}
 	return nil
 }
@@ -130,6 +137,8 @@ func (m *memory) proven() *protocol.Known {
 // saveKnown puts on disk what was told since.
 func (n *Node) saveKnown() {
 	m := &n.memory
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	m.mu.Lock()
 	k, due := m.known, m.saved.Less(m.known)
 	m.mu.Unlock()

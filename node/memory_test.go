@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // TestDiskWords: each says where, what and what to do.
@@ -46,4 +49,31 @@ func TestFailingDiskIsNamed(t *testing.T) {
 	w.until("nobody says so any more", func() bool {
 		return founder.diskSays() == "" && other.Node.members.find(founder.trust.Key.ID()).Disk == ""
 	})
+}
+
+// TestFenceStaysOnDisk: what is kept of the log, beside the loop, never writes over a
+// fence that was saved meanwhile: a node that restarted would obey a deposed arbiter (I6).
+func TestFenceStaysOnDisk(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	n := &Node{dir: dir}
+	for term := uint64(1); term < 300 && !t.Failed(); term++ {
+		fence := protocol.Fence{Incarnation: 1, Term: term}
+		n.memory.known = protocol.Known{Fence: fence, Index: term}
+		var both sync.WaitGroup
+		both.Go(n.saveKnown)
+		fence.Term++
+		both.Go(func() {
+			if err := n.saveFence(fence); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Wait()
+		if k, err := dir.Known(); err != nil || k.Term != fence.Term {
+			t.Errorf("term %d is on disk, %v; %d was saved", k.Term, err, fence.Term)
+		}
+	}
 }
