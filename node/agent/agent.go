@@ -100,8 +100,9 @@ type Config struct {
 	Replica func() *protocol.Replica
 	// Told is called from the loop with how far the log is committed, by the arbiter's word.
 	Told func(protocol.Known)
-	// Fenced keeps a fence across restarts. It is called from the loop before anything
-	// of a newer term is obeyed.
+	// Fenced keeps a fence across restarts, before anything of a newer term is obeyed. It
+	// is not called from the loop: a disk may take seconds, in which others would take
+	// this node for dead.
 	Fenced func(protocol.Fence) error
 	// Superseded is called when another process runs with this node's key. The packet
 	// engine is halted by then.
@@ -129,6 +130,7 @@ type Agent struct {
 
 	inband *turns.Queue[sender, event]
 	floor  mka.Fence // highest fence seen; owned by the loop
+	kept   mka.Fence // highest fence saved; owned by who reads the stream
 
 	stream  *streamState // nil while no arbiter is heard
 	redial  redial
@@ -166,6 +168,7 @@ type event interface{ apply(*Agent) }
 
 // New prepares an agent; floor is the highest fence known from before.
 func New(config Config, floor protocol.Fence) *Agent {
+	seen := mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term}
 	a := &Agent{
 		config:     config,
 		events:     make(chan event, MaxEvents),
@@ -173,7 +176,8 @@ func New(config Config, floor protocol.Fence) *Agent {
 		nodes:      make(chan event, MaxFromNodes),
 		handshakes: make(chan event, MaxHandshakes),
 		inband:     turns.New[sender, event](MaxControlEach, MaxControl),
-		floor:      mka.Fence{Incarnation: floor.Incarnation, Term: floor.Term},
+		floor:      seen,
+		kept:       seen,
 		prekeys:    newPrekeyPool(newSPIOrder(config.Random)),
 		slices:     newSliceTable(),
 		ended:      make(map[registry.SessionID]bool),

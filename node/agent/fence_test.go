@@ -2,10 +2,14 @@ package agent
 
 import (
 	"errors"
+	"io"
+	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -33,6 +37,50 @@ func TestFenceIsSavedFirst(t *testing.T) {
 	if want := []protocol.Fence{{Incarnation: 1, Term: was.Term + 1}}; !slices.Equal(f.fences, want) || f.floor.Term != was.Term+1 {
 		t.Errorf("saved %v, fence %+v", f.fences, f.floor)
 	}
+}
+
+// TestSlowDiskStopsNoLoop: while a fence is on its way to a slow disk the loop turns, or
+// others would take this node for dead; and the arbiter is not obeyed yet.
+func TestSlowDiskStopsNoLoop(t *testing.T) {
+	f := newFixture(t)
+	was := f.floor
+	saving, saved := make(chan struct{}), make(chan struct{})
+	f.Agent.config.Fenced = func(protocol.Fence) error {
+		close(saving)
+		select {
+		case <-saved:
+		case <-time.After(hangLimit):
+			t.Error("the loop waits for the disk")
+		}
+		return nil
+	}
+	near, far := net.Pipe()
+	defer far.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		f.Agent.serveStream(t.Context(), Stream{loop.New(near, protocol.NewStream, loop.Nodes(), MaxOutbox), f.arbiter.Public()})
+	}()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	if err := protocol.NewStream(far).Write(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: was.Term + 1}}); err != nil {
+		t.Fatal(err)
+	}
+	f.until("the fence goes to the disk", func() bool {
+		select {
+		case <-saving:
+			return true
+		default:
+			return false
+		}
+	})
+	f.advance(TickEvery)
+	if f.floor != was {
+		t.Error("I6: obeyed before the fence was saved")
+	}
+	close(saved)
+	f.until("the arbiter is obeyed", func() bool { return f.floor.Term == was.Term+1 })
+	f.Agent.stream.Close()
+	<-served
 }
 
 // TestHistoryIsPassedOn: of the arbiter that is obeyed, and of nobody else.

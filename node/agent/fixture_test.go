@@ -280,8 +280,14 @@ func (f *fixture) obey(term uint64) *streamState {
 	return s
 }
 
-// hear is a message of the present stream.
-func (f *fixture) hear(m *protocol.Node) { f.do(received{f.Agent.stream, m}) }
+// hear is a message of the present stream, as serveStream passes it on.
+func (f *fixture) hear(m *protocol.Node) {
+	if s := f.Agent.stream; !f.Agent.keepFence(m.Fence) {
+		s.Close()
+	} else {
+		f.do(received{s, m})
+	}
+}
 
 // saying takes from what was said what picks chooses.
 func saying[M any](f *fixture, picks func(*protocol.Node) *M) (all []*M) {

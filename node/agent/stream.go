@@ -68,6 +68,9 @@ func (a *Agent) serveStream(ctx context.Context, stream Stream) {
 	s := &streamState{Stream: stream}
 	a.must(ctx, streamOpened{s})
 	err := s.Run(ctx, func(m *protocol.Node) bool {
+		if !a.keepFence(m.Fence) {
+			return false
+		}
 		a.must(ctx, received{s, m})
 		return true
 	})
@@ -160,7 +163,25 @@ func (a *Agent) giveWay() {
 	a.config.Superseded()
 }
 
-// passFence accepts a fence that is not below the highest seen.
+// keepFence saves a fence that is above all that were; without that a deposed arbiter
+// would be obeyed again after a restart.
+func (a *Agent) keepFence(f *protocol.Fence) bool {
+	if f == nil {
+		return true
+	}
+	fence := mka.Fence{Incarnation: f.Incarnation, Term: f.Term}
+	if !a.kept.Less(fence) {
+		return true
+	}
+	if err := a.config.Fenced(*f); err != nil {
+		a.config.Log.Error("an arbiter is not obeyed, for its term cannot be saved", "term", f.Term, "error", err)
+		return false
+	}
+	a.kept = fence
+	return true
+}
+
+// passFence accepts a fence that is not below the highest seen. It has been saved.
 func (a *Agent) passFence(f protocol.Fence) {
 	fence := mka.Fence{Incarnation: f.Incarnation, Term: f.Term}
 	if fence.Less(a.floor) {
@@ -169,12 +190,6 @@ func (a *Agent) passFence(f protocol.Fence) {
 		return
 	}
 	if a.floor.Less(fence) {
-		if err := a.config.Fenced(f); err != nil {
-			// After a restart a deposed arbiter would be obeyed again.
-			a.config.Log.Error("an arbiter is not obeyed, for its term cannot be saved", "term", f.Term, "error", err)
-			a.stream.Close()
-			return
-		}
 		a.config.Log.Info("obeying arbiter", "term", f.Term, "incarnation", f.Incarnation)
 	}
 	a.floor = fence
