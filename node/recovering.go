@@ -174,10 +174,10 @@ func (n *Node) saveSnapshot(r *http.Request, _ control.Nothing) (out control.Sna
 		return out, control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
 	}
 	out.Schema = "meshcrypt.snapshot/v1"
-	store.View(func(s *registry.State) {
-		out.Index = s.Index
-		out.Data, err = registry.EncodeSnapshot(s)
-	})
+	var state *registry.State // a copy: to write it takes longer than commits may wait
+	store.View(func(s *registry.State) { state = s.Clone() })
+	out.Index = state.Index
+	out.Data, err = registry.EncodeSnapshot(state)
 	if err == nil && len(out.Data) > control.MaxBody/2 {
 		err = control.Errorf(control.CodeFailed, "stop a voter and copy its data directory",
 			"the registry of %d bytes is too large for one answer", len(out.Data))
