@@ -178,7 +178,7 @@ func (n *Node) saveSnapshot(r *http.Request, _ control.Nothing) (out control.Sna
 	store.View(func(s *registry.State) { state = s.Clone() })
 	out.Index = state.Index
 	out.Data, err = registry.EncodeSnapshot(state)
-	if err == nil && len(out.Data) > control.MaxBody/2 {
+	if err == nil && len(out.Data) > control.MaxAnswer/2 {
 		err = control.Errorf(control.CodeFailed, "stop a voter and copy its data directory",
 			"the registry of %d bytes is too large for one answer", len(out.Data))
 	}

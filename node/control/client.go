@@ -52,7 +52,7 @@ func (c *Client) Call(ctx context.Context, name string, in, out any) error {
 	}
 	defer response.Body.Close()
 	var reply envelope
-	if err := json.NewDecoder(io.LimitReader(response.Body, MaxBody)).Decode(&reply); err != nil {
+	if err := json.NewDecoder(io.LimitReader(response.Body, MaxAnswer)).Decode(&reply); err != nil {
 		return Errorf(CodeUnreachable, "meshcrypt status", "the daemon's answer broke off: %v", err)
 	}
 	if reply.Error != nil {

@@ -22,8 +22,12 @@ const (
 	CodeDegraded    = 6
 )
 
-// MaxBody bounds a request or an answer, in bytes.
-const MaxBody = 16 << 20
+// MaxBody bounds a request, in bytes. MaxAnswer bounds an answer, which may be all of the
+// registry.
+const (
+	MaxBody   = 16 << 20
+	MaxAnswer = 512 << 20
+)
 
 // Error is a failure an operator can act on: cause and next command.
 type Error struct {

@@ -117,6 +117,10 @@ func TestBodyLimit(t *testing.T) {
 	if err := c.Call(t.Context(), "token/create", greeting{strings.Repeat("x", MaxBody-overhead)}, nil); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
+	var out greeting
+	if err := c.Call(t.Context(), "greet", greeting{strings.Repeat("x", MaxBody-overhead)}, &out); err != nil || len(out.Name) < MaxBody-overhead {
+		t.Errorf("a longer answer: %d bytes, %v", len(out.Name), err)
+	}
 }
 
 func TestUnreachable(t *testing.T) {
