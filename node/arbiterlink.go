@@ -164,17 +164,36 @@ func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
 	return slices.DeleteFunc(all, func(at netip.AddrPort) bool { return !at.IsValid() })
 }
 
-// dialStream opens a stream at one address. A node that is not the arbiter
-// answers with a redirect, and with nothing else that would be believed.
+// dialStream opens a stream at one address. A node that says of itself that it leads, and
+// is not the arbiter yet, has to open its doors first, some milliseconds after its election:
+// it is asked again, for the search asks nobody twice and waits for hosts without power.
 func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, err error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	for wait := OpeningMin; ; wait *= 2 {
+		var opens bool
+		if to, redirect, opens, err = n.askStream(ctx, at); !opens {
+			return to, redirect, err
+		}
+		select {
+		case <-ctx.Done():
+			return to, redirect, err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// askStream is one connection. A node that is not the arbiter answers with a redirect,
+// and with nothing else that would be believed; to itself, if it opens its doors just now.
+func (n *Node) askStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, opens bool, err error) {
 	var peer pki.Peer
 	raw, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNStream, &peer))
 	if err != nil {
-		return to, nil, fmt.Errorf("%s: %w", at, err)
+		return to, nil, false, fmt.Errorf("%s: %w", at, err)
 	}
 	s := loop.New(raw, protocol.NewStream, loop.Nodes(), agent.MaxOutbox)
 	if peer.Has(pki.RoleArbiter) {
-		return found{agent.Stream{Stream: s, Arbiter: peer.Key}, peer.Node, at}, nil, nil
+		return found{agent.Stream{Stream: s, Arbiter: peer.Key}, peer.Node, at}, nil, false, nil
 	}
 	defer s.Close()
 	s.Within(DialTimeout)
@@ -182,9 +201,10 @@ func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (to found, red
 	defer stop()
 	m, err := s.Read()
 	if err == nil && m.Redirect != nil {
+		opens = m.Redirect.Node == peer.Node
 		redirect = n.reach(protocol.NodeRow{Outer: m.Redirect.Outer, Other: m.Redirect.Other})
 	}
-	return to, slices.DeleteFunc(redirect, func(at netip.AddrPort) bool { return !at.IsValid() }),
+	return to, slices.DeleteFunc(redirect, func(at netip.AddrPort) bool { return !at.IsValid() }), opens,
 		fmt.Errorf("%s: %w", at, trust.ErrNotArbiter)
 }
 

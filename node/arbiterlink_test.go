@@ -2,13 +2,18 @@ package node
 
 import (
 	"crypto/rand"
+	"crypto/tls"
+	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/loop"
+	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 	"github.com/meshcrypt/meshcrypt/node/trust"
@@ -108,4 +113,27 @@ func TestLeaderIsHeeded(t *testing.T) {
 		}
 	})
 	w.until("it is sought again", func() bool { return m.link.leads(self) })
+}
+
+// TestLeaderOpensItsDoors: a node that says that it leads is asked again until its doors are
+// open or it knows better, else the search would wait for the host whose place it takes.
+func TestLeaderOpensItsDoors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	leader, asks := w.members[0], w.members[1]
+	var asked atomic.Int32
+	withdraw := leader.port.Handle(port.ALPNStream, pki.Server(port.ALPNStream, leader.trust.Certificate, nil),
+		func(conn *tls.Conn, _ netip.AddrPort) {
+			defer conn.Close()
+			to := protocol.Redirect{Node: leader.trust.Key.ID(), Outer: leader.self.Outer}
+			if asked.Add(1) == 3 {
+				to = protocol.Redirect{Node: identity.NodeID{9}, Outer: outerOf(9)}
+			}
+			_ = protocol.NewStream(conn).Write(&protocol.Node{Redirect: &to})
+		})
+	defer withdraw()
+	_, redirect, err := asks.dialStream(t.Context(), leader.self.Outer)
+	if asked.Load() != 3 || !slices.Equal(redirect, []netip.AddrPort{outerOf(9)}) || !errors.Is(err, trust.ErrNotArbiter) {
+		t.Errorf("asked %d times, then %v: %v", asked.Load(), redirect, err)
+	}
 }

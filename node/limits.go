@@ -25,6 +25,9 @@ const (
 	DialTimeout = 2 * time.Second
 	// DialStagger is how long one address is tried alone for the arbiter.
 	DialStagger = 200 * time.Millisecond
+	// OpeningMin is the first pause before a node that leads is asked again, and twice as
+	// long each time: it opens its doors.
+	OpeningMin = 20 * time.Millisecond
 	// JoinTimeout bounds a join or renewal through one peer.
 	JoinTimeout = 10 * time.Second
 	// OperatorWait bounds one operation.
