@@ -1,10 +1,15 @@
 package consensus
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 )
@@ -22,12 +27,16 @@ type Known struct{ Incarnation, Term, Index uint64 }
 // that was down it makes a majority which lacks what was committed. So a replica votes as
 // if its own log reached to the floor, and does not stand before it does.
 type floor struct {
+	own func() uint64 // the replica's incarnation; set before it is used
+
 	mu    sync.Mutex // protects what follows
 	known Known
-	fork  error // what a leader wanted to overwrite; nil: nothing
+	terms []Known // of one incarnation, the furthest of each term that was told of, lately last
+	fork  error   // what a leader wanted to overwrite; nil: nothing
 }
 
-// learn raises it.
+// learn raises it. Of older terms it is still known what they committed: who leads without
+// that is further by its term alone.
 func (f *floor) learn(k Known) (raised bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -37,7 +46,24 @@ func (f *floor) learn(k Known) (raised bool) {
 	if raised {
 		f.known = k
 	}
+	f.remember(k)
 	return raised
+}
+
+// remember notes what is not to be overwritten; of a recovered mesh that is nothing older.
+func (f *floor) remember(k Known) {
+	if len(f.terms) > 0 && k.Incarnation != f.terms[0].Incarnation {
+		if k.Incarnation < f.terms[0].Incarnation {
+			return
+		}
+		f.terms = nil
+	}
+	if i := slices.IndexFunc(f.terms, func(o Known) bool { return o.Term == k.Term }); i >= 0 {
+		f.terms[i].Index = max(f.terms[i].Index, k.Index)
+		return
+	}
+	f.terms = append(f.terms, k)
+	f.terms = f.terms[max(0, len(f.terms)-MaxTerms):]
 }
 
 func (f *floor) get() Known {
@@ -67,13 +93,24 @@ func (r *Raft) Learn(k Known) {
 	}
 }
 
+// Hold tells the replica how far its arbiter committed: none of that is overwritten. A
+// follower may be told before it has it, which is no reason to call it behind.
+func (r *Raft) Hold(k Known) {
+	r.floor.mu.Lock()
+	defer r.floor.mu.Unlock()
+	r.floor.remember(k)
+}
+
 // lacks says that a log which ends at a mark is below the floor. A replica of a newer
 // incarnation was recovered: what was known of the older one does not bind it.
 func (r *Raft) lacks(end mark) bool {
 	k := r.floor.get()
-	var own uint64
+	return k.Incarnation >= r.incarnation() && end.before(mark{k.Index, k.Term})
+}
+
+func (r *Raft) incarnation() (own uint64) {
 	r.fsm.view(func(s *registry.State) { own = s.Cluster.Incarnation })
-	return k.Incarnation >= own && end.before(mark{k.Index, k.Term})
+	return own
 }
 
 // Behind says that the replica's own log is below the floor, so that it does not vote for
@@ -94,9 +131,7 @@ func (l *logStore) end() mark {
 // Misses says that an entry which was committed is not in this log, nor will be: there is
 // another one at its place, or the leader's log, which this must be, ends before it.
 func (r *Raft) Misses(k Known) bool {
-	var own uint64
-	r.fsm.view(func(s *registry.State) { own = s.Cluster.Incarnation })
-	if k.Incarnation != own || k.Index <= r.file.marked().index {
+	if k.Incarnation != r.incarnation() || k.Index <= r.file.marked().index {
 		return false // what a snapshot stands for is not known any more
 	}
 	var entry raft.Log
@@ -116,18 +151,56 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 	return l.BoltStore.DeleteRange(first, last)
 }
 
-// guard keeps the entries from first on if a committed one is among them.
+// guard keeps the entries from first on if a committed one is among them, and notes on
+// disk what it kept: another process was perhaps told by their leader alone. A snapshot of
+// a recovered mesh ends what was committed before.
 func (f *floor) guard(l *logStore, first uint64) error {
+	own := f.own()
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	var entry raft.Log
-	k := f.known
-	holds := k.Index > l.marked().index && l.BoltStore.GetLog(k.Index, &entry) == nil && entry.Term == k.Term
-	if !holds || first > k.Index {
+	i := slices.IndexFunc(f.terms, func(k Known) bool { return k.Incarnation >= own && first <= l.committed(k) })
+	if i < 0 {
+		f.mu.Unlock()
 		return nil
 	}
 	f.fork = ErrFork
-	return ErrFork
+	kept := f.terms[i]
+	f.mu.Unlock()
+	return errors.Join(ErrFork, l.keep(kept))
+}
+
+// committed is how far the log holds what a term committed, by what was told of it; zero:
+// not at all, or below the snapshot.
+func (l *logStore) committed(k Known) uint64 {
+	last, err := l.BoltStore.LastIndex()
+	at := min(k.Index, last)
+	var entry raft.Log
+	if err != nil || at <= l.marked().index || l.BoltStore.GetLog(at, &entry) != nil || entry.Term != k.Term {
+		return 0
+	}
+	return at
+}
+
+const keptKey = "kept"
+
+// keep notes what is kept from being overwritten.
+func (l *logStore) keep(k Known) error {
+	if was, err := l.kept(); err == nil && was == k {
+		return nil
+	}
+	b := binary.BigEndian.AppendUint64(nil, k.Incarnation)
+	return l.BoltStore.Set([]byte(keptKey), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, k.Term), k.Index))
+}
+
+// kept is what was noted; zero: nothing.
+func (l *logStore) kept() (k Known, err error) {
+	b, err := l.BoltStore.Get([]byte(keptKey))
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return k, nil
+	}
+	if err != nil || len(b) != 24 {
+		return k, cmp.Or(err, fmt.Errorf("consensus: %d bytes say what is kept", len(b)))
+	}
+	return Known{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])}, nil
 }
 
 // ballots is raft's transport with a filter for votes: what asks for one below the floor

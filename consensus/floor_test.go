@@ -25,11 +25,14 @@ func (c *cluster) putBack(n int, image string) {
 	c.ok(os.CopyFS(c.dirs[n], os.DirFS(image)))
 }
 
+// heard is what a node was told when it had an arbiter, and is told by others as it starts.
+type heard struct{ own, others Known }
+
 // lost has an entry committed by nodes 0 and 1 while 2 is down, and then node 1 put back to
 // a disk from before. Node 0 is down. It returns what whoever heard of the entry knows.
-func lost(t *testing.T, told *Known) (*cluster, Known) {
+func lost(t *testing.T, told *heard) (*cluster, Known) {
 	t.Helper()
-	c := newCluster(t, 3, func(config *Config) { config.Known = *told })
+	c := newCluster(t, 3, func(config *Config) { config.Told, config.Known = told.own, told.others })
 	c.must(c.leader(), tick(1))
 	c.agree(1)
 	c.stop(2)
@@ -51,9 +54,9 @@ func lost(t *testing.T, told *Known) (*cluster, Known) {
 // once they were told of it, and the one that has it leads when it is back. Without a word
 // from anybody they would, and the entry would be gone on all three.
 func TestNobodyLeadsWithoutWhatIsKnown(t *testing.T) {
-	var told Known
+	var told heard
 	c, known := lost(t, &told)
-	told = known
+	told.others = known
 	c.start(1, false)
 	c.start(2, false)
 	c.silence(20)
@@ -73,10 +76,10 @@ func TestNobodyLeadsWithoutWhatIsKnown(t *testing.T) {
 // TestNobodyVotesForWhoLacksIt: one voter that was told is enough, also when the other
 // stands.
 func TestNobodyVotesForWhoLacksIt(t *testing.T) {
-	var told Known
+	var told heard
 	c, known := lost(t, &told)
 	c.start(1, false)
-	told = known
+	told.others = known
 	c.start(2, false)
 	c.silence(20)
 	if c.nodes[1].look().Leader || c.nodes[2].look().Leader {
@@ -85,9 +88,11 @@ func TestNobodyVotesForWhoLacksIt(t *testing.T) {
 }
 
 // TestCommittedEntriesStay: nobody who was alive knew, so the two elected a leader. The one
-// that holds the lost entry keeps it, says so, and the leader knows that it misses it.
+// that holds the lost entry keeps it, says so, and the leader knows that it misses it: also
+// when the holder hears first of the leader's term, and in another process that was told of
+// nothing else.
 func TestCommittedEntriesStay(t *testing.T) {
-	var told Known
+	var told heard
 	c, known := lost(t, &told)
 	c.start(1, false)
 	c.start(2, false)
@@ -98,16 +103,58 @@ func TestCommittedEntriesStay(t *testing.T) {
 	if !leader.Misses(known) || leader.Misses(Known{known.Incarnation, 1, 1}) {
 		t.Errorf("the leader misses %+v: %v", known, leader.Misses(known))
 	}
-	told = known
-	c.start(0, false)
-	holder := c.nodes[0]
-	c.until("the holder says so", func() bool { return errors.Is(holder.Disk(), ErrFork) })
-	c.silence(5)
-	var entry raft.Log
-	if err := holder.file.GetLog(known.Index, &entry); err != nil || entry.Term != known.Term {
-		t.Errorf("overwritten by an entry of term %d, %v", entry.Term, err)
+	later := knows(leader)
+	for _, told = range []heard{{known, later}, {later, later}} {
+		for n := range c.nodes {
+			c.stop(n) // a leader leaves who was silent alone, longer each time
+		}
+		for n := range c.nodes {
+			c.start(n, false)
+		}
+		holder := c.nodes[0]
+		c.until("the holder says so", func() bool { return errors.Is(holder.Disk(), ErrFork) })
+		c.silence(5)
+		var entry raft.Log
+		if err := holder.file.GetLog(known.Index, &entry); err != nil || entry.Term != known.Term {
+			t.Errorf("overwritten by an entry of term %d, %v", entry.Term, err)
+		}
 	}
 	c.must(c.leader(), tick(1)) // the others go on
+}
+
+// TestRunningHolderKeepsWhatItWasTold: it was cut off, so nobody told it anything since.
+func TestRunningHolderKeepsWhatItWasTold(t *testing.T) {
+	var told heard
+	c, known := lost(t, &told)
+	c.start(1, false)
+	c.start(2, false)
+	c.must(c.leader(), tick(1))
+	c.stop(1)
+	c.stop(2)
+	c.start(0, false)
+	c.nodes[0].Hold(known)
+	c.start(1, false)
+	c.start(2, false)
+	c.until("the holder says so", func() bool { return errors.Is(c.nodes[0].Disk(), ErrFork) })
+}
+
+// TestTermsRemembered: the furthest of each of the last terms, and none of an incarnation
+// that was given up.
+func TestTermsRemembered(t *testing.T) {
+	var f floor
+	for term := uint64(1); term <= MaxTerms+2; term++ {
+		f.learn(Known{1, term, 10 * term})
+	}
+	f.learn(Known{1, 5, 51})
+	f.learn(Known{1, 5, 50})
+	if len(f.terms) != MaxTerms || f.terms[0].Term != 3 || f.terms[2] != (Known{1, 5, 51}) {
+		t.Errorf("%+v", f.terms)
+	}
+	f.learn(Known{2, 1, 1})
+	f.learn(Known{1, 99, 99})
+	if len(f.terms) != 1 || f.terms[0] != (Known{2, 1, 1}) {
+		t.Errorf("%+v", f.terms)
+	}
 }
 
 // TestRecoveryIsNotBoundByTheFloor: what was known of an older incarnation binds nobody.
@@ -126,5 +173,12 @@ func TestRecoveryIsNotBoundByTheFloor(t *testing.T) {
 	r.floor.known.Incarnation--
 	if r.Behind() {
 		t.Error("the floor of an older incarnation counts")
+	}
+	end := r.file.end()
+	for _, k := range []Known{{r.floor.known.Incarnation, end.term, end.index}, {knows(r).Incarnation, end.term, end.index}} {
+		r.floor.terms = []Known{k}
+		if err := r.floor.guard(r.file, end.index); errors.Is(err, ErrFork) != (k.Incarnation > r.floor.known.Incarnation) {
+			t.Errorf("%+v: %v", k, err)
+		}
 	}
 }

@@ -30,5 +30,6 @@ const (
 	SlowWrite         = time.Second            // of one write: more than the others wait for a leader
 	SlowFor           = 30 * time.Second       // a slow write counts
 	QuietFor          = time.Minute            // between two equal error lines of raft
+	MaxTerms          = 8                      // of which it is remembered what they committed
 	MaxQuiet          = 64                     // error lines remembered for that
 )

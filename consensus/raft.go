@@ -27,7 +27,9 @@ type Config struct {
 	// Timing of elections; zero takes HeartbeatTimeout, ElectionTimeout, LeaderLease.
 	Heartbeat, Election, Lease time.Duration
 
-	Known Known // how far the log was committed, as this node was told; see Learn
+	// How far the log was committed, as this node was told when it had an arbiter, and by
+	// others now; see Learn.
+	Told, Known Known
 
 	fails        func() error // nil: the disk is well; tests make it fail
 	trailingLogs uint64       // zero: TrailingLogs; tests make it small
@@ -90,8 +92,15 @@ func open(c Config) (*Raft, error) {
 	}
 	timing := c.raft(out)
 	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails
-	file.alone, file.floor, r.floor.known = r.alone, &r.floor, c.Known
-	if err := r.start(c, out); err != nil {
+	file.alone, file.floor, r.floor.own = r.alone, &r.floor, r.incarnation
+	kept, err := file.kept()
+	for _, k := range []Known{kept, c.Told, c.Known} {
+		r.floor.learn(k)
+	}
+	if err == nil {
+		err = r.start(c, out)
+	}
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return r, nil

@@ -77,6 +77,8 @@ type Store interface {
 	// Learn tells how far the log was committed, by somebody else's word: this replica
 	// neither votes for one that lacks it, nor stands without it.
 	Learn(Known)
+	// Hold says how far this node's arbiter committed.
+	Hold(Known)
 	// Behind says that it does not stand for that.
 	Behind() bool
 	// Misses says, at a leader, that its log lacks what was committed.

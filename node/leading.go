@@ -63,7 +63,7 @@ func (n *Node) openStoreIfKept() error {
 func (n *Node) openStore(bootstrap bool, known consensus.Known) error {
 	check := func(raw [][]byte) error { return n.trust.Voter(raw, n.inElectorate) }
 	store, err := consensus.Open(consensus.Config{
-		Known: known, Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log,
+		Told: floorOf(n.memory.furthest()), Known: known, Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log,
 		Layer: raftLayer{n.port.Listener(port.ALPNRaft, pki.Server(port.ALPNRaft, n.trust.Certificate, check)), n},
 	})
 	if err != nil {

@@ -106,6 +106,9 @@ func (n *Node) told(k protocol.Known) {
 		n.config.Log.Warn("what an arbiter did not sign is not believed of the log", "by", k.By.ID().Short())
 		return
 	}
+	if store := n.store.Load(); store != nil {
+		store.Hold(floorOf(k))
+	}
 	m := &n.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -214,7 +217,8 @@ func diskWords(path string, err error) string {
 		return path + " is full: free space there"
 	case errors.Is(err, consensus.ErrFork):
 		return path + " holds changes that the arbiter's log lacks, for a voter was put back to an older disk. " +
-			"To unite both: `meshcrypt operator snapshot save FILE` on the arbiter's host; here stop the daemon, `meshcrypt operator snapshot restore FILE`, and start it"
+			"To unite both: `meshcrypt operator snapshot save FILE` on the arbiter's host, and with that FILE on the host of this disk: " +
+			"stop the daemon, `meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter`, and start it"
 	case errors.Is(err, consensus.ErrSlowDisk):
 		return fmt.Sprintf("%s is slow (%v): look what else uses it (iostat -x 1)", path, err)
 	case errors.As(err, &cause):
