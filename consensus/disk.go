@@ -205,8 +205,9 @@ func (r *Raft) suffer(ails error) {
 	default:
 		r.log.Error("this replica gives the lead away, for the log is not well with it", "error", ails)
 	}
-	// Slow are perhaps all of them, on one storage: somebody has to lead.
-	if ails != nil && !errors.Is(ails, ErrSlowDisk) && !r.alone() {
+	// Slow are perhaps all of them, on one storage: somebody has to lead. An only voter leads
+	// on, too, but not by a log that was given up.
+	if ails != nil && !errors.Is(ails, ErrSlowDisk) && (errors.Is(ails, errBehind) || !r.alone()) {
 		timing.HeartbeatTimeout, timing.ElectionTimeout = DiskPatience, DiskPatience
 	}
 	if err := r.raft.ReloadConfig(timing); err != nil {

@@ -105,7 +105,8 @@ func (r *Raft) Hold(k Known) {
 // incarnation was recovered: what was known of the older one does not bind it.
 func (r *Raft) lacks(end mark) bool {
 	k := r.floor.get()
-	return k.Incarnation >= r.incarnation() && end.before(mark{k.Index, k.Term})
+	own := r.incarnation()
+	return k.Incarnation > own && own > 0 || k.Incarnation >= own && end.before(mark{k.Index, k.Term})
 }
 
 func (r *Raft) incarnation() (own uint64) {

@@ -182,3 +182,22 @@ func TestRecoveryIsNotBoundByTheFloor(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyVoterOfAGivenUpLog does not lead by it beside whoever recovered the mesh.
+func TestOnlyVoterOfAGivenUpLog(t *testing.T) {
+	var told heard
+	c := newCluster(t, 1, func(config *Config) { config.Told, config.Known = told.own, told.others })
+	c.must(c.leader(), tick(1))
+	known := knows(c.nodes[0])
+	c.nodes[0].floor.known = Known{known.Incarnation + 1, 1, 1}
+	if !c.nodes[0].Behind() {
+		t.Error("a log of an older incarnation is not below the floor")
+	}
+	c.stop(0)
+	told.others = Known{known.Incarnation + 1, known.Term + 1, 1}
+	c.start(0, false)
+	c.silence(20)
+	if r := c.nodes[0]; !r.Behind() || r.look().Leader {
+		t.Errorf("behind %v, %+v", r.Behind(), r.look())
+	}
+}
