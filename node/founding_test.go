@@ -315,6 +315,10 @@ func TestProblemsNameTheNode(t *testing.T) {
 			agent.Report{Heard: true, Silent: []string{"n2"}, Unheard: []agent.Unheard{{Name: "n2", Asks: true}}}, nil,
 			[]string{"n2 does not answer probes on UDP port 6486 of the inside network, while its stream to the arbiter lives: its own probes arrive here, so look for a firewall on n2"},
 		},
+		"one that the arbiter heard last, and no arbiter": {
+			agent.Report{Silent: []string{"n2"}, Unheard: []agent.Unheard{{Name: "n2"}}}, nil,
+			[]string{"no arbiter answers", "no answer over the inside network from n2"},
+		},
 		"two that are not heard, one of them by nobody": {
 			agent.Report{Heard: true, Silent: []string{"n2", "n3"}, Unheard: []agent.Unheard{{Name: "n2"}}}, nil,
 			[]string{"look for a firewall on n2, on this host and between", "no answer over the inside network from n3"},

@@ -68,10 +68,13 @@ func (n *Node) unsound(r agent.Report, said []string) (all []string) {
 }
 
 // unheard names whose firewall to look at: a node that asks and does not answer
-// hears nothing of this one.
+// hears nothing of this one. Without an arbiter nobody says who lives.
 func (n *Node) unheard(r agent.Report) (all []string) {
 	silent := r.Silent
 	for _, u := range r.Unheard {
+		if !r.Heard {
+			break
+		}
 		silent = slices.DeleteFunc(silent, func(name string) bool { return name == u.Name })
 		where := fmt.Sprintf("look for a firewall on %s, on this host and between (`nft list ruleset`)", u.Name)
 		if u.Asks {

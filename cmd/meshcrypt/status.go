@@ -152,7 +152,10 @@ func arbiterCell(s control.Status) string {
 	if s.Voter {
 		voter = "voter"
 	}
-	if s.Arbiter == "" {
+	switch {
+	case s.Arbiter == "" && s.WordAge > s.Uptime: // not since the daemon started
+		return "none known, no word yet, this node is " + voter
+	case s.Arbiter == "":
 		return "none known, last word " + age(s.WordAge) + " ago, this node is " + voter
 	}
 	return fmt.Sprintf("%s  fence %s  last word %s ago, this node is %s", s.Arbiter, s.Fence, age(s.WordAge), voter)

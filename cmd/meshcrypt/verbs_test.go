@@ -38,6 +38,10 @@ func TestStatus(t *testing.T) {
 	if got := meshcrypt(t, "", "status", "--data-dir", well); got.code != 0 || !strings.HasPrefix(got.stdout, "# Health: ok\n") {
 		t.Errorf("%+v", got)
 	}
+	fresh, _ := fakeDaemon(t, map[string]any{control.OpStatus: control.Status{Health: "degraded", Uptime: time.Second, WordAge: time.Hour}})
+	if got := meshcrypt(t, "", "status", "--data-dir", fresh); !strings.Contains(got.stdout, "none known, no word yet") {
+		t.Errorf("an hour is the host's: %s", got.stdout)
+	}
 	for _, c := range []struct {
 		dir, check string
 		code       int
