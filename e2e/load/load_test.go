@@ -16,6 +16,9 @@ func TestCompare(t *testing.T) {
 	if err := compare([]usage{was}, []usage{{rss: 105 << 20, descriptors: 105, threads: 42, log: mostLog}}); err != nil {
 		t.Error(err)
 	}
+	if err := compare([]usage{{threads: 19}}, []usage{{threads: 20}}); err != nil {
+		t.Error(err)
+	}
 	for what, is := range map[string]usage{
 		"RSS":         {rss: 106 << 20, descriptors: 100, threads: 40},
 		"descriptors": {rss: 100 << 20, descriptors: 106, threads: 40},
