@@ -22,3 +22,10 @@ const (
 	// ClientPatience ends one whose other end does not beat.
 	ClientPatience = 10 * time.Second
 )
+
+// BeatsFree is how many beats are heard at once, as after a pause of this process, and
+// BeatsTimes how many times as often as they are due each later one.
+const (
+	BeatsFree  = 64
+	BeatsTimes = 8
+)

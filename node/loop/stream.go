@@ -56,7 +56,8 @@ type Stream[M any] struct {
 
 	// OnBeat is called by Run's goroutine with each beat that is heard; nil: nobody wants
 	// to know. It is set before Run.
-	OnBeat func()
+	OnBeat  func()
+	beatDue time.Time // when the beats heard so far would be due; the reader's own
 
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -127,6 +128,23 @@ func (s *Stream[M]) Read() (*M, error) {
 		s.Beats()
 		if s.OnBeat != nil {
 			s.OnBeat()
+		}
+		s.slow()
+	}
+}
+
+// slow waits when the other end beats much more often than it needs: beats are heard
+// before anybody knows whose they are, and are nobody's messages, which have their pace.
+func (s *Stream[M]) slow() {
+	step, now := s.line.pace.Every/BeatsTimes, time.Now()
+	if early := now.Add(-BeatsFree * step); s.beatDue.Before(early) {
+		s.beatDue = early
+	}
+	s.beatDue = s.beatDue.Add(step)
+	if wait := s.beatDue.Sub(now); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-s.closed:
 		}
 	}
 }

@@ -288,3 +288,46 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// TestFloodOfBeats: who beats without end is heard no faster than that is of use, before
+// it has introduced itself too, and what it says after them is heard.
+func TestFloodOfBeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		s := New(a, framed, Nodes(), room)
+		heard := 0
+		s.OnBeat = func() { heard++ }
+		go func() {
+			for range 100 * BeatsFree {
+				if _, err := b.Write([]byte{0}); err != nil {
+					return
+				}
+			}
+		}()
+		go io.Copy(io.Discard, b)
+		go s.Read()
+		<-time.After(time.Second)
+		synctest.Wait()
+		if most := BeatsFree + int(BeatsTimes*time.Second/NodeEvery) + 1; heard > most || heard < BeatsFree {
+			t.Errorf("%d beats heard in a second, want %d at most", heard, most)
+		}
+		s.Close()
+		b.Close()
+	})
+}
+
+// TestLateBeats: those that waited while this process stood still cost no time.
+func TestLateBeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		s := New(a, framed, Nodes(), room)
+		go io.Copy(io.Discard, b)
+		go b.Write(append(make([]byte, BeatsFree), 2, 'u', 'p'))
+		began := time.Now()
+		if word, err := s.Read(); err != nil || *word != "up" || time.Since(began) != 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		s.Close()
+		b.Close()
+	})
+}
