@@ -157,6 +157,7 @@ type Agent struct {
 	handOnMost atomic.Int32
 	probeKey   atomic.Pointer[[]byte] // the view's key; written and read likewise
 	tickAt     time.Duration          // the last one
+	rivalPace  rivalPace              // of any goroutine
 
 	strangers  map[netip.Addr]time.Duration // inside addresses of nobody known, since when
 	rekeyAfter time.Duration                // RekeyAfter; tests shorten it

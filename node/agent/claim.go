@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -18,8 +20,35 @@ import (
 // that do the one with the lower right lets go. It is not asked by ARP before an
 // address is held: a second cannot wait for that, and knows who else may have it.
 
-// Rival is the host's word that another one answers for an address of this node.
-func (a *Agent) Rival(address netip.Addr) { a.enqueue(rivalSeen{address}) }
+// Rival is the host's word that another one answers for an address of this node. It
+// may come with every packet of somebody, and shares the loop's queue with the arbiter's
+// word, so it is passed on once a tick.
+func (a *Agent) Rival(address netip.Addr) {
+	if a.rivalPace.due(address, a.config.Now()) {
+		a.enqueue(rivalSeen{address})
+	}
+}
+
+// rivalPace is when the loop was told last of a rival, by the address. It holds what is
+// of the last tick, and so as many as this node has addresses.
+type rivalPace struct {
+	mu sync.Mutex // protects at
+	at map[netip.Addr]time.Duration
+}
+
+func (r *rivalPace) due(address netip.Addr, now time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.at, func(_ netip.Addr, at time.Duration) bool { return now-at >= TickEvery })
+	if _, told := r.at[address]; told {
+		return false
+	}
+	if r.at == nil {
+		r.at = make(map[netip.Addr]time.Duration)
+	}
+	r.at[address] = now
+	return true
+}
 
 type rivalSeen struct{ address netip.Addr }
 

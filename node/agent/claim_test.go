@@ -133,6 +133,23 @@ func TestRivalIsTold(t *testing.T) {
 	f.holds("whatever strangers send", true)
 }
 
+// TestFloodOfRivals: anybody on the inside network can send an announcement with each
+// packet; the loop hears of an address once a tick, and has room for all else.
+func TestFloodOfRivals(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	for range 2 * MaxEvents {
+		f.Rival(moving())
+		f.Rival(inside(9))
+	}
+	if n := len(f.events); n != 2 {
+		t.Errorf("%d events for two addresses", n)
+	}
+	f.clock.Add(int64(TickEvery))
+	if f.Rival(moving()); len(f.events) != 3 {
+		t.Errorf("%d events a tick later", len(f.events))
+	}
+}
+
 // TestRivalIsNamed: one that is no member does not answer, and goes on.
 func TestRivalIsNamed(t *testing.T) {
 	f := newFixture(t).egressOf2()
