@@ -141,7 +141,9 @@ func (e claimed) apply(a *Agent) {
 	mine, holds := a.right(p), e.Kind == probe.ClaimHolds
 	switch {
 	case !p.held && holds:
-		p.claim.heardAt = now
+		if !e.Right.Older(mine) { // else it was so once, or will not be for long
+			p.claim.heardAt = now
+		}
 	case !p.held, p.relieved, a.sound.is == protocol.Broken:
 	case holds && (mine.Below(e.Right) || mine == e.Right && e.From < a.config.Index), mine.Older(e.Right):
 		a.cede(p, e.From, now)

@@ -207,6 +207,17 @@ func TestLapsedAsks(t *testing.T) {
 	f.holds("when nobody says so any more", true)
 }
 
+// TestOldClaimsHoldUpNobody: a claim of before the arbiter's last word is no holder's, or
+// one of a holder that will let go; anybody who heard it once can send it again.
+func TestOldClaimsHoldUpNobody(t *testing.T) {
+	f := cutOffEgress(t)
+	for begin := f.clock.Load(); f.clock.Load()-begin < int64(ResumeAfter+4*TickEvery); {
+		f.pass(TickEvery, 2, 3)
+		f.claims(3, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 2, Given: true})
+	}
+	f.holds("whatever was true once", true)
+}
+
 // TestReliefIsNotContested: who took a part from a node that does not forward keeps it,
 // and that node does not claim it.
 func TestReliefIsNotContested(t *testing.T) {

@@ -136,3 +136,27 @@ func FuzzPipe(f *testing.F) {
 		}
 	})
 }
+
+// dribble is a connection that brings a byte at a time, as a slow way may.
+type dribble struct{ net.Conn }
+
+func (d dribble) Read(b []byte) (int, error) { return d.Conn.Read(b[:min(len(b), 1)]) }
+
+// TestPipeOverASlowWay: a record's length may come in two pieces.
+func TestPipeOverASlowWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		near, far := NewPipe(a, Nodes()), NewPipe(dribble{b}, Nodes())
+		defer far.Close()
+		sent := bytes.Repeat([]byte("meshcrypt"), 100)
+		go func() {
+			near.Write(sent)
+			near.Write(sent[:3])
+			near.Close()
+		}()
+		go io.Copy(io.Discard, near)
+		if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, append(sent, sent[:3]...)) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+}
