@@ -124,7 +124,7 @@ type Arbiter struct {
 	advance    advance
 	turnedAt   time.Duration // the loop, last
 	aliveAt    time.Duration
-	known      protocol.Known // as nodes were told last
+	known      *protocol.Known // as nodes were told last; nil: not in this term
 	knownAt    time.Duration
 	missed     string // what a node was told of and the log lacks, in words
 	tickCount  uint64

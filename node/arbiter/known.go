@@ -13,13 +13,14 @@ import (
 // of it holds voters to it that were put back to an older disk.
 func (a *Arbiter) tellKnown(now time.Duration) {
 	stats := a.config.Store.Stats()
-	if now-a.knownAt < KnownEvery || !stats.Leader || stats.Term != a.term || stats.Commit == a.known.Index {
+	if now-a.knownAt < KnownEvery || !stats.Leader || stats.Term != a.term || a.known != nil && stats.Commit == a.known.Index {
 		return
 	}
 	a.knownAt = now
-	a.known = protocol.SignKnown(a.config.Trust.Key, a.cluster.ID, a.fence, stats.Commit)
+	// What a stream has yet to write never changes.
+	a.known = new(protocol.SignKnown(a.config.Trust.Key, a.cluster.ID, a.fence, stats.Commit))
 	for _, n := range a.nodes {
-		n.say(&protocol.Node{Known: &a.known})
+		n.say(&protocol.Node{Known: a.known})
 	}
 }
 

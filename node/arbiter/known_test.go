@@ -33,7 +33,7 @@ func TestHistoryIsTold(t *testing.T) {
 	}
 	q.store.index++
 	q.a.tellKnown(3 * time.Minute)
-	if all := said(q.third); len(all) != 2 {
+	if all := said(q.third); len(all) != 2 || all[0].Index != 50 || all[1].Index != 51 {
 		t.Errorf("%+v", all)
 	}
 }

@@ -96,8 +96,8 @@ func (e nodeOpened) apply(a *Arbiter) {
 	delete(a.expelled, n.node)
 	n.say(&protocol.Node{Fence: &a.fence})
 	a.hearKnown(n)
-	if a.known.Index != 0 {
-		n.say(&protocol.Node{Known: &a.known})
+	if a.known != nil {
+		n.say(&protocol.Node{Known: a.known})
 	}
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
