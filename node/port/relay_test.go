@@ -111,6 +111,12 @@ func TestRelayHeader(t *testing.T) {
 		if got, err := ParseRelayHeader(frame); err != nil || got != h {
 			t.Errorf("%v: %v, %v", h, got, err)
 		}
+		for _, version := range []byte{0, relayBeats + 1, 255} { // whatever is whole but for that
+			frame[0] = version
+			if got, err := ParseRelayHeader(frame); !errors.Is(err, ErrRelayFrame) {
+				t.Errorf("version %d is read as %+v, %v", version, got, err)
+			}
+		}
 	}
 	for name, h := range map[string]RelayHeader{
 		"no address": {ALPN: ALPNClient},
