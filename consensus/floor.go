@@ -73,8 +73,12 @@ func (f *floor) get() Known {
 }
 
 func (f *floor) forked() error {
+	own := f.own()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.known.Incarnation < own {
+		return nil // see guard
+	}
 	return f.fork
 }
 
@@ -109,6 +113,7 @@ func (r *Raft) lacks(end mark) bool {
 	return k.Incarnation > own && own > 0 || k.Incarnation >= own && end.before(mark{k.Index, k.Term})
 }
 
+// incarnation is that of the state this replica has.
 func (r *Raft) incarnation() (own uint64) {
 	r.fsm.view(func(s *registry.State) { own = s.Cluster.Incarnation })
 	return own

@@ -201,3 +201,34 @@ func TestOnlyVoterOfAGivenUpLog(t *testing.T) {
 		t.Errorf("behind %v, %+v", r.Behind(), r.look())
 	}
 }
+
+// TestRecoveryOverwritesWhatItLacks: a voter that comes back to a mesh that was recovered
+// without it has changes that the recovery gave up. That was said with it, and binds it
+// no more than it binds its vote.
+func TestRecoveryOverwritesWhatItLacks(t *testing.T) {
+	var told Known
+	c := newCluster(t, 3, func(config *Config) { config.Known = told })
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	c.stop(2)
+	c.must(c.leader(), tick(2))
+	known := knows(c.leader())
+	c.stop(0)
+	c.stop(1)
+	c.ok(Rewrite(c.rewriteConfig(2), func(s *registry.State) (*registry.State, error) {
+		s.Cluster.Incarnation++
+		return s, nil
+	}))
+	c.start(2, false)
+	leader := c.leader()
+	for range 5 {
+		c.must(leader, tick(1))
+	}
+	told = known
+	c.start(0, false)
+	c.ok(leader.AddStandby(c.ctx(), id(0)))
+	back := c.nodes[0]
+	c.until("it has what the others have, and no complaint", func() bool {
+		return back.incarnation() == leader.incarnation() && ticks(back) == ticks(leader) && back.Disk() == nil
+	})
+}
