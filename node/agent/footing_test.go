@@ -238,3 +238,20 @@ func TestEgressProbesTheVoters(t *testing.T) {
 	f.pass(time.Second, 3)
 	f.holds("only the second is gone", true)
 }
+
+// TestQuorum: of two voters neither can tell whether it is the one that is cut off, so
+// each goes on.
+func TestQuorum(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	v := f.voting(3)
+	f.hear(&protocol.Node{View: v})
+	if !f.quorum() {
+		t.Error("three voters are none")
+	}
+	v = f.voting(3)
+	v.Nodes[2].Voter = false
+	if f.hear(&protocol.Node{View: v}); f.quorum() {
+		t.Error("two voters are one")
+	}
+}

@@ -2,10 +2,12 @@ package arbiter
 
 import (
 	"context"
+	"crypto/rand"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -60,9 +62,15 @@ func TestLostHistoryIsNamed(t *testing.T) {
 	}
 	forged := far
 	forged.Index++
+	agent, err := identity.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.store.state.Nodes[agent.ID()] = &registry.Node{ID: agent.ID(), Key: agent.Public(), May: registry.RoleAgent | registry.RoleGateway}
 	for name, k := range map[string]protocol.Known{
 		"what there is": protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index), "a forged one": forged,
-		"another mesh's": protocol.SignKnown(key, identity.ClusterID{9}, fence, q.store.index+9),
+		"one of a node that may not vote": protocol.SignKnown(agent, q.a.cluster.ID, fence, q.store.index+9),
+		"another mesh's":                  protocol.SignKnown(key, identity.ClusterID{9}, fence, q.store.index+9),
 	} {
 		if said := missed(k); said != "" {
 			t.Errorf("%s: %q", name, said)
