@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -51,7 +52,7 @@ func (a *app) status(ctx context.Context, check, runDir string, client bool) err
 		err = a.call(ctx, control.OpStatus, control.Nothing{}, &s)
 		withSchema(&s.Schema, "status")
 	}
-	if client || control.CodeOf(err) == control.CodeUnreachable {
+	if client || control.CodeOf(err) == control.CodeUnreachable && !errors.Is(err, context.DeadlineExceeded) {
 		c, missing := a.clientStatus(ctx, runDir)
 		if closed := leftClosed(runDir); check == "" && control.CodeOf(missing) == control.CodeUnreachable && closed != nil {
 			c, missing = closedStatus(*closed), nil

@@ -70,6 +70,9 @@ func (c *Client) unreachable(err error) error {
 		return Errorf(CodeUnreachable, "meshcrypt status", "the arbiter does not answer: %v", err)
 	case errors.Is(err, os.ErrPermission):
 		return Errorf(CodeUnreachable, "sudo meshcrypt ...", "no permission to open %s", c.socket)
+	case errors.Is(err, context.DeadlineExceeded):
+		return Errorf(CodeUnreachable, "look whether it is stopped (STAT T in ps -C meshcrypt -o pid,stat,args) or the host is short of CPU or memory; "+
+			"kill -9 and meshcrypt run begin it anew", "the daemon at %s is there and does not answer: %w", c.socket, context.DeadlineExceeded)
 	default:
 		return Errorf(CodeUnreachable, "start it with meshcrypt run, or name its --data-dir",
 			"no daemon answers at %s", c.socket)

@@ -34,7 +34,11 @@ type Error struct {
 	Code  int    `json:"code"`
 	Cause string `json:"cause"`
 	Next  string `json:"next,omitempty"`
+	wraps error
 }
+
+// Unwrap gives what the cause was made with (%w), on the side that made it.
+func (e *Error) Unwrap() error { return e.wraps }
 
 // Error gives the cause and what to do next.
 func (e *Error) Error() string {
@@ -46,7 +50,8 @@ func (e *Error) Error() string {
 
 // Errorf makes an Error with a next command.
 func Errorf(code int, next, format string, args ...any) *Error {
-	return &Error{Code: code, Cause: fmt.Sprintf(format, args...), Next: next}
+	cause := fmt.Errorf(format, args...)
+	return &Error{Code: code, Cause: cause.Error(), Next: next, wraps: errors.Unwrap(cause)}
 }
 
 // CodeOf is the exit code for an error; 1 when nobody chose one.

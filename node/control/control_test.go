@@ -140,6 +140,17 @@ func TestUnreachable(t *testing.T) {
 	if err := locked.Call(t.Context(), "status", Nothing{}, nil); CodeOf(err) != CodeUnreachable || !strings.Contains(err.Error(), "permission") {
 		t.Errorf("no permission: %v", err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	silent, err := net.Listen("unix", missing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	err = Local(missing).Call(ctx, "status", Nothing{}, nil)
+	if CodeOf(err) != CodeUnreachable || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a daemon that stands still: %v", err)
+	}
 	if err := dial(nil).Call(t.Context(), "status", make(chan int), nil); err == nil {
 		t.Error("a request that is no JSON was sent")
 	}
