@@ -15,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // Errors of Recover.
@@ -65,6 +66,9 @@ func Recover(c RecoverConfig) (done Recovered, err error) {
 		return done, err
 	}
 	r := recovery{config: c, self: self}
+	if r.known, err = dir.Known(); err != nil {
+		return done, err
+	}
 	if r.key, r.wrap, err = openKeys(keys); err != nil {
 		return done, err
 	}
@@ -81,12 +85,15 @@ func Recover(c RecoverConfig) (done Recovered, err error) {
 type recovery struct {
 	config RecoverConfig
 	self   datadir.Node
+	known  protocol.Known // what this node was told last
 	key    identity.Key
 	wrap   vault.Recipient
 	done   Recovered
 }
 
-// next is the state to go on from, after the one that the node has.
+// next is the state to go on from, after the one that the node has. Its incarnation is
+// above all that the node was told of: after two restores of one snapshot the second must
+// not look like an older state of the first.
 func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	state := present
 	if r.config.Snapshot != nil {
@@ -105,7 +112,8 @@ func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	if err := r.openSecrets(state); err != nil {
 		return nil, err
 	}
-	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: state.Cluster.Incarnation + 1}})
+	next := max(state.Cluster.Incarnation, r.known.Fence.Incarnation) + 1
+	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: next}})
 	r.done = Recovered{
 		Cluster: state.Cluster.ID, Incarnation: state.Cluster.Incarnation, Nodes: len(state.Members()),
 		Clients: state.Clients.Len(), Sessions: len(state.ActiveSessions()),

@@ -166,13 +166,22 @@ func TestRecoverTeachesTheRecoveryKey(t *testing.T) {
 	state.Cluster.Recovery = nil
 	config.Snapshot, err = registry.EncodeSnapshot(state)
 	w.ok(err)
+	last := state.Cluster.Incarnation
 	restore := func() (got []byte) {
 		t.Helper()
 		w.ok(os.RemoveAll(w.members[0].dir.Path(datadir.RaftDir))) // else this replica's own word counts
-		_, err := Recover(config)
+		done, err := Recover(config)
 		w.ok(err)
+		if done.Incarnation <= last {
+			t.Errorf("incarnation %d after %d: the same snapshot twice makes one mesh of two", done.Incarnation, last)
+		}
+		last = done.Incarnation
 		w.restart()
 		w.registry(func(s *registry.State) { got = s.Cluster.Recovery })
+		w.until("its term is on disk", func() bool {
+			known, err := w.members[0].dir.Known()
+			return err == nil && known.Fence.Incarnation == last
+		})
 		w.members[0].stop()
 		return got
 	}
