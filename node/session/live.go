@@ -169,6 +169,7 @@ func (a *Arbitrator) clientGone(e ClientGone) {
 	if o := a.openings[e.Request]; o != nil {
 		o.gone = true
 	}
+	delete(a.waiting, e.Request)
 	if l := a.attached[e.Request]; l != nil {
 		a.detach(l)
 	}

@@ -185,7 +185,9 @@ func (a *Arbitrator) openCommitted(view *registry.State, o *opening, c *registry
 		a.refuse(o.ask.Request, Unavailable, "the session ended as it began")
 		return
 	case s.ID != o.session || !bytes.Equal(s.Hello, o.ask.Hello):
-		a.reopen(view, id, o.ask)
+		if a.reopen(view, id, o.ask); o.gone {
+			delete(a.waiting, o.ask.Request)
+		}
 		return
 	}
 	a.tellReplaced(view, s)
@@ -217,6 +219,7 @@ func (a *Arbitrator) resume(view *registry.State, e Resume) {
 		return
 	}
 	l.resuming, l.keepsSAs, l.heard = tag, e.KeepsSAs, a.now
+	a.waiting[e.Request] = struct{}{}
 }
 
 func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, e Committed) {
@@ -226,6 +229,8 @@ func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, 
 		return
 	}
 	l.resuming = 0
+	_, waits := a.waiting[c.Request]
+	delete(a.waiting, c.Request)
 	switch {
 	case e.Unknown:
 		a.emit(CloseClient{c.Request})
@@ -233,6 +238,8 @@ func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, 
 	case !ok(e.Result) || s == nil:
 		a.refuse(c.Request, Gone, "no such session")
 		return
+	case !waits:
+		return // nobody is there to take a slice; the next resumption asks for what it needs
 	}
 	l.first = false
 	a.attach(l, c.Request)
@@ -247,7 +254,9 @@ func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, 
 }
 
 // tendOpening answers the attached client once every slice is agreed or has
-// nowhere to go, or OpenWait is over and one is agreed.
+// nowhere to go, or OpenWait is over and one is agreed. One that came back is told by
+// then that it is heard, whatever its agents are at: it would come back again, and what
+// was done for it were lost. Its slices follow.
 func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
 	if !l.attached || l.answered {
 		return
@@ -277,7 +286,7 @@ func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
 		a.answer(s, l, agreedSlices)
 	case !usable && (!waiting || a.now >= l.giveUp) && l.first:
 		a.giveUp(s, l)
-	case !usable && a.now >= l.giveUp:
+	case !l.first && a.now >= l.openBy:
 		a.answer(s, l, nil)
 	}
 }

@@ -49,6 +49,7 @@ type Arbitrator struct {
 	queue    queue                                               // lives by when they are due; due.go
 	on       map[identity.NodeID]map[registry.SessionID]struct{} // sessions by the agents of their slices
 	attached map[registry.RequestID]*live                        // by their clients' streams
+	waiting  map[registry.RequestID]struct{}                     // resumptions without outcome whose clients are there
 	over     []registry.SessionID                                // ended, and not forgotten here yet
 	seen     registry.Mark                                       // of what the registry touched; notice.go
 	doubted  []identity.NodeID                                   // nodes whose supply may have changed
@@ -75,6 +76,7 @@ func New(c Config) *Arbitrator {
 		proposals: map[Tag]*proposal{},
 		on:        map[identity.NodeID]map[registry.SessionID]struct{}{},
 		attached:  map[registry.RequestID]*live{},
+		waiting:   map[registry.RequestID]struct{}{},
 		draining:  map[identity.NodeID]struct{}{},
 		refills:   budget{rate: RefillsPerSecond},
 		moves:     budget{rate: MovesPerSecond},
