@@ -159,8 +159,15 @@ type clientOpened struct {
 	auth *protocol.Auth
 }
 
-// apply asks the arbitrator for a session, or for the old one back.
+// apply asks the arbitrator for a session, or for the old one back. Nothing is done for
+// one that has hung up meanwhile: when all come at once it comes again, and the work for
+// what it asked before would delay the answer to what it asks then.
 func (e clientOpened) apply(a *Arbiter) {
+	select {
+	case <-e.c.Done():
+		return
+	default:
+	}
 	c, older := e.c, a.clients[e.c.request]
 	if older != nil && older.hello.SessionKey == c.hello.SessionKey {
 		older.Close() // its client asks again, for it heard no answer there

@@ -343,6 +343,22 @@ func TestSameRequestTakesTheConnectionOver(t *testing.T) {
 	}
 }
 
+// TestNothingIsDoneForOneThatHungUp before its turn came.
+func TestNothingIsDoneForOneThatHungUp(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	for _, gone := range []bool{true, false} {
+		c := &clientStream{request: registry.RequestID{1}, Stream: toClient(t, 1)}
+		if gone {
+			c.Close()
+		}
+		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{9}}}.apply(a)
+		if answered := c.Waiting() > 0; answered == gone || (a.clients[c.request] == c) == gone {
+			t.Errorf("gone: %v, answered: %v", gone, answered)
+		}
+	}
+}
+
 // watchedConn leads nowhere and notes for how long somebody may speak.
 type watchedConn struct {
 	net.Conn
