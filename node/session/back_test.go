@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
@@ -57,5 +58,46 @@ func TestBackIsHeardSoon(t *testing.T) {
 	}
 	if w.run(2*MaxFailureHold, 100*time.Millisecond); c.told != "granted" {
 		t.Errorf("told %q when agents answer again", c.told)
+	}
+}
+
+// TestBusyAgentIsWaitedFor: an agent that works off its grants is left the last of them,
+// though that takes longer than AckTimeout; one that answers nothing is not, and neither
+// is one that leaves a grant out for ever.
+func TestBusyAgentIsWaitedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		acks   time.Duration // of others, go on for so long
+		within time.Duration // the grant is given up
+		after  time.Duration // it is not, until then
+	}{
+		"mute":      {0, AckTimeout + 100*time.Millisecond, 0},
+		"busy":      {time.Second, time.Second + AckTimeout + 100*time.Millisecond, time.Second},
+		"forgetful": {time.Minute, AckTimeout + AckMost + 100*time.Millisecond, AckTimeout + AckMost - 100*time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, 3)
+			for _, n := range w.nodes {
+				n.behave = "mute"
+			}
+			w.ask(w.client("c"), 0, w.nodes[0].id())
+			w.settle()
+			var id registry.SessionID
+			for id = range w.arb.lives {
+			}
+			granted, begin := w.state.Sessions.Get(id).Slices[0], w.now
+			kept := func() bool {
+				sl, found := sliceOf(w.state.Sessions.Get(id), granted.Number)
+				return found && sl.Epoch == granted.Epoch && sl.State == registry.SliceGranted
+			}
+			for w.now-begin < time.Minute && kept() {
+				w.run(50*time.Millisecond, 50*time.Millisecond)
+				if w.now-begin <= c.acks {
+					w.arb.Step(w.now, w.state, SliceAck{Node: granted.Agent, Session: registry.SessionID{9}})
+				}
+			}
+			if took := w.now - begin; took > c.within || took < c.after {
+				t.Errorf("given up after %v, want %v to %v", took, c.after, c.within)
+			}
+		})
 	}
 }

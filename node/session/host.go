@@ -18,6 +18,7 @@ type host struct {
 	boot    identity.BootID
 	since   time.Duration // last change of up
 	prekeys []uint32      // unused SPIs of boot, oldest first
+	acked   time.Duration // it answered a grant, last
 
 	used        float64          // as reported last: what placement goes by
 	mean        float64          // over LoadOver

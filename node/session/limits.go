@@ -4,8 +4,12 @@ import "time"
 
 // Waits. All are measured on the clock that Step and Tick are given.
 const (
-	// AckTimeout is how long an agent has to acknowledge a grant.
+	// AckTimeout is how long an agent that answers nothing has to acknowledge a grant.
 	AckTimeout = 200 * time.Millisecond
+
+	// AckMost is how much longer one has that acknowledges others meanwhile: a crowd that
+	// comes back at once is granted more than an agent does in AckTimeout.
+	AckMost = 3 * time.Second
 
 	// NodeGone is how long a node's stream may be down before its slices are void.
 	NodeGone = 500 * time.Millisecond

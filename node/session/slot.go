@@ -63,6 +63,9 @@ func (a *Arbitrator) revoke(node identity.NodeID, id registry.SessionID, number 
 
 // sliceAck takes an agent's answer to the grant it was asked last.
 func (a *Arbitrator) sliceAck(view *registry.State, e SliceAck) {
+	if h := a.hosts[e.Node]; h != nil {
+		h.acked = a.now // of whatever epoch: it is at work
+	}
 	s := active(view, e.Session)
 	sl, found := sliceOf(s, e.Number)
 	if !found || sl.Epoch != e.Epoch || sl.Agent != e.Node {

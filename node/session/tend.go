@@ -54,7 +54,7 @@ func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *liv
 	case granted && known.heard && !a.gather(s, l):
 		a.mark(s, known, sl, registry.SliceUp)
 	case granted && known.heard:
-	case granted && l.attached && a.overdue(known):
+	case granted && l.attached && a.overdue(known, sl.Agent):
 		known.fail(a.now, sl.Agent)
 		a.refill(view, s, l, sl)
 	case granted && l.attached && known.phase == untold:
@@ -62,8 +62,8 @@ func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *liv
 	case !mayCarry(view.Nodes[sl.Agent]):
 		a.move(view, s, l, sl)
 	}
-	if granted && a.now < known.deadline {
-		l.again(known.deadline)
+	if until := a.patience(known, sl.Agent); granted && a.now < until {
+		l.again(until)
 	}
 }
 
@@ -87,8 +87,19 @@ func (a *Arbitrator) awaitAgent(l *live, known *slot) {
 
 // overdue says that the agent did not answer, or the client did not bring the
 // slice up.
-func (a *Arbitrator) overdue(known *slot) bool {
-	return (known.phase == asked || known.phase == offered) && a.now >= known.deadline
+func (a *Arbitrator) overdue(known *slot, agent identity.NodeID) bool {
+	return (known.phase == asked || known.phase == offered) && a.now >= a.patience(known, agent)
+}
+
+// patience is until when a slice that was granted is waited for. An agent takes grants
+// in their order: as long as it answers others it is at work, and what it has begun is not
+// thrown away, to be begun elsewhere by agents that are as busy.
+func (a *Arbitrator) patience(known *slot, agent identity.NodeID) time.Duration {
+	h := a.hosts[agent]
+	if known.phase != asked || h == nil || !h.up {
+		return known.deadline
+	}
+	return max(known.deadline, min(h.acked+AckTimeout, known.deadline+AckMost))
 }
 
 // refill grants a slice elsewhere at its next epoch. Without a client to take
