@@ -118,7 +118,7 @@ type Client struct {
 	gateways  gatewayList
 	transport transport
 	control   *controlState                      // nil while no arbiter is heard
-	redial    chan bool                          // asks the dialer to hurry; true through another gateway
+	redial    chan haste                         // asks the dialer to hurry
 	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
 	life      life                               // TLS connections; has a lock of its own
 	copied    atomic.Bool                        // this machine was, and nothing was done about it yet
@@ -170,7 +170,7 @@ func New(config Config) (*Client, error) {
 		auto:      slicing.NewAuto(1),
 		spreading: slicing.Pin,
 		spread:    dataplane.NewSpread(config.Engine.Queues()),
-		redial:    make(chan bool, 1),
+		redial:    make(chan haste, 1),
 		mtu:       pmtu.MinMTU,
 		transport: transport{wanted: make(chan netip.AddrPort, 1)},
 		wordAt:    config.Now(),

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -69,13 +68,14 @@ func (c *Client) say(m *protocol.Client) {
 // says a no that another attempt would not change.
 func (c *Client) keepControl(ctx context.Context) {
 	var resume *resumption
-	wait, gateway := RedialMin, 0
+	pace, gateway := newBackoff(), 0
 	first := &patience{since: c.config.Now()}
 	for tries := 1; ctx.Err() == nil; tries++ {
 		to := c.gateways.at(gateway)
 		next, err := c.serveControl(ctx, to, resume, first)
+		pace.ended(c.config.Now(), next, err)
 		if next != nil {
-			resume, wait = next, RedialMin
+			resume = next
 		}
 		if final := finalRefusal(err, resume); final != nil {
 			c.fail(final)
@@ -91,22 +91,33 @@ func (c *Client) keepControl(ctx context.Context) {
 		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)
 		if next != nil && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
 			c.config.Log.Warn("the arbiter is silent; connecting through another gateway", "gateway", to)
-			gateway++
-			continue
+			if pace.atOnce(elsewhere) {
+				gateway++
+				continue
+			}
 		}
+		if c.pause(ctx, &pace) {
+			gateway++
+		}
+	}
+}
+
+// pause waits before the next attempt, and reports whether that goes through another
+// gateway.
+func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
+	other = true
+	late := time.NewTimer(pace.next())
+	defer late.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-		case other := <-c.redial:
-			if other {
-				gateway++
+			return other
+		case <-late.C:
+			return other
+		case why := <-c.redial:
+			if other = why == elsewhere; pace.atOnce(why) {
+				return other
 			}
-			wait = RedialMin
-			continue
-		case <-time.After(wait/2 + mathrand.N(wait/2)):
-			gateway++
-		}
-		if wait = min(wait*2, RedialMax); resume == nil {
-			wait = min(wait, FirstRedialMax)
 		}
 	}
 }
@@ -130,7 +141,10 @@ func finalRefusal(err error, resume *resumption) error {
 }
 
 // resumption is what the next connection needs to find the session again.
-type resumption struct{ welcome protocol.Welcome }
+type resumption struct {
+	welcome protocol.Welcome
+	since   time.Duration // when it was welcomed
+}
 
 // serveControl runs one connection from dial to end. It returns a resumption
 // once the arbiter has welcomed the client.
@@ -159,13 +173,14 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 		return nil, ctx.Err()
 	}
 	c.must(ctx, welcomed{s, *welcome})
+	next := &resumption{*welcome, c.config.Now()}
 	s.OnBeat = func() { c.must(ctx, controlBeat{s}) }
 	err = s.Run(ctx, func(m *protocol.Client) bool {
 		c.must(ctx, controlReceived{s, m})
 		return true
 	})
 	c.must(ctx, controlLost{s})
-	return &resumption{*welcome}, err
+	return next, err
 }
 
 // dial opens TLS to the arbiter through a gateway, or through one of the other
@@ -232,9 +247,10 @@ func (c *Client) login(ctx context.Context, binding Binding, resume *resumption,
 	return login, nil
 }
 
-// introduce says M1 and M2 and waits for M3.
+// introduce says M1 and M2 and waits for M3: as long as the arbiter beats it is at work on
+// it, and whoever hangs up throws that away, to ask for it again.
 func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding, login Login) (*protocol.Welcome, error) {
-	s.Within(DialTimeout)
+	s.Within(WelcomeWithin)
 	stop := context.AfterFunc(ctx, func() { s.Within(time.Nanosecond) })
 	defer func() {
 		stop()

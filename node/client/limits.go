@@ -86,4 +86,11 @@ const (
 	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.
 	RedialMin = 200 * time.Millisecond
 	RedialMax = 5 * time.Second
+	// CrowdMax is RedialMax where an arbiter was reached that did not answer in time, or
+	// not for Lasting: ten thousand clients ask it four hundred times a second then.
+	CrowdMax = 30 * time.Second
+	Lasting  = 30 * time.Second
+	// WelcomeWithin bounds the wait for an arbiter that beats: the time of a commit, and
+	// that of its queue when all come at once.
+	WelcomeWithin = 15 * time.Second
 )

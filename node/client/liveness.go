@@ -216,7 +216,7 @@ func (c *Client) leaveGateway(now time.Duration, why string) {
 	c.sayLeft(why, old, next)
 	c.moveTo(next, now)
 	if c.control != nil && c.control.gateway == old {
-		c.hurry(true)
+		c.hurry(elsewhere)
 	}
 }
 

@@ -158,7 +158,7 @@ func TestAllSilentMeansTheGateway(t *testing.T) {
 	if f.control != nil {
 		t.Error("the control connection stays with the silent gateway")
 	}
-	if other := <-f.redial; !other {
+	if why := <-f.redial; why != elsewhere {
 		t.Error("redials through the same gateway")
 	}
 	if _, err := control.raw.Write(nil); err == nil {

@@ -56,9 +56,9 @@ func (networkChanged) apply(c *Client) {
 	switch {
 	case c.control == nil:
 		c.abandonDial()
-		c.hurry(false)
+		c.hurry(moved)
 	case !c.stands(c.control):
-		c.hurry(false)
+		c.hurry(moved)
 	}
 }
 

@@ -85,7 +85,7 @@ func TestNoNetwork(t *testing.T) {
 	if n := len(f.arrived(0, s)); n != 1 {
 		t.Errorf("%d packets by the new way, want 1", n)
 	}
-	if other := <-f.redial; other {
+	if why := <-f.redial; why != moved {
 		t.Error("redials through another gateway")
 	}
 }

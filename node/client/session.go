@@ -125,7 +125,7 @@ func (e welcomed) apply(c *Client) {
 	}
 	c.resayUp()
 	if c.outdated && len(e.welcome.Slices) == 0 {
-		c.hurry(false) // the next resumption says that we hold nothing
+		c.hurry(again) // the next resumption says that we hold nothing
 	}
 	c.outdated = false
 }
@@ -234,10 +234,10 @@ func (c *Client) sayAlive(now time.Duration) {
 	c.say(&protocol.Client{Alive: &alive})
 }
 
-// hurry ends the present control connection and redials at once.
-func (c *Client) hurry(other bool) {
+// hurry ends the present control connection and redials, at once if the last one lasted.
+func (c *Client) hurry(why haste) {
 	select {
-	case c.redial <- other:
+	case c.redial <- why:
 	default:
 	}
 	if c.control != nil {

@@ -41,7 +41,7 @@ func (c *Client) restart(now time.Duration) {
 		c.stood, c.wordAt = true, now
 	}
 	c.outdated = c.control == nil
-	c.hurry(false)
+	c.hurry(again)
 }
 
 // superviseKeys ends slices whose keys nobody renewed in time; the agent

@@ -86,7 +86,7 @@ func TestWakingUp(t *testing.T) {
 	if err := s.pair.SendControl(nil); err == nil {
 		t.Error("a key from before the sleep seals")
 	}
-	if other := <-f.redial; other {
+	if why := <-f.redial; why != again {
 		t.Error("the gateway was left, though nobody knows that it is silent")
 	}
 	held := make(chan []protocol.SliceRef, 1)

@@ -1,0 +1,67 @@
+package client
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+// haste is why a control connection is to be made anew.
+type haste uint8
+
+const (
+	again     haste = iota // through the same gateway
+	elsewhere              // through another one
+	moved                  // this host's own network is another: no arbiter is the worse for it
+)
+
+// backoff is how long to wait before the next control connection: twice as long each
+// time, until one has lasted. That one was welcomed does not count: where an arbiter or
+// this host is at its limit connections are welcomed and lost again, and whoever comes
+// back at once makes more of the work that they are lost for. Owned by keepControl.
+type backoff struct {
+	wait    time.Duration
+	most    time.Duration
+	rested  bool // the last connection lasted: the next one may be made at once
+	session bool // there was a welcome
+}
+
+func newBackoff() backoff { return backoff{wait: RedialMin, most: FirstRedialMax, rested: true} }
+
+// ended notes how an attempt ended that was welcomed as next says, or not.
+func (b *backoff) ended(now time.Duration, next *resumption, err error) {
+	switch {
+	case next != nil && (!b.session || now-next.since >= Lasting):
+		b.wait, b.rested, b.session = RedialMin, true, true
+	case next != nil || b.session:
+		b.rested = false
+	}
+	var refusal *Refusal
+	switch {
+	case !b.session:
+		b.most = FirstRedialMax
+	case next != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &refusal):
+		b.most = CrowdMax // it was reached, and could not keep us
+	default:
+		b.most = RedialMax
+	}
+}
+
+// atOnce reports whether a connection may be made without a wait, which is so once.
+func (b *backoff) atOnce(why haste) bool {
+	if why == moved {
+		b.wait = RedialMin
+		return true
+	}
+	rested := b.rested
+	b.rested = false
+	return rested
+}
+
+// next is the wait before the next attempt.
+func (b *backoff) next() time.Duration {
+	wait := min(b.wait, b.most)
+	b.wait, b.rested = min(wait*2, b.most), false
+	return wait/2 + rand.N(wait/2)
+}

@@ -1,0 +1,120 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// ends lets a session's connection be welcomed and end after a time.
+func ends(b *backoff, lasted time.Duration, err error) {
+	b.ended(time.Hour+lasted, &resumption{since: time.Hour}, err)
+}
+
+// waits is how long each of the next waits would be at most, and checks the jitter.
+func waits(t *testing.T, b *backoff, n int, between func()) (all []time.Duration) {
+	t.Helper()
+	for range n {
+		between()
+		before := min(b.wait, b.most)
+		if got := b.next(); got < before/2 || got >= before {
+			t.Errorf("waits %v, want a part of %v", got, before)
+		}
+		all = append(all, before)
+	}
+	return all
+}
+
+// TestBackoffGrowsUntilAConnectionLasts: a welcome alone is no reason to come back fast.
+func TestBackoffGrowsUntilAConnectionLasts(t *testing.T) {
+	silent, refused := fmt.Errorf("read: %w", os.ErrDeadlineExceeded), &Refusal{protocol.Refused{Code: protocol.RefusedRetry}}
+	for name, c := range map[string]struct {
+		between func(*backoff)
+		most    time.Duration
+	}{
+		"welcomed and lost":      {func(b *backoff) { ends(b, Lasting-1, os.ErrClosed) }, CrowdMax},
+		"reached and unanswered": {func(b *backoff) { b.ended(0, nil, silent) }, CrowdMax},
+		"told to try again":      {func(b *backoff) { b.ended(0, nil, refused) }, CrowdMax},
+		"not reached":            {func(b *backoff) { b.ended(0, nil, context.DeadlineExceeded) }, RedialMax},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackoff()
+			ends(&b, 0, nil) // of the session that it opened
+			if all := waits(t, &b, 10, func() { c.between(&b) }); all[0] != RedialMin || all[1] != 2*RedialMin || all[9] != c.most {
+				t.Errorf("waits %v", all)
+			}
+			if b.atOnce(elsewhere) || b.atOnce(again) {
+				t.Error("comes back at once")
+			}
+			if ends(&b, Lasting, nil); b.wait != RedialMin || !b.atOnce(elsewhere) || b.atOnce(again) {
+				t.Error("a connection that lasted is not made again at once, once")
+			}
+		})
+	}
+}
+
+// TestBackoffOfAFirstLogin: somebody waits for it.
+func TestBackoffOfAFirstLogin(t *testing.T) {
+	b := newBackoff()
+	all := waits(t, &b, 10, func() { b.ended(0, nil, os.ErrDeadlineExceeded) })
+	if all[9] != FirstRedialMax {
+		t.Errorf("waits %v", all)
+	}
+	if ends(&b, 0, nil); b.wait != RedialMin || !b.atOnce(again) {
+		t.Error("the session that it opened begins with its waits")
+	}
+}
+
+// TestOwnNetworkIsNoCrowd: a host that has another network is back by it at once, however
+// often it was in vain on the one before.
+func TestOwnNetworkIsNoCrowd(t *testing.T) {
+	f := newFixture(t)
+	b := newBackoff()
+	ends(&b, 0, nil)
+	waits(t, &b, 10, func() { ends(&b, 0, nil) })
+	f.hurry(moved)
+	began := time.Now()
+	if f.pause(t.Context(), &b) || time.Since(began) > CrowdMax/4 || b.wait != RedialMin {
+		t.Errorf("back after %v, the next wait %v", time.Since(began), b.wait)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	b.wait, b.most, b.rested = CrowdMax, CrowdMax, false
+	f.hurry(elsewhere)
+	if !f.pause(ctx, &b) || ctx.Err() == nil {
+		t.Error("a gateway that is left makes a crowd hurry")
+	}
+}
+
+// TestWelcomeIsWaitedForWhileTheArbiterBeats, longer than for one that says nothing: what
+// it has done by then would be done again.
+func TestWelcomeIsWaitedForWhileTheArbiterBeats(t *testing.T) {
+	for name, beats := range map[string]bool{"beats": true, "nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			gateway, _ := f.arbiterThat(func(conn *protocol.Conn[protocol.Client]) {
+				const every = AliveWithin / 8
+				at := time.NewTicker(every)
+				defer at.Stop()
+				for range AliveWithin/every + 4 {
+					if beats && conn.Beat() != nil {
+						return
+					}
+					<-at.C
+				}
+				_ = conn.Write(&protocol.Client{Welcome: &protocol.Welcome{}})
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
+			defer cancel()
+			next, err := f.serveControl(ctx, gateway, nil, &patience{})
+			if (next != nil) != beats {
+				t.Errorf("welcomed: %v, %v", next != nil, err)
+			}
+		})
+	}
+}
