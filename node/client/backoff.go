@@ -63,5 +63,16 @@ func (b *backoff) atOnce(why haste) bool {
 func (b *backoff) next() time.Duration {
 	wait := min(b.wait, b.most)
 	b.wait, b.rested = min(wait*2, b.most), false
-	return wait/2 + rand.N(wait/2)
+	return jittered(wait)
 }
+
+// expected is how long the next attempt would wait at most if the connection ended before it
+// has lasted.
+func (b *backoff) expected() time.Duration {
+	if b.rested {
+		return 0
+	}
+	return b.wait
+}
+
+func jittered(wait time.Duration) time.Duration { return wait/2 + rand.N(wait/2) }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -87,6 +88,45 @@ func TestOwnNetworkIsNoCrowd(t *testing.T) {
 	f.hurry(elsewhere)
 	if !f.pause(ctx, &b) || ctx.Err() == nil {
 		t.Error("a gateway that is left makes a crowd hurry")
+	}
+}
+
+// TestCrowdKeepsItsConnection: who would wait for the next one for longer than silence
+// is borne does not end the one it has for slices that are silent.
+func TestCrowdKeepsItsConnection(t *testing.T) {
+	for wait, kept := range map[time.Duration]bool{0: false, RedialMin: false, loop.ClientSilence: false, CrowdMax: true} {
+		f := newFixture(t)
+		f.connect()
+		s := f.slice(0, 1)
+		f.nextWait.Store(int64(wait))
+		f.control.since = f.config.Now()
+		f.ask(s, f.config.Now())
+		if f.advance(400 * ms); (f.control != nil) != kept || (len(f.redial) == 0) != kept {
+			t.Errorf("before a wait of %v: kept %v, %d asked for", wait, f.control != nil, len(f.redial))
+		}
+		if path, _ := s.pair.Path(); path.Remote != gatewayAddr(1) {
+			t.Errorf("the slice goes through %v", path.Remote)
+		}
+		if f.control == nil {
+			continue
+		}
+		f.clock.Add(int64(Lasting))
+		f.leaveGateway(f.config.Now(), "back to the first")
+		if f.leaveGateway(f.config.Now(), "and on"); f.control != nil {
+			t.Error("one that has lasted is kept, though another would be made at once")
+		}
+	}
+}
+
+// TestWithoutKeysIsNoCrowd: nothing passes until this client is back.
+func TestWithoutKeysIsNoCrowd(t *testing.T) {
+	f := newFixture(t)
+	b := newBackoff()
+	b.wait, b.most, b.rested = CrowdMax, CrowdMax, false
+	f.hurry(again)
+	began := time.Now()
+	if other := f.pause(t.Context(), &b); other || time.Since(began) < RedialMax/2 || time.Since(began) > CrowdMax/3 || b.wait != CrowdMax {
+		t.Errorf("back after %v, through another gateway: %v", time.Since(began), other)
 	}
 }
 

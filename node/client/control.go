@@ -37,6 +37,7 @@ type controlState struct {
 	arbiter identity.PublicKey
 	gateway netip.AddrPort
 	hello   []byte
+	since   time.Duration  // when it was welcomed; the loop's
 	alive   protocol.Alive // said last; the loop's
 }
 
@@ -72,6 +73,7 @@ func (c *Client) keepControl(ctx context.Context) {
 	first := &patience{since: c.config.Now()}
 	for tries := 1; ctx.Err() == nil; tries++ {
 		to := c.gateways.at(gateway)
+		c.nextWait.Store(int64(pace.expected()))
 		next, err := c.serveControl(ctx, to, resume, first)
 		pace.ended(c.config.Now(), next, err)
 		if next != nil {
@@ -106,7 +108,8 @@ func (c *Client) keepControl(ctx context.Context) {
 // gateway.
 func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 	other = true
-	late := time.NewTimer(pace.next())
+	wait := pace.next()
+	late := time.NewTimer(wait)
 	defer late.Stop()
 	for {
 		select {
@@ -117,6 +120,9 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 		case why := <-c.redial:
 			if other = why == elsewhere; pace.atOnce(why) {
 				return other
+			}
+			if why == again { // it has no keys, and nothing passes until then
+				late.Reset(min(wait, jittered(RedialMax)))
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -101,6 +102,7 @@ type welcomed struct {
 func (e welcomed) apply(c *Client) {
 	c.control = e.s
 	now := c.config.Now()
+	e.s.since = now
 	c.heard(now)
 	first := c.session == nil
 	if first {
@@ -235,7 +237,13 @@ func (c *Client) sayAlive(now time.Duration) {
 }
 
 // hurry ends the present control connection and redials, at once if the last one lasted.
+// Whose next attempt would wait for longer than a connection may be silent keeps the one
+// that it has until then: slices that are not heard may have too busy agents.
 func (c *Client) hurry(why haste) {
+	lasts := c.control == nil || c.config.Now()-c.control.since >= Lasting
+	if why == elsewhere && !lasts && time.Duration(c.nextWait.Load()) > loop.ClientSilence {
+		return
+	}
 	select {
 	case c.redial <- why:
 	default:
