@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/client"
 )
 
 const (
@@ -78,6 +80,7 @@ func (o options) crew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	go watchPace()
 	f, failed := &fleet{mesh: m, serial: o.first}, make(chan error, 1)
 	joined := make(chan *visitor)
 	go func() {
@@ -106,6 +109,28 @@ func (o options) crew(ctx context.Context) error {
 			fmt.Println(f.heard(ctx))
 		}
 	}
+}
+
+// watchPace says for as long as the process lasts when it stood still.
+func watchPace() {
+	tick, last := time.NewTicker(reportEvery), time.Now()
+	defer tick.Stop()
+	for range tick.C {
+		now := time.Now()
+		if stood := stoodStill(last, now); stood > 0 {
+			fmt.Fprintf(os.Stderr, "a crew stood still for %v: its clients drop their keys and begin anew, so what is measured is this machine\n", stood.Round(time.Millisecond))
+		}
+		last = now
+	}
+}
+
+// stoodStill is how much later than it was due a tick is, where that is longer than a
+// client may stand still and keep its keys: this process gets too little of the CPU.
+func stoodStill(last, now time.Time) time.Duration {
+	if late := now.Sub(last) - reportEvery; late > client.RestartAfter {
+		return late
+	}
+	return 0
 }
 
 // heard counts the clients of this process that the arbiter hears.

@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/client"
 )
 
 // TestCompare: each thing that grew is named, with its node.
@@ -27,6 +29,16 @@ func TestCompare(t *testing.T) {
 	} {
 		if err := compare([]usage{was, was}, []usage{was, is}); err == nil || !strings.HasPrefix(err.Error(), "n1: "+what) {
 			t.Errorf("%s grew: %v", what, err)
+		}
+	}
+}
+
+// TestCrewSaysThatItStoodStill: for so long that its clients begin anew, and not before.
+func TestCrewSaysThatItStoodStill(t *testing.T) {
+	last := time.Now()
+	for late, want := range map[time.Duration]time.Duration{0: 0, client.RestartAfter: 0, client.RestartAfter + 1: client.RestartAfter + 1} {
+		if got := stoodStill(last, last.Add(reportEvery+late)); got != want {
+			t.Errorf("%v late: %v", late, got)
 		}
 	}
 }
