@@ -143,12 +143,9 @@ func TestSnapshotOfLongHistory(t *testing.T) {
 	roundTrip(t, r.s)
 }
 
-func TestDamagedSnapshot(t *testing.T) {
-	f := newFixture(t)
-	raw, err := EncodeSnapshot(f.s)
-	if err != nil {
-		t.Fatal(err)
-	}
+// refusesDamage tries what a disk may make of a snapshot.
+func refusesDamage(t *testing.T, raw []byte) {
+	t.Helper()
 	for n := range raw { // every truncation
 		if _, err := DecodeSnapshot(raw[:n]); !errors.Is(err, ErrSnapshot) {
 			t.Fatalf("%d bytes: %v", n, err)
@@ -164,6 +161,15 @@ func TestDamagedSnapshot(t *testing.T) {
 	if _, err := DecodeSnapshot(append(bytes.Clone(raw), 0)); !errors.Is(err, ErrSnapshot) {
 		t.Fatal("a trailing byte passes")
 	}
+}
+
+func TestDamagedSnapshot(t *testing.T) {
+	f := newFixture(t)
+	raw, err := EncodeSnapshot(f.s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusesDamage(t, raw)
 	newer := bytes.Clone(raw)
 	newer[4] = SnapshotVersion + 1
 	if _, err := DecodeSnapshot(newer); !errors.Is(err, ErrSnapshotNewer) {

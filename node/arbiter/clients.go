@@ -47,9 +47,6 @@ type clientStream struct {
 	offered []netip.Prefix         // networks, told last
 }
 
-// say queues a message.
-func (c *clientStream) say(m *protocol.Client) { c.Say(m) }
-
 // dismiss says a no as the last word. Who does not hang up is hung up on: a stream
 // that is not among the clients is watched by nobody.
 func (c *clientStream) dismiss(code, reason string) {
@@ -58,7 +55,7 @@ func (c *clientStream) dismiss(code, reason string) {
 
 // refuse is dismiss with what to do about it.
 func (c *clientStream) refuse(no protocol.Refused) {
-	c.say(&protocol.Client{Refused: &no})
+	c.Say(&protocol.Client{Refused: &no})
 	c.Within(HelloWithin)
 }
 
@@ -249,7 +246,7 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 // left it, so whoever hears the word is a copy of it: of a machine that was cloned.
 func (a *Arbiter) leaveOlder(id registry.SessionID, newer *clientStream) {
 	if c := a.served[id]; c != nil && c != newer {
-		c.say(&protocol.Client{Bye: &protocol.Bye{Reason: ReasonElsewhere}})
+		c.Say(&protocol.Client{Bye: &protocol.Bye{Reason: ReasonElsewhere}})
 		c.Within(HelloWithin)
 		a.leave(c)
 		a.step(session.ClientGone{Request: c.request})
@@ -356,15 +353,15 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 	switch action.What {
 	case session.Opened:
 		a.serve(c, action.Session)
-		c.say(&protocol.Client{Welcome: a.welcome(c, action.Session, offers)})
+		c.Say(&protocol.Client{Welcome: a.welcome(c, action.Session, offers)})
 		a.pushSessions(action.Session)
 		a.config.Log.Info("client welcomed", "client", c.who.User, "from", c.remote, "new_slices", len(offers), "absorbed", action.Absorbed)
 	case session.Granted:
 		for i := range offers {
-			c.say(&protocol.Client{Offer: &offers[i]})
+			c.Say(&protocol.Client{Offer: &offers[i]})
 		}
 	case session.Ended:
-		c.say(&protocol.Client{Bye: &protocol.Bye{Reason: action.Reason}})
+		c.Say(&protocol.Client{Bye: &protocol.Bye{Reason: action.Reason}})
 	}
 }
 
@@ -429,14 +426,14 @@ func (a *Arbiter) tellClient(s *registry.State, c *clientStream, live *registry.
 	weights := weightsOf(live)
 	if len(weights) > 0 && !c.routed {
 		c.routed = true
-		c.say(&protocol.Client{Up: &protocol.SliceRef{Number: weights[0].Number, Epoch: weights[0].Epoch}})
+		c.Say(&protocol.Client{Up: &protocol.SliceRef{Number: weights[0].Number, Epoch: weights[0].Epoch}})
 	}
 	if len(weights) > 0 && !slices.Equal(weights, c.weights) {
 		c.weights = weights
-		c.say(&protocol.Client{Weights: &protocol.Weights{Slices: weights}})
+		c.Say(&protocol.Client{Weights: &protocol.Weights{Slices: weights}})
 	}
 	if !slices.Equal(c.offered, Reach(s, live)) {
-		c.say(&protocol.Client{Update: new(a.offer(s, c, live))})
+		c.Say(&protocol.Client{Update: new(a.offer(s, c, live))})
 	}
 }
 

@@ -51,7 +51,7 @@ func (a *Arbiter) supersede(old *nodeStream, newer identity.BootID) {
 
 // dismiss tells a process that another one runs with its key, as the last word.
 func (n *nodeStream) dismiss() {
-	n.say(&protocol.Node{Superseded: &protocol.Superseded{}})
+	n.Say(&protocol.Node{Superseded: &protocol.Superseded{}})
 	n.Within(HelloWithin)
 }
 
@@ -74,7 +74,7 @@ func (a *Arbiter) isOver(n *nodeStream) (over bool) {
 // turnOut refuses such a stream. What a process sent before it ended may come late, so
 // one alone is no second host: it is one that answers, or comes back.
 func (a *Arbiter) turnOut(n *nodeStream) {
-	n.say(&protocol.Node{Fence: &a.fence})
+	n.Say(&protocol.Node{Fence: &a.fence})
 	n.dismiss()
 	c := a.copiesOf(n.node)
 	if _, known := c.over[n.hello.Boot]; !known && len(c.over) >= registry.MaxPastBoots {

@@ -208,7 +208,7 @@ func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error
 	for _, server := range a.config.Store.Servers() {
 		voters = append(voters, server.ID)
 	}
-	a.nodes[id].say(&protocol.Node{Standby: &protocol.Standby{Voters: voters}})
+	a.nodes[id].Say(&protocol.Node{Standby: &protocol.Standby{Voters: voters}})
 	name := a.nodeName(id)
 	return func(ctx context.Context) error {
 		if err := a.config.Store.AddStandby(ctx, id); err != nil {

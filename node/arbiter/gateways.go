@@ -79,6 +79,6 @@ func (a *Arbiter) pushGateways() {
 		if said[key] == nil {
 			said[key] = (&protocol.Client{Update: new(a.update(s, c))}).ToMany()
 		}
-		c.say(said[key])
+		c.Say(said[key])
 	}
 }

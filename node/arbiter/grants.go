@@ -56,14 +56,14 @@ func (a *Arbiter) sendGrant(action session.SendGrant) {
 		}
 		a.offers[action.Session][sl.Number] = o // in place of an older epoch's, which nobody is told any more
 	}
-	n.say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:], Rule: a.ruleFor(action.Session)}})
+	n.Say(&protocol.Node{Grant: &protocol.Grant{Grant: o.grant, Share: o.share[:], Rule: a.ruleFor(action.Session)}})
 }
 
 // dropPrekey gives up one that is granted to nobody, here and at its agent.
 func (a *Arbiter) dropPrekey(action session.DropPrekey) {
 	if n := a.nodes[action.Node]; n != nil && n.prekeys[action.SPI] != nil {
 		delete(n.prekeys, action.SPI)
-		n.say(&protocol.Node{Unused: &protocol.Unused{SPIs: []uint32{action.SPI}}})
+		n.Say(&protocol.Node{Unused: &protocol.Unused{SPIs: []uint32{action.SPI}}})
 	}
 }
 
@@ -141,9 +141,9 @@ func (a *Arbiter) revoke(action session.RevokeSlice) {
 	a.dropOffer(action.Session, action.Number, action.Epoch)
 	ref := protocol.SliceRef{Session: action.Session, Number: action.Number, Epoch: action.Epoch}
 	if n := a.nodes[action.Node]; n != nil {
-		n.say(&protocol.Node{Revoke: &protocol.Revoke{Slice: ref, Linger: Linger}})
+		n.Say(&protocol.Node{Revoke: &protocol.Revoke{Slice: ref, Linger: Linger}})
 	}
 	if c := a.served[action.Session]; c != nil {
-		c.say(&protocol.Client{Drop: &ref})
+		c.Say(&protocol.Client{Drop: &ref})
 	}
 }

@@ -105,7 +105,7 @@ func (n *nodeStream) ask(now time.Duration) {
 		}
 	}
 	if len(due) > 0 {
-		n.say(&protocol.Node{Ended: &protocol.Sessions{Sessions: due}})
+		n.Say(&protocol.Node{Ended: &protocol.Sessions{Sessions: due}})
 	}
 }
 

@@ -20,7 +20,7 @@ func (a *Arbiter) tellKnown(now time.Duration) {
 	// What a stream has yet to write never changes.
 	a.known = new(protocol.SignKnown(a.config.Trust.Key, a.cluster.ID, a.fence, stats.Commit))
 	for _, n := range a.nodes {
-		n.say(&protocol.Node{Known: a.known})
+		n.Say(&protocol.Node{Known: a.known})
 	}
 }
 

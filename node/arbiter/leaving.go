@@ -91,7 +91,7 @@ func (a *Arbiter) removeNode(id identity.NodeID) {
 					l.removing = false
 				}
 			case n != nil:
-				n.say(&protocol.Node{Left: &protocol.Leave{Reason: "left"}})
+				n.Say(&protocol.Node{Left: &protocol.Leave{Reason: "left"}})
 				a.pushViews()
 			}
 		},

@@ -39,8 +39,8 @@ func (a *Arbiter) link(n *nodeStream, m *protocol.Link) {
 	grant.SPI, grant.Suite = spi, suite
 	n.linkedTo(m.Peer, now)
 	share, signed := newShare(), mka.SignGrant(a.config.Trust.Key, grant)
-	peer.say(&protocol.Node{Grant: &protocol.Grant{Grant: signed, Share: slices.Clone(share[:])}})
-	n.say(&protocol.Node{Offer: &protocol.LinkOffer{Peer: m.Peer, Grant: signed, Prekey: prekey, Share: slices.Clone(share[:])}})
+	peer.Say(&protocol.Node{Grant: &protocol.Grant{Grant: signed, Share: slices.Clone(share[:])}})
+	n.Say(&protocol.Node{Offer: &protocol.LinkOffer{Peer: m.Peer, Grant: signed, Prekey: prekey, Share: slices.Clone(share[:])}})
 }
 
 // linkedTo notes when a node was given a link, so that none drains another's prekeys.

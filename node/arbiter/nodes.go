@@ -38,9 +38,6 @@ type nodeStream struct {
 	clock    time.Duration                        // what its wall clock shows, see shows; 0: not told
 }
 
-// say queues a message.
-func (n *nodeStream) say(m *protocol.Node) { n.Say(m) }
-
 // serveNode reads one node's stream until it ends.
 func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
 	defer raw.Close()
@@ -94,10 +91,10 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.nodes[n.node], a.book.stale[n.node] = n, true
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
-	n.say(&protocol.Node{Fence: &a.fence})
+	n.Say(&protocol.Node{Fence: &a.fence})
 	a.hearKnown(n)
 	if a.known != nil {
-		n.say(&protocol.Node{Known: a.known})
+		n.Say(&protocol.Node{Known: a.known})
 	}
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
@@ -284,7 +281,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Leave != nil:
 		a.beginLeave(n.node)
 	case m.Assure != nil:
-		n.say(&protocol.Node{Assure: m.Assure})
+		n.Say(&protocol.Node{Assure: m.Assure})
 	}
 }
 
@@ -375,7 +372,7 @@ func (a *Arbiter) takeDisk(n *nodeStream, says string) {
 // keepPart tells a second that its takeover is not confirmed.
 func (a *Arbiter) keepPart(k session.KeepPart) {
 	if n := a.nodes[k.Node]; n != nil {
-		n.say(&protocol.Node{View: &protocol.View{Keep: []netip.Prefix{k.Part}}})
+		n.Say(&protocol.Node{View: &protocol.View{Keep: []netip.Prefix{k.Part}}})
 	}
 }
 
@@ -383,11 +380,11 @@ func (a *Arbiter) keepPart(k session.KeepPart) {
 // those are it.
 func (a *Arbiter) sayAlive() {
 	for _, n := range a.nodes {
-		n.say(&protocol.Node{Alive: &protocol.Alive{}})
+		n.Say(&protocol.Node{Alive: &protocol.Alive{}})
 	}
 	for _, c := range a.clients {
 		if c.session != (registry.SessionID{}) && !c.Beating() { // the first word to a client is its answer
-			c.say(&protocol.Client{Alive: &protocol.Alive{}})
+			c.Say(&protocol.Client{Alive: &protocol.Alive{}})
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (a *Arbiter) pushViews() {
 	for id := range seen.nodes {
 		if n := a.nodes[id]; n != nil && !n.told {
 			n.told = true
-			n.say(&protocol.Node{View: a.wholeView(s, n)})
+			n.Say(&protocol.Node{View: a.wholeView(s, n)})
 		}
 	}
 }
@@ -211,7 +211,7 @@ func (a *Arbiter) tell(w *news) {
 			m = (&protocol.Node{View: w.view(string(shares))}).ToMany()
 			said[string(shares)] = m
 		}
-		n.say(m)
+		n.Say(m)
 	}
 	if w.common() {
 		for id, n := range a.nodes {

@@ -375,9 +375,9 @@ func TestLimitsOfATerm(t *testing.T) {
 	a := f.still()
 	n := stub(t, identity.NodeID{1})
 	for range MaxOutbox {
-		n.say(&protocol.Node{})
+		n.Say(&protocol.Node{})
 	}
-	n.say(&protocol.Node{})
+	n.Say(&protocol.Node{})
 	if !ended(n.Stream) {
 		t.Error("a node that does not read keeps its stream")
 	}
