@@ -1,7 +1,9 @@
 package arbiter
 
 import (
+	"bytes"
 	"crypto/rand"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -120,5 +122,25 @@ func TestOlderBuildIsSentNoBatches(t *testing.T) {
 				t.Errorf("with a replica that reads version %d: %+v", version, c)
 			}
 		}
+	}
+}
+
+// TestNotHeardIsNotOlder: a voter whose stream is on its way at the start of a term is
+// not called one of an older build when a node with an open interface comes first.
+func TestNotHeardIsNotOlder(t *testing.T) {
+	q := newQuorum(t)
+	var log bytes.Buffer
+	q.a.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	q.a.began = q.a.config.Now() // a new term
+	delete(q.a.nodes, q.third.node)
+	q.second.hello.Exposed = true
+	const words = "of an older build: upgrade it"
+	if (nodeOpened{q.second}).apply(q.a); strings.Contains(log.String(), words) {
+		t.Errorf("n3 was not heard yet: %s", &log)
+	}
+	q.a.nodes[q.third.node] = q.third
+	q.third.hello.Reads = exposedVersion - 1
+	if (nodeOpened{q.second}).apply(q.a); !strings.Contains(log.String(), words) {
+		t.Errorf("n3 is older: %s", &log)
 	}
 }

@@ -101,7 +101,7 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.takeCondition(n, n.hello.Condition)
 	a.pushViews()
 	a.config.Log.Info("node is up", "node", a.nodeName(n.node), "version", n.hello.Version)
-	if n.hello.Exposed && !a.reads(exposedVersion) {
+	if older, _ := a.readersBelow(exposedVersion); n.hello.Exposed && len(older) > 0 {
 		a.config.Log.Warn("strangers reach a node's inside interface, and what is handed on there is not sealed while a voter is of an older build: upgrade it", "node", a.nodeName(n.node))
 	}
 	if !n.hello.Judges {
