@@ -155,6 +155,7 @@ func (n *Node) remember() (err error) {
 		n.config.Log.Warn("no room is set aside for the fence", "error", err)
 	}
 	n.memory.known, n.memory.saved, n.memory.changed = known, known, make(chan struct{}, 1)
+	n.clocks.doubted = make(chan protocol.NodeRow, 1)
 	n.members.rows, n.members.fence, n.members.key = members.Nodes, known.Fence, members.GossipKey
 	n.self.Name = nameOf(members.Nodes, n.self.Index, n.self.Name) // an earlier build kept the one it asked for
 	n.trust, err = trust.New(trust.Config{
@@ -279,7 +280,7 @@ func (n *Node) newAgent() {
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,
 		Inside: n.forward.inside[0], Whole: n.forward.whole, Outer: n.forward.outer[0], Ledger: n.forward.ledger, KeyLog: keyLog(),
-		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.load, Learned: n.learn, Told: n.told, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
+		Dial: n.dialArbiter, Facts: n.facts, Faults: n.faults.all, Load: n.load, Learned: n.learn, Told: n.told, Recovered: n.recovered, Standby: n.keepLog, Replica: n.replica, Own: n.own, Exposed: n.exposed,
 		Follow: n.follow,
 		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,

@@ -21,13 +21,16 @@ import (
 
 // timekeeping is what time the other voters have, as they said when they were asked. The
 // arbiter hears it on their streams; who has no stream asks, for a wrong clock keeps every
-// stream from opening. The zero value is ready.
+// stream from opening. The zero value is ready, but for doubted.
 type timekeeping struct {
+	doubted chan protocol.NodeRow // one slot: to be asked for the proof of what it claims
+
 	mu     sync.Mutex // protects what follows
 	told   map[identity.NodeID]toldTime
 	asking map[identity.NodeID]bool // without an answer yet
 	own    time.Duration            // this host's wall clock less its boot time, at the last look
 	said   time.Duration            // how far off this host's clock is, by this node's log
+	signed uint64                   // the highest incarnation in what they said of the log
 }
 
 // toldTime is a wall clock less this host's boot time: as long as nobody sets either
@@ -131,19 +134,24 @@ func (n *Node) keepClocks(ctx context.Context) {
 	defer asked.Wait()
 	ticker := time.NewTicker(ClockEvery)
 	defer ticker.Stop()
+	ask := func(row protocol.NodeRow) {
+		if n.clocks.begin(row.ID) {
+			asked.Go(func() {
+				said, err := n.askClock(ctx, row)
+				n.hearClock(row, said, err)
+			})
+		}
+	}
 	for {
 		for _, row := range n.clocksToAsk(ctx) {
-			if n.clocks.begin(row.ID) {
-				asked.Go(func() {
-					said, err := n.askClock(ctx, row)
-					n.hearClock(row, said, err)
-				})
-			}
+			ask(row)
 		}
 		n.logClock()
 		select {
 		case <-ctx.Done():
 			return
+		case row := <-n.clocks.doubted:
+			ask(row)
 		case <-ticker.C:
 		}
 	}
@@ -156,9 +164,38 @@ func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock, err error) 
 		return
 	}
 	n.clocks.end(row.ID, time.UnixMilli(said.Wall), nil)
-	if store := n.store.Load(); store != nil && said.Known != nil && n.believes(*said.Known) {
+	if said.Known == nil || !n.believes(*said.Known) {
+		return
+	}
+	n.clocks.proves(said.Known.Incarnation)
+	if store := n.store.Load(); store != nil {
 		store.Learn(floorOf(*said.Known))
 	}
+}
+
+// recovered reports whether an arbiter signed a word of an incarnation or a later one,
+// and has the node that claims it asked for that otherwise.
+func (n *Node) recovered(by protocol.NodeRow, incarnation uint64) bool {
+	if max(n.memory.furthest().Incarnation, n.clocks.proven()) >= incarnation {
+		return true
+	}
+	select {
+	case n.clocks.doubted <- by:
+	default: // it claims it again
+	}
+	return false
+}
+
+func (t *timekeeping) proves(incarnation uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.signed = max(t.signed, incarnation)
+}
+
+func (t *timekeeping) proven() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.signed
 }
 
 func floorOf(k protocol.Known) consensus.Known {

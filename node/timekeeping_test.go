@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // says waits until a member's status has a sentence with these words in it.
@@ -58,5 +60,51 @@ func TestArbiterWhoseClockJumps(t *testing.T) {
 				return ok && report.Heard && self.Clock == 0 && len(bad.wrongClocks(true)) == 0
 			})
 		})
+	}
+}
+
+// tells is the answer of a node that was asked for the time.
+func (m *member) tells(from protocol.NodeRow, k protocol.Known) {
+	m.clocks.begin(from.ID)
+	m.hearClock(from, &protocol.Clock{Wall: time.Now().UnixMilli(), Known: &k}, nil)
+}
+
+// TestOnlyArbitersSignTheLog: what a voter passes on of the log counts if a node that may
+// be an arbiter signed it, for this replica and for claims of a mesh that was recovered.
+func TestOnlyArbitersSignTheLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	founder, member := w.members[0], w.members[1]
+	far := protocol.Fence{Incarnation: 7, Term: 7}
+	forged := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7)
+	forged.Index++
+	row := founder.Node.members.find(member.trust.Key.ID())
+	for what, k := range map[string]protocol.Known{
+		"by a node that may not": protocol.SignKnown(member.trust.Key, founder.self.Cluster, far, 7),
+		"of another mesh":        protocol.SignKnown(founder.trust.Key, identity.ClusterID{9}, far, 7),
+		"changed on the way":     forged,
+	} {
+		founder.tells(row, k)
+		if founder.store.Load().Behind() || founder.recovered(row, 7) {
+			t.Errorf("%s: believed", what)
+		}
+	}
+	good := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7)
+	founder.tells(row, good)
+	if !founder.store.Load().Behind() || !founder.recovered(row, 7) || founder.recovered(row, 8) {
+		t.Error("a word of one that may be an arbiter is not believed")
+	}
+}
+
+// TestClaimOfARecoveryIsAskedFor: who claims by a later incarnation is asked for its proof.
+func TestClaimOfARecoveryIsAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	here, there := w.members[0], w.members[1]
+	there.told(protocol.SignKnown(here.trust.Key, there.self.Cluster, protocol.Fence{Incarnation: 7, Term: 1}, 1))
+	row := here.Node.members.find(there.trust.Key.ID())
+	w.until("it is believed", func() bool { return here.recovered(row, 7) })
+	if here.recovered(row, 8) {
+		t.Error("and a later one")
 	}
 }

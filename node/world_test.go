@@ -261,7 +261,7 @@ func (w *world) openPackets(m *member) {
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
 		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() protocol.Load {
 			return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays()}
-		}, Learned: m.learn, Told: m.told, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
+		}, Learned: m.learn, Told: m.told, Recovered: m.recovered, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
 	}, m.Node.members.fence)

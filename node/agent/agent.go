@@ -100,6 +100,9 @@ type Config struct {
 	Replica func() *protocol.Replica
 	// Told is called from the loop with how far the log is committed, by the arbiter's word.
 	Told func(protocol.Known)
+	// Recovered reports whether an arbiter signed a word of this incarnation, or a later
+	// one. It does not wait: the node that claims so may be asked meanwhile. Nil: none did.
+	Recovered func(by protocol.NodeRow, incarnation uint64) bool
 	// Fenced keeps a fence across restarts, before anything of a newer term is obeyed. It
 	// is not called from the loop: a disk may take seconds, in which others would take
 	// this node for dead.

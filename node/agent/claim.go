@@ -145,6 +145,8 @@ func (e claimed) apply(a *Agent) {
 			p.claim.heardAt = now
 		}
 	case !p.held, p.relieved, a.sound.is == protocol.Broken:
+	case a.doubts(e.Claim, mine, now):
+		a.rejects.count("claim-doubted") // and not answered: two that doubt each other would go on for ever
 	case holds && (mine.Below(e.Right) || mine == e.Right && e.From < a.config.Index), mine.Older(e.Right):
 		a.cede(p, e.From, now)
 	default:
@@ -153,11 +155,27 @@ func (e claimed) apply(a *Agent) {
 	}
 }
 
+// doubts reports whether a claim is by a later decision than the arbiter's that this node
+// has, while one speaks: it would say so itself, within ClaimWord. All members share the
+// key of claims, so without that any of them could keep every egress from its addresses.
+// An arbiter that was left behind by a recovery elsewhere knows nothing of that, so here
+// the other one's signature decides.
+func (a *Agent) doubts(c probe.Claim, mine probe.Right, now time.Duration) bool {
+	switch {
+	case !mine.Older(c.Right), a.withoutArbiter(now), now-a.wordAt >= ClaimWord:
+		return false
+	case c.Incarnation > mine.Incarnation:
+		return a.config.Recovered == nil || !a.config.Recovered(a.view.nodes[c.From], c.Incarnation)
+	}
+	return true
+}
+
 // cede leaves a part to a holder of a higher right, until an arbiter says whose it is
 // or no holder is heard any more.
 func (a *Agent) cede(p *part, to identity.Index, now time.Duration) {
 	a.config.Log.Warn("another node has this part by a higher right; letting go", "node", a.view.nodes[to].Name, "prefix", p.row.Prefix)
 	p.claim.cededAt, p.claim.heardAt = now, now
+	a.footing.losses++ // what the arbiter answered before says nothing of this
 	if p.taken {
 		a.giveBack(p)
 		return

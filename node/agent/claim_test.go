@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"math"
 	"net/netip"
 	"testing"
 	"time"
@@ -88,6 +89,7 @@ func TestLowerRightLetsGo(t *testing.T) {
 			} else {
 				f = newFixture(t).egressOf2()
 			}
+			f.pass(ClaimWord-TickEvery, 3) // no arbiter says more
 			there := f.nodeAt(2)
 			f.claims(2, c.kind, c.other)
 			f.holds("after the claim", c.keeps)
@@ -258,4 +260,66 @@ func TestRestoredMeshDecides(t *testing.T) {
 		f.hear(&protocol.Node{View: v})
 		f.holds("after that", keeps)
 	}
+}
+
+// TestLiarsClaims: a claim above what an arbiter gave moves nothing while that one
+// speaks, and is not answered.
+func TestLiarsClaims(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	there := f.nodeAt(2)
+	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	for _, kind := range []probe.ClaimKind{probe.ClaimHolds, probe.ClaimAsks} {
+		f.claims(2, kind, probe.Right{Incarnation: 1, Epoch: math.MaxUint64, Given: true})
+		f.claims(2, kind, probe.Right{Incarnation: 2, Given: true})
+	}
+	f.holds("an arbiter speaks", true)
+	if all := claimsAt(there); len(all) != 0 {
+		t.Errorf("answers %+v", all)
+	}
+	if n := f.Rejects()["claim-doubted"]; n != 4 {
+		t.Errorf("counted %d", n)
+	}
+}
+
+// TestRecoveredMeshIsProven: an arbiter that was left behind speaks on, and the claim of
+// a mesh that was recovered elsewhere counts once that one's arbiter has signed for it.
+func TestRecoveredMeshIsProven(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	proven := uint64(1)
+	f.Agent.config.Recovered = func(by protocol.NodeRow, incarnation uint64) bool {
+		return by.ID == idOf(2) && incarnation <= proven
+	}
+	for _, c := range []struct {
+		when   string
+		proven uint64
+		keeps  bool
+	}{{"before", 1, true}, {"of another one", 2, true}, {"of this one", 3, false}} {
+		proven = c.proven
+		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+		f.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 3, Epoch: 1, Given: true})
+		f.holds(c.when, c.keeps)
+	}
+}
+
+// TestLiarHoldsNothingUp: who ceded while no arbiter spoke asks the next word of one, and
+// goes by its answer whatever is claimed.
+func TestLiarHoldsNothingUp(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	f.pass(ClaimWord, 2, 3)
+	lie := func() { f.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 9, Given: true}) }
+	before := f.footing.losses
+	lie()
+	f.holds("its word is late", false)
+	for range LoadTicks {
+		f.pass(TickEvery, 2, 3)
+		lie()
+	}
+	asked := saying(f, func(m *protocol.Node) *protocol.Assure { return m.Assure })
+	if len(asked) == 0 {
+		t.Fatal("the arbiter is not asked")
+	}
+	f.assures("by an answer of before", before, false)
+	f.assures("by its answer", asked[0].Number, true)
+	lie()
+	f.holds("since then", true)
 }

@@ -101,7 +101,7 @@ func (a *Agent) superviseFooting(now time.Duration) {
 			a.config.Log.Info("other nodes answer")
 		}
 	}
-	if a.footing.is == lost && (changed || a.ticks%LoadTicks == 0) {
+	if a.footing.is == lost && (changed || a.ticks%LoadTicks == 0) || a.ticks%LoadTicks == 0 && a.ceded() {
 		a.say(&protocol.Node{Assure: &protocol.Assure{Number: a.footing.losses}})
 	}
 	for _, p := range a.view.parts {
@@ -116,6 +116,16 @@ func (a *Agent) superviseFooting(now time.Duration) {
 		}
 		a.superviseClaim(p)
 	}
+}
+
+// ceded reports whether this node left a part that is its own to another's claim.
+func (a *Agent) ceded() bool {
+	for _, p := range a.view.parts {
+		if p.lapsed && p.claim.cededAt != 0 && p.row.Egress == a.config.Key.ID() {
+			return true
+		}
+	}
+	return false
 }
 
 // assured takes the arbiter's answer. One on this host may lead without a majority

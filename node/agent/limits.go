@@ -134,6 +134,9 @@ const (
 	AbsentAfter = time.Second
 	// ContestEvery is the least time between two claims of a part at all nodes.
 	ContestEvery = 500 * time.Millisecond
+	// ClaimWord is how old an arbiter's last word may be when a claim is doubted that is
+	// above it: what it decides is heard by then, or it is not heard.
+	ClaimWord = time.Second
 	// RivalGap is how long another host that answers for an address of this node may
 	// be silent and go on being one, and RivalAfter how long it must be one to be named:
 	// members have agreed by then.

@@ -217,6 +217,33 @@ func FuzzReadHello(f *testing.F) {
 	})
 }
 
+// TestRelayOutlivesItsFrame: the time that the first frame has is not the connection's. An
+// older gateway's does not beat, so nothing else sets its deadline.
+func TestRelayOutlivesItsFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		frame, err := RelayHeader{Client: netip.MustParseAddrPort("192.0.2.1:6484"), ALPN: ALPNClient}.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			ours.Write(frame)
+			<-time.After(2 * RelayFrameTimeout)
+			ours.Write([]byte{7})
+		}()
+		_, carried, err := AcceptRelay(theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer carried.Close()
+		b := make([]byte, 1)
+		if _, err := carried.Read(b); err != nil || b[0] != 7 {
+			t.Errorf("a late byte: %d, %v", b[0], err)
+		}
+	})
+}
+
 // TestRelayEndsInSilence: a client's connection does not wait for a gateway, or an
 // arbiter, that is gone without a word; and one that beats may rest for ever.
 func TestRelayEndsInSilence(t *testing.T) {
