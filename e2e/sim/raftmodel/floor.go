@@ -1,0 +1,133 @@
+package raftmodel
+
+import (
+	"slices"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// floor is how far the log was committed, as this replica was told; the rules are those
+// of consensus/floor.go.
+type floor struct {
+	known consensus.Known
+	terms []consensus.Known // the furthest of each term of one incarnation
+	fork  bool              // a leader wanted to overwrite what is committed
+}
+
+func (f *floor) learn(k consensus.Known) (raised bool) {
+	was := f.known
+	raised = was.Incarnation < k.Incarnation || was.Incarnation == k.Incarnation &&
+		place{was.Index, was.Term}.before(place{k.Index, k.Term})
+	if raised {
+		f.known = k
+	}
+	f.remember(k)
+	return raised
+}
+
+func (f *floor) remember(k consensus.Known) {
+	if len(f.terms) > 0 && k.Incarnation != f.terms[0].Incarnation {
+		if k.Incarnation < f.terms[0].Incarnation {
+			return
+		}
+		f.terms = nil
+	}
+	if i := slices.IndexFunc(f.terms, func(o consensus.Known) bool { return o.Term == k.Term }); i >= 0 {
+		f.terms[i].Index = max(f.terms[i].Index, k.Index)
+		return
+	}
+	f.terms = append(f.terms, k)
+	f.terms = f.terms[max(0, len(f.terms)-consensus.MaxTerms):]
+}
+
+func (r *Replica) incarnation() (own uint64) {
+	r.View(func(s *registry.State) { own = s.Cluster.Incarnation })
+	return own
+}
+
+// lacks says that a log which ends at a place is below the floor.
+func (r *Replica) lacks(end place) bool {
+	k, own := r.floor.known, r.incarnation()
+	if r.cluster.flaws.heedless {
+		return false
+	}
+	return k.Incarnation > own && own > 0 || k.Incarnation >= own && end.before(place{k.Index, k.Term})
+}
+
+func (r *Replica) behind() bool { return r.lacks(r.disk.end()) }
+
+// guards says that an entry from an index on was committed, as far as this replica was
+// told: it is not overwritten.
+func (r *Replica) guards(first uint64) bool {
+	own := r.incarnation()
+	i := slices.IndexFunc(r.floor.terms, func(k consensus.Known) bool {
+		return k.Incarnation >= own && first <= r.committed(k)
+	})
+	if i < 0 {
+		return false
+	}
+	kept := r.floor.terms[i]
+	if !r.floor.fork {
+		r.say("keeps what was committed from being overwritten")
+	}
+	r.floor.fork = true
+	if r.disk.kept != kept {
+		r.disk.write(func(i *Image) { i.kept = kept })
+	}
+	return true
+}
+
+// committed is how far the log holds what a term committed.
+func (r *Replica) committed(k consensus.Known) uint64 {
+	at := min(k.Index, r.disk.end().index)
+	e, ok := r.disk.at(at)
+	if !ok || at <= r.disk.snapshot.index || e.term != k.Term {
+		return 0
+	}
+	return at
+}
+
+// Learn tells the replica how far the log was committed, by somebody else's word.
+func (r *Replica) Learn(k consensus.Known) {
+	r.cluster.turn(func() {
+		if r.floor.learn(k) {
+			r.run(r.tendPatience)
+		}
+	})
+}
+
+// Hold tells it how far its arbiter committed.
+func (r *Replica) Hold(k consensus.Known) {
+	r.cluster.turn(func() { r.floor.remember(k) })
+}
+
+// Behind says that it does not stand for what others know.
+func (r *Replica) Behind() (so bool) {
+	r.cluster.turn(func() { so = r.behind() })
+	return so
+}
+
+// Misses says, at a leader, that its log lacks what was committed.
+func (r *Replica) Misses(k consensus.Known) (so bool) {
+	own := r.incarnation()
+	r.cluster.turn(func() {
+		if k.Incarnation != own || k.Index <= r.disk.snapshot.index {
+			return
+		}
+		e, ok := r.disk.at(k.Index)
+		so = !ok || e.term != k.Term
+	})
+	return so
+}
+
+// Disk says why the log is not as the leader wants it; nil: it is.
+func (r *Replica) Disk() (err error) {
+	own := r.incarnation()
+	r.cluster.turn(func() {
+		if r.floor.fork && r.floor.known.Incarnation >= own {
+			err = consensus.ErrFork
+		}
+	})
+	return err
+}
