@@ -173,6 +173,9 @@ func (f *forwarding) known() []netip.Addr {
 // close ends the packet path and gives the host back; left is whether this
 // node is a member no more.
 func (f *forwarding) close(left bool) (err error) {
+	if f.stack != nil {
+		f.stack.rest()
+	}
 	if f.engine != nil {
 		err = f.engine.Close()
 	} else {

@@ -4,12 +4,15 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/tun"
+	"github.com/meshcrypt/meshcrypt/node/tun/tuntest"
 )
 
 // TestInsideDoor: where strangers reach the inside interface their datagrams come by a
@@ -71,6 +74,28 @@ func openExposed(t *testing.T) *forwarding {
 	}
 	t.Fatal(err)
 	return nil
+}
+
+// goingStack notes in which order it is told of the end.
+type goingStack struct {
+	insideStack
+	told []string
+}
+
+func (s *goingStack) rest()            { s.told = append(s.told, "rest") }
+func (s *goingStack) close(bool) error { s.told = append(s.told, "close"); return nil }
+func (s *goingStack) device() tun.Device {
+	s.told = append(s.told, "device")
+	return tuntest.New(1)
+}
+
+// TestNobodyElseTookTheDevice: the watch ends before the device does, or it would say that
+// other software removed it.
+func TestNobodyElseTookTheDevice(t *testing.T) {
+	s := &goingStack{}
+	if err := (&forwarding{stack: s}).close(false); err != nil || !slices.Equal(s.told, []string{"rest", "device", "close"}) {
+		t.Errorf("the stack was told %v (%v)", s.told, err)
+	}
 }
 
 func say(t *testing.T, from string, to netip.AddrPort) {

@@ -36,6 +36,8 @@ type insideStack interface {
 	// of them, by reason. What a kernel drops it counts itself.
 	flows() int
 	dropped() map[string]uint64
+	// rest is told before the device is closed: nobody else removes what goes then.
+	rest()
 	// close gives the host back, after the device was closed.
 	close(left bool) error
 }
@@ -85,6 +87,7 @@ func (k *kernelStack) uso() bool                              { return true }
 func (k *kernelStack) Reach(pages.Addresses[*admit.Rule])     {} // its filter knows interfaces
 func (k *kernelStack) obstacles(others []netip.Addr) []string { return k.Obstacles(others) }
 func (k *kernelStack) flows() int                             { return 0 }
+func (k *kernelStack) rest()                                  { k.Rest() }
 func (k *kernelStack) dropped() map[string]uint64             { return nil }
 
 // blocked says what is in the way of opened packets, unless obstacles of the

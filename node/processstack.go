@@ -58,6 +58,7 @@ func (p *processStack) Faults() []string { return nil }
 func (p *processStack) PutBack() map[string]uint64 { return nil }
 
 func (p *processStack) flows() int       { return p.egress.Flows() }
+func (p *processStack) rest()            {}
 func (p *processStack) close(bool) error { return p.egress.Close() }
 
 // dropped is packets that the stack did not take or could not hand over, and flows

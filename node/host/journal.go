@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ const (
 type journal struct {
 	path  string
 	state journalState
+	kept  []byte // what the file holds; nil: nothing, or unknown
 }
 
 type journalState struct {
@@ -67,6 +69,7 @@ func openJournal(path string, r role, table int) (*journal, error) {
 	}
 	if old != nil && old.Boot == boot {
 		j.state.Changed = old.Changed
+		j.kept, _ = old.encode() // of what was decoded
 	}
 	return j, j.store()
 }
@@ -120,15 +123,26 @@ func parseJournal(b []byte) (*journalState, error) {
 	return &state, nil
 }
 
-// store replaces the file in one step.
+// encode is the file's content.
+func (s journalState) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(s, "", "\t")
+	return append(b, '\n'), err
+}
+
+// store replaces the file in one step, unless it says so already: a full disk has no room
+// for another one.
 func (j *journal) store() error {
-	b, err := json.MarshalIndent(j.state, "", "\t")
+	b, err := j.state.encode()
+	if err == nil && bytes.Equal(b, j.kept) {
+		return nil
+	}
 	if err == nil {
-		err = replaceFile(j.path, append(b, '\n'))
+		err = replaceFile(j.path, b)
 	}
 	if err != nil {
 		return failed(err, "check that the data directory exists and has room", "write %s", j.path)
 	}
+	j.kept = b
 	return nil
 }
 
@@ -213,7 +227,7 @@ func (j *journal) restore() error {
 		return err
 	}
 	j.state.Changed = nil
-	return j.store()
+	return nil
 }
 
 // remove ends the journal: nothing of ours is left on the host.
@@ -227,10 +241,15 @@ func (j *journal) remove() error {
 // end restores the settings, and removes the file if everything else of ours
 // is gone too (removed is nil); else a later Restore tries again.
 func (j *journal) end(removed error) error {
-	if err := errors.Join(removed, j.restore()); err != nil {
-		return err
+	err := j.restore()
+	switch {
+	case err != nil:
+	case removed == nil:
+		return j.remove()
+	default:
+		err = j.store()
 	}
-	return j.remove()
+	return errors.Join(removed, err)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -86,6 +86,27 @@ func TestFailedRemovalKeepsJournal(t *testing.T) {
 	}
 }
 
+// A start takes over what a stop on a full disk left, and needs no room for it.
+func TestJournalIsNotWrittenForNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.json")
+	testJournal(t, path).state.Changed = nil
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := testJournal(t, path)
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the same content was written again (%v)", err)
+	}
+	j.state.Changed = []saved{{"ipv4/ip_default_ttl", "64", "70"}}
+	if err := j.store(); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := readJournal(path); err != nil || len(state.Changed) != 1 {
+		t.Errorf("the file holds %+v (%v)", state, err)
+	}
+}
+
 func TestJournalRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "host.json")
 	for name, content := range map[string]string{

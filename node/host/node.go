@@ -339,6 +339,10 @@ func (n *Node) Hide(part netip.Prefix, behind netip.Addr) error {
 	})
 }
 
+// Rest ends the watch: what goes from now on, the TUN first, goes by this process's own
+// doing.
+func (n *Node) Rest() { n.stand.watch.end() }
+
 // Close puts the host back. With keepClosed packets to the pool are still
 // dropped afterwards, as for a restart; without, nothing of ours remains.
 func (n *Node) Close(keepClosed bool) error {

@@ -3,8 +3,10 @@ package host
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -92,6 +94,31 @@ func TestNodeCloseKeepsBlackhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	contains(t, "ip route get 10.99.1.1", "outside0")
+}
+
+// TestCloseWithoutRoomForTheFile: the settings are back, and that counts.
+func TestCloseWithoutRoomForTheFile(t *testing.T) {
+	if !isolate(t) {
+		return
+	}
+	peer(t)
+	run(t, "sysctl -qw net.ipv4.conf.inside0.rp_filter=1")
+	var said strings.Builder
+	c := nodeConfig(filepath.Join(t.TempDir(), "data"))
+	c.Log = slog.New(slog.NewTextHandler(&said, nil))
+	if err := os.Mkdir(filepath.Dir(c.StateFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n := prepareNode(t, c)
+	openTUN(t)
+	sysctl(t, "ipv4/conf/inside0/rp_filter=2")
+	if err := errors.Join(n.Up(), os.RemoveAll(filepath.Dir(c.StateFile)), n.Close(true)); err != nil {
+		t.Fatal(err)
+	}
+	sysctl(t, "ipv4/conf/inside0/rp_filter=1")
+	if strings.Count(said.String(), "\n") != 1 || !strings.Contains(said.String(), "settings are back") {
+		t.Errorf("the log says %q", said.String())
+	}
 }
 
 // I4 after kill -9; then either a new start takes over or Restore cleans up.

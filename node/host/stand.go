@@ -171,10 +171,22 @@ func (s *stand) end(keep bool) error {
 	s.filter.close()
 	errs = append(errs, remove(s.journal.state.Role, s.want.table, keep))
 	if keep {
-		// The state file stays with what stays, for the Restore that removes it.
-		return errors.Join(append(errs, s.journal.restore())...)
+		return errors.Join(append(errs, s.settle())...)
 	}
 	return s.journal.end(errors.Join(errs...))
+}
+
+// settle puts the settings back. The state file stays with what stays, for the Restore
+// that removes it. One that cannot be written lists settings that are back: whoever reads
+// it finds nothing to do.
+func (s *stand) settle() error {
+	if err := s.journal.restore(); err != nil {
+		return err
+	}
+	if err := s.journal.store(); err != nil {
+		s.log.Warn("the host's settings are back, but the file that remembers them could not be written anew", "error", err)
+	}
+	return nil
 }
 
 // remove takes what is ours from the host. Routes go before the filter: without
