@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,73 @@ func TestSlowDiskStopsNoLoop(t *testing.T) {
 	f.until("the arbiter is obeyed", func() bool { return f.floor.Term == was.Term+1 })
 	f.Agent.stream.Close()
 	<-served
+}
+
+// TestUnsavedFenceKeepsTheStream: an arbiter whose fence cannot be saved is not obeyed, but
+// it hears what this node says, its disk's fault among that. Once the fence is saved the
+// stream ends, for a new one to bring what was not heeded.
+func TestUnsavedFenceKeepsTheStream(t *testing.T) {
+	f := newFixture(t)
+	was := f.floor
+	var mended atomic.Bool
+	tried := make(chan struct{}, 16)
+	f.Agent.config.Fenced = func(protocol.Fence) error {
+		if mended.Load() {
+			return nil
+		}
+		tried <- struct{}{}
+		return errors.New("the disk fails")
+	}
+	near, far := net.Pipe()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		f.Agent.serveStream(t.Context(), Stream{loop.New(near, protocol.NewStream, loop.Nodes(), MaxOutbox), f.arbiter.Public()})
+	}()
+	heard := make(chan *protocol.Node, 64)
+	go func() {
+		defer close(heard)
+		for stream := protocol.NewStream(far); ; {
+			m, err := stream.Read()
+			if err != nil {
+				return
+			}
+			heard <- m
+		}
+	}()
+	say := func(m *protocol.Node) {
+		if err := protocol.NewStream(far).Write(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: was.Term + 1}})
+	<-tried
+	say(&protocol.Node{View: f.view(3)})
+	loads := 0
+	f.until("the arbiter hears the load", func() bool {
+		f.advance(TickEvery)
+		select {
+		case m := <-heard:
+			if m != nil && m.Load != nil {
+				loads++
+			}
+		default:
+		}
+		return loads > 1
+	})
+	if f.floor != was || len(f.Agent.view.nodes) != 0 {
+		t.Errorf("I6: obeyed before the fence was saved: %+v, %d nodes", f.floor, len(f.Agent.view.nodes))
+	}
+	<-tried // again
+	mended.Store(true)
+	f.until("the stream has ended", func() bool {
+		select {
+		case <-served:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // TestHistoryIsPassedOn: of the arbiter that is obeyed, and of nobody else.

@@ -105,6 +105,8 @@ const (
 	// RedialMin and RedialMax bound the wait between attempts to reach an arbiter.
 	RedialMin = 100 * time.Millisecond
 	RedialMax = time.Second
+	// FenceAgain is how often it is tried again to save a fence.
+	FenceAgain = time.Second
 	// PathSettle is how long a tester must have answered plain probes before a
 	// path test that does not return means anything.
 	PathSettle = time.Second

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,19 +64,46 @@ func (a *Agent) tryStream(ctx context.Context) (reached bool) {
 	return true
 }
 
-// serveStream obeys one stream until it ends.
+// serveStream obeys one stream until it ends. While the arbiter's fence cannot be saved
+// nothing is obeyed, but the stream stays: by it the arbiter hears what ails this node's
+// disk, and tells all others. Once it is saved a new stream brings what was not heeded.
 func (a *Agent) serveStream(ctx context.Context, stream Stream) {
+	ctx, cancel := context.WithCancel(ctx)
 	s := &streamState{Stream: stream}
 	a.must(ctx, streamOpened{s})
+	deaf := false // the reader's
+	var saving sync.WaitGroup
 	err := s.Run(ctx, func(m *protocol.Node) bool {
-		if !a.keepFence(m.Fence) {
-			return false
+		switch {
+		case deaf:
+		case a.keepFence(m.Fence):
+			a.must(ctx, received{s, m})
+		default:
+			deaf = true
+			saving.Go(func() { a.saveLater(ctx, *m.Fence); s.Close() })
 		}
-		a.must(ctx, received{s, m})
 		return true
 	})
+	cancel()
+	saving.Wait()
 	a.config.Log.Debug("arbiter stream ended", "error", err)
 	a.must(context.WithoutCancel(ctx), streamLost{s})
+}
+
+// saveLater tries until the fence is saved, or nobody needs it any more.
+func (a *Agent) saveLater(ctx context.Context, f protocol.Fence) {
+	ticker := time.NewTicker(FenceAgain)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if a.config.Fenced(f) == nil {
+				return
+			}
+		}
+	}
 }
 
 type streamOpened struct{ s *streamState }
@@ -174,7 +202,7 @@ func (a *Agent) keepFence(f *protocol.Fence) bool {
 		return true
 	}
 	if err := a.config.Fenced(*f); err != nil {
-		a.config.Log.Error("an arbiter is not obeyed, for its term cannot be saved", "term", f.Term, "error", err)
+		a.config.Log.Error("an arbiter is not obeyed before its term can be saved; tried again and again", "term", f.Term, "error", err)
 		return false
 	}
 	a.kept = fence
