@@ -15,16 +15,34 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// ErrSlowDisk means that the disk below the log takes seconds for what takes others
-// milliseconds.
-var ErrSlowDisk = errors.New("consensus: the disk is slow")
+// SlowDisk means that the disk below the log takes seconds for what takes others
+// milliseconds: so long for one write, or longer.
+type SlowDisk struct{ Took time.Duration }
+
+func (s SlowDisk) Error() string {
+	return fmt.Sprintf("consensus: the disk takes %v for one write", s.Took)
+}
 
 // disk is how writing the log went lately. What writes it waits for no reader.
 type disk struct {
 	mu    sync.Mutex // protects what follows
 	fault error      // of the last write; nil: it went well
+	since time.Time  // when the present write began; zero: there is none
 	slow  time.Duration
 	at    time.Time // when slow was seen last
+}
+
+// end is of a write that says nothing of the disk's health.
+func (d *disk) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.since = time.Time{}
+}
+
+func (d *disk) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.since = time.Now()
 }
 
 // note takes the outcome of one write, and says whether the disk's health changed.
@@ -32,23 +50,26 @@ func (d *disk) note(err error, took time.Duration) (changed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	was := d.ails(time.Now()) != nil
-	d.fault = err
+	d.fault, d.since = err, time.Time{}
 	if now := time.Now(); err == nil && took >= SlowWrite {
-		if d.slow = 0; now.Sub(d.at) < SlowFor {
-			d.slow = took // once may happen to any disk
+		if d.slow = 0; took >= SlowOnce || now.Sub(d.at) < SlowFor {
+			d.slow = took // a short one may happen to any disk
 		}
 		d.at = now
 	}
 	return was != (d.ails(time.Now()) != nil)
 }
 
-// ails says what is wrong; the caller holds mu. Two slow writes count for SlowFor.
+// ails says what is wrong; the caller holds mu. Two slow writes count for SlowFor, and so
+// does one of SlowOnce, which counts before it ends: nobody is to wait for that.
 func (d *disk) ails(now time.Time) error {
 	switch {
 	case d.fault != nil:
 		return d.fault
 	case d.slow != 0 && now.Sub(d.at) < SlowFor:
-		return fmt.Errorf("%w: %v for one write", ErrSlowDisk, d.slow.Round(100*time.Millisecond))
+		return SlowDisk{d.slow.Round(time.Second)}
+	case !d.since.IsZero() && now.Sub(d.since) >= SlowOnce:
+		return SlowDisk{SlowOnce}
 	}
 	return nil
 }
@@ -76,6 +97,9 @@ func (l *logStore) StoreLogs(entries []*raft.Log) error {
 func (l *logStore) SetUint64(key []byte, value uint64) error {
 	term := string(key) == keyTerm && l.serving.Load()
 	_, err := l.write(func() error { return l.BoltStore.SetUint64(key, value) }, func() bool { return term })
+	if err == nil {
+		l.disk.end()
+	}
 	if err != nil && term {
 		runtime.Goexit() // the replica closes; raft's goroutine, which this is, would panic
 	}
@@ -90,6 +114,7 @@ const keyTerm = "CurrentTerm"
 func (l *logStore) write(do func() error, insist func() bool) (took time.Duration, err error) {
 	for {
 		began := time.Now()
+		l.disk.begin()
 		if err = l.broken(); err == nil {
 			err = do()
 		}
@@ -197,6 +222,7 @@ var errBehind = errors.New("others know of entries that this log lacks")
 func (r *Raft) suffer(ails error) {
 	timing := r.raft.ReloadableConfig()
 	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
+	_, slow := errors.AsType[SlowDisk](ails)
 	switch {
 	case ails == nil:
 		r.log.Info("the log is well again with this replica")
@@ -207,7 +233,7 @@ func (r *Raft) suffer(ails error) {
 	}
 	// Slow are perhaps all of them, on one storage: somebody has to lead. An only voter leads
 	// on, too, but not by a log that was given up.
-	if ails != nil && !errors.Is(ails, ErrSlowDisk) && (errors.Is(ails, errBehind) || !r.alone()) {
+	if ails != nil && !slow && (errors.Is(ails, errBehind) || !r.alone()) {
 		timing.HeartbeatTimeout, timing.ElectionTimeout = DiskPatience, DiskPatience
 	}
 	if err := r.raft.ReloadConfig(timing); err != nil {

@@ -139,7 +139,8 @@ func TestSlowDisk(t *testing.T) {
 	c.until("another one leads", func() bool {
 		return slices.ContainsFunc(c.nodes, func(r *Raft) bool { return r != first && r.look().Leader })
 	})
-	if err := first.Disk(); !errors.Is(err, ErrSlowDisk) || first.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience {
+	err := first.Disk()
+	if _, says := errors.AsType[SlowDisk](err); !says || first.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience {
 		t.Errorf("it says %v", err)
 	}
 	slow.Store(nil)
@@ -148,6 +149,48 @@ func TestSlowDisk(t *testing.T) {
 	defer d.mu.Unlock()
 	if err := d.ails(d.at.Add(SlowFor)); err != nil {
 		t.Errorf("later: %v", err)
+	}
+}
+
+// TestLongWrite is seen before it ends, and needs no second one.
+func TestLongWrite(t *testing.T) {
+	goes := make(chan struct{})
+	var slow atomic.Bool
+	c := newCluster(t, 1, func(config *Config) {
+		config.fails = func() error {
+			if slow.Load() {
+				<-goes
+			}
+			return nil
+		}
+	})
+	r := c.leader()
+	d := &r.file.disk
+	slow.Store(true)
+	wait, err := r.Enqueue(c.ctx(), c.command(tick(1)))
+	c.ok(err)
+	says := func(after time.Duration) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.since.IsZero() {
+			return nil
+		}
+		return d.ails(d.since.Add(after))
+	}
+	c.until("a write that lasts is slow", func() bool { return errors.Is(says(SlowOnce), SlowDisk{SlowOnce}) })
+	if err := says(SlowOnce - 1); err != nil {
+		t.Errorf("before that it says %v", err)
+	}
+	slow.Store(false)
+	close(goes)
+	_, err = wait()
+	c.ok(err)
+	if err := says(SlowOnce); err != nil {
+		t.Errorf("without a write it says %v", err)
+	}
+	d.note(nil, SlowOnce)
+	if err := r.Disk(); !errors.Is(err, SlowDisk{SlowOnce}) {
+		t.Errorf("afterwards it says %v", err)
 	}
 }
 

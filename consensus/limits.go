@@ -28,6 +28,7 @@ const (
 	DiskTry           = 128 << 10              // bytes that are written to see whether it is well
 	DiskPatience      = time.Hour              // without a leader, before a voter whose disk fails stands for the lead
 	SlowWrite         = time.Second            // of one write: more than the others wait for a leader
+	SlowOnce          = 2 * SlowWrite          // of one write, that needs no second one
 	SlowFor           = 30 * time.Second       // a slow write counts
 	QuietFor          = time.Minute            // between two equal error lines of raft
 	MaxTerms          = 8                      // of which it is remembered what they committed

@@ -132,8 +132,9 @@ func (n *Node) noArbiter() string {
 		}
 	}
 	switch {
-	case n.diskSays() != "" && n.votes():
-		return "no arbiter answers, and this voter cannot lead while its disk fails; sessions run headless, new logins wait"
+	case n.diskSays() != "":
+		return "no arbiter is heard, and while its disk fails this node neither leads nor obeys one of a term that it cannot note; " +
+			"sessions run headless, new logins wait"
 	case n.votes() && n.store.Load().Behind():
 		return "this voter's log lacks changes that others know of, so it elects nobody who lacks them too; start the voters that are down. " +
 			"If they will not come back: meshcrypt operator recover on one of the voters, which undoes those changes"

@@ -210,6 +210,7 @@ func roomOn(path string) error {
 // diskWords say what is wrong with the disk below a directory, and what to do.
 func diskWords(path string, err error) string {
 	var cause syscall.Errno
+	slow, drags := errors.AsType[consensus.SlowDisk](err)
 	switch {
 	case err == nil:
 		return ""
@@ -219,8 +220,8 @@ func diskWords(path string, err error) string {
 		return path + " holds changes that the arbiter's log lacks, for a voter was put back to an older disk. " +
 			"To unite both: `meshcrypt operator snapshot save FILE` on the arbiter's host, and with that FILE on the host of this disk: " +
 			"stop the daemon, `meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter`, and start it"
-	case errors.Is(err, consensus.ErrSlowDisk):
-		return fmt.Sprintf("%s is slow (%v): look what else uses it (iostat -x 1)", path, err)
+	case drags:
+		return fmt.Sprintf("%s is slow (%v for one write): look what else uses it (iostat -x 1)", path, slow.Took)
 	case errors.As(err, &cause):
 		return fmt.Sprintf("%s fails (%v): look at dmesg, and mend or replace it", path, cause)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/node/agent"
@@ -21,7 +22,7 @@ func TestDiskWords(t *testing.T) {
 		"/d is full: free space": fmt.Errorf("write: %w", syscall.ENOSPC),
 		"/d is full: free":       syscall.EDQUOT,
 		"/d fails (input/output error): look at dmesg": fmt.Errorf("sync: %w", syscall.EIO),
-		"/d is slow (consensus: the disk is slow: 2s":  fmt.Errorf("%w: 2s for one write", consensus.ErrSlowDisk),
+		"/d is slow (2s for one write)":                fmt.Errorf("store: %w", consensus.SlowDisk{Took: 2 * time.Second}),
 		"/d fails (EOF): mend":                         io.EOF,
 	} {
 		if says := diskWords("/d", err); !strings.HasPrefix(says, want) || (says == "") != (err == nil) {
@@ -38,7 +39,7 @@ func TestFailingDiskIsNamed(t *testing.T) {
 	founder, other := w.members[0], w.members[1]
 	full := diskWords("/var/lib/meshcrypt", syscall.ENOSPC)
 	founder.memory.ails.Store(&full)
-	if all := founder.problems(agent.Report{}, nil, 1); len(all) < 2 || !strings.Contains(all[0], "cannot lead while its disk fails") ||
+	if all := founder.problems(agent.Report{}, nil, 1); len(all) < 2 || !strings.Contains(all[0], "while its disk fails this node neither leads nor obeys") ||
 		strings.Contains(strings.Join(all, ""), "operator recover") {
 		t.Errorf("%q", all)
 	}
