@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -206,7 +207,7 @@ func TestRouteOfEpochsAndSpares(t *testing.T) {
 }
 
 // TestFinalMile: packets for an agent's own host go over the slice on it, also
-// over a spare, and as all others when it has none.
+// over a spare or while it is silent, and as all others when it has none.
 func TestFinalMile(t *testing.T) {
 	f := newFixture(t)
 	f.connect()
@@ -218,9 +219,22 @@ func TestFinalMile(t *testing.T) {
 			t.Errorf("%v is reached over %+v", s.inside, route)
 		}
 	}
+	leads := func(when string, to *slice) {
+		t.Helper()
+		if route := f.table().Routes.Get(one.inside); route == nil || route.Slices[0].Pair != to.pair {
+			t.Errorf("%s: the agent's host is reached over %+v", when, route)
+		}
+	}
 	one.condemned = true
+	leads("one slice is silent", one)
+	another := f.slice(2, 1)
+	another.inside = one.inside
+	leads("another one on its host is heard", another)
+	one.condemned, another.condemned = false, true
+	leads("the other way round", one)
+	one.retireAt, another.retireAt = time.Second, time.Second
 	if routes := f.table().Routes; routes.Len() != 1 || routes.Get(other.inside) == nil {
-		t.Errorf("%d routes while one slice is silent", routes.Len())
+		t.Errorf("%d routes while one host has no slice any more", routes.Len())
 	}
 }
 

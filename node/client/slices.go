@@ -52,8 +52,11 @@ type slice struct {
 	direct    direct
 }
 
+// held reports whether the agent has keys for this epoch and is to use them.
+func (s *slice) held() bool { return s.confirmed && s.retireAt == 0 }
+
 // usable reports whether runs may be sealed for this epoch.
-func (s *slice) usable() bool { return s.confirmed && !s.condemned && s.retireAt == 0 }
+func (s *slice) usable() bool { return s.held() && !s.condemned }
 
 // proven reports whether a usable slice was heard through the gateway in use.
 func (s *slice) proven() bool { return s.usable() && !s.pulse.trial }

@@ -28,7 +28,7 @@ func (c *Client) table() *dataplane.Table {
 		for _, p := range s.pairs() {
 			in[p.In.SPI()] = p
 		}
-		if s.usable() && s.inside.IsValid() && !c.superseded(key) {
+		if s.held() && s.inside.IsValid() && !c.superseded(key) && (s.usable() || routes[s.inside] == nil) {
 			routes[s.inside] = finalMile(s)
 		}
 		if !s.usable() || s.spare != spares || s.pulse.trial && !trials ||
@@ -40,8 +40,9 @@ func (c *Client) table() *dataplane.Table {
 	return &dataplane.Table{In: pages.Numbered(in), Routes: pages.At(routes), Default: route}
 }
 
-// finalMile is the way to an agent's own host: over its slice, and in clear
-// nowhere.
+// finalMile is the way to an agent's own host: over its slice, and in clear nowhere, so
+// a slice that is silent keeps it. Its packets wait until it is heard again, or until
+// the arbiter takes the slice away.
 func finalMile(s *slice) *dataplane.Route {
 	route := &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.last}
 	route.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)

@@ -17,9 +17,9 @@ type Beside struct {
 const (
 	// besidePace of each flow, in Mbit/s, is a block every 10 ms.
 	besidePace = 50
-	// spoiledFrom is the pause of the flow beside from which a missed limit may be
+	// SpoiledFrom is the pause of the flow beside from which a missed limit may be
 	// the machine's doing.
-	spoiledFrom = 50 * time.Millisecond
+	SpoiledFrom = 50 * time.Millisecond
 	// SpoiledTries is how often something is tried that the machine spoils.
 	SpoiledTries = 3
 )
@@ -82,7 +82,7 @@ func InTime(what string, took, beside, limit time.Duration) error {
 // machine can cost a long one of a flow.
 func Spoiled(err error) bool {
 	l, ok := errors.AsType[Late](err)
-	return ok && l.Beside >= spoiledFrom
+	return ok && l.Beside >= SpoiledFrom
 }
 
 // Again tries again what the machine spoiled; the last try counts in any case.

@@ -86,13 +86,22 @@ type Plan struct {
 // begins to send. It returns when the connection stands.
 func (w *World) Transfer(caller, server *Space, address string, plan Plan) *Transfer {
 	w.Helper()
+	t, err := w.TryTransfer(caller, server, address, plan)
+	if err != nil {
+		w.Fatalf("%v", err)
+	}
+	return t
+}
+
+// TryTransfer is Transfer where a connection that does not come about is an error.
+func (w *World) TryTransfer(caller, server *Space, address string, plan Plan) (*Transfer, error) {
 	t, err := w.connect(caller, server, address, plan)
 	if err != nil {
-		w.Fatalf("transfer from %s to %s at %s: %v", caller.Name, server.Name, address, err)
+		return nil, fmt.Errorf("transfer from %s to %s at %s: %w", caller.Name, server.Name, address, err)
 	}
 	w.Cleanup(t.abort)
 	go t.run(plan)
-	return t
+	return t, nil
 }
 
 // Reach says whether a TCP connection can be made.
