@@ -190,12 +190,18 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 }
 
 // dial opens TLS to the arbiter through a gateway, or through one of the other
-// family when that does not answer.
+// family when that does not answer. A first login goes on to the next ones: nobody has
+// told it yet which are alive.
 func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*controlState, Binding, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	c.dialing.Store(&cancel)
-	r, err := loop.Race(ctx, c.gateways.ways(gateway), MaxGateways, DialStagger, c.reach, func(late reached) { late.raw.Close() })
+	ways := c.gateways.ways(gateway)
+	look := newSearch(c, len(ways))
+	if resume == nil {
+		ways = c.gateways.further(ways)
+	}
+	r, err := loop.Race(ctx, ways, MaxGateways, DialStagger, look.reach, func(late reached) { late.raw.Close() })
 	if err != nil {
 		return nil, Binding{}, err
 	}

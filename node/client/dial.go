@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/port"
@@ -18,9 +20,70 @@ type reached struct {
 	gateway netip.AddrPort
 }
 
-// reach is one attempt, of at most two that loop.Race tries. The arbiter is recognised by
-// the pinned CA before a byte of the client's is sent. It names no further way.
-func (c *Client) reach(ctx context.Context, gateway netip.AddrPort) (r reached, further []netip.AddrPort, err error) {
+// search is one search of loop.Race for a way to the arbiter. Its first ways are tried
+// beside each other. A further gateway is for hosts that do not answer: where one takes
+// a connection the arbiter may only be busy, and a crowd that asks it twice makes it busier.
+type search struct {
+	*Client
+	beside int
+
+	mu    sync.Mutex    // protects the fields below
+	begun int           // attempts
+	open  int           // of them that a gateway took and that have not ended
+	ended chan struct{} // closed when one of those fails, and made anew
+}
+
+func newSearch(c *Client, beside int) *search {
+	return &search{Client: c, beside: beside, ended: make(chan struct{})}
+}
+
+// reach is one attempt. It names no further way.
+func (s *search) reach(ctx context.Context, gateway netip.AddrPort) (r reached, further []netip.AddrPort, err error) {
+	if err := s.patience(ctx); err != nil {
+		return r, nil, err
+	}
+	taken := false
+	r, err = s.connect(ctx, gateway, func() {
+		taken = true
+		s.count(1)
+	})
+	if taken && err != nil {
+		s.count(-1)
+	}
+	return r, nil, err
+}
+
+func (s *search) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open += n; n < 0 {
+		close(s.ended)
+		s.ended = make(chan struct{})
+	}
+}
+
+// patience lets a further attempt wait for those that a gateway took; not for ever, since
+// a process that stands still takes connections as well.
+func (s *search) patience(ctx context.Context) error {
+	s.mu.Lock()
+	s.begun++
+	waits, ended := s.begun > s.beside && s.open > 0, s.ended
+	s.mu.Unlock()
+	if !waits {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ended:
+	case <-time.After(TakenPatience):
+	}
+	return nil
+}
+
+// connect is TLS to the arbiter through one gateway; taken is told when that is there. The
+// arbiter is recognised by the pinned CA before a byte of the client's is sent.
+func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, taken func()) (r reached, err error) {
 	r.gateway = gateway
 	check := func(raw [][]byte) (err error) {
 		r.peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
@@ -32,13 +95,14 @@ func (c *Client) reach(ctx context.Context, gateway netip.AddrPort) (r reached, 
 	}
 	raw, err := dial(ctx, "tcp", gateway.String())
 	if err == nil {
+		taken()
 		r.raw = tls.Client(raw, pki.Client(port.ALPNClient, nil, check))
 		if err = r.raw.HandshakeContext(ctx); err != nil {
 			raw.Close() // the handshake's error is the one to tell
 		}
 	}
 	if err != nil {
-		return r, nil, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
+		return r, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
 	}
-	return r, nil, nil
+	return r, nil
 }

@@ -1,8 +1,16 @@
 package client
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 var (
@@ -42,4 +50,74 @@ func TestFamiliesTakeTurns(t *testing.T) {
 	if got := g.at(g.current); got != pushed[0] {
 		t.Errorf("instead of one that is gone: %v", got)
 	}
+}
+
+// TestFirstLoginGoesOn: a client that knows its profile alone tries the next gateways
+// beside one whose host does not answer, and more slowly beside one that took its
+// connection. Who resumes was told which are alive.
+func TestFirstLoginGoesOn(t *testing.T) {
+	var all []netip.AddrPort
+	for i := range byte(4) {
+		all = append(all, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, i}), 6484))
+	}
+	for name, c := range map[string]struct {
+		resume *resumption
+		host   func(ctx context.Context) (net.Conn, error)
+		want   []time.Duration // when each of the ways is tried
+	}{
+		"hosts without power":         {nil, dark, []time.Duration{0, DialStagger, 2 * DialStagger}},
+		"hosts without a daemon":      {nil, refusing, []time.Duration{0, 0, 0}},
+		"hosts that stand still":      {nil, still, []time.Duration{0, DialStagger + TakenPatience, 2*DialStagger + TakenPatience}},
+		"gateways without an arbiter": {nil, closing, []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond}},
+		"a session that is resumed":   {&resumption{}, dark, []time.Duration{0}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			began, tried := time.Now(), []string(nil)
+			client := &Client{gateways: gatewayList{all: all}, config: Config{Dial: func(ctx context.Context, _, to string) (net.Conn, error) {
+				mu.Lock()
+				tried = append(tried, fmt.Sprint(to, " ", time.Since(began)))
+				mu.Unlock()
+				return c.host(ctx)
+			}, Wall: time.Now}}
+			if _, _, err := client.dial(t.Context(), all[1], c.resume); err == nil {
+				t.Errorf("%s: connected", name)
+			}
+			var want []string
+			for i, at := range c.want {
+				want = append(want, fmt.Sprint(all[1+i], " ", at))
+			}
+			if !slices.Equal(tried, want) {
+				t.Errorf("%s: tried %v, want %v", name, tried, want)
+			}
+		})
+	}
+}
+
+func dark(ctx context.Context) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func refusing(context.Context) (net.Conn, error) { return nil, errors.New("refused") }
+
+// still takes a connection as a kernel does, and says nothing.
+func still(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	go func() {
+		for b := make([]byte, 4096); ; {
+			if _, err := far.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	return near, nil
+}
+
+// closing is a gateway that finds no arbiter.
+func closing(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	time.AfterFunc(100*time.Millisecond, func() { far.Close() })
+	go func() { _, _ = far.Read(make([]byte, 4096)) }()
+	return near, nil
 }

@@ -77,8 +77,14 @@ const (
 	AskDirectMax = 5 * time.Minute
 	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
 	DialTimeout = 4 * time.Second
-	// DialStagger is how long one family is tried alone.
+	// DialStagger is how long one family is tried alone, and a gateway at a first login.
 	DialStagger = 250 * time.Millisecond
+	// FirstWays bounds the gateways that one attempt at a first login tries: the first two
+	// hosts of a profile may be gone.
+	FirstWays = 3
+	// TakenPatience is how long a first login waits for gateways that took its connection
+	// before it tries a further one.
+	TakenPatience = time.Second
 	// FirstWithin is how long a first login is tried again.
 	FirstWithin = 20 * time.Second
 	// FirstRedialMax bounds the wait between attempts at a first login.

@@ -61,6 +61,19 @@ func (g *gatewayList) ways(gateway netip.AddrPort) []netip.AddrPort {
 	return []netip.AddrPort{gateway}
 }
 
+// further adds the gateways that come next to some ways: FirstWays in all.
+func (g *gatewayList) further(ways []netip.AddrPort) []netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	from := max(0, slices.Index(g.all, ways[0]))
+	for i := range g.all {
+		if next := g.all[(from+i)%len(g.all)]; len(ways) < FirstWays && !slices.Contains(ways, next) {
+			ways = append(ways, next)
+		}
+	}
+	return ways
+}
+
 func sameFamily(a, b netip.AddrPort) bool { return a.Addr().BitLen() == b.Addr().BitLen() }
 
 // replace takes a pushed list and keeps using the present gateway if it is in it.
