@@ -255,6 +255,16 @@ func (a *Arbitrator) moveOutcome(view *registry.State, c *registry.MovePart, r r
 	}
 }
 
+// moveUnknown decides anew instead of repeating itself: who was to have the part may not
+// forward any more. Of two moves of one epoch the log takes one.
+func (a *Arbitrator) moveUnknown(tag Tag, c *registry.MovePart) {
+	delete(a.proposals, tag)
+	if w := a.parts[c.Prefix.String()]; w != nil && w.proposal == tag {
+		w.proposal = 0
+	}
+	a.partsDue = true
+}
+
 // name is a node's name for the operator's eyes.
 func name(view *registry.State, id identity.NodeID) string {
 	if node := view.Nodes[id]; node != nil && node.Name != "" {

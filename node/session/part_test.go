@@ -58,3 +58,31 @@ func named(w *world, id identity.NodeID) string {
 	}
 	return w.node(id).name
 }
+
+// TestMoveOfUnknownOutcome is decided anew: who was to have the part does not forward any
+// more. Where the move was committed after all, the same one follows by the next epoch.
+func TestMoveOfUnknownOutcome(t *testing.T) {
+	for name, lost := range map[string]bool{"never committed": true, "committed after all": false} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, 4)
+			w.run(time.Second, 100*time.Millisecond)
+			was := w.state.Parts[0]
+			w.unknown, w.lost = 1, lost
+			w.nodeDown(w.node(was.Egress))
+			for w.unknown > 0 {
+				w.run(100*time.Millisecond, 100*time.Millisecond)
+			}
+			w.queue = append(w.queue, Condition{was.Second, Broken})
+			w.run(2*RetryEvery+EgressGrace, 100*time.Millisecond)
+			if p := w.state.Parts[0]; p.Egress == was.Egress || p.Egress == was.Second || p.Epoch == was.Epoch {
+				t.Errorf("egress %s at epoch %d, was at %d", named(w, p.Egress), p.Epoch, was.Epoch)
+			}
+			for _, wrong := range w.wrong {
+				t.Error(wrong)
+			}
+			if n := len(w.arb.proposals); n > 0 {
+				t.Errorf("%d proposals left over", n)
+			}
+		})
+	}
+}

@@ -106,6 +106,10 @@ func (a *Arbitrator) retryUnknown() {
 		p := a.proposals[tag]
 		p.unknown = false
 		a.unknown--
+		if p.command.MovePart != nil {
+			a.moveUnknown(tag, p.command.MovePart)
+			continue
+		}
 		a.emit(Propose{tag, p.command})
 	}
 }
