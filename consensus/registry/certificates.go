@@ -61,16 +61,25 @@ func (c *PutCertificate) apply(s *State, _ entry) (Result, *Error) {
 	if known == nil && s.Certificates.Len() >= s.Room().Certificates {
 		return Result{}, ErrExhausted.with("%d certificates", s.Room().Certificates)
 	}
-	put := c.Certificate
-	if known != nil {
-		put = *known
-		put.Revoked = put.Revoked || c.Certificate.Revoked
-	}
-	s.putCertificate(&put)
-	if put.Revoked {
-		s.endCertified(ReasonCertificate, func(used *Certificate) bool { return used.ID == put.ID })
+	switch {
+	case c.Certificate.Revoked || known != nil && known.Revoked:
+		s.revokeListed(&c.Certificate)
+	case known == nil:
+		put := c.Certificate
+		s.putCertificate(&put)
 	}
 	return Result{}, nil
+}
+
+// revokeListed lists a certificate as revoked, whether it was listed or not.
+func (s *State) revokeListed(cert *Certificate) {
+	put := *cert
+	if known := s.Certificates.Get(cert.ID); known != nil {
+		put = *known
+	}
+	put.Revoked = true
+	s.putCertificate(&put)
+	s.endCertified(ReasonCertificate, func(used *Certificate) bool { return used.ID == put.ID })
 }
 
 func (c *PutCertificate) check(s *State) *Error {

@@ -153,6 +153,31 @@ func TestRestoreKeepsRevocations(t *testing.T) {
 	}
 }
 
+// TestRestoreIntoAFullTable: a revocation that there was no room for would readmit whom it
+// was for; both states together need the room of an enlarged mesh.
+func TestRestoreIntoAFullTable(t *testing.T) {
+	f := certified(t)
+	snapshot := f.s.Clone()
+	for i := range snapshot.Room().Certificates {
+		cert := certificate(i + 2)
+		snapshot.putCertificate(&cert)
+	}
+	gone := certificate(1)
+	gone.Revoked = true
+	f.must(put(gone, 0))
+	snapshot.Succeed(f.s)
+	if listed := snapshot.Certificates.Get(gone.ID); listed == nil || !listed.Revoked {
+		t.Error("a restore readmits what was revoked")
+	}
+	raw, err := EncodeSnapshot(snapshot)
+	if err == nil {
+		_, err = DecodeSnapshot(raw)
+	}
+	if err != nil {
+		t.Errorf("the united state cannot be read again: %v", err)
+	}
+}
+
 func TestSharedKeyOfClient(t *testing.T) {
 	f := newFixture(t)
 	add := func(k *SharedKey) Command {

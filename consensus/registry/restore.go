@@ -22,6 +22,7 @@ func (s *State) Succeed(present *State) {
 	s.Enlarged = s.Enlarged || present.Enlarged
 	s.refuseAlso(present)
 	s.holdAlso(present)
+	s.Enlarged = s.Enlarged || s.fits(s.Room()) != nil // both together may have more than either had room for
 	for _, ses := range s.ActiveSessions() {
 		ses = ses.copy()
 		ses.Retiring = nil
@@ -54,7 +55,7 @@ func (s *State) refuseAlso(present *State) {
 	}
 	for _, cert := range present.Certificates.All() {
 		if cert.Revoked {
-			_, _ = (&PutCertificate{Certificate: *cert}).apply(s, at)
+			s.revokeListed(cert)
 		}
 	}
 	for id, ended := range present.Sessions.All() {
