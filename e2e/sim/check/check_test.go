@@ -1,0 +1,270 @@
+package check
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestRightHistory has a bit of all, and nothing wrong.
+func TestRightHistory(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	s.Tables(s.now, []Table{table(0), table(1, s.has(1, 1)), table(2)})
+	s.up(1)
+	next := s.slice(2)
+	next.Epoch = 2
+	s.term = 3
+	s.Fence(s.now, node(2), protocol.Fence{Term: 3})
+	s.commit(registry.Command{GrantSlice: &registry.GrantSlice{Session: sessionID(1), Slice: next, Retire: true}})
+	old, fresh := s.has(1, 1), s.has(1, 2)
+	old.Fence.Term = 2
+	s.Tables(s.now, []Table{table(1, old), table(2, fresh)})
+	s.now = 5 * second
+	s.Left("alice")
+	s.end(1, "client disconnected")
+	s.Tables(s.now, []Table{table(1), table(2)})
+	s.green()
+}
+
+func TestOneHistory(t *testing.T) {
+	s := begin(t)
+	same, other := s.history.commands[3].command, s.history.commands[4].command
+	s.Entry(second, node(1), 3, 2, same)
+	s.green()
+	s.Entry(2*second, node(2), 3, 2, other)
+	s.red("one history", 2*second, "n3", "index 3", "n1")
+}
+
+func TestOneOwner(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	s.Tables(second, []Table{table(1, s.has(1, 1)), table(2, s.has(1, 1))})
+	s.red("I3", second, "slice 0", "epoch 1", "n2", "n3")
+	s.red("I6", second, "n3 has keys", "committed for n2")
+}
+
+// TestOneOwnerInRegistry: Apply does not do this, so it is told.
+func TestOneOwnerInRegistry(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	was := s.Registry().Sessions.Get(sessionID(1))
+	now := *was
+	now.Slices = []registry.Slice{was.Slices[0]}
+	s.lookAtOwners(second, &now)
+	s.green()
+	now.Slices[0].Agent = node(2)
+	s.lookAtOwners(2*second, &now)
+	s.red("I3", 2*second, "n3", "n2", "epoch 1")
+}
+
+func TestGrantsAreCommitted(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	ahead := s.has(1, 2)
+	s.Tables(second, []Table{table(1, ahead)})
+	s.red("I6", second, "n2", "epoch 2", "never committed")
+
+	s = begin(t)
+	s.open(1, "alice", 1)
+	reborn := table(1, s.has(1, 1))
+	reborn.Boot = identity.BootID{77}
+	s.Tables(second, []Table{reborn})
+	s.red("I6", second, "n2", "another process")
+}
+
+func TestNoGrantBelowFence(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	s.Tables(s.now, []Table{table(1, s.has(1, 1))})
+	s.Fence(second, node(1), protocol.Fence{Term: 5})
+	s.Tables(2*second, []Table{table(1, s.has(1, 1))}) // it had it before
+	s.green()
+	s.open(2, "bob", 1)
+	s.Tables(3*second, []Table{table(1, s.has(1, 1), s.has(2, 1))})
+	s.red("I6", 3*second, "n2", "fence 0.2", "seen 0.5")
+
+	s = begin(t)
+	s.Fence(second, node(1), protocol.Fence{Term: 5})
+	s.Fence(2*second, node(1), protocol.Fence{Term: 4})
+	s.red("I6", 2*second, "n2 took fence 0.4", "0.5")
+}
+
+func TestNoOlderEpoch(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	next := s.slice(1)
+	next.Epoch = 2
+	s.commit(registry.Command{GrantSlice: &registry.GrantSlice{Session: sessionID(1), Slice: next}})
+	s.Tables(second, []Table{table(1, s.has(1, 2))})
+	s.green()
+	s.Tables(2*second, []Table{table(1, s.has(1, 1), s.has(1, 2))})
+	s.red("I6", 2*second, "n2 took", "epoch 1", "had epoch 2")
+}
+
+func TestGossipChangesNothing(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	tables := []Table{table(1, s.has(1, 1))}
+	before := s.Picture(tables)
+	s.Gossip(second, "n3 is idle", before, s.Picture(tables))
+	s.green()
+	s.Gossip(2*second, "n2 is gone", before, s.Picture([]Table{table(1)}))
+	s.red("I9", 2*second, "n2 is gone", "n2 has keys")
+	s.Holds(2*second, node(2), netip.MustParseAddr("10.0.0.9"), true)
+	s.Gossip(3*second, "n3 is egress", before, s.Picture(tables))
+	s.red("I9", 3*second, "10.0.0.9", "n3")
+}
+
+func TestSessionsEndForAReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		up, right bool
+		story     func(*story)
+	}{
+		"for none":              {true, false, func(s *story) { s.end(1, "tired") }},
+		"client says so":        {true, true, func(s *story) { s.Left("alice"); s.end(1, "client disconnected") }},
+		"another client said":   {true, false, func(s *story) { s.Left("bob"); s.end(1, "client disconnected") }},
+		"operator says so":      {true, true, func(s *story) { s.Ordered(sessionID(1), "kicked"); s.end(1, "kicked") }},
+		"never up":              {false, true, func(s *story) { s.end(1, "no agent") }},
+		"headless":              {true, true, func(s *story) { s.now += 200 * second; s.end(1, "gone") }},
+		"not headless":          {true, false, func(s *story) { s.Heard(150*second, sessionID(1)); s.now += 200 * second; s.end(1, "gone") }},
+		"device logs in anew":   {true, true, func(s *story) { s.open(2, "alice", 2) }},
+		"it was up, and is not": {true, false, func(s *story) { s.end(1, "no agent") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			s.open(1, "alice", 1)
+			if c.up {
+				s.up(1)
+			}
+			s.now += second
+			c.story(s)
+			if c.right {
+				s.green()
+			} else {
+				s.red("I12", s.now, "alice", "neither its client")
+			}
+		})
+	}
+}
+
+func TestClientsGiveNothingUp(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	s.ClientEnded(second, "alice", sessionID(1), "the mesh does not answer")
+	s.red("I12", second, "alice", "does not answer")
+
+	s = begin(t)
+	s.open(1, "alice", 1)
+	s.Left("alice")
+	s.ClientEnded(second, "alice", sessionID(1), "asked to")
+	s.green()
+}
+
+// TestAddressesAreGivenAnew: the agent acknowledged, but has the keys still.
+func TestAddressesAreGivenAnew(t *testing.T) {
+	for _, lies := range []bool{false, true} {
+		s := begin(t)
+		s.open(1, "alice", 1)
+		alices := s.has(1, 1)
+		s.Left("alice")
+		s.end(1, "client disconnected")
+		s.Tables(second, []Table{table(1, alices)}) // nobody else has the address
+		s.green()
+		s.commit(registry.Command{Acknowledge: &registry.Acknowledge{Agent: node(1), Boot: identity.BootID{2}, Sessions: []registry.SessionID{sessionID(1)}}})
+		for n := 2; s.has(n-1, 1).Leases[0] != alices.Leases[0] || n == 2; n++ { // fresh ones go first
+			s.openOn(n, "bob", byte(n), 2)
+		}
+		if lies {
+			s.Tables(2*second, []Table{table(1, alices)})
+			s.red("I13", 2*second, "n2", "alice", "bob", alices.Leases[0].String())
+		} else {
+			s.Tables(2*second, []Table{table(1)})
+			s.green()
+		}
+	}
+}
+
+func TestOneEgress(t *testing.T) {
+	a := netip.MustParseAddr("10.0.0.200")
+	s := begin(t)
+	s.Holds(second, node(0), a, true)
+	s.Holds(2*second, node(1), a, true)
+	s.Holds(2900*time.Millisecond, node(0), a, false)
+	s.Tick(10 * second)
+	s.green()
+	s.Holds(11*second, node(2), a, true)
+	s.Tick(11900 * time.Millisecond)
+	s.green()
+	s.Tick(13 * second)
+	s.red("one egress", 12*second, "10.0.0.200", "n2 and n3")
+
+	s = begin(t) // who is dead, or stands still, owns nothing that it could let go
+	s.Holds(second, node(0), a, true)
+	s.Stopped(2*second, node(0), true)
+	s.Holds(3*second, node(1), a, true)
+	s.Tick(20 * second)
+	s.Stopped(20*second, node(0), false)
+	s.Gone(20900*time.Millisecond, node(0))
+	s.Tick(40 * second)
+	s.green()
+	s.Holds(50*second, node(0), a, true)
+	s.Holds(52*second, node(0), a, false)
+	s.red("one egress", 51*second, "n2 and n1")
+}
+
+// TestWithoutQuorum two hosts that do not hear each other both go on; with one they do not.
+func TestWithoutQuorum(t *testing.T) {
+	a := netip.MustParseAddr("10.0.0.200")
+	for _, quorum := range []bool{false, true} {
+		s := begin(t)
+		s.config.Quorum = quorum
+		s.Apart(second, node(0), node(1), true)
+		s.Holds(second, node(0), a, true)
+		s.Holds(second, node(1), a, true)
+		s.Tick(30 * second)
+		if quorum {
+			s.red("one egress", 2*second, "n1 and n2")
+			continue
+		}
+		s.green()
+		s.Apart(30*second, node(1), node(0), false)
+		s.Tick(32 * second)
+		s.red("one egress", 31*second, "n1 and n2")
+	}
+}
+
+func TestRecovery(t *testing.T) {
+	s := begin(t)
+	s.Stands(second, Led, false, "nobody")
+	s.Healed(10 * second)
+	s.Stands(11*second, Led, false, "nobody")
+	s.Stands(12*second, Led, true, "")
+	s.Stands(30*second, Led, true, "")
+	s.End(40 * second)
+	s.green()
+	s.Stands(41*second, Led, false, "n2 stepped down")
+	s.red("recovery", 41*second, "an arbiter serves no more", "n2 stepped down")
+
+	s = begin(t)
+	s.Healed(10 * second)
+	s.Stands(11*second, Logins, false, "refused")
+	s.End(12 * second)
+	s.red("recovery", 12*second, "a new login works", "refused")
+
+	for g := range goals {
+		s = begin(t)
+		s.Healed(10 * second)
+		s.Stands(10*second+g.Within(), g, false, "not yet")
+		s.green()
+		s.Stands(10*second+g.Within()+1, g, false, "still not")
+		s.red("recovery", 10*second+g.Within(), g.String(), "still not")
+	}
+	if len(Bounds()) != int(goals) {
+		t.Error("a goal has no bound")
+	}
+}

@@ -1,0 +1,103 @@
+package check
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// TwoOwners is how long two nodes may both answer for one egress address.
+const TwoOwners = time.Second
+
+// addressSeen is who answers for an address.
+type addressSeen struct {
+	holders []identity.NodeID // in the order in which they took it
+	both    time.Duration     // since when two do who could know better; negative: they do not
+}
+
+// Holds says that a node began to answer for an egress address, or ended to.
+func (j *Judge) Holds(at time.Duration, node identity.NodeID, address netip.Addr, so bool) {
+	j.Tick(at)
+	a := j.holders[address]
+	if a == nil {
+		a = &addressSeen{both: -1}
+		j.holders[address] = a
+		j.addresses = append(j.addresses, address)
+	}
+	a.holders = slices.DeleteFunc(a.holders, func(o identity.NodeID) bool { return o == node })
+	if so {
+		a.holders = append(a.holders, node)
+	}
+	j.Tick(at)
+}
+
+// Gone says that a node's process ended: its addresses go with it.
+func (j *Judge) Gone(at time.Duration, node identity.NodeID) {
+	for _, address := range j.addresses {
+		j.Holds(at, node, address, false)
+	}
+	j.Stopped(at, node, false)
+}
+
+// Stopped says that a node stands still, or goes on. Who stands still can let nothing go.
+func (j *Judge) Stopped(at time.Duration, node identity.NodeID, so bool) {
+	j.Tick(at)
+	j.stopped[node] = so
+	j.Tick(at)
+}
+
+// Apart says that two nodes do not hear each other, or do. Without a quorum that could
+// tell them, both go on.
+func (j *Judge) Apart(at time.Duration, one, other identity.NodeID, so bool) {
+	j.Tick(at)
+	j.apart[pair(one, other)] = so
+	j.Tick(at)
+}
+
+func pair(one, other identity.NodeID) [2]identity.NodeID {
+	if other.String() < one.String() {
+		one, other = other, one
+	}
+	return [2]identity.NodeID{one, other}
+}
+
+// Tick lets time pass for what takes too long.
+func (j *Judge) Tick(at time.Duration) {
+	for _, address := range j.addresses {
+		a := j.holders[address]
+		bad := j.contested(a.holders)
+		if a.both >= 0 && at-a.both > TwoOwners {
+			j.fail(a.both+TwoOwners, "one egress", "%v has had two owners for more than %v: %s", address, TwoOwners, j.names(a.holders))
+		}
+		switch {
+		case len(bad) < 2:
+			a.both = -1
+		case a.both < 0:
+			a.both = at
+		}
+	}
+}
+
+// contested are those who both answer for an address and could know better.
+func (j *Judge) contested(holders []identity.NodeID) []identity.NodeID {
+	for i, one := range holders {
+		for _, other := range holders[i+1:] {
+			excused := j.stopped[one] || j.stopped[other] || !j.config.Quorum && j.apart[pair(one, other)]
+			if !excused {
+				return []identity.NodeID{one, other}
+			}
+		}
+	}
+	return nil
+}
+
+func (j *Judge) names(ids []identity.NodeID) string {
+	var all []string
+	for _, id := range ids {
+		all = append(all, j.name(id))
+	}
+	return strings.Join(all, " and ")
+}

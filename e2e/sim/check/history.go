@@ -1,0 +1,85 @@
+package check
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// history is what was committed, applied once more.
+type history struct {
+	state    *registry.State
+	mark     registry.Mark
+	commands map[uint64]committed // by index
+}
+
+// committed is one entry, and who applied it first.
+type committed struct {
+	term    uint64
+	command []byte
+	by      identity.NodeID
+}
+
+// owner is who was granted one epoch of a slice.
+type owner struct {
+	agent identity.NodeID
+	boot  identity.BootID
+	index uint64
+	term  uint64
+}
+
+func newHistory() history {
+	state := registry.New()
+	state.Feed = &registry.Feed{}
+	return history{state: state, commands: make(map[uint64]committed)}
+}
+
+// Entry is a command that a replica applied. All apply the same at one index; the first
+// one is history.
+func (j *Judge) Entry(at time.Duration, by identity.NodeID, index, term uint64, command []byte) {
+	h := &j.history
+	if was, known := h.commands[index]; known {
+		if !j.config.Beyond && (was.term != term || !bytes.Equal(was.command, command)) {
+			j.fail(at, "one history", "%s applied another command at index %d (term %d) than %s had (term %d)",
+				j.name(by), index, term, j.name(was.by), was.term)
+		}
+		return
+	}
+	if index <= h.state.Index {
+		return // only a snapshot had it
+	}
+	h.commands[index] = committed{term, command, by}
+	c, err := registry.DecodeCommand(command)
+	if err != nil {
+		j.fail(at, "one history", "%s applied what is no command at index %d: %v", j.name(by), index, err)
+		return
+	}
+	registry.Apply(h.state, index, term, c)
+	j.look(at, c)
+}
+
+// look at what an entry changed.
+func (j *Judge) look(at time.Duration, c registry.Command) {
+	h := &j.history
+	touched, mark := h.state.Touched(h.mark)
+	h.mark = mark
+	ids := touched.Sessions
+	if touched.All {
+		for id := range h.state.Sessions.All() {
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		s, ok := h.state.Sessions.Find(id)
+		if !ok {
+			continue
+		}
+		j.lookAtOwners(at, s)
+		j.lookAtEnd(at, s, c)
+	}
+}
+
+// Registry lends what was committed, for reading.
+func (j *Judge) Registry() *registry.State { return j.history.state }

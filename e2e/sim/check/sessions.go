@@ -1,0 +1,102 @@
+package check
+
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// sessionSeen is what was seen of one session.
+type sessionSeen struct {
+	opened time.Duration
+	heard  time.Duration // its client, by anybody
+	up     bool          // a slice of it was
+	over   bool
+}
+
+// Heard is a sign of life of a session's client.
+func (j *Judge) Heard(at time.Duration, id registry.SessionID) {
+	if s := j.sessions[id]; s != nil {
+		s.heard = at
+	}
+}
+
+// Left says that a client ended its session, on purpose.
+func (j *Judge) Left(client string) { j.left[client] = true }
+
+// Ordered says that an operator, or the policy, ends a session.
+func (j *Judge) Ordered(id registry.SessionID, why string) { j.ordered[id] = why }
+
+// lookAtEnd holds I12: a session ends by its client, its policy, or its headless time.
+func (j *Judge) lookAtEnd(at time.Duration, s *registry.Session, c registry.Command) {
+	seen := j.sessions[s.ID]
+	if seen == nil {
+		seen = &sessionSeen{opened: at, heard: at}
+		j.sessions[s.ID] = seen
+	}
+	for _, sl := range s.Slices {
+		seen.up = seen.up || sl.State == registry.SliceUp
+	}
+	if s.State != registry.SessionEnded || seen.over {
+		return
+	}
+	seen.over = true
+	if why := j.whyEnded(at, s, seen, c); !why {
+		j.fail(at, "I12", "session %s of %s ended (%q), %v after it was opened and %v after its client was heard: neither its client, "+
+			"nor policy, nor the headless time of %v ended it", s.ID.Short(), s.Client, s.Reason,
+			(at - seen.opened).Round(time.Millisecond), (at - seen.heard).Round(time.Millisecond), j.headless())
+	}
+}
+
+// whyEnded says whether there was a reason, by what was seen and not by what is said.
+func (j *Judge) whyEnded(at time.Duration, s *registry.Session, seen *sessionSeen, c registry.Command) bool {
+	open := c.OpenSession
+	_, ordered := j.ordered[s.ID]
+	silent := at - seen.heard
+	switch {
+	case open != nil && open.Session.Client == s.Client && open.Session.Device == s.Device: // logged in anew
+	case j.left[s.Client], ordered:
+	case !seen.up && at-seen.opened >= session.AckTimeout: // no agent took it
+	case j.history.state.Policy.Sessions > 0 && silent >= session.SilentAfter:
+	case silent >= j.headless():
+	default:
+		return false
+	}
+	return true
+}
+
+func (j *Judge) headless() time.Duration {
+	return time.Duration(j.history.state.Headless()) * time.Second
+}
+
+// ClientEnded says that a client gave its session up, and why.
+func (j *Judge) ClientEnded(at time.Duration, client string, id registry.SessionID, why string) {
+	seen := j.sessions[id]
+	if _, ordered := j.ordered[id]; seen == nil || seen.over || ordered || j.left[client] || at-seen.heard >= j.headless() {
+		return
+	}
+	j.fail(at, "I12", "client %s gave session %s up (%q), which lives in the registry", client, id.Short(), why)
+}
+
+// lookAtLeases holds I13 where it counts: nobody has keys for an address that is another
+// client's by now.
+func (j *Judge) lookAtLeases(at time.Duration, t Table, h Holding) {
+	state := j.history.state
+	old, known := state.Sessions.Find(h.Session)
+	if !known {
+		return // long over; its addresses are nobody's that is in the registry
+	}
+	for _, a := range h.Leases {
+		lease, held := state.Leases.Find(a)
+		if !held || lease.Session == h.Session || lease.Session == (registry.SessionID{}) {
+			continue
+		}
+		now, _ := state.Sessions.Find(lease.Session)
+		if now == nil || now.Client == old.Client && now.Device == old.Device {
+			continue // a device has its own address back
+		}
+		j.fail(at, "I13", "%s has keys of session %s of %s for address %v, which was given to session %s of %s meanwhile",
+			j.name(t.Agent), h.Session.Short(), old.Client, a, now.ID.Short(), now.Client)
+	}
+}
