@@ -3,6 +3,8 @@ package consensus
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -39,6 +41,19 @@ type logStore struct {
 
 // mark is a place in the log.
 type mark struct{ index, term uint64 }
+
+// HasLog says whether a directory holds a log that was begun. A voter whose log is gone
+// must not vote by an empty one: it has forgotten what it voted for and what it took.
+func HasLog(dir string) (bool, error) {
+	info, err := os.Stat(filepath.Join(dir, logFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("consensus: %w", err)
+	}
+	return info.Size() > 0, nil
+}
 
 func openLog(dir string) (*logStore, error) {
 	path := filepath.Join(dir, logFile)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 	"github.com/meshcrypt/meshcrypt/node/probe"
@@ -23,6 +24,9 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 		all = append(all, n.noArbiter())
 	} else {
 		all = append(all, thin(n.members.all())...)
+		if n.lostLog() {
+			all = append(all, "the log of this voter is gone: look what removed "+n.dir.Path(datadir.RaftDir)+"; it becomes a voter anew by itself")
+		}
 	}
 	if r.CutOff {
 		all = append(all, "this node hears neither an arbiter nor any other node, so it holds no inside address and sends its clients to other nodes: "+
@@ -132,6 +136,12 @@ func (n *Node) noArbiter() string {
 		}
 	}
 	switch {
+	case n.lostLog() && voters == 1:
+		return "the log of this node, which was the only voter, is gone: look what removed " + n.dir.Path(datadir.RaftDir) + ". If it cannot be had back: on a host that keeps " +
+			"a copy (a standby), meshcrypt operator recover; else here, with the daemon stopped, meshcrypt operator snapshot restore FILE; sessions run headless"
+	case n.lostLog():
+		return "the log of this voter is gone (" + n.dir.Path(datadir.RaftDir) + "), and the other voters elect nobody: start them; this one becomes a voter anew then. " +
+			"If they will not come back: meshcrypt operator recover on one that has its log"
 	case n.diskSays() != "":
 		return "no arbiter is heard, and while its disk fails this node neither leads nor obeys one of a term that it cannot note; " +
 			"sessions run headless, new logins wait"

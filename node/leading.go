@@ -1,12 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
@@ -41,21 +41,26 @@ func (l raftLayer) Dial(ctx context.Context, server identity.NodeID) (conn net.C
 }
 
 // openStoreIfKept opens the log if this node keeps one: the founder, a voter,
-// a standby.
+// a standby. One that kept it and has lost it opens none before an arbiter asks it to.
 func (n *Node) openStoreIfKept() error {
-	_, err := os.Stat(n.dir.Path(datadir.RaftDir))
+	kept, err := consensus.HasLog(n.dir.Path(datadir.RaftDir))
 	_, founding, foundingErr := n.dir.Founding()
 	switch {
-	case foundingErr != nil:
-		return foundingErr
-	case err != nil && !founding:
-		return nil
-	}
-	if err != nil {
+	case err != nil || foundingErr != nil:
+		return cmp.Or(err, foundingErr)
+	case kept:
+		return n.openStore(false, n.askKnown())
+	case founding:
 		return n.openStore(true, consensus.Known{})
 	}
-	return n.openStore(false, n.askKnown())
+	if n.lostLog() {
+		n.config.Log.Error("the log of this voter is gone; it becomes a voter anew when an arbiter is heard", "missing", n.dir.Path(datadir.RaftDir))
+	}
+	return nil
 }
+
+// lostLog says that this node was a voter, as it was told last, and keeps no log.
+func (n *Node) lostLog() bool { return n.store.Load() == nil && n.members.find(n.trust.Key.ID()).Voter }
 
 // openStore starts this node's replica. The Raft port admits only keys of the
 // Raft configuration, or those an arbiter named when it asked for a standby:

@@ -95,6 +95,9 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 		return plan
 	}
 	a.lookAtReplicas()
+	if plan := a.planLost(); plan != nil {
+		return plan
+	}
 	e := a.judgeElectorate()
 	// Who takes a place comes before the next one goes: with one candidate, one goes.
 	if e.good >= WantedVoters || len(e.known)-len(e.bad) >= WantedVoters || !a.hasCandidate(e.known) {
@@ -123,6 +126,24 @@ func (a *Arbiter) planElectorate() func(context.Context) error {
 	}
 	if e.voters == 2 && e.good == 2 && len(e.standbys)+len(e.waiting) == 0 {
 		return a.demoteOther(own)
+	}
+	return nil
+}
+
+// planLost is for who came back without its log. A voter has forgotten what it voted for
+// and what it took: its vote goes, and it is asked anew like any other node. A standby
+// needs no more than to be asked again.
+func (a *Arbiter) planLost() func(context.Context) error {
+	for _, server := range a.config.Store.Servers() {
+		n := a.nodes[server.ID]
+		if n == nil || n.hello.Standby || n.keeps || server.ID == a.config.Trust.Key.ID() {
+			continue
+		}
+		if server.Voter {
+			a.config.Log.Warn("a voter has lost its log, so it gets another one and its vote anew", "node", a.nodeName(server.ID))
+			return a.removeServer(server.ID)
+		}
+		a.askToKeep(n)
 	}
 	return nil
 }
@@ -204,11 +225,7 @@ func (a *Arbiter) eligible(n *registry.Node) bool {
 // without a vote, whether that answers or not: what is copied to it shows whether it
 // does.
 func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error {
-	voters := []identity.NodeID{id}
-	for _, server := range a.config.Store.Servers() {
-		voters = append(voters, server.ID)
-	}
-	a.nodes[id].Say(&protocol.Node{Standby: &protocol.Standby{Voters: voters}})
+	a.askToKeep(a.nodes[id])
 	name := a.nodeName(id)
 	return func(ctx context.Context) error {
 		if err := a.config.Store.AddStandby(ctx, id); err != nil {
@@ -217,6 +234,16 @@ func (a *Arbiter) prepareStandby(id identity.NodeID) func(context.Context) error
 		a.config.Log.Info("node keeps a copy of the log", "node", name)
 		return nil
 	}
+}
+
+// askToKeep has a node open its Raft port for those who keep the log.
+func (a *Arbiter) askToKeep(n *nodeStream) {
+	n.keeps = true
+	voters := []identity.NodeID{n.node}
+	for _, server := range a.config.Store.Servers() {
+		voters = append(voters, server.ID)
+	}
+	n.Say(&protocol.Node{Standby: &protocol.Standby{Voters: voters}})
 }
 
 // promote gives standbys their votes back to back. Each was found fit, and is

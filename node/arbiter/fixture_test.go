@@ -352,7 +352,7 @@ func ended[M any](s *loop.Stream[M]) bool {
 func stub(t testing.TB, id identity.NodeID) *nodeStream {
 	return &nodeStream{
 		Stream: loop.New(rawConn(t), protocol.NewStream, loop.Nodes(), MaxOutbox),
-		node:   id, hello: protocol.NodeHello{Reads: registry.CommandVersion}, prekeys: map[uint32]mka.SignedPrekey{},
+		node:   id, hello: protocol.NodeHello{Reads: registry.CommandVersion, Standby: true}, prekeys: map[uint32]mka.SignedPrekey{},
 		usage: map[sliceKey]protocol.SliceUsage{}, silent: map[identity.NodeID]bool{},
 	}
 }

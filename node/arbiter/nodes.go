@@ -27,6 +27,7 @@ type nodeStream struct {
 	load    float64
 	usage   map[sliceKey]protocol.SliceUsage
 	told    bool // the whole view: from then on differences are enough
+	keeps   bool // the log, or was asked to
 	silent  map[identity.NodeID]bool
 	replica *protocol.Replica // what it said last of its copy of the log; nil: nothing
 	// openedAt is when the stream became the node's.
