@@ -8,6 +8,7 @@ exclude github.com/hashicorp/go-metrics v0.7.0
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/google/nftables v0.3.0
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/memberlist v0.7.0
 	github.com/hashicorp/raft v1.8.0

@@ -120,6 +120,7 @@ var owners = []struct {
 	{"github.com/hashicorp/go-hclog", in("consensus"), "Raft's logger is adapted once; everybody else has log/slog"},
 	{"go.etcd.io/bbolt", in("consensus"), "the log's store is Raft's"},
 	{"github.com/libp2p/go-reuseport", in("mesh/link"), "a socket per worker is link's business"},
+	{"github.com/hanwen/go-fuse", in("e2e/netns/lab"), "disks that fail are the lab's; no node serves files"},
 	{"golang.org/x/crypto", in("crypto", "node/auth"), "cryptography is written and reviewed in one place"},
 	{"github.com/google/nftables", in("node/host", "e2e"), "the host's tables have one owner, who also restores them"},
 	{"github.com/mdlayher/netlink", in("node/conntrack", "node/host"), "the kernel's flows are read and written in one place; the host makes the one message that google/nftables cannot"},

@@ -47,6 +47,7 @@ type World struct {
 	mu        sync.Mutex // protects the fields below
 	spaces    []*Space
 	processes []*Process
+	mounts    []func() // end one each
 }
 
 var worlds atomic.Int64
@@ -62,12 +63,15 @@ func New(t T, dir string) *World {
 	return w
 }
 
-// end kills what still runs, by its id, and removes the namespaces.
+// end kills what still runs, by its id, and removes mounts and namespaces.
 func (w *World) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.processes {
 		p.Kill()
+	}
+	for _, unmount := range w.mounts {
+		unmount()
 	}
 	for _, s := range w.spaces {
 		if out, err := exec.Command("ip", "netns", "del", s.namespace).CombinedOutput(); err != nil {
