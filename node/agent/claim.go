@@ -70,6 +70,7 @@ type claimState struct {
 	rivalSince  time.Duration // another host answers for an address of it
 	rivalAt     time.Duration // it was last seen to
 	saidAt      time.Duration // this node's own claim
+	toldAt      time.Duration // this node told the egress that it took over from it
 	heardAt     time.Duration // another node's that holds it
 	cededAt     time.Duration // this node let go for one of those
 	defend      bool          // another is letting go: the neighbours are to be told
@@ -93,6 +94,15 @@ func (a *Agent) contestWith(egress protocol.NodeRow, now time.Duration) {
 		if p.taken && p.row.Egress == egress.ID {
 			a.contest(p, now)
 		}
+	}
+}
+
+// tellTaken says to a silent egress that this node took over from it: that one may hear,
+// and only not be heard.
+func (a *Agent) tellTaken(p *part, egress protocol.NodeRow, now time.Duration) {
+	if p.claim.toldAt < p.takenAt || now-p.claim.toldAt >= ContestEvery {
+		p.claim.toldAt = now
+		a.claimAt(egress.Index, p, probe.ClaimHolds)
 	}
 }
 
@@ -145,6 +155,8 @@ func (e claimed) apply(a *Agent) {
 			p.claim.heardAt = now
 		}
 	case !p.held, p.relieved, a.sound.is == protocol.Broken:
+	case holds && a.footing.is == worded && !p.taken:
+		a.leaveTo(e.From, now)
 	case a.doubts(e.Claim, mine, now):
 		a.rejects.count("claim-doubted") // and not answered: two that doubt each other would go on for ever
 	case holds && (mine.Below(e.Right) || mine == e.Right && e.From < a.config.Index), mine.Older(e.Right):
@@ -153,6 +165,15 @@ func (e claimed) apply(a *Agent) {
 		p.claim.defend = p.claim.defend || holds
 		a.claimAt(e.From, p, probe.ClaimHolds)
 	}
+}
+
+// leaveTo believes a second that took over from a node which no other node answers. It
+// is not heard, so its own claim would not be, and an arbiter whose word arrives still has
+// yet to notice.
+func (a *Agent) leaveTo(second identity.Index, now time.Duration) {
+	a.config.Log.Warn("no other node answers, and one says that it has taken over; letting go", "node", a.view.nodes[second].Name)
+	a.footing.lose(now)
+	a.changes.mesh = true
 }
 
 // doubts reports whether a claim is by a later decision than the arbiter's that this node

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -191,6 +192,38 @@ func (f *fixture) assures(how string, number uint64, held bool) {
 	f.hear(&protocol.Node{Assure: &protocol.Assure{Number: number}})
 	f.pass(TickEvery)
 	f.holds(how, held)
+}
+
+// TestUnheardEgressLetsGo: an egress that hears all and is heard by none learns from its
+// second that this took over, long before the arbiter, whose word still arrives, can know.
+func TestUnheardEgressLetsGo(t *testing.T) {
+	second := newFixture(t).second()
+	second.pass(time.Second, 2, 3)
+	there := second.nodeAt(2)
+	second.pass((ProbeMisses+2)*TickEvery, 3)
+	told := claimsAt(there)
+	if len(told) != 1 || told[0].Kind != probe.ClaimHolds {
+		t.Fatalf("the second tells %+v when it takes over", told)
+	}
+	second.pass(ContestEvery, 3)
+	if again := claimsAt(there); len(again) != 1 {
+		t.Errorf("then %d times in %v", len(again), ContestEvery)
+	}
+	f := newFixture(t).egressOf3()
+	f.claims(2, told[0].Kind, told[0].Right)
+	f.pass(TickEvery, 2)
+	f.holds("while a node answers", true)
+	for range LetGoMisses + 2 {
+		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+		f.pass(TickEvery)
+	}
+	f.holds("by the arbiter's word", true)
+	f.claims(2, told[0].Kind, told[0].Right)
+	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	f.pass(TickEvery)
+	f.holds("when its second says that it took over", false)
+	f.assures("by an answer from before that", f.footing.losses-1, false)
+	f.assures("by the arbiter's answer", f.footing.losses, true)
 }
 
 // TestWordOfAnEndedTerm: an arbiter on this host that spoke a moment ago had no majority.

@@ -31,6 +31,8 @@ func (a *Agent) superviseSecond(p *part, now time.Duration) {
 	case egress.Index == 0:
 	case p.taken && !silent && !broken:
 		a.yieldPart(p, egress, now)
+	case p.taken && silent && !p.relieved:
+		a.tellTaken(p, egress, now)
 	case !p.taken && silent && a.mayTake(p, egress, now):
 		a.takePart(p, egress, now)
 	case !p.taken && broken && a.withoutArbiter(now) && a.mayTake(p, egress, now):
