@@ -98,6 +98,7 @@ type Arbiter struct {
 	served     map[registry.SessionID]*clientStream // those of them that have one
 	book       *book
 	measures   map[registry.SessionID]*measures
+	lateFlows  map[registry.SessionID]*measures        // of them, those that the egress is to be told later
 	offers     map[registry.SessionID]map[uint8]*offer // by number
 	electing   bool                                    // a change of the electorate is under way
 	renewal    *renewal
@@ -168,6 +169,7 @@ func newArbiter(config Config, term uint64) *Arbiter {
 		served:     make(map[registry.SessionID]*clientStream),
 		book:       newBook(),
 		measures:   make(map[registry.SessionID]*measures),
+		lateFlows:  make(map[registry.SessionID]*measures),
 		offers:     make(map[registry.SessionID]map[uint8]*offer),
 		leavers:    make(map[identity.NodeID]*leaver),
 		copies:     make(map[identity.NodeID]*copies),
@@ -297,6 +299,7 @@ func (a *Arbiter) tick() {
 		a.aliveAt = now
 		a.sayAlive()
 	}
+	a.tellFlows(now)
 	a.tellKnown(now)
 	if a.tickCount%ElectorateTicks == 0 {
 		a.tendLeavers()

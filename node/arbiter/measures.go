@@ -11,6 +11,7 @@ import (
 // to this term: the client says it again to the next arbiter.
 type measures struct {
 	flow   protocol.Flow // as the egress was told
+	said   protocol.Flow // as the client said it last; one at rest does not say it again
 	toldAt time.Duration
 	paths  []protocol.Path
 }
@@ -27,9 +28,32 @@ func (a *Arbiter) takeMeasures(id registry.SessionID, alive *protocol.Alive) {
 		a.measures[id] = m
 	}
 	m.paths = alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]
-	if now := a.config.Now(); m.flow != alive.Flow && now-m.toldAt >= MeasuresEvery {
-		m.flow, m.toldAt = alive.Flow, now
+	m.said = alive.Flow
+	a.tellFlow(id, m, a.config.Now())
+}
+
+// tellFlow tells a session's egress now, or later when its time has come.
+func (a *Arbiter) tellFlow(id registry.SessionID, m *measures, now time.Duration) {
+	switch {
+	case m.flow == m.said:
+		delete(a.lateFlows, id)
+	case now-m.toldAt < MeasuresEvery:
+		a.lateFlows[id] = m
+	default:
+		delete(a.lateFlows, id)
+		m.flow, m.toldAt = m.said, now
 		a.pushSessions(id)
+	}
+}
+
+// tellFlows is called once a tick for those that had to wait.
+func (a *Arbiter) tellFlows(now time.Duration) {
+	for id, m := range a.lateFlows {
+		if a.measures[id] != m {
+			delete(a.lateFlows, id) // its session is over
+			continue
+		}
+		a.tellFlow(id, m, now)
 	}
 }
 

@@ -21,9 +21,7 @@ func TestMeasuresReachTheEgress(t *testing.T) {
 	a.pushViews()
 	views(n)
 	f.store.View(func(all *registry.State) { all.Nodes[n.node].Name = "renamed" }) // not told with measures
-	say := func(skew uint32) (told []protocol.Flow) {
-		paths := make([]protocol.Path, registry.MaxSlices+3)
-		a.takeMeasures(s.ID, &protocol.Alive{Flow: protocol.Flow{Skew: skew, Gap: 2 * skew}, Paths: paths})
+	flows := func() (told []protocol.Flow) {
 		for _, v := range views(n) {
 			if len(v.Nodes)+len(v.Parts)+len(v.Unroutes) > 0 {
 				t.Errorf("told more than the route: %+v", v)
@@ -34,6 +32,11 @@ func TestMeasuresReachTheEgress(t *testing.T) {
 		}
 		return told
 	}
+	say := func(skew uint32) []protocol.Flow {
+		paths := make([]protocol.Path, registry.MaxSlices+3)
+		a.takeMeasures(s.ID, &protocol.Alive{Flow: protocol.Flow{Skew: skew, Gap: 2 * skew}, Paths: paths})
+		return flows()
+	}
 	if told := say(40); len(told) != 1 || told[0] != (protocol.Flow{Skew: 40, Gap: 80}) {
 		t.Errorf("told %v", told)
 	}
@@ -43,16 +46,25 @@ func TestMeasuresReachTheEgress(t *testing.T) {
 	if told := say(5); len(told) != 0 {
 		t.Errorf("told too soon: %v", told)
 	}
+	if a.tick(); len(flows()) != 0 {
+		t.Error("told too soon by a tick")
+	}
 	now += MeasuresEvery
-	if told := say(5); len(told) != 1 || told[0].Skew != 5 {
+	if a.tick(); len(a.lateFlows) != 0 {
+		t.Errorf("%d flows wait on", len(a.lateFlows))
+	}
+	if told := flows(); len(told) != 1 || told[0].Skew != 5 { // a client at rest does not say it again
 		t.Errorf("told %v", told)
+	}
+	if say(6); len(a.lateFlows) != 1 {
+		t.Errorf("%d flows wait", len(a.lateFlows))
 	}
 	if got := len(a.measures[s.ID].paths); got != registry.MaxSlices { // I10
 		t.Errorf("%d paths of one session", got)
 	}
 	s.State = registry.SessionEnded
 	a.pushViews()
-	if len(a.measures) != 0 {
+	if a.tellFlows(now); len(a.measures)+len(a.lateFlows) != 0 {
 		t.Error("the measures outlive their session")
 	}
 }
