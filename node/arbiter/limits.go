@@ -13,7 +13,7 @@ const (
 	// MaxProposals may wait for the log. It exceeds what the arbitrator
 	// leaves without outcome, so the loop never blocks on it.
 	MaxProposals = 8192
-	// MaxFlying is how many commands are on their way to the log at once.
+	// MaxFlying is how many commands go to the log together.
 	MaxFlying = 256
 	// MaxOutbox is how many messages may wait for one peer.
 	MaxOutbox = 4096

@@ -36,34 +36,43 @@ type flight struct {
 	end  context.CancelFunc
 }
 
-// propose enqueues the commands in the loop's order. It waits for none of them: the log
-// writes what is enqueued together at once.
+// propose has the log write the commands in the loop's order. Those that are asked for
+// while others are being written wait for these and go together: of a crowd that comes back
+// that makes few rounds of disks and replicas for many commands, instead of one for each. A
+// log at rest begins at once.
 func (a *Arbiter) propose(ctx context.Context) {
-	flights := make(chan flight, MaxFlying)
-	landed := make(chan struct{})
-	go func() {
-		defer close(landed)
-		a.land(ctx, flights)
-	}()
-	defer func() { close(flights); <-landed }()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case p := <-a.proposals:
-			bounded, cancel := context.WithTimeout(ctx, ProposeWithin)
-			wait, err := a.config.Store.Enqueue(bounded, p.command)
-			if err != nil {
-				wait = func() (registry.Result, error) { return registry.Result{}, err }
-			}
-			flights <- flight{p, wait, cancel}
+			a.land(ctx, a.board(ctx, p))
+		}
+	}
+}
+
+// board enqueues a command and all that wait behind it.
+func (a *Arbiter) board(ctx context.Context, p proposal) (flights []flight) {
+	for {
+		bounded, cancel := context.WithTimeout(ctx, ProposeWithin)
+		wait, err := a.config.Store.Enqueue(bounded, p.command)
+		if err != nil {
+			wait = func() (registry.Result, error) { return registry.Result{}, err }
+		}
+		if flights = append(flights, flight{p, wait, cancel}); len(flights) == MaxFlying {
+			return flights
+		}
+		select {
+		case p = <-a.proposals:
+		default:
+			return flights
 		}
 	}
 }
 
 // land tells the loop the outcomes, in their order.
-func (a *Arbiter) land(ctx context.Context, flights <-chan flight) {
-	for f := range flights {
+func (a *Arbiter) land(ctx context.Context, flights []flight) {
+	for _, f := range flights {
 		result, err := f.wait()
 		f.end()
 		a.must(ctx, outcome{f.p, result, err})

@@ -29,26 +29,40 @@ func (s *slowStore) Enqueue(_ context.Context, c registry.Command) (wait func() 
 }
 
 // TestProposalsAreOnTheirWayTogether: no command waits for the outcome of the one
-// before it, and the outcomes are told in the order of the commands.
+// before it, what comes meanwhile waits for all of them and goes together too, and the
+// outcomes are told in the order of the commands.
 func TestProposalsAreOnTheirWayTogether(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	const many = 20
-	store := &slowStore{memoryStore: f.store, enqueued: make(chan registry.Command, many), commit: make(chan struct{})}
+	store := &slowStore{memoryStore: f.store, enqueued: make(chan registry.Command, 2*many), commit: make(chan struct{})}
 	a.config.Store = store
+	said := uint64(0)
+	say := func() {
+		for range many {
+			said++
+			a.submit(proposal{command: registry.Command{ID: a.commandID(), AdvanceTick: &registry.AdvanceTick{Elapsed: said}}})
+		}
+	}
+	say()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); a.propose(ctx) }()
-	for n := range uint64(many) {
-		a.submit(proposal{command: registry.Command{ID: a.commandID(), AdvanceTick: &registry.AdvanceTick{Elapsed: n + 1}}})
-	}
-	for range many { // or the test hangs: nothing is committed yet
-		<-store.enqueued
-	}
-	close(store.commit)
-	for n := range uint64(many) {
-		if got := (<-a.events).(outcome); got.err != nil || got.result.Index != n+1 {
-			t.Errorf("outcome %d is that of command %d, %v", n+1, got.result.Index, got.err)
+	for n := uint64(1); n <= 2*many; n++ {
+		if n == 1 || n == many+1 {
+			for range many { // or the test hangs: nothing of these is committed yet
+				<-store.enqueued
+			}
+		}
+		if n == 1 {
+			say()
+		}
+		if n <= many && len(store.enqueued) > 0 {
+			t.Fatalf("%d commands are enqueued while command %d and those that went with it are written", len(store.enqueued), n)
+		}
+		store.commit <- struct{}{}
+		if got := (<-a.events).(outcome); got.err != nil || got.result.Index != n {
+			t.Errorf("outcome %d is that of command %d, %v", n, got.result.Index, got.err)
 		}
 	}
 	cancel()
