@@ -81,25 +81,43 @@ func learn(rawCerts [][]byte, caHash [32]byte, now time.Time, role string) (Peer
 	return peer, nil
 }
 
-// VerifyNode judges the certificates that a node presents. Only the first is
+// Judged is a node's certificate of which all is right that time does not change: form,
+// signature, name and key.
+type Judged struct {
+	Peer     Peer
+	leaf, ca *x509.Certificate
+}
+
+// Judge looks at the certificates that a node presents. Only the first is
 // read: trust comes from caDER, which the caller has from the registry.
-func VerifyNode(rawCerts [][]byte, caDER []byte, cluster identity.ClusterID, now time.Time) (Peer, error) {
+func Judge(rawCerts [][]byte, caDER []byte, cluster identity.ClusterID) (Judged, error) {
 	peer, leaf, ca, err := verifyNode(rawCerts, caDER, cluster)
+	return Judged{peer, leaf, ca}, err
+}
+
+// At is who it is of, if the dates hold.
+func (j Judged) At(now time.Time) (Peer, error) {
+	if err := checkBoth(j.leaf, j.ca, now); err != nil {
+		return Peer{}, err
+	}
+	return j.Peer, nil
+}
+
+// VerifyNode is Judge and At in one.
+func VerifyNode(rawCerts [][]byte, caDER []byte, cluster identity.ClusterID, now time.Time) (Peer, error) {
+	j, err := Judge(rawCerts, caDER, cluster)
 	if err != nil {
 		return Peer{}, err
 	}
-	if err := checkBoth(leaf, ca, now); err != nil {
-		return Peer{}, err
-	}
-	return peer, nil
+	return j.At(now)
 }
 
 // VerifyNodeKey is VerifyNode without dates. It is for TLS between voters,
 // where the peer's key must be in one's own Raft configuration: a mesh that
 // was off for longer than a certificate lives must still elect a leader.
 func VerifyNodeKey(rawCerts [][]byte, caDER []byte, cluster identity.ClusterID) (Peer, error) {
-	peer, _, _, err := verifyNode(rawCerts, caDER, cluster)
-	return peer, err
+	j, err := Judge(rawCerts, caDER, cluster)
+	return j.Peer, err
 }
 
 // VerifyRenewal admits a node to renewal and to nothing else: until RenewGrace

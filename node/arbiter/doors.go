@@ -67,7 +67,7 @@ type relayedConn struct {
 // serveRelay takes a connection that a gateway passed on, and serves it as if
 // it had come directly.
 func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
-	peer, err := pki.VerifyNodeKey(rawCerts(raw), a.config.Trust.CA, a.config.Trust.Cluster)
+	peer, err := a.config.Trust.Peer(rawCerts(raw))
 	if err != nil {
 		raw.Close()
 		return

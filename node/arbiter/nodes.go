@@ -12,7 +12,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
-	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
@@ -42,7 +41,7 @@ type nodeStream struct {
 // serveNode reads one node's stream until it ends.
 func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
 	defer raw.Close()
-	peer, err := pki.VerifyNodeKey(rawCerts(raw), a.config.Trust.CA, a.config.Trust.Cluster)
+	peer, err := a.config.Trust.Peer(rawCerts(raw))
 	if err != nil {
 		return
 	}

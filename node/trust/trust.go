@@ -37,6 +37,8 @@ type Trust struct {
 	save func([]byte) error
 	wall func() time.Time
 
+	judged judged
+
 	mu      sync.Mutex // protects what follows
 	leaf    []byte     // node certificate, DER
 	arbiter *tls.Certificate
@@ -130,7 +132,7 @@ func (t *Trust) Stale() bool {
 func (t *Trust) CertificateLeft() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	peer, err := pki.VerifyNodeKey([][]byte{t.leaf}, t.CA, t.Cluster)
+	peer, err := t.Peer([][]byte{t.leaf})
 	if err != nil {
 		return 0
 	}
@@ -139,7 +141,7 @@ func (t *Trust) CertificateLeft() time.Duration {
 
 // Member judges a node by its certificate and by the list of members.
 func (t *Trust) Member(raw [][]byte, listed func(identity.NodeID) bool) (pki.Peer, error) {
-	peer, err := pki.VerifyNode(raw, t.CA, t.Cluster, t.wall())
+	peer, err := t.peerNow(raw)
 	if err != nil {
 		return pki.Peer{}, err
 	}
@@ -153,7 +155,7 @@ func (t *Trust) Member(raw [][]byte, listed func(identity.NodeID) bool) (pki.Pee
 // or about to be added to it, get in; dates do not count, or a mesh that was
 // off over a weekend would never elect a leader again.
 func (t *Trust) Voter(raw [][]byte, inConfiguration func(identity.NodeID) bool) error {
-	peer, err := pki.VerifyNodeKey(raw, t.CA, t.Cluster)
+	peer, err := t.Peer(raw)
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (t *Trust) Voter(raw [][]byte, inConfiguration func(identity.NodeID) bool) 
 
 // Listed judges a node by its key alone, as Member does without dates.
 func (t *Trust) Listed(raw [][]byte, listed func(identity.NodeID) bool) error {
-	peer, err := pki.VerifyNodeKey(raw, t.CA, t.Cluster)
+	peer, err := t.Peer(raw)
 	if err == nil && !listed(peer.Node) {
 		err = fmt.Errorf("%w: %s", ErrNotMember, peer.Node.Short())
 	}
@@ -183,7 +185,7 @@ func (t *Trust) ToRenew() *tls.Config {
 // ToNode is the TLS side of a connection to a certain node.
 func (t *Trust) ToNode(alpn string, want identity.NodeID) *tls.Config {
 	return pki.Client(alpn, t.Certificate, func(raw [][]byte) error {
-		peer, err := pki.VerifyNodeKey(raw, t.CA, t.Cluster)
+		peer, err := t.Peer(raw)
 		if err == nil && peer.Node != want {
 			err = fmt.Errorf("%w: %s answered in place of %s", ErrNotMember, peer.Node.Short(), want.Short())
 		}
@@ -195,7 +197,7 @@ func (t *Trust) ToNode(alpn string, want identity.NodeID) *tls.Config {
 // the peer is reported through found.
 func (t *Trust) ToArbiter(alpn string, found *pki.Peer) *tls.Config {
 	return pki.Client(alpn, t.Certificate, func(raw [][]byte) (err error) {
-		*found, err = pki.VerifyNode(raw, t.CA, t.Cluster, t.wall())
+		*found, err = t.peerNow(raw)
 		if alpn != port.ALPNStream && err == nil && !found.Has(pki.RoleArbiter) {
 			return fmt.Errorf("%w: %s is not the arbiter", ErrNotArbiter, found.Node.Short())
 		}
