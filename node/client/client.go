@@ -134,6 +134,7 @@ type Client struct {
 	flow      slicing.Dataflow
 	spread    *dataplane.Spread
 	mtu       int // of the session: what any slice carries
+	path      pathSize
 	dirty     bool
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -25,6 +26,14 @@ type sizing struct {
 // spoken is what a client tells an agent.
 type spoken struct{ mtu, limit int }
 
+// pathSize is what the common gateway's way was found to carry by the slice that was
+// settled last: what a new one begins with, or each of thousands of clients that come back
+// at once would send fifteen packets, of up to 9,000 bytes, that are answered as large.
+type pathSize struct {
+	gateway netip.AddrPort
+	search  *pmtu.Search // nil: nothing is known
+}
+
 // superviseSizes measures every slice's path, makes one MTU of them, and tells
 // the agents until they confirm.
 func (c *Client) superviseSizes(now time.Duration) {
@@ -33,10 +42,24 @@ func (c *Client) superviseSizes(now time.Duration) {
 			c.measure(s, now)
 		}
 	}
+	c.notePath()
 	c.settleMTU()
 	for _, s := range c.slices {
 		if s.confirmed && s.retireAt == 0 {
 			c.tellSizes(s, now)
+		}
+	}
+}
+
+// notePath remembers what the way through the gateway in use carries.
+func (c *Client) notePath() {
+	gateway := c.gateways.at(c.gateways.current)
+	if c.path.gateway != gateway {
+		c.path = pathSize{gateway: gateway}
+	}
+	for _, s := range c.slices {
+		if s.proven() && !s.direct.inUse() && s.sizing.search.Settled() {
+			c.path.search = s.sizing.search
 		}
 	}
 }

@@ -158,3 +158,31 @@ func TestNewKeysAreTold(t *testing.T) {
 		t.Errorf("told %+v", a.told)
 	}
 }
+
+// TestNewSliceTriesWhatIsKnown: one packet shows that the way through the same gateway is
+// as it was; nothing is presumed of another gateway.
+func TestNewSliceTriesWhatIsKnown(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	a := f.sized(0, 1500)
+	f.pass(8*time.Second, a)
+	due := func(number uint8) []int {
+		o := f.offer(number, 1, nil).offer
+		s, err := f.newSlice(&o)
+		f.ok(err)
+		defer s.end()
+		return s.sizing.search.Step(pmtu.Tick{Now: f.config.Now(), Patience: time.Second})
+	}
+	if got := due(1); !slices.Equal(got, []int{1438}) {
+		t.Errorf("a new slice tries %v", got)
+	}
+	f.restart(f.config.Now())
+	if got := due(1); !slices.Equal(got, []int{1438}) {
+		t.Errorf("the first slice after all were given up tries %v", got)
+	}
+	f.moveTo(f.passOn(f.config.Now()), f.config.Now())
+	f.pass(TickEvery)
+	if got := due(1); len(got) != len(pmtu.Outers) {
+		t.Errorf("through another gateway it tries %v", got)
+	}
+}

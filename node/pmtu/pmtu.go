@@ -47,6 +47,9 @@ type Search struct {
 	raiseAt  time.Duration // once settled: when larger sizes are tried again
 	shownAt  time.Duration // when passed last came back
 
+	expected int // what another path carries that is probably like this one; 0: none
+	beyond   int // and the smallest that it does not
+
 	pause    time.Duration // of the present rest, 0: none, see rest
 	restedAt time.Duration
 }
@@ -61,6 +64,18 @@ type attempt struct {
 func New(v6 bool) *Search {
 	s := &Search{size: Inner(BaseOuter, v6)}
 	s.set(v6)
+	return s
+}
+
+// Like begins the search on a path that is probably as another one is: through the same
+// gateway, for the same session. Nothing is believed of it, but the other's size is
+// tried first and alone, and if it passes, larger ones are tried as soon as after a
+// shrinking. Where nothing is known of the other it is New.
+func Like(other *Search, v6 bool) *Search {
+	s := New(v6)
+	if other != nil && other.settled && other.passed > 0 && other.passed < s.top() {
+		s.expected, s.beyond = other.passed, min(other.failed, s.top())
+	}
 	return s
 }
 
@@ -232,6 +247,9 @@ func (s *Search) searching() bool {
 // candidates are the sizes of the next round, the largest first: those of real
 // links between what passed and what failed, then points between.
 func (s *Search) candidates() (next []int) {
+	if s.passed == 0 && s.expected > 0 && s.expected < s.failed {
+		return []int{s.expected}
+	}
 	for i := len(s.sizes) - 1; i >= 0; i-- {
 		if size := s.sizes[i]; size > s.passed && size < s.failed {
 			next = append(next, size)
@@ -257,6 +275,10 @@ func (s *Search) Pass(size int, now time.Duration) {
 	}
 	s.passed, s.size, s.ever, s.shownAt, s.moved = size, size, true, now, false
 	s.failed = max(s.failed, size+1)
+	if size == s.expected && s.beyond < s.failed {
+		s.failed, s.shrunk = s.beyond, true
+	}
+	s.expected = 0
 	s.drop(func(a attempt) bool { return a.size <= size })
 }
 

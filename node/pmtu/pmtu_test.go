@@ -244,3 +244,37 @@ func TestAnyHistory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLikeAnotherPath: a path like one that is known costs one probe, and one that is not
+// is measured all the same.
+func TestLikeAnotherPath(t *testing.T) {
+	for outer, probes := range map[int]int{9000: 1, 1500: 1, 1444: 1} {
+		first := newPath(t, outer)
+		first.run(6*time.Second, true)
+		if first.probes < len(Outers) {
+			t.Fatalf("the first took %d probes", first.probes)
+		}
+		next := newPath(t, outer)
+		next.Search = Like(first.Search, false)
+		if next.Size() != Inner(BaseOuter, false) || next.Measured() {
+			t.Errorf("outer %d: %d bytes are believed before anything was shown", outer, next.Size())
+		}
+		next.run(300*time.Millisecond, true) // before it is time to show it again
+		if next.Size() != first.Size() || !next.Settled() || next.probes != probes {
+			t.Errorf("outer %d: %d bytes after %d probes, settled %v; want %d", outer, next.Size(), next.probes, next.Settled(), first.Size())
+		}
+	}
+	wide := newPath(t, 1500)
+	wide.run(6*time.Second, true)
+	for outer, within := range map[int]time.Duration{1400: 6 * time.Second, 9000: RaiseSoon + 6*time.Second} {
+		p := newPath(t, outer)
+		p.Search = Like(wide.Search, false)
+		p.run(within, true)
+		if p.Size() > p.mtu || p.mtu-p.Size() > Grain {
+			t.Errorf("outer %d: found %d of %d", outer, p.Size(), p.mtu)
+		}
+	}
+	if s := Like(nil, true); s.Size() != Inner(BaseOuter, true) || len(s.candidates()) != len(Outers) {
+		t.Error("where nothing is known it is no new search")
+	}
+}
