@@ -1,7 +1,9 @@
 package client
 
 import (
+	"encoding/binary"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -25,9 +27,16 @@ type backoff struct {
 	most    time.Duration
 	rested  bool // the last connection lasted: the next one may be made at once
 	session bool // there was a welcome
+	random  *rand.Rand
 }
 
-func newBackoff() backoff { return backoff{wait: RedialMin, most: FirstRedialMax, rested: true} }
+// newBackoff draws from the client's own randomness: a run of it can be repeated.
+func newBackoff(random io.Reader) backoff {
+	var seed [16]byte
+	_, _ = io.ReadFull(random, seed[:]) // one that fails makes no key either
+	pcg := rand.NewPCG(binary.BigEndian.Uint64(seed[:]), binary.BigEndian.Uint64(seed[8:]))
+	return backoff{wait: RedialMin, most: FirstRedialMax, rested: true, random: rand.New(pcg)}
+}
 
 // ended notes how an attempt ended that was welcomed as next says, or not.
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
@@ -63,7 +72,7 @@ func (b *backoff) atOnce(why haste) bool {
 func (b *backoff) next() time.Duration {
 	wait := min(b.wait, b.most)
 	b.wait, b.rested = min(wait*2, b.most), false
-	return jittered(wait)
+	return b.jittered(wait)
 }
 
 // expected is how long the next attempt would wait at most if the connection ended before it
@@ -75,4 +84,6 @@ func (b *backoff) expected() time.Duration {
 	return b.wait
 }
 
-func jittered(wait time.Duration) time.Duration { return wait/2 + rand.N(wait/2) }
+func (b *backoff) jittered(wait time.Duration) time.Duration {
+	return wait/2 + time.Duration(b.random.Int64N(int64(wait/2)))
+}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"testing"
@@ -43,7 +44,7 @@ func TestBackoffGrowsUntilAConnectionLasts(t *testing.T) {
 		"not reached":            {func(b *backoff) { b.ended(0, nil, context.DeadlineExceeded) }, RedialMax},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBackoff()
+			b := newBackoff(rand.Reader)
 			ends(&b, 0, nil) // of the session that it opened
 			if all := waits(t, &b, 10, func() { c.between(&b) }); all[0] != RedialMin || all[1] != 2*RedialMin || all[9] != c.most {
 				t.Errorf("waits %v", all)
@@ -60,7 +61,7 @@ func TestBackoffGrowsUntilAConnectionLasts(t *testing.T) {
 
 // TestBackoffOfAFirstLogin: somebody waits for it.
 func TestBackoffOfAFirstLogin(t *testing.T) {
-	b := newBackoff()
+	b := newBackoff(rand.Reader)
 	all := waits(t, &b, 10, func() { b.ended(0, nil, os.ErrDeadlineExceeded) })
 	if all[9] != FirstRedialMax {
 		t.Errorf("waits %v", all)
@@ -74,7 +75,7 @@ func TestBackoffOfAFirstLogin(t *testing.T) {
 // often it was in vain on the one before.
 func TestOwnNetworkIsNoCrowd(t *testing.T) {
 	f := newFixture(t)
-	b := newBackoff()
+	b := newBackoff(rand.Reader)
 	ends(&b, 0, nil)
 	waits(t, &b, 10, func() { ends(&b, 0, nil) })
 	f.hurry(moved)
@@ -121,7 +122,7 @@ func TestCrowdKeepsItsConnection(t *testing.T) {
 // TestWithoutKeysIsNoCrowd: nothing passes until this client is back.
 func TestWithoutKeysIsNoCrowd(t *testing.T) {
 	f := newFixture(t)
-	b := newBackoff()
+	b := newBackoff(rand.Reader)
 	b.wait, b.most, b.rested = CrowdMax, CrowdMax, false
 	f.hurry(again)
 	began := time.Now()

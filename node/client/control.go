@@ -69,7 +69,7 @@ func (c *Client) say(m *protocol.Client) {
 // says a no that another attempt would not change.
 func (c *Client) keepControl(ctx context.Context) {
 	var resume *resumption
-	pace, gateway := newBackoff(), 0
+	pace, gateway := newBackoff(c.config.Random), 0
 	first := &patience{since: c.config.Now()}
 	for tries := 1; ctx.Err() == nil; tries++ {
 		to := c.gateways.at(gateway)
@@ -122,7 +122,7 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 				return other
 			}
 			if why == again { // it has no keys, and nothing passes until then
-				late.Reset(min(wait, jittered(RedialMax)))
+				late.Reset(min(wait, pace.jittered(RedialMax)))
 			}
 		}
 	}
