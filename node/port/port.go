@@ -63,7 +63,7 @@ func Listen(addr netip.AddrPort, log *slog.Logger) (*Port, error) {
 	if err != nil {
 		return nil, explain(addr, err)
 	}
-	return serve(l, log), nil
+	return On(l, log), nil
 }
 
 // explain says what to do about a port that cannot be opened.
@@ -78,7 +78,8 @@ func explain(addr netip.AddrPort, err error) error {
 	return fmt.Errorf("port: listen on %v: %w", addr, err)
 }
 
-func serve(l net.Listener, log *slog.Logger) *Port {
+// On is Listen for a listener that there is already; the port closes it.
+func On(l net.Listener, log *slog.Logger) *Port {
 	p := &Port{
 		listener: l,
 		log:      log,

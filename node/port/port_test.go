@@ -39,7 +39,7 @@ func (l *fakeListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(stranger
 
 func newTestPort(t *testing.T) *Port {
 	t.Helper()
-	p := serve(&fakeListener{conns: make(chan net.Conn), done: make(chan struct{})}, slog.New(slog.DiscardHandler))
+	p := On(&fakeListener{conns: make(chan net.Conn), done: make(chan struct{})}, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { p.Close() })
 	return p
 }
