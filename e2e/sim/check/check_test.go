@@ -217,6 +217,51 @@ func TestOneEgress(t *testing.T) {
 	s.red("one egress", 51*second, "n2 and n1")
 }
 
+// TestLossyOwners: where packets are lost two find each other later.
+func TestLossyOwners(t *testing.T) {
+	a := netip.MustParseAddr("10.0.0.200")
+	s := begin(t)
+	s.Lossy(second, true)
+	s.Holds(2*second, node(0), a, true)
+	s.Holds(2*second, node(1), a, true)
+	s.Lossy(4*second, false)
+	s.Tick(5900 * time.Millisecond)
+	s.green()
+	s.Tick(7 * second)
+	s.Holds(8*second, node(1), a, false)
+	s.red("one egress", 6*second, "n1 and n2", "4s")
+	if len(s.Violations()) != 1 {
+		t.Errorf("it was said %d times", len(s.Violations()))
+	}
+	s.Holds(20*second, node(1), a, true)
+	s.Tick(22 * second)
+	s.red("one egress", 21*second, "n1 and n2", "1s")
+}
+
+// TestLacking: a slice may wait while another one carries, and not for ever.
+func TestLacking(t *testing.T) {
+	s := begin(t)
+	s.commit(registry.Command{OpenSession: &registry.OpenSession{
+		Session: registry.Session{ID: sessionID(1), Client: "alice", Request: registry.RequestID{1}, Key: key(20), Identity: hash, Hello: hash},
+		Part:    pool, Slices: []registry.Slice{s.slice(1), s.numbered(1, 2)},
+	}})
+	ses := func() *registry.Session { return s.Registry().Sessions.Get(sessionID(1)) }
+	if s.Lacking(second, ses()) == "" {
+		t.Error("nothing carries the session, and nothing lacks")
+	}
+	s.up(1)
+	if why := s.Lacking(29*second, ses()); why != "" {
+		t.Errorf("a sibling carries, and lacking is: %s", why)
+	}
+	if s.Lacking(31*second, ses()) == "" {
+		t.Error("a slice may wait for ever")
+	}
+	s.commit(registry.Command{MarkSlice: &registry.MarkSlice{Session: sessionID(1), Number: 1, Epoch: 1, State: registry.SliceUp}})
+	if why := s.Lacking(31*second, ses()); why != "" {
+		t.Errorf("all are up, and lacking is: %s", why)
+	}
+}
+
 // TestWithoutQuorum two hosts that do not hear each other both go on; with one they do not.
 func TestWithoutQuorum(t *testing.T) {
 	a := netip.MustParseAddr("10.0.0.200")

@@ -9,13 +9,19 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
-// TwoOwners is how long two nodes may both answer for one egress address.
-const TwoOwners = time.Second
+// TwoOwners is how long two nodes may both answer for one egress address; LossyOwners is
+// how long where packets are lost or late all over, for they find each other by packets.
+const (
+	TwoOwners   = time.Second
+	LossyOwners = 4 * time.Second
+)
 
 // addressSeen is who answers for an address.
 type addressSeen struct {
 	holders []identity.NodeID // in the order in which they took it
 	both    time.Duration     // since when two do who could know better; negative: they do not
+	owners  []identity.NodeID // who did then
+	said    bool              // that it was for too long
 }
 
 // Holds says that a node began to answer for an egress address, or ended to.
@@ -69,16 +75,30 @@ func (j *Judge) Tick(at time.Duration) {
 	for _, address := range j.addresses {
 		a := j.holders[address]
 		bad := j.contested(a.holders)
-		if a.both >= 0 && at-a.both > TwoOwners {
-			j.fail(a.both+TwoOwners, "one egress", "%v has had two owners for more than %v: %s", address, TwoOwners, j.names(a.holders))
+		within := TwoOwners
+		if j.lossy || a.both <= j.clear+TwoOwners {
+			within = LossyOwners
+		}
+		if a.both >= 0 && at-a.both > within && !a.said {
+			a.said = true
+			j.fail(a.both+within, "one egress", "%v has had two owners for more than %v: %s", address, within, j.names(a.owners))
 		}
 		switch {
 		case len(bad) < 2:
-			a.both = -1
+			a.both, a.said = -1, false
 		case a.both < 0:
-			a.both = at
+			a.both, a.owners = at, bad
 		}
 	}
+}
+
+// Lossy says that packets are lost or late all over, or are not.
+func (j *Judge) Lossy(at time.Duration, so bool) {
+	j.Tick(at)
+	if j.lossy && !so {
+		j.clear = at
+	}
+	j.lossy = so
 }
 
 // contested are those who both answer for an address and could know better.

@@ -28,6 +28,7 @@ type owner struct {
 	boot  identity.BootID
 	index uint64
 	term  uint64
+	at    time.Duration
 }
 
 func newHistory() history {

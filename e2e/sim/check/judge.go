@@ -58,6 +58,8 @@ type Judge struct {
 	addresses []netip.Addr                  // in the order of their first holder
 	stopped   map[identity.NodeID]bool      // hosts that stand still
 	apart     map[[2]identity.NodeID]bool   // that do not hear each other
+	lossy     bool                          // packets are lost all over
+	clear     time.Duration                 // since when they are not
 	recovery  recovery
 }
 
@@ -68,7 +70,7 @@ func New(c Config) *Judge {
 		owned: make(map[slot]owner), agents: make(map[identity.NodeID]*agentSeen),
 		sessions: make(map[registry.SessionID]*sessionSeen), left: make(map[string]bool),
 		ordered: make(map[registry.SessionID]string), holders: make(map[netip.Addr]*addressSeen),
-		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool),
+		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool), clear: -time.Hour,
 	}
 }
 

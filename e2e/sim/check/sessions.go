@@ -1,6 +1,8 @@
 package check
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -99,4 +101,19 @@ func (j *Judge) lookAtLeases(at time.Duration, t Table, h Holding) {
 		j.fail(at, "I13", "%s has keys of session %s of %s for address %v, which was given to session %s of %s meanwhile",
 			j.name(t.Agent), h.Session.Short(), old.Client, a, now.ID.Short(), now.Client)
 	}
+}
+
+// Lacking says which slice of a session should be up by now and is not; empty: none. One
+// that was granted lately, or whose node is not to be given it again yet, may wait where
+// another slice carries the session.
+func (j *Judge) Lacking(at time.Duration, s *registry.Session) string {
+	carried := slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return sl.State == registry.SliceUp })
+	for _, sl := range s.Slices {
+		granted := j.owned[slot{s.ID, sl.Number, sl.Epoch}].at
+		if sl.State == registry.SliceUp || carried && at < granted+session.MoveHold {
+			continue
+		}
+		return fmt.Sprintf("slice %d of %s is %s at %s, epoch %d", sl.Number, s.Client, sl.State, j.name(sl.Agent), sl.Epoch)
+	}
+	return ""
 }

@@ -86,6 +86,12 @@ func (s *story) slice(agent int) registry.Slice {
 	return registry.Slice{Suite: 1, Agent: node(agent), Boot: identity.BootID{byte(agent + 1)}, Weight: 1, SPI: index<<20 | s.spi}
 }
 
+func (s *story) numbered(number uint8, agent int) registry.Slice {
+	sl := s.slice(agent)
+	sl.Number = number
+	return sl
+}
+
 // open admits a session of a client's only device, with one slice.
 func (s *story) open(n int, client string, agent int) {
 	s.t.Helper()

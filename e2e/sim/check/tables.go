@@ -80,7 +80,7 @@ func (j *Judge) Tables(at time.Duration, tables []Table) {
 func (j *Judge) lookAtOwners(at time.Duration, s *registry.Session) {
 	for _, sl := range slices.Concat(s.Retiring, s.Slices) {
 		key := slot{s.ID, sl.Number, sl.Epoch}
-		now := owner{sl.Agent, sl.Boot, sl.Index, sl.Term}
+		now := owner{sl.Agent, sl.Boot, sl.Index, sl.Term, at}
 		was, known := j.owned[key]
 		if known && (was.agent != now.agent || was.boot != now.boot) {
 			j.fail(at, "I3", "the registry gives %v to %s (%d.%d), and had given it to %s (%d.%d)",
