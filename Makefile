@@ -2,11 +2,12 @@
 GO          ?= go
 export GO
 FUZZTIME    ?= 10s
+OLDER       ?= e45f7b0 6857f65
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz e2e mixed bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 e2e: build deps ## real processes in namespaces of their own, and the whole matrix
 	MESHCRYPT_E2E_MATRIX=all .ci/with go test -p 1 -tags e2e -count=1 -timeout 90m -v ./e2e/...
+
+mixed: deps ## earlier builds and this one in one mesh, and a rolling upgrade (OLDER='e45f7b0 6857f65')
+	.ci/with .ci/mixed $(OLDER)
 
 bare: ## the demo and all tests in a Debian 12 minimal tree, as root
 	@.ci/bare

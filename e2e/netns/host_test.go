@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -22,11 +23,12 @@ type host struct {
 	dir           string
 	process       *lab.Process
 	env           []string // beside the mesh's
+	binary        string   // in place of the mesh's
 }
 
 // command is the program's command line on a host.
 func (h *host) command(args ...string) []string {
-	return append([]string{h.mesh.binary, "--data-dir", h.dir}, args...)
+	return append([]string{cmp.Or(h.binary, h.mesh.binary), "--data-dir", h.dir}, args...)
 }
 
 func (h *host) environment() []string { return append(slices.Clone(h.mesh.env), h.env...) }

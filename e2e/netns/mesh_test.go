@@ -248,20 +248,25 @@ func (m *mesh) up() {
 		m.ready(i + 2)
 	}
 	if len(m.nodes) >= 3 {
-		m.Until("three voters", 60*time.Second, func() error {
-			members, err := m.members()
-			voters := 0
-			for _, member := range members {
-				if member.Voter {
-					voters++
-				}
-			}
-			if err == nil && voters != 3 {
-				err = fmt.Errorf("%d voters", voters)
-			}
-			return err
-		})
+		m.threeVoters()
 	}
+}
+
+func (m *mesh) threeVoters() {
+	m.Helper()
+	m.Until("three voters", 60*time.Second, func() error {
+		members, err := m.members()
+		voters := 0
+		for _, member := range members {
+			if member.Voter {
+				voters++
+			}
+		}
+		if err == nil && voters != 3 {
+			err = fmt.Errorf("%d voters", voters)
+		}
+		return err
+	})
 }
 
 // members asks the first node that answers.
