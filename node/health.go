@@ -146,14 +146,25 @@ func (n *Node) noArbiter() string {
 		return "no arbiter is heard, and while its disk fails this node neither leads nor obeys one of a term that it cannot note; " +
 			"sessions run headless, new logins wait"
 	case n.votes() && n.store.Load().Behind():
-		return "this voter's log lacks changes that others know of, so it elects nobody who lacks them too; start the voters that are down. " +
-			"If they will not come back: meshcrypt operator recover on one of the voters, which undoes those changes"
+		return "this voter's log lacks changes that others know of" + n.wordOf(n.clocks.passed()) + ", so it elects nobody who lacks them too; " +
+			"start the voters that are down. If they will not come back: meshcrypt operator recover on one of the voters, which undoes those changes"
 	case voters == 1 && n.votes():
 		return "this node is the only voter and does not serve yet: see the log of its daemon (journalctl -u meshcrypt); sessions run headless"
 	case voters == 1 && n.store.Load() != nil:
 		return "the only voter does not answer; sessions run headless. If it will not come back: meshcrypt operator recover"
 	}
 	return "no arbiter answers; sessions run headless, new logins wait"
+}
+
+// wordOf says who signed what voters are held to, and what to do if it lied: it may vote,
+// and no other node can prove it wrong.
+func (n *Node) wordOf(k protocol.Known) string {
+	by := n.members.find(k.By.ID())
+	if by.Index == 0 || by.ID == n.trust.Key.ID() {
+		return ""
+	}
+	return fmt.Sprintf(" (up to %d.%d.%d by the word of %s; if it never was the arbiter it lies: stop it, and restart the daemons of the voters)",
+		k.Incarnation, k.Term, k.Index, by.Name)
 }
 
 // clearInside is for a mesh whose arbiter is of a build that does not know that

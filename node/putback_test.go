@@ -72,7 +72,7 @@ func TestVoterPutBackToAnOlderDisk(t *testing.T) {
 	down = w.again(down, asItIs)
 	for _, m := range []*member{old, down} {
 		w.until(m.self.Name+" says what it lacks", func() bool {
-			return strings.Contains(strings.Join(m.problems(agent.Report{}, nil, time.Hour), ""), "lacks changes that others know of")
+			return strings.Contains(strings.Join(m.problems(agent.Report{}, nil, time.Hour), ""), "lacks changes that others know of (up to 1.2.")
 		})
 	}
 	elections, cancel := context.WithTimeout(t.Context(), 3*time.Second)

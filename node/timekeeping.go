@@ -30,7 +30,7 @@ type timekeeping struct {
 	asking map[identity.NodeID]bool // without an answer yet
 	own    time.Duration            // this host's wall clock less its boot time, at the last look
 	said   time.Duration            // how far off this host's clock is, by this node's log
-	signed uint64                   // the highest incarnation in what they said of the log
+	signed protocol.Known           // the furthest that they passed on of the log
 }
 
 // toldTime is a wall clock less this host's boot time: as long as nobody sets either
@@ -167,7 +167,7 @@ func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock, err error) 
 	if said.Known == nil || !n.believes(*said.Known) {
 		return
 	}
-	n.clocks.proves(said.Known.Incarnation)
+	n.clocks.passes(*said.Known)
 	if store := n.store.Load(); store != nil {
 		store.Learn(floorOf(*said.Known))
 	}
@@ -176,7 +176,7 @@ func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock, err error) 
 // recovered reports whether an arbiter signed a word of an incarnation or a later one,
 // and has the node that claims it asked for that otherwise.
 func (n *Node) recovered(by protocol.NodeRow, incarnation uint64) bool {
-	if max(n.memory.furthest().Incarnation, n.clocks.proven()) >= incarnation {
+	if max(n.memory.furthest().Incarnation, n.clocks.passed().Incarnation) >= incarnation {
 		return true
 	}
 	select {
@@ -186,13 +186,16 @@ func (n *Node) recovered(by protocol.NodeRow, incarnation uint64) bool {
 	return false
 }
 
-func (t *timekeeping) proves(incarnation uint64) {
+// passes keeps what a node passed on, and an arbiter signed.
+func (t *timekeeping) passes(k protocol.Known) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.signed = max(t.signed, incarnation)
+	if t.signed.Less(k) {
+		t.signed = k
+	}
 }
 
-func (t *timekeeping) proven() uint64 {
+func (t *timekeeping) passed() protocol.Known {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.signed
@@ -224,6 +227,7 @@ func (n *Node) askKnown() consensus.Known {
 		})
 	}
 	asked.Wait()
+	n.clocks.passes(furthest)
 	return floorOf(furthest)
 }
 

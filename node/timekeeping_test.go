@@ -94,6 +94,12 @@ func TestOnlyArbitersSignTheLog(t *testing.T) {
 	if !founder.store.Load().Behind() || !founder.recovered(row, 7) || founder.recovered(row, 8) {
 		t.Error("a word of one that may be an arbiter is not believed")
 	}
+	if says := member.wordOf(good); !strings.Contains(says, "up to 7.7.7 by the word of n1; if it never was the arbiter it lies: stop it") {
+		t.Errorf("the signer is not named: %q", says)
+	}
+	if says := founder.wordOf(founder.clocks.passed()); says != "" {
+		t.Errorf("of its own word: %q", says)
+	}
 }
 
 // TestClaimOfARecoveryIsAskedFor: who claims by a later incarnation is asked for its proof.
