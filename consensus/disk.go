@@ -84,6 +84,7 @@ func (d *disk) health() (ails, fault error) {
 // better, and to step down would only be to stand again. Any other says no: a leader
 // steps down by that, and a follower is sent them again.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
+	l.sign(entries)
 	took, err := l.write(func() error { return l.BoltStore.StoreLogs(entries) }, l.alone)
 	if err == nil {
 		l.note(nil, took)

@@ -32,7 +32,7 @@ type floor struct {
 	mu    sync.Mutex // protects what follows
 	known Known
 	terms []Known // of one incarnation, the furthest of each term that was told of, lately last
-	fork  error   // what a leader wanted to overwrite; nil: nothing
+	fork  *Known  // what a leader wanted to overwrite; nil: nothing
 }
 
 // learn raises it. Of older terms it is still known what they committed: who leads without
@@ -74,12 +74,26 @@ func (f *floor) get() Known {
 
 func (f *floor) forked() error {
 	own := f.own()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.known.Incarnation < own {
+	if kept := f.kept(); kept == nil || kept.Incarnation < own {
 		return nil // see guard
 	}
+	return ErrFork
+}
+
+// kept is what a leader wanted to overwrite.
+func (f *floor) kept() *Known {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.fork
+}
+
+// joined says that the log is the leader's up to an index.
+func (f *floor) joined(index uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fork != nil && index >= f.fork.Index {
+		f.fork = nil
+	}
 }
 
 // before says that a log which ends here lacks one that ends there (Raft, 5.4.1).
@@ -119,6 +133,18 @@ func (r *Raft) incarnation() (own uint64) {
 	return own
 }
 
+// applied is how far the registry of this replica has the log: that is committed, by a
+// leader's word.
+func (r *Raft) applied() Known {
+	<-r.started
+	index := r.raft.AppliedIndex()
+	entry, err := r.file.at(index)
+	if err != nil {
+		return Known{Incarnation: r.incarnation()}
+	}
+	return Known{r.incarnation(), entry.term, index}
+}
+
 // Behind says that the replica's own log is below the floor, so that it does not vote for
 // one that is, nor stand.
 func (r *Raft) Behind() bool { return r.lacks(r.file.end()) }
@@ -128,7 +154,7 @@ func (l *logStore) end() mark {
 	last, err := l.LastIndex()
 	at := l.marked()
 	var entry raft.Log
-	if err == nil && last > at.index && l.GetLog(last, &entry) == nil {
+	if err == nil && last > at.index && l.BoltStore.GetLog(last, &entry) == nil {
 		return mark{entry.Index, entry.Term}
 	}
 	return at
@@ -140,38 +166,45 @@ func (r *Raft) Misses(k Known) bool {
 	if k.Incarnation != r.incarnation() || k.Index <= r.file.marked().index {
 		return false // what a snapshot stands for is not known any more
 	}
-	var entry raft.Log
-	err := r.file.GetLog(k.Index, &entry)
-	return errors.Is(err, raft.ErrLogNotFound) || err == nil && entry.Term != k.Term
+	entry, err := r.file.at(k.Index)
+	return errors.Is(err, raft.ErrLogNotFound) || err == nil && entry.term != k.Term
 }
 
 // DeleteRange removes entries. Those at the end that were committed, as this replica was
 // told, stay: to overwrite them would be to forget them for good.
 func (l *logStore) DeleteRange(first, last uint64) error {
 	end, err := l.BoltStore.LastIndex()
-	if err == nil && last >= end && l.floor != nil {
-		if err := l.floor.guard(l, first); err != nil {
+	if err == nil && last >= end && l.floor != nil && first > l.marked().index {
+		if err := l.floor.guard(l, first, l.floor.own()); err != nil {
 			return err
 		}
 	}
-	return l.BoltStore.DeleteRange(first, last)
+	if err := l.BoltStore.DeleteRange(first, last); err != nil {
+		return err
+	}
+	l.apart.CompareAndSwap(first, 0) // what comes there now is the leader's
+	return nil
 }
 
 // guard keeps the entries from first on if a committed one is among them, and notes on
-// disk what it kept: another process was perhaps told by their leader alone. A snapshot of
-// a recovered mesh ends what was committed before.
-func (f *floor) guard(l *logStore, first uint64) error {
-	own := f.own()
+// disk what it kept: another process was perhaps told by their leader alone. What was
+// committed before a leader's incarnation was given up with that.
+func (f *floor) guard(l *logStore, first, incarnation uint64) error {
+	applied, at := l.applied(), l.marked()
 	f.mu.Lock()
-	i := slices.IndexFunc(f.terms, func(k Known) bool { return k.Incarnation >= own && first <= l.committed(k) })
-	if i < 0 {
+	bound := slices.DeleteFunc(append([]Known{applied}, f.terms...), func(k Known) bool {
+		return k.Incarnation < incarnation || first > l.committed(k)
+	})
+	if len(bound) == 0 && first <= at.index && applied.Incarnation >= incarnation {
+		bound = []Known{{applied.Incarnation, at.term, at.index}} // the snapshot is of it
+	}
+	if len(bound) == 0 {
 		f.mu.Unlock()
 		return nil
 	}
-	f.fork = ErrFork
-	kept := f.terms[i]
+	f.fork = &bound[0]
 	f.mu.Unlock()
-	return errors.Join(ErrFork, l.keep(kept))
+	return errors.Join(ErrFork, l.keep(bound[0]))
 }
 
 // committed is how far the log holds what a term committed, by what was told of it; zero:
@@ -209,52 +242,19 @@ func (l *logStore) kept() (k Known, err error) {
 	return Known{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])}, nil
 }
 
-// ballots is raft's transport with a filter for votes: what asks for one below the floor
-// is refused here, for raft only compares with the log that it has.
-type ballots struct {
-	*raft.NetworkTransport
-	asked chan raft.RPC
-}
-
-// Consumer is what raft reads.
-func (b ballots) Consumer() <-chan raft.RPC { return b.asked }
-
-// filterBallots passes on what is asked until the replica closes.
-func (r *Raft) filterBallots(b ballots) {
-	for {
-		select {
-		case <-r.closing:
-			return
-		case rpc := <-b.NetworkTransport.Consumer():
-			if r.refuses(rpc) {
-				continue
-			}
-			select {
-			case b.asked <- rpc:
-			case <-r.closing:
-				return
-			}
-		}
-	}
-}
-
-// refuses answers a candidate whose log is below the floor.
-func (r *Raft) refuses(rpc raft.RPC) bool {
-	<-r.started
-	header := raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(r.id)), Addr: []byte(serverAddress(r.id)),
-	}
+// refusesVote answers a candidate whose log is below the floor.
+func (r *Raft) refusesVote(rpc raft.RPC) bool {
 	term := r.raft.CurrentTerm()
 	switch ask := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
 		if r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) {
-			rpc.Respond(&raft.RequestVoteResponse{RPCHeader: header, Term: term}, nil)
+			rpc.Respond(&raft.RequestVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}
 	case *raft.RequestPreVoteRequest:
 		// Of term 0 it is Reach, which is for raft itself to answer.
 		if ask.Term > 0 && r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) {
-			rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: header, Term: term}, nil)
+			rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}
 	}

@@ -175,9 +175,10 @@ func TestRecoveryIsNotBoundByTheFloor(t *testing.T) {
 		t.Error("the floor of an older incarnation counts")
 	}
 	end := r.file.end()
+	r.file.applied = func() Known { return Known{} }
 	for _, k := range []Known{{r.floor.known.Incarnation, end.term, end.index}, {knows(r).Incarnation, end.term, end.index}} {
 		r.floor.terms = []Known{k}
-		if err := r.floor.guard(r.file, end.index); errors.Is(err, ErrFork) != (k.Incarnation > r.floor.known.Incarnation) {
+		if err := r.floor.guard(r.file, end.index, r.floor.own()); errors.Is(err, ErrFork) != (k.Incarnation > r.floor.known.Incarnation) {
 			t.Errorf("%+v: %v", k, err)
 		}
 	}

@@ -32,5 +32,6 @@ const (
 	SlowFor           = 30 * time.Second       // a slow write counts
 	QuietFor          = time.Minute            // between two equal error lines of raft
 	MaxTerms          = 8                      // of which it is remembered what they committed
+	TermsGivenUp      = 1 << 20                // that the voters of a lost majority may yet lead in, on their own
 	MaxQuiet          = 64                     // error lines remembered for that
 )

@@ -32,11 +32,17 @@ type logStore struct {
 	closing chan struct{} // closed when nothing is tried again
 	serving atomic.Bool   // raft runs on it
 	alone   func() bool   // nobody else votes
+	applied func() Known  // how far the registry has it
 	floor   *floor        // nil: what is committed is not known
 	fails   func() error  // in tests: why nothing can be written
 
-	mu       sync.Mutex
-	snapshot mark // newest snapshot on disk
+	leads  led                    // the newest leadership of this process; raft's goroutine
+	apart  atomic.Uint64          // from there on the leader's entries are others, whatever their term; zero: none are
+	coming atomic.Pointer[coming] // the snapshot that a leader sends
+
+	mu         sync.Mutex
+	snapshot   mark   // newest snapshot on disk
+	snapshotBy origin // of the entry at its index
 }
 
 // mark is a place in the log.
@@ -55,6 +61,12 @@ func HasLog(dir string) (bool, error) {
 	return info.Size() > 0, nil
 }
 
+// coming is a snapshot that is on its way, and whose entry it ends with.
+type coming struct {
+	mark
+	by origin
+}
+
 func openLog(dir string) (*logStore, error) {
 	path := filepath.Join(dir, logFile)
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: LockTimeout}})
@@ -66,13 +78,17 @@ func openLog(dir string) (*logStore, error) {
 	}
 	return &logStore{
 		BoltStore: bolt, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
-		alone: func() bool { return false },
+		alone: func() bool { return false }, applied: func() Known { return Known{} },
 	}, nil
 }
 
-// GetLog reads an entry; at the snapshot's index it has at least the term.
+// GetLog reads an entry; at the snapshot's index it has at least the term. Where the
+// leader's is another one of the same term, ours shows none, for raft compares no more.
 func (l *logStore) GetLog(index uint64, entry *raft.Log) error {
 	err := l.BoltStore.GetLog(index, entry)
+	if apart := l.apart.Load(); err == nil && apart != 0 && index >= apart {
+		entry.Term = 0
+	}
 	if !errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
@@ -117,20 +133,24 @@ func (l *logStore) entries() uint64 {
 // Entries behind stay until the leader overwrites them, for raft counts on them
 // being there.
 func (l *logStore) snapshotted(at mark) error {
+	by, err := l.snapshotOrigin(at)
+	if err != nil {
+		return err
+	}
 	var entry raft.Log
-	err := l.BoltStore.GetLog(at.index, &entry)
+	err = l.BoltStore.GetLog(at.index, &entry)
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	if err == nil && entry.Term != at.term || errors.Is(err, raft.ErrLogNotFound) {
+	if err != nil || entry.Term != at.term || originOf(&entry).differs(by) {
 		if err := l.discard(at.index); err != nil {
 			return err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at.index > l.snapshot.index {
-		l.snapshot = at
+	if !at.before(l.snapshot) { // as the snapshots are ordered on disk
+		l.snapshot, l.snapshotBy = at, by
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func open(c Config) (*Raft, error) {
 	}
 	timing := c.raft(out)
 	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails
-	file.alone, file.floor, r.floor.own = r.alone, &r.floor, r.incarnation
+	file.alone, file.applied, file.floor, r.floor.own = r.alone, r.applied, &r.floor, r.incarnation
 	kept, err := file.kept()
 	for _, k := range []Known{kept, c.Told, c.Known} {
 		r.floor.learn(k)
@@ -119,13 +119,13 @@ func (r *Raft) start(c Config, out *logger) error {
 	}
 	r.file.serving.Store(true)
 	if err == nil {
-		votes := ballots{r.transport, make(chan raft.RPC)}
-		r.watching.Go(func() { r.filterBallots(votes) })
+		filtered := transport{r.transport, r, make(chan raft.RPC)}
+		r.watching.Go(func() { r.filter(filtered) })
 		conf := c.raft(out)
 		if r.Behind() { // it does not stand before tendDisk has looked
 			conf.HeartbeatTimeout, conf.ElectionTimeout = DiskPatience, DiskPatience
 		}
-		r.raft, err = raft.NewRaft(conf, r.fsm, r.file, r.file, snapshots, votes)
+		r.raft, err = raft.NewRaft(conf, r.fsm, r.file, r.file, snapshots, filtered)
 	}
 	if err != nil {
 		close(r.closing)

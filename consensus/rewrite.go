@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -64,6 +65,7 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 			return fmt.Errorf("consensus: rewrite: %w", err)
 		}
 	}
+	snapshots.rewrite = true
 	r := &rewriter{fsm: newFSM(), change: change}
 	err = raft.RecoverCluster(conf, r, file, file, snapshots, transport, alone)
 	switch {
@@ -73,6 +75,18 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 		return fmt.Errorf("consensus: rewrite: %w", err)
 	}
 	return nil
+}
+
+// newHistory is whose entry a rewritten snapshot ends with. Its leadership is one that nobody
+// had, so that no log which ends at that index is taken for the same; and its term is
+// beyond those that the voters which were given up may get to.
+func (l *logStore) newHistory() (term uint64, by origin, err error) {
+	term, err = l.BoltStore.GetUint64([]byte(keyTerm))
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return 0, by, err
+	}
+	term += TermsGivenUp
+	return term, newOrigin(), l.BoltStore.SetUint64([]byte(keyTerm), term)
 }
 
 // rewriter is an fsm whose snapshot is another state than its own.

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
@@ -10,7 +11,8 @@ import (
 // raft goes on to use it.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
-	log *logStore
+	log     *logStore
+	rewrite bool // what is written is another history from here on
 }
 
 func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, error) {
@@ -33,22 +35,43 @@ func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, erro
 // Create begins a snapshot, our own or one that the leader sends.
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, servers raft.Configuration,
 	serversIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
-	sink, err := s.FileSnapshotStore.Create(version, index, term, servers, serversIndex, trans)
+	at := mark{index, term}
+	var by origin
+	own, err := s.log.at(index)
+	if err == nil && own.term == term {
+		by = own.by
+	}
+	if said := s.log.coming.Load(); said != nil && said.mark == at {
+		by = said.by
+	}
+	if s.rewrite {
+		at.term, by, err = s.log.newHistory()
+	}
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return nil, fmt.Errorf("consensus: snapshot %d: %w", index, err)
+	}
+	sink, err := s.FileSnapshotStore.Create(version, index, at.term, servers, serversIndex, trans)
 	if err != nil {
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, log: s.log, at: mark{index, term}}, nil
+	return &snapshotSink{SnapshotSink: sink, log: s.log, at: at, by: by}, nil
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
 	log *logStore
 	at  mark
+	by  origin
 }
 
 // Close makes the snapshot durable, then the log consistent with it. A crash
 // between the two is made good at the next start.
 func (s *snapshotSink) Close() error {
+	if s.by.known {
+		if err := s.log.noteOrigin(s.at, s.by); err != nil {
+			return errors.Join(err, s.Cancel())
+		}
+	}
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}

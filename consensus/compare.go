@@ -1,0 +1,96 @@
+package consensus
+
+import (
+	"errors"
+	"math"
+
+	"github.com/hashicorp/raft"
+)
+
+// noTerm is that of no entry: raft refuses what is said to follow one.
+const noTerm = math.MaxUint64
+
+// compare holds a leader's entries against the log, and has raft take for others those that
+// are not the same. Raft then does what it does for entries of another term: it asks for
+// what is before them, or replaces them, unless they were committed. It returns what
+// is to be done with raft's answer.
+func (r *Raft) compare(ask *raft.AppendEntriesRequest) (heard func(raft.RPCResponse)) {
+	for _, entry := range ask.Entries {
+		if entry.Extensions == nil {
+			entry.Extensions = []byte{} // an older build's: it is not for us to sign
+		}
+	}
+	if ask.Term < r.raft.CurrentTerm() {
+		return func(raft.RPCResponse) {} // raft refuses it
+	}
+	said, told := readWord(ask.Leader)
+	at, fork := r.file.parts(ask, said.by), false
+	refuse := at != 0 && at == ask.PrevLogEntry
+	switch own := r.incarnation(); {
+	case !told:
+	case said.incarnation > 0 && said.incarnation < own: // it leads by a log that was given up
+		at, refuse = max(1, ask.PrevLogEntry), true
+	case said.incarnation > own && own > 0 && !said.by.known && ask.PrevLogEntry > 0:
+		at, refuse = ask.PrevLogEntry, true // an older build recovered the mesh: only its snapshot shows where
+	case at > 0:
+		fork = r.floor.guard(r.file, at, max(own, said.incarnation)) != nil
+		refuse = refuse || fork
+	}
+	before := ask.PrevLogEntry
+	switch {
+	case refuse:
+		ask.PrevLogEntry, ask.PrevLogTerm, ask.Entries = at, noTerm, nil
+	case r.file.marked().stands(before):
+		ask.PrevLogEntry, ask.PrevLogTerm = 0, 0 // it is the same; raft may remember another one there, which the snapshot replaced
+	}
+	if !refuse && at > 0 {
+		r.file.apart.Store(at)
+	}
+	return func(answer raft.RPCResponse) {
+		r.file.apart.Store(0)
+		if a, ok := answer.Response.(*raft.AppendEntriesResponse); ok {
+			a.NoRetryBackoff = a.NoRetryBackoff && !fork // it would ask again without end
+			if a.Success && told {
+				r.floor.joined(before)
+			}
+		}
+	}
+}
+
+// parts is the first entry of a request that is not the one of this log; zero: there is none.
+func (l *logStore) parts(ask *raft.AppendEntriesRequest, before origin) uint64 {
+	if l.differs(ask.PrevLogEntry, led{ask.PrevLogTerm, before}) {
+		return ask.PrevLogEntry
+	}
+	for _, entry := range ask.Entries {
+		if l.differs(entry.Index, led{entry.Term, originOf(entry)}) {
+			return entry.Index
+		}
+	}
+	return 0
+}
+
+// refusesSnapshot keeps what was committed from a leader that lacks it: a snapshot replaces
+// everything. One of a recovered mesh does so on purpose.
+func (r *Raft) refusesSnapshot(ask *raft.InstallSnapshotRequest) bool {
+	r.file.coming.Store(nil)
+	said, told := readWord(ask.Leader)
+	if !told || ask.Term < r.raft.CurrentTerm() {
+		return false // as before, and raft refuses it
+	}
+	at := led{ask.LastLogTerm, said.by}
+	own := r.incarnation()
+	if said.incarnation > 0 && said.incarnation < own {
+		return true
+	}
+	if kept := r.floor.kept(); kept != nil && kept.Incarnation >= said.incarnation {
+		return true
+	}
+	// A leader that has what this replica applied never needs to send less.
+	less := ask.LastLogIndex < r.raft.AppliedIndex() || r.file.differs(ask.LastLogIndex, at)
+	if less && errors.Is(r.floor.guard(r.file, ask.LastLogIndex, max(own, said.incarnation)), ErrFork) {
+		return true
+	}
+	r.file.coming.Store(&coming{mark{ask.LastLogIndex, ask.LastLogTerm}, said.by})
+	return false
+}

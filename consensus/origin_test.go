@@ -1,0 +1,300 @@
+package consensus
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// image is a stopped replica's disk.
+func (c *cluster) image(n int) string {
+	c.Helper()
+	at := c.TempDir()
+	c.ok(os.CopyFS(at, os.DirFS(c.dirs[n])))
+	return at
+}
+
+// forget sets the newest term that a stopped replica knows.
+func (c *cluster) forget(n int, term uint64) {
+	c.Helper()
+	file, err := openLog(c.dirs[n])
+	c.ok(err)
+	c.ok(file.BoltStore.SetUint64([]byte(keyTerm), term))
+	c.ok(file.Close())
+}
+
+// ledTwice has nodes 0 and 1 commit an entry while 2 is down, puts 1 back to before their
+// election, and has it and 2 elect a leader of the very term. away takes node 0 away. It
+// returns what whoever heard of the lost entry knows.
+func ledTwice(t *testing.T, told *heard, tune func(*Config), away func(*cluster)) (*cluster, *Raft, Known) {
+	t.Helper()
+	c := newCluster(t, 3, func(config *Config) {
+		config.Told, config.Known = told.own, told.others
+		tune(config)
+	})
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	for n := range c.nodes {
+		c.stop(n)
+	}
+	images := []string{"", c.image(1), c.image(2)}
+	c.start(0, false)
+	c.start(1, false)
+	leader := c.leader()
+	c.must(leader, tick(2))
+	c.agree(3)
+	known := knows(leader)
+	away(c)
+	for {
+		for n := 1; n < 3; n++ {
+			c.stop(n)
+			c.putBack(n, images[n])
+			c.forget(n, known.Term-1)
+		}
+		c.start(1, false)
+		c.start(2, false)
+		var again *Raft
+		c.until("the two elect one", func() bool {
+			for _, r := range c.nodes[1:] {
+				if r.look().Leader && r.Barrier(c.ctx()) == nil {
+					again = r
+				}
+			}
+			return again != nil
+		})
+		if again.look().Term == known.Term {
+			return c, again, known
+		}
+	}
+}
+
+// TestTermLedTwice: raft takes entries of one index and term for the same. Whoever holds the
+// lost one keeps it and says so, whether it ran all along or was told; who knows nothing of
+// it takes what the leader has. Before, both went on beside the others with another registry.
+func TestTermLedTwice(t *testing.T) {
+	stopped := func(c *cluster) { c.stop(0) }
+	for name, kind := range map[string]struct {
+		away  func(*cluster)
+		told  bool
+		keeps bool
+		ticks int // of the second leader: its log is shorter or longer than the lost one
+		tune  func(*Config)
+	}{
+		"told":               {stopped, true, true, 3, func(*Config) {}},
+		"told, longer":       {stopped, true, true, 0, func(*Config) {}},
+		"not told":           {stopped, false, false, 3, func(*Config) {}},
+		"not told, longer":   {stopped, false, false, 0, func(*Config) {}},
+		"ran":                {func(c *cluster) { c.network.isolate(id(0)) }, false, true, 3, func(*Config) {}},
+		"ran, behind a log":  {func(c *cluster) { c.network.isolate(id(0)) }, false, false, 40, shortLogs},
+		"told, behind a log": {stopped, true, false, 40, shortLogs},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told heard
+			c, leader, known := ledTwice(t, &told, kind.tune, kind.away)
+			for range kind.ticks {
+				c.must(leader, tick(5))
+			}
+			if kind.ticks > 30 {
+				c.ok(leader.Snapshot(c.ctx()))
+			}
+			if kind.told {
+				told.own = known
+			}
+			if c.nodes[0] == nil {
+				c.start(0, false)
+			}
+			c.network.heal(id(0))
+			holder := c.nodes[0]
+			if !kind.keeps {
+				c.agree(ticks(leader))
+				return
+			}
+			c.until("the holder says so", func() bool { return errors.Is(holder.Disk(), ErrFork) })
+			c.silence(5)
+			if entry, err := holder.file.at(known.Index); err != nil || entry.term != known.Term || ticks(holder) > 3 {
+				t.Errorf("overwritten by %+v, %v; %d ticks", entry, err, ticks(holder))
+			}
+			c.must(c.leader(), tick(1)) // the others go on
+		})
+	}
+}
+
+// TestOnlyVoterLeadsATermTwice: who keeps its log and has what was lost says so; one that
+// was started since and told nothing takes what the voter has.
+func TestOnlyVoterLeadsATermTwice(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	for n := 1; n < 3; n++ {
+		c.dirs, c.nodes = append(c.dirs, t.TempDir()), append(c.nodes, nil)
+		c.start(n, false)
+		c.ok(c.nodes[0].AddStandby(c.ctx(), id(n)))
+	}
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	c.stop(0)
+	image := c.image(0)
+	c.start(0, false)
+	c.must(c.leader(), tick(2))
+	c.agree(3)
+	known := knows(c.nodes[0])
+	c.stop(0)
+	c.stop(2)
+	c.putBack(0, image)
+	c.start(0, false)
+	leader := c.leader()
+	for range 3 {
+		c.must(leader, tick(5))
+	}
+	if again := knows(leader); again.Term != known.Term {
+		t.Fatalf("term %d, not %d: not the case to test", again.Term, known.Term)
+	}
+	c.start(2, false)
+	c.until("the one that told nobody has what the voter has", func() bool { return ticks(c.nodes[2]) == ticks(leader) })
+	c.until("the one that ran says so", func() bool { return errors.Is(c.nodes[1].Disk(), ErrFork) })
+	if ticks(c.nodes[1]) != 3 {
+		t.Errorf("%d ticks", ticks(c.nodes[1]))
+	}
+}
+
+// TestEntriesAreSigned: those of a leadership with one number, on all replicas, and those of
+// another with another one; what an older build wrote stays without.
+func TestEntriesAreSigned(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.must(c.leader(), tick(1))
+	c.stop(c.number(c.leader()))
+	c.must(c.leader(), tick(1))
+	var leader *Raft
+	c.until("all have all", func() bool {
+		leader = c.leader()
+		for _, r := range c.nodes {
+			if r != nil && r.Stats().Last != leader.Stats().Last {
+				return false
+			}
+		}
+		return true
+	})
+	by := map[uint64]origin{} // term
+	for index := uint64(1); index <= leader.Stats().Last; index++ {
+		entry, err := leader.file.at(index)
+		c.ok(err)
+		if was, ok := by[entry.term]; index > 1 && (len(entry.by.id) != originSize || ok && was != entry.by) {
+			t.Errorf("entry %d of term %d is by %x, an earlier one by %x", index, entry.term, entry.by.id, was.id)
+		}
+		if index > 1 {
+			by[entry.term] = entry.by
+		}
+		for n, r := range c.nodes {
+			if r != nil && r.file.differs(index, entry) {
+				t.Errorf("replica %d has another entry %d", n, index)
+			}
+		}
+	}
+	if len(by) < 2 {
+		t.Errorf("%d terms", len(by))
+	}
+}
+
+// TestWord: what is said comes out as it was, and of anything else nothing.
+func TestWord(t *testing.T) {
+	for _, w := range []word{{}, {7, origin{}}, {7, origin{known: true}}, {7, newOrigin()}} {
+		if got, ok := readWord(w.bytes()); !ok || got != w {
+			t.Errorf("%+v became %+v, %v", w, got, ok)
+		}
+	}
+	long := word{1, origin{string(make([]byte, originSize+1)), true}}
+	for _, raw := range [][]byte{nil, []byte(serverAddress(id(1))), []byte(wordMagic), long.bytes()} {
+		if w, ok := readWord(raw); ok {
+			t.Errorf("%q says %+v", raw, w)
+		}
+	}
+}
+
+// FuzzWord: a word has one encoding, and nothing else is read as one.
+func FuzzWord(f *testing.F) {
+	f.Add(word{7, newOrigin()}.bytes())
+	f.Add(word{1, origin{}}.bytes())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if w, ok := readWord(raw); ok && !bytes.Equal(w.bytes(), raw) {
+			t.Errorf("%q was read as %+v", raw, w)
+		}
+	})
+}
+
+// TestOlderBuildAmongThem: a leader that says nothing beside its entries is followed as
+// before, and its entries stay unsigned.
+func TestOlderBuildAmongThem(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	r := c.leader()
+	end := r.file.end()
+	ask := &raft.AppendEntriesRequest{
+		Term: end.term, Leader: []byte(serverAddress(id(1))), PrevLogEntry: end.index, PrevLogTerm: end.term,
+		Entries: []*raft.Log{{Index: end.index + 1, Term: end.term}},
+	}
+	r.compare(ask)
+	if ask.PrevLogTerm != end.term || len(ask.Entries) != 1 || r.file.apart.Load() != 0 {
+		t.Errorf("%+v", ask)
+	}
+	r.file.sign(ask.Entries)
+	if len(ask.Entries[0].Extensions) != 0 {
+		t.Error("another leader's entry was signed")
+	}
+}
+
+// TestEndOfAFork: a leader whose log has what was kept is followed again without a word.
+func TestEndOfAFork(t *testing.T) {
+	f := floor{own: func() uint64 { return 1 }, fork: &Known{1, 4, 20}}
+	for _, index := range []uint64{19, 20} {
+		f.joined(index)
+		if err := f.forked(); errors.Is(err, ErrFork) != (index < 20) {
+			t.Errorf("joined up to %d: %v", index, err)
+		}
+	}
+}
+
+// TestVoterOfAnEarlierIncarnation: the mesh was recovered by one whose log ends where this
+// one's does. It gets the recovered state, and not what comes after it on top of its own.
+func TestVoterOfAnEarlierIncarnation(t *testing.T) {
+	for _, logs := range []func(*Config){func(*Config) {}, shortLogs} {
+		t.Run(fmt.Sprintf("%p", logs), func(t *testing.T) {
+			c := newCluster(t, 3, logs)
+			c.must(c.leader(), tick(1))
+			c.agree(1)
+			c.until("all logs end alike", func() bool {
+				return c.nodes[0].file.end() == c.nodes[1].file.end() && c.nodes[1].file.end() == c.nodes[2].file.end()
+			})
+			for _, n := range []int{2, 1} {
+				c.ok(c.nodes[n].Snapshot(c.ctx()))
+				c.stop(n)
+			}
+			c.ok(Rewrite(c.rewriteConfig(2), func(s *registry.State) (*registry.State, error) {
+				s.Cluster.Incarnation++
+				s.Tick = 100
+				return s, nil
+			}))
+			running := c.nodes[0]
+			c.start(2, false)
+			var leader *Raft
+			c.until("it leads alone", func() bool { leader = c.nodes[2]; return leader.look().Leader && leader.Barrier(c.ctx()) == nil })
+			c.must(leader, tick(1))
+			c.start(1, false)
+			for n := range 2 {
+				c.ok(leader.AddStandby(c.ctx(), id(n)))
+			}
+			for n, r := range []*Raft{running, c.nodes[1]} {
+				c.until(fmt.Sprint(n, " has what was recovered"), func() bool {
+					return r.incarnation() == leader.incarnation() && ticks(r) == 101 && r.Disk() == nil
+				})
+			}
+			c.must(leader, tick(1))
+			c.agree(102)
+			c.stop(1) // and has it after a start
+			c.start(1, false)
+			c.agree(102)
+		})
+	}
+}

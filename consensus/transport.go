@@ -1,0 +1,139 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// transport is raft's own, which says beside a request what raft does not: see word. And
+// before raft's queue it has a filter, for raft compares no more than indices and terms.
+type transport struct {
+	*raft.NetworkTransport
+	replica *Raft
+	passed  chan raft.RPC
+}
+
+// Consumer is what raft reads.
+func (t transport) Consumer() <-chan raft.RPC { return t.passed }
+
+// AppendEntries sends entries, with whose the one before them is.
+func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, ask *raft.AppendEntriesRequest,
+	answer *raft.AppendEntriesResponse) error {
+	said, err := t.replica.vouch(ask)
+	if err != nil {
+		return err
+	}
+	return t.NetworkTransport.AppendEntries(id, target, said, answer)
+}
+
+// AppendEntriesPipeline does so many times.
+func (t transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	return pipeline{p, t.replica}, err
+}
+
+type pipeline struct {
+	raft.AppendPipeline
+	replica *Raft
+}
+
+// AppendEntries is the transport's.
+func (p pipeline) AppendEntries(ask *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	said, err := p.replica.vouch(ask)
+	if err != nil {
+		return nil, err
+	}
+	return p.AppendPipeline.AppendEntries(said, answer)
+}
+
+// InstallSnapshot sends a snapshot, with whose entry it ends with.
+func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, ask *raft.InstallSnapshotRequest,
+	answer *raft.InstallSnapshotResponse, data io.Reader) error {
+	by, err := t.replica.file.snapshotOrigin(mark{ask.LastLogIndex, ask.LastLogTerm})
+	if err != nil {
+		return err
+	}
+	said := *ask
+	said.Leader = word{t.replica.incarnation(), by}.bytes()
+	return t.NetworkTransport.InstallSnapshot(id, target, &said, answer, data)
+}
+
+// errMoved means that the log changed under a request: this server leads no more.
+var errMoved = errors.New("consensus: the log is not what it was")
+
+// vouch adds the word to a request. A heartbeat names no entry, and stays as it is.
+func (r *Raft) vouch(ask *raft.AppendEntriesRequest) (*raft.AppendEntriesRequest, error) {
+	if ask.PrevLogEntry == 0 && len(ask.Entries) == 0 {
+		return ask, nil
+	}
+	before := led{by: origin{known: true}}
+	if ask.PrevLogEntry > 0 {
+		var err error
+		if before, err = r.file.at(ask.PrevLogEntry); err != nil || before.term != ask.PrevLogTerm {
+			return nil, errors.Join(errMoved, err)
+		}
+	}
+	said := *ask
+	said.Leader = word{r.incarnation(), before.by}.bytes()
+	for _, entry := range ask.Entries {
+		next := led{entry.Term, originOf(entry)}
+		if next.term < before.term || next.term == before.term && next.by.differs(before.by) {
+			return nil, fmt.Errorf("%w at %d", errMoved, entry.Index)
+		}
+		before = next
+	}
+	return &said, nil
+}
+
+// filter passes on what is asked until the replica closes, one after the other: each is
+// held against the log as those before it left it.
+func (r *Raft) filter(t transport) {
+	<-r.started
+	for {
+		select {
+		case <-r.closing:
+			return
+		case rpc := <-t.NetworkTransport.Consumer():
+			r.pass(t, rpc)
+		}
+	}
+}
+
+func (r *Raft) pass(t transport, rpc raft.RPC) {
+	heard := func(raft.RPCResponse) {}
+	switch ask := rpc.Command.(type) {
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		if r.refusesVote(rpc) {
+			return
+		}
+	case *raft.InstallSnapshotRequest:
+		if r.refusesSnapshot(ask) {
+			_, _ = io.Copy(io.Discard, rpc.Reader) // the next request is behind it
+			rpc.Respond(&raft.InstallSnapshotResponse{RPCHeader: r.header(), Term: r.raft.CurrentTerm()}, nil)
+			return
+		}
+	case *raft.AppendEntriesRequest:
+		heard = r.compare(ask)
+	}
+	answer := make(chan raft.RPCResponse, 1)
+	select {
+	case t.passed <- raft.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: answer}:
+	case <-r.closing:
+		return
+	}
+	select {
+	case said := <-answer:
+		heard(said)
+		rpc.Respond(said.Response, said.Error)
+	case <-r.closing:
+	}
+}
+
+func (r *Raft) header() raft.RPCHeader {
+	return raft.RPCHeader{
+		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(r.id)), Addr: []byte(serverAddress(r.id)),
+	}
+}
