@@ -15,7 +15,8 @@ import (
 type fsm struct {
 	mu     sync.RWMutex
 	state  *registry.State
-	frozen error // why nothing is applied any more; set once
+	frozen error  // why nothing is applied any more; set once
+	denied uint64 // the newest entry that refused somebody something from then on
 
 	changes chan struct{} // one slot: signals coalesce
 	failed  chan error    // one slot
@@ -44,6 +45,9 @@ func (f *fsm) Apply(entry *raft.Log) any {
 		return unknown(entry, err)
 	}
 	result := registry.Apply(f.state, entry.Index, entry.Term, command)
+	if command.Denies() && result.Code == "" {
+		f.denied = entry.Index
+	}
 	f.changed()
 	return result
 }
@@ -75,6 +79,12 @@ func (f *fsm) view(read func(*registry.State)) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	read(f.state)
+}
+
+func (f *fsm) deniedAt() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.denied
 }
 
 func (f *fsm) failure() error {

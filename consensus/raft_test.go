@@ -209,6 +209,27 @@ func TestCloseLeaksNothing(t *testing.T) {
 	c.until("every goroutine has ended", func() bool { return runtime.NumGoroutine() <= before })
 }
 
+// TestRevocationsAreCounted: the newest that was done, and no refused one.
+func TestRevocationsAreCounted(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	c.must(leader, registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "eve"}}})
+	if at := leader.Stats().Denied; at != 0 {
+		t.Errorf("at %d", at)
+	}
+	done := c.must(leader, registry.Command{RevokeClient: &registry.RevokeClient{Name: "eve"}})
+	_, err := leader.Propose(c.ctx(), c.command(registry.Command{RevokeClient: &registry.RevokeClient{Name: "nobody"}}))
+	c.ok(err)
+	c.must(leader, tick(1))
+	c.agree(1)
+	for n, r := range c.nodes {
+		if at := r.Stats().Denied; at != done.Index {
+			t.Errorf("replica %d: at %d, not %d", n, at, done.Index)
+		}
+	}
+}
+
 // What no version takes for a command changes nothing and hurts nobody.
 func TestGarbageInTheLog(t *testing.T) {
 	t.Parallel()

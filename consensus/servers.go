@@ -94,7 +94,7 @@ func (r *Raft) Stats() Stats {
 	s := Stats{
 		Leader: seen.Leader, Term: seen.Term,
 		Commit: commit, Applied: r.raft.AppliedIndex(), Last: r.raft.LastIndex(),
-		Stored: r.file.entries(), Snapshot: r.file.marked().index,
+		Stored: r.file.entries(), Snapshot: r.file.marked().index, Denied: r.fsm.deniedAt(),
 	}
 	if !seen.Leader {
 		s.LastContact = r.raft.LastContact()

@@ -125,5 +125,6 @@ type Stats struct {
 	Last        uint64    // index of the newest entry in the log
 	Stored      uint64    // entries in the log file
 	Snapshot    uint64    // index of the newest snapshot, 0: none
+	Denied      uint64    // index of the newest revocation or removal given to the registry since the start
 	LastContact time.Time // with the leader; zero: never, or this replica leads
 }

@@ -20,6 +20,7 @@ import (
 // zero value is ready, and writes nothing.
 type memory struct {
 	changed chan struct{} // one slot: the members are to be saved
+	due     chan struct{} // one slot: what is known is to be saved now
 	ails    atomic.Pointer[string]
 	writing sync.Mutex // held, before mu, while what is known goes to disk: none overtakes another
 
@@ -112,8 +113,14 @@ func (n *Node) told(k protocol.Known) {
 	m := &n.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.known.Less(k) {
-		m.known = k
+	if !m.known.Less(k) {
+		return
+	}
+	if m.known = k; k.Keep {
+		select {
+		case m.due <- struct{}{}:
+		default: // one that waits is enough
+		}
 	}
 }
 
@@ -172,6 +179,8 @@ func (n *Node) keepDisk(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-n.memory.due:
+			n.saveKnown()
 		case <-ticker.C:
 		}
 	}

@@ -1,15 +1,20 @@
 package node
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -49,6 +54,39 @@ func TestFailingDiskIsNamed(t *testing.T) {
 	founder.full.Store(false)
 	w.until("nobody says so any more", func() bool {
 		return founder.diskSays() == "" && other.Node.members.find(founder.trust.Key.ID()).Disk == ""
+	})
+}
+
+// TestRevocationIsKeptAtOnce: what an arbiter tells of one is on disk before any time has
+// passed; the rest of the history waits for its turn.
+func TestRevocationIsKeptAtOnce(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	arbiter, err := identity.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{dir: dir, room: func(string) error { return nil }}
+		n.memory.due = make(chan struct{}, 1)
+		n.members.rows = []protocol.NodeRow{{ID: arbiter.Public().ID(), Index: 1, May: registry.RoleVoter}}
+		ctx, cancel := context.WithCancel(t.Context())
+		go n.keepDisk(ctx)
+		synctest.Wait()
+		for index := range uint64(4) {
+			k := protocol.SignKnown(arbiter, n.self.Cluster, protocol.Fence{Incarnation: 1, Term: 1}, index+1)
+			k.Keep = index%2 == 1
+			n.told(k)
+			synctest.Wait()
+			if kept, err := dir.Known(); err != nil || kept.Index != (index+1)/2*2 {
+				t.Errorf("told of %d, on disk is %d, %v", k.Index, kept.Index, err)
+			}
+		}
+		cancel()
+		synctest.Wait()
 	})
 }
 

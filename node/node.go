@@ -154,8 +154,9 @@ func (n *Node) remember() (err error) {
 	if err := n.dir.SaveKnown(known); err != nil { // takes its place on the disk while there is some
 		n.config.Log.Warn("no room is set aside for the fence", "error", err)
 	}
-	n.memory.known, n.memory.saved, n.memory.changed = known, known, make(chan struct{}, 1)
 	n.clocks.doubted = make(chan protocol.NodeRow, 1)
+	n.memory.known, n.memory.saved = known, known
+	n.memory.changed, n.memory.due = make(chan struct{}, 1), make(chan struct{}, 1)
 	n.members.rows, n.members.fence, n.members.key = members.Nodes, known.Fence, members.GossipKey
 	n.self.Name = nameOf(members.Nodes, n.self.Index, n.self.Name) // an earlier build kept the one it asked for
 	n.trust, err = trust.New(trust.Config{

@@ -42,6 +42,13 @@ type Command struct {
 	PutCertificate  *PutCertificate  `json:"put_certificate,omitempty"`
 }
 
+// Denies says that somebody is refused from this command on, who was not before: it must
+// not be forgotten.
+func (c Command) Denies() bool {
+	return c.RevokeToken != nil || c.RemoveNode != nil || c.RevokeClient != nil || c.RevokeAuthority != nil ||
+		c.PutCertificate != nil && c.PutCertificate.Certificate.Revoked
+}
+
 // Found is the first command of a mesh: it makes the cluster, its first node
 // and its pool parts. It fails on a founded registry.
 type Found struct {

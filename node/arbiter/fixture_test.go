@@ -34,6 +34,7 @@ type memoryStore struct {
 	mu      sync.Mutex // protects what follows
 	state   *registry.State
 	index   uint64
+	denied  uint64 // of the newest revocation
 	servers []consensus.Server
 	log     []string // changes of the electorate, in order
 	changes chan struct{}
@@ -110,7 +111,7 @@ func (m *memoryStore) View(read func(*registry.State)) {
 func (m *memoryStore) Stats() consensus.Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return consensus.Stats{Leader: true, Term: 2, Commit: m.index}
+	return consensus.Stats{Leader: true, Term: 2, Commit: m.index, Denied: m.denied}
 }
 
 func (m *memoryStore) Misses(k consensus.Known) bool {

@@ -10,15 +10,18 @@ import (
 )
 
 // tellKnown tells all nodes how far the log is committed, when it went on. What they keep
-// of it holds voters to it that were put back to an older disk.
+// of it holds voters to it that were put back to an older disk. A revocation is told at
+// once, and to be kept at once: it must not be undone by a loss of power a second later.
 func (a *Arbiter) tellKnown(now time.Duration) {
 	stats := a.config.Store.Stats()
-	if now-a.knownAt < KnownEvery || !stats.Leader || stats.Term != a.term || a.known != nil && stats.Commit == a.known.Index {
+	denied := a.known != nil && stats.Denied > a.known.Index || a.known == nil && stats.Denied > 0
+	if now-a.knownAt < KnownEvery && !denied || !stats.Leader || stats.Term != a.term || a.known != nil && stats.Commit == a.known.Index {
 		return
 	}
 	a.knownAt = now
 	// What a stream has yet to write never changes.
 	a.known = new(protocol.SignKnown(a.config.Trust.Key, a.cluster.ID, a.fence, stats.Commit))
+	a.known.Keep = denied
 	for _, n := range a.nodes {
 		n.Say(&protocol.Node{Known: a.known})
 	}

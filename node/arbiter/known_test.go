@@ -40,6 +40,27 @@ func TestHistoryIsTold(t *testing.T) {
 	}
 }
 
+// TestRevocationIsToldAtOnce: not with the next word on the log, and to be kept.
+func TestRevocationIsToldAtOnce(t *testing.T) {
+	q := newQuorum(t)
+	q.store.index = 50
+	q.a.tellKnown(time.Minute)
+	q.store.index, q.store.denied = 52, 51
+	q.a.tellKnown(time.Minute + time.Millisecond)
+	if k := q.a.known; k.Index != 52 || !k.Keep {
+		t.Errorf("%+v", k)
+	}
+	q.store.index++
+	q.a.tellKnown(time.Minute + 2*time.Millisecond)
+	if q.a.known.Index != 52 {
+		t.Error("what is no revocation does not wait")
+	}
+	q.a.tellKnown(2 * time.Minute)
+	if k := q.a.known; k.Index != 53 || k.Keep {
+		t.Errorf("%+v", k)
+	}
+}
+
 // TestLostHistoryIsNamed: what a node was told by an arbiter and the log lacks is said. A
 // node's own word is none.
 func TestLostHistoryIsNamed(t *testing.T) {

@@ -14,6 +14,7 @@ type Known struct {
 	Index     uint64             `json:"index"`
 	By        identity.PublicKey `json:"by,omitzero"` // the arbiter's key; zero: of the fence alone
 	Signature []byte             `json:"signature,omitempty"`
+	Keep      bool               `json:"keep,omitempty"` // the reader puts it on disk at once; not signed, for it says nothing of the log
 }
 
 const knownContext = "meshcrypt known 1"
