@@ -67,7 +67,7 @@ type Stream[M any] struct {
 func New[M any, W Wire[M]](conn net.Conn, frame func(io.ReadWriter) W, pace Pace, room int) *Stream[M] {
 	s := &Stream[M]{
 		line:   line{Conn: conn, pace: pace, patience: pace.Patience},
-		outbox: outbox[M]{room: room, ready: make(chan struct{}, 1)},
+		outbox: outbox[M]{room: room},
 		closed: make(chan struct{}),
 	}
 	s.wire = frame(&s.line)
@@ -77,7 +77,11 @@ func New[M any, W Wire[M]](conn net.Conn, frame func(io.ReadWriter) W, pace Pace
 
 // Say queues a message and does not wait; a full outbox is a dead peer.
 func (s *Stream[M]) Say(m *M) {
-	if !s.outbox.put(m) {
+	fits, due := s.outbox.put(m)
+	if due {
+		go s.write()
+	}
+	if !fits {
 		s.Close()
 	}
 }
@@ -154,9 +158,10 @@ func (s *Stream[M]) slow() {
 func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
 	stop := context.AfterFunc(ctx, s.Close)
 	defer stop()
-	var written sync.WaitGroup
-	written.Go(s.write)
-	defer written.Wait()
+	if s.outbox.begin() {
+		go s.write()
+	}
+	defer s.outbox.end()
 	defer s.Close()
 	for {
 		m, err := s.Read()
@@ -169,28 +174,12 @@ func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
 	}
 }
 
-// write sends what waits. It has no deadline of its own: a peer that takes nothing says
-// nothing either, or has its own deadline.
+// write sends what waits; Run waits for it. It has no deadline of its own: a peer that
+// takes nothing says nothing either, or has its own deadline.
 func (s *Stream[M]) write() {
-	defer s.Close() // wakes the reader too
-	for {
-		select {
-		case <-s.closed:
-			return
-		case <-s.outbox.ready:
-			if s.flush() != nil {
-				return
-			}
+	for m := s.outbox.next(); m != nil; m = s.outbox.next() {
+		if s.wire.Write(m) != nil {
+			s.Close() // wakes the reader, and the next write fails likewise
 		}
 	}
-}
-
-// flush writes all that waits.
-func (s *Stream[M]) flush() error {
-	for m := s.outbox.take(); m != nil; m = s.outbox.take() {
-		if err := s.wire.Write(m); err != nil {
-			return err
-		}
-	}
-	return nil
 }

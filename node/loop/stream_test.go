@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -229,6 +230,31 @@ func TestStreamEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRestingStreamHasOneGoroutine, who reads: who writes is there while something waits.
+// An arbiter has a stream for each client.
+func TestRestingStreamHasOneGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams = 20
+		before, runs := runtime.NumGoroutine(), make([]*run, 0, 2*streams)
+		for range streams {
+			near, far := pair(t)
+			first, second := "first", "second"
+			near.Say(&first) // waits for Run
+			runs = append(runs, running(t.Context(), near), running(t.Context(), far))
+			synctest.Wait()
+			near.Say(&second)
+			synctest.Wait()
+			if heard := runs[len(runs)-1].heard; !slices.Equal(heard, []string{first, second}) {
+				t.Fatalf("heard %v", heard)
+			}
+			defer near.Close()
+		}
+		if more := runtime.NumGoroutine() - before; more > 2*streams {
+			t.Errorf("%d goroutines for %d ends at rest", more, 2*streams)
+		}
+	})
 }
 
 // TestFullOutbox: a peer that reads nothing loses its stream and holds up nobody (I10).
