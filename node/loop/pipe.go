@@ -34,14 +34,8 @@ func (p *Pipe) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	for p.rest == 0 {
-		n, err := p.line.Read(p.size[p.sized:])
-		if p.sized += n; err != nil {
-			return 0, err
-		}
-		if p.sized == len(p.size) {
-			p.sized, p.rest = 0, int(binary.BigEndian.Uint16(p.size[:]))
-		}
+	if err := p.Await(); err != nil {
+		return 0, err
 	}
 	n, err := p.line.Read(b[:min(len(b), p.rest)])
 	p.rest -= n
@@ -49,6 +43,21 @@ func (p *Pipe) Read(b []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// Await waits for bytes of the protocol inside, or the end: who reads needs no buffer
+// before.
+func (p *Pipe) Await() error {
+	for p.rest == 0 {
+		n, err := p.line.Read(p.size[p.sized:])
+		if p.sized += n; err != nil {
+			return err
+		}
+		if p.sized == len(p.size) {
+			p.sized, p.rest = 0, int(binary.BigEndian.Uint16(p.size[:]))
+		}
+	}
+	return nil
 }
 
 // Write sends bytes of the protocol inside.

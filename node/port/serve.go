@@ -29,12 +29,24 @@ func (p *Port) handle(conn net.Conn, remote netip.AddrPort, through string) {
 		return
 	}
 	defer p.release(h)
-	deliver, why := p.prepare(h, remote)
+	var deliver func()
+	apart(func() { deliver, why = p.prepare(h, remote) })
 	if why != 0 {
 		p.drop(conn, remote, p.fateOf(h, why))
 		return
 	}
 	deliver()
+}
+
+// apart does what needs much stack on a goroutine of its own: the one that stays with a
+// connection, for days, keeps what it ever needed.
+func apart(work func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work()
+	}()
+	<-done
 }
 
 // prepare takes a connection from its first byte to the end of its handshake.
@@ -63,9 +75,10 @@ func (p *Port) prepare(h *holding, remote netip.AddrPort) (deliver func(), why R
 	}
 	// The arbiter's end is open, and the hello on its way, when somebody reads it.
 	replayed.first = func() { p.handshakeDone(h); p.settleLater(h) }
+	alpn := hello.alpn // alone: the hello's bytes are not to stay
 	return func() {
 		p.counts.relayed.Add(1)
-		route.relay(replayed, remote, hello.alpn)
+		route.relay(replayed, remote, alpn)
 	}, 0
 }
 
@@ -136,8 +149,18 @@ func (c *replayConn) Read(b []byte) (int, error) {
 		return c.Conn.Read(b)
 	}
 	n := copy(b, c.unread)
-	c.unread = c.unread[n:]
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.unread = nil // the connection may stay for days
+	}
 	return n, nil
+}
+
+// Await is that of splice.
+func (c *replayConn) Await() error {
+	if c.first != nil || len(c.unread) > 0 {
+		return nil
+	}
+	return splice.Await(c.Conn)
 }
 
 // RemoteAddr is the client's address.

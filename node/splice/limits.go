@@ -16,7 +16,6 @@ const (
 	// HalfCloseLinger is how long one direction of a relay may go on after the
 	// other has ended.
 	HalfCloseLinger = 30 * time.Second
-	// relayBuffer is kept twice for each relay, so it is small: ten thousand
-	// idle clients cost 80 MB.
+	// relayBuffer is small, for connections that cannot be waited for without one keep it.
 	relayBuffer = 4 << 10
 )

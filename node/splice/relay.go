@@ -2,10 +2,17 @@ package splice
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// relayBuffers are what relays copy through.
+var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 
 // Relay is Both for connections that rest most of their time, and of which there
 // are many: it knows no limit of silence, keeps little memory for each, and ends
@@ -26,16 +33,61 @@ func Relay(ctx context.Context, a, b net.Conn) {
 	<-done
 }
 
-// relay copies from src to dst. Only the two calls are hidden from io.Copy:
-// their shortcuts would bring a larger buffer for each idle connection.
+// relay copies from src to dst.
 func relay(dst, src net.Conn, closeBoth func()) {
-	buf := make([]byte, relayBuffer)
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf)
-	if err != nil || CloseWrite(dst) != nil {
-		closeBoth()
+	for {
+		err := Await(src)
+		if err == nil {
+			err = hand(dst, src)
+		}
+		switch {
+		case err == nil:
+			continue
+		case err != io.EOF || CloseWrite(dst) != nil:
+			closeBoth()
+			return
+		}
+		end := time.Now().Add(HalfCloseLinger) // for the other direction
+		dst.SetReadDeadline(end)
+		src.SetWriteDeadline(end)
 		return
 	}
-	end := time.Now().Add(HalfCloseLinger) // for the other direction
-	dst.SetReadDeadline(end)
-	src.SetWriteDeadline(end)
+}
+
+// hand passes on what one read gives. The buffer is another's as soon as that is done.
+func hand(dst, src net.Conn) error {
+	buffer := relayBuffers.Get().(*[relayBuffer]byte)
+	defer relayBuffers.Put(buffer)
+	n, err := src.Read(buffer[:])
+	if n > 0 {
+		if _, err := dst.Write(buffer[:n]); err != nil {
+			return fmt.Errorf("splice: %w", err) // never io.EOF, which is how src ends
+		}
+	}
+	return err
+}
+
+// Await waits, where a connection can, until a read of it would not, and keeps no buffer
+// meanwhile. The end of it may be its error, or that of the read.
+func Await(c net.Conn) error {
+	switch c := c.(type) {
+	case interface{ Await() error }:
+		return c.Await()
+	case *net.TCPConn:
+		return awaitTCP(c)
+	}
+	return nil
+}
+
+// awaitTCP looks at the first byte that waits, and leaves it there.
+func awaitTCP(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		var first [1]byte
+		_, _, err := unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return err != unix.EAGAIN // the read says what else there is
+	})
 }
