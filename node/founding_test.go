@@ -22,6 +22,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
 func prefixes(text ...string) (all []netip.Prefix) {
@@ -249,7 +250,11 @@ func TestSessionRow(t *testing.T) {
 }
 
 func TestProblemsSayWhatToDo(t *testing.T) {
-	n := &Node{}
+	key, err := identity.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{trust: &trust.Trust{Key: key}}
 	n.self.TUN, n.self.InsideIf = "mesh0", "eth1"
 	n.forward = &forwarding{stack: &kernelStack{self: n.self}}
 	well := agent.Report{Heard: true}
