@@ -249,12 +249,17 @@ func TestSessionRow(t *testing.T) {
 	}
 }
 
-func TestProblemsSayWhatToDo(t *testing.T) {
+// keyed is a node that has its key, and was told nothing yet.
+func keyed(t *testing.T) *Node {
 	key, err := identity.NewKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{trust: &trust.Trust{Key: key}}
+	return &Node{trust: &trust.Trust{Key: key}}
+}
+
+func TestProblemsSayWhatToDo(t *testing.T) {
+	n := keyed(t)
 	n.self.TUN, n.self.InsideIf = "mesh0", "eth1"
 	n.forward = &forwarding{stack: &kernelStack{self: n.self}}
 	well := agent.Report{Heard: true}
@@ -300,7 +305,7 @@ func TestOverMayHaveHappened(t *testing.T) {
 
 // TestProblemsNameTheNode: a fault is said once, of the node that has it.
 func TestProblemsNameTheNode(t *testing.T) {
-	n := &Node{}
+	n := keyed(t)
 	n.self.Outer = netip.MustParseAddrPort("192.0.2.1:6484")
 	for name, c := range map[string]struct {
 		report agent.Report

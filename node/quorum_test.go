@@ -32,7 +32,7 @@ func TestThinMeshIsShown(t *testing.T) {
 		"the other is silent":   {[]protocol.NodeRow{idle, deadNode}, []string{"every node is drained"}},
 		"none came yet":         {[]protocol.NodeRow{deadNode}, nil},
 	} {
-		n := &Node{}
+		n := keyed(t)
 		n.members.rows = tc.rows
 		all := n.problems(agent.Report{Heard: true}, nil, 1)
 		if len(all) != len(tc.want) {
