@@ -61,7 +61,8 @@ type slot struct {
 	heard     bool          // a packet passed under its keys
 	proposal  Tag           // a command about this slot without outcome
 
-	holdUntil  time.Duration // not granted again before
+	holdUntil  time.Duration // not granted again before, while a sibling is up
+	retryAt    time.Duration // nor before this: it was refused
 	movedAt    time.Duration
 	moved      bool
 	failures   int // since it was last up

@@ -37,7 +37,7 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 		a.giveBack(p.pools, []registry.Slice{c.Slice}, besides(r))
 		known.avoid(a.now, c.Slice.Agent) // or the same plan would fail at every tick
 		if !stale(r) {
-			known.holdUntil = a.now + RetryEvery
+			known.retryAt = a.now + RetryEvery
 			a.alert("slice %d of client %s can't be granted: %s %s", c.Slice.Number, s.Client, r.Code, r.Detail)
 		}
 		return
@@ -122,9 +122,12 @@ func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 	a.tend(view, s)
 }
 
+// siblingUp says that another slice carries the session, as far as is known.
 func (a *Arbitrator) siblingUp(view *registry.State, s *registry.Session, except uint8) bool {
 	for _, sl := range s.Slices {
-		if sl.Number != except && sl.State == registry.SliceUp && a.owned(view, sl) {
+		known := a.slot(s.ID, sl.Number)
+		condemned := known.condemned && known.epoch == sl.Epoch
+		if sl.Number != except && sl.State == registry.SliceUp && a.owned(view, sl) && !condemned {
 			return true
 		}
 	}

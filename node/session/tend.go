@@ -107,11 +107,16 @@ func (a *Arbitrator) patience(known *slot, agent identity.NodeID) time.Duration 
 func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	var c *candidate
-	if a.now < known.holdUntil {
-		l.again(known.holdUntil)
+	until := known.retryAt
+	if a.siblingUp(view, s, sl.Number) {
+		until = max(until, known.holdUntil)
+	}
+	held := a.now < until
+	if held {
+		l.again(until)
 	}
 	a.awaitAgent(l, known)
-	if l.attached && a.now >= known.holdUntil && !a.superfluous(view, s, sl) {
+	if l.attached && !held && !a.superfluous(view, s, sl) {
 		if c = a.choose(view, s, sl.Number, sl.Spare); c != nil && !a.refills.take(a.now) {
 			l.again(a.refills.renewed())
 			return
