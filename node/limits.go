@@ -77,6 +77,10 @@ const (
 	KnownWithin = time.Second
 	MaxAsked    = 16
 	DiskLeast   = 1 << 20
+	// RefuseEvery is how often it is looked whether the arbiter is to be told whom this log
+	// refuses, MaxRefusals how many at a time.
+	RefuseEvery = 2 * time.Second
+	MaxRefusals = 1024
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
 	// waits before it tries again.
 	LeadAgain = time.Second

@@ -227,7 +227,7 @@ func diskWords(path string, err error) string {
 		return path + " is full: free space there"
 	case errors.Is(err, consensus.ErrFork):
 		return path + " holds changes that the arbiter's log lacks, for a voter was put back to an older disk. " +
-			"To unite both: `meshcrypt operator snapshot save FILE` on the arbiter's host, and with that FILE on the host of this disk: " +
+			"Whom they refuse the arbiter refuses as well; to unite the rest: `meshcrypt operator snapshot save FILE` on the arbiter's host, and with that FILE on the host of this disk: " +
 			"stop the daemon, `meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter`, and start it"
 	case drags:
 		return fmt.Sprintf("%s is slow (%v for one write): look what else uses it (iostat -x 1)", path, slow.Took)

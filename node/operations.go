@@ -46,6 +46,7 @@ func (n *Node) arbiterOperations() map[string]control.Operation {
 		control.OpRaftRemove:    {Do: control.Handle(n.removePeer)},
 		control.OpRaftTransfer:  {Do: control.Handle(n.transferLeadership)},
 		control.OpSnapshotSave:  {Do: control.Handle(n.saveSnapshot)},
+		control.OpRefuse:        {Do: control.Handle(n.refuse)},
 	}
 	for name, operation := range all {
 		all[name] = control.Operation{Look: operation.Look, Do: sayOver(operation.Do)}

@@ -109,20 +109,28 @@ func (n *Node) orPassOn(name string, operation control.Operation) func(*http.Req
 				return operation.Do(r, from, body)
 			}
 		}
-		_, at := n.link.get()
-		if !at.IsValid() {
-			return nil, control.Errorf(control.CodeDegraded, "meshcrypt status", "no arbiter is known: the mesh has no quorum or cannot be reached")
+		client, err := n.atArbiter()
+		if err != nil {
+			return nil, err
 		}
-		var peer pki.Peer
-		client := control.NewClient(func(ctx context.Context) (net.Conn, error) {
-			return n.dialOperator(ctx, at, n.trust.ToArbiter(port.ALPNOperator, &peer))
-		})
 		ctx, cancel := context.WithTimeout(r.Context(), OperatorWait)
 		defer cancel()
 		var result json.RawMessage
-		err := client.Call(ctx, name, body, &result)
+		err = client.Call(ctx, name, body, &result)
 		return result, err
 	}
+}
+
+// atArbiter asks the arbiter, which is another node.
+func (n *Node) atArbiter() (*control.Client, error) {
+	_, at := n.link.get()
+	if !at.IsValid() {
+		return nil, control.Errorf(control.CodeDegraded, "meshcrypt status", "no arbiter is known: the mesh has no quorum or cannot be reached")
+	}
+	var peer pki.Peer
+	return control.NewClient(func(ctx context.Context) (net.Conn, error) {
+		return n.dialOperator(ctx, at, n.trust.ToArbiter(port.ALPNOperator, &peer))
+	}), nil
 }
 
 // dialOperator connects to the arbiter. Where that beats it is noticed at once if it is

@@ -58,9 +58,10 @@ type world struct {
 type member struct {
 	*Node
 	device *tuntest.Device
-	ahead  atomic.Int64 // how far its clock is ahead, in nanoseconds
-	wrong  atomic.Int64 // the same of its wall clock
-	full   atomic.Bool  // its disk
+	ahead  atomic.Int64    // how far its clock is ahead, in nanoseconds
+	wrong  atomic.Int64    // the same of its wall clock
+	full   atomic.Bool     // its disk
+	ctx    context.Context // of its loops
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	ended  bool
@@ -224,7 +225,7 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	m.serveClock()
 	w.ok(m.openStoreIfKept())
 	ctx, cancel := context.WithCancel(context.Background())
-	m.cancel = cancel
+	m.ctx, m.cancel = ctx, cancel
 	m.relayStrangers(ctx)
 	m.loops.Go(func() { m.agent.Run(ctx) })
 	m.loops.Go(func() { _ = m.keepLeading(ctx) })

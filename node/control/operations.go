@@ -36,6 +36,7 @@ const (
 	OpRaftTransfer  = "raft/transfer"
 	OpRaftRemove    = "raft/remove"
 	OpSnapshotSave  = "snapshot/save"
+	OpRefuse        = "refuse"
 	OpDisconnect    = "disconnect"
 )
 
@@ -245,6 +246,14 @@ func (r *ClientRequest) Authority(name string) {
 // SharedKey has the client log in by a pre-shared key.
 func (r *ClientRequest) SharedKey(v auth.Verifier) {
 	r.Client.SharedKey = &registry.SharedKey{Stored: v.Stored, Server: v.Server}
+}
+
+// Refusals are whom and what a registry denies; a voter has others deny it, too.
+type Refusals struct {
+	Clients      []string               `json:"clients,omitempty"`
+	Authorities  []string               `json:"authorities,omitempty"`
+	Certificates []registry.Certificate `json:"certificates,omitempty"`
+	Nodes        []identity.NodeID      `json:"nodes,omitempty"`
 }
 
 // Clients lists clients.

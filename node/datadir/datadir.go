@@ -37,6 +37,7 @@ const (
 	fileMembers  = "members.json"
 	fileFounding = "founding.json"
 	fileKnown    = "known.json"
+	fileTold     = "told.json"
 	fileLock     = "lock"
 	// RaftDir holds the log of a voter or standby.
 	RaftDir = "raft"
@@ -184,6 +185,23 @@ func (d *Dir) SaveKnown(k protocol.Known) error {
 // knownSize is a sector: it is written whole or not at all.
 const knownSize = 512
 
+// Told names the log whose refusals the arbiter was told, by its end.
+type Told struct {
+	Term  uint64 `json:"term"`
+	Index uint64 `json:"index"`
+}
+
+// Told reads it; none is not an error.
+func (d *Dir) Told() (t Told, err error) {
+	if err = d.read(fileTold, &t); errors.Is(err, ErrNoState) {
+		err = nil
+	}
+	return t, err
+}
+
+// SaveTold writes it.
+func (d *Dir) SaveTold(t Told) error { return d.write(fileTold, t) }
+
 // Founding reads the first command, if it still waits to be committed.
 func (d *Dir) Founding() (f Founding, ok bool, err error) {
 	err = d.read(fileFounding, &f)
@@ -224,7 +242,7 @@ func (d *Dir) SaveCertificate(der []byte) error { return d.replace(fileCert, der
 
 // Forget removes everything that makes this a member: after leave.
 func (d *Dir) Forget() error {
-	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, fileKnown, RaftDir} {
+	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, fileKnown, fileTold, RaftDir} {
 		if err := os.RemoveAll(d.Path(name)); err != nil {
 			return fmt.Errorf("datadir: %w", err)
 		}

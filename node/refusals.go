@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
+)
+
+// refusalsOf is all that a registry denies.
+func refusalsOf(s *registry.State) (all control.Refusals) {
+	for name, c := range s.Clients.All() {
+		if c.Revoked {
+			all.Clients = append(all.Clients, name)
+		}
+	}
+	for name, a := range s.Authorities {
+		if a.Revoked {
+			all.Authorities = append(all.Authorities, name)
+		}
+	}
+	for _, cert := range s.Certificates.All() {
+		if cert.Revoked {
+			all.Certificates = append(all.Certificates, *cert)
+		}
+	}
+	for id, row := range s.Nodes {
+		if row.Removed {
+			all.Nodes = append(all.Nodes, id)
+		}
+	}
+	return all
+}
+
+// keepRefusals has the arbiter refuse whom this voter's log refuses while that holds
+// committed changes that the arbiter's lacks: what else was lost waits for an operator,
+// and somebody who was shut out must not. It is done once for what the log holds: who is
+// let in again after that stays so.
+func (n *Node) keepRefusals(ctx context.Context) {
+	store := n.awaitStore(ctx)
+	if store == nil {
+		return
+	}
+	ticker := time.NewTicker(RefuseEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if !errors.Is(store.Disk(), consensus.ErrFork) {
+				continue
+			}
+			if err := n.tellRefusals(ctx, store); err != nil {
+				n.config.Log.Debug("the arbiter was not told whom this log refuses; tried again", "error", err)
+			}
+		}
+	}
+}
+
+// tellRefusals does nothing if it was done.
+func (n *Node) tellRefusals(ctx context.Context, store *consensus.Raft) error {
+	state, err := store.Kept()
+	if err != nil {
+		return err
+	}
+	all, holds := refusalsOf(state), datadir.Told{Term: state.Term, Index: state.Index}
+	if was, err := n.dir.Told(); err != nil || was == holds {
+		return err
+	}
+	arbiter, err := n.atArbiter()
+	if err != nil {
+		return err
+	}
+	for _, some := range pieces(all) {
+		within, cancel := context.WithTimeout(ctx, OperatorWait)
+		err := arbiter.Call(within, control.OpRefuse, some, nil)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	n.config.Log.Warn("the arbiter refuses whom this log refuses, which holds changes that the arbiter's lacks", "clients", len(all.Clients),
+		"authorities", len(all.Authorities), "certificates", len(all.Certificates), "nodes", len(all.Nodes))
+	return n.dir.SaveTold(holds)
+}
+
+// pieces are what one request takes.
+func pieces(all control.Refusals) (some []control.Refusals) {
+	for names := range slices.Chunk(all.Clients, MaxRefusals) {
+		some = append(some, control.Refusals{Clients: names})
+	}
+	for names := range slices.Chunk(all.Authorities, MaxRefusals) {
+		some = append(some, control.Refusals{Authorities: names})
+	}
+	for certs := range slices.Chunk(all.Certificates, MaxRefusals) {
+		some = append(some, control.Refusals{Certificates: certs})
+	}
+	for ids := range slices.Chunk(all.Nodes, MaxRefusals) {
+		some = append(some, control.Refusals{Nodes: ids})
+	}
+	return some
+}
+
+// refuse is the arbiter's part: it commits of it what its registry does not refuse yet.
+func (n *Node) refuse(r *http.Request, in control.Refusals) (control.Nothing, error) {
+	if len(in.Clients)+len(in.Authorities)+len(in.Certificates)+len(in.Nodes) > MaxRefusals {
+		return control.Nothing{}, control.Errorf(control.CodeUsage, "", "more than %d refusals at a time", MaxRefusals)
+	}
+	var lacking []registry.Command
+	if err := n.view(func(s *registry.State) { lacking = lackingRefusals(s, in) }); err != nil {
+		return control.Nothing{}, err
+	}
+	for _, command := range lacking {
+		var err error
+		if put := command.PutCertificate; put != nil {
+			err = n.putCertificate(r, put.Certificate)
+		} else {
+			_, err = n.propose(r.Context(), command)
+		}
+		if err != nil {
+			return control.Nothing{}, err
+		}
+	}
+	if len(lacking) > 0 {
+		n.config.Log.Warn("refused is now also who was by changes that this log lacks and a voter holds", "refusals", len(lacking))
+	}
+	return control.Nothing{}, nil
+}
+
+// lackingRefusals are the commands for what a state does not refuse. Whom it does not know
+// it lets in by nothing; a certificate counts by itself.
+func lackingRefusals(s *registry.State, in control.Refusals) (all []registry.Command) {
+	for _, name := range in.Clients {
+		if c := s.Clients.Get(name); c != nil && !c.Revoked {
+			all = append(all, registry.Command{RevokeClient: &registry.RevokeClient{Name: name}})
+		}
+	}
+	for _, name := range in.Authorities {
+		if a := s.Authorities[name]; a != nil && !a.Revoked {
+			all = append(all, registry.Command{RevokeAuthority: &registry.RevokeAuthority{Name: name}})
+		}
+	}
+	for _, cert := range in.Certificates {
+		if known := s.Certificates.Get(cert.ID); known == nil || !known.Revoked {
+			cert.Revoked = true
+			all = append(all, registry.Command{PutCertificate: &registry.PutCertificate{Certificate: cert}})
+		}
+	}
+	for _, id := range in.Nodes {
+		if row := s.Nodes[id]; row != nil && !row.Removed {
+			all = append(all, registry.Command{RemoveNode: &registry.RemoveNode{ID: id}})
+		}
+	}
+	return all
+}

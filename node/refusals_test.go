@@ -1,0 +1,121 @@
+package node
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// TestLostRefusalsAreRefused: two of three voters revoke a user; one of them is put back to
+// its disk from before and elects, with the third, an arbiter that never heard of it. When
+// the other one comes back, whose log has it, the user is refused again by itself. Who is
+// let in again after that stays so.
+func TestLostRefusalsAreRefused(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	holder, old, down := w.members[0], w.members[1], w.members[2]
+	alice := registry.Client{Name: "alice", PasswordKey: holder.trust.Key.Public()}
+	w.propose(registry.Command{PutClient: &registry.PutClient{Client: alice}})
+	down.stop()
+	image := t.TempDir()
+	old = w.again(old, func(path string) { w.ok(os.CopyFS(image, os.DirFS(path))) })
+	w.until("two voters have an arbiter", func() bool { return w.arbiter() != nil && len(w.heard(w.arbiter())) >= 2 })
+	w.propose(registry.Command{RevokeClient: &registry.RevokeClient{Name: "alice"}})
+	w.until("both have it", func() bool { return w.revoked(holder, "alice") && w.revoked(old, "alice") })
+	index := holder.store.Load().Stats().Last
+	w.until("the holder was told that it is committed", func() bool { return holder.memory.furthest().Index >= index })
+	holder.saveKnown()
+	holder.stop()
+	old = w.again(old, func(path string) {
+		w.ok(os.RemoveAll(path))
+		w.ok(os.CopyFS(path, os.DirFS(image)))
+	})
+	down = w.again(down, asItIs)
+	w.until("they have an arbiter", func() bool { return w.arbiter() != nil })
+	w.propose(registry.Command{PutPolicy: &registry.PutPolicy{}})
+	for _, m := range []*member{old, down} {
+		w.serveOperators(m)
+	}
+	holder = w.again(holder, asItIs)
+	holder.loops.Go(func() { holder.keepRefusals(holder.ctx) })
+	w.until("the holder keeps what it has", func() bool { return errors.Is(holder.store.Load().Disk(), consensus.ErrFork) })
+	for _, m := range []*member{old, down} {
+		w.until("alice is revoked at "+m.self.Name, func() bool { return w.revoked(m, "alice") })
+	}
+	told, err := holder.dir.Told()
+	w.until("it is noted", func() bool { told, err = holder.dir.Told(); return err != nil || told.Index > 0 })
+	w.ok(err)
+	w.propose(registry.Command{PutClient: &registry.PutClient{Client: alice}})
+	w.ok(holder.tellRefusals(t.Context(), holder.store.Load()))
+	if w.revoked(w.arbiter(), "alice") {
+		t.Error("who was let in again is refused once more")
+	}
+	if says := diskWords("/d", holder.store.Load().Disk()); !strings.Contains(says, "the arbiter refuses as well") {
+		t.Errorf("status says %q", says)
+	}
+}
+
+// serveOperators lets other voters ask a member.
+func (w *world) serveOperators(m *member) {
+	w.Helper()
+	stop, err := m.openOperator()
+	w.ok(err)
+	w.Cleanup(stop)
+}
+
+// revoked says whether a member's own registry refuses a user.
+func (w *world) revoked(m *member, name string) (is bool) {
+	w.Helper()
+	w.ok(m.view(func(s *registry.State) { c := s.Clients.Get(name); is = c != nil && c.Revoked }))
+	return is
+}
+
+// TestLackingRefusals: of what another registry denies, only what this one lets in.
+func TestLackingRefusals(t *testing.T) {
+	present := registry.New()
+	present.Nodes = map[identity.NodeID]*registry.Node{{1}: {}, {2}: {Removed: true}}
+	present.Authorities = map[string]*registry.Authority{"old": {}, "gone": {Revoked: true}}
+	all := lackingRefusals(present, control.Refusals{
+		Nodes: []identity.NodeID{{1}, {2}, {3}}, Authorities: []string{"old", "gone", "strange"}, Clients: []string{"nobody"},
+		Certificates: []registry.Certificate{{ID: registry.CertificateID{7}}},
+	})
+	var nodes, authorities, certificates int
+	for _, c := range all {
+		switch {
+		case c.RemoveNode != nil && c.RemoveNode.ID == (identity.NodeID{1}):
+			nodes++
+		case c.RevokeAuthority != nil && c.RevokeAuthority.Name == "old":
+			authorities++
+		case c.PutCertificate != nil && c.PutCertificate.Certificate.Revoked:
+			certificates++
+		default:
+			t.Errorf("%+v", c)
+		}
+	}
+	if got := []int{nodes, authorities, certificates}; !slices.Equal(got, []int{1, 1, 1}) {
+		t.Errorf("nodes, authorities, certificates: %v", got)
+	}
+}
+
+// TestRefusalsComeInPieces: a request has a bound, and none is left out.
+func TestRefusalsComeInPieces(t *testing.T) {
+	all := control.Refusals{Clients: make([]string, 2*MaxRefusals+1), Nodes: make([]identity.NodeID, 1)}
+	some := pieces(all)
+	clients, nodes := 0, 0
+	for _, p := range some {
+		clients, nodes = clients+len(p.Clients), nodes+len(p.Nodes)
+	}
+	if len(some) != 4 || clients != len(all.Clients) || nodes != 1 {
+		t.Errorf("%d pieces with %d clients, %d nodes", len(some), clients, nodes)
+	}
+	if _, err := (&Node{}).refuse(nil, control.Refusals{Clients: make([]string, MaxRefusals+1)}); control.CodeOf(err) != control.CodeUsage {
+		t.Errorf("more than that: %v", err)
+	}
+}
