@@ -4,10 +4,11 @@ export GO
 FUZZTIME    ?= 10s
 OLDER       ?= e45f7b0 6857f65
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FAULTS      ?= TestHostVanishes|TestCutOff|TestSpareGoesOn|TestPartition|TestPartitionIPv6|TestTwoHosts|TestTwoHostsIPv6|TestArbiterClockJumps|TestFullDisk|TestAilingDisk
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e mixed bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz e2e mixed faults bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +38,10 @@ e2e: build deps ## real processes in namespaces of their own, and the whole matr
 
 mixed: deps ## earlier builds and this one in one mesh, and a rolling upgrade (OLDER='e45f7b0 6857f65')
 	.ci/with .ci/mixed $(OLDER)
+
+faults: build deps ## what hosts cost that say no goodbye: TRIES (20) of each fault, medians and worst beside what they may
+	MESHCRYPT_E2E_MATRIX=all MESHCRYPT_E2E_TRIES=$(or $(TRIES),20) .ci/with go test -p 1 -parallel 1 -tags e2e -count=1 -timeout 12h -v \
+		-run '^($(FAULTS))$$' ./e2e/netns
 
 bare: ## the demo and all tests in a Debian 12 minimal tree, as root
 	@.ci/bare

@@ -17,7 +17,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
-	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 // Limits of what a leader may cost that says no goodbye.
@@ -38,9 +37,11 @@ func TestCutOff(t *testing.T) {
 	first := m.slices(3)
 	c := &cutOff{mesh: m, visitor: m.newVisitor()}
 	for _, dies := range []death{
-		{"loss", c.strike(vanished.strike), gone, vanished.mend},
-		{"stop", c.strike(stop), c.standStill, func(*mesh, *host) {}},
+		{how: "loss", fault: "leader's host powered off", pace: partPace, strike: vanished.strike, while: gone, mend: vanished.mend},
+		{how: "stop", fault: "leader stopped", pace: partPace, strike: stop, while: c.standStill, mend: func(*mesh, *host) {}},
 	} {
+		c.fault = dies.fault
+		dies.strike = c.strike(dies.strike)
 		for try := range tries(t) {
 			if err := lab.Again(m.t, func() error {
 				_, err := m.dieOnce(try, 3, agentStall, dies, (*mesh).mereLeader)
@@ -61,6 +62,8 @@ func stop(_ *mesh, v *host) { v.process.Signal(syscall.SIGSTOP) }
 type cutOff struct {
 	*mesh
 	visitor *visitor
+	fault   string // the present row
+	stood   bool   // the long form is over
 
 	logins sync.WaitGroup
 	mu     sync.Mutex // protects what follows
@@ -87,10 +90,10 @@ func (c *cutOff) knock(n *host, struck time.Time) {
 		time.Sleep(client.RedialMin)
 		err = c.visitor.login(n)
 	}
-	took := time.Since(struck)
-	c.t.Logf("logins work through %s after %d ms", n.Name, took.Milliseconds())
+	after := time.Since(struck)
+	c.t.Logf("logins work through %s after %d ms", n.Name, after.Milliseconds())
 	if err == nil {
-		err = lab.InTime("a login through "+n.Name, took, c.undisturbed.Stall(), loginsAgain)
+		err = took(c.fault, "until a login through each other node", after, c.undisturbed.Stall(), loginsAgain)
 	}
 	c.say(err)
 }
@@ -119,45 +122,17 @@ func (c *cutOff) standStill(m *mesh, v *host) {
 	log, err := os.ReadFile(v.process.Log)
 	c.say(err)
 	still := standsShort
-	if os.Getenv(envMatrix) == "all" {
-		still = standsLong
+	if os.Getenv(envMatrix) == "all" && !c.stood {
+		still, c.stood = standsLong, true
 	}
 	time.Sleep(still)
 	v.process.Signal(syscall.SIGCONT)
-	woke := time.Now()
-	for time.Since(woke) < settledAgain {
-		if err = c.settled(v); err == nil {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
+	passed, err := m.agreeWithin(2*settledAgain, time.Now(), v, m.othersThan(v)[0])
+	c.say(errors.Join(err, took(c.fault, "until it is a member again", passed, c.undisturbed.Stall(), settledAgain)))
+	if _, leader, err := m.voters(); err != nil || leader == v.Name {
+		c.say(fmt.Errorf("%q leads, and %s was stopped: %v", leader, v.Name, err))
 	}
-	c.t.Logf("%s is a member again after %d ms", v.Name, time.Since(woke).Milliseconds())
-	c.say(err)
 	c.say(decidedNothing(v, len(log)))
-}
-
-// settled is nil when all members are up, in the eyes of the one that stood still too,
-// and it does not lead.
-func (c *cutOff) settled(v *host) error {
-	for _, asked := range []*host{v, c.other(v)} {
-		answer, err := ask[control.Members](asked, "members")
-		if err != nil {
-			return err
-		}
-		for _, member := range answer.Members {
-			if member.State != "up" || member.Arbiter && member.Name == v.Name {
-				return fmt.Errorf("%s says that %s is %s, arbiter: %t", asked.Name, member.Name, member.State, member.Arbiter)
-			}
-		}
-	}
-	return nil
-}
-
-func (c *cutOff) other(v *host) *host {
-	if c.nodes[0] == v {
-		return c.nodes[1]
-	}
-	return c.nodes[0]
 }
 
 // decisions are the lines of an arbiter's log that say that something was decided.
@@ -213,15 +188,5 @@ func (m *mesh) mereLeader() (*host, error) {
 	if r.leader != r.gateway && r.leader != r.session.Egress {
 		return m.node(r.leader), nil
 	}
-	members, err := m.members()
-	if err != nil {
-		return nil, err
-	}
-	for _, member := range members {
-		if member.Voter && member.Name != r.gateway && member.Name != r.session.Egress {
-			m.node(r.leader).try("operator", "raft", "transfer-leader", member.Name)
-			return nil, fmt.Errorf("%s is to lead: %v", member.Name, r)
-		}
-	}
-	return nil, fmt.Errorf("no voter without another role: %v", r)
+	return nil, m.leadElsewhere(r.leader, r.gateway, r.session.Egress)
 }

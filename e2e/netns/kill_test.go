@@ -3,6 +3,8 @@
 package netns
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -175,10 +177,14 @@ func (m *mesh) gateway() (name string) {
 // until it has moved.
 func (m *mesh) enterBy(one *host) {
 	m.Helper()
-	m.wan.Sh("nft add table ip closed; nft 'add chain ip closed forward { type filter hook forward priority 0; }'")
+	m.wan.Sh("nft add table inet closed; nft 'add chain inet closed forward { type filter hook forward priority 0; }'")
+	header := "ip"
+	if m.plan.outside == ipv6 {
+		header = "ip6"
+	}
 	for _, n := range m.nodes {
 		if n != one {
-			m.wan.Sh("nft add rule ip closed forward ip saddr %s ip daddr %s drop", clientOuter, n.outer)
+			m.wan.Sh("nft add rule inet closed forward %s saddr %s %s daddr %s drop", header, m.client.outer, header, n.outer)
 		}
 	}
 	m.Until("the client moves to "+one.Name, 15*time.Second, func() error {
@@ -187,7 +193,7 @@ func (m *mesh) enterBy(one *host) {
 		}
 		return nil
 	})
-	m.wan.Sh("nft delete table ip closed")
+	m.wan.Sh("nft delete table inet closed")
 }
 
 func testKill(t *testing.T, limit time.Duration, victim func(*mesh) (*host, error)) {
@@ -227,9 +233,14 @@ func testKillIn(m *mesh, agents int, limit time.Duration, victim func(*mesh) (*h
 // flowing waits until each transfer has moved another 10 MB.
 func (m *mesh) flowing(down, up *lab.Transfer) {
 	m.Helper()
+	m.flowingBy(10<<20, down, up)
+}
+
+func (m *mesh) flowingBy(bytes uint64, down, up *lab.Transfer) {
+	m.Helper()
 	d, u := down.Received(), up.Received()
 	m.Until("both transfers under way", 20*time.Second, func() error {
-		if d, u := down.Received()-d, up.Received()-u; d < 10<<20 || u < 10<<20 {
+		if d, u := down.Received()-d, up.Received()-u; d < bytes || u < bytes {
 			return fmt.Errorf("%d and %d bytes", d, u)
 		}
 		return nil
@@ -247,12 +258,15 @@ func (m *mesh) killOnce(try, agents int, limit time.Duration, victim func(*mesh)
 // run again.
 type death struct {
 	how                 string
+	fault               string  // its name in the table of faults, if it is there
+	pace                float64 // of the transfers meanwhile; 0: all that goes
 	strike, while, mend func(*mesh, *host)
 }
 
 // killed is the process alone. Its host closes its connections, and answers what
 // comes for its sockets: all hear of it at once.
-var killed = death{"kill", func(_ *mesh, v *host) { v.process.Kill() }, gone, func(_ *mesh, v *host) { v.start("run") }}
+var killed = death{how: "kill", strike: func(_ *mesh, v *host) { v.process.Kill() }, while: gone,
+	mend: func(_ *mesh, v *host) { v.start("run") }}
 
 // gone is long enough for what is lost with a host.
 func gone(*mesh, *host) { time.Sleep(4 * time.Second) }
@@ -261,7 +275,7 @@ func gone(*mesh, *host) { time.Sleep(4 * time.Second) }
 func (m *mesh) dieOnce(try, agents int, limit time.Duration, dies death, victim func(*mesh) (*host, error)) (time.Duration, error) {
 	m.Helper()
 	m.slices(agents)
-	down, up := m.transfer(lab.Plan{Down: true}), m.transfer(lab.Plan{})
+	down, up := m.transfer(lab.Plan{Down: true, Pace: dies.pace}), m.transfer(lab.Plan{Pace: dies.pace})
 	m.flowing(down, up)
 	var v *host
 	m.Until("a host to kill", 20*time.Second, func() (err error) { v, err = victim(m); return err })
@@ -273,6 +287,11 @@ func (m *mesh) dieOnce(try, agents int, limit time.Duration, dies death, victim 
 		return 0, err
 	}
 	cost := m.quiet()
+	var calm *calm
+	if dies.fault != "" {
+		calm = m.watchCalm(m.othersThan(v)[0])
+		defer calm.owners.end()
+	}
 	down.Forget()
 	up.Forget()
 	dies.strike(m, v)
@@ -284,6 +303,10 @@ func (m *mesh) dieOnce(try, agents int, limit time.Duration, dies death, victim 
 	dies.mend(m, v)
 	m.ready(len(m.nodes))
 	stall := max(stalls[0], stalls[1])
+	if dies.fault != "" {
+		return stall, cmp.Or(unbroken(dies.fault, reports[:]...),
+			errors.Join(took(dies.fault, "stall", stall, beside, limit), calm.kept(dies.fault, beside)))
+	}
 	for _, report := range reports {
 		if err := report.Check(); err != nil {
 			return stall, err

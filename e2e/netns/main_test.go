@@ -41,7 +41,9 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	fmt.Print(&costs)
+	return code
 }
 
 // building is held while the program is built: tests run side by side.

@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -38,8 +39,7 @@ func TestSpareGoesOn(t *testing.T) {
 func (m *mesh) loseMain(try int) error {
 	m.Helper()
 	m.slices(2)
-	down, up := m.transfer(lab.Plan{Down: true, Pace: partPace}), m.transfer(lab.Plan{Pace: partPace})
-	m.flowing(down, up)
+	w := m.pacedBoth()
 	var r roles
 	var v *host
 	m.Until("the session's agent leads", 30*time.Second, func() (err error) {
@@ -54,25 +54,20 @@ func (m *mesh) loseMain(try int) error {
 		v = m.node(main)
 		return nil
 	})
-	m.flowing(down, up)
+	m.flowingBy(2<<20, w.down, w.up)
 	cost := m.quiet()
-	down.Forget()
-	up.Forget()
+	w.forget()
 	vanished.strike(m, v)
 	time.Sleep(6 * time.Second)
-	stalls, beside := [2]time.Duration{down.Stall(), up.Stall()}, cost.Stall()
-	reports := [2]lab.Report{down.Finish(within(20 * time.Second)), up.Finish(within(20 * time.Second))}
+	stall, beside := w.stall(), cost.Stall()
 	m.t.Logf("try %d: %s of %s (%v): stall down %d ms, up %d ms, of the flow beside %d ms", try+1, vanished.how, v.Name, r,
-		stalls[0].Milliseconds(), stalls[1].Milliseconds(), beside.Milliseconds())
+		w.down.Stall().Milliseconds(), w.up.Stall().Milliseconds(), beside.Milliseconds())
+	reports := w.finish()
 	vanished.mend(m, v)
 	v.start("run")
 	m.ready(len(m.nodes))
-	for _, report := range reports {
-		if err := report.Check(); err != nil {
-			return err
-		}
-	}
-	return lab.InTime("stall after the "+vanished.how+" of "+v.Name, max(stalls[0], stalls[1]), beside, spareStall)
+	const fault = "one slice's agent off that leads"
+	return cmp.Or(unbroken(fault, reports...), took(fault, "stall", stall, beside, spareStall))
 }
 
 // mainAgent carries the session's traffic, by its first slice.
