@@ -220,13 +220,16 @@ func TestSessionRow(t *testing.T) {
 		Bytes: 10, Slices: []registry.Slice{{Number: 0, Epoch: 1, Agent: a, SPI: 0x100001}, {Number: 1, Epoch: 2, Agent: b}}}
 	row := sessionRow(s, live, arbiter.Report{
 		Usage: map[protocol.SliceRef]protocol.SliceUsage{
-			{Session: live.ID, Number: 0, Epoch: 1}: {In: 100, Out: 200}, {Session: live.ID, Number: 1, Epoch: 2}: {In: 50, Out: 50},
+			{Session: live.ID, Number: 0, Epoch: 1}: {In: 100, Out: 200, Quiet: 3}, {Session: live.ID, Number: 1, Epoch: 2}: {In: 50, Out: 50},
 			{Session: live.ID, Number: 1, Epoch: 1}: {In: 9999},
 		},
 		Connected: map[registry.SessionID]bool{live.ID: true},
 	})
 	if row.Egress != "n1" || row.Second != "" || row.Age != time.Minute || row.Bytes != 400 || !row.Connected {
 		t.Errorf("%+v", row)
+	}
+	if row.Slices[0].Quiet != 3 || row.Slices[1].Quiet != 0 {
+		t.Errorf("silent for %d and %d s", row.Slices[0].Quiet, row.Slices[1].Quiet)
 	}
 	if row.Slices[0].Share != 0.75 || row.Slices[1].Share != 0.25 || row.Slices[0].SPI != "0x00100001" ||
 		row.Slices[0].Up != 100./150 || row.Slices[1].Down != 0.2 {

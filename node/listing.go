@@ -159,7 +159,7 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		path := report.Paths[protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}]
 		row.Slices = append(row.Slices, control.Slice{
 			Number: sl.Number, Epoch: sl.Epoch, Agent: name(sl.Agent), State: string(sl.State), Weight: sl.Weight,
-			SPI: fmt.Sprintf("0x%08x", sl.SPI), In: u.In, Out: u.Out,
+			SPI: fmt.Sprintf("0x%08x", sl.SPI), In: u.In, Out: u.Out, Quiet: u.Quiet,
 			Delay: path.Delay, Loss: float64(path.Loss) / 1000, Behind: float64(path.Reordered) / 1000, Direct: path.Direct,
 		})
 	}

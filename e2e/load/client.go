@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -19,6 +20,10 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
+// tick is how often a client looks after itself: a quarter as often as one that has a host
+// of its own, and often enough that it does not take itself for one that stood still.
+const tick = 4 * client.TickEvery
+
 // visitor is one client: the product's own, but for the host, which has neither a TUN
 // nor routes, and for its sockets, which wait for packets without a thread each.
 type visitor struct {
@@ -29,6 +34,8 @@ type visitor struct {
 	ended  chan struct{}
 	ready  chan struct{}
 	err    error // of Run; read when ended is closed
+	flow   *flow // nil: it has nothing to send
+	dials  atomic.Int64
 
 	mu    sync.Mutex // protects what follows
 	conns []net.Conn // of every control connection that was made
@@ -41,12 +48,19 @@ func source(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(32 + i>>16), byte(i >> 8), byte(i)})
 }
 
-// visit starts the i-th client.
-func visit(ctx context.Context, i int, profile client.Profile, key identity.Key) (*visitor, error) {
+// visit starts the i-th client. talks says that it sends packets.
+func visit(ctx context.Context, i int, profile client.Profile, key identity.Key, talks bool) (*visitor, error) {
 	v := &visitor{source: source(i), ended: make(chan struct{}), ready: make(chan struct{})}
+	var device tun.Device = nowhere{}
+	var host client.Host = nowhere{}
+	every := tick
+	if talks { // what it measures is to be what a user has
+		v.flow, every = newFlow(), client.TickEvery
+		device, host = v.flow, v.flow
+	}
 	var err error
 	if v.engine, err = dataplane.New(dataplane.Config{
-		Device: nowhere{}, Clock: func() int64 { return int64(time.Since(started)) },
+		Device: device, Clock: func() int64 { return int64(time.Since(started)) },
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
 			v.client.ReceiveMarked(from, path, m, d)
 		},
@@ -54,9 +68,9 @@ func visit(ctx context.Context, i int, profile client.Profile, key identity.Key)
 		return nil, err
 	}
 	config := client.Config{
-		Profile: profile, Suites: client.PreferredSuites(), Engine: v.engine, Host: nowhere{}, Open: v.open, Dial: v.dial,
+		Profile: profile, Suites: client.PreferredSuites(), Engine: v.engine, Host: host, Open: v.open, Dial: v.dial,
 		Ready: func() { close(v.ready) }, Random: rand.Reader, Wall: time.Now, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Duration { return time.Since(started) },
+		Now: func() time.Duration { return time.Since(started) }, Tick: every,
 		Login: func(b client.Binding) (client.Login, error) {
 			proof := auth.SignPassword(key, b, profile.User)
 			return client.Login{Auth: protocol.Auth{Method: protocol.MethodPassword, User: profile.User, Proof: proof}}, nil
@@ -67,6 +81,11 @@ func visit(ctx context.Context, i int, profile client.Profile, key identity.Key)
 	}
 	if v.client, err = client.New(config); err != nil {
 		return nil, err
+	}
+	if talks {
+		if err := v.engine.Start(); err != nil {
+			return nil, err
+		}
 	}
 	ctx, v.cancel = context.WithCancel(ctx)
 	go func() {
@@ -84,6 +103,7 @@ func (v *visitor) dial(ctx context.Context, network, address string) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
+	v.dials.Add(1)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.dead {

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/meshcrypt/meshcrypt/node/client"
 )
@@ -22,24 +23,53 @@ const (
 	// pace is between two logins, all crews together: no more than the ports of the
 	// nodes take of strangers.
 	pace = 10 * time.Millisecond
-	// reportEvery is how often a crew says how many of its clients are attached.
+	// reportEvery is how often a crew says how its clients are.
 	reportEvery = 500 * time.Millisecond
+	// crewPriority is that of a crew, as with nice.
+	crewPriority = -10
+	// talkers is every how many clients one sends packets.
+	talkers = 50
 )
 
 // crew is a process with clients.
 type crew struct {
-	process  *exec.Cmd
-	attached atomic.Int64
-	ended    chan error
+	process *exec.Cmd
+	said    atomic.Pointer[report] // last
+	worst   atomic.Int64           // stall since it was asked last
+	ended   chan error
+}
+
+// report is how the clients of a crew are.
+type report struct {
+	attached int           // clients that the arbiter hears
+	dials    int           // control connections that were opened so far
+	talking  int           // clients that send packets and were answered
+	stall    time.Duration // longest of those since the last report
+}
+
+func (r report) String() string {
+	return fmt.Sprint(r.attached, " ", r.dials, " ", r.talking, " ", int64(r.stall))
+}
+
+// take notes what a crew says.
+func (c *crew) take(line string) {
+	var r report
+	if _, err := fmt.Sscan(line, &r.attached, &r.dials, &r.talking, (*int64)(&r.stall)); err != nil {
+		return // a crew of our own writes nothing else, but may be killed in the middle
+	}
+	c.said.Store(&r)
+	for was := c.worst.Load(); int64(r.stall) > was && !c.worst.CompareAndSwap(was, int64(r.stall)); was = c.worst.Load() {
+	}
 }
 
 // hire starts crews that have o.clients clients together.
 func (f *fleet) hire(o options) error {
 	crews := (o.clients + maxCrew - 1) / maxCrew
 	for first := 0; first < o.clients; first += maxCrew {
-		c := &crew{ended: make(chan error, 1), process: exec.Command("/proc/self/exe", "-what", "crew",
+		c := &crew{ended: make(chan error, 1), process: exec.Command("/proc/self/exe", "-what", "crew", "-talk="+fmt.Sprint(o.talk),
 			"-nodes", fmt.Sprint(o.nodes), "-accounts", fmt.Sprint(o.accounts), "-keep", f.mesh.dir, "-first", fmt.Sprint(first),
 			"-clients", fmt.Sprint(min(maxCrew, o.clients-first)), "-pace", fmt.Sprint(pace*time.Duration(crews)))}
+		c.said.Store(&report{})
 		c.process.Stderr = os.Stderr
 		c.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		said, err := c.process.StdoutPipe()
@@ -49,10 +79,12 @@ func (f *fleet) hire(o options) error {
 		if err != nil {
 			return err
 		}
+		// Its clients stand for hosts that have a CPU of their own; where that is not allowed
+		// they are starved like the rest, and it says so.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, c.process.Process.Pid, crewPriority)
 		go func() {
 			for lines := bufio.NewScanner(said); lines.Scan(); {
-				n, _ := strconv.Atoi(lines.Text()) // a crew of our own writes nothing else
-				c.attached.Store(int64(n))
+				c.take(lines.Text())
 			}
 			c.ended <- errors.Join(errors.New("a crew ended"), c.process.Wait())
 		}()
@@ -61,17 +93,26 @@ func (f *fleet) hire(o options) error {
 	return nil
 }
 
-// attached counts the clients that the arbiter hears, as the crews said last.
-func (f *fleet) attached() (n int, err error) {
+// crowd is how all clients are, as the crews said last.
+func (f *fleet) crowd() (all report, err error) {
 	for _, c := range f.crews {
-		n += int(c.attached.Load())
+		r := *c.said.Load()
+		all.attached, all.dials, all.talking = all.attached+r.attached, all.dials+r.dials, all.talking+r.talking
 		select {
 		case err := <-c.ended:
-			return n, err
+			return all, err
 		default:
 		}
 	}
-	return n, nil
+	return all, nil
+}
+
+// stall is the longest of all talking clients since it was asked last.
+func (f *fleet) stall() (worst time.Duration) {
+	for _, c := range f.crews {
+		worst = max(worst, time.Duration(c.worst.Swap(0)))
+	}
+	return worst
 }
 
 // crew is what such a process does, until it is killed or a client gives up.
@@ -81,7 +122,7 @@ func (o options) crew(ctx context.Context) error {
 		return err
 	}
 	go watchPace()
-	f, failed := &fleet{mesh: m, serial: o.first}, make(chan error, 1)
+	f, failed := &fleet{mesh: m, serial: o.first, talk: o.talk}, make(chan error, 1)
 	joined := make(chan *visitor)
 	go func() {
 		for range o.clients {
@@ -106,7 +147,7 @@ func (o options) crew(ctx context.Context) error {
 			if err := f.ended(); err != nil {
 				return fmt.Errorf("a client gave up: %w", err)
 			}
-			fmt.Println(f.heard(ctx))
+			fmt.Println(f.report(ctx))
 		}
 	}
 }
@@ -133,14 +174,21 @@ func stoodStill(last, now time.Time) time.Duration {
 	return 0
 }
 
-// heard counts the clients of this process that the arbiter hears.
-func (f *fleet) heard(ctx context.Context) (n int) {
+// report is how the clients of this process are.
+func (f *fleet) report(ctx context.Context) (r report) {
 	for _, v := range f.clients {
 		if v.attached(ctx) {
-			n++
+			r.attached++
+		}
+		r.dials += int(v.dials.Load())
+		if v.flow == nil {
+			continue
+		}
+		if stall, heard := v.flow.stall(); heard {
+			r.talking, r.stall = r.talking+1, max(r.stall, stall)
 		}
 	}
-	return n
+	return r
 }
 
 // ended is why a client of this process gave up, if one did.

@@ -19,6 +19,7 @@ type fleet struct {
 	clients []*visitor // of this process
 	serial  int
 	crews   []*crew
+	talk    bool // one client of many sends packets
 }
 
 // add starts one more client; each has an address of its own.
@@ -27,27 +28,28 @@ func (f *fleet) add(ctx context.Context) (*visitor, error) {
 	gateways := a.profile.Gateways
 	first := f.serial % len(gateways)
 	a.profile.Gateways = append(append(gateways[:0:0], gateways[first:]...), gateways[:first]...)
-	v, err := visit(ctx, f.serial, a.profile, a.key)
+	v, err := visit(ctx, f.serial, a.profile, a.key, f.talk && f.serial%talkers == 0)
 	f.serial++
 	return v, err
 }
 
-// await waits until as many clients are attached, and says how many when that changes.
-func (f *fleet) await(all int) error {
+// await waits until as many clients are attached, and so many connections were opened in
+// all, and says how many when that changes.
+func (f *fleet) await(all, dials int) error {
 	last, end := -1, time.Now().Add(patience)
 	for {
-		n, err := f.attached()
-		if n != last && (n == all || n >= last+max(1, all/10) || n < last) {
-			fmt.Printf("%6.1f s: %d of %d clients attached\n", time.Since(started).Seconds(), n, all)
+		now, err := f.crowd()
+		if n := now.attached; n != last && (n == all || n >= last+max(1, all/10) || n < last) {
+			fmt.Printf("%6.1f s: %d of %d clients attached, %d connections so far\n", time.Since(started).Seconds(), n, all, now.dials)
 			last = n
 		}
 		switch {
 		case err != nil:
 			return err
-		case n == all:
+		case now.attached == all && now.dials >= dials:
 			return nil
 		case time.Now().After(end):
-			return fmt.Errorf("%d of %d clients attached after %v", n, all, patience)
+			return fmt.Errorf("%d of %d clients attached after %v", now.attached, all, patience)
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
@@ -56,6 +58,14 @@ func (f *fleet) await(all int) error {
 // back logs all clients in, restarts all nodes at once and measures until every client
 // is heard again.
 func (f *fleet) back(o options) error {
+	if err := f.login(o); err != nil {
+		return err
+	}
+	return f.restart(o)
+}
+
+// login logs all clients in.
+func (f *fleet) login(o options) error {
 	begun, err := f.mesh.cpu()
 	if err != nil {
 		return err
@@ -67,7 +77,7 @@ func (f *fleet) back(o options) error {
 	if err := f.hire(o); err != nil {
 		return err
 	}
-	if err := f.await(o.clients); err != nil {
+	if err := f.await(o.clients, o.clients); err != nil {
 		return err
 	}
 	before, err := f.mesh.cpu()
@@ -75,10 +85,7 @@ func (f *fleet) back(o options) error {
 		return err
 	}
 	fmt.Printf("%d logins: %.1f core-seconds of %d nodes, %.2f ms each\n", o.clients, (before - begun).Seconds(), o.nodes, each(before-begun, o.clients))
-	if err := f.memory(empty, o.clients); err != nil {
-		return err
-	}
-	return f.restart(o)
+	return f.memory(empty, o.clients)
 }
 
 // memory says what the sessions of the mesh take at each node.
@@ -92,10 +99,11 @@ func (f *fleet) memory(empty []usage, clients int) error {
 }
 
 func (f *fleet) restart(o options) error {
-	f.mesh.kill()
-	for _, c := range f.crews {
-		c.attached.Store(0) // what they said last is over
+	was, err := f.crowd()
+	if err != nil {
+		return err
 	}
+	f.mesh.kill()
 	before, err := f.mesh.cpu()
 	if err != nil {
 		return err
@@ -108,16 +116,20 @@ func (f *fleet) restart(o options) error {
 	for range f.mesh.nodes {
 		err = errors.Join(err, <-up)
 	}
-	if err = errors.Join(err, f.await(o.clients)); err != nil {
+	if err = errors.Join(err, f.await(o.clients, was.dials+o.clients)); err != nil {
 		return err
 	}
 	after, err := f.mesh.cpu()
 	if err != nil {
 		return err
 	}
+	now, err := f.crowd()
+	if err != nil {
+		return err
+	}
 	spent, must := after-before, mustBack*time.Duration(o.clients)/10_000
-	fmt.Printf("%d clients back after a restart of %d nodes: %.1f core-seconds, %.2f ms each, in %.1f s\n",
-		o.clients, o.nodes, spent.Seconds(), each(spent, o.clients), time.Since(at).Seconds())
+	fmt.Printf("%d clients back after a restart of %d nodes: %.1f core-seconds, %.2f ms each, in %.1f s, by %.2f connections each\n",
+		o.clients, o.nodes, spent.Seconds(), each(spent, o.clients), time.Since(at).Seconds(), float64(now.dials-was.dials)/float64(o.clients))
 	if spent > must {
 		return fmt.Errorf("must be %.1f core-seconds (60 for 10,000)", must.Seconds())
 	}

@@ -4,6 +4,7 @@
 // what single operations cost is e2e/scale's.
 //
 //	load -what back -clients 10000   all nodes end by kill -9 and start again
+//	load -what leader -clients 1000  the node that leads ends by kill -9, and stays away
 //	load -what churn -minutes 30     clients log in and out, a third by kill -9
 package main
 
@@ -28,6 +29,7 @@ type options struct {
 	accounts int
 	first    int
 	pace     time.Duration
+	talk     bool
 	binary   string
 	keep     string
 }
@@ -38,7 +40,7 @@ func main() { os.Exit(start()) }
 
 func start() int {
 	var o options
-	flag.StringVar(&o.what, "what", "back", "back: all nodes restart; churn: clients come and go")
+	flag.StringVar(&o.what, "what", "back", "back: all nodes restart; leader: one is killed; churn: clients come and go")
 	flag.IntVar(&o.nodes, "nodes", 3, "daemons")
 	flag.IntVar(&o.clients, "clients", 10_000, "clients that come back")
 	flag.IntVar(&o.minutes, "minutes", 30, "length of the churn")
@@ -46,6 +48,7 @@ func start() int {
 	flag.IntVar(&o.accounts, "accounts", 16, "accounts that the clients share")
 	flag.IntVar(&o.first, "first", 0, "of a crew: the number of its first client")
 	flag.DurationVar(&o.pace, "pace", pace, "of a crew: between two logins")
+	flag.BoolVar(&o.talk, "talk", false, "of a crew: one client of many sends packets")
 	flag.StringVar(&o.binary, "binary", "bin/meshcrypt", "meshcrypt to load")
 	flag.StringVar(&o.keep, "keep", "", "directory that stays, for the daemons' logs")
 	flag.Parse()
@@ -89,8 +92,10 @@ func (o options) run() error {
 	switch o.what {
 	case "back":
 		return f.back(o)
+	case "leader":
+		return f.leader(o)
 	case "churn":
 		return f.churn(ctx, o)
 	}
-	return fmt.Errorf("-what is back or churn, not %q", o.what)
+	return fmt.Errorf("-what is back, leader or churn, not %q", o.what)
 }

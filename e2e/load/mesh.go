@@ -175,17 +175,23 @@ func (m *mesh) read(nodes, accounts int) error {
 
 // kill ends all daemons with kill -9.
 func (m *mesh) kill() {
-	for _, n := range m.nodes {
-		if n.process == nil || n.process.Process == nil {
-			continue
-		}
-		_ = n.process.Process.Kill() // it may have ended
-		_ = n.process.Wait()
-		if s := n.process.ProcessState; s != nil {
-			n.spent += s.UserTime() + s.SystemTime()
-		}
-		n.process = nil
+	for i := range m.nodes {
+		m.end(i)
 	}
+}
+
+// end is kill for one.
+func (m *mesh) end(i int) {
+	n := m.nodes[i]
+	if n.process == nil || n.process.Process == nil {
+		return
+	}
+	_ = n.process.Process.Kill() // it may have ended
+	_ = n.process.Wait()
+	if s := n.process.ProcessState; s != nil {
+		n.spent += s.UserTime() + s.SystemTime()
+	}
+	n.process = nil
 }
 
 // usage is what the daemons have and had of the machine, by node.

@@ -9,6 +9,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,9 @@ type Host interface {
 // otherwise.
 type Config struct {
 	Profile Profile
+	// Tick is how often the client looks after itself; 0: TickEvery. It is longer where
+	// thousands are one process, as in a load generator.
+	Tick time.Duration
 	// Login authenticates the first hello; resumption needs it no more.
 	Login func(binding Binding) (Login, error)
 	// Bandwidth wanted in bit/s; 0 leaves it to the mesh.
@@ -219,7 +223,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 func (c *Client) loop(ctx context.Context) error {
 	c.config.Engine.Tick() // who sleeps before the first tick has slept, too
-	ticker := time.NewTicker(TickEvery)
+	ticker := time.NewTicker(cmp.Or(c.config.Tick, TickEvery))
 	defer ticker.Stop()
 	for {
 		select {

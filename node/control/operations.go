@@ -173,6 +173,7 @@ type Slice struct {
 	Delay  uint32  `json:"delay_us"` // of its path, there and back; 0: not measured
 	Loss   float64 `json:"loss"`
 	Behind float64 `json:"reordered"` // part of the answers that came behind a newer one
+	Quiet  uint64  `json:"quiet_s"`   // for how long its client was silent when the agent said so last, rounded up; 0: this arbiter was not told
 	Direct bool    `json:"direct"`    // the client sends straight to the agent, past the gateway
 }
 

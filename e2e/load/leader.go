@@ -1,0 +1,169 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// What must be when the node that leads is killed under many sessions.
+const (
+	mustStall     = time.Second
+	mustAccount   = 15 * time.Second
+	mustReconnect = 2 * time.Minute
+)
+
+// leader logs all clients in, kills the node that leads, which is a gateway, an agent and
+// the egress too, and measures what its sessions notice.
+func (f *fleet) leader(o options) error {
+	o.talk = true
+	stop, err := echo()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stop() }() // the program ends
+	if err := f.login(o); err != nil {
+		return err
+	}
+	if err := f.talking(o.clients / talkers); err != nil {
+		return err
+	}
+	at, err := f.mesh.leads()
+	if err != nil {
+		return err
+	}
+	sessions, err := f.mesh.sessions(at)
+	if err != nil {
+		return err
+	}
+	was, err := f.crowd()
+	if err != nil {
+		return err
+	}
+	before, err := f.mesh.cpu()
+	if err != nil {
+		return err
+	}
+	f.mesh.end(at)
+	return f.outlive(o, at, sessions, was, before)
+}
+
+// outlive waits until all is well without the leader, and judges.
+func (f *fleet) outlive(o options, killed int, sessions map[string]bool, was report, before time.Duration) error {
+	begin := time.Now()
+	account := make(chan error, 1)
+	go func() { account <- f.mesh.account((killed+1)%len(f.mesh.nodes), sessions, begin) }()
+	err := f.await(o.clients, was.dials+o.clients)
+	took := time.Since(begin)
+	err = errors.Join(err, <-account)
+	now, crowdErr := f.crowd()
+	spent, cpuErr := f.mesh.cpu()
+	if err = errors.Join(err, crowdErr, cpuErr); err != nil {
+		return err
+	}
+	stall := f.stall()
+	fmt.Printf("the leader of %d sessions was killed: control connections of all back in %.1f s (%.2f each), %d flows stalled for %v at most, %.1f core-seconds of the others\n",
+		o.clients, took.Seconds(), float64(now.dials-was.dials)/float64(o.clients), now.talking, stall.Round(time.Millisecond), (spent - before).Seconds())
+	if stall > mustStall {
+		err = errors.Join(err, fmt.Errorf("a flow stalled for %v, at most %v", stall, mustStall))
+	}
+	if took > mustReconnect {
+		err = errors.Join(err, fmt.Errorf("control connections took %v, at most %v", took, mustReconnect))
+	}
+	return err
+}
+
+// talking waits until so many clients have heard answers.
+func (f *fleet) talking(flows int) error {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(reportEvery) {
+		now, err := f.crowd()
+		if err != nil || now.talking >= flows {
+			time.Sleep(2 * reportEvery) // what was before all talked is none
+			f.stall()
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d of %d flows are answered", now.talking, flows)
+		}
+	}
+}
+
+// leads is the node that is the arbiter.
+func (m *mesh) leads() (int, error) {
+	var all control.Members
+	if err := m.ask(0, &all, "members"); err != nil {
+		return 0, err
+	}
+	for i := range m.nodes {
+		for _, one := range all.Members {
+			if one.Arbiter && one.Name == fmt.Sprint("n", i) {
+				return i, nil
+			}
+		}
+	}
+	return 0, errors.New("no member leads")
+}
+
+// sessions are those that are not over, and whether agents told of each slice that is up.
+func (m *mesh) sessions(at int) (map[string]bool, error) {
+	var all control.Sessions
+	if err := m.ask(at, &all, "sessions"); err != nil {
+		return nil, err
+	}
+	told := make(map[string]bool)
+	for _, s := range all.Sessions {
+		up, quiet := 0, 0
+		for _, sl := range s.Slices {
+			if sl.State == string(registry.SliceUp) {
+				up++
+				quiet += int(min(sl.Quiet, 1))
+			}
+		}
+		told[s.ID] = up > 0 && quiet == up
+	}
+	return told, nil
+}
+
+// ask runs a command of a node's and reads its JSON.
+func (m *mesh) ask(at int, answer any, command string) error {
+	out, err := m.tool(at, command, "-o", "json")
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(out), answer)
+}
+
+// account waits until agents have told the next arbiter of every session that there was.
+func (m *mesh) account(at int, before map[string]bool, begin time.Time) error {
+	last := 0
+	for time.Since(begin) < patience {
+		now, err := m.sessions(at)
+		if err == nil {
+			last = 0
+			for id := range now {
+				if _, known := before[id]; !known {
+					return fmt.Errorf("session %s is new", id)
+				}
+			}
+			for id := range before {
+				if now[id] {
+					last++
+				}
+			}
+			if last == len(before) {
+				took := time.Since(begin)
+				fmt.Printf("every session is accounted for after %.1f s\n", took.Seconds())
+				if took > mustAccount {
+					return fmt.Errorf("accounted for after %v, at most %v", took, mustAccount)
+				}
+				return nil
+			}
+		}
+		time.Sleep(time.Second)
+	}
+	return fmt.Errorf("%d of %d sessions are accounted for after %v", last, len(before), patience)
+}
