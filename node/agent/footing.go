@@ -113,6 +113,7 @@ func (a *Agent) superviseFooting(now time.Duration) {
 			a.lapse(p, true)
 		case a.mayResume(p, now):
 			a.lapse(p, false)
+			a.contest(p, now) // who took it over meanwhile is to know at once
 		}
 		a.superviseClaim(p)
 	}

@@ -288,3 +288,20 @@ func TestQuorum(t *testing.T) {
 		t.Error("two voters are one")
 	}
 }
+
+// TestResumedIsClaimed: who took the part over meanwhile has another announcement of the
+// address to wait for otherwise, for more than a second.
+func TestResumedIsClaimed(t *testing.T) {
+	f := cutOffEgress(t)
+	second := f.nodeAt(2)
+	f.pass(TickEvery)
+	f.hear(&protocol.Node{Assure: &protocol.Assure{Number: f.footing.losses}})
+	f.pass(TickEvery)
+	f.holds("by the arbiter's answer", true)
+	for _, c := range claimsAt(second) {
+		if c.Kind == probe.ClaimHolds && c.Right == (probe.Right{Incarnation: 1, Epoch: 3, Given: true}) {
+			return
+		}
+	}
+	t.Error("the second is not told")
+}
