@@ -191,11 +191,12 @@ func (r *Raft) alone() bool {
 func (r *Raft) tendDisk() {
 	ticker := time.NewTicker(DiskLook)
 	defer ticker.Stop()
-	patient, behind := false, false
+	type condition struct{ ails, behind, only bool }
+	var was condition
 	for opened := r.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience; ; opened = false {
 		ails, lacks := r.Disk(), r.Behind()
-		if (ails != nil) != patient || lacks != behind || opened {
-			patient, behind = ails != nil, lacks
+		if now := (condition{ails != nil, lacks, lacks && r.alone()}); now != was || opened {
+			was = now
 			if ails == nil && lacks {
 				ails = errBehind
 			}
@@ -233,8 +234,9 @@ func (r *Raft) suffer(ails error) {
 		r.log.Error("this replica gives the lead away, for the log is not well with it", "error", ails)
 	}
 	// Slow are perhaps all of them, on one storage: somebody has to lead. An only voter leads
-	// on, too, but not by a log that was given up.
-	if ails != nil && !slow && (errors.Is(ails, errBehind) || !r.alone()) {
+	// on, too, but not by a log that was given up. Who is behind has no patience with a leader
+	// that may be dead, or it would vote for no other: it asks for no vote (transport).
+	if ails != nil && !slow && errors.Is(ails, errBehind) == r.alone() {
 		timing.HeartbeatTimeout, timing.ElectionTimeout = DiskPatience, DiskPatience
 	}
 	if err := r.raft.ReloadConfig(timing); err != nil {

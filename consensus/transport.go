@@ -19,6 +19,27 @@ type transport struct {
 // Consumer is what raft reads.
 func (t transport) Consumer() <-chan raft.RPC { return t.passed }
 
+// RequestPreVote asks for no vote while the log is behind: so the replica stands, and knows
+// no leader that is dead, but is not elected. An only voter waits instead: see suffer.
+func (t transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, ask *raft.RequestPreVoteRequest,
+	answer *raft.RequestPreVoteResponse) error {
+	if t.replica.Behind() {
+		answer.RPCHeader = t.replica.header() // not granted
+		return nil
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, ask, answer)
+}
+
+// RequestVote is the same for one whom its leader hands the lead to.
+func (t transport) RequestVote(id raft.ServerID, target raft.ServerAddress, ask *raft.RequestVoteRequest,
+	answer *raft.RequestVoteResponse) error {
+	if t.replica.Behind() {
+		answer.RPCHeader = t.replica.header()
+		return nil
+	}
+	return t.NetworkTransport.RequestVote(id, target, ask, answer)
+}
+
 // AppendEntries sends entries, with whose the one before them is.
 func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, ask *raft.AppendEntriesRequest,
 	answer *raft.AppendEntriesResponse) error {
