@@ -85,8 +85,11 @@ func (r *Replica) elect() {
 	r.count()
 }
 
-// poll asks the other voters, telling them where this log ends.
+// poll asks the other voters, telling them where this log ends; one that is behind, nobody.
 func (r *Replica) poll(m message) {
+	if r.behind() {
+		return
+	}
 	m.end = r.disk.end()
 	for _, v := range r.voters() {
 		if v != r.number {

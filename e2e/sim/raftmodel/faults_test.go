@@ -230,3 +230,24 @@ func TestCallersWait(t *testing.T) {
 		}
 	})
 }
+
+// TestBehindVotes: a replica that hears, while its leader dies, of entries that it lacks
+// votes for the one that has them, and is not elected itself.
+func TestBehindVotes(t *testing.T) {
+	for seed := range uint64(20) {
+		w := grown(seed, 3, 0)
+		dies := w.leader()
+		has, lacks := (dies+1)%3, (dies+2)%3
+		w.cut[dies][lacks] = true
+		w.propose()
+		w.run(30 * time.Millisecond)
+		known := consensus.Known{Term: w.replicas[dies].disk.term, Index: w.highest}
+		w.cluster.Crash(dies)
+		w.run(50 * time.Millisecond)
+		w.replicas[lacks].Learn(known)
+		w.run(5 * time.Second)
+		if w.leader() != has {
+			t.Errorf("seed %d: server %d leads, and %d should", seed, w.leader(), has)
+		}
+	}
+}

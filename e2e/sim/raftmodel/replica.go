@@ -42,7 +42,8 @@ type Replica struct {
 	era       uint64 // grows with every change of role: what belongs to an older one is void
 	leader    int    // nobody: not known
 	heard     time.Duration
-	patient   bool // does not stand, for its log is behind or forked
+	ails      bool // its log is behind or forked
+	patient   bool // does not stand
 	commit    uint64
 	applied   uint64
 	servers   []consensus.Server // the newest configuration
@@ -83,8 +84,9 @@ func (r *Replica) open(known []consensus.Known) {
 	}
 	r.say("opens at %d.%d", r.disk.end().term, r.disk.end().index)
 	r.heard = r.now()
-	r.patient = r.behind()
+	r.patient = r.behind() // until it has looked who else votes
 	r.follow()
+	r.tendPatience()
 	r.tend()
 }
 
@@ -313,25 +315,22 @@ func (r *Replica) shorten() {
 	})
 }
 
-// tendPatience has a replica whose log is behind or forked not stand, and give the lead
-// away, until it is well again. An only voter leads on, but not by a log that was given up.
+// tendPatience has a replica whose log is behind or forked give the lead away, and one
+// whose log is forked not stand until it is well again. Who is behind asks for no vote (see
+// poll); an only voter, who needs none, has patience instead.
 func (r *Replica) tendPatience() {
 	behind := r.behind()
 	ails := behind || r.floor.fork && r.floor.known.Incarnation >= r.incarnation()
-	patient := ails && (behind || !r.alone())
+	if ails && !r.ails && r.role == leader && !r.alone() {
+		r.transfer(nobody, func(error) {})
+	}
+	r.ails = ails
+	patient := ails && behind == r.alone()
 	if patient == r.patient {
 		return
 	}
 	r.patient = patient
-	switch {
-	case patient:
-		r.say("does not stand")
-		if r.role == leader && !r.alone() {
-			r.transfer(nobody, func(error) {})
-		}
-	default:
-		r.say("may stand")
-	}
+	r.say("has patience with its leader: %v", patient)
 	switch r.role {
 	case follower:
 		r.era++
