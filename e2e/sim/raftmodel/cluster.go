@@ -103,7 +103,7 @@ func (c *Cluster) Bootstrap(server int) {
 		alone := []consensus.Server{{ID: c.config.Servers[server], Voter: true}}
 		c.disks[server].write(func(i *Image) {
 			i.term = 1
-			i.entries = []entry{{index: 1, term: 1, kind: servers, servers: alone}}
+			i.entries = []entry{{place: place{index: 1, term: 1}, kind: servers, servers: alone}}
 		})
 	})
 }

@@ -19,14 +19,15 @@ const (
 
 // entry is one place of the log.
 type entry struct {
-	index, term uint64
-	kind        kind
-	data        []byte
-	servers     []consensus.Server
+	place
+	kind    kind
+	data    []byte
+	servers []consensus.Server
 }
 
-// place is where a log ends, or an entry stands.
-type place struct{ index, term uint64 }
+// place is where a log ends, or an entry stands. by is a number of the leadership that
+// wrote it, for a disk that was put back may have a term led twice.
+type place struct{ index, term, by uint64 }
 
 // before says that a log which ends here lacks one that ends there (Raft, 5.4.1).
 func (p place) before(o place) bool { return p.term < o.term || p.term == o.term && p.index < o.index }
@@ -64,7 +65,7 @@ func (d *disk) write(change func(*Image)) {
 // end is where the log ends.
 func (i *Image) end() place {
 	if n := len(i.entries); n > 0 && i.entries[n-1].index > i.snapshot.index {
-		return place{i.entries[n-1].index, i.entries[n-1].term}
+		return i.entries[n-1].place
 	}
 	return i.snapshot.place
 }
@@ -86,15 +87,13 @@ func (i *Image) at(index uint64) (e entry, ok bool) {
 	return i.entries[index-first], true
 }
 
-// termAt is the term of an entry, which the snapshot knows of its own place.
-func (i *Image) termAt(index uint64) (term uint64, ok bool) {
-	if e, ok := i.at(index); ok {
-		return e.term, true
-	}
+// placeAt is the place of an entry, which the snapshot knows of its own.
+func (i *Image) placeAt(index uint64) (p place, ok bool) {
 	if index == i.snapshot.index {
-		return i.snapshot.term, true // of index 0, too, which is before the first
+		return i.snapshot.place, true // of index 0, too, which is before the first
 	}
-	return 0, false
+	e, ok := i.at(index)
+	return e.place, ok
 }
 
 // from lists at most so many entries from an index on; not ok if a snapshot is needed.

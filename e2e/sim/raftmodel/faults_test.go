@@ -17,12 +17,7 @@ import (
 // committed meanwhile, server 2 never had. Server 0 is down. known is what was committed.
 func putBack(seed uint64) (w *world, known consensus.Known, lost uint64) {
 	w = grown(seed, 3, 0)
-	for w.leader() != 0 {
-		begun(func(ctx context.Context, id identity.NodeID) error {
-			return w.replicas[w.leader()].TransferLeadershipTo(ctx, id)
-		}, w.cluster.config.Servers[0])
-		w.run(time.Second)
-	}
+	w.lead(0)
 	w.cluster.Crash(2)
 	w.run(time.Second)
 	image := w.cluster.Image(1)
@@ -75,14 +70,6 @@ func TestCommittedEntriesAreKept(t *testing.T) {
 	if w.leader() == nobody {
 		t.Fatal("nobody leads")
 	}
-	// More terms, or the new one is the very term that the lost entries have.
-	for range 2 {
-		leads := w.leader()
-		w.cluster.Crash(leads)
-		w.run(time.Second)
-		w.open(leads)
-		w.run(5 * time.Second)
-	}
 	w.wrong = nil // what was committed is gone, as it has to be here
 	w.replicas[0] = w.cluster.Open(0, known)
 	w.replicas[0].Hold(known)
@@ -95,6 +82,54 @@ func TestCommittedEntriesAreKept(t *testing.T) {
 	}
 	if !w.replicas[w.leader()].Misses(known) {
 		t.Error("the leader does not say that it misses what was committed")
+	}
+}
+
+// TestTermLedTwice: the leader of the disk that was put back has the very term that the
+// lost entries have. Whoever took them sees that these are others, and keeps what it has.
+func TestTermLedTwice(t *testing.T) {
+	w := grown(11, 3, 0)
+	w.lead(1)
+	image := w.cluster.Image(1)
+	w.cluster.Crash(2) // it hears of no later term
+	w.lead(0)
+	term := w.replicas[0].disk.term
+	w.propose()
+	w.run(time.Second)
+	lost := w.highest
+	for _, other := range []int{1, 2} {
+		w.cut[0][other], w.cut[other][0] = true, true
+	}
+	w.cluster.Crash(1)
+	w.cluster.PutBack(1, image)
+	w.inOrder[1], w.inOrder[2] = 0, 0
+	w.replicas[1], w.replicas[2] = w.cluster.Open(1), w.cluster.Open(2)
+	w.run(5 * time.Second)
+	for range 3 {
+		w.propose()
+		w.run(time.Second)
+	}
+	if w.replicas[1].disk.term != term {
+		t.Fatalf("the others lead term %d, the lost entries are of %d", w.replicas[1].disk.term, term)
+	}
+	w.heal()
+	w.run(5 * time.Second)
+	if e, ok := w.replicas[0].disk.at(lost); !errors.Is(w.replicas[0].Disk(), consensus.ErrFork) || !ok || e.term != term || w.replicas[0].applied != lost {
+		t.Errorf("the holder says %v, and has applied %d of %d", w.replicas[0].Disk(), w.replicas[0].applied, lost)
+	}
+}
+
+// lead has a server lead.
+func (w *world) lead(server int) {
+	for w.leader() != server {
+		if w.leader() == nobody {
+			w.run(time.Second)
+			continue
+		}
+		begun(func(ctx context.Context, id identity.NodeID) error {
+			return w.replicas[w.leader()].TransferLeadershipTo(ctx, id)
+		}, w.cluster.config.Servers[server])
+		w.run(time.Second)
 	}
 }
 

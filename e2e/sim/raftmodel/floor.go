@@ -12,13 +12,16 @@ import (
 type floor struct {
 	known consensus.Known
 	terms []consensus.Known // the furthest of each term of one incarnation
-	fork  bool              // a leader wanted to overwrite what is committed
+	fork  *consensus.Known  // what is committed, and a leader wanted to overwrite; nil: nothing
 }
+
+// at is the place that somebody knows of.
+func at(k consensus.Known) place { return place{index: k.Index, term: k.Term} }
 
 func (f *floor) learn(k consensus.Known) (raised bool) {
 	was := f.known
 	raised = was.Incarnation < k.Incarnation || was.Incarnation == k.Incarnation &&
-		place{was.Index, was.Term}.before(place{k.Index, k.Term})
+		at(was).before(at(k))
 	if raised {
 		f.known = k
 	}
@@ -52,30 +55,45 @@ func (r *Replica) lacks(end place) bool {
 	if r.cluster.flaws.heedless {
 		return false
 	}
-	return k.Incarnation > own && own > 0 || k.Incarnation >= own && end.before(place{k.Index, k.Term})
+	return k.Incarnation > own && own > 0 || k.Incarnation >= own && end.before(at(k))
 }
 
 func (r *Replica) behind() bool { return r.lacks(r.disk.end()) }
 
 // guards says that an entry from an index on was committed, as far as this replica was
-// told: it is not overwritten.
-func (r *Replica) guards(first uint64) bool {
-	own := r.incarnation()
-	i := slices.IndexFunc(r.floor.terms, func(k consensus.Known) bool {
-		return k.Incarnation >= own && first <= r.committed(k)
-	})
-	if i < 0 {
+// told or has applied it: it is not overwritten. What was committed before a leader's
+// incarnation was given up with that.
+func (r *Replica) guards(first, incarnation uint64) bool {
+	own, base := r.incarnation(), r.disk.snapshot.place
+	applied, _ := r.disk.placeAt(r.applied)
+	bound := slices.DeleteFunc(append([]consensus.Known{{Incarnation: own, Term: applied.term, Index: r.applied}}, r.floor.terms...),
+		func(k consensus.Known) bool { return k.Incarnation < incarnation || first > r.committed(k) })
+	if len(bound) == 0 && first <= base.index && own >= incarnation {
+		bound = append(bound, consensus.Known{Incarnation: own, Term: base.term, Index: base.index})
+	}
+	if len(bound) == 0 {
 		return false
 	}
-	kept := r.floor.terms[i]
-	if !r.floor.fork {
+	if r.floor.fork == nil {
 		r.say("keeps what was committed from being overwritten")
 	}
-	r.floor.fork = true
+	kept := bound[0]
+	r.floor.fork = &kept
 	if r.disk.kept != kept {
 		r.disk.write(func(i *Image) { i.kept = kept })
 	}
 	return true
+}
+
+// joined says that the log is the leader's up to an index.
+func (r *Replica) joined(index uint64) {
+	if r.floor.fork != nil && index >= r.floor.fork.Index {
+		r.floor.fork = nil
+	}
+}
+
+func (r *Replica) forked() bool {
+	return r.floor.fork != nil && r.floor.fork.Incarnation >= r.incarnation()
 }
 
 // committed is how far the log holds what a term committed.
@@ -123,9 +141,8 @@ func (r *Replica) Misses(k consensus.Known) (so bool) {
 
 // Disk says why the log is not as the leader wants it; nil: it is.
 func (r *Replica) Disk() (err error) {
-	own := r.incarnation()
 	r.cluster.turn(func() {
-		if r.floor.fork && r.floor.known.Incarnation >= own {
+		if r.forked() {
 			err = consensus.ErrFork
 		}
 	})

@@ -51,11 +51,20 @@ func (r *Replica) obeys(from int, term uint64) bool {
 
 // takeAfter appends entries behind the one before them, and commits.
 func (r *Replica) takeAfter(m message) bool {
-	before, ok := r.disk.termAt(m.previous.index)
-	if !ok && m.previous.index > r.disk.snapshot.index || ok && before != m.previous.term {
+	own := r.incarnation()
+	if m.incarnation > 0 && m.incarnation < own {
+		return false // it leads by a log that was given up
+	}
+	bound := max(own, m.incarnation)
+	before, ok := r.disk.placeAt(m.previous.index)
+	if ok && before != m.previous {
+		r.guards(before.index, bound)
 		return false
 	}
-	fresh, ok := r.fresh(m.entries)
+	if !ok && m.previous.index > r.disk.snapshot.index {
+		return false
+	}
+	fresh, ok := r.fresh(m.entries, bound)
 	if !ok {
 		return false
 	}
@@ -63,6 +72,7 @@ func (r *Replica) takeAfter(m message) bool {
 		r.disk.write(func(i *Image) { i.entries = append(i.entries, fresh...) })
 		r.servers, r.serversAt = r.disk.configuration()
 	}
+	r.joined(m.previous.index)
 	if to := min(m.commit, m.previous.index+uint64(len(m.entries))); to > r.commit {
 		r.commit = to
 		r.settle()
@@ -72,19 +82,15 @@ func (r *Replica) takeAfter(m message) bool {
 
 // fresh are the entries that the log lacks; it removes those that are others. Not ok when
 // these were committed.
-func (r *Replica) fresh(list []entry) ([]entry, bool) {
+func (r *Replica) fresh(list []entry, incarnation uint64) ([]entry, bool) {
 	for n, e := range list {
-		if e.index <= r.disk.snapshot.index {
-			continue
-		}
 		if e.index > r.disk.end().index {
 			return list[n:], true
 		}
-		have, ok := r.disk.at(e.index)
-		if ok && have.term == e.term {
-			continue
+		if have, ok := r.disk.placeAt(e.index); have == e.place || !ok {
+			continue // of what is trimmed nobody knows better
 		}
-		if r.guards(e.index) {
+		if r.guards(e.index, incarnation) {
 			return nil, false
 		}
 		r.disk.write(func(i *Image) { i.cut(e.index) })
@@ -93,16 +99,30 @@ func (r *Replica) fresh(list []entry) ([]entry, bool) {
 	return nil, true
 }
 
-// takeSnapshot replaces what the follower has. It is taken unseen: a follower may be far
-// behind for good reasons.
+// refusesSnapshot keeps what was committed from a leader that lacks it: a snapshot
+// replaces everything. One of a recovered mesh does so on purpose.
+func (r *Replica) refusesSnapshot(m message) bool {
+	own, s := r.incarnation(), m.snapshot
+	if m.incarnation > 0 && m.incarnation < own {
+		return true
+	}
+	if f := r.floor.fork; f != nil && f.Incarnation >= m.incarnation {
+		return true
+	}
+	have, ok := r.disk.placeAt(s.index)
+	less := s.index < r.applied || ok && have != s.place
+	return less && r.guards(s.index, max(own, m.incarnation))
+}
+
+// takeSnapshot replaces what the follower has.
 func (r *Replica) takeSnapshot(from int, m message) {
 	answer := message{kind: installed, era: m.era, number: m.number}
-	if r.obeys(from, m.term) {
+	if r.obeys(from, m.term) && !r.refusesSnapshot(m) {
 		r.heard = r.now()
 		s := m.snapshot
 		if s.index > r.disk.snapshot.index {
 			r.disk.write(func(i *Image) {
-				if e, ok := i.at(s.index); ok && e.term == s.term {
+				if e, ok := i.at(s.index); ok && e.place == s.place {
 					i.trim(s.index + 1)
 				} else {
 					i.entries = nil

@@ -21,17 +21,18 @@ const (
 
 // message is one from a server to another. An answer has the era of its question.
 type message struct {
-	kind     kindOfMessage
-	term     uint64
-	era      uint64
-	number   uint64
-	end      place // of the log of who sends
-	granted  bool
-	handed   bool
-	previous place // before the entries
-	entries  []entry
-	commit   uint64
-	snapshot snapshot
+	kind        kindOfMessage
+	incarnation uint64 // of the sender's registry
+	term        uint64
+	era         uint64
+	number      uint64
+	end         place // of the log of who sends
+	granted     bool
+	handed      bool
+	previous    place // before the entries
+	entries     []entry
+	commit      uint64
+	snapshot    snapshot
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 // reign is what a leader has.
 type reign struct {
 	began   uint64      // index of the term's first entry
+	by      uint64      // the leadership's number
 	peers   []*progress // by number; nil: not in the configuration
 	queue   []proposal  // not in the log yet
 	writes  bool        // the queue's first are on their way to disk
@@ -52,7 +53,7 @@ type hand struct {
 func (r *Replica) lead() {
 	r.become(leader, r.number)
 	r.say("leads term %d from %d.%d", r.disk.term, r.disk.end().term, r.disk.end().index)
-	r.reign = reign{began: r.disk.end().index + 1, peers: make([]*progress, len(r.cluster.config.Servers))}
+	r.reign = reign{began: r.disk.end().index + 1, by: r.random.Uint64(), peers: make([]*progress, len(r.cluster.config.Servers))}
 	r.meet()
 	r.enqueue(proposal{entry: entry{kind: noop}})
 	r.after(consensus.LeaderLease, r.checkLease)
@@ -160,7 +161,7 @@ func (r *Replica) append(batch []proposal) {
 	next := r.disk.end().index + 1
 	r.disk.write(func(i *Image) {
 		for n, p := range batch {
-			p.entry.index, p.entry.term = next+uint64(n), i.term
+			p.entry.place = place{next + uint64(n), i.term, r.reign.by}
 			i.entries = append(i.entries, p.entry)
 		}
 	})
@@ -189,15 +190,15 @@ func (r *Replica) replicate(to int) {
 	if p.waits {
 		return
 	}
-	m := message{kind: entries, term: r.disk.term, commit: r.commit}
+	m := message{kind: entries, term: r.disk.term, commit: r.commit, incarnation: r.incarnation()}
 	most := consensus.MaxAppendEntries
 	if r.cluster.flaws.oneByOne {
 		most = 1
 	}
 	list, ok := r.disk.from(p.next, most)
-	before, known := r.disk.termAt(p.next - 1)
+	before, known := r.disk.placeAt(p.next - 1)
 	if ok && known {
-		m.entries, m.previous = list, place{p.next - 1, before}
+		m.entries, m.previous = list, before
 	} else {
 		m.kind, m.snapshot = install, r.disk.snapshot
 	}

@@ -304,7 +304,7 @@ func (r *Replica) shorten() {
 	if at > r.applied || r.applied == r.disk.snapshot.index {
 		return // nothing is new, or the configuration may not stand
 	}
-	s := snapshot{place: place{e.index, e.term}, servers: servers, serversAt: at}
+	s := snapshot{place: e.place, servers: servers, serversAt: at}
 	r.View(func(now *registry.State) { s.state = now.Clone() })
 	trailing := r.cluster.config.Trailing
 	r.disk.write(func(i *Image) {
@@ -320,7 +320,7 @@ func (r *Replica) shorten() {
 // poll); an only voter, who needs none, has patience instead.
 func (r *Replica) tendPatience() {
 	behind := r.behind()
-	ails := behind || r.floor.fork && r.floor.known.Incarnation >= r.incarnation()
+	ails := behind || r.forked()
 	if ails && !r.ails && r.role == leader && !r.alone() {
 		r.transfer(nobody, func(error) {})
 	}
