@@ -175,7 +175,7 @@ const tryFile = "try"
 // nil: it can.
 func (r *Raft) Disk() error {
 	ails, _ := r.file.disk.health()
-	return cmp.Or(ails, r.floor.forked())
+	return cmp.Or(ails, r.file.gone(), r.floor.forked())
 }
 
 // alone says that this node is the only voter: nobody else could lead.
@@ -230,6 +230,8 @@ func (r *Raft) suffer(ails error) {
 		r.log.Info("the log is well again with this replica")
 	case errors.Is(ails, errBehind):
 		r.log.Info("this replica does not stand for the lead before it has caught up", "because", ails)
+	case r.alone():
+		r.log.Error("the log is not well with this replica, the only voter: it leads on, and commits when it can", "error", ails)
 	default:
 		r.log.Error("this replica gives the lead away, for the log is not well with it", "error", ails)
 	}

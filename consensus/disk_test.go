@@ -3,6 +3,8 @@ package consensus
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -211,6 +213,34 @@ func TestOnlyVoterWithAFullDisk(t *testing.T) {
 	c.must(r, tick(1))
 	if now := r.Stats(); now.Term != term || !now.Leader || r.Disk() != nil {
 		t.Errorf("term %d, now %+v, %v", term, now, r.Disk())
+	}
+}
+
+// TestLogRemovedUnderTheReplica: what it writes on goes with it, so it says so and gives the
+// lead away; the file put back, all is well.
+func TestLogRemovedUnderTheReplica(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	first := c.leader()
+	path := filepath.Join(first.file.dir, logFile)
+	c.ok(os.Rename(path, path+".away"))
+	if err := first.Disk(); !errors.Is(err, ErrFileGone) {
+		t.Errorf("it says %v", err)
+	}
+	c.until("another one leads", func() bool {
+		return slices.ContainsFunc(c.nodes, func(r *Raft) bool { return r != first && r.look().Leader })
+	})
+	c.ok(os.Rename(path+".away", path))
+	c.until("it says nothing any more", func() bool { return first.Disk() == nil })
+}
+
+// TestDamagedLog: it is told apart from what a second try may open.
+func TestDamagedLog(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, logFile), make([]byte, 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openLog(dir); !errors.Is(err, ErrDamagedLog) {
+		t.Errorf("it says %v", err)
 	}
 }
 

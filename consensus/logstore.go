@@ -27,6 +27,7 @@ type logStore struct {
 	*raftboltdb.BoltStore
 
 	dir     string
+	opened  os.FileInfo // the log's file
 	disk    disk
 	ailing  chan struct{} // one slot: the disk's health changed
 	closing chan struct{} // closed when nothing is tried again
@@ -73,13 +74,29 @@ func openLog(dir string) (*logStore, error) {
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("consensus: %s is in use by another process: %w", path, err)
 	}
+	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamagedLog, path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("consensus: open %s: %w", path, err)
 	}
+	opened, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("consensus: %w", err), bolt.Close())
+	}
 	return &logStore{
-		BoltStore: bolt, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
+		BoltStore: bolt, opened: opened, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
 		alone: func() bool { return false }, applied: func() Known { return Known{} },
 	}, nil
+}
+
+// gone says that the file that is written is not the one that the next start opens.
+func (l *logStore) gone() error {
+	now, err := os.Stat(filepath.Join(l.dir, logFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, l.opened) {
+		return ErrFileGone
+	}
+	return nil
 }
 
 // GetLog reads an entry; at the snapshot's index it has at least the term. Where the

@@ -29,6 +29,10 @@ var (
 	ErrClosed = errors.New("consensus: closed")
 	// ErrHasState: the directory holds a log, so it cannot found a mesh.
 	ErrHasState = errors.New("consensus: the directory already holds a log")
+	// ErrDamagedLog: the file in the directory is no log, or none any more.
+	ErrDamagedLog = errors.New("consensus: the log is damaged")
+	// ErrFileGone: the log's file was removed or replaced while it is in use.
+	ErrFileGone = errors.New("consensus: the file of the log is gone")
 	// ErrFailed: a committed entry or snapshot cannot be applied by this build.
 	ErrFailed = errors.New("consensus: replica stopped applying")
 )

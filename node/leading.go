@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -49,7 +50,7 @@ func (n *Node) openStoreIfKept() error {
 	case err != nil || foundingErr != nil:
 		return cmp.Or(err, foundingErr)
 	case kept:
-		return n.openStore(false, n.askKnown())
+		return damagedWords(n.openStore(false, n.askKnown()), n.dir.Path(datadir.RaftDir))
 	case founding:
 		return n.openStore(true, consensus.Known{})
 	}
@@ -57,6 +58,15 @@ func (n *Node) openStoreIfKept() error {
 		n.config.Log.Error("the log of this voter is gone; it becomes a voter anew when an arbiter is heard", "missing", n.dir.Path(datadir.RaftDir))
 	}
 	return nil
+}
+
+// damagedWords say what becomes of a log that cannot be read.
+func damagedWords(err error, path string) error {
+	if !errors.Is(err, consensus.ErrDamagedLog) {
+		return err
+	}
+	return fmt.Errorf("%w. Where other voters live, move %s away and start again: this one becomes a voter anew by itself. "+
+		"If it is the only one: meshcrypt operator snapshot restore FILE", err, path)
 }
 
 // lostLog says that this node was a voter, as it was told last, and keeps no log.

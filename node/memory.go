@@ -225,6 +225,13 @@ func diskWords(path string, err error) string {
 		return ""
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return path + " is full: free space there"
+	case errors.Is(err, consensus.ErrFileGone):
+		return path + " has lost the file of the log, which this daemon writes on and the next one will not find: put the directory back if it was moved. " +
+			"Else, where other voters live, restart this daemon, and it becomes a voter anew; an only voter first saves what it has: meshcrypt operator snapshot save FILE"
+	case errors.Is(err, syscall.EROFS):
+		return path + " is mounted read-only: look at dmesg for why, and mount it for writing"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return path + " does not let this daemon write (" + syscall.EACCES.Error() + "): give it back to the daemon's user (chown -R), with mode 700"
 	case errors.Is(err, consensus.ErrFork):
 		return path + " holds changes that the arbiter's log lacks, for a voter was put back to an older disk. " +
 			"Whom they refuse the arbiter refuses as well; to unite the rest: `meshcrypt operator snapshot save FILE` on the arbiter's host, and with that FILE on the host of this disk: " +

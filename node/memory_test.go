@@ -26,9 +26,12 @@ func TestDiskWords(t *testing.T) {
 		"":                       nil,
 		"/d is full: free space": fmt.Errorf("write: %w", syscall.ENOSPC),
 		"/d is full: free":       syscall.EDQUOT,
-		"/d fails (input/output error): look at dmesg": fmt.Errorf("sync: %w", syscall.EIO),
-		"/d is slow (2s for one write)":                fmt.Errorf("store: %w", consensus.SlowDisk{Took: 2 * time.Second}),
-		"/d fails (EOF): mend":                         io.EOF,
+		"/d fails (input/output error): look at dmesg":          fmt.Errorf("sync: %w", syscall.EIO),
+		"/d is slow (2s for one write)":                         fmt.Errorf("store: %w", consensus.SlowDisk{Took: 2 * time.Second}),
+		"/d is mounted read-only":                               fmt.Errorf("open: %w", syscall.EROFS),
+		"/d does not let this daemon write (permission denied)": fmt.Errorf("open: %w", syscall.EACCES),
+		"/d has lost the file of the log":                       consensus.ErrFileGone,
+		"/d fails (EOF): mend":                                  io.EOF,
 	} {
 		if says := diskWords("/d", err); !strings.HasPrefix(says, want) || (says == "") != (err == nil) {
 			t.Errorf("%v: %q, want %q", err, says, want)
