@@ -28,14 +28,15 @@ const (
 )
 
 // TestCutOff: the leader's host loses its power, or its process is stopped and goes on.
-// The sessions do not notice, and new clients log in through every other node.
+// The sessions do not notice. New clients log in through every other node, and reach what
+// they want.
 func TestCutOff(t *testing.T) {
 	m := newMesh(t, 4)
 	m.watch("client")
 	m.up()
 	m.connect("--slice-mode", "burst")
 	first := m.slices(3)
-	c := &cutOff{mesh: m, visitor: m.newVisitor()}
+	c := &cutOff{mesh: m, visitor: m.newVisitor(), late: m.newClient("late", m.plan.outside)}
 	for _, dies := range []death{
 		{how: "loss", fault: "leader's host powered off", pace: partPace, strike: vanished.strike, while: gone, mend: vanished.mend},
 		{how: "stop", fault: "leader stopped", pace: partPace, strike: stop, while: c.standStill, mend: func(*mesh, *host) {}},
@@ -62,6 +63,7 @@ func stop(_ *mesh, v *host) { v.process.Signal(syscall.SIGSTOP) }
 type cutOff struct {
 	*mesh
 	visitor *visitor
+	late    *host  // of one more client
 	fault   string // the present row
 	stood   bool   // the long form is over
 
@@ -80,6 +82,7 @@ func (c *cutOff) strike(blow func(*mesh, *host)) func(*mesh, *host) {
 				c.logins.Go(func() { c.knock(n, struck) })
 			}
 		}
+		c.logins.Go(func() { c.comeLate(struck) })
 	}
 }
 
@@ -96,6 +99,23 @@ func (c *cutOff) knock(n *host, struck time.Time) {
 		err = took(c.fault, "until a login through each other node", after, c.undisturbed.Stall(), loginsAgain)
 	}
 	c.say(err)
+}
+
+// comeLate is a whole client, which tries the nodes in the order of its profile, until it
+// reaches the destination.
+func (c *cutOff) comeLate(struck time.Time) {
+	c.late.dialIn("--run-dir", c.File(c.late.Name, "run"))
+	err := c.late.reach()
+	for err != nil && time.Since(struck) < 4*loginsAgain {
+		time.Sleep(client.RedialMin / 4)
+		err = c.late.reach()
+	}
+	after := time.Since(struck)
+	c.t.Logf("a new client reaches the destination after %d ms", after.Milliseconds())
+	c.say(errors.Join(err, took(c.fault, "until a new client reaches the destination", after, c.undisturbed.Stall(), loginsAgain)))
+	if !c.late.process.Terminate(10 * time.Second) {
+		c.say(errors.New("the new client does not end"))
+	}
 }
 
 func (c *cutOff) say(err error) {

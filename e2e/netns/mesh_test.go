@@ -329,8 +329,15 @@ func (m *mesh) connectBusy(more ...string) time.Duration {
 	if m.profile == "" {
 		m.admit()
 	}
-	m.client.start(append([]string{"connect", "--run-dir", m.File("client", "run"), "--profile", m.profile, "--user", user, "--password-file", m.passwordFile()}, more...)...)
+	m.client.dialIn(more...)
 	return m.Until("a connection from the client to the destination", 20*time.Second, m.reach)
+}
+
+// dialIn starts a client, and waits for nothing.
+func (h *host) dialIn(more ...string) {
+	m := h.mesh
+	m.Helper()
+	h.start(append([]string{"connect", "--run-dir", m.File("client", "run"), "--profile", m.profile, "--user", user, "--password-file", m.passwordFile()}, more...)...)
 }
 
 // rest waits until every node has room: the load of what went before would
@@ -351,26 +358,31 @@ func (m *mesh) rest() {
 // routed says that the client's packets to the destination go into its tunnel.
 // Before that nothing may be sent there: on a host without a tunnel it goes
 // out in clear, as it should.
-func (m *mesh) routed() error {
-	for _, to := range m.plan.destinations() {
+func (m *mesh) routed() error { return m.client.routed() }
+
+func (h *host) routed() error {
+	for _, to := range h.mesh.plan.destinations() {
 		// A blackhole is an error of the command.
-		if r := m.client.Try(nil, "ip", "route", "get", to); !strings.Contains(r.Out, "dev mesh0") {
+		if r := h.Try(nil, "ip", "route", "get", to); !strings.Contains(r.Out, "dev mesh0") {
 			return fmt.Errorf("route: %s%s", r.Out, r.Stderr)
 		}
 	}
 	return nil
 }
 
-func (m *mesh) reach() error {
-	if p := m.client.process; p != nil && !p.Running() {
+func (m *mesh) reach() error { return m.client.reach() }
+
+func (h *host) reach() error {
+	m := h.mesh
+	if p := h.process; p != nil && !p.Running() {
 		return fmt.Errorf("the client ended: %s", p.Tail(5))
 	}
-	if err := m.routed(); err != nil {
+	if err := h.routed(); err != nil {
 		return err
 	}
 	var errs []error
 	for _, to := range m.plan.destinations() {
-		errs = append(errs, m.Reach(m.client.Space, m.dest, to))
+		errs = append(errs, m.Reach(h.Space, m.dest, to))
 	}
 	return errors.Join(errs...)
 }
