@@ -27,6 +27,7 @@ type transport struct {
 	openedAt  time.Duration // when the stream in use was
 	openAfter time.Duration // no attempt before
 	openWait  time.Duration // doubles with each attempt that brought nothing
+	inVain    int           // streams that were left since something came by one
 	askedAt   time.Duration // when UDP was last asked while a stream is in use
 	askWait   time.Duration // doubles each time UDP did not last
 	backAt    time.Duration // when UDP was last returned to
@@ -72,12 +73,7 @@ func (c *Client) superviseTransport(now time.Duration) {
 func (c *Client) streamEnded(now time.Duration) {
 	t := &c.transport
 	c.config.Log.Warn("the stream to the gateway has ended", "gateway", t.gateway)
-	_, heard := c.expecting()
 	c.leaveStream(now)
-	if t.openWait = t.waitMore(); heard > t.openedAt {
-		t.openWait = 0
-	}
-	t.openAfter = now + t.openWait
 	c.moveTo(c.gateways.at(c.gateways.current), now)
 }
 
@@ -205,19 +201,34 @@ func (c *Client) udpHeard(now time.Duration) {
 	t := &c.transport
 	c.config.Log.Info("UDP answers again", "gateway", t.gateway)
 	c.leaveStream(now)
-	t.backAt, t.urgent, t.openWait = now, false, 0
+	t.backAt, t.urgent, t.openWait, t.inVain = now, false, 0, 0
 	c.moveTo(t.gateway, now)
 }
 
-// leaveStream sends nothing more on the stream; what takes its place, if UDP
-// is silent, is opened at once.
+// leaveStream sends nothing more on the stream. What takes its place, if UDP is silent, is
+// opened at once if something came by this one. If nothing did, each gateway is tried once
+// like that: where the agents are what is silent, as when all nodes were started anew, no
+// stream helps, and each of thousands of clients would open one after the other.
 func (c *Client) leaveStream(now time.Duration) {
 	t := &c.transport
 	if t.stream == nil {
 		return
 	}
+	wait := time.Duration(0)
+	if t.inVain++; c.streamHeard() {
+		t.inVain, t.openWait = 0, 0
+	} else if ended(t.stream) || t.inVain >= c.gateways.count() {
+		t.openWait = t.waitMore()
+		wait = t.openWait
+	}
 	t.parting = append(t.parting, parting{t.stream, now + RetireAfter})
-	t.stream, t.deafSince, t.urgent, t.openAfter = nil, 0, true, 0
+	t.stream, t.deafSince, t.urgent, t.openAfter = nil, 0, true, now+wait
+}
+
+// streamHeard says that something came by the stream in use.
+func (c *Client) streamHeard() bool {
+	_, heard := c.expecting()
+	return heard > c.transport.openedAt
 }
 
 // closeStreams ends them all, also those that nobody has looked at; whoever opens

@@ -246,3 +246,21 @@ func (f *fixture) triedEverLess(s *slice, fail func()) {
 		f.Errorf("at last every %v", last)
 	}
 }
+
+// TestStreamsWhereNothingHelps: gateways take them and no agent answers, by whichever of
+// them; then each is tried at once, and from then on ever less often.
+func TestStreamsWhereNothingHelps(t *testing.T) {
+	f := newFixture(t)
+	f.deaf(f.slice(0, 1))
+	f.opened(0)
+	opened := 1
+	for range time.Minute / TickEvery {
+		if f.advance(TickEvery); f.wanted() {
+			f.opened(opened % f.Client.gateways.count())
+			opened++
+		}
+	}
+	if most := f.Client.gateways.count() + 6; opened > most || opened < f.Client.gateways.count() {
+		t.Errorf("%d streams were opened in a minute, at most %d", opened, most)
+	}
+}
