@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/meshcrypt/meshcrypt/node/client"
 )
 
@@ -25,8 +23,6 @@ const (
 	pace = 10 * time.Millisecond
 	// reportEvery is how often a crew says how its clients are.
 	reportEvery = 500 * time.Millisecond
-	// crewPriority is that of a crew, as with nice.
-	crewPriority = -10
 	// talkers is every how many clients one sends packets.
 	talkers = 50
 )
@@ -79,9 +75,6 @@ func (f *fleet) hire(o options) error {
 		if err != nil {
 			return err
 		}
-		// Its clients stand for hosts that have a CPU of their own; where that is not allowed
-		// they are starved like the rest, and it says so.
-		_ = unix.Setpriority(unix.PRIO_PROCESS, c.process.Process.Pid, crewPriority)
 		go func() {
 			for lines := bufio.NewScanner(said); lines.Scan(); {
 				c.take(lines.Text())
