@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"slices"
+
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -39,6 +42,7 @@ func (a *Agent) tellFreed() {
 			delete(a.ended, id)
 		}
 	}
+	slices.SortFunc(freed.Sessions, func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
 	if len(freed.Sessions) > 0 {
 		a.say(&protocol.Node{Freed: freed})
 	}

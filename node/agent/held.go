@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -80,12 +83,20 @@ func (t *sliceTable) holds(s *slice) bool { return t.byKey[s.key] == s }
 
 func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
 
+// inOrder is every slice, by name: what is said of several, and what follows from it, is
+// the same whenever the same happens.
+func (t *sliceTable) inOrder() []*slice {
+	return slices.SortedFunc(maps.Values(t.byKey), func(x, y *slice) int {
+		return cmp.Or(bytes.Compare(x.key.session[:], y.key.session[:]), cmp.Compare(x.key.number, y.key.number), cmp.Compare(x.key.epoch, y.key.epoch))
+	})
+}
+
 // held names every slice with a living machine in this process.
 func (t *sliceTable) held() []protocol.SliceRef {
 	refs := make([]protocol.SliceRef, 0, len(t.byKey))
-	for key, s := range t.byKey {
+	for _, s := range t.inOrder() {
 		if s.from.IsZero() {
-			refs = append(refs, key.ref())
+			refs = append(refs, s.key.ref())
 		}
 	}
 	return refs

@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -25,18 +23,15 @@ type Holding struct {
 // held against.
 func (a *Agent) Holdings(ctx context.Context) (all []Holding, ok bool) {
 	ok = a.ask(ctx, func() {
-		for key, s := range a.slices.byKey {
+		for _, s := range a.slices.inOrder() {
 			if !s.from.IsZero() {
 				continue
 			}
 			all = append(all, Holding{
-				Session: key.session, Number: key.number, Epoch: key.epoch, Incarnation: s.grant.Incarnation, Term: s.grant.Term,
+				Session: s.key.session, Number: s.key.number, Epoch: s.key.epoch, Incarnation: s.grant.Incarnation, Term: s.grant.Term,
 				Leases: slices.Clone(s.grant.Leases), Ends: s.dropAt != 0,
 			})
 		}
-	})
-	slices.SortFunc(all, func(x, y Holding) int {
-		return cmp.Or(bytes.Compare(x.Session[:], y.Session[:]), cmp.Compare(x.Number, y.Number), cmp.Compare(x.Epoch, y.Epoch))
 	})
 	return all, ok
 }

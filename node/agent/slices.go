@@ -268,7 +268,7 @@ func (a *Agent) keyPair(keys mka.Keys) (*dataplane.Pair, error) {
 func (a *Agent) superviseSlices(now time.Duration) {
 	a.refillPrekeys(now)
 	if a.headless(now) {
-		for _, s := range a.slices.byKey {
+		for _, s := range a.slices.inOrder() {
 			a.superviseSlice(s, now)
 		}
 	}

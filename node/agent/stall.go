@@ -29,7 +29,7 @@ func (a *Agent) superviseEngine(now time.Duration) {
 	a.config.Log.Warn("this process stood still", "for", stood.Round(time.Millisecond))
 	a.sound.stopped(now, stood)
 	if stood > RestartAfter {
-		for _, s := range a.slices.byKey {
+		for _, s := range a.slices.inOrder() {
 			a.dropSlice(s, "this node stood still")
 		}
 		if a.stream != nil {

@@ -184,7 +184,7 @@ func (e received) apply(a *Agent) {
 // process with it has taken over. The arbiter is told that this one still ran.
 func (a *Agent) giveWay() {
 	a.config.Engine.Halt()
-	for _, s := range a.slices.byKey {
+	for _, s := range a.slices.inOrder() {
 		a.dropSlice(s, "another process runs with this node's key")
 	}
 	a.say(&protocol.Node{Superseded: &protocol.Superseded{}})

@@ -249,8 +249,8 @@ func (a *Agent) keepOnly(named []protocol.SliceRef) {
 	for _, r := range named {
 		keep[keyOf(r)] = true
 	}
-	for key, s := range a.slices.byKey {
-		if !keep[key] && s.from.IsZero() {
+	for _, s := range a.slices.inOrder() {
+		if !keep[s.key] && s.from.IsZero() {
 			a.dropSlice(s, "superseded")
 		}
 	}

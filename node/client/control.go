@@ -312,9 +312,9 @@ type heldQuestion struct{ answer chan []protocol.SliceRef }
 
 func (q heldQuestion) apply(c *Client) {
 	var refs []protocol.SliceRef
-	for key, s := range c.slices {
+	for _, s := range c.inOrder() {
 		if s.usable() {
-			refs = append(refs, protocol.SliceRef{Number: key.number, Epoch: key.epoch})
+			refs = append(refs, protocol.SliceRef{Number: s.key.number, Epoch: s.key.epoch})
 		}
 	}
 	q.answer <- refs

@@ -139,7 +139,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 // be judged, and whether the others are to bear witness: an answer is late, or says that
 // nothing goes on.
 func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
-	for _, s := range c.slices {
+	for _, s := range c.inOrder() {
 		if !s.confirmed || s.retireAt != 0 {
 			continue
 		}

@@ -150,8 +150,8 @@ func (c *Client) heard(now time.Duration) { c.wordAt, c.stood = now, false }
 
 // resayUp repeats what a lost connection may have swallowed.
 func (c *Client) resayUp() {
-	for key, s := range c.slices {
-		ref := key.ref()
+	for _, s := range c.inOrder() {
+		ref := s.key.ref()
 		switch {
 		case s.usable():
 			c.say(&protocol.Client{Up: &ref})

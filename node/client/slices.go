@@ -208,7 +208,7 @@ func (c *Client) sendAccept(s *slice, now time.Duration) {
 // superviseAccepts repeats an Accept, byte for byte, until its Confirm or
 // until the slice is given up.
 func (c *Client) superviseAccepts(now time.Duration) {
-	for _, s := range c.slices {
+	for _, s := range c.inOrder() {
 		switch {
 		case s.confirmed || s.retireAt != 0 || now-s.sentAt < AcceptRetry:
 		case s.tries < AcceptTries:

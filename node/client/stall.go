@@ -50,7 +50,7 @@ func (c *Client) restart(now time.Duration) {
 // has nobody who could speak for one: it asks for its session anew.
 func (c *Client) superviseKeys(now time.Duration) {
 	had := len(c.slices)
-	for _, s := range c.slices {
+	for _, s := range c.inOrder() {
 		if !s.pair.Over(int64(now)) {
 			continue
 		}

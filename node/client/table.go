@@ -67,6 +67,15 @@ func (c *Client) sortedKeys() []sliceKey {
 	})
 }
 
+// inOrder is every slice, by number: what is said of several is the same whenever the same
+// happens.
+func (c *Client) inOrder() (all []*slice) {
+	for _, key := range c.sortedKeys() {
+		all = append(all, c.slices[key])
+	}
+	return all
+}
+
 // any reports whether a slice other than a spare is such.
 func (c *Client) any(such func(*slice) bool) bool {
 	for _, s := range c.slices {
