@@ -171,8 +171,12 @@ func (e clientOpened) apply(a *Arbiter) {
 		a.leave(older)
 		older = nil
 	}
-	if len(a.clients) >= MaxClients || older != nil {
+	switch {
+	case len(a.clients) >= MaxClients || older != nil:
 		c.dismiss(protocol.RefusedRetry, "too many connections; try again")
+		return
+	case e.auth.Method == protocol.MethodResume && a.overtaken(c, e.auth.Session):
+		c.dismiss(protocol.RefusedRetry, "a later connection has the session")
 		return
 	}
 	a.clients[c.request] = c
@@ -240,6 +244,13 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 	for _, l := range lost {
 		a.step(l)
 	}
+}
+
+// overtaken says that a client has given this connection up for the one that is served:
+// what it said here was on its way when its network failed, and TCP brings it afterwards.
+func (a *Arbiter) overtaken(c *clientStream, id registry.SessionID) bool {
+	later := a.served[id]
+	return later != nil && c.wish.Attempt < later.wish.Attempt
 }
 
 // leaveOlder ends an older connection of a session that comes back. Its client has

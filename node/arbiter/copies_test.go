@@ -127,3 +127,31 @@ func TestSessionGoesOnElsewhere(t *testing.T) {
 		t.Errorf("told %d and %d, %d are served", newer.Waiting(), another.Waiting(), len(a.clients))
 	}
 }
+
+// TestOvertakenConnection: what a client said on a connection that it gave up arrives after
+// what it said on the next one, as when its network was out, and ends nothing. Of clients
+// that count no connections the last to arrive is served, as ever.
+func TestOvertakenConnection(t *testing.T) {
+	for name, c := range map[string]struct {
+		attempt uint64
+		over    bool
+	}{"an earlier one": {4, true}, "the next": {6, false}, "of a copy": {5, false}} {
+		f := newFixture(t)
+		a := f.still()
+		id := registry.SessionID{7}
+		stream := func(request byte, attempt uint64) *clientStream {
+			c := &clientStream{request: registry.RequestID{request}, Stream: toClient(t, MaxOutbox), wish: protocol.Hello{Attempt: attempt}}
+			return c
+		}
+		served, late := stream(1, 5), stream(2, c.attempt)
+		a.clients[served.request] = served
+		a.serve(served, id)
+		clientOpened{late, &protocol.Auth{Method: protocol.MethodResume, Session: id}}.apply(a)
+		if over := a.served[id] == served; over != c.over {
+			t.Errorf("%s: the served one stays: %v", name, over)
+		}
+		if said := late.Take(); c.over && (said == nil || said.Refused == nil || said.Refused.Code != protocol.RefusedRetry) {
+			t.Errorf("%s is told %+v", name, said)
+		}
+	}
+}

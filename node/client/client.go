@@ -123,6 +123,7 @@ type Client struct {
 	transport transport
 	control   *controlState                      // nil while no arbiter is heard
 	redial    chan haste                         // asks the dialer to hurry
+	attempts  uint64                             // of control connections; the dialer's
 	nextWait  atomic.Int64                       // before the next attempt, if this one does not last
 	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
 	life      life                               // TLS connections; has a lock of its own

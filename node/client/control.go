@@ -156,6 +156,7 @@ type resumption struct {
 // once the arbiter has welcomed the client.
 func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resume *resumption, first *patience) (*resumption, error) {
 	life := c.life.present()
+	c.attempts++
 	s, binding, err := c.dial(ctx, gateway, resume)
 	if err != nil {
 		return nil, err
@@ -268,7 +269,7 @@ func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding
 		stop()
 		s.Within(0)
 	}()
-	hello := protocol.Hello{Beats: true, Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
+	hello := protocol.Hello{Beats: true, Attempt: c.attempts, Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
 		Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
 	if c.config.Device != (mka.DeviceID{}) {
 		hello.Device, hello.DeviceProof = c.config.Device[:], mka.SignDevice(c.key, binding.Exporter[:], s.hello, c.config.Device)

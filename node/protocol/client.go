@@ -43,6 +43,9 @@ type Hello struct {
 	DeviceProof []byte `json:"device_proof,omitempty"`
 	// Beats says that the sender knows beats, so an arbiter may send some.
 	Beats bool `json:"beats,omitempty"`
+	// Attempt numbers the sender's connections: of two for one session the higher is the
+	// later one, whichever arrives first. 0: the sender counts none.
+	Attempt uint64 `json:"attempt,omitempty"`
 }
 
 // Methods of Auth.
