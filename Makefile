@@ -8,7 +8,7 @@ FAULTS      ?= TestHostVanishes|TestCutOff|TestSpareGoesOn|TestPartition|TestPar
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz e2e mixed faults bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz sim e2e mixed faults bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ race: deps ## all tests under the race detector
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@.ci/with .ci/fuzz $(FUZZTIME)
+
+sim: ## the control plane in virtual time, SEEDS (300) of them from FIRST (1) on; TRACE=1 shows what was decided
+	$(GO) test -count=1 -timeout 0 ./e2e/sim -run '^TestSeeds$$' $(if $(TRACE),-v) -seeds $(or $(SEEDS),300) -first $(or $(FIRST),1) $(if $(TRACE),-traced) $(SIM)
 
 e2e: build deps ## real processes in namespaces of their own, and the whole matrix
 	MESHCRYPT_E2E_MATRIX=all .ci/with go test -p 1 -tags e2e -count=1 -timeout 90m -v ./e2e/...

@@ -1,0 +1,99 @@
+package sim
+
+import "fmt"
+
+// Why the mesh is not yet what it is to be again; empty: it is.
+
+// led: one node serves as arbiter, which its log leads.
+func (w *watch) led() string {
+	if w.leader() == nil {
+		return "nobody serves"
+	}
+	return ""
+}
+
+// leader is who serves in the highest term.
+func (w *watch) leader() (leads *daemon) {
+	var highest uint64
+	for _, n := range w.mesh.members {
+		d := n.daemon
+		if term := d.serving.Load(); d.runs() && term > highest {
+			leads, highest = d, term
+		}
+	}
+	return leads
+}
+
+// streams: every agent hears that one.
+func (w *watch) streams(a *answers) string {
+	leader := w.leader()
+	for _, n := range w.mesh.members {
+		r, ok := a.reports[n.daemon]
+		switch {
+		case !ok:
+			return n.name + " does not answer"
+		case !r.Heard || leader == nil || r.Arbiter != leader.member.key.ID():
+			return n.name + " does not hear the arbiter"
+		}
+	}
+	return ""
+}
+
+// egresses: the one whom the registry names answers for each address.
+func (w *watch) egresses() string {
+	for _, p := range w.judge.Registry().Parts {
+		for _, n := range w.mesh.members {
+			if holds := n.daemon.alive() && n.daemon.holding[p.Inside]; holds != (n.key.ID() == p.Egress) {
+				return fmt.Sprintf("%s holds %v: %v", n.name, p.Inside, holds)
+			}
+		}
+	}
+	return ""
+}
+
+// slices: every client that runs has what it is to have.
+func (w *watch) slices() string {
+	for _, v := range w.mesh.visitors {
+		s := w.sessionOf(v)
+		if s == nil {
+			return v.name + " has no session"
+		}
+		if lacks := w.judge.Lacking(w.now(), s); lacks != "" {
+			return lacks
+		}
+	}
+	return ""
+}
+
+// controls: every client has a connection to an arbiter, and all slices of its own.
+func (w *watch) controls(a *answers) string {
+	for _, v := range w.mesh.visitors {
+		s, ok := a.statuses[v]
+		switch {
+		case !ok:
+			return v.name + " does not answer"
+		case !s.Control:
+			return v.name + " has no control connection"
+		case s.Health != "ok":
+			return fmt.Sprintf("%s is not well: %v", v.name, s.Problems)
+		}
+	}
+	return ""
+}
+
+// histories: what was committed at the last look is applied everywhere.
+func (w *watch) histories() (why string) {
+	was := w.commit
+	for _, n := range w.mesh.members {
+		r := n.daemon.replica.Load()
+		if r == nil {
+			continue
+		}
+		stats := r.Stats()
+		if stats.Applied < was {
+			why = fmt.Sprintf("%s has applied %d of %d", n.name, stats.Applied, was)
+		}
+		w.commit = max(w.commit, stats.Commit)
+	}
+	return why
+}

@@ -1,0 +1,82 @@
+package sim
+
+import (
+	"io"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/e2e/sim/check"
+	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
+)
+
+// Times of a run.
+const (
+	startWithin = 6 * time.Second  // until then there are three voters, and all clients are in
+	runs        = 34 * time.Second // all of it
+	settles     = 16 * time.Second // after the last fault
+)
+
+// Result is what came of a run.
+type Result struct {
+	Plan       plan.Plan
+	Hash       string // of what was decided
+	Lines      []string
+	Violations []check.Violation
+}
+
+// Run is the run of a seed. The log of all processes goes to journal, if there is one.
+func Run(t *testing.T, seed uint64, journal io.Writer) (r Result) {
+	cryptotest.SetGlobalRandom(t, seed)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, seed)
+		w.journal = journal
+		r = w.run()
+	})
+	return r
+}
+
+// run is one run of this world.
+func (w *World) run() Result {
+	shape := plan.Shape{Nodes: 3 + w.random.IntN(2), Voters: 3, Clients: 3, Start: startWithin, Length: runs, Settle: settles}
+	w.found(shape.Nodes, shape.Clients)
+	p := plan.Draw(w.seed, shape)
+	w.cluster.Bootstrap(0)
+	for i, n := range w.mesh.members {
+		w.after(time.Duration(i)*w.between(1, time.Millisecond), func() { n.start(i == 0) })
+	}
+	for i, v := range w.mesh.visitors {
+		w.after(w.between(startWithin-2*time.Second, startWithin-time.Second), func() { v.connect(i) })
+	}
+	w.follow(p)
+	w.after(startWithin-time.Second, w.watch.look)
+	w.after(p.Healed()+apart, w.healed)
+	w.until(runs)
+	w.watch.judge.End(w.now())
+	r := Result{Plan: p, Hash: w.trace.hash(), Lines: w.trace.lines, Violations: w.watch.judge.Violations()}
+	w.end()
+	return r
+}
+
+// healed is when the last fault is over: somebody new comes.
+func (w *World) healed() {
+	w.trace.note("plan", "all is over")
+	w.watch.judge.Healed(w.now())
+	guest := w.mesh.guest
+	guest.ready = func() { w.watch.guest = true }
+	guest.connect(w.random.IntN(len(w.mesh.members)))
+}
+
+// end kills all that runs, so that nothing is left in the bubble.
+func (w *World) end() {
+	for _, v := range append(w.mesh.visitors, w.mesh.guest) {
+		if v.process != nil {
+			v.process.kill(false)
+		}
+	}
+	for _, n := range w.mesh.members {
+		n.daemon.kill(false)
+	}
+	w.until(w.now() + time.Minute)
+}

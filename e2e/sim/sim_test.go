@@ -1,0 +1,99 @@
+//go:build !e2e
+
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"testing"
+)
+
+var (
+	first   = flag.Uint64("first", 1, "the first seed")
+	seeds   = flag.Uint64("seeds", 300, "how many")
+	traced  = flag.Bool("traced", false, "print what was decided")
+	journal = flag.Bool("journal", false, "print what all processes log")
+)
+
+// TestMain has one processor, and collects garbage between two runs: goroutines that are
+// ready at one instant run in their order then.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
+	os.Exit(m.Run())
+}
+
+// collectEvery is after how many runs: each leaves some 100 MB.
+const collectEvery = 8
+
+// TestSeeds: whatever goes wrong, nothing happens that must not, and all is well again in
+// time.
+func TestSeeds(t *testing.T) {
+	for seed := *first; seed < *first+*seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := Run(t, seed, journalOf())
+			show(t, seed, r)
+		})
+		if seed%collectEvery == 0 {
+			runtime.GC()
+		}
+	}
+}
+
+func journalOf() io.Writer {
+	if *journal {
+		return os.Stderr
+	}
+	return nil
+}
+
+// show says what was wrong, and how to see it again.
+func show(t *testing.T, seed uint64, r Result) {
+	if *traced {
+		for _, line := range r.Lines {
+			t.Log(line)
+		}
+	}
+	for _, v := range r.Violations {
+		t.Error(v)
+	}
+	if len(r.Violations) > 0 {
+		t.Logf("the plan:\n%v\nagain: make sim FIRST=%d SEEDS=1 TRACE=1", r.Plan, seed)
+	}
+}
+
+// TestSameSeedSameRun runs each of 20 seeds twice.
+func TestSameSeedSameRun(t *testing.T) {
+	last := ""
+	for seed := *first; seed < *first+20; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			one, other := Run(t, seed, nil), Run(t, seed, nil)
+			if one.Hash != other.Hash {
+				t.Errorf("seed %d is %s and %s", seed, one.Hash, other.Hash)
+				difference(t, one.Lines, other.Lines)
+			}
+			if one.Hash == last {
+				t.Errorf("seed %d is the one before", seed)
+			}
+			last = one.Hash
+		})
+		runtime.GC()
+	}
+}
+
+// difference shows where two traces part.
+func difference(t *testing.T, one, other []string) {
+	for i := range one {
+		if i >= len(other) || one[i] != other[i] {
+			for j := max(0, i-3); j < min(i+3, len(one), len(other)); j++ {
+				t.Logf("%s\n  | %s", one[j], other[j])
+			}
+			return
+		}
+	}
+}
