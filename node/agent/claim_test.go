@@ -180,6 +180,27 @@ func TestEgressHeardAgainIsContested(t *testing.T) {
 	}
 }
 
+// TestFormerEgressIsTold: an arbiter gave its part to this node, which does not hear it, and
+// it hears no arbiter. It goes on to be told until it has one.
+func TestFormerEgressIsTold(t *testing.T) {
+	f := takenOver(t)
+	v := f.view(3)
+	v.Nodes[1].Up = false
+	v.Parts = []registry.Part{f.part(4, f.self(), idOf(3))}
+	f.hear(&protocol.Node{View: v})
+	there := f.nodeAt(2)
+	f.pass(3*ContestEvery, 3)
+	if all := claimsAt(there); len(all) != 3 || all[0].Right != (probe.Right{Incarnation: 1, Epoch: 4, Given: true}) || all[0].Kind != probe.ClaimHolds {
+		t.Errorf("told %+v", all)
+	}
+	v.Nodes[1].Up = true
+	f.hear(&protocol.Node{View: v})
+	f.pass(3*ContestEvery, 3)
+	if all := claimsAt(there); len(all) != 0 {
+		t.Errorf("told by its arbiter, it was told %+v", all)
+	}
+}
+
 // TestCededIsNotTakenAgain, before its holder had time to be heard by probes too.
 func TestCededIsNotTakenAgain(t *testing.T) {
 	f := takenOver(t)

@@ -24,6 +24,9 @@ type part struct {
 	lapsed   bool // let go, for this node was cut off, or another has a higher right
 	claim    claimState
 	notUntil time.Duration // this node takes it over no sooner
+	// former is the egress that an arbiter gave the part from to this one, while it may not
+	// know; zero: it does.
+	former identity.NodeID
 }
 
 // learnPart obeys the arbiter's word on who is egress; an older epoch is ignored. A mesh
@@ -47,6 +50,9 @@ func (a *Agent) learnPart(row registry.Part) {
 		}
 		p.taken, p.relieved, p.yielded, p.lapsed = false, false, false, false
 		p.claim = claimState{}
+		if p.row.Egress != row.Egress {
+			p.former = p.row.Egress
+		}
 	}
 	p.claim.incarnation = a.floor.Incarnation
 	p.row = row

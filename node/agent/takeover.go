@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -19,6 +20,7 @@ func (a *Agent) superviseParts(now time.Duration) {
 			a.superviseSecond(p, now)
 		case p.row.Egress:
 			a.superviseRelief(p, now)
+			a.superviseFormer(p, now)
 		}
 	}
 }
@@ -83,6 +85,18 @@ func (a *Agent) superviseRelief(p *part, now time.Duration) {
 	p.yielded = relieved
 	a.settlePart(p)
 	a.changes.mesh = true
+}
+
+// superviseFormer goes on to say whose a part is to its former egress, as long as that one
+// has no arbiter to say it: it may hear this node and one more, and not be heard here.
+func (a *Agent) superviseFormer(p *part, now time.Duration) {
+	switch former := a.view.nodeByID(p.former); {
+	case p.former.IsZero():
+	case former.Index == 0 || former.Up:
+		p.former = identity.NodeID{}
+	default:
+		a.tellTaken(p, former, now)
+	}
 }
 
 func (a *Agent) takePart(p *part, egress protocol.NodeRow, now time.Duration) {

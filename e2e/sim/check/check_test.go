@@ -217,6 +217,18 @@ func TestOneEgress(t *testing.T) {
 	s.red("one egress", 51*second, "n2 and n1")
 }
 
+// TestCutOffOwner: who hears nobody has to let go by itself, whatever an arbiter says.
+func TestCutOffOwner(t *testing.T) {
+	a := netip.MustParseAddr("10.0.0.200")
+	s := begin(t)
+	s.Apart(second, node(0), node(1), true)
+	s.Apart(second, node(0), node(2), true)
+	s.Holds(second, node(0), a, true)
+	s.Holds(1500*time.Millisecond, node(1), a, true)
+	s.Tick(10 * second)
+	s.red("one egress", 2500*time.Millisecond, "n1 and n2")
+}
+
 // TestLossyOwners: where packets are lost two find each other later.
 func TestLossyOwners(t *testing.T) {
 	a := netip.MustParseAddr("10.0.0.200")
@@ -273,7 +285,7 @@ func TestWithoutQuorum(t *testing.T) {
 		s.Holds(second, node(1), a, true)
 		s.Tick(30 * second)
 		if quorum {
-			s.red("one egress", 2*second, "n1 and n2")
+			s.red("one egress", 6*second, "n1 and n2")
 			continue
 		}
 		s.green()

@@ -7,13 +7,17 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 // TwoOwners is how long two nodes may both answer for one egress address; LossyOwners is
-// how long where packets are lost or late all over, for they find each other by packets.
+// how long where packets are lost or late all over, for they find each other by packets;
+// ApartOwners is how long where the two do not hear each other and both hear others: then
+// an arbiter decides, and a new one waits for session.TakenGrace.
 const (
 	TwoOwners   = time.Second
 	LossyOwners = 4 * time.Second
+	ApartOwners = session.TakenGrace + 2*time.Second
 )
 
 // addressSeen is who answers for an address.
@@ -59,7 +63,11 @@ func (j *Judge) Stopped(at time.Duration, node identity.NodeID, so bool) {
 // tell them, both go on.
 func (j *Judge) Apart(at time.Duration, one, other identity.NodeID, so bool) {
 	j.Tick(at)
-	j.apart[pair(one, other)] = so
+	p := pair(one, other)
+	if j.apart[p] || so {
+		j.parted[p] = at
+	}
+	j.apart[p] = so
 	j.Tick(at)
 }
 
@@ -75,13 +83,10 @@ func (j *Judge) Tick(at time.Duration) {
 	for _, address := range j.addresses {
 		a := j.holders[address]
 		bad := j.contested(a.holders)
-		within := TwoOwners
-		if j.lossy || a.both <= j.clear+TwoOwners {
-			within = LossyOwners
-		}
-		if a.both >= 0 && at-a.both > within && !a.said {
+		if a.both >= 0 && !a.said && at > j.deadline(a) {
 			a.said = true
-			j.fail(a.both+within, "one egress", "%v has had two owners for more than %v: %s", address, within, j.names(a.owners))
+			until := j.deadline(a)
+			j.fail(until, "one egress", "%v has had two owners for more than %v: %s", address, until-a.both, j.names(a.owners))
 		}
 		switch {
 		case len(bad) < 2:
@@ -90,6 +95,33 @@ func (j *Judge) Tick(at time.Duration) {
 			a.both, a.owners = at, bad
 		}
 	}
+}
+
+// deadline is until when two may both own an address.
+func (j *Judge) deadline(a *addressSeen) time.Duration {
+	within := TwoOwners
+	if j.lossy || a.both <= j.clear+TwoOwners {
+		within = LossyOwners
+	}
+	p := pair(a.owners[0], a.owners[1])
+	long := a.both + within + ApartOwners - TwoOwners
+	switch {
+	case j.apart[p] && !j.cutOff(a.owners[0]) && !j.cutOff(a.owners[1]):
+		return long
+	case !j.apart[p] && j.parted[p] >= a.both: // they hear each other again
+		return min(j.parted[p]+within, long)
+	}
+	return a.both + within
+}
+
+// cutOff says that a node is apart from all others, so that it has to let go by itself.
+func (j *Judge) cutOff(node identity.NodeID) bool {
+	for other := range j.config.Names {
+		if other != node && !j.apart[pair(node, other)] {
+			return false
+		}
+	}
+	return true
 }
 
 // Lossy says that packets are lost or late all over, or are not.
