@@ -138,7 +138,7 @@ func (n *Node) noArbiter() string {
 	switch {
 	case n.lostLog() && voters == 1:
 		return "the log of this node, which was the only voter, is gone: look what removed " + n.dir.Path(datadir.RaftDir) + ". If it cannot be had back: on a host that keeps " +
-			"a copy (a standby), meshcrypt operator recover; else here, with the daemon stopped, meshcrypt operator snapshot restore FILE; sessions run headless"
+			"a copy (a standby), meshcrypt operator recover; else here, with the daemon stopped, meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter; sessions run headless"
 	case n.lostLog():
 		return "the log of this voter is gone (" + n.dir.Path(datadir.RaftDir) + "), and the other voters elect nobody: start them; this one becomes a voter anew then. " +
 			"If they will not come back: meshcrypt operator recover on one that has its log"

@@ -66,7 +66,7 @@ func damagedWords(err error, path string) error {
 		return err
 	}
 	return fmt.Errorf("%w. Where other voters live, move %s away and start again: this one becomes a voter anew by itself. "+
-		"If it is the only one: meshcrypt operator snapshot restore FILE", err, path)
+		"If it is the only one: meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter", err, path)
 }
 
 // lostLog says that this node was a voter, as it was told last, and keeps no log.

@@ -49,17 +49,19 @@ func (n *Node) keepRefusals(ctx context.Context) {
 	}
 	ticker := time.NewTicker(RefuseEvery)
 	defer ticker.Stop()
-	for {
+	for told := false; ; { // a log that keeps something does not go on, so once is enough
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if !errors.Is(store.Disk(), consensus.ErrFork) {
-				continue
-			}
-			if err := n.tellRefusals(ctx, store); err != nil {
-				n.config.Log.Debug("the arbiter was not told whom this log refuses; tried again", "error", err)
-			}
+		}
+		if keeps := errors.Is(store.Disk(), consensus.ErrFork); !keeps || told {
+			told = keeps
+			continue
+		}
+		err := n.tellRefusals(ctx, store)
+		if told = err == nil; !told {
+			n.config.Log.Debug("the arbiter was not told whom this log refuses; tried again", "error", err)
 		}
 	}
 }
