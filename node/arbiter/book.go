@@ -2,6 +2,7 @@ package arbiter
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -17,6 +18,7 @@ type book struct {
 	mark     registry.Mark // how far the registry's feed was read
 	voters   map[identity.NodeID]bool
 	nodes    map[identity.NodeID]protocol.NodeRow
+	ordered  []protocol.NodeRow // the same by index: each stream that opens is told of all
 	parts    map[netip.Prefix]registry.Part
 	policy   *registry.Policy // in force; nil: nothing was looked at yet
 	sessions map[registry.SessionID]*entry
@@ -119,11 +121,34 @@ func (b *book) enterNode(id identity.NodeID, now *protocol.NodeRow, w *news) {
 	switch {
 	case now == nil && known:
 		delete(b.nodes, id)
+		b.order(was, nil)
 		// First, for its index may be another's by now.
 		w.all.Nodes = slices.Insert(w.all.Nodes, 0, protocol.NodeRow{Index: was.Index, Removed: true})
 	case now != nil && *now != was:
 		b.nodes[id] = *now
+		b.order(was, now)
 		w.all.Nodes = append(w.all.Nodes, *now)
+	}
+}
+
+// order puts a row where another one of the same node was; of zero there was none.
+func (b *book) order(was protocol.NodeRow, now *protocol.NodeRow) {
+	place := func(row protocol.NodeRow) (int, bool) {
+		return slices.BinarySearchFunc(b.ordered, row, func(x, y protocol.NodeRow) int {
+			return cmp.Or(cmp.Compare(x.Index, y.Index), bytes.Compare(x.ID[:], y.ID[:])) // two have an index while it passes on
+		})
+	}
+	at, known := place(was)
+	switch {
+	case known && now != nil && now.Index == was.Index:
+		b.ordered[at] = *now
+		return
+	case known:
+		b.ordered = slices.Delete(b.ordered, at, at+1)
+	}
+	if now != nil {
+		at, _ = place(*now)
+		b.ordered = slices.Insert(b.ordered, at, *now)
 	}
 }
 
@@ -198,10 +223,7 @@ func (b *book) index(node identity.NodeID, id registry.SessionID, now *entry) {
 
 // whole is all that a node is told of the book.
 func (b *book) whole(node identity.NodeID) *protocol.View {
-	v := &protocol.View{Full: true, Judges: true, Changes: true, Policy: b.policy}
-	for _, row := range b.nodes {
-		v.Nodes = append(v.Nodes, row)
-	}
+	v := &protocol.View{Full: true, Judges: true, Changes: true, Policy: b.policy, Nodes: slices.Clone(b.ordered)}
 	for _, p := range b.parts {
 		v.Parts = append(v.Parts, p)
 	}
@@ -213,6 +235,5 @@ func (b *book) whole(node identity.NodeID) *protocol.View {
 			v.Routes = append(v.Routes, e.route)
 		}
 	}
-	slices.SortFunc(v.Nodes, func(x, y protocol.NodeRow) int { return int(x.Index) - int(y.Index) })
 	return v
 }

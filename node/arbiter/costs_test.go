@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -127,6 +129,44 @@ func BenchmarkScale(b *testing.B) {
 					write(a)
 				})
 			})
+		}
+	}
+}
+
+// TestOpeningCosts: a stream that opens is told of all members by one copy of their rows;
+// to sort them each time was half of what a thousand streams at once cost the loop.
+func TestOpeningCosts(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	f.crowd(a, 1_000, 0)
+	a.pushViews()
+	var v *protocol.View
+	if made := testing.AllocsPerRun(10, func() { v = a.book.whole(identity.NodeID{}) }); made > 4 {
+		t.Errorf("%.0f things made", made)
+	}
+	if len(v.Nodes) != len(a.book.nodes) || !slices.IsSortedFunc(v.Nodes, func(x, y protocol.NodeRow) int { return int(x.Index) - int(y.Index) }) {
+		t.Errorf("%d rows of %d nodes, or not in order", len(v.Nodes), len(a.book.nodes))
+	}
+}
+
+// TestRowsInOrder: whatever becomes of the members, the rows in order are those there are.
+func TestRowsInOrder(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	b, w := newBook(), news{}
+	for range 2_000 {
+		id := identity.NodeID{byte(r.IntN(30))}
+		row := &protocol.NodeRow{ID: id, Index: identity.Index(1 + r.IntN(12)), Up: r.IntN(2) == 0}
+		if r.IntN(3) == 0 {
+			row = nil
+		}
+		b.enterNode(id, row, &w)
+		for i, row := range b.ordered {
+			if b.nodes[row.ID] != row || i > 0 && b.ordered[i-1].Index > row.Index {
+				t.Fatalf("row %d is %+v, of %+v", i, row, b.nodes[row.ID])
+			}
+		}
+		if len(b.ordered) != len(b.nodes) {
+			t.Fatalf("%d rows of %d nodes", len(b.ordered), len(b.nodes))
 		}
 	}
 }
