@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -44,10 +45,10 @@ func newCluster(t *testing.T, size int, tune func(*Config)) *cluster {
 	c.must(c.nodes[0], registry.Command{Found: founding()})
 	for n := 1; n < size; n++ {
 		c.start(n, false)
-		c.ok(c.nodes[0].AddStandby(c.ctx(), id(n)))
+		c.byLeader("a standby", func(leader *Raft) error { return leader.AddStandby(c.ctx(), id(n)) })
 	}
 	for n := 1; n < size; n++ { // back to back: two voters are worse than one
-		c.ok(c.nodes[0].AddVoter(c.ctx(), id(n)))
+		c.byLeader("a voter", func(leader *Raft) error { return leader.AddVoter(c.ctx(), id(n)) })
 	}
 	c.until("every replica knows every voter", func() bool {
 		return !slices.ContainsFunc(c.nodes, func(r *Raft) bool { return voters(r) != size })
@@ -81,7 +82,7 @@ func founding() *registry.Found {
 func (c *cluster) config(n int) Config {
 	config := Config{
 		Dir: c.dirs[n], ID: id(n), Layer: c.network.layer(id(n)), Log: slog.New(slog.DiscardHandler),
-		Heartbeat: 150 * time.Millisecond, Election: 150 * time.Millisecond, Lease: 100 * time.Millisecond,
+		Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond, Lease: 150 * time.Millisecond,
 	}
 	if c.tune != nil {
 		c.tune(&config)
@@ -164,12 +165,26 @@ func tick(seconds uint64) registry.Command {
 	return registry.Command{AdvanceTick: &registry.AdvanceTick{Elapsed: seconds}}
 }
 
-func (c *cluster) must(r *Raft, body registry.Command) registry.Result {
+// must commits a command at a replica that leads. On a busy machine it may lead no more:
+// then the same command is proposed to whoever does.
+func (c *cluster) must(r *Raft, body registry.Command) (result registry.Result) {
 	c.Helper()
-	result, err := r.Propose(c.ctx(), c.command(body))
+	command := c.command(body)
+	err := errors.New("not tried")
+	for tries := 0; err != nil && tries < 20; tries++ {
+		if result, err = r.Propose(c.ctx(), command); errors.Is(err, ErrNotLeader) || errors.Is(err, ErrOutcomeUnknown) {
+			r = c.leader()
+		}
+	}
 	c.ok(err)
 	c.ok(result.Err())
 	return result
+}
+
+// byLeader does what only a leader can, at whoever leads then.
+func (c *cluster) byLeader(what string, do func(leader *Raft) error) {
+	c.Helper()
+	c.until(what, func() bool { return do(c.leader()) == nil })
 }
 
 // ticks is how many seconds a replica has seen: each command counts once.

@@ -207,6 +207,16 @@ func (f *floor) guard(l *logStore, first, incarnation uint64) error {
 	return errors.Join(ErrFork, l.keep(bound[0]))
 }
 
+// holds says that the log has what was committed in a term, of an incarnation or a later one.
+func (f *floor) holds(l *logStore, term, incarnation uint64) bool {
+	applied := l.applied()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return applied.Term == term && applied.Incarnation >= incarnation || slices.ContainsFunc(f.terms, func(k Known) bool {
+		return k.Term == term && k.Incarnation >= incarnation && l.committed(k) > 0
+	})
+}
+
 // committed is how far the log holds what a term committed, by what was told of it; zero:
 // not at all, or below the snapshot.
 func (l *logStore) committed(k Known) uint64 {
@@ -242,12 +252,12 @@ func (l *logStore) kept() (k Known, err error) {
 	return Known{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])}, nil
 }
 
-// refusesVote answers a candidate whose log is below the floor.
+// refusesVote answers a candidate whose log is below the floor, or of another history.
 func (r *Raft) refusesVote(rpc raft.RPC) bool {
 	term := r.raft.CurrentTerm()
 	switch ask := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
-		if r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) {
+		if r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) || r.parted(ask) {
 			rpc.Respond(&raft.RequestVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}

@@ -29,7 +29,8 @@ func (c *cluster) putBack(n int, image string) {
 type heard struct{ own, others Known }
 
 // lost has an entry committed by nodes 0 and 1 while 2 is down, and then node 1 put back to
-// a disk from before. Node 0 is down. It returns what whoever heard of the entry knows.
+// a disk from before. Node 0 is down. It returns what whoever heard of the entry knows. The
+// next term is another one; ledTwice is for those that are led twice.
 func lost(t *testing.T, told *heard) (*cluster, Known) {
 	t.Helper()
 	c := newCluster(t, 3, func(config *Config) { config.Told, config.Known = told.own, told.others })
@@ -47,6 +48,7 @@ func lost(t *testing.T, told *heard) (*cluster, Known) {
 	c.stop(0)
 	c.stop(1)
 	c.putBack(1, image)
+	c.setTerm(1, known.Term)
 	return c, known
 }
 
@@ -227,7 +229,7 @@ func TestRecoveryOverwritesWhatItLacks(t *testing.T) {
 	}
 	told = known
 	c.start(0, false)
-	c.ok(leader.AddStandby(c.ctx(), id(0)))
+	c.byLeader("a standby", func(leader *Raft) error { return leader.AddStandby(c.ctx(), id(0)) })
 	back := c.nodes[0]
 	c.until("it has what the others have, and no complaint", func() bool {
 		return back.incarnation() == leader.incarnation() && ticks(back) == ticks(leader) && back.Disk() == nil

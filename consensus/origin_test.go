@@ -20,8 +20,8 @@ func (c *cluster) image(n int) string {
 	return at
 }
 
-// forget sets the newest term that a stopped replica knows.
-func (c *cluster) forget(n int, term uint64) {
+// setTerm sets the newest term that a stopped replica knows.
+func (c *cluster) setTerm(n int, term uint64) {
 	c.Helper()
 	file, err := openLog(c.dirs[n])
 	c.ok(err)
@@ -36,6 +36,9 @@ func ledTwice(t *testing.T, told *heard, tune func(*Config), away func(*cluster)
 	t.Helper()
 	c := newCluster(t, 3, func(config *Config) {
 		config.Told, config.Known = told.own, told.others
+		if config.ID == id(2) { // it votes, and stands late: two that stand at once get another term
+			config.Heartbeat, config.Election = 3*config.Heartbeat, 3*config.Election
+		}
 		tune(config)
 	})
 	c.must(c.leader(), tick(1))
@@ -55,7 +58,7 @@ func ledTwice(t *testing.T, told *heard, tune func(*Config), away func(*cluster)
 		for n := 1; n < 3; n++ {
 			c.stop(n)
 			c.putBack(n, images[n])
-			c.forget(n, known.Term-1)
+			c.setTerm(n, known.Term-1)
 		}
 		c.start(1, false)
 		c.start(2, false)
@@ -125,6 +128,41 @@ func TestTermLedTwice(t *testing.T) {
 	}
 }
 
+// TestNoVoteForAnotherHistory: who holds what one leadership of a term committed elects no log
+// that ends with the other's, however long; who holds nothing of it does.
+func TestNoVoteForAnotherHistory(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	r := c.nodes[2]
+	end := r.file.end()
+	own, err := r.file.at(end.index)
+	c.ok(err)
+	for name, kind := range map[string]struct {
+		said    word
+		holds   bool
+		refuses bool
+	}{
+		"its own":              {word{1, own.by}, true, false},
+		"another's":            {word{1, newOrigin()}, true, true},
+		"another's, recovered": {word{2, newOrigin()}, true, false},
+		"another's, not held":  {word{1, newOrigin()}, false, false},
+		"nobody's":             {word{1, origin{}}, true, false},
+	} {
+		r.file.applied = r.applied
+		if !kind.holds {
+			r.file.applied = func() Known { return Known{} }
+		}
+		answers := make(chan raft.RPCResponse, 1)
+		rpc := raft.RPC{RespChan: answers, Command: &raft.RequestVoteRequest{
+			LastLogIndex: end.index + 9, LastLogTerm: end.term, Candidate: kind.said.bytes(),
+		}}
+		if got := r.refusesVote(rpc); got != kind.refuses || (len(answers) == 1) != got {
+			t.Errorf("%s: refuses %v", name, got)
+		}
+	}
+}
+
 // TestOnlyVoterLeadsATermTwice: who keeps its log and has what was lost says so; one that
 // was started since and told nothing takes what the voter has.
 func TestOnlyVoterLeadsATermTwice(t *testing.T) {
@@ -132,7 +170,7 @@ func TestOnlyVoterLeadsATermTwice(t *testing.T) {
 	for n := 1; n < 3; n++ {
 		c.dirs, c.nodes = append(c.dirs, t.TempDir()), append(c.nodes, nil)
 		c.start(n, false)
-		c.ok(c.nodes[0].AddStandby(c.ctx(), id(n)))
+		c.byLeader("a standby", func(leader *Raft) error { return leader.AddStandby(c.ctx(), id(n)) })
 	}
 	c.must(c.leader(), tick(1))
 	c.agree(1)
@@ -283,7 +321,7 @@ func TestVoterOfAnEarlierIncarnation(t *testing.T) {
 			c.must(leader, tick(1))
 			c.start(1, false)
 			for n := range 2 {
-				c.ok(leader.AddStandby(c.ctx(), id(n)))
+				c.byLeader("a standby", func(leader *Raft) error { return leader.AddStandby(c.ctx(), id(n)) })
 			}
 			for n, r := range []*Raft{running, c.nodes[1]} {
 				c.until(fmt.Sprint(n, " has what was recovered"), func() bool {

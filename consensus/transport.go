@@ -30,14 +30,19 @@ func (t transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, a
 	return t.NetworkTransport.RequestPreVote(id, target, ask, answer)
 }
 
-// RequestVote is the same for one whom its leader hands the lead to.
+// RequestVote is the same for one whom its leader hands the lead to. It says whose the last
+// entry of this log is.
 func (t transport) RequestVote(id raft.ServerID, target raft.ServerAddress, ask *raft.RequestVoteRequest,
 	answer *raft.RequestVoteResponse) error {
 	if t.replica.Behind() {
 		answer.RPCHeader = t.replica.header()
 		return nil
 	}
-	return t.NetworkTransport.RequestVote(id, target, ask, answer)
+	said := *ask
+	if last, err := t.replica.file.at(ask.LastLogIndex); err == nil && last.term == ask.LastLogTerm {
+		said.Candidate = word{t.replica.incarnation(), last.by}.bytes()
+	}
+	return t.NetworkTransport.RequestVote(id, target, &said, answer)
 }
 
 // AppendEntries sends entries, with whose the one before them is.
