@@ -51,10 +51,22 @@ func TestFollowerFarBehind(t *testing.T) {
 	for range 40 {
 		c.must(leader, tick(1))
 	}
-	c.ok(leader.Snapshot(c.ctx()))
+	c.snapshots(41)
+	leader = c.leader()
 	c.start(behind, false)
 	c.agree(41)
 	c.followsOn(leader, behind, 41)
+}
+
+// snapshots has every replica that runs and is not cut off write one of all there is, for
+// the lead may move.
+func (c *cluster) snapshots(seen registry.Tick) {
+	c.Helper()
+	for n, r := range c.nodes {
+		if r != nil && !c.cut(n) {
+			c.until("a snapshot", func() bool { return ticks(r) == seen && r.Snapshot(c.ctx()) == nil })
+		}
+	}
 }
 
 // A leader that was cut off while it took proposals has a log that ran apart,
@@ -79,7 +91,8 @@ func TestFollowerThatRanApart(t *testing.T) {
 	for range 20 {
 		c.must(next, tick(1))
 	}
-	c.ok(next.Snapshot(c.ctx()))
+	c.snapshots(21)
+	next = c.leader()
 	if apart, snapshot := old.Stats().Last, next.Stats().Snapshot; apart <= snapshot {
 		t.Fatalf("the old leader's log ends at %d, the snapshot at %d: not the case to test", apart, snapshot)
 	}
@@ -112,7 +125,7 @@ func (c *cluster) followsOn(leader *Raft, n int, seen registry.Tick) {
 	c.start(n, false)
 	c.agree(seen)
 	for c.leader() != c.nodes[n] {
-		c.ok(c.leader().raft.LeadershipTransferToServer(serverID(id(n)), serverAddress(id(n))).Error())
+		_ = c.leader().TransferLeadershipTo(c.ctx(), id(n)) // without success once more
 	}
 	c.must(c.nodes[n], tick(1))
 	c.agree(seen + 1)
@@ -315,7 +328,8 @@ func TestTrimmedBehindAStream(t *testing.T) {
 	for range 40 {
 		c.must(leader, tick(1))
 	}
-	c.ok(leader.Snapshot(c.ctx()))
+	c.snapshots(41)
+	leader = c.leader()
 	if stored := leader.Stats().Stored; stored > 5 {
 		t.Fatalf("%d entries behind a snapshot", stored)
 	}
