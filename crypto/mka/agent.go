@@ -38,10 +38,33 @@ type Agent struct {
 func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share *Share, secret *PrekeySecret,
 	key identity.Key, floor Fence) (*Agent, error) {
 	defer clear(share[:])
-	g, err := ParseGrant(sg, arbiter)
+	c, err := CheckGrant(sg, arbiter)
 	if err != nil {
 		return nil, err
 	}
+	return c.NewAgent(share, secret, key, floor)
+}
+
+// CheckedGrant is a grant whose signature held: who has to read it before it can begin the
+// agent's side checks that once.
+type CheckedGrant struct {
+	Grant Grant // must not be changed
+	hash  [hashSize]byte
+}
+
+// CheckGrant is ParseGrant for NewAgent.
+func CheckGrant(sg SignedGrant, arbiter identity.PublicKey) (CheckedGrant, error) {
+	g, err := ParseGrant(sg, arbiter)
+	if err != nil {
+		return CheckedGrant{}, err
+	}
+	return CheckedGrant{g, hashGrant(sg)}, nil
+}
+
+// NewAgent is that of the package, but for what CheckGrant said.
+func (c CheckedGrant) NewAgent(share *Share, secret *PrekeySecret, key identity.Key, floor Fence) (*Agent, error) {
+	defer clear(share[:])
+	g := c.Grant
 	if g.Fence().Less(floor) {
 		return nil, fmt.Errorf("%w: %v is below %v", ErrFence, g.Fence(), floor)
 	}
@@ -54,7 +77,8 @@ func NewAgent(sg SignedGrant, arbiter identity.PublicKey, share *Share, secret *
 	if err := built(g.Suite); err != nil {
 		return nil, err
 	}
-	a := &Agent{grant: &g, hash: hashGrant(sg)}
+	a := &Agent{grant: &g, hash: c.hash}
+	var err error
 	a.waiting, err = newOffer(0, secret, sliceTranscript(a.hash, secret.signed), share[:])
 	if err != nil {
 		return nil, err

@@ -39,3 +39,29 @@ func TestRekeyOfferHasOneSize(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckedGrant: what was checked needs no arbiter's key any more, what does not hold is
+// none, and of whatever length nothing panics (I11).
+func TestCheckedGrant(t *testing.T) {
+	s := newScene(t)
+	s.start()
+	checked, err := CheckGrant(s.signed, s.arbiter.Public())
+	must(t, err)
+	if checked.Grant.Session != s.agent.Grant().Session || checked.hash != hashGrant(s.signed) {
+		t.Errorf("checked: %+v", checked)
+	}
+	for size := range signatureSize + 2 {
+		if c, err := CheckGrant(make(SignedGrant, size), s.arbiter.Public()); err == nil || c.hash != [hashSize]byte{} {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	forged := append(SignedGrant(nil), s.signed...)
+	forged[len(forged)-1] ^= 1
+	if _, err := CheckGrant(forged, s.arbiter.Public()); !errors.Is(err, ErrSignature) {
+		t.Errorf("forged: %v", err)
+	}
+	share := s.given()
+	if _, err := checked.NewAgent(share, s.secret, s.agents["a"], Fence{Incarnation: 1 << 60}); !errors.Is(err, ErrFence) || *share != (Share{}) {
+		t.Errorf("an arbiter of before: %v, share cleared: %v", err, *share == Share{})
+	}
+}

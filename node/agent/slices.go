@@ -102,10 +102,11 @@ func shareOf(b []byte) (share mka.Share, ok bool) {
 // returns a slice without machine, and why, when the agent must refuse; and
 // nothing at all when the grant does not even say what it is for.
 func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
-	grant, err := mka.ParseGrant(m.Grant, a.stream.Arbiter)
+	checked, err := mka.CheckGrant(m.Grant, a.stream.Arbiter)
 	if err != nil {
 		return nil, err
 	}
+	grant := checked.Grant
 	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: &grant, rule: m.Rule, since: a.config.Now(),
 		local: dataplane.NewSpread(a.config.Engine.Queues())}
 	if grant.Mode == protocol.ModeLink {
@@ -131,7 +132,7 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if secret == nil {
 		return s, mka.ErrPrekey
 	}
-	if s.machine, err = mka.NewAgent(m.Grant, a.stream.Arbiter, &share, secret, a.config.Key, a.floor); err != nil {
+	if s.machine, err = checked.NewAgent(&share, secret, a.config.Key, a.floor); err != nil {
 		secret.Expire()
 		return s, err
 	}
