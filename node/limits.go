@@ -81,6 +81,14 @@ const (
 	// refuses, MaxRefusals how many at a time.
 	RefuseEvery = 2 * time.Second
 	MaxRefusals = 1024
+	// HeapEvery is how often it is looked how much is made on the heap. HeapAtRest and
+	// HeapBusy are the least and the most that it may have more than what lives, in
+	// percent; HeapMarks is how many bytes collections may mark in a second with less
+	// than the most: about a hundredth of a core.
+	HeapEvery  = 15 * time.Second
+	HeapAtRest = 25
+	HeapBusy   = 100
+	HeapMarks  = 8 << 20
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
 	// waits before it tries again.
 	LeadAgain = time.Second

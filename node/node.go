@@ -221,7 +221,7 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.takeStreams()
 	loops := []func(context.Context){
 		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
-		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk, n.keepRefusals,
+		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk, n.keepRefusals, n.keepHeap,
 	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })

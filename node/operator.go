@@ -166,6 +166,7 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 		Voter: self.Voter, Drained: self.Drained, Roles: roleNames(self.Is, self.Voter), CertLeft: n.trust.CertificateLeft(),
 		Slices: report.Slices, Routes: report.Routes, Parts: report.Parts, Path: report.Path.String(),
 		Copied: n.copier.Flows(), Userspace: n.self.Userspace, Flows: n.forward.flows(),
+		Memory: memoryUse(),
 	}
 	if report.Heard {
 		s.Arbiter = n.members.find(report.Arbiter).Name

@@ -73,8 +73,18 @@ type Status struct {
 	Unjudged  bool               `json:"unjudged,omitempty"`  // the arbiter does not say what clients may reach
 	Delivered map[string]uint64  `json:"delivered"`
 	Dropped   map[string]uint64  `json:"dropped"`
+	Memory    *MemoryUse         `json:"memory,omitempty"`
 	// PutBack counts what other software removed from this host and is back, by kind.
 	PutBack map[string]uint64 `json:"put_back,omitempty"`
+}
+
+// MemoryUse is what the daemon's own memory is for, in bytes.
+type MemoryUse struct {
+	Live       uint64 `json:"live"`   // of the heap, at the last collection
+	Heap       uint64 `json:"heap"`   // with what is not collected yet, and the room between
+	Stacks     uint64 `json:"stacks"` // of its goroutines
+	Free       uint64 `json:"free"`   // kept for later
+	Goroutines uint64 `json:"goroutines"`
 }
 
 // GatewayUse is what a gateway holds for clients just now.

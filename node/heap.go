@@ -1,0 +1,66 @@
+package node
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/control"
+)
+
+// heapMade is how many bytes were made on the heap of this process so far.
+func heapMade() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
+// memoryUse is what this process has of memory, but for its code and the kernel's part.
+func memoryUse() *control.MemoryUse {
+	s := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/sched/goroutines:goroutines"},
+	}
+	metrics.Read(s)
+	at := func(i int) uint64 { return s[i].Value.Uint64() }
+	return &control.MemoryUse{Live: at(0), Heap: at(1) + at(2), Stacks: at(3), Free: at(4), Goroutines: at(5)}
+}
+
+// heapRoom is how much more than what lives the heap may have before it is collected, in
+// percent, when so many bytes were made on it in a time. Each collection marks what
+// lives, so what they mark together is what is made, divided by the room: no more of it is
+// given than keeps that at HeapMarks a second. A crowd's logins have all of Go's own room;
+// at rest it would be kept for nothing.
+func heapRoom(made uint64, in time.Duration) int {
+	room := HeapAtRest
+	for room < HeapBusy && float64(made)/in.Seconds() > float64(HeapMarks*room/100) {
+		room *= 2
+	}
+	return room
+}
+
+// keepHeap keeps the heap small while this node has little to do. Whoever set GOGC is
+// obeyed.
+func (n *Node) keepHeap(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(HeapBusy))
+	ticker := time.NewTicker(HeapEvery)
+	defer ticker.Stop()
+	for made, room := heapMade(), HeapBusy; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := heapMade()
+		if next := heapRoom(now-made, HeapEvery); next != room { // to set it stops the process for a moment
+			debug.SetGCPercent(next)
+			room = next
+		}
+		made = now
+	}
+}
