@@ -24,19 +24,21 @@ type contest struct {
 	kept   []time.Duration // when the second was turned down, the last MaxContests
 }
 
-func (a *Arbitrator) contested(view *registry.State, p registry.Part, e Takeover) {
-	w := a.watch(p)
+// openContest asks it once the arbiter hears both. In a new term the egress may come
+// after its second, whose word was said by then.
+func (a *Arbitrator) openContest(view *registry.State, p registry.Part) {
+	w, egress := a.watch(p), a.hosts[p.Egress]
 	c := &w.contest
-	if c.open || c.lost {
+	if !w.taken || c.open || c.lost || egress == nil || !egress.up {
 		return
 	}
 	a.alert("node %s took %v over, but its egress %s is connected: is something between them on the inside network?",
-		name(view, e.Node), p.Prefix, name(view, p.Egress))
-	c.open, c.second, c.at = true, e.Node, a.now
+		name(view, p.Second), p.Prefix, name(view, p.Egress))
+	c.open, c.second, c.at = true, p.Second, a.now
 	unsettled := len(c.kept) == MaxContests && a.now-c.kept[0] < ContestOver && !(w.left && a.now-w.leftAt < ContestHold)
-	c.lost = a.sound(e.Node) == Whole && (a.sound(p.Egress) != Whole || e.Asked || unsettled)
-	if h := a.host(p.Egress); c.lost && h.sound == Whole {
-		h.sound = Mended // until it says something of itself
+	c.lost = a.sound(p.Second) == Whole && (a.sound(p.Egress) != Whole || w.asked || unsettled)
+	if c.lost && egress.sound == Whole {
+		egress.sound = Mended // until it says something of itself
 	}
 }
 

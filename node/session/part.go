@@ -15,6 +15,7 @@ type partWatch struct {
 	epoch    uint64
 	proposal Tag
 	taken    bool // its second took the inside address over, in this epoch
+	asked    bool // and the egress asks it still
 	contest  contest
 	leftAt   time.Duration // a broken egress was left, or a contest decided against it
 	left     bool
@@ -42,6 +43,7 @@ func (a *Arbitrator) tendParts(view *registry.State) {
 			continue
 		}
 		a.partsDue = a.partsDue || a.uneasy(p)
+		a.openContest(view, p)
 		a.judgeContest(view, p)
 		egress, second := a.egressOf(view, p)
 		if node := view.Nodes[egress]; node == nil || node.Removed || node.Drained {
@@ -216,10 +218,8 @@ func (a *Arbitrator) takeover(view *registry.State, e Takeover) {
 		if p.Prefix != e.Part || p.Second != e.Node {
 			continue
 		}
-		a.watch(p).taken = true
-		if h := a.hosts[p.Egress]; h != nil && h.up {
-			a.contested(view, p, e)
-		}
+		w := a.watch(p)
+		w.taken, w.asked = true, e.Asked
 	}
 	a.tendParts(view)
 	a.partsDue = true
