@@ -1,4 +1,4 @@
-//go:build !e2e
+//go:build !e2e && !race
 
 package sim
 
@@ -20,7 +20,8 @@ var (
 )
 
 // TestMain has one processor, and collects garbage between two runs: goroutines that are
-// ready at one instant run in their order then.
+// ready at one instant run in their order then. So there are no races to detect, and the
+// tests of e2e/netns are not kept waiting for what the others have run already.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
