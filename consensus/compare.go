@@ -23,6 +23,7 @@ func (r *Raft) compare(ask *raft.AppendEntriesRequest) (heard func(raft.RPCRespo
 	if ask.Term < r.raft.CurrentTerm() {
 		return func(raft.RPCResponse) {} // raft refuses it
 	}
+	//lint:ignore SA1019 raft takes the leader from the header, so this field is free for the word
 	said, told := readWord(ask.Leader)
 	at, fork := r.file.parts(ask, said.by), false
 	refuse := at != 0 && at == ask.PrevLogEntry

@@ -270,6 +270,7 @@ func TestOlderBuildAmongThem(t *testing.T) {
 	r := c.leader()
 	end := r.file.end()
 	ask := &raft.AppendEntriesRequest{
+		//lint:ignore SA1019 an older build's raft names the leader here
 		Term: end.term, Leader: []byte(serverAddress(id(1))), PrevLogEntry: end.index, PrevLogTerm: end.term,
 		Entries: []*raft.Log{{Index: end.index + 1, Term: end.term}},
 	}

@@ -103,6 +103,7 @@ func (r *Raft) vouch(ask *raft.AppendEntriesRequest) (*raft.AppendEntriesRequest
 		}
 	}
 	said := *ask
+	//lint:ignore SA1019 raft takes the leader from the header, so this field is free for the word
 	said.Leader = word{r.incarnation(), before.by}.bytes()
 	for _, entry := range ask.Entries {
 		next := led{entry.Term, originOf(entry)}

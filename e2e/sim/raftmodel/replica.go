@@ -9,7 +9,6 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // role is what a replica does in its term.
@@ -176,8 +175,6 @@ func (r *Replica) say(format string, args ...any) {
 		r.cluster.say(r.number, fmt.Sprintf(format, args...))
 	}
 }
-
-func (r *Replica) id() identity.NodeID { return r.cluster.config.Servers[r.number] }
 
 // voters are the numbers of those that vote.
 func (r *Replica) voters() (list []int) {
