@@ -102,7 +102,25 @@ func TestRollingUpgrade(t *testing.T) {
 		m.client.binary = m.binary
 		m.connectBusy()
 		m.carries("after the upgrade of all")
+		m.rollback(m.nodes[2], older)
 	})
+}
+
+// rollback starts an earlier build on a voter's directory in which this one has written:
+// it ends by name at the first command that it cannot read, and the others go on.
+func (m *mesh) rollback(n *host, older string) {
+	m.Helper()
+	if !n.process.Terminate(20 * time.Second) {
+		m.Fatalf("%s does not end", n.Name)
+	}
+	n.binary = older
+	n.start("run")
+	code, ended := n.process.Wait(30 * time.Second)
+	if log, _ := os.ReadFile(n.process.Log); !ended || code == 0 || !strings.Contains(string(log), "newer") {
+		m.t.Errorf("%s of an earlier build: ended %t, exit %d\n%s", n.Name, ended, code, n.process.Tail(8))
+	}
+	m.Logf("%s", n.process.Tail(4))
+	m.carries("without who cannot read the log")
 }
 
 // upgrade ends a node as an operator does and starts it with this build.
