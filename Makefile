@@ -8,7 +8,7 @@ FAULTS      ?= TestHostVanishes|TestCutOff|TestSpareGoesOn|TestPartition|TestPar
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test verify race fuzz sim e2e mixed faults bare bench scale churn back mutants microbench deps generate lint fmt tidy clean
+.PHONY: help build demo test verify race fuzz sim e2e mixed faults bare bench scale churn rest back mutants microbench deps generate lint fmt tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ scale: ## what the control plane costs in meshes of 3 and 1,000 nodes, 1,000 to 
 
 churn: build deps ## clients log in and out at 5/s for MINUTES (30), a third by kill -9; what nodes hold must not grow
 	.ci/with go run ./e2e/load -what churn -minutes $(or $(MINUTES),30) $(CHURN)
+
+rest: build deps ## CLIENTS (1000) rest: memory of each node, by session
+	.ci/with go run ./e2e/load -what rest -clients $(or $(CLIENTS),1000) $(REST)
 
 back: build deps ## CLIENTS (10000) are back after a restart of all nodes: CPU of all nodes
 	.ci/with go run ./e2e/load -what back -clients $(or $(CLIENTS),10000) $(BACK)

@@ -7,14 +7,22 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 const (
 	// settled is when the churn's first measure is taken: by then tables and pools have
-	// the size that this load needs.
-	settled = 10 * time.Minute
+	// the size that this load needs, and as many sessions of clients that ended without a
+	// goodbye are given up as come. Until then each is kept for its client, who may only
+	// be cut off from its arbiter.
+	settled = registry.DefaultHeadless*time.Second + session.AbandonAfter + staysMost + time.Minute
 	// most is how much more there may be at the end.
 	most = 1.05
+	// mostEnded is how many bytes of memory an ended session may take: it stays listed for
+	// a day.
+	mostEnded = 1 << 10
 	// mostLog bounds raft.db: 12,288 entries between two snapshots, with room for the
 	// pages that bolt keeps free.
 	mostLog = 64 << 20
@@ -29,6 +37,7 @@ func (f *fleet) churn(ctx context.Context, o options) error {
 	length := time.Duration(o.minutes) * time.Minute
 	first := min(settled, length/3)
 	var reference []usage
+	referred := 0
 	begin, sampled := time.Now(), time.Now()
 	gone, leaving := make(chan error, 4096), 0
 	for time.Since(begin) < length {
@@ -50,6 +59,7 @@ func (f *fleet) churn(ctx context.Context, o options) error {
 			if reference, err = f.sample(); err != nil {
 				return err
 			}
+			referred = f.serial
 		}
 		if time.Since(sampled) >= time.Minute {
 			sampled = time.Now()
@@ -68,7 +78,7 @@ func (f *fleet) churn(ctx context.Context, o options) error {
 		fmt.Printf("no verdict: what nodes hold has settled after %v\n", settled)
 		return nil
 	}
-	return compare(reference, last)
+	return compare(reference, last, f.serial-referred)
 }
 
 // stay is one client's life.
@@ -92,26 +102,29 @@ func (v *visitor) stay(killed bool) error {
 
 // sample says and gives what every node has in use.
 func (f *fleet) sample() (all []usage, err error) {
-	all, err = f.mesh.all()
+	all, err = f.mesh.asked()
+	mib := func(bytes uint64) float64 { return float64(bytes) / (1 << 20) }
 	for i, u := range all {
-		fmt.Printf("%6.1f s: n%d after %d logins: RSS %.1f MiB, %d descriptors, %d threads, raft.db %.1f MiB, CPU %.1f s\n",
-			time.Since(started).Seconds(), i, f.serial, float64(u.rss)/(1<<20), u.descriptors, u.threads, float64(u.log)/(1<<20), u.cpu.Seconds())
+		m := u.memory
+		fmt.Printf("%6.1f s: n%d after %d logins: RSS %.1f MiB (heap %.1f, %.1f live, stacks %.1f), %d sessions, %d descriptors, %d threads, raft.db %.1f MiB, CPU %.1f s\n",
+			time.Since(started).Seconds(), i, f.serial, mib(uint64(u.rss)), mib(m.Heap), mib(m.Live), mib(m.Stacks),
+			u.sessions, u.descriptors, u.threads, mib(uint64(u.log)), u.cpu.Seconds())
 	}
 	return all, err
 }
 
-// compare is the verdict.
-func compare(reference, last []usage) (err error) {
-	grew := func(node int, what string, was, is float64) {
-		if is > math.Ceil(was*most) { // of 19 threads a twentieth is one
-			err = errors.Join(err, fmt.Errorf("n%d: %s went from %.0f to %.0f, at most %.2f times as much", node, what, was, is, most))
+// compare is the verdict, when so many sessions have ended between.
+func compare(reference, last []usage, ended int) (err error) {
+	grew := func(node int, what string, was, is, beside float64) {
+		if is > math.Ceil(was*most)+beside { // of 19 threads a twentieth is one
+			err = errors.Join(err, fmt.Errorf("n%d: %s went from %.0f to %.0f, at most %.2f times as much and %.0f", node, what, was, is, most, beside))
 		}
 	}
 	for i := range last {
 		was, is := reference[i], last[i]
-		grew(i, "RSS", float64(was.rss), float64(is.rss))
-		grew(i, "descriptors", float64(was.descriptors), float64(is.descriptors))
-		grew(i, "threads", float64(was.threads), float64(is.threads))
+		grew(i, "RSS", float64(was.rss), float64(is.rss), float64(ended*mostEnded))
+		grew(i, "descriptors", float64(was.descriptors), float64(is.descriptors), 0)
+		grew(i, "threads", float64(was.threads), float64(is.threads), 0)
 		if is.log > mostLog {
 			err = errors.Join(err, fmt.Errorf("n%d: raft.db has %d bytes, at most %d", i, is.log, mostLog))
 		}

@@ -70,7 +70,7 @@ func (f *fleet) login(o options) error {
 	if err != nil {
 		return err
 	}
-	empty, err := f.mesh.all()
+	empty, err := f.mesh.asked()
 	if err != nil {
 		return err
 	}
@@ -86,16 +86,6 @@ func (f *fleet) login(o options) error {
 	}
 	fmt.Printf("%d logins: %.1f core-seconds of %d nodes, %.2f ms each\n", o.clients, (before - begun).Seconds(), o.nodes, each(before-begun, o.clients))
 	return f.memory(empty, o.clients)
-}
-
-// memory says what the sessions of the mesh take at each node.
-func (f *fleet) memory(empty []usage, clients int) error {
-	all, err := f.mesh.all()
-	for i, u := range all {
-		fmt.Printf("n%d: RSS %d MiB, %d descriptors, %d threads; %.1f KiB of RSS more for each of the mesh's sessions\n",
-			i, u.rss>>20, u.descriptors, u.threads, float64(u.rss-empty[i].rss)/1024/float64(clients))
-	}
-	return err
 }
 
 func (f *fleet) restart(o options) error {

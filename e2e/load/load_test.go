@@ -15,10 +15,10 @@ import (
 // TestCompare: each thing that grew is named, with its node.
 func TestCompare(t *testing.T) {
 	was := usage{rss: 100 << 20, descriptors: 100, threads: 40, log: 1 << 20}
-	if err := compare([]usage{was}, []usage{{rss: 105 << 20, descriptors: 105, threads: 42, log: mostLog}}); err != nil {
+	if err := compare([]usage{was}, []usage{{rss: 105<<20 + 100<<10, descriptors: 105, threads: 42, log: mostLog}}, 100); err != nil {
 		t.Error(err)
 	}
-	if err := compare([]usage{{threads: 19}}, []usage{{threads: 20}}); err != nil {
+	if err := compare([]usage{{threads: 19}}, []usage{{threads: 20}}, 0); err != nil {
 		t.Error(err)
 	}
 	for what, is := range map[string]usage{
@@ -27,7 +27,7 @@ func TestCompare(t *testing.T) {
 		"threads":     {rss: 100 << 20, descriptors: 100, threads: 43},
 		"raft.db":     {log: mostLog + 1},
 	} {
-		if err := compare([]usage{was, was}, []usage{was, is}); err == nil || !strings.HasPrefix(err.Error(), "n1: "+what) {
+		if err := compare([]usage{was, was}, []usage{was, is}, 100); err == nil || !strings.HasPrefix(err.Error(), "n1: "+what) {
 			t.Errorf("%s grew: %v", what, err)
 		}
 	}

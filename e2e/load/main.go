@@ -4,6 +4,7 @@
 // what single operations cost is e2e/scale's.
 //
 //	load -what back -clients 10000   all nodes end by kill -9 and start again
+//	load -what rest -clients 1000    what clients that say nothing take of memory
 //	load -what leader -clients 1000  the node that leads ends by kill -9, and stays away
 //	load -what churn -minutes 30     clients log in and out, a third by kill -9
 package main
@@ -40,7 +41,7 @@ func main() { os.Exit(start()) }
 
 func start() int {
 	var o options
-	flag.StringVar(&o.what, "what", "back", "back: all nodes restart; leader: one is killed; churn: clients come and go")
+	flag.StringVar(&o.what, "what", "back", "back: all nodes restart; leader: one is killed; rest: clients say nothing; churn: clients come and go")
 	flag.IntVar(&o.nodes, "nodes", 3, "daemons")
 	flag.IntVar(&o.clients, "clients", 10_000, "clients that come back")
 	flag.IntVar(&o.minutes, "minutes", 30, "length of the churn")
@@ -94,8 +95,10 @@ func (o options) run() error {
 		return f.back(o)
 	case "leader":
 		return f.leader(o)
+	case "rest":
+		return f.rest(o)
 	case "churn":
 		return f.churn(ctx, o)
 	}
-	return fmt.Errorf("-what is back, leader or churn, not %q", o.what)
+	return fmt.Errorf("-what is back, leader, rest or churn, not %q", o.what)
 }

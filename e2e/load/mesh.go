@@ -15,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 // user is the account of all clients but for its number: one account may log in at a
@@ -201,6 +202,8 @@ type usage struct {
 	descriptors int
 	threads     int
 	log         int64 // bytes of raft.db
+	memory      control.MemoryUse
+	sessions    int // with an address, as the arbiter knows; 0 at the others
 }
 
 func (m *mesh) usage(i int) (u usage, err error) {
