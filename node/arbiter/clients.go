@@ -76,7 +76,9 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 	}
 	defer c.Close()
 	c.Within(HelloWithin)
-	credentials, err := a.introduce(c)
+	var credentials *protocol.Auth
+	var err error
+	loop.Apart(func() { credentials, err = a.introduce(c) })
 	if err != nil {
 		// A no, too, is said by who leads, and only the loop knows that.
 		if a.ask(ctx, func() {}) == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -67,18 +68,29 @@ type relayedConn struct {
 // serveRelay takes a connection that a gateway passed on, and serves it as if
 // it had come directly.
 func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
-	peer, err := a.config.Trust.Peer(rawCerts(raw))
-	if err != nil {
+	var relayed relayedConn
+	var client netip.AddrPort
+	loop.Apart(func() { relayed, client = a.acceptRelay(raw) })
+	if relayed.Conn == nil {
 		raw.Close()
 		return
+	}
+	a.config.Port.Serve(relayed, client, relayed.through.String())
+}
+
+// acceptRelay learns whose connection follows, through whom; of one that is refused there
+// is none.
+func (a *Arbiter) acceptRelay(raw *tls.Conn) (relayed relayedConn, client netip.AddrPort) {
+	peer, err := a.config.Trust.Peer(rawCerts(raw))
+	if err != nil {
+		return relayedConn{}, client
 	}
 	header, conn, err := port.AcceptRelay(raw)
 	if err != nil {
 		a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
-		raw.Close()
-		return
+		return relayedConn{}, client
 	}
-	a.config.Port.Serve(relayedConn{conn, peer.Node}, header.Client, peer.Node.String())
+	return relayedConn{conn, peer.Node}, header.Client
 }
 
 // enteredThrough is the gateway a client came through: this node itself when

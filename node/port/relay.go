@@ -110,7 +110,7 @@ func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, 
 		config.ServerName = relayKnown
 	}
 	conn := tls.Client(raw, config)
-	apart(func() { err = openRelay(ctx, conn, frame) })
+	loop.Apart(func() { err = openRelay(ctx, conn, frame) })
 	if err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("port: relay to %s: %w", arbiter, err)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/slots"
 	"github.com/meshcrypt/meshcrypt/node/splice"
 )
@@ -30,23 +31,12 @@ func (p *Port) handle(conn net.Conn, remote netip.AddrPort, through string) {
 	}
 	defer p.release(h)
 	var deliver func()
-	apart(func() { deliver, why = p.prepare(h, remote) })
+	loop.Apart(func() { deliver, why = p.prepare(h, remote) })
 	if why != 0 {
 		p.drop(conn, remote, p.fateOf(h, why))
 		return
 	}
 	deliver()
-}
-
-// apart does what needs much stack on a goroutine of its own: the one that stays with a
-// connection, for days, keeps what it ever needed.
-func apart(work func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		work()
-	}()
-	<-done
 }
 
 // prepare takes a connection from its first byte to the end of its handshake.
