@@ -307,7 +307,27 @@ func testFullDisk(t *testing.T, fault string, hosts int) {
 		t.Error(err)
 	}
 	m.client.process.Terminate(10 * time.Second)
+	n1.restartFull()
 	m.connect()
+}
+
+// restartFull stops a daemon whose disk is full, and starts it: neither needs room.
+func (h *host) restartFull() {
+	h.mesh.Helper()
+	h.fillDisk(true)
+	stopped := h.process
+	stopped.Terminate(10 * time.Second)
+	code, ended := stopped.Wait(10 * time.Second)
+	log, err := os.ReadFile(stopped.Log)
+	said := strings.Count(string(log), "could not be written anew")
+	if err != nil || !ended || code != 0 || said != 1 || strings.Contains(string(log), "other software removed") {
+		h.mesh.t.Errorf("a daemon on a full disk ends with %d (%t), says %d times that a file was not written (%v)\n%s",
+			code, ended, said, err, stopped.Tail(10))
+	}
+	h.start("run")
+	h.says(20*time.Second, "the disk below "+h.dir, "is full")
+	h.fillDisk(false)
+	h.mesh.Until("all is well with space again", diskWell, h.mesh.well)
 }
 
 // fillLogOfOne is fillLog where nobody else can lead: what cannot be written is refused.
