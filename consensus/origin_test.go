@@ -98,6 +98,7 @@ func TestTermLedTwice(t *testing.T) {
 		"told, behind a log": {stopped, true, false, 40, shortLogs},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var told heard
 			c, leader, known := ledTwice(t, &told, kind.tune, kind.away)
 			for range kind.ticks {
@@ -131,6 +132,7 @@ func TestTermLedTwice(t *testing.T) {
 // TestNoVoteForAnotherHistory: who holds what one leadership of a term committed elects no log
 // that ends with the other's, however long; who holds nothing of it does.
 func TestNoVoteForAnotherHistory(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.must(c.leader(), tick(1))
 	c.agree(1)
@@ -166,6 +168,7 @@ func TestNoVoteForAnotherHistory(t *testing.T) {
 // TestOnlyVoterLeadsATermTwice: who keeps its log and has what was lost says so; one that
 // was started since and told nothing takes what the voter has.
 func TestOnlyVoterLeadsATermTwice(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	for n := 1; n < 3; n++ {
 		c.dirs, c.nodes = append(c.dirs, t.TempDir()), append(c.nodes, nil)
@@ -202,6 +205,7 @@ func TestOnlyVoterLeadsATermTwice(t *testing.T) {
 // TestEntriesAreSigned: those of a leadership with one number, on all replicas, and those of
 // another with another one; what an older build wrote stays without.
 func TestEntriesAreSigned(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.must(c.leader(), tick(1))
 	c.stop(c.number(c.leader()))
@@ -300,6 +304,7 @@ func TestEndOfAFork(t *testing.T) {
 func TestVoterOfAnEarlierIncarnation(t *testing.T) {
 	for _, logs := range []func(*Config){func(*Config) {}, shortLogs} {
 		t.Run(fmt.Sprintf("%p", logs), func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, 3, logs)
 			c.must(c.leader(), tick(1))
 			c.agree(1)
