@@ -86,6 +86,7 @@ func (n *member) do(f plan.Fault) (undo func()) {
 	switch f.Kind {
 	case plan.EmptyDisk:
 		n.world.cluster.Empty(n.number - 1)
+		n.keepsLog = false // it opens none by itself: see consensus.HasLog
 	case plan.OldDisk:
 		n.putBack()
 	case plan.LostWrites:
@@ -168,13 +169,14 @@ type disk struct {
 	log   raftmodel.Image
 	fence protocol.Fence
 	known *protocol.Known
+	keeps bool // a log
 }
 
 // copyDisk is a backup.
 func (n *member) copyDisk() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.backup = &disk{n.world.cluster.Image(n.number - 1), n.fence, n.known}
+	n.backup = &disk{n.world.cluster.Image(n.number - 1), n.fence, n.known, n.keepsLog}
 }
 
 // putBack gives a node that does not run its backup.
@@ -182,7 +184,7 @@ func (n *member) putBack() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.world.cluster.PutBack(n.number-1, n.backup.log)
-	n.fence, n.known = n.backup.fence, n.backup.known
+	n.fence, n.known, n.keepsLog = n.backup.fence, n.backup.known, n.backup.keeps
 }
 
 // setClock puts a host's wall clock ahead.
