@@ -131,6 +131,7 @@ func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
 		c.Beats()
 	}
 	c.request, c.digest, c.wish = c.hello.Request, sha256.Sum256(m.Hello.Hello), *m.Hello
+	c.wish.Hello, c.wish.Signature, c.wish.DeviceProof = nil, nil, nil // no wishes, and it may stay for days
 	if !slices.Contains(c.hello.Versions, mka.Version) {
 		return nil, no(protocol.RefusedVersion, "no common version; upgrade the older side")
 	}
