@@ -75,6 +75,7 @@ func (l *logStore) parts(ask *raft.AppendEntriesRequest, before origin) uint64 {
 // one leadership, and this one has committed entries of the other. As leader it would get
 // nothing committed, and this replica can vote for one that has the same.
 func (r *Raft) parted(ask *raft.RequestVoteRequest) bool {
+	//lint:ignore SA1019 raft takes the candidate from the header, so this field is free for the word
 	said, told := readWord(ask.Candidate)
 	end := r.file.end()
 	last, err := r.file.at(end.index)
