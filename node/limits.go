@@ -77,6 +77,9 @@ const (
 	KnownWithin = time.Second
 	MaxAsked    = 16
 	DiskLeast   = 1 << 20
+	// HeadlessLeast is the shortest time without an arbiter that an operator may set: an
+	// election on a busy host, or a restart of all voters, must fit in.
+	HeadlessLeast = time.Minute
 	// RefuseEvery is how often it is looked whether the arbiter is to be told whom this log
 	// refuses, MaxRefusals how many at a time.
 	RefuseEvery = 2 * time.Second

@@ -18,22 +18,41 @@ type policyKey struct {
 	set  func(*registry.Policy, string) error
 }
 
-// unlimited is what an operator calls no limit.
-const unlimited = "unlimited"
+const (
+	// unlimited is what an operator calls no limit.
+	unlimited = "unlimited"
+	// byVoters is what an operator calls the headless time that follows from how many vote.
+	byVoters = "by-voters"
+)
 
 func policyKeys() []policyKey {
-	return []policyKey{{control.KeySessions, func(p *registry.Policy, value string) error {
-		if value == unlimited {
-			p.Sessions = 0
-			return nil
-		}
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 || n > registry.MaxSessions {
-			return fmt.Errorf("%q is neither a number from 1 to %d nor %s", value, registry.MaxSessions, unlimited)
-		}
-		p.Sessions = n
+	return []policyKey{{control.KeySessions, setSessions}, {control.KeyHeadless, setHeadless}}
+}
+
+func setSessions(p *registry.Policy, value string) error {
+	if value == unlimited {
+		p.Sessions = 0
 		return nil
-	}}}
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > registry.MaxSessions {
+		return fmt.Errorf("%q is neither a number from 1 to %d nor %s", value, registry.MaxSessions, unlimited)
+	}
+	p.Sessions = n
+	return nil
+}
+
+func setHeadless(p *registry.Policy, value string) error {
+	if value == byVoters {
+		p.Headless = 0
+		return nil
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < HeadlessLeast || d > registry.MaxHeadless*time.Second || d%time.Second != 0 {
+		return fmt.Errorf("%q is neither a time in whole seconds from %v to %v, such as 30m, nor %s", value, HeadlessLeast, registry.MaxHeadless*time.Second, byVoters)
+	}
+	p.Headless = uint64(d / time.Second)
+	return nil
 }
 
 // setKey changes one word of a policy; the registry judges the whole.

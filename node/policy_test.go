@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/control"
@@ -16,15 +17,23 @@ func TestSetKey(t *testing.T) {
 	before := registry.Policy{Version: 3, Headless: 7, Sessions: 4}
 	for _, tc := range []struct {
 		key, value, words string
-		want              int
+		sessions          int
+		headless          uint64
 	}{
-		{control.KeySessions, "8", "", 8},
-		{control.KeySessions, "unlimited", "", 0},
-		{control.KeySessions, "0", "a number from 1 to", 4},
-		{control.KeySessions, "-1", "a number from 1 to", 4},
-		{control.KeySessions, "2000000", "a number from 1 to", 4},
-		{control.KeySessions, "many", "nor unlimited", 4},
-		{"sessions", "8", "these can: sessions-per-client", 4},
+		{control.KeySessions, "8", "", 8, 7},
+		{control.KeySessions, "unlimited", "", 0, 7},
+		{control.KeySessions, "0", "a number from 1 to", 4, 7},
+		{control.KeySessions, "-1", "a number from 1 to", 4, 7},
+		{control.KeySessions, "2000000", "a number from 1 to", 4, 7},
+		{control.KeySessions, "many", "nor unlimited", 4, 7},
+		{"sessions", "8", "these can: sessions-per-client, headless", 4, 7},
+		{control.KeyHeadless, "30m", "", 4, 1800},
+		{control.KeyHeadless, "1m", "", 4, 60},
+		{control.KeyHeadless, "by-voters", "", 4, 0},
+		{control.KeyHeadless, "59s", "from 1m0s to 168h0m0s", 4, 7},
+		{control.KeyHeadless, "169h", "from 1m0s to 168h0m0s", 4, 7},
+		{control.KeyHeadless, "90.5s", "whole seconds", 4, 7},
+		{control.KeyHeadless, "900", "such as 30m, nor by-voters", 4, 7},
 	} {
 		p := before
 		err := setKey(&p, tc.key, tc.value)
@@ -32,7 +41,7 @@ func TestSetKey(t *testing.T) {
 		if (tc.words == "") != (err == nil) || err != nil && (!errors.As(err, &said) || said.Code != control.CodeUsage || !strings.Contains(err.Error(), tc.words)) {
 			t.Errorf("%s %s: %v", tc.key, tc.value, err)
 		}
-		if want := before; p.Sessions != tc.want || p.Headless != want.Headless || p.Version != want.Version {
+		if p.Sessions != tc.sessions || p.Headless != tc.headless || p.Version != before.Version {
 			t.Errorf("%s %s: %+v", tc.key, tc.value, p)
 		}
 	}
@@ -53,6 +62,11 @@ func TestPolicyOfALivingMesh(t *testing.T) {
 	}
 	if p, err = founder.setPolicy(r, control.PolicyRequest{Key: control.KeySessions, Value: "9"}); err != nil || p.Sessions != 9 || p.Version != 2 {
 		t.Fatalf("%+v, %v", p, err)
+	}
+	for value, want := range map[string]time.Duration{"2m": 2 * time.Minute, byVoters: registry.HeadlessAlone * time.Second} {
+		if p, err = founder.setPolicy(r, control.PolicyRequest{Key: control.KeyHeadless, Value: value}); err != nil || p.Headless != want {
+			t.Fatalf("%s: %+v, %v", value, p, err)
+		}
 	}
 	if _, err = founder.setPolicy(r, control.PolicyRequest{Key: "nothing", Value: "9"}); control.CodeOf(err) != control.CodeUsage {
 		t.Fatal(err)

@@ -44,8 +44,12 @@ func (a *app) policySetCommand() *cobra.Command {
 		Long: `Change one key of the policy, for the whole mesh and from now on:
   sessions-per-client  how many sessions one client may have open, or unlimited. A login
                        of a device that has one ends that one, and does not count.
-                       Sessions that are open stay.`,
-		Example: "  meshcrypt policy set sessions-per-client 8\n  meshcrypt policy set sessions-per-client unlimited",
+                       Sessions that are open stay.
+  headless             how long sessions run on without word from an arbiter, and live on
+                       when their client ended without a goodbye: from 1m to 168h, or
+                       by-voters (a day while one node votes, else 15m). A node that is out
+                       of reach now goes by the time that it was told last.`,
+		Example: "  meshcrypt policy set sessions-per-client 8\n  meshcrypt policy set headless 1h\n  meshcrypt policy set headless by-voters",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.setPolicy(cmd.Context(), args[0], args[1]) },
 	}
 }
@@ -64,7 +68,7 @@ func policyTable(w io.Writer, p control.Policy) {
 	row(w, "version", p.Version)
 	row(w, control.KeySessions, limitCell(p.Sessions))
 	row(w, "slices-per-session", limitCell(p.Slices))
-	row(w, "headless", age(p.Headless))
+	row(w, control.KeyHeadless, age(p.Headless))
 	row(w, "overload", p.Overload)
 	row(w, "slice-mode", p.Mode)
 	row(w, "slice-modes", words(p.Modes))

@@ -7,8 +7,11 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 )
 
-// KeySessions is the key of the policy that says how many sessions one client may have.
-const KeySessions = "sessions-per-client"
+// Keys of the policy that an operator may set.
+const (
+	KeySessions = "sessions-per-client" // how many sessions one client may have
+	KeyHeadless = "headless"            // how long data runs without word from an arbiter
+)
 
 // PolicyRequest changes one key of the policy.
 type PolicyRequest struct {
