@@ -7,17 +7,16 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
-
-	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 const (
 	// settled is when the churn's first measure is taken: by then tables and pools have
 	// the size that this load needs, and as many sessions of clients that ended without a
-	// goodbye are given up as come. Until then each is kept for its client, who may only
-	// be cut off from its arbiter.
-	settled = registry.DefaultHeadless*time.Second + session.AbandonAfter + staysMost + time.Minute
+	// goodbye are given up as come (headless, which is far less).
+	settled = 10 * time.Minute
+	// headless is how long such a session is kept for its client, who may only be cut off
+	// from its arbiter.
+	headless = 2 * time.Minute
 	// most is how much more there may be at the end.
 	most = 1.05
 	// mostEnded is how many bytes of memory an ended session may take: it stays listed for

@@ -82,7 +82,11 @@ func (o options) run() error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	m, err := found(binary, dir, o.nodes, o.accounts)
+	policy := []string{"sessions-per-client", "unlimited"}
+	if o.what == "churn" {
+		policy = append(policy, "headless", headless.String())
+	}
+	m, err := found(binary, dir, o.nodes, o.accounts, policy...)
 	defer m.kill()
 	if err != nil {
 		return err

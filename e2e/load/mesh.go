@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,8 +46,8 @@ type account struct {
 
 func at(i int) string { return fmt.Sprintf("127.0.1.%d:6484", i+1) }
 
-// found makes a mesh of that many nodes and accounts.
-func found(binary, dir string, nodes, accounts int) (*mesh, error) {
+// found makes a mesh of that many nodes and accounts, by a policy of key and value in turn.
+func found(binary, dir string, nodes, accounts int, policy ...string) (*mesh, error) {
 	m := &mesh{binary: binary, dir: dir}
 	for i := range nodes {
 		m.nodes = append(m.nodes, &node{dir: filepath.Join(dir, fmt.Sprint("n", i))})
@@ -58,8 +59,10 @@ func found(binary, dir string, nodes, accounts int) (*mesh, error) {
 	if err := m.start(0); err != nil {
 		return m, err
 	}
-	if _, err := m.tool(0, "policy", "set", "sessions-per-client", "unlimited"); err != nil {
-		return m, err
+	for words := range slices.Chunk(policy, 2) {
+		if _, err := m.tool(0, append([]string{"policy", "set"}, words...)...); err != nil {
+			return m, err
+		}
 	}
 	token := ""
 	for _, word := range strings.Fields(out) {
