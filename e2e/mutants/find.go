@@ -33,6 +33,7 @@ type mutant struct {
 	before string
 	after  string
 	tests  []string // further packages whose tests may notice; of named ones
+	by     []string // those alone that have to; of named ones
 }
 
 // name says which mutant it is without a line number, for lines move.

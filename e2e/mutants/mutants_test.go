@@ -273,3 +273,16 @@ func TestRun(t *testing.T) {
 		t.Errorf("the tree was touched: %v", err)
 	}
 }
+
+// TestOnlyThoseNotice: what a certain package has to find is not left to the others.
+func TestOnlyThoseNotice(t *testing.T) {
+	r := &runner{extra: map[string][]string{"node/agent": {"node"}}}
+	m := mutant{file: "node/agent/stream.go", by: []string{"e2e/sim"}}
+	if got := r.tested(m); !slices.Equal(got, []string{"e2e/sim"}) {
+		t.Errorf("tested by %v", got)
+	}
+	m.by = nil
+	if got := r.tested(m); !slices.Equal(got, []string{"node/agent", "node"}) {
+		t.Errorf("tested by %v", got)
+	}
+}

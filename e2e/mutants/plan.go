@@ -76,7 +76,8 @@ func (p *plan) readPackages(root, text string) error {
 	return nil
 }
 
-// readNamed takes blocks of this form, "tests" being further packages:
+// readNamed takes blocks of this form, "tests" being further packages, and "by" in its place
+// those that have to notice alone:
 //
 //	name: what is planted
 //	file: node/client/dial.go
@@ -109,6 +110,8 @@ func (p *plan) readNamed(root, text string) error {
 			m.file = plain[len("file: "):]
 		case strings.HasPrefix(plain, "tests: "):
 			m.tests = strings.Fields(plain[len("tests: "):])
+		case strings.HasPrefix(plain, "by: "):
+			m.by = strings.Fields(plain[len("by: "):])
 		case plain != "" && !strings.HasPrefix(plain, "#"):
 			return fmt.Errorf("line %q belongs to nothing", plain)
 		}

@@ -83,8 +83,12 @@ func (r *runner) close() {
 	}
 }
 
-// tested are the packages whose tests may notice a mutant, its own first.
+// tested are the packages whose tests may notice a mutant, its own first; or those alone
+// that are to.
 func (r *runner) tested(m mutant) (dirs []string) {
+	if m.by != nil {
+		return m.by
+	}
 	for _, dir := range slices.Concat([]string{m.dir()}, m.tests, r.extra[m.dir()]) {
 		if !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
@@ -21,13 +22,23 @@ func (w *World) follow(p plan.Plan) {
 			w.trace.note("plan", "%v", f)
 			undo := w.do(f)
 			w.blur(f, 1)
+			w.begun(f)
 			w.after(f.Lasts, func() {
 				w.trace.note("plan", "over: %v %v", f.Who, f.Kind)
 				undo()
 				w.blur(f, -1)
+				w.over(f)
 			})
 		})
 	}
+}
+
+// begun and over keep count of what is wrong just now.
+func (w *World) begun(f plan.Fault) { w.wrong, w.changed = append(w.wrong, f), w.now() }
+
+func (w *World) over(f plan.Fault) {
+	w.wrong = slices.DeleteFunc(w.wrong, func(o plan.Fault) bool { return o == f })
+	w.changed = w.now()
 }
 
 // blur tells the judge of faults in which nobody can know at once what is: packets are

@@ -1,6 +1,11 @@
 package sim
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/meshcrypt/meshcrypt/e2e/sim/check"
+	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
+)
 
 // Why the mesh is not yet what it is to be again; empty: it is.
 
@@ -96,4 +101,40 @@ func (w *watch) histories() (why string) {
 		w.commit = max(w.commit, stats.Commit)
 	}
 	return why
+}
+
+// meanwhile: where one node alone has been out for a while, or its clock wrong, the others
+// have an arbiter, and not that one.
+func (w *watch) meanwhile(a *answers) {
+	if len(w.wrong) != 1 || w.wrong[0].Who.Client {
+		return
+	}
+	f, lasts := w.wrong[0], w.now()-w.changed
+	switch f.Kind {
+	case plan.PowerOff, plan.Kill, plan.Stop, plan.Isolate, plan.Mute, plan.Deafen:
+		if lasts >= check.WhileOne {
+			w.judge.Meanwhile(w.now(), check.WhileOne, fmt.Sprint(f.Who, " ", f.Kind), w.without(f.Who.Number, a))
+		}
+	case plan.Clock:
+		if lasts >= check.ClockWithin && f.Step >= check.WrongClock && w.leader() == w.mesh.members[f.Who.Number].daemon {
+			w.judge.Meanwhile(w.now(), check.ClockWithin, fmt.Sprint(f.Who, " ", f.Kind), "it leads")
+		}
+	}
+}
+
+// without is why the nodes but one have no arbiter of their own.
+func (w *watch) without(one int, a *answers) string {
+	for i, n := range w.mesh.members {
+		r, ok := a.reports[n.daemon]
+		switch {
+		case i == one:
+		case !ok:
+			return n.name + " does not answer"
+		case !r.Heard:
+			return n.name + " hears no arbiter"
+		case r.Arbiter == w.mesh.members[one].key.ID():
+			return n.name + " hears that one"
+		}
+	}
+	return ""
 }

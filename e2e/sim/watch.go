@@ -165,6 +165,7 @@ func (w *watch) hold(a *answers) {
 		}
 	}
 	w.judge.Tables(w.now(), tables)
+	w.meanwhile(a)
 	w.stands(check.Led, w.led())
 	w.stands(check.Streams, w.streams(a))
 	w.stands(check.Egresses, w.egresses())

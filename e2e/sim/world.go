@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/raftmodel"
 )
 
@@ -36,7 +37,9 @@ type World struct {
 	trace   *trace
 	mesh    *mesh
 	watch   *watch
-	unclear int // faults of the kind; see blur
+	wrong   []plan.Fault  // just now
+	changed time.Duration // when that did last
+	unclear int           // faults of the kind; see blur
 	cluster *raftmodel.Cluster
 	journal io.Writer // nil: nobody reads the log
 

@@ -295,6 +295,15 @@ func TestWithoutQuorum(t *testing.T) {
 	}
 }
 
+// TestMeanwhile: one fault is no reason to wait for its end.
+func TestMeanwhile(t *testing.T) {
+	s := begin(t)
+	s.Meanwhile(8*second, WhileOne, "n1 loses power", "")
+	s.green()
+	s.Meanwhile(9*second, WhileOne, "n1 loses power", "nobody serves")
+	s.red("recovery", 9*second, "n1 loses power", "nobody serves")
+}
+
 func TestRecovery(t *testing.T) {
 	s := begin(t)
 	s.Stands(second, Led, false, "nobody")

@@ -72,6 +72,23 @@ func (j *Judge) Stands(at time.Duration, g Goal, so bool, why string) {
 	r.reached[g], r.why[g] = r.reached[g] || so, why
 }
 
+// WhileOne is how long one fault of one node may go on until the others do without it.
+const WhileOne = 6 * time.Second
+
+// WrongClock is how far a clock is wrong with which nobody may lead, and ClockWithin how
+// long anybody does.
+const (
+	WrongClock  = time.Minute
+	ClockWithin = 4 * time.Second
+)
+
+// Meanwhile says what the others lack though a fault has lasted so long; empty: nothing.
+func (j *Judge) Meanwhile(at, lasts time.Duration, fault, lack string) {
+	if lack != "" {
+		j.fail(at, "recovery", "%s for %v, and meanwhile %s", fault, lasts, lack)
+	}
+}
+
 // End of the run: whatever its bound would be, no goal is left unreached that was looked at.
 func (j *Judge) End(at time.Duration) {
 	j.Tick(at)
