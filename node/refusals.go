@@ -80,20 +80,32 @@ func (n *Node) tellRefusals(ctx context.Context, store *consensus.Raft) error {
 	if err != nil {
 		return err
 	}
-	for _, some := range pieces(all) {
+	err = eachPiece(all, func(some control.Refusals) error {
 		within, cancel := context.WithTimeout(ctx, OperatorWait)
-		err := arbiter.Call(within, control.OpRefuse, some, nil)
-		cancel()
-		if err != nil {
-			return err
-		}
+		defer cancel()
+		return arbiter.Call(within, control.OpRefuse, some, nil)
+	})
+	if err != nil {
+		return err
 	}
 	n.config.Log.Warn("the arbiter refuses whom this log refuses, which holds changes that the arbiter's lacks", "clients", len(all.Clients),
 		"authorities", len(all.Authorities), "certificates", len(all.Certificates), "nodes", len(all.Nodes))
 	return n.dir.SaveTold(holds)
 }
 
-// pieces are what one request takes.
+// eachPiece tells all of them: one that an arbiter does not take keeps no other from being.
+func eachPiece(all control.Refusals, tell func(control.Refusals) error) (failed error) {
+	for _, some := range pieces(all) {
+		err := tell(some)
+		failed = errors.Join(failed, err)
+		if err != nil && control.CodeOf(err) != control.CodeFailed {
+			break // there is none to take the next
+		}
+	}
+	return failed
+}
+
+// pieces are what one request takes. Certificates come last: there may be no room for them.
 func pieces(all control.Refusals) (some []control.Refusals) {
 	for names := range slices.Chunk(all.Clients, MaxRefusals) {
 		some = append(some, control.Refusals{Clients: names})
@@ -101,11 +113,11 @@ func pieces(all control.Refusals) (some []control.Refusals) {
 	for names := range slices.Chunk(all.Authorities, MaxRefusals) {
 		some = append(some, control.Refusals{Authorities: names})
 	}
-	for certs := range slices.Chunk(all.Certificates, MaxRefusals) {
-		some = append(some, control.Refusals{Certificates: certs})
-	}
 	for ids := range slices.Chunk(all.Nodes, MaxRefusals) {
 		some = append(some, control.Refusals{Nodes: ids})
+	}
+	for certs := range slices.Chunk(all.Certificates, MaxRefusals) {
+		some = append(some, control.Refusals{Certificates: certs})
 	}
 	return some
 }
@@ -149,16 +161,22 @@ func lackingRefusals(s *registry.State, in control.Refusals) (all []registry.Com
 			all = append(all, registry.Command{RevokeAuthority: &registry.RevokeAuthority{Name: name}})
 		}
 	}
-	for _, cert := range in.Certificates {
-		if known := s.Certificates.Get(cert.ID); known == nil || !known.Revoked {
-			cert.Revoked = true
-			all = append(all, registry.Command{PutCertificate: &registry.PutCertificate{Certificate: cert}})
-		}
-	}
 	for _, id := range in.Nodes {
 		if row := s.Nodes[id]; row != nil && !row.Removed {
 			all = append(all, registry.Command{RemoveNode: &registry.RemoveNode{ID: id}})
 		}
 	}
-	return all
+	var strange []registry.Command // which need room
+	for _, cert := range in.Certificates {
+		known := s.Certificates.Get(cert.ID)
+		cert.Revoked = true
+		put := registry.Command{PutCertificate: &registry.PutCertificate{Certificate: cert}}
+		switch {
+		case known == nil:
+			strange = append(strange, put)
+		case !known.Revoked:
+			all = append(all, put)
+		}
+	}
+	return append(all, strange...)
 }

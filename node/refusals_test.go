@@ -104,6 +104,30 @@ func TestLackingRefusals(t *testing.T) {
 	}
 }
 
+// TestRefusalWithoutRoomStopsNoOther: a list of certificates that is full keeps no node, nor
+// a certificate that is listed already, from being refused.
+func TestRefusalWithoutRoomStopsNoOther(t *testing.T) {
+	present := registry.New()
+	present.Nodes = map[identity.NodeID]*registry.Node{{1}: {}}
+	present.Certificates.Put(registry.CertificateID{8}, &registry.Certificate{ID: registry.CertificateID{8}})
+	strange, listed := registry.Certificate{ID: registry.CertificateID{7}}, registry.Certificate{ID: registry.CertificateID{8}}
+	all := lackingRefusals(present, control.Refusals{Nodes: []identity.NodeID{{1}}, Certificates: []registry.Certificate{strange, listed}})
+	if len(all) != 3 || all[0].RemoveNode == nil || all[1].PutCertificate.Certificate.ID != listed.ID || all[2].PutCertificate.Certificate.ID != strange.ID {
+		t.Errorf("in this order: %+v", all)
+	}
+	for code, pieces := range map[int]int{control.CodeFailed: 3, control.CodeUnreachable: 1, control.CodeDegraded: 1} {
+		var told []control.Refusals
+		err := eachPiece(control.Refusals{Clients: []string{"alice"}, Nodes: []identity.NodeID{{1}}, Certificates: []registry.Certificate{strange}},
+			func(some control.Refusals) error {
+				told = append(told, some)
+				return control.Errorf(code, "", "no")
+			})
+		if err == nil || len(told) != pieces || pieces == 3 && len(told[1].Nodes)*len(told[2].Certificates) != 1 {
+			t.Errorf("with code %d: told %+v, %v", code, told, err)
+		}
+	}
+}
+
 // TestRefusalsComeInPieces: a request has a bound, and none is left out.
 func TestRefusalsComeInPieces(t *testing.T) {
 	all := control.Refusals{Clients: make([]string, 2*MaxRefusals+1), Nodes: make([]identity.NodeID, 1)}
