@@ -155,7 +155,7 @@ func (e claimed) apply(a *Agent) {
 			p.claim.heardAt = now
 		}
 	case !p.held, p.relieved, a.sound.is == protocol.Broken:
-	case holds && a.footing.is == worded && !p.taken:
+	case holds && a.footing.is == worded && !p.taken && !e.Right.Older(mine):
 		a.leaveTo(e.From, now)
 	case a.doubts(e.Claim, mine, now):
 		a.rejects.count("claim-doubted") // and not answered: two that doubt each other would go on for ever
@@ -169,7 +169,8 @@ func (e claimed) apply(a *Agent) {
 
 // leaveTo believes a second that took over from a node which no other node answers. It
 // is not heard, so its own claim would not be, and an arbiter whose word arrives still has
-// yet to notice.
+// yet to notice. A claim by an earlier decision than this node's says nothing of that: it
+// may be an old datagram, which anybody on the inside network can send again.
 func (a *Agent) leaveTo(second identity.Index, now time.Duration) {
 	a.config.Log.Warn("no other node answers, and one says that it has taken over; letting go", "node", a.view.nodes[second].Name)
 	a.footing.lose(now)

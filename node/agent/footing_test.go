@@ -218,6 +218,10 @@ func TestUnheardEgressLetsGo(t *testing.T) {
 		f.pass(TickEvery)
 	}
 	f.holds("by the arbiter's word", true)
+	f.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 2}) // of an earlier takeover
+	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+	f.pass(TickEvery)
+	f.holds("by the arbiter's word, which is newer than an old claim", true)
 	f.claims(2, told[0].Kind, told[0].Right)
 	f.hear(&protocol.Node{Alive: &protocol.Alive{}})
 	f.pass(TickEvery)
