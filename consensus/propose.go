@@ -126,6 +126,11 @@ func (r *Raft) begin(ctx context.Context, call func(timeout time.Duration) (any,
 		case a := <-done:
 			return a.value, a.err
 		case <-ctx.Done():
+		}
+		select {
+		case a := <-done: // whoever asks late is told what is known
+			return a.value, a.err
+		default:
 			return nil, ctx.Err()
 		}
 	}, nil

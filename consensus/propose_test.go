@@ -1,7 +1,9 @@
 package consensus
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 )
@@ -29,4 +31,22 @@ func TestEnqueuedInOrder(t *testing.T) {
 		last = result.Index
 	}
 	c.agree(many)
+}
+
+// TestAskedLate: of a commit that is known nobody is told that its outcome is not, however
+// late it is asked for. One in two was.
+func TestAskedLate(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	r := c.leader()
+	for range 20 {
+		ctx, cancel := context.WithCancel(c.ctx())
+		wait, err := r.begin(ctx, func(time.Duration) (any, error) { return 7, nil })
+		c.ok(err)
+		r.inflight.Wait()
+		cancel()
+		if got, err := wait(); err != nil || got != 7 {
+			t.Fatalf("the outcome is %v, %v", got, err)
+		}
+	}
 }

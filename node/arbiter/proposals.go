@@ -3,6 +3,7 @@ package arbiter
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -46,33 +47,44 @@ func (a *Arbiter) propose(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case p := <-a.proposals:
-			a.land(ctx, a.board(ctx, p))
+			a.round(ctx, p)
 		}
 	}
 }
 
-// board enqueues a command and all that wait behind it.
-func (a *Arbiter) board(ctx context.Context, p proposal) (flights []flight) {
-	for {
+// round is of a command and all that wait behind it. Outcomes are told while others are yet
+// enqueued: the log's queue is shorter than a round, and a slow disk makes that wait.
+func (a *Arbiter) round(ctx context.Context, p proposal) {
+	flights := make(chan flight, MaxFlying)
+	var landing sync.WaitGroup
+	landing.Go(func() { a.land(ctx, flights) })
+	a.board(ctx, p, flights)
+	close(flights)
+	landing.Wait()
+}
+
+// board enqueues what goes with a round.
+func (a *Arbiter) board(ctx context.Context, p proposal, flights chan<- flight) {
+	for n := 1; ; n++ {
 		bounded, cancel := context.WithTimeout(ctx, ProposeWithin)
 		wait, err := a.config.Store.Enqueue(bounded, p.command)
 		if err != nil {
 			wait = func() (registry.Result, error) { return registry.Result{}, err }
 		}
-		if flights = append(flights, flight{p, wait, cancel}); len(flights) == MaxFlying {
-			return flights
+		if flights <- (flight{p, wait, cancel}); n == MaxFlying {
+			return
 		}
 		select {
 		case p = <-a.proposals:
 		default:
-			return flights
+			return
 		}
 	}
 }
 
 // land tells the loop the outcomes, in their order.
-func (a *Arbiter) land(ctx context.Context, flights []flight) {
-	for _, f := range flights {
+func (a *Arbiter) land(ctx context.Context, flights <-chan flight) {
+	for f := range flights {
 		result, err := f.wait()
 		f.end()
 		a.must(ctx, outcome{f.p, result, err})

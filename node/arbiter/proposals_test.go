@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -81,6 +82,33 @@ func TestRefusedByTheLog(t *testing.T) {
 	if got := (<-a.events).(outcome); !errors.Is(got.err, consensus.ErrNotLeader) {
 		t.Errorf("outcome %+v", got)
 	}
+	cancel()
+	<-ended
+}
+
+// TestOutcomesAreToldAtOnce: a round is longer than the log's queue, so with a slow disk the
+// rest of it waits to be enqueued. Who was written already does not wait for that.
+func TestOutcomesAreToldAtOnce(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	store := &slowStore{memoryStore: f.store, enqueued: make(chan registry.Command), commit: make(chan struct{}, 2)}
+	a.config.Store = store
+	for range 2 {
+		a.submit(proposal{command: registry.Command{ID: a.commandID(), AdvanceTick: &registry.AdvanceTick{Elapsed: 1}}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.propose(ctx) }()
+	<-store.enqueued
+	store.commit <- struct{}{}
+	select {
+	case <-a.events:
+	case <-time.After(10 * time.Second):
+		t.Error("the first outcome waits until the second command is enqueued")
+	}
+	<-store.enqueued
+	store.commit <- struct{}{}
+	<-a.events
 	cancel()
 	<-ended
 }
