@@ -245,8 +245,23 @@ func (w *World) everyone() (all []*host) {
 
 // cut closes ways; undo opens those that nobody else closed.
 func (w *World) cut(ways ...way) (undo func()) {
-	w.net.close(ways, 1)
-	return func() { w.net.close(ways, -1) }
+	by := func(n int) {
+		w.net.close(ways, n)
+		w.tellApart()
+	}
+	by(1)
+	return func() { by(-1) }
+}
+
+// tellApart tells the judge who of the nodes do not hear each other. Where one hears the
+// other it is told by that one.
+func (w *World) tellApart() {
+	for i, one := range w.mesh.members {
+		for _, other := range w.mesh.members[:i] {
+			there, back := way{one.host.number, other.host.number}, way{other.host.number, one.host.number}
+			w.watch.judge.Apart(w.now(), one.key.ID(), other.key.ID(), w.net.cut[there] > 0 && w.net.cut[back] > 0)
+		}
+	}
 }
 
 // furthest is how far the log went, by what this node and all that it reaches were told.
