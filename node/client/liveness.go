@@ -121,9 +121,13 @@ func (c *Client) superviseLiveness(now time.Duration) {
 			late++
 		}
 	}
+	if witness != nil {
+		c.reached()
+	}
 	switch alone := cutOff > 0 && witness == nil && len(silent)+late+cutOff == len(through); {
 	case len(silent)+late == 0, c.stranded():
 	case alone && c.gateways.count() > 1:
+		c.gateways.cutOff++
 		c.leaveGateway(now, "gateway is cut off from other nodes")
 	case len(silent) == 0:
 	case witness != nil:
@@ -220,15 +224,27 @@ func (c *Client) leaveGateway(now time.Duration, why string) {
 	}
 }
 
-// sayLeft logs that a gateway was left. Where none answers they are all tried several times
-// a second, for as long as it takes: each is named once, and then that there is none.
+// sayLeft logs that a gateway was left. Where none answers, or none reaches other nodes, they
+// are all tried several times a second, for as long as it takes: each is named once, and then
+// that there is none.
 func (c *Client) sayLeft(why string, old, next netip.AddrPort) {
-	switch n := c.gateways.count(); {
-	case c.gateways.inVain <= n:
+	g, n := &c.gateways, c.gateways.count()
+	switch {
+	case max(g.inVain, g.cutOff) <= n:
 		c.config.Log.Warn(why, "gateway", old, "next", next)
-	case c.gateways.inVain == n+1:
+	case g.inVain == n+1:
 		c.config.Log.Warn("no gateway answers; each is tried again until one does", "gateways", n)
+	case g.inVain <= n && g.cutOff == n+1:
+		c.config.Log.Warn("every gateway is cut off from other nodes; each is tried again until one is not", "gateways", n)
 	}
+}
+
+// reached notes that a gateway leads to an agent which passes on what it opens.
+func (c *Client) reached() {
+	if c.gateways.cutOff > c.gateways.count() {
+		c.config.Log.Info("a gateway reaches other nodes again", "gateway", c.gateways.at(c.gateways.current))
+	}
+	c.gateways.cutOff = 0
 }
 
 // answered notes that a gateway was heard.

@@ -1,6 +1,9 @@
 package client
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,5 +119,32 @@ func TestCutOffGatewayIsLeft(t *testing.T) {
 				t.Errorf("left: %v", left)
 			}
 		})
+	}
+}
+
+// TestCutOffIsSaidOnce: where every gateway is cut off from other nodes, as when a mesh has
+// lost most of its nodes, a client fills no log, and says when that is over.
+func TestCutOffIsSaidOnce(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	f.connect()
+	near, far := f.slice(0, 1), f.slice(1, 1)
+	f.advance(time.Second, near, far)
+	for range 200 {
+		f.says(near, probe.PathLost)
+		f.advance(TickEvery, near)
+	}
+	each, all := strings.Count(log.String(), `msg="gateway is cut off`), strings.Count(log.String(), "every gateway is cut off")
+	if each != f.Client.gateways.count() || all != 1 {
+		t.Errorf("%d gateways named, %d times that it is all of them:\n%s", each, all, &log)
+	}
+	log.Reset()
+	f.says(near, probe.PathGood)
+	for range 10 {
+		f.advance(TickEvery, near, far)
+	}
+	if n := strings.Count(log.String(), "reaches other nodes again"); n != 1 {
+		t.Errorf("afterwards:\n%s", &log)
 	}
 }

@@ -20,6 +20,7 @@ type gatewayList struct {
 	askedAt time.Duration // by direct slices, whether it lives; the loop's too
 	stops   map[netip.AddrPort]*stops
 	inVain  int // gateways left since one was heard
+	cutOff  int // gateways left since one was heard that reaches other nodes
 }
 
 func (g *gatewayList) at(i int) netip.AddrPort {
