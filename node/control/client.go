@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 )
 
@@ -67,7 +68,11 @@ func (c *Client) Call(ctx context.Context, name string, in, out any) error {
 func (c *Client) unreachable(err error) error {
 	switch {
 	case c.socket == "":
-		return Errorf(CodeUnreachable, "meshcrypt status", "the arbiter does not answer: %v", err)
+		// The address that a request names is made up: what became of the connection is all.
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err
+		}
+		return Errorf(CodeUnreachable, "meshcrypt status", "no arbiter answers: %v", err)
 	case errors.Is(err, os.ErrPermission):
 		return Errorf(CodeUnreachable, "sudo meshcrypt ...", "no permission to open %s", c.socket)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -132,7 +132,7 @@ func TestUnreachable(t *testing.T) {
 	dial := func(err error) *Client {
 		return NewClient(func(context.Context) (net.Conn, error) { return nil, err })
 	}
-	if err := dial(errors.New("timeout")).Call(t.Context(), "status", Nothing{}, nil); CodeOf(err) != CodeUnreachable {
+	if err := dial(errors.New("timeout")).Call(t.Context(), "status", Nothing{}, nil); CodeOf(err) != CodeUnreachable || !strings.HasPrefix(err.Error(), "no arbiter answers: timeout") {
 		t.Errorf("no arbiter: %v", err)
 	}
 	locked := dial(os.ErrPermission)

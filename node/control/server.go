@@ -19,7 +19,7 @@ func Handler(operations map[string]Operation, from func(*http.Request) Caller) h
 			answer(w, nil, Errorf(CodeUsage, "meshcrypt version", "no operation %q in this version", name))
 		case caller == CallerNode && !operation.Look:
 			answer(w, nil, Errorf(CodeDenied, "run it on a voter: meshcrypt members shows them",
-				"%s changes the mesh and this node is not a voter", name))
+				"%s is for voters, and this node is none", name))
 		default:
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 			if err != nil {

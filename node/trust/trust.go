@@ -199,7 +199,7 @@ func (t *Trust) ToArbiter(alpn string, found *pki.Peer) *tls.Config {
 	return pki.Client(alpn, t.Certificate, func(raw [][]byte) (err error) {
 		*found, err = t.peerNow(raw)
 		if alpn != port.ALPNStream && err == nil && !found.Has(pki.RoleArbiter) {
-			return fmt.Errorf("%w: %s is not the arbiter", ErrNotArbiter, found.Node.Short())
+			return fmt.Errorf("%w: %s does not lead", ErrNotArbiter, found.Node.Short())
 		}
 		return err
 	})
