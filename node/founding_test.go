@@ -306,6 +306,24 @@ func TestOverMayHaveHappened(t *testing.T) {
 	}
 }
 
+// TestNoArbiterNamesTheVoters: whoever reads of it learns which daemons to start, and the way
+// out if they will not come back.
+func TestNoArbiterNamesTheVoters(t *testing.T) {
+	n := keyed(t)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		n.members.rows = append(n.members.rows, protocol.NodeRow{Name: name, ID: keyed(t).trust.Key.ID(), Voter: name != "c"})
+	}
+	all := n.problems(agent.Report{CutOff: true}, nil, time.Hour)
+	for i, want := range []string{"it takes 2 of the 3 voters (a, b, d): start those that are down", "none of the nodes that it probes"} {
+		if !strings.Contains(all[i], want) {
+			t.Errorf("%q, want %q", all, want)
+		}
+	}
+	if !strings.Contains(all[0], "meshcrypt operator recover") {
+		t.Errorf("%q names no way out", all[0])
+	}
+}
+
 // TestProblemsNameTheNode: a fault is said once, of the node that has it.
 func TestProblemsNameTheNode(t *testing.T) {
 	n := keyed(t)

@@ -29,8 +29,8 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 		}
 	}
 	if r.CutOff {
-		all = append(all, "this node hears neither an arbiter nor any other node, so it holds no inside address and sends its clients to other nodes: "+
-			"look at its links, and at firewalls between it and the other nodes")
+		all = append(all, "this node hears no arbiter, and none of the nodes that it probes, so it holds no inside address and sends its clients to other nodes: "+
+			"start those that are down; if none is, look at this host's links, and at firewalls between it and the other nodes")
 	}
 	for _, address := range r.Rivals {
 		all = append(all, fmt.Sprintf("another host on the inside network, which is no member, answers for the inside address %v of this one: "+
@@ -127,14 +127,15 @@ func (n *Node) others() (all []netip.Addr) {
 	return all
 }
 
-// noArbiter names the way out of a mesh of two that lost its only voter.
+// noArbiter names the way out of a mesh that lost its only voter, or most of them.
 func (n *Node) noArbiter() string {
-	voters := 0
+	var names []string
 	for _, row := range n.members.all() {
 		if row.Voter {
-			voters++
+			names = append(names, row.Name)
 		}
 	}
+	voters := len(names)
 	switch {
 	case n.lostLog() && voters == 1:
 		return "the log of this node, which was the only voter, is gone: look what removed " + n.dir.Path(datadir.RaftDir) + ". If it cannot be had back: on a host that keeps " +
@@ -153,7 +154,12 @@ func (n *Node) noArbiter() string {
 	case voters == 1 && n.store.Load() != nil:
 		return "the only voter does not answer; sessions run headless. If it will not come back: meshcrypt operator recover"
 	}
-	return "no arbiter answers; sessions run headless, new logins wait"
+	const waits = "no arbiter answers; sessions run headless, new logins wait"
+	if voters < 2 {
+		return waits
+	}
+	return fmt.Sprintf(waits+"; it takes %d of the %d voters (%s): start those that are down. If so many will not come back: "+
+		"meshcrypt operator recover on one that is left", voters/2+1, voters, strings.Join(names, ", "))
 }
 
 // wordOf says who signed what voters are held to, and what to do if it lied: it may vote,
