@@ -233,7 +233,7 @@ func (r *Raft) suffer(ails error) {
 	case r.alone():
 		r.log.Error("the log is not well with this replica, the only voter: it leads on, and commits when it can", "error", ails)
 	default:
-		r.log.Error("this replica gives the lead away, for the log is not well with it", "error", ails)
+		r.log.Error("the log is not well with this replica: it does not lead, or gives the lead away, until it is", "error", ails)
 	}
 	// Slow are perhaps all of them, on one storage: somebody has to lead. An only voter leads
 	// on, too, but not by a log that was given up. Who is behind has no patience with a leader

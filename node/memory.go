@@ -226,8 +226,8 @@ func diskWords(path string, err error) string {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return path + " is full: free space there"
 	case errors.Is(err, consensus.ErrFileGone):
-		return path + " has lost the log's file, which only the running daemon still has: put it back; or, where other voters live, restart the daemon, " +
-			"which becomes a voter anew; or, of an only voter, save what it has (meshcrypt operator snapshot save FILE) and restore that"
+		return path + " has lost the log's file, which only the running daemon still has; a copy from elsewhere is no help. Where other voters live, restart this daemon, " +
+			"and no other one before it is well: it becomes a voter anew. Of an only voter, save what it has (meshcrypt operator snapshot save FILE), stop it, and restore that"
 	case errors.Is(err, syscall.EROFS):
 		return path + " is mounted read-only: look at dmesg for why, and mount it for writing"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):

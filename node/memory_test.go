@@ -30,8 +30,8 @@ func TestDiskWords(t *testing.T) {
 		"/d is slow (2s for one write)":                         fmt.Errorf("store: %w", consensus.SlowDisk{Took: 2 * time.Second}),
 		"/d is mounted read-only":                               fmt.Errorf("open: %w", syscall.EROFS),
 		"/d does not let this daemon write (permission denied)": fmt.Errorf("open: %w", syscall.EACCES),
-		"/d has lost the log's file":                            consensus.ErrFileGone,
-		"/d fails (EOF): mend":                                  io.EOF,
+		"/d has lost the log's file, which only the running daemon still has; a copy from elsewhere is no help": consensus.ErrFileGone,
+		"/d fails (EOF): mend": io.EOF,
 	} {
 		if says := diskWords("/d", err); !strings.HasPrefix(says, want) || (says == "") != (err == nil) {
 			t.Errorf("%v: %q, want %q", err, says, want)
