@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ func newLogger(out *slog.Logger) *logger {
 // Log writes a line at hclog's level.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Error && l.quiet.due(msg, time.Now()) {
+	if level >= hclog.Error && !trimmed(args) && l.quiet.due(msg, time.Now()) {
 		to = slog.LevelError
 		if aboutPeer(args) {
 			to = slog.LevelWarn
@@ -81,6 +82,15 @@ func aboutPeer(args []any) bool {
 		}
 	}
 	return false
+}
+
+// trimmed reports whether a line tells of an entry that the log has no more: whoever needs it,
+// as each new server does, gets a snapshot, so nothing is wrong.
+func trimmed(args []any) bool {
+	return slices.ContainsFunc(args, func(arg any) bool {
+		err, ok := arg.(error)
+		return ok && errors.Is(err, raft.ErrLogNotFound)
+	})
 }
 
 // plain turns hclog's deferred formats into text, and servers into their ids.

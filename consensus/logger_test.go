@@ -20,6 +20,7 @@ func TestOperatorReadsNoNoise(t *testing.T) {
 	l := newLogger(slog.New(slog.NewTextHandler(&text, nil)))
 	l.Info("entering follower state")
 	l.Warn("heartbeat timeout reached")
+	l.Error("failed to get log", "index", 1, "error", raft.ErrLogNotFound) // of one that gets a snapshot
 	if text.Len() != 0 {
 		t.Fatalf("at info: %s", text.String())
 	}
