@@ -273,7 +273,7 @@ func (a *Arbiter) leadsStill(ctx context.Context) bool {
 		proof, cancel := context.WithTimeout(ctx, ProposeWithin)
 		err := a.config.Store.Barrier(proof)
 		cancel()
-		if err == nil {
+		if err == nil || ctx.Err() != nil { // the end of the term is said by itself
 			break
 		}
 		a.config.Log.Warn("this node stood still, and does not know whether it is the arbiter", "error", err)

@@ -1,10 +1,14 @@
 package arbiter
 
 import (
+	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +110,22 @@ func TestStoppedArbiterDecidesNothing(t *testing.T) {
 	f.ok(conn.raw.SetReadDeadline(time.Now().Add(hangLimit)))
 	if m, err := conn.Read(); err != nil || m.Refused == nil {
 		t.Errorf("it leads, and answers %+v, %v", m, err)
+	}
+}
+
+// TestOverIsSaidOnce: an arbiter whose term ended while it stood still says that it ended, and
+// not for each thing that waited that it does not know whether it did.
+func TestOverIsSaidOnce(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	var said bytes.Buffer
+	a.config.Log = slog.New(slog.NewTextHandler(&said, nil))
+	f.depose(consensus.ErrNotLeader)
+	f.now.Add(int64(20 * time.Second))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if a.leadsStill(ctx) || strings.Contains(said.String(), "does not know") {
+		t.Errorf("it leads, or says %q", &said)
 	}
 }
 
