@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -12,13 +13,16 @@ import (
 // that one more death would stop works as well as another, until then.
 func thin(rows []protocol.NodeRow) (all []string) {
 	voters, silent := 0, []string(nil)
-	drained, working := 0, false
+	drained, working, another := 0, false, anotherVoter
 	for _, row := range rows {
 		if row.Voter {
 			voters++
 			if !row.Up {
 				silent = append(silent, row.Name)
 			}
+		}
+		if row.Up && !row.Voter && row.May&registry.RoleVoter != 0 {
+			another = fmt.Sprintf("wait: %s gets its vote once it was silent for %d s", row.Name, int(arbiter.VoterSilence.Seconds()))
 		}
 		switch {
 		case row.Drained:
@@ -30,7 +34,7 @@ func thin(rows []protocol.NodeRow) (all []string) {
 	slices.Sort(silent)
 	for _, name := range silent {
 		all = append(all, fmt.Sprintf("the voter %s is silent: %s; start it again, or %s, or take its vote: meshcrypt operator raft remove-peer %s",
-			name, spare(voters, len(silent)), anotherVoter, name))
+			name, spare(voters, len(silent)), another, name))
 	}
 	if drained > 0 && !working {
 		all = append(all, "every node is drained: nobody can log in; give one work again: meshcrypt undrain")

@@ -17,6 +17,8 @@ func TestThinMeshIsShown(t *testing.T) {
 	}
 	dead, idle := up("c", true), up("b", true)
 	dead.Up, idle.Drained = false, true
+	ready := up("d", false)
+	ready.May |= registry.RoleVoter
 	deadNode, deadIdle := up("d", false), idle
 	deadNode.Up, deadIdle.Up = false, false
 	for name, tc := range map[string]struct {
@@ -26,6 +28,7 @@ func TestThinMeshIsShown(t *testing.T) {
 		"whole":                 {[]protocol.NodeRow{up("a", true), up("b", true), up("c", true)}, nil},
 		"one of three is dead":  {[]protocol.NodeRow{up("a", true), up("b", true), dead}, []string{"the voter c is silent: if one more dies nobody can log in"}},
 		"one of five is dead":   {[]protocol.NodeRow{up("a", true), up("b", true), dead, up("d", true), up("e", true)}, []string{"one more may die"}},
+		"another may vote":      {[]protocol.NodeRow{up("a", true), up("b", true), dead, ready}, []string{"or wait: d gets its vote once it was silent for 60 s"}},
 		"one without a vote":    {[]protocol.NodeRow{up("a", true), deadNode}, nil},
 		"one of two is drained": {[]protocol.NodeRow{up("a", true), idle}, nil},
 		"all are drained":       {[]protocol.NodeRow{idle, idle}, []string{"every node is drained"}},
