@@ -73,10 +73,9 @@ type Config struct {
 	Host   Host
 	// Network is watched for changes; nil leaves them to silence.
 	Network Network
-	// Dial makes the control connection; nil is the host's own way.
+	// Dial connects to a gateway, for the control connection and where UDP is blocked; nil
+	// is the host's own way.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// OpenStream connects to a gateway by TLS; nil does it by crypto/tls.
-	OpenStream func(ctx context.Context, gateway netip.AddrPort) (Stream, error)
 	// Open makes the socket of one slice; each agent gets its own source port.
 	Open   func() (link.Socket, error)
 	Ledger esp.Ledger // nil in production

@@ -89,20 +89,28 @@ func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, taken func
 		r.peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
 		return err
 	}
+	if r.raw, err = c.secure(ctx, gateway, pki.Client(port.ALPNClient, nil, check), taken); err != nil {
+		return r, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
+	}
+	return r, nil
+}
+
+// secure opens TLS by way of a gateway, outside the tunnel; taken is told when the
+// connection below it stands.
+func (c *Client) secure(ctx context.Context, gateway netip.AddrPort, config *tls.Config, taken func()) (*tls.Conn, error) {
 	dial := c.config.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Control: c.mark}).DialContext
 	}
 	raw, err := dial(ctx, "tcp", gateway.String())
-	if err == nil {
-		taken()
-		r.raw = tls.Client(raw, pki.Client(port.ALPNClient, nil, check))
-		if err = r.raw.HandshakeContext(ctx); err != nil {
-			raw.Close() // the handshake's error is the one to tell
-		}
-	}
 	if err != nil {
-		return r, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
+		return nil, err
 	}
-	return r, nil
+	taken()
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close() // the handshake's error is the one to tell
+		return nil, err
+	}
+	return conn, nil
 }

@@ -2,9 +2,7 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -41,17 +39,13 @@ func (c *Client) keepStreams(ctx context.Context) {
 func (c *Client) openStream(ctx context.Context, gateway netip.AddrPort) (Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
-	if c.config.OpenStream != nil {
-		return c.config.OpenStream(ctx, gateway)
-	}
 	config := pki.Client(port.ALPNDatagram, nil, func(raw [][]byte) error {
 		_, err := pki.VerifyGateway(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
 		return err
 	})
 	config.DynamicRecordSizingDisabled = true // trains fill records
 	life := c.life.present()
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Control: c.mark}, Config: config}
-	conn, err := dialer.DialContext(ctx, "tcp", gateway.String())
+	conn, err := c.secure(ctx, gateway, config, func() {})
 	if err != nil {
 		return nil, fmt.Errorf("no TLS to gateway %s: %w", gateway, err)
 	}
