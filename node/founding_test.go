@@ -314,7 +314,7 @@ func TestNoArbiterNamesTheVoters(t *testing.T) {
 		n.members.rows = append(n.members.rows, protocol.NodeRow{Name: name, ID: keyed(t).trust.Key.ID(), Voter: name != "c"})
 	}
 	all := n.problems(agent.Report{CutOff: true}, nil, time.Hour)
-	for i, want := range []string{"it takes 2 of the 3 voters (a, b, d): start those that are down", "none of the nodes that it probes"} {
+	for i, want := range []string{"it takes 2 of the 3 voters (a, b, d): start those that are down, and look at the links to them", "none of the nodes that it probes"} {
 		if !strings.Contains(all[i], want) {
 			t.Errorf("%q, want %q", all, want)
 		}

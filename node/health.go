@@ -158,7 +158,7 @@ func (n *Node) noArbiter() string {
 	if voters < 2 {
 		return waits
 	}
-	return fmt.Sprintf(waits+"; it takes %d of the %d voters (%s): start those that are down. If so many will not come back: "+
+	return fmt.Sprintf(waits+"; it takes %d of the %d voters (%s): start those that are down, and look at the links to them. Only if so many are lost for good: "+
 		"meshcrypt operator recover on one that is left", voters/2+1, voters, strings.Join(names, ", "))
 }
 
