@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
@@ -40,6 +43,31 @@ func TestRubbishOnAStream(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.TotalAlloc) - int64(before.TotalAlloc); grown > attackMemory {
 		t.Errorf("%d MiB were taken for rubbish", grown>>20)
+	}
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+}
+
+// TestMalformedRequests: what raft would panic at is refused, and the others go on.
+func TestMalformedRequests(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	from, to := c.nodes[(c.number(leader)+1)%3], id((c.number(leader)+2)%3)
+	header := from.header()
+	garbage := []byte{0xdf, 0xff, 0xff, 0xff, 0xff}
+	for what, entries := range map[string][]*raft.Log{
+		"no entry":                    {nil},
+		"servers that cannot be read": {{Index: 1 << 20, Term: 1 << 20, Type: raft.LogConfiguration, Data: garbage}},
+	} {
+		ask := raft.AppendEntriesRequest{RPCHeader: header, Term: 1 << 20, Entries: entries}
+		if err := from.transport.AppendEntries(serverID(to), serverAddress(to), &ask, new(raft.AppendEntriesResponse)); err == nil {
+			t.Errorf("%s: taken", what)
+		}
+	}
+	snapshot := raft.InstallSnapshotRequest{RPCHeader: header, SnapshotVersion: 1, Term: 1 << 20, LastLogIndex: 1 << 20, LastLogTerm: 1, Configuration: garbage, Size: 3}
+	err := from.transport.InstallSnapshot(serverID(to), serverAddress(to), &snapshot, new(raft.InstallSnapshotResponse), strings.NewReader("abc"))
+	if err == nil {
+		t.Error("a snapshot with servers that cannot be read: taken")
 	}
 	c.must(c.leader(), tick(1))
 	c.agree(1)

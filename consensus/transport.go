@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -132,6 +133,13 @@ func (r *Raft) filter(t transport) {
 
 func (r *Raft) pass(t transport, rpc raft.RPC) {
 	heard := func(raft.RPCResponse) {}
+	if malformed(rpc.Command) {
+		if rpc.Reader != nil {
+			_, _ = io.Copy(io.Discard, rpc.Reader) // the next request is behind it
+		}
+		rpc.Respond(nil, errMalformed)
+		return
+	}
 	switch ask := rpc.Command.(type) {
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
 		if r.refusesVote(rpc) {
@@ -158,6 +166,29 @@ func (r *Raft) pass(t transport, rpc raft.RPC) {
 		rpc.Respond(said.Response, said.Error)
 	case <-r.closing:
 	}
+}
+
+// errMalformed answers what raft would panic at.
+var errMalformed = errors.New("consensus: malformed request")
+
+// malformed says that a request has an entry that is none, or servers that cannot be read.
+func malformed(request any) bool {
+	switch ask := request.(type) {
+	case *raft.AppendEntriesRequest:
+		return slices.ContainsFunc(ask.Entries, func(entry *raft.Log) bool {
+			return entry == nil || entry.Type == raft.LogConfiguration && !readable(entry.Data)
+		})
+	case *raft.InstallSnapshotRequest:
+		return ask.SnapshotVersion > 0 && !readable(ask.Configuration)
+	}
+	return false
+}
+
+// readable says that raft can read servers; it panics where it cannot.
+func readable(servers []byte) (so bool) {
+	defer func() { so = recover() == nil }()
+	raft.DecodeConfiguration(servers)
+	return so
 }
 
 func (r *Raft) header() raft.RPCHeader {
