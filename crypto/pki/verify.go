@@ -82,23 +82,30 @@ func learn(rawCerts [][]byte, caHash [32]byte, now time.Time, role string) (Peer
 }
 
 // Judged is a node's certificate of which all is right that time does not change: form,
-// signature, name and key.
+// signature, name and key. It is small, for thousands are kept: the certificates that it
+// is of take 5 KiB.
 type Judged struct {
-	Peer     Peer
-	leaf, ca *x509.Certificate
+	Peer             Peer
+	caBegins, caEnds time.Time
 }
 
 // Judge looks at the certificates that a node presents. Only the first is
 // read: trust comes from caDER, which the caller has from the registry.
 func Judge(rawCerts [][]byte, caDER []byte, cluster identity.ClusterID) (Judged, error) {
-	peer, leaf, ca, err := verifyNode(rawCerts, caDER, cluster)
-	return Judged{peer, leaf, ca}, err
+	peer, _, ca, err := verifyNode(rawCerts, caDER, cluster)
+	if err != nil {
+		return Judged{}, err
+	}
+	return Judged{peer, ca.NotBefore, ca.NotAfter}, nil
 }
 
 // At is who it is of, if the dates hold.
 func (j Judged) At(now time.Time) (Peer, error) {
-	if err := checkBoth(j.leaf, j.ca, now); err != nil {
+	if err := checkSpan(j.Peer.NotBefore, j.Peer.NotAfter, now); err != nil {
 		return Peer{}, err
+	}
+	if err := checkSpan(j.caBegins, j.caEnds, now); err != nil {
+		return Peer{}, fmt.Errorf("CA: %w", err)
 	}
 	return j.Peer, nil
 }
@@ -255,16 +262,20 @@ func checkBoth(leaf, ca *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// checkDates counts both ends as valid (RFC 5280 4.1.2.5). What it says has both
-// clocks in it: that of who signed, by the date, and that of who judges.
 func checkDates(cert *x509.Certificate, now time.Time) error {
-	if now.Before(cert.NotBefore) {
+	return checkSpan(cert.NotBefore, cert.NotAfter, now)
+}
+
+// checkSpan counts both ends as valid (RFC 5280 4.1.2.5). What it says has both
+// clocks in it: that of who signed, by the date, and that of who judges.
+func checkSpan(begins, ends, now time.Time) error {
+	if now.Before(begins) {
 		return fmt.Errorf("%w: it begins %s, and the clock of this host says %s, %v before that", ErrNotYetValid,
-			cert.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339), cert.NotBefore.Sub(now).Round(time.Second))
+			begins.Format(time.RFC3339), now.UTC().Format(time.RFC3339), begins.Sub(now).Round(time.Second))
 	}
-	if now.After(cert.NotAfter) {
+	if now.After(ends) {
 		return fmt.Errorf("%w: it ended %s, and the clock of this host says %s, %v after that", ErrExpired,
-			cert.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339), now.Sub(cert.NotAfter).Round(time.Second))
+			ends.Format(time.RFC3339), now.UTC().Format(time.RFC3339), now.Sub(ends).Round(time.Second))
 	}
 	return nil
 }

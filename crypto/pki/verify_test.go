@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto/ed25519"
 	"crypto/x509"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -253,6 +254,17 @@ func TestDatesNameBothClocks(t *testing.T) {
 	} {
 		if err := checkDates(cert, now); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v lacks %q", err, text)
+		}
+	}
+}
+
+// TestJudgedEndsWithItsCA, whatever the dates of the certificate itself.
+func TestJudgedEndsWithItsCA(t *testing.T) {
+	begins := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	j := Judged{Peer{NotBefore: begins, NotAfter: begins.Add(9 * time.Hour)}, begins.Add(time.Hour), begins.Add(2 * time.Hour)}
+	for hours, want := range map[int]error{-1: ErrNotYetValid, 0: ErrNotYetValid, 1: nil, 2: nil, 3: ErrExpired, 10: ErrExpired} {
+		if _, err := j.At(begins.Add(time.Duration(hours) * time.Hour)); !errors.Is(err, want) {
+			t.Errorf("after %d h: %v, want %v", hours, err, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -67,4 +68,34 @@ func TestWrongCertificatesAreNotRemembered(t *testing.T) {
 	if n := len(f.trust.judged.all); n != 1 {
 		t.Errorf("%d are remembered beside one more than %d", n, MaxJudged)
 	}
+}
+
+// TestJudgedAreSmall: a mesh of three nodes makes some 40 certificates a day, and none is
+// forgotten for months.
+func TestJudgedAreSmall(t *testing.T) {
+	const count, most = 256, 1 << 10
+	f := newFixture(t)
+	var chains [][][]byte
+	for range count {
+		_, cert := f.node()
+		chains = append(chains, [][]byte{cert})
+	}
+	held := func() int64 {
+		for range 2 { // what the first one finishes is free after the second
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := held()
+	for _, chain := range chains {
+		_, err := f.trust.Peer(chain)
+		f.ok(err)
+	}
+	if each := (held() - before) / count; each > most {
+		t.Errorf("%d bytes for each, at most %d", each, most)
+	}
+	runtime.KeepAlive(chains)
+	runtime.KeepAlive(f)
 }
