@@ -60,6 +60,15 @@ func TestOneOwnerInRegistry(t *testing.T) {
 	now.Slices[0].Agent = node(2)
 	s.lookAtOwners(2*second, &now)
 	s.red("I3", 2*second, "n3", "n2", "epoch 1")
+
+	s = begin(t)
+	s.open(1, "alice", 1)
+	was = s.Registry().Sessions.Get(sessionID(1))
+	now = *was
+	now.Slices = []registry.Slice{was.Slices[0]}
+	now.Slices[0].Boot = identity.BootID{77} // another process of the same one has no keys of the first
+	s.lookAtOwners(2*second, &now)
+	s.red("I3", 2*second, "n2", "epoch 1")
 }
 
 func TestGrantsAreCommitted(t *testing.T) {
@@ -75,6 +84,13 @@ func TestGrantsAreCommitted(t *testing.T) {
 	reborn.Boot = identity.BootID{77}
 	s.Tables(second, []Table{reborn})
 	s.red("I6", second, "n2", "another process")
+
+	s = begin(t)
+	s.open(1, "alice", 1)
+	early := s.has(1, 1)
+	early.Fence = protocol.Fence{Incarnation: s.Registry().Cluster.Incarnation, Term: s.term - 1}
+	s.Tables(second, []Table{table(1, early)})
+	s.red("I6", second, "n2", "committed in term 2")
 }
 
 func TestNoGrantBelowFence(t *testing.T) {
@@ -150,6 +166,19 @@ func TestSessionsEndForAReason(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStoppedThenGone: who was killed while it stood still is a new process afterwards, and
+// no more excused.
+func TestStoppedThenGone(t *testing.T) {
+	a := netip.MustParseAddr("10.0.0.200")
+	s := begin(t)
+	s.Stopped(second, node(0), true)
+	s.Gone(2*second, node(0))
+	s.Holds(3*second, node(0), a, true)
+	s.Holds(4*second, node(1), a, true)
+	s.Tick(10 * second)
+	s.red("one egress", 5*second, "10.0.0.200", "n1 and n2")
 }
 
 func TestClientsGiveNothingUp(t *testing.T) {
