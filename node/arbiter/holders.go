@@ -1,6 +1,8 @@
 package arbiter
 
 import (
+	"bytes"
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -105,6 +107,7 @@ func (n *nodeStream) ask(now time.Duration) {
 		}
 	}
 	if len(due) > 0 {
+		slices.SortFunc(due, func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
 		n.Say(&protocol.Node{Ended: &protocol.Sessions{Sessions: due}})
 	}
 }

@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -291,10 +292,11 @@ func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol
 }
 
 // slicesOf is every epoch that a boot of a node is to hold, of the sessions that the
-// book has of it.
+// book has of it, in their order: what follows is the same whenever the same happens.
 func (a *Arbiter) slicesOf(s *registry.State, node identity.NodeID, boot identity.BootID) []protocol.SliceRef {
 	var refs []protocol.SliceRef
-	for id := range a.book.of[node] {
+	compare := func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) }
+	for _, id := range slices.SortedFunc(maps.Keys(a.book.of[node]), compare) {
 		live := active(s, id)
 		if live == nil {
 			continue

@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -126,6 +127,25 @@ func (f *fixture) session(a *Arbiter, id byte, agent identity.NodeID) *registry.
 	}
 	f.store.View(func(state *registry.State) { state.Sessions.Put(s.ID, s) })
 	return s
+}
+
+// TestSlicesInOrder: of a node that came back without its keys many sessions lack a slice at
+// once, and what is proposed for them is the same in each run.
+func TestSlicesInOrder(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	own := f.trust.Key.ID()
+	for id := range byte(20) {
+		f.session(a, id+1, own)
+	}
+	a.pushViews()
+	for range 5 {
+		var refs []protocol.SliceRef
+		f.store.View(func(s *registry.State) { refs = a.slicesOf(s, own, identity.BootID{}) })
+		if len(refs) != 20 || !slices.IsSortedFunc(refs, func(x, y protocol.SliceRef) int { return bytes.Compare(x.Session[:], y.Session[:]) }) {
+			t.Fatalf("%d slices: %v", len(refs), refs)
+		}
+	}
 }
 
 // about lists the sessions that commands are about.
