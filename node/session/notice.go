@@ -48,7 +48,7 @@ func (a *Arbitrator) noticeNode(view *registry.State, id identity.NodeID) {
 	h, node := a.host(id), view.Nodes[id]
 	a.doubt(id)
 	a.rolesDue, a.partsDue = true, true
-	drained := node != nil && node.Drained
+	drained := node != nil && node.Drained && !node.Removed // who left was drained, and told of then
 	if h.drainedTold = h.drainedTold && drained; drained && !h.drainedTold {
 		a.draining[id] = struct{}{}
 	} else {

@@ -1,0 +1,35 @@
+package session
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// TestWhoLeftIsNotDrained: a node that left was drained before. A later arbiter, which
+// finds its row, says no more of it.
+func TestWhoLeftIsNotDrained(t *testing.T) {
+	w := newWorld(3, registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst}, 1000)
+	var said strings.Builder
+	w.log = func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) }
+	for _, n := range w.nodes {
+		w.nodeUp(n, 1)
+	}
+	drained := func() int {
+		w.settle()
+		w.run(time.Second, 100*time.Millisecond)
+		return strings.Count(said.String(), "drained "+w.nodes[2].name+"\n")
+	}
+	w.queue = append(w.queue, Drain{w.nodes[2].id(), true})
+	if n := drained(); n != 1 {
+		t.Fatalf("said %d times:\n%s", n, &said)
+	}
+	w.must(registry.Command{RemoveNode: &registry.RemoveNode{ID: w.nodes[2].id()}})
+	w.newTerm(w.nodes[0])
+	if n := drained(); n != 1 {
+		t.Errorf("said %d times:\n%s", n, &said)
+	}
+}
