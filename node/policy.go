@@ -92,7 +92,7 @@ func (n *Node) setPolicy(r *http.Request, in control.PolicyRequest) (control.Pol
 		return control.Policy{}, control.Errorf(control.CodeDegraded, "upgrade it, then run the same command again",
 			"the registry is kept by an older build, which cannot read this policy, on %s", strings.Join(older, ", "))
 	case len(unheard) > 0:
-		return control.Policy{}, control.Errorf(control.CodeDegraded, "wait some seconds, then run the same command again",
+		return control.Policy{}, control.Errorf(control.CodeDegraded, "start its daemon if that is down, wait some seconds, and run the same command again",
 			"%s keeps the registry and has not said yet whether it can read this policy", strings.Join(unheard, ", "))
 	}
 	_, err = n.propose(r.Context(), registry.Command{PutPolicy: &registry.PutPolicy{Policy: policy, Over: policy.Version}})
