@@ -28,6 +28,7 @@ var (
 // ready at one instant run in their order then. So there are no races to detect, and the
 // tests of e2e/netns are not kept waiting for what the others have run already.
 func TestMain(m *testing.M) {
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "make sim SEEDS=300 FIRST=1: whole numbers, from 1 on") }
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
@@ -40,6 +41,9 @@ const collectEvery = 8
 // TestSeeds: whatever goes wrong, nothing happens that must not, and all is well again in
 // time.
 func TestSeeds(t *testing.T) {
+	if *seeds == 0 || *first+*seeds < *first {
+		t.Fatalf("%d runs from %d on are none: nothing is shown by that", *seeds, *first)
+	}
 	for seed := *first; seed < *first+*seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := Run(t, seed, journalOf())
