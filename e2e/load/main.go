@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -68,6 +69,9 @@ func told(err error) int {
 }
 
 func (o options) run() error {
+	if min(o.nodes, o.clients, o.minutes, o.accounts) < 1 || o.rate <= 0 {
+		return errors.New("nodes, clients, minutes, accounts and the rate are 1 or more")
+	}
 	binary, err := filepath.Abs(o.binary)
 	if err == nil {
 		_, err = os.Stat(binary)
