@@ -324,6 +324,21 @@ func TestNoArbiterNamesTheVoters(t *testing.T) {
 	}
 }
 
+// TestWhoHearsALeaderRecoversNothing: a voter that no arbiter answers, as with a clock that is
+// wrong, and whose log goes on names the leader, and no way out that ends the mesh.
+func TestWhoHearsALeaderRecoversNothing(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	founder, other := w.members[0], w.members[1]
+	w.until("the other votes", func() bool { return other.votes() && other.leaderByLog() == "n1" })
+	if all := other.problems(agent.Report{}, nil, time.Hour); !strings.Contains(all[0], "n1 leads") || strings.Contains(all[0], "recover") {
+		t.Errorf("%q", all)
+	}
+	if name := founder.leaderByLog(); name != "" {
+		t.Errorf("who leads names %q", name)
+	}
+}
+
 // TestProblemsNameTheNode: a fault is said once, of the node that has it.
 func TestProblemsNameTheNode(t *testing.T) {
 	n := keyed(t)

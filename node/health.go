@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -154,12 +155,29 @@ func (n *Node) noArbiter() string {
 	case voters == 1 && n.store.Load() != nil:
 		return "the only voter does not answer; sessions run headless. If it will not come back: meshcrypt operator recover"
 	}
+	if name := n.leaderByLog(); name != "" {
+		return name + " leads, and this node does not hear it as the arbiter; sessions run headless here, new logins wait"
+	}
 	const waits = "no arbiter answers; sessions run headless, new logins wait"
 	if voters < 2 {
 		return waits
 	}
 	return fmt.Sprintf(waits+"; it takes %d of the %d voters (%s): start those that are down, and look at the links to them. Only if so many are lost for good: "+
 		"meshcrypt operator recover on one that is left", voters/2+1, voters, strings.Join(names, ", "))
+}
+
+// leaderByLog is another node that leads as far as this one's replica knows: the mesh has what
+// it takes, so nothing has to be recovered.
+func (n *Node) leaderByLog() string {
+	store := n.store.Load()
+	if store == nil {
+		return ""
+	}
+	leader, known := store.Leader()
+	if !known || leader == n.trust.Key.ID() {
+		return ""
+	}
+	return cmp.Or(n.members.find(leader).Name, leader.Short())
 }
 
 // wordOf says who signed what voters are held to, and what to do if it lied: it may vote,
