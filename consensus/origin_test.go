@@ -375,3 +375,38 @@ func TestLeaderOfAnEarlierIncarnation(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotThatLacksSomething: a snapshot replaces everything, so one that lacks what is
+// committed here, or that comes while something is kept from being overwritten, is refused.
+func TestSnapshotThatLacksSomething(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.must(c.leader(), tick(1))
+	r := c.leader()
+	end, own := r.file.end(), r.incarnation()
+	here, err := r.file.at(end.index)
+	c.ok(err)
+	kept := &Known{own, end.term, end.index}
+	for name, kind := range map[string]struct {
+		said    word
+		at      mark
+		fork    *Known
+		refuses bool
+	}{
+		"what is here":             {word{own, here.by}, end, nil, false},
+		"more":                     {word{own, newOrigin()}, mark{end.index + 9, end.term}, nil, false},
+		"less":                     {word{own, newOrigin()}, mark{end.index - 1, end.term}, nil, true},
+		"another one's":            {word{own, newOrigin()}, end, nil, true},
+		"another term's":           {word{own, here.by}, mark{end.index, end.term + 1}, nil, true},
+		"less, recovered":          {word{own + 1, newOrigin()}, mark{end.index - 1, end.term}, nil, false},
+		"more, something is kept":  {word{own, newOrigin()}, mark{end.index + 9, end.term}, kept, true},
+		"recovered, something was": {word{own + 1, newOrigin()}, mark{end.index + 9, end.term}, kept, false},
+	} {
+		r.floor.mu.Lock()
+		r.floor.fork = kind.fork
+		r.floor.mu.Unlock()
+		ask := &raft.InstallSnapshotRequest{Leader: kind.said.bytes(), Term: end.term + 1, LastLogIndex: kind.at.index, LastLogTerm: kind.at.term}
+		if got := r.refusesSnapshot(ask); got != kind.refuses {
+			t.Errorf("%s: refused %v", name, got)
+		}
+	}
+}

@@ -77,6 +77,24 @@ func (w *world) revoked(m *member, name string) (is bool) {
 	return is
 }
 
+// TestRefusalsOf: all that a registry denies, and nobody that it lets in.
+func TestRefusalsOf(t *testing.T) {
+	s := registry.New()
+	s.Nodes = map[identity.NodeID]*registry.Node{{1}: {}, {2}: {Removed: true}}
+	s.Authorities = map[string]*registry.Authority{"old": {}, "gone": {Revoked: true}}
+	for name, revoked := range map[string]bool{"alice": true, "bob": false} {
+		s.Clients.Put(name, &registry.Client{Name: name, Revoked: revoked})
+	}
+	for id, revoked := range map[byte]bool{7: true, 8: false} {
+		s.Certificates.Put(registry.CertificateID{id}, &registry.Certificate{ID: registry.CertificateID{id}, Revoked: revoked})
+	}
+	all := refusalsOf(s)
+	if !slices.Equal(all.Nodes, []identity.NodeID{{2}}) || !slices.Equal(all.Authorities, []string{"gone"}) ||
+		!slices.Equal(all.Clients, []string{"alice"}) || len(all.Certificates) != 1 || all.Certificates[0].ID != (registry.CertificateID{7}) {
+		t.Errorf("%+v", all)
+	}
+}
+
 // TestLackingRefusals: of what another registry denies, only what this one lets in.
 func TestLackingRefusals(t *testing.T) {
 	present := registry.New()
