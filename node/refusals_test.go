@@ -161,3 +161,21 @@ func TestRefusalsComeInPieces(t *testing.T) {
 		t.Errorf("more than that: %v", err)
 	}
 }
+
+// TestMembersMayOnlyLook: what changes the registry is for voters and the local socket; any
+// other member that may refuse could shut out everybody.
+func TestMembersMayOnlyLook(t *testing.T) {
+	var looks []string
+	for name, operation := range (&Node{}).arbiterOperations() {
+		if operation.Look {
+			looks = append(looks, name)
+		}
+	}
+	slices.Sort(looks)
+	want := []string{
+		control.OpMembers, control.OpSessions, control.OpClientList, control.OpClientProfile, control.OpCAShow, control.OpPolicyShow, control.OpRaftPeers,
+	}
+	if slices.Sort(want); !slices.Equal(looks, want) {
+		t.Errorf("any member may ask for %v, want %v", looks, want)
+	}
+}
