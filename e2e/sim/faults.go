@@ -46,7 +46,7 @@ func (w *World) over(f plan.Fault) {
 // addresses until both ends of the stream have given it up.
 func (w *World) blur(f plan.Fault, by int) {
 	switch f.Kind {
-	case plan.Loss, plan.Delay, plan.Mute, plan.Deafen, plan.Part, plan.PartOneWay:
+	case plan.Loss, plan.Delay, plan.Mute, plan.Deafen, plan.PartOneWay:
 		w.unclear += by
 		w.watch.judge.Lossy(w.now(), w.unclear > 0)
 	}

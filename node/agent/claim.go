@@ -74,6 +74,8 @@ type claimState struct {
 	heardAt     time.Duration // another node's that holds it
 	cededAt     time.Duration // this node let go for one of those
 	defend      bool          // another is letting go: the neighbours are to be told
+	// claimant is who claimed the part last and is not its egress, as far as is known here.
+	claimant identity.Index
 }
 
 // contest says to all other nodes that this one holds a part. It does not against one
@@ -97,12 +99,12 @@ func (a *Agent) contestWith(egress protocol.NodeRow, now time.Duration) {
 	}
 }
 
-// tellTaken says to a silent egress that this node took over from it: that one may hear,
-// and only not be heard.
-func (a *Agent) tellTaken(p *part, egress protocol.NodeRow, now time.Duration) {
+// tellTaken says that this node took over from a silent egress: that one may hear, and only
+// not be heard, or hear what others pass on.
+func (a *Agent) tellTaken(p *part, now time.Duration) {
 	if p.claim.toldAt < p.takenAt || now-p.claim.toldAt >= ContestEvery {
 		p.claim.toldAt = now
-		a.claimAt(egress.Index, p, probe.ClaimHolds)
+		a.claimAtAll(p, probe.ClaimHolds)
 	}
 }
 
@@ -120,8 +122,29 @@ func (a *Agent) claimAt(to identity.Index, p *part, kind probe.ClaimKind) {
 	if len(a.view.key) == 0 || len(insides) == 0 {
 		return
 	}
-	b := probe.Claim{From: a.config.Index, Address: insides[0], Kind: kind, Right: a.right(p)}.Marshal(a.view.key)
+	a.sendClaim(to, probe.Claim{From: a.config.Index, Address: insides[0], Kind: kind, Right: a.right(p)})
+}
+
+func (a *Agent) sendClaim(to identity.Index, c probe.Claim) {
+	b := c.Marshal(a.view.key)
 	_ = a.config.Inside.Send(b, len(b), link.Path{Remote: a.insideOf(a.view.nodes[to])}) // repeated while it matters
+}
+
+// passOn gives a claim to those whom it is about. They may not hear each other while this
+// node hears both, and where one of them is at the arbiter's host nobody else could tell
+// the other. Only what comes from the claimant's own address is passed on, so no claim goes
+// round.
+func (a *Agent) passOn(p *part, c probe.Claim) {
+	told := map[identity.Index]bool{c.From: true, a.config.Index: true}
+	for _, to := range []identity.Index{a.view.ids[p.row.Egress], a.view.ids[p.row.Second], a.view.ids[p.former], p.claim.claimant} {
+		if !told[to] && a.view.nodes[to].Inside.IsValid() {
+			told[to] = true
+			a.sendClaim(to, c)
+		}
+	}
+	if c.From != a.view.ids[p.row.Egress] {
+		p.claim.claimant = c.From
+	}
 }
 
 // right is by what this node holds a part, or held it.
@@ -139,8 +162,21 @@ func (v *viewState) partOf(inside netip.Addr) *part {
 	return nil
 }
 
-// claimed is another node's claim.
-type claimed struct{ probe.Claim }
+// claimed is another node's claim, and the address that it came from.
+type claimed struct {
+	by netip.Addr
+	probe.Claim
+}
+
+// back is who an answer goes to: the claimant, or who passed its claim on.
+func (e claimed) back(a *Agent) identity.Index {
+	for index, n := range a.view.nodes {
+		if n.Inside == e.by {
+			return index
+		}
+	}
+	return e.From
+}
 
 func (e claimed) apply(a *Agent) {
 	p, now := a.view.partOf(e.Address), a.config.Now()
@@ -149,6 +185,9 @@ func (e claimed) apply(a *Agent) {
 		return
 	}
 	mine, holds := a.right(p), e.Kind == probe.ClaimHolds
+	if !p.held && e.by == a.view.nodes[e.From].Inside {
+		a.passOn(p, e.Claim)
+	}
 	switch {
 	case !p.held && holds:
 		if !e.Right.Older(mine) { // else it was so once, or will not be for long
@@ -163,7 +202,7 @@ func (e claimed) apply(a *Agent) {
 		a.cede(p, e.From, now)
 	default:
 		p.claim.defend = p.claim.defend || holds
-		a.claimAt(e.From, p, probe.ClaimHolds)
+		a.claimAt(e.back(a), p, probe.ClaimHolds)
 	}
 }
 
@@ -205,11 +244,20 @@ func (a *Agent) cede(p *part, to identity.Index, now time.Duration) {
 	a.lapse(p, true)
 }
 
-// superviseClaim asks for holders of a part that this node might take back, and tells
+// claimedStill reports whether the egress, or who has its part, says so although the egress
+// does not answer this node: others hear it, and pass it on. What came with the last answer
+// shows nothing, for it may have died since.
+func (a *Agent) claimedStill(p *part, now time.Duration) bool {
+	egress, heardAt := a.probes.peers[a.view.nodeByID(p.row.Egress).Index], p.claim.heardAt
+	return p.row.Second == a.config.Key.ID() && !p.taken && egress != nil && egress.silent &&
+		heardAt >= egress.heardAt+AskedBeyond && now-heardAt <= ClaimedLately
+}
+
+// superviseClaim asks for holders of a part that this node might take, or take back, and tells
 // the neighbours again whose it is when another node has let go.
-func (a *Agent) superviseClaim(p *part) {
+func (a *Agent) superviseClaim(p *part, now time.Duration) {
 	switch {
-	case p.lapsed && a.footing.is == firm && a.ticks%LoadTicks == 0:
+	case (p.lapsed || a.claimedStill(p, now)) && a.footing.is == firm && a.ticks%LoadTicks == 0:
 		a.claimAtAll(p, probe.ClaimAsks)
 	case p.held && p.claim.defend:
 		for _, inside := range p.row.Insides() {

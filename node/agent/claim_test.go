@@ -10,13 +10,21 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // claims gives the agent another node's claim of the moving address.
 func (f *fixture) claims(from identity.Index, kind probe.ClaimKind, right probe.Right) {
-	f.do(claimed{probe.Claim{From: from, Address: moving(), Kind: kind, Right: right}})
+	f.claimsBy(from, from, kind, right)
+}
+
+// claimsBy gives it one that a third node passed on.
+func (f *fixture) claimsBy(by, from identity.Index, kind probe.ClaimKind, right probe.Right) {
+	b := probe.Claim{From: from, Address: moving(), Kind: kind, Right: right}.Marshal(probeKey())
+	f.ReceiveMarked(nil, link.Path{Remote: netip.AddrPortFrom(inside(by), inPort)}, dataplane.Marker{Type: dataplane.MarkerClaim}, b)
+	f.pump()
 }
 
 // nodeAt is what a node's inside port gets.

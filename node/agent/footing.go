@@ -115,7 +115,7 @@ func (a *Agent) superviseFooting(now time.Duration) {
 			a.lapse(p, false)
 			a.contest(p, now) // who took it over meanwhile is to know at once
 		}
-		a.superviseClaim(p)
+		a.superviseClaim(p, now)
 	}
 }
 

@@ -149,6 +149,9 @@ const (
 	// AskedBeyond is how long after its last answer a question of a node shows that
 	// it asks and does not hear.
 	AskedBeyond = 2 * TickEvery
+	// ClaimedLately is how long a claim shows that its egress lives which does not answer:
+	// it is asked for each 500 ms, and one answer may be lost.
+	ClaimedLately = 1100 * time.Millisecond
 	// DeafAfter is how long nothing may arrive on the inside network from nodes
 	// that the arbiter hears; DeafFirst if nothing ever did.
 	DeafAfter = time.Second

@@ -27,7 +27,7 @@ func (a *Agent) ReceiveMarked(from link.Socket, path link.Path, m dataplane.Mark
 	case dataplane.MarkerProbe, dataplane.MarkerProbeReply, dataplane.MarkerPathTest:
 		a.receiveProbe(datagram)
 	case dataplane.MarkerClaim:
-		a.receiveClaim(datagram)
+		a.receiveClaim(path.Remote.Addr(), datagram)
 	case dataplane.MarkerVerdict:
 		a.receiveVerdict(path.Remote.Addr(), datagram)
 	default:
@@ -45,10 +45,10 @@ func (a *Agent) receiveProbe(datagram []byte) {
 	a.rejects.count("probe-refused")
 }
 
-func (a *Agent) receiveClaim(datagram []byte) {
+func (a *Agent) receiveClaim(by netip.Addr, datagram []byte) {
 	if key := a.probeKey.Load(); key != nil {
 		if c, ok := probe.ParseClaim(datagram, *key); ok {
-			a.wait(a.nodes, nodesFull, func() event { return claimed{c} })
+			a.wait(a.nodes, nodesFull, func() event { return claimed{by, c} })
 			return
 		}
 	}

@@ -34,7 +34,7 @@ func (a *Agent) superviseSecond(p *part, now time.Duration) {
 	case p.taken && !silent && !broken:
 		a.yieldPart(p, egress, now)
 	case p.taken && silent && !p.relieved:
-		a.tellTaken(p, egress, now)
+		a.tellTaken(p, now)
 	case !p.taken && silent && a.mayTake(p, egress, now):
 		a.takePart(p, egress, now)
 	case !p.taken && broken && a.withoutArbiter(now) && a.mayTake(p, egress, now):
@@ -60,7 +60,7 @@ func (a *Agent) gone(n protocol.NodeRow, now time.Duration) bool {
 func (a *Agent) mayTake(p *part, egress protocol.NodeRow, now time.Duration) bool {
 	heard := !a.withoutArbiter(now) && egress.Up
 	switch {
-	case a.alone(), a.footing.is == lost, a.sound.is == protocol.Broken:
+	case a.alone(), a.footing.is == lost, a.sound.is == protocol.Broken, a.claimedStill(p, now):
 		return false
 	case heard && now < p.notUntil, p.claim.cededAt != 0 && now-p.claim.cededAt < TakeoverHold:
 		return false
@@ -95,7 +95,7 @@ func (a *Agent) superviseFormer(p *part, now time.Duration) {
 	case former.Index == 0 || former.Up:
 		p.former = identity.NodeID{}
 	default:
-		a.tellTaken(p, former, now)
+		a.tellTaken(p, now)
 	}
 }
 

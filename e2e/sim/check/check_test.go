@@ -314,7 +314,7 @@ func TestWithoutQuorum(t *testing.T) {
 		s.Holds(second, node(1), a, true)
 		s.Tick(30 * second)
 		if quorum {
-			s.red("one egress", 6*second, "n1 and n2")
+			s.red("one egress", 2*second, "n1 and n2")
 			continue
 		}
 		s.green()

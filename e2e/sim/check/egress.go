@@ -7,17 +7,14 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
-	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
-// TwoOwners is how long two nodes may both answer for one egress address; LossyOwners is
-// how long where packets are lost or late all over, for they find each other by packets;
-// ApartOwners is how long where the two do not hear each other and both hear others: then
-// an arbiter decides, and a new one waits for session.TakenGrace.
+// TwoOwners is how long two nodes may both answer for one egress address, whether they hear
+// each other or not: others pass on what they say. LossyOwners is how long where packets are
+// lost or late all over, for they find each other by packets.
 const (
 	TwoOwners   = time.Second
 	LossyOwners = 4 * time.Second
-	ApartOwners = session.TakenGrace + 2*time.Second
 )
 
 // addressSeen is who answers for an address.
@@ -63,11 +60,7 @@ func (j *Judge) Stopped(at time.Duration, node identity.NodeID, so bool) {
 // tell them, both go on.
 func (j *Judge) Apart(at time.Duration, one, other identity.NodeID, so bool) {
 	j.Tick(at)
-	p := pair(one, other)
-	if j.apart[p] || so {
-		j.parted[p] = at
-	}
-	j.apart[p] = so
+	j.apart[pair(one, other)] = so
 	j.Tick(at)
 }
 
@@ -103,25 +96,7 @@ func (j *Judge) deadline(a *addressSeen) time.Duration {
 	if j.lossy || a.both <= j.clear+TwoOwners {
 		within = LossyOwners
 	}
-	p := pair(a.owners[0], a.owners[1])
-	long := a.both + within + ApartOwners - TwoOwners
-	switch {
-	case j.apart[p] && !j.cutOff(a.owners[0]) && !j.cutOff(a.owners[1]):
-		return long
-	case !j.apart[p] && j.parted[p] >= a.both: // they hear each other again
-		return min(j.parted[p]+within, long)
-	}
 	return a.both + within
-}
-
-// cutOff says that a node is apart from all others, so that it has to let go by itself.
-func (j *Judge) cutOff(node identity.NodeID) bool {
-	for other := range j.config.Names {
-		if other != node && !j.apart[pair(node, other)] {
-			return false
-		}
-	}
-	return true
 }
 
 // Lossy says that packets are lost or late all over, or are not.

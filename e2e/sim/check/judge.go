@@ -52,15 +52,14 @@ type Judge struct {
 	owned     map[slot]owner
 	agents    map[identity.NodeID]*agentSeen
 	sessions  map[registry.SessionID]*sessionSeen
-	left      map[string]bool                      // clients that ended their session
-	ordered   map[registry.SessionID]string        // sessions that an operator or policy ended
-	holders   map[netip.Addr]*addressSeen          // of egress addresses
-	addresses []netip.Addr                         // in the order of their first holder
-	stopped   map[identity.NodeID]bool             // hosts that stand still
-	apart     map[[2]identity.NodeID]bool          // that do not hear each other
-	lossy     bool                                 // packets are lost all over
-	clear     time.Duration                        // since when they are not
-	parted    map[[2]identity.NodeID]time.Duration // when two did not hear each other last
+	left      map[string]bool               // clients that ended their session
+	ordered   map[registry.SessionID]string // sessions that an operator or policy ended
+	holders   map[netip.Addr]*addressSeen   // of egress addresses
+	addresses []netip.Addr                  // in the order of their first holder
+	stopped   map[identity.NodeID]bool      // hosts that stand still
+	apart     map[[2]identity.NodeID]bool   // that do not hear each other
+	lossy     bool                          // packets are lost all over
+	clear     time.Duration                 // since when they are not
 	recovery  recovery
 }
 
@@ -71,7 +70,7 @@ func New(c Config) *Judge {
 		owned: make(map[slot]owner), agents: make(map[identity.NodeID]*agentSeen),
 		sessions: make(map[registry.SessionID]*sessionSeen), left: make(map[string]bool),
 		ordered: make(map[registry.SessionID]string), holders: make(map[netip.Addr]*addressSeen),
-		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool), clear: -time.Hour, parted: make(map[[2]identity.NodeID]time.Duration),
+		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool), clear: -time.Hour,
 	}
 }
 
