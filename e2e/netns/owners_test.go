@@ -27,10 +27,12 @@ type owners struct {
 
 // ownership is what was seen of the inside addresses.
 type ownership struct {
-	two     time.Duration  // the longest that one was at two nodes
-	moves   []string       // in words
-	changes map[string]int // of the node that an address was at alone
-	last    time.Time      // of the newest move
+	two     time.Duration       // the longest that one was at two nodes
+	moves   []string            // in words
+	changes map[string]int      // of the node that an address was at alone
+	left    map[string][]string // by address, the nodes that it was at alone before
+	back    int                 // moves to a node that the address had left
+	last    time.Time           // of the newest move
 }
 
 // most is the changes of the address that had most.
@@ -43,7 +45,7 @@ func (o ownership) most() (most int) {
 
 func (m *mesh) watchOwners() *owners {
 	o := &owners{stop: make(chan struct{}), at: map[string]string{}, alone: map[string]string{}, since: map[string]time.Time{},
-		told: ownership{changes: map[string]int{}}}
+		told: ownership{changes: map[string]int{}, left: map[string][]string{}}}
 	begin := time.Now()
 	o.group.Go(func() {
 		for {
@@ -113,6 +115,7 @@ func (c *calm) keptBy(fault string, beside time.Duration, seen ownership) error 
 	c.term, err = c.at.term()
 	return errors.Join(err,
 		counted(fault, "moves of an inside address", seen.most(), beside, cutMoves),
+		counted(fault, "of them back", seen.back, beside, 0),
 		counted(fault, "elections", c.term-before, beside, cutTerms))
 }
 
@@ -130,8 +133,12 @@ func (o *owners) look(owned map[string][]string, at time.Duration) {
 		}
 		o.at[address], o.since[address] = names, time.Now()
 		if len(owned[address]) == 1 && o.alone[address] != names {
-			if o.alone[address] != "" {
+			if before := o.alone[address]; before != "" {
 				o.told.changes[address]++
+				o.told.left[address] = append(o.told.left[address], before)
+			}
+			if slices.Contains(o.told.left[address], names) {
+				o.told.back++
 			}
 			o.alone[address] = names
 		}
@@ -155,6 +162,6 @@ func (o *owners) end() {
 func (o *owners) seen() (told ownership) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	told, o.told = o.told, ownership{changes: map[string]int{}}
+	told, o.told = o.told, ownership{changes: map[string]int{}, left: map[string][]string{}}
 	return told
 }

@@ -22,9 +22,10 @@ const (
 	cutShort    = 4 * time.Second // longer than until all is decided that a cut makes needful
 	healedShort = settledAgain + time.Second
 
-	// An address goes to the second, and back or to a third when who has it is heard
-	// again. Voters elect once, and once more if their candidates were two.
-	cutMoves = 1
+	// An address goes to the second, and the arbiter may move it on, to spread what one
+	// node has then; never back to whom it left. Voters elect once, and once more if their
+	// candidates were two.
+	cutMoves = 2
 	cutTerms = 2
 )
 

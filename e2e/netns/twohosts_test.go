@@ -74,7 +74,7 @@ func (m *mesh) apartAndBack(fault string) error {
 	two := max(0, healed.two-apart.two)
 	m.t.Logf("two owners for %v while apart, for %v since: %v", apart.two, two, healed.moves)
 	return errors.Join(err,
-		counted(fault, "moves of an inside address, healed", healed.most(), beside, cutMoves),
+		counted(fault, "moves of an inside address, healed", healed.most(), beside, 1),
 		took(fault, "two owners, healed", two, beside, twoOwners),
 		took(fault, "settled", max(settled, healed.last.Sub(begin)), beside, settledAgain))
 }
