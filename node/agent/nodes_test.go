@@ -58,6 +58,18 @@ func TestSecondTakesOver(t *testing.T) {
 		{"the egress is silent", func(f *fixture) { f.pass(time.Second, 2, 3); f.pass(long, 3) }, true},
 		{"the egress answers", func(f *fixture) { f.pass(time.Second, 2, 3); f.pass(long, 2, 3) }, false},
 		{"everybody is silent: this node is cut off", func(f *fixture) { f.pass(time.Second, 2, 3); f.pass(long) }, false},
+		{"it hears others again, and the egress a moment later", func(f *fixture) {
+			f.pass(time.Second, 2, 3)
+			f.do(streamLost{f.Agent.stream})
+			f.pass(long)
+			f.pass(2*TickEvery, 3)
+			f.pass(TickEvery, 2, 3)
+		}, false},
+		{"it hears others again, and no egress", func(f *fixture) {
+			f.pass(time.Second, 2, 3)
+			f.pass(long)
+			f.pass(long, 3)
+		}, true},
 		{"the egress was never heard, by the arbiter either", func(f *fixture) {
 			gone := f.view(3).Nodes[1]
 			gone.Up = false

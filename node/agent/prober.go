@@ -26,6 +26,7 @@ type proberState struct {
 	lost     atomic.Bool // nothing opened here goes on; read by packet workers
 	own      ownLoad
 	askedAt  time.Duration // when any node asked last
+	aloneAt  time.Duration // when all of several peers were silent; 0: never
 }
 
 // peer is one probed node.
@@ -132,6 +133,9 @@ func (a *Agent) probe(now time.Duration) {
 	asked := a.asking(wanted)
 	for index := range wanted {
 		a.judge(a.view.nodes[index], now)
+	}
+	if a.alone() {
+		a.probes.aloneAt = now
 	}
 	for _, index := range asked {
 		if row := a.view.nodes[index]; !a.measureWay(row, now) {

@@ -60,7 +60,7 @@ func (a *Agent) gone(n protocol.NodeRow, now time.Duration) bool {
 func (a *Agent) mayTake(p *part, egress protocol.NodeRow, now time.Duration) bool {
 	heard := !a.withoutArbiter(now) && egress.Up
 	switch {
-	case a.alone(), a.footing.is == lost, a.sound.is == protocol.Broken, a.claimedStill(p, now):
+	case a.aloneLately(now), a.footing.is == lost, a.sound.is == protocol.Broken, a.claimedStill(p, now):
 		return false
 	case heard && now < p.notUntil, p.claim.cededAt != 0 && now-p.claim.cededAt < TakeoverHold:
 		return false
@@ -162,4 +162,10 @@ func (a *Agent) alone() bool {
 		}
 	}
 	return true
+}
+
+// aloneLately reports whether the egress may not have had the time to answer since this
+// node was alone: of those that are heard again one is the first.
+func (a *Agent) aloneLately(now time.Duration) bool {
+	return a.probes.aloneAt != 0 && now-a.probes.aloneAt <= ProbeMisses*TickEvery
 }
