@@ -20,6 +20,7 @@ type pulse struct {
 	heardAt  time.Duration // last sign of life
 	trial    bool          // not heard yet through the gateway it was moved to
 	verdict  probe.Verdict // the agent's word on its plaintext path
+	lostAt   time.Duration // since when it says along the present way that nothing goes on; 0: it does not
 	load     probe.Load    // the agent's word on its load
 	meter    slicing.Meter // what its path is like
 	nearest  time.Duration // the fastest answer along the present way; 0: none yet
@@ -36,6 +37,12 @@ func (p *pulse) answered(r probe.Reply, now time.Duration) {
 		p.nearest = took
 	}
 	p.verdict, p.load = r.Verdict, r.Load
+	switch {
+	case !p.lost():
+		p.lostAt = 0
+	case p.lostAt == 0:
+		p.lostAt = now
+	}
 }
 
 // heard notes the newest sign of life and reports whether it ended a trial.
@@ -106,37 +113,62 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	c.superviseStops(judged, now)
 	c.leaveLost(judged, now)
 	c.leaveDirect(judged, now)
-	var silent []*slice
-	witness, cutOff, late := c.secondWitness(judged, now), 0, 0
 	through := throughGateway(judged)
+	r := rollCall(through, now)
+	if witness := c.secondWitness(judged, now); r.witness == nil {
+		r.witness = witness
+	}
+	if r.witness != nil {
+		c.reached()
+	}
+	switch alone := r.lost > 0 && r.witness == nil && len(r.silent)+r.late+r.lost == len(through); {
+	case c.stranded():
+	case alone && c.gateways.count() > 1 && (len(r.silent)+r.late > 0 || c.onlyLost(through, now)):
+		c.gateways.cutOff++
+		c.leaveGateway(now, "gateway is cut off from other nodes")
+	case len(r.silent) == 0:
+	case r.witness != nil:
+		c.condemn(r.silent, r.witness, "silent")
+	case len(through) < len(judged) && !slices.ContainsFunc(r.silent, (*slice).usable):
+		// The others go directly, so nothing hangs on the gateway.
+	case len(r.silent) == len(through):
+		c.leaveGateway(now, "gateway is silent")
+	}
+}
+
+// roll is how the slices are that go through one gateway.
+type roll struct {
+	silent  []*slice
+	witness *slice // the last of those that were heard lately
+	lost    int
+	late    int
+}
+
+func rollCall(through []*slice, now time.Duration) (r roll) {
 	for _, s := range through {
 		switch {
 		case s.pulse.silent(now):
-			silent = append(silent, s)
+			r.silent = append(r.silent, s)
 		case s.pulse.lost():
-			cutOff++
+			r.lost++
 		case s.pulse.witness(now):
-			witness = s
+			r.witness = s
 		case s.pulse.doubtful(now):
-			late++
+			r.late++
 		}
 	}
-	if witness != nil {
-		c.reached()
-	}
-	switch alone := cutOff > 0 && witness == nil && len(silent)+late+cutOff == len(through); {
-	case len(silent)+late == 0, c.stranded():
-	case alone && c.gateways.count() > 1:
-		c.gateways.cutOff++
-		c.leaveGateway(now, "gateway is cut off from other nodes")
-	case len(silent) == 0:
-	case witness != nil:
-		c.condemn(silent, witness, "silent")
-	case len(through) < len(judged) && !slices.ContainsFunc(silent, (*slice).usable):
-		// The others go directly, so nothing hangs on the gateway.
-	case len(silent) == len(through):
-		c.leaveGateway(now, "gateway is silent")
-	}
+	return r
+}
+
+// onlyLost reports whether all slices have said along their present way, for as long as an
+// answer may take, that they are lost. The arbiter may have put others in the place of those
+// that were silent, and what it grants cannot be agreed through a gateway that is cut off.
+// It may as well be that agent alone that is: so each round of the gateways takes longer.
+func (c *Client) onlyLost(through []*slice, now time.Duration) bool {
+	round := min(c.gateways.cutOff/c.gateways.count(), LostRounds)
+	return !slices.ContainsFunc(through, func(s *slice) bool {
+		return s.pulse.lostAt == 0 || now-s.pulse.lostAt <= s.pulse.rtt.Silence()/2<<round
+	})
 }
 
 // listen notes who was heard since the last tick. It gives the slices that may
@@ -314,7 +346,7 @@ func (c *Client) reroute(s *slice, now time.Duration) {
 		c.aim(s, p)
 	}
 	s.pulse.restart(now)
-	s.pulse.meter, s.pulse.nearest = slicing.Meter{}, 0 // another path
+	s.pulse.meter, s.pulse.nearest, s.pulse.lostAt = slicing.Meter{}, 0, 0 // another path
 	s.sizing.search.Move(c.wayOf(s).Addr().Is6())
 	if s.confirmed {
 		s.pulse.trial = true

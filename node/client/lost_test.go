@@ -122,6 +122,29 @@ func TestCutOffGatewayIsLeft(t *testing.T) {
 	}
 }
 
+// TestCutOffGatewayIsLeftForWhatIsGranted: the arbiter has put other slices in the place
+// of all that were silent, and none of those can be agreed through that gateway. Who is
+// lost on each way is not left again and again as fast as it answers.
+func TestCutOffGatewayIsLeftForWhatIsGranted(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	near, far, granted := f.slice(0, 1), f.slice(1, 1), f.slice(1, 2)
+	granted.confirmed = false
+	f.advance(time.Second, near, far)
+	f.retire(far.key, f.config.Now())
+	var left []time.Duration
+	for begin := f.config.Now(); f.config.Now()-begin < 2*time.Second; {
+		before := f.Client.gateways.current
+		f.says(near, probe.PathLost)
+		if f.advance(TickEvery, near); f.Client.gateways.current != before {
+			left = append(left, f.config.Now()-begin)
+		}
+	}
+	if len(left) < 2 || left[0] > 250*ms || len(left) > 5 {
+		t.Errorf("left after %v", left)
+	}
+}
+
 // TestCutOffIsSaidOnce: where every gateway is cut off from other nodes, as when a mesh has
 // lost most of its nodes, a client fills no log, and says when that is over.
 func TestCutOffIsSaidOnce(t *testing.T) {
