@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // losses are how a log goes; what is left of its directory does not matter.
@@ -63,5 +64,27 @@ func TestOnlyVoterThatLostItsLog(t *testing.T) {
 	says := strings.Join(m.problems(agent.Report{}, nil, time.Hour), "\n")
 	if m.store.Load() != nil || !strings.Contains(says, "which was the only voter, is gone") || !strings.Contains(says, "operator snapshot restore FILE") {
 		t.Errorf("it says %q", says)
+	}
+}
+
+// TestDamagedKnowledgeIsSaid: a node goes on without what it knew of the mesh's history, by
+// the fence that it kept elsewhere, and its log says so, once.
+func TestDamagedKnowledgeIsSaid(t *testing.T) {
+	t.Parallel()
+	const says = "how far the mesh's history went, as this node was told, cannot be read; " +
+		"it goes on by the fence in members.json and is told anew. Nothing is to be done, but if it comes again look at the disk (dmesg)"
+	w := newWorld(t, 1)
+	w.members[0].saveMembers()
+	fence := w.members[0].Node.members.fence
+	m := w.again(w.members[0], func(path string) { w.ok(os.WriteFile(filepath.Join(path, "known.json"), []byte("{\"incarn"), 0o600)) })
+	if n := w.journal.count(says); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if got := m.memory.furthest(); fence.Term == 0 || got.Less(protocol.Known{Fence: fence}) {
+		t.Errorf("it goes on by %+v, had obeyed %+v", got, fence)
+	}
+	w.again(m, asItIs)
+	if n := w.journal.count(says); n != 1 {
+		t.Errorf("said %d times after the next start", n)
 	}
 }

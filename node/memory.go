@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -77,6 +78,18 @@ func (n *Node) saveMembers() {
 		n.config.Log.Error("members not saved; tried again every second", "error", err)
 	}
 	n.memory.unsaved = err
+}
+
+// readKnown goes on without a damaged file: what it held was a guard against voters that
+// were put back, and other nodes hold it as well.
+func readKnown(dir *datadir.Dir, log *slog.Logger) (protocol.Known, error) {
+	k, err := dir.Known()
+	if !errors.Is(err, datadir.ErrDamaged) {
+		return k, err
+	}
+	log.Warn("how far the mesh's history went, as this node was told, cannot be read; it goes on by the fence in members.json and is told anew. "+
+		"Nothing is to be done, but if it comes again look at the disk (dmesg)", "error", err, "incarnation", k.Incarnation, "term", k.Term)
+	return k, nil
 }
 
 // saveFence keeps the highest fence on disk, so that a restarted node does not obey an

@@ -147,7 +147,7 @@ func (n *Node) remember() (err error) {
 	if err != nil {
 		return err
 	}
-	known, err := n.dir.Known()
+	known, err := readKnown(n.dir, n.config.Log)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func Recover(c RecoverConfig) (done Recovered, err error) {
 		return done, err
 	}
 	r := recovery{config: c, self: self}
-	if r.known, err = dir.Known(); err != nil {
+	if r.known, err = readKnown(dir, c.Log); err != nil {
 		return done, err
 	}
 	if r.key, r.wrap, err = openKeys(keys); err != nil {

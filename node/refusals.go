@@ -73,8 +73,8 @@ func (n *Node) tellRefusals(ctx context.Context, store *consensus.Raft) error {
 		return err
 	}
 	all, holds := refusalsOf(state), datadir.Told{Term: state.Term, Index: state.Index}
-	if was, err := n.dir.Told(); err != nil || was == holds {
-		return err
+	if was, err := n.dir.Told(); was == holds && err == nil { // where the file is damaged they are refused once more: better than not at all
+		return nil
 	}
 	arbiter, err := n.atArbiter()
 	if err != nil {

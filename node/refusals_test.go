@@ -57,6 +57,11 @@ func TestLostRefusalsAreRefused(t *testing.T) {
 	if w.revoked(w.arbiter(), "alice") {
 		t.Error("who was let in again is refused once more")
 	}
+	w.ok(os.WriteFile(holder.dir.Path("told.json"), []byte("{"), 0o600))
+	w.ok(holder.tellRefusals(t.Context(), holder.store.Load()))
+	if again, err := holder.dir.Told(); again != told || err != nil || !w.revoked(w.arbiter(), "alice") {
+		t.Errorf("a damaged note kept it from telling: %+v, %v", again, err)
+	}
 	if says := diskWords("/d", holder.store.Load().Disk()); !strings.Contains(says, "the arbiter refuses as well") {
 		t.Errorf("status says %q", says)
 	}

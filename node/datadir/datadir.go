@@ -145,20 +145,24 @@ func (d *Dir) Members() (m Members, err error) {
 }
 
 // Known reads the furthest that was known; none is not an error. An older build kept the
-// fence alone, with the members.
+// fence alone, with the members. That is what is left, beside ErrDamaged, where the file
+// is damaged.
 func (d *Dir) Known() (k protocol.Known, err error) {
-	raw, err := os.ReadFile(d.Path(fileKnown))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return k, fmt.Errorf("datadir: %w", err)
+	damaged := d.read(fileKnown, &k)
+	if errors.Is(damaged, ErrNoState) {
+		damaged = nil
 	}
-	if json.Unmarshal(raw, &k) != nil {
-		k = protocol.Known{} // never written, or torn by a loss of power
+	if damaged != nil {
+		k = protocol.Known{}
+	}
+	if damaged != nil && !errors.Is(damaged, ErrDamaged) {
+		return k, damaged
 	}
 	members, err := d.Members()
 	if told := (protocol.Known{Fence: members.Fence}); err == nil && k.Less(told) {
 		k = told
 	}
-	return k, err
+	return k, cmp.Or(err, damaged)
 }
 
 // SaveKnown writes it in place, so that a full disk has room for it: a node that cannot

@@ -159,8 +159,8 @@ func TestReplaceIsAtomic(t *testing.T) {
 	}
 }
 
-// TestKnownIsKeptInPlace: no new block is asked of the disk, a torn file is none, and the
-// fence that an older build kept with the members counts.
+// TestKnownIsKeptInPlace: no new block is asked of the disk, and the fence that an older
+// build kept with the members counts. A torn file is said, and that fence is left.
 func TestKnownIsKeptInPlace(t *testing.T) {
 	d := open(t, t.TempDir())
 	if k, err := d.Known(); !reflect.DeepEqual(k, protocol.Known{}) || err != nil {
@@ -191,7 +191,13 @@ func TestKnownIsKeptInPlace(t *testing.T) {
 	if err := errors.Join(os.Truncate(d.Path(fileKnown), 20), d.SaveMembers(Members{Fence: fence})); err != nil {
 		t.Fatal(err)
 	}
-	if k, err := d.Known(); !reflect.DeepEqual(k, protocol.Known{Fence: fence}) || err != nil {
+	if k, err := d.Known(); !reflect.DeepEqual(k, protocol.Known{Fence: fence}) || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), d.Path(fileKnown)) {
 		t.Errorf("torn: %+v, %v", k, err)
+	}
+	if err := os.Remove(d.Path(fileKnown)); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := d.Known(); !reflect.DeepEqual(k, protocol.Known{Fence: fence}) || err != nil {
+		t.Errorf("an older build's: %+v, %v", k, err)
 	}
 }
