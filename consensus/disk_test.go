@@ -3,10 +3,12 @@ package consensus
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -233,14 +235,33 @@ func TestLogRemovedUnderTheReplica(t *testing.T) {
 	c.until("it says nothing any more", func() bool { return first.Disk() == nil })
 }
 
-// TestDamagedLog: it is told apart from what a second try may open.
+// TestDamagedLog: it is told apart from what a second try may open, and what is in whose
+// place is named.
 func TestDamagedLog(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, logFile), make([]byte, 1<<16), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openLog(dir); !errors.Is(err, ErrDamagedLog) {
-		t.Errorf("it says %v", err)
+	file := func(path string) error { return os.WriteFile(path, make([]byte, 1<<16), 0o600) }
+	directory := func(path string) error { return os.MkdirAll(filepath.Join(path, "x"), 0o700) }
+	for _, c := range []struct {
+		at   string
+		make func(string) error
+		says string
+	}{
+		{"raft/raft.db", file, "raft.db"},
+		{"raft/raft.db", directory, "a directory is where the file"},
+		{"raft", file, "a file is where the directory"},
+		{"raft/snapshots", file, "a file is where the directory"},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, c.at)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), c.make(path)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := HasLog(filepath.Join(dir, "raft"))
+		if err == nil {
+			_, err = open(Config{Dir: filepath.Join(dir, "raft"), Log: slog.New(slog.DiscardHandler)})
+		}
+		if !errors.Is(err, ErrDamagedLog) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: it says %v", c.at, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -57,9 +58,20 @@ func HasLog(dir string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("consensus: %w", err)
+		return false, misplaced(dir, err)
 	}
 	return info.Size() > 0, nil
+}
+
+// misplaced says so where a file is in a directory's place, or the other way round.
+func misplaced(path string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: a file is where the directory %s should be", ErrDamagedLog, path)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%w: a directory is where the file %s should be", ErrDamagedLog, path)
+	}
+	return fmt.Errorf("consensus: %w", err)
 }
 
 // coming is a snapshot that is on its way, and whose entry it ends with.
@@ -78,7 +90,7 @@ func openLog(dir string) (*logStore, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamagedLog, path, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("consensus: open %s: %w", path, err)
+		return nil, misplaced(path, err)
 	}
 	opened, err := os.Stat(path)
 	if err != nil {

@@ -78,7 +78,7 @@ func Open(c Config) (*Raft, error) {
 
 func open(c Config) (*Raft, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("consensus: %w", err)
+		return nil, misplaced(c.Dir, err)
 	}
 	out := newLogger(c.Log)
 	file, err := openLog(c.Dir)

@@ -34,7 +34,7 @@ func Rewrite(c RewriteConfig, change func(*registry.State) (*registry.State, err
 		return fmt.Errorf("%w: %w", ErrNoLog, err)
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return fmt.Errorf("consensus: %w", err)
+		return misplaced(c.Dir, err)
 	}
 	file, err := openLog(c.Dir)
 	if err != nil {

@@ -3,9 +3,13 @@ package consensus
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/hashicorp/raft"
 )
+
+const snapshotsDir = "snapshots" // raft's name for it
 
 // snapshotStore tells the log of every snapshot that is safely on disk, before
 // raft goes on to use it.
@@ -16,6 +20,10 @@ type snapshotStore struct {
 }
 
 func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, error) {
+	path := filepath.Join(dir, snapshotsDir)
+	if err := os.MkdirAll(path, 0o700); err != nil { // raft's error would not say which
+		return nil, misplaced(path, err)
+	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, out)
 	if err != nil {
 		return nil, fmt.Errorf("consensus: snapshots: %w", err)

@@ -48,7 +48,7 @@ func (n *Node) openStoreIfKept() error {
 	_, founding, foundingErr := n.dir.Founding()
 	switch {
 	case err != nil || foundingErr != nil:
-		return cmp.Or(err, foundingErr)
+		return damagedWords(cmp.Or(err, foundingErr), n.dir.Path(datadir.RaftDir))
 	case kept:
 		return damagedWords(n.openStore(false, n.askKnown()), n.dir.Path(datadir.RaftDir))
 	case founding:
@@ -60,13 +60,16 @@ func (n *Node) openStoreIfKept() error {
 	return nil
 }
 
+// ErrDamagedLog means that what is in the log's place is none. It says what to do.
+var ErrDamagedLog = consensus.ErrDamagedLog
+
 // damagedWords say what becomes of a log that cannot be read.
 func damagedWords(err error, path string) error {
-	if !errors.Is(err, consensus.ErrDamagedLog) {
+	if !errors.Is(err, ErrDamagedLog) {
 		return err
 	}
-	return fmt.Errorf("%w. Where other voters live, move %s away and start again: this one becomes a voter anew by itself. "+
-		"If it is the only one: meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter", err, path)
+	return fmt.Errorf("%w. Move %s away. Where other voters live, start again then: this one becomes a voter anew by itself. "+
+		"If it is the only one: meshcrypt operator snapshot restore FILE --make-this-node-the-only-voter, and start", err, path)
 }
 
 // lostLog says that this node was a voter, as it was told last, and keeps no log.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,5 +87,23 @@ func TestDamagedKnowledgeIsSaid(t *testing.T) {
 	w.again(m, asItIs)
 	if n := w.journal.count(says); n != 1 {
 		t.Errorf("said %d times after the next start", n)
+	}
+}
+
+// TestFileInPlaceOfTheLog: a daemon that cannot open its log says what is there, and what
+// brings it back, whoever else votes.
+func TestFileInPlaceOfTheLog(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	path := dir.Path(datadir.RaftDir)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = (&Node{dir: dir}).openStoreIfKept()
+	if !errors.Is(err, ErrDamagedLog) || !strings.Contains(err.Error(), "a file is where the directory "+path+" should be. Move "+path+" away.") {
+		t.Errorf("it says %v", err)
 	}
 }

@@ -78,7 +78,7 @@ func Recover(c RecoverConfig) (done Recovered, err error) {
 	if errors.Is(err, consensus.ErrNoLog) {
 		return done, fmt.Errorf("%w: %w", ErrNoCopy, err)
 	}
-	return r.done, err
+	return r.done, damagedWords(err, dir.Path(datadir.RaftDir))
 }
 
 // recovery is one run of Recover.

@@ -101,6 +101,7 @@ func checkToken(member datadir.Node, token pki.Token) error {
 // nodeFailures are what to do about the errors of package node.
 func nodeFailures(newToken string) []knownFailure {
 	return []knownFailure{
+		{node.ErrDamagedLog, control.CodeFailed, "mv raft raft.away in the --data-dir, and the same command again; meshcrypt members on another host shows whether others vote"},
 		{node.ErrRefused, control.CodeAuth, newToken},
 		{node.ErrUnreachable, control.CodeUnreachable, "check that a member listens there and that TCP 6484 is open; meshcrypt members lists them"},
 	}

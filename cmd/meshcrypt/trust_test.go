@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
@@ -167,6 +168,9 @@ func TestTheNextCommandIsWhole(t *testing.T) {
 	}
 	if f := explain(fmt.Errorf("client: %w", pki.ErrAuthority)); strings.Contains(f.next, "token") || !strings.Contains(f.next, "CA hash") {
 		t.Errorf("to a client with a wrong hash: %q", f.next)
+	}
+	if f := explain(fmt.Errorf("x: %w", node.ErrDamagedLog)); !strings.Contains(f.next, "mv raft raft.away") {
+		t.Errorf("about a damaged log: %q", f.next)
 	}
 	nobody := meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", t.TempDir())
 	nobody.want(t, control.CodeUnreachable, "meshcrypt run", "meshcrypt connect")
