@@ -83,11 +83,24 @@ func (n *Node) propose(ctx context.Context, command registry.Command) (registry.
 		return result, control.Errorf(control.CodeDegraded, "meshcrypt status; then run the same command again",
 			"the disk of the arbiter, below %s (%v)", n.diskSays(), err)
 	case err != nil:
-		return result, control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
+		return result, uncommitted(err)
 	case result.Code != "":
 		return result, control.Errorf(control.CodeFailed, "", "%s", result.Err())
 	}
 	return result, nil
+}
+
+// uncommitted says what became of a change that the arbiter did not see committed.
+func uncommitted(err error) error {
+	switch {
+	case errors.Is(err, consensus.ErrNotLeader):
+		return control.Errorf(control.CodeDegraded, "run the same command again",
+			"another node becomes arbiter just now, so nothing was done")
+	case errors.Is(err, consensus.ErrOutcomeUnknown):
+		return control.Errorf(control.CodeDegraded, "meshcrypt status says what the mesh lacks; once it names an arbiter, look whether it happened, else the same command again",
+			"most of the voters have not answered in time: the change is not made yet, and may yet happen")
+	}
+	return control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
 }
 
 // view reads the registry at the leader.

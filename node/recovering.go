@@ -179,7 +179,9 @@ func (n *Node) saveSnapshot(r *http.Request, _ control.Nothing) (out control.Sna
 		return out, consensus.ErrNotLeader
 	}
 	if err := store.Barrier(r.Context()); err != nil {
-		return out, control.Errorf(control.CodeDegraded, "run the same command again", "%v", err)
+		n.config.Log.Warn("no snapshot saved: it might not be the newest", "error", err)
+		return out, control.Errorf(control.CodeDegraded, "meshcrypt status says what the mesh lacks; then the same command again",
+			"the arbiter does not hear most of the voters, so it may lead no more: nothing was saved")
 	}
 	out.Schema = "meshcrypt.snapshot/v1"
 	var state *registry.State // a copy: to write it takes longer than commits may wait

@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
+	"syscall"
 )
 
 // Client calls operations over some connection.
@@ -47,14 +49,16 @@ func (c *Client) Call(ctx context.Context, name string, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
-	response, err := c.http.Do(request)
+	asked := false
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { asked = true }}
+	response, err := c.http.Do(request.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err != nil {
-		return c.unreachable(err)
+		return c.unreachable(asked, err)
 	}
 	defer response.Body.Close()
 	var reply envelope
 	if err := json.NewDecoder(io.LimitReader(response.Body, MaxAnswer)).Decode(&reply); err != nil {
-		return Errorf(CodeUnreachable, "meshcrypt status", "the daemon's answer broke off: %v", err)
+		return Errorf(CodeUnreachable, "meshcrypt status", "the answer broke off (%s)", reason(err))
 	}
 	if reply.Error != nil {
 		return reply.Error
@@ -65,14 +69,15 @@ func (c *Client) Call(ctx context.Context, name string, in, out any) error {
 	return json.Unmarshal(reply.Result, out)
 }
 
-func (c *Client) unreachable(err error) error {
+func (c *Client) unreachable(asked bool, err error) error {
 	switch {
+	case c.socket == "" && asked:
+		return Errorf(CodeUnreachable, "meshcrypt status says what the mesh lacks; once it names an arbiter, look whether it happened, else the same command again",
+			"the arbiter was asked and gave no answer (%s): if this was to change something, that may have happened or may yet happen", reason(err))
 	case c.socket == "":
-		// The address that a request names is made up: what became of the connection is all.
-		if wrapped, ok := errors.AsType[*url.Error](err); ok {
-			err = wrapped.Err
-		}
-		return Errorf(CodeUnreachable, "meshcrypt status", "no arbiter answers: %v", err)
+		return Errorf(CodeUnreachable, "meshcrypt status says what the mesh lacks; once it names an arbiter: meshcrypt members, and the same command again",
+			"no arbiter answers (%s), so nothing was done: its host is off, stands still, or cannot be reached from this one; "+
+				"another is elected within seconds where most of the voters are well", reason(err))
 	case errors.Is(err, os.ErrPermission):
 		return Errorf(CodeUnreachable, "sudo meshcrypt ...", "no permission to open %s", c.socket)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -82,4 +87,23 @@ func (c *Client) unreachable(err error) error {
 		return Errorf(CodeUnreachable, "start it with meshcrypt run, or name its --data-dir",
 			"no daemon answers at %s", c.socket)
 	}
+}
+
+// reason is what became of a connection, in an operator's words.
+func reason(err error) string {
+	var timeout interface{ Timeout() bool }
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no word from it in time"
+	case errors.As(err, &errno):
+		return errno.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return "it ended the connection"
+	}
+	// The address that a request names is made up: what became of the connection is all.
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	return err.Error()
 }

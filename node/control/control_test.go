@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -123,6 +125,47 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
+// TestNoArbiter: an operator reads what happened, whether anything was asked for, and what
+// to look at, and no words of a library.
+func TestNoArbiter(t *testing.T) {
+	fails := func(err error) func(context.Context) (net.Conn, error) {
+		return func(context.Context) (net.Conn, error) { return nil, err }
+	}
+	silent := func(context.Context) (net.Conn, error) {
+		here, there := net.Pipe()
+		go io.Copy(io.Discard, there)
+		return here, nil
+	}
+	ends := func(context.Context) (net.Conn, error) {
+		here, there := net.Pipe()
+		go func() { _, _ = there.Read(make([]byte, 1)); there.Close() }()
+		return here, nil
+	}
+	for _, c := range []struct {
+		dial func(context.Context) (net.Conn, error)
+		want string
+	}{
+		{fails(context.DeadlineExceeded), "no arbiter answers (no word from it in time), so nothing was done"},
+		{fails(&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}), "no arbiter answers (connection refused), so nothing"},
+		{fails(errors.New("its clock is wrong")), "no arbiter answers (its clock is wrong), so nothing"},
+		{silent, "the arbiter was asked and gave no answer (no word from it in time)"},
+		{ends, "the arbiter was asked and gave no answer (it ended the connection)"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := NewClient(c.dial).Call(ctx, "status", Nothing{}, nil)
+		cancel()
+		var said *Error
+		if !errors.As(err, &said) || said.Code != CodeUnreachable || !strings.HasPrefix(said.Cause, c.want) || !strings.Contains(said.Next, "meshcrypt status") {
+			t.Errorf("want %q, it says %+v", c.want, said)
+		}
+		for _, word := range []string{"context", "dial", "EOF", "http"} {
+			if strings.Contains(err.Error(), word) {
+				t.Errorf("%q in %q", word, err)
+			}
+		}
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none")
 	err := Local(missing).Call(t.Context(), "status", Nothing{}, nil)
@@ -131,9 +174,6 @@ func TestUnreachable(t *testing.T) {
 	}
 	dial := func(err error) *Client {
 		return NewClient(func(context.Context) (net.Conn, error) { return nil, err })
-	}
-	if err := dial(errors.New("timeout")).Call(t.Context(), "status", Nothing{}, nil); CodeOf(err) != CodeUnreachable || !strings.HasPrefix(err.Error(), "no arbiter answers: timeout") {
-		t.Errorf("no arbiter: %v", err)
 	}
 	locked := dial(os.ErrPermission)
 	locked.socket = missing
