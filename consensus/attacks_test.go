@@ -57,9 +57,12 @@ func TestMalformedRequests(t *testing.T) {
 	garbage := []byte{0xdf, 0xff, 0xff, 0xff, 0xff}
 	for what, entries := range map[string][]*raft.Log{
 		"no entry":                    {nil},
-		"servers that cannot be read": {{Index: 1 << 20, Term: 1 << 20, Type: raft.LogConfiguration, Data: garbage}},
+		"servers that cannot be read": {{Index: 1, Term: 1 << 20, Type: raft.LogConfiguration, Data: garbage}},
+		"an entry of no known kind":   {{Index: 1, Term: 1 << 20, Type: raft.LogConfiguration + 1}},
+		"entries apart":               {{Index: 1, Term: 1 << 20}, {Index: 3, Term: 1 << 20}},
+		"an entry that follows none":  {{Index: 1 << 20, Term: 1 << 20}},
 	} {
-		ask := raft.AppendEntriesRequest{RPCHeader: header, Term: 1 << 20, Entries: entries}
+		ask := raft.AppendEntriesRequest{RPCHeader: header, Term: 1 << 20, Entries: entries, LeaderCommitIndex: 1 << 20}
 		if err := from.transport.AppendEntries(serverID(to), serverAddress(to), &ask, new(raft.AppendEntriesResponse)); err == nil {
 			t.Errorf("%s: taken", what)
 		}

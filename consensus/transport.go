@@ -171,12 +171,16 @@ func (r *Raft) pass(t transport, rpc raft.RPC) {
 // errMalformed answers what raft would panic at.
 var errMalformed = errors.New("consensus: malformed request")
 
-// malformed says that a request has an entry that is none, or servers that cannot be read.
+// malformed says that a request has an entry that is none or that raft does not know, one
+// that does not follow the one before it, or servers that cannot be read.
 func malformed(request any) bool {
 	switch ask := request.(type) {
 	case *raft.AppendEntriesRequest:
+		index := ask.PrevLogEntry
 		return slices.ContainsFunc(ask.Entries, func(entry *raft.Log) bool {
-			return entry == nil || entry.Type == raft.LogConfiguration && !readable(entry.Data)
+			index++
+			return entry == nil || entry.Index != index || entry.Type > raft.LogConfiguration ||
+				entry.Type == raft.LogConfiguration && !readable(entry.Data)
 		})
 	case *raft.InstallSnapshotRequest:
 		return ask.SnapshotVersion > 0 && !readable(ask.Configuration)
