@@ -106,7 +106,9 @@ func TestStreamLivesByBeats(t *testing.T) {
 // TestSilenceIsTheEnd at both ends, after Silence of one that beat and Patience of one
 // that knows no beat, and nothing is sent to that one.
 func TestSilenceIsTheEnd(t *testing.T) {
-	for name, beats := range map[string]bool{"of one that beats": true, "of an older build": false} {
+	for name, said := range map[string]struct{ before, while bool }{
+		"of one that beats": {before: true}, "of one that says so while it is read": {while: true}, "of an older build": {},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := net.Pipe()
 			defer b.Close()
@@ -120,11 +122,18 @@ func TestSilenceIsTheEnd(t *testing.T) {
 				}
 			}()
 			want := NodePatience
-			if beats {
+			if said.before {
 				near.Beats()
-				want = NodeSilence
 			}
 			r := running(t.Context(), near)
+			synctest.Wait()
+			if said.while {
+				near.Beats()
+			}
+			beats := said.before || said.while
+			if beats {
+				want = NodeSilence
+			}
 			<-r.ended
 			if !errors.Is(r.err, os.ErrDeadlineExceeded) || r.after != want {
 				t.Errorf("%s: after %v, %v", name, r.after, r.err)
