@@ -3,11 +3,8 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,11 +15,9 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/search"
 	"github.com/meshcrypt/meshcrypt/node/splice"
-	"github.com/meshcrypt/meshcrypt/node/trust"
 )
-
-var errNoArbiter = errors.New("node: no member led to an arbiter")
 
 // arbiterLink is where this node last found the arbiter, or knows it to be.
 type arbiterLink struct {
@@ -115,97 +110,27 @@ func (n *Node) heedServing(a *arbiter.Arbiter) {
 	}
 }
 
-// found is a stream and where it leads.
-type found struct {
-	agent.Stream
-	node identity.NodeID
-	at   netip.AddrPort
+// search is what this node knows for a search for the arbiter.
+func (n *Node) search() search.Asker {
+	leader := func() (identity.NodeID, bool) {
+		if store := n.store.Load(); store != nil {
+			return store.Leader()
+		}
+		return identity.NodeID{}, false
+	}
+	return search.Asker{
+		Trust: n.trust, Outers: n.self.Outers(), Leader: leader, Last: n.link.get, Members: n.members.all, Dial: n.dialTLS,
+	}
 }
 
-// dialArbiter opens a stream to the present arbiter: where this node's own
-// log says, where the last one was, then whoever may know. A host without power takes
-// all of DialTimeout, and meanwhile a new arbiter waits for this node, so nobody waits
-// behind it for longer than DialStagger.
+// dialArbiter opens a stream to the present arbiter.
 func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
-	to, err := loop.Race(ctx, n.arbiterCandidates(), MaxCandidates, DialStagger, n.dialStream, func(f found) { f.Close() })
-	switch {
-	case err != nil:
-		return agent.Stream{}, errors.Join(errNoArbiter, err)
-	case to.Stream.Stream == nil:
-		return agent.Stream{}, errNoArbiter
-	case ctx.Err() != nil: // this node has heard of another one
-		to.Close()
-		return agent.Stream{}, ctx.Err()
-	}
-	n.link.set(to.node, to.at, to.Stream.Stream)
-	return to.Stream, nil
-}
-
-func (n *Node) arbiterCandidates() (all []netip.AddrPort) {
-	if store := n.store.Load(); store != nil {
-		if id, ok := store.Leader(); ok {
-			if id == n.trust.Key.ID() {
-				all = append(all, n.self.Outer)
-			} else {
-				all = append(all, n.reach(n.members.find(id))...)
-			}
-		}
-	}
-	_, last := n.link.get()
-	all = append(all, last)
-	members := n.members.all()
-	for _, voters := range []bool{true, false} {
-		for _, row := range members {
-			if row.Voter == voters && row.ID != n.trust.Key.ID() {
-				all = append(all, n.reach(row)...)
-			}
-		}
-	}
-	return slices.DeleteFunc(all, func(at netip.AddrPort) bool { return !at.IsValid() })
-}
-
-// dialStream opens a stream at one address. A node that says of itself that it leads, and
-// is not the arbiter yet, has to open its doors first, some milliseconds after its election:
-// it is asked again, for the search asks nobody twice and waits for hosts without power.
-func (n *Node) dialStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, err error) {
-	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
-	defer cancel()
-	for wait := OpeningMin; ; wait *= 2 {
-		var opens bool
-		if to, redirect, opens, err = n.askStream(ctx, at); !opens {
-			return to, redirect, err
-		}
-		select {
-		case <-ctx.Done():
-			return to, redirect, err
-		case <-time.After(wait):
-		}
-	}
-}
-
-// askStream is one connection. A node that is not the arbiter answers with a redirect,
-// and with nothing else that would be believed; to itself, if it opens its doors just now.
-func (n *Node) askStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, opens bool, err error) {
-	var peer pki.Peer
-	raw, err := n.dialTLS(ctx, at, n.trust.ToArbiter(port.ALPNStream, &peer))
+	to, err := n.search().Stream(ctx)
 	if err != nil {
-		return to, nil, false, fmt.Errorf("%s: %w", at, err)
+		return agent.Stream{}, err
 	}
-	s := loop.New(raw, protocol.NewStream, loop.Nodes(), agent.MaxOutbox)
-	if peer.Has(pki.RoleArbiter) {
-		return found{agent.Stream{Stream: s, Arbiter: peer.Key}, peer.Node, at}, nil, false, nil
-	}
-	defer s.Close()
-	s.Within(DialTimeout)
-	stop := context.AfterFunc(ctx, s.Close)
-	defer stop()
-	m, err := s.Read()
-	if err == nil && m.Redirect != nil {
-		opens = m.Redirect.Node == peer.Node
-		redirect = n.reach(protocol.NodeRow{Outer: m.Redirect.Outer, Other: m.Redirect.Other})
-	}
-	return to, slices.DeleteFunc(redirect, func(at netip.AddrPort) bool { return !at.IsValid() }), opens,
-		fmt.Errorf("%s: %w", at, trust.ErrNotArbiter)
+	n.link.set(to.Node, to.At, to.Stream.Stream)
+	return to.Stream, nil
 }
 
 func (n *Node) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
@@ -243,7 +168,7 @@ func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, 
 // was reached is known to be none any more, so that its client comes back to the next.
 func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward net.Conn, reign context.Context, release func(), err error) {
 	until := time.Now().Add(RelayWait)
-	for err = errNoArbiter; ; {
+	for err = search.ErrNoArbiter; ; {
 		var at netip.AddrPort
 		if at, reign, release = n.link.during(ctx); at.IsValid() {
 			header.Beats = n.link.beats()
@@ -291,21 +216,6 @@ func (n *Node) redirect() {
 		func(conn *tls.Conn, _ netip.AddrPort) {
 			defer conn.Close()
 			// A peer that is gone asks somebody else.
-			_ = protocol.NewStream(conn).Write(&protocol.Node{Redirect: n.whereArbiter()})
+			_ = protocol.NewStream(conn).Write(&protocol.Node{Redirect: n.search().Redirect()})
 		})
-}
-
-// whereArbiter is the arbiter as this node knows it; where it was reached says
-// little to an asker of another family.
-func (n *Node) whereArbiter() *protocol.Redirect {
-	node, outer := n.link.get()
-	if store := n.store.Load(); store != nil {
-		if id, ok := store.Leader(); ok {
-			node = id
-		}
-	}
-	if row := n.members.find(node); row.Index != 0 {
-		return &protocol.Redirect{Node: node, Outer: row.Outer, Other: row.Other}
-	}
-	return &protocol.Redirect{Node: node, Outer: outer}
 }

@@ -23,11 +23,6 @@ const (
 	RenewRetry = 2 * time.Second
 	// DialTimeout bounds a TLS connection to another node.
 	DialTimeout = 2 * time.Second
-	// DialStagger is how long one address is tried alone for the arbiter.
-	DialStagger = 200 * time.Millisecond
-	// OpeningMin is the first pause before a node that leads is asked again, and twice as
-	// long each time: it opens its doors.
-	OpeningMin = 20 * time.Millisecond
 	// JoinTimeout bounds a join or renewal through one peer.
 	JoinTimeout = 10 * time.Second
 	// OperatorWait bounds one operation.
@@ -113,8 +108,6 @@ const (
 const (
 	// MaxWorkers bounds the TUN queues and the sockets of one port.
 	MaxWorkers = 16
-	// MaxCandidates bounds one search for the arbiter.
-	MaxCandidates = 16
 	// MaxToldNetworks bounds the local networks that a client has warned of: later
 	// ones are in its status only.
 	MaxToldNetworks = 1024

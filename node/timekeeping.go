@@ -281,7 +281,7 @@ func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (said *protoc
 		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
 		return protocol.NewConn[protocol.Clock](conn).Read()
 	}
-	return nil, cmp.Or(err, errNoArbiter)
+	return nil, cmp.Or(err, fmt.Errorf("%s has no address", row.ID.Short()))
 }
 
 // logClock says once that this host's clock is wrong, and that it is right again.

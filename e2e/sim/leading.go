@@ -20,8 +20,8 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/search"
 	"github.com/meshcrypt/meshcrypt/node/splice"
-	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
 // What package node does around the parts: it is done here anew, shorter, for that one
@@ -30,8 +30,6 @@ import (
 // Times of that, as package node has them.
 const (
 	dialWithin  = 2 * time.Second
-	dialStagger = 200 * time.Millisecond
-	openingWait = 20 * time.Millisecond
 	relayAgain  = 100 * time.Millisecond
 	relayWithin = 3 * time.Second
 	leadAgain   = time.Second
@@ -78,10 +76,10 @@ func (l *arbiterLink) leads(to identity.NodeID) bool {
 	}
 }
 
-func (l *arbiterLink) get() (netip.AddrPort, context.Context) {
+func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort, context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.at, l.reign
+	return l.node, l.at, l.reign
 }
 
 // heed leaves an arbiter that is none any more for the one that is.
@@ -94,83 +92,31 @@ func (d *daemon) heed(id identity.NodeID) {
 	d.agent.Redial()
 }
 
-// found is a stream and where it leads.
-type found struct {
-	agent.Stream
-	node identity.NodeID
-	at   netip.AddrPort
+// search is what this daemon knows for a search for the arbiter.
+func (d *daemon) search() search.Asker {
+	leader := func() (identity.NodeID, bool) {
+		if r := d.replica.Load(); r != nil {
+			return r.Leader()
+		}
+		return identity.NodeID{}, false
+	}
+	last := func() (identity.NodeID, netip.AddrPort) {
+		node, at, _ := d.link.get()
+		return node, at
+	}
+	return search.Asker{
+		Trust: d.trust, Outers: []netip.AddrPort{d.member.at()}, Leader: leader, Last: last, Members: d.member.knows, Dial: d.dialTLS,
+	}
 }
 
 // dialArbiter opens a stream to the present arbiter.
 func (d *daemon) dialArbiter(ctx context.Context) (agent.Stream, error) {
-	to, err := loop.Race(ctx, d.candidates(), len(d.world.mesh.members), dialStagger, d.dialStream, func(f found) { f.Close() })
+	to, err := d.search().Stream(ctx)
 	if err != nil {
 		return agent.Stream{}, err
 	}
-	if ctx.Err() != nil {
-		to.Close()
-		return agent.Stream{}, ctx.Err()
-	}
-	d.link.set(to.node, to.at, to.Stream.Stream)
+	d.link.set(to.Node, to.At, to.Stream.Stream)
 	return to.Stream, nil
-}
-
-func (d *daemon) candidates() (all []netip.AddrPort) {
-	if r := d.replica.Load(); r != nil {
-		if id, ok := r.Leader(); ok {
-			all = append(all, d.world.memberOf(id).at())
-		}
-	}
-	if last, _ := d.link.get(); last.IsValid() {
-		all = append(all, last)
-	}
-	for _, n := range d.world.mesh.members {
-		if n != d.member {
-			all = append(all, n.at())
-		}
-	}
-	return all
-}
-
-// dialStream opens a stream at one address; who opens its doors just now is asked again.
-func (d *daemon) dialStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, err error) {
-	ctx, cancel := context.WithTimeout(ctx, dialWithin)
-	defer cancel()
-	for wait := openingWait; ; wait *= 2 {
-		var opens bool
-		if to, redirect, opens, err = d.askStream(ctx, at); !opens {
-			return to, redirect, err
-		}
-		select {
-		case <-ctx.Done():
-			return to, redirect, err
-		case <-time.After(wait):
-		}
-	}
-}
-
-func (d *daemon) askStream(ctx context.Context, at netip.AddrPort) (to found, redirect []netip.AddrPort, opens bool, err error) {
-	var peer pki.Peer
-	raw, err := d.dialTLS(ctx, at, d.trust.ToArbiter(port.ALPNStream, &peer))
-	if err != nil {
-		return to, nil, false, err
-	}
-	s := loop.New(raw, protocol.NewStream, loop.Nodes(), agent.MaxOutbox)
-	if peer.Has(pki.RoleArbiter) {
-		return found{agent.Stream{Stream: s, Arbiter: peer.Key}, peer.Node, at}, nil, false, nil
-	}
-	defer s.Close()
-	s.Within(dialWithin)
-	stop := context.AfterFunc(ctx, s.Close)
-	defer stop()
-	m, err := s.Read()
-	if err == nil && m.Redirect != nil {
-		opens = m.Redirect.Node == peer.Node
-		if m.Redirect.Outer.IsValid() {
-			redirect = append(redirect, m.Redirect.Outer)
-		}
-	}
-	return to, redirect, opens, fmt.Errorf("%s: %w", at, trust.ErrNotArbiter)
 }
 
 func (d *daemon) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
@@ -196,14 +142,7 @@ func (d *daemon) redirect() {
 	}
 	d.port.Handle(port.ALPNStream, pki.Server(port.ALPNStream, d.trust.Certificate, check), func(conn *tls.Conn, _ netip.AddrPort) {
 		defer conn.Close()
-		to := &protocol.Redirect{}
-		to.Outer, _ = d.link.get()
-		if r := d.replica.Load(); r != nil {
-			if id, ok := r.Leader(); ok {
-				to.Node, to.Outer = id, d.world.memberOf(id).at()
-			}
-		}
-		_ = protocol.NewStream(conn).Write(&protocol.Node{Redirect: to}) // a peer that is gone asks somebody else
+		_ = protocol.NewStream(conn).Write(&protocol.Node{Redirect: d.search().Redirect()}) // a peer that is gone asks somebody else
 	})
 }
 
@@ -225,7 +164,7 @@ func (d *daemon) dialRelay(ctx context.Context, header port.RelayHeader) (onward
 	defer cancel()
 	for {
 		var at netip.AddrPort
-		if at, reign = d.link.get(); at.IsValid() {
+		if _, at, reign = d.link.get(); at.IsValid() {
 			if onward, err = d.tryRelay(ctx, at, header); err == nil {
 				return onward, reign, nil
 			}

@@ -33,6 +33,7 @@ type member struct {
 	mu       sync.Mutex     // protects the disk, which outlives a daemon
 	fence    protocol.Fence // the highest that was saved
 	known    *protocol.Known
+	rows     []protocol.NodeRow // the members, as last heard
 	keepsLog bool
 	backup   *disk
 
@@ -108,7 +109,7 @@ func (d *daemon) openPackets() {
 		Engine: d.engine, Gateway: d.gateway, Host: addresses{d}, Inside: inside, Outer: outer,
 		Dial: d.dialArbiter, Facts: d.facts, Faults: func() []string { return nil },
 		Load:    func() protocol.Load { return protocol.Load{Used: 0.1, Wall: d.wall().UnixMilli()} },
-		Learned: func(_ []protocol.NodeRow, f protocol.Fence, _ *protocol.View) { w.watch.fence(d, f) }, Follow: func(map[identity.NodeID][]registry.Part) {},
+		Learned: d.learned, Follow: func(map[identity.NodeID][]registry.Part) {},
 		Standby: func(protocol.Standby) {
 			if d.replica.Load() == nil {
 				d.wish()
@@ -148,6 +149,27 @@ func (n *member) floor() protocol.Fence {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.fence
+}
+
+// learned keeps the members on the disk.
+func (d *daemon) learned(rows []protocol.NodeRow, f protocol.Fence, _ *protocol.View) {
+	d.member.mu.Lock()
+	d.member.rows = rows
+	d.member.mu.Unlock()
+	d.world.watch.fence(d, f)
+}
+
+// knows is the members on the disk: whoever joined has them from the beginning.
+func (n *member) knows() (rows []protocol.NodeRow) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rows != nil {
+		return n.rows
+	}
+	for _, o := range n.world.mesh.members {
+		rows = append(rows, protocol.NodeRow{ID: o.key.ID(), Index: o.index, Outer: o.at()})
+	}
+	return rows
 }
 
 // facts is what the node says of itself.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -222,11 +223,14 @@ func (v *viewState) testAddress(to netip.Addr) (from netip.Addr, ok bool) {
 	return from, false
 }
 
+// members are by index: whoever hears the same keeps the same, and seeks an arbiter in the
+// same order.
 func (v *viewState) members() []protocol.NodeRow {
 	rows := make([]protocol.NodeRow, 0, len(v.nodes))
 	for _, n := range v.nodes {
 		rows = append(rows, n)
 	}
+	slices.SortFunc(rows, func(a, b protocol.NodeRow) int { return cmp.Compare(a.Index, b.Index) })
 	return rows
 }
 

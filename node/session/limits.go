@@ -18,7 +18,7 @@ const (
 	// heard of before it counts it as gone. It is more than the longest way of a
 	// node that is well, when the last arbiter's host lost its power: 3 s at an older
 	// build until silence is taken for the end (loop.NodePatience), then two hosts that
-	// do not answer, 2 s each (node.DialTimeout). What is really gone need not wait for it:
+	// do not answer, 2 s each (search.Within). What is really gone need not wait for it:
 	// a client names the slices that it does not hear, an egress's second takes over
 	// by itself, and a spare carries. What waits is the one slice of a session that
 	// has no other, when its agent went with the arbiter.
