@@ -107,8 +107,8 @@ type Login struct {
 type Client struct {
 	config Config
 	key    identity.Key // of the session: resumes it
-	// request is the first login's, however often it is tried: an answer that
-	// was lost must not leave a session that nobody knows (design 5).
+	// request is the first login's, however often it is tried until it is refused: an answer
+	// that was lost must not leave a session that nobody knows (design 5). The dialer's.
 	request  [16]byte
 	events   chan event
 	outside  chan event // what strangers may cause, apart: they may cause much

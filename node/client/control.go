@@ -88,6 +88,7 @@ func (c *Client) keepControl(ctx context.Context) {
 				c.fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
 				return
 			}
+			c.askAnew(err)
 			c.waiting(first, err)
 		}
 		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)
@@ -137,13 +138,23 @@ func finalRefusal(err error, resume *resumption) error {
 		return err
 	}
 	var refusal *Refusal
-	if !errors.As(err, &refusal) || refusal.Code == protocol.RefusedRetry {
+	switch {
+	case !errors.As(err, &refusal) || refusal.Code == protocol.RefusedRetry:
 		return nil
-	}
-	if resume != nil && refusal.Code == protocol.RefusedSession {
+	case refusal.Code != protocol.RefusedSession:
+		return refusal
+	case resume != nil:
 		return fmt.Errorf("%w: %s", ErrEnded, refusal.Reason)
 	}
-	return refusal
+	return nil // what an earlier try opened is over, and nobody had it
+}
+
+// askAnew makes another request of a first login that was refused: what the arbiter opened
+// for this one, if anything, is over, and it would go on to say so.
+func (c *Client) askAnew(err error) {
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		rand.Read(c.request[:])
+	}
 }
 
 // resumption is what the next connection needs to find the session again.

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"testing"
 	"time"
@@ -68,6 +69,7 @@ func TestWhatNoRetryWouldChange(t *testing.T) {
 		{refused(protocol.RefusedAuth), nil, true, false},
 		{refused(protocol.RefusedCapacity), nil, true, false},
 		{refused(protocol.RefusedSession), resumed, true, true},
+		{refused(protocol.RefusedSession), nil, false, false}, // of a request that was refused unheard
 		{refused(protocol.RefusedPolicy), resumed, true, false},
 	} {
 		got := finalRefusal(c.err, c.resume)
@@ -203,6 +205,14 @@ func TestFirstLoginIsOneRequest(t *testing.T) {
 	one, two := f.hello(nil), f.hello(nil)
 	if one.Request != two.Request || one.Request == [16]byte{} || one.Nonce == two.Nonce {
 		t.Errorf("requests %x and %x, nonces %x and %x", one.Request, two.Request, one.Nonce, two.Nonce)
+	}
+	f.askAnew(fmt.Errorf("read: %w", io.EOF))
+	if f.hello(nil).Request != one.Request {
+		t.Error("an answer that was lost makes it another request")
+	}
+	f.askAnew(fmt.Errorf("through x: %w", &Refusal{protocol.Refused{Code: protocol.RefusedRetry}}))
+	if anew := f.hello(nil).Request; anew == one.Request || anew == [16]byte{} {
+		t.Errorf("a request that was refused is made again: %x", anew)
 	}
 	if back, again := f.hello(&resumption{}), f.hello(&resumption{}); back.Request == one.Request || back.Request == again.Request {
 		t.Error("a resumption is an older request")

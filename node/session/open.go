@@ -61,12 +61,16 @@ func (a *Arbitrator) askedAgain(o *opening, e Open) {
 }
 
 // anothersRequest tells nobody whether there is such a session.
-const anothersRequest = "the request belongs to a session that is over or not this client's"
+const anothersRequest = "the request is not this client's"
 
 func (a *Arbitrator) reopen(view *registry.State, id registry.SessionID, e Open) {
-	s := active(view, id)
-	if s == nil || s.Client != e.Client || s.Key != e.Key {
+	s, found := view.Sessions.Find(id)
+	switch {
+	case !found || s.Client != e.Client || s.Key != e.Key:
 		a.refuse(e.Request, Denied, anothersRequest)
+		return
+	case s.State != registry.SessionActive:
+		a.refuse(e.Request, Gone, "the session of this request is over")
 		return
 	}
 	a.resume(view, Resume{Session: id, Request: e.Request, Key: e.Key, Hello: e.Hello})
@@ -301,10 +305,11 @@ func (a *Arbitrator) answer(s *registry.Session, l *live, list []registry.Slice)
 	l.growAt = a.now + GrowEvery
 }
 
-// giveUp ends a session that no agent took.
+// giveUp ends a session that no agent took. All were counted to have room when they were
+// asked, so what kept them is soon over: their prekeys are used up, or they start.
 func (a *Arbitrator) giveUp(s *registry.Session, l *live) {
 	const reason = "no agent accepted a slice"
-	a.refuse(l.request, Denied, reason)
+	a.refuse(l.request, Unavailable, reason)
 	a.alert("session of client %s ended: %s", s.Client, reason)
 	a.detach(l)
 	l.end = &End{Session: s.ID, Reason: reason}

@@ -146,6 +146,8 @@ func TestSessionsEndForAReason(t *testing.T) {
 		"another client said":   {true, false, func(s *story) { s.Left("bob"); s.end(1, "client disconnected") }},
 		"operator says so":      {true, true, func(s *story) { s.Ordered(sessionID(1), "kicked"); s.end(1, "kicked") }},
 		"never up":              {false, true, func(s *story) { s.end(1, "no agent") }},
+		"refused at once":       {false, true, func(s *story) { s.now -= second; s.end(1, "no agent") }},
+		"had, and not up":       {false, false, func(s *story) { s.now -= second; s.Heard(s.now, sessionID(1)); s.end(1, "no agent") }},
 		"headless":              {true, true, func(s *story) { s.now += 200 * second; s.end(1, "gone") }},
 		"not headless":          {true, false, func(s *story) { s.Heard(150*second, sessionID(1)); s.now += 200 * second; s.end(1, "gone") }},
 		"device logs in anew":   {true, true, func(s *story) { s.open(2, "alice", 2) }},

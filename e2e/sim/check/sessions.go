@@ -14,13 +14,14 @@ type sessionSeen struct {
 	opened time.Duration
 	heard  time.Duration // its client, by anybody
 	up     bool          // a slice of it was
+	had    bool          // by a client, which said so
 	over   bool
 }
 
 // Heard is a sign of life of a session's client.
 func (j *Judge) Heard(at time.Duration, id registry.SessionID) {
 	if s := j.sessions[id]; s != nil {
-		s.heard = at
+		s.heard, s.had = at, true
 	}
 }
 
@@ -59,7 +60,7 @@ func (j *Judge) whyEnded(at time.Duration, s *registry.Session, seen *sessionSee
 	switch {
 	case open != nil && open.Session.Client == s.Client && open.Session.Device == s.Device: // logged in anew
 	case j.left[s.Client], ordered:
-	case !seen.up && at-seen.opened >= session.AckTimeout: // no agent took it
+	case !seen.up && (!seen.had || at-seen.opened >= session.AckTimeout): // no agent took it
 	case j.history.state.Policy.Sessions > 0 && silent >= session.SilentAfter:
 	case silent >= j.headless():
 	default:
