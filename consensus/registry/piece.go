@@ -19,12 +19,14 @@ func (s *State) take(p *piece) error {
 		s.Clients.Put(c.Name, c)
 	}
 	for _, ses := range p.Sessions {
+		ses.pack()
 		s.putSession(ses)
 	}
 	for request, id := range p.Requests {
 		s.Requests.Put(request, id)
 	}
 	for a, l := range p.Leases {
+		l.pack()
 		s.putLease(a, l)
 	}
 	for _, c := range p.Certificates {

@@ -128,9 +128,11 @@ func (p *plain) state() *State {
 		s.Clients.Put(name, c)
 	}
 	for a, l := range p.Leases {
+		l.pack()
 		s.putLease(a, l)
 	}
 	for _, ses := range p.Sessions {
+		ses.pack()
 		s.putSession(ses)
 	}
 	for id, session := range p.Requests {

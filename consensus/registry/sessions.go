@@ -173,11 +173,11 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 	}
 	return &Session{
 		Certificate: ses.Certificate, Peer: ses.Peer,
-		ID: ses.ID, Client: ses.Client, Device: ses.Device, Request: ses.Request, Key: ses.Key,
+		ID: ses.ID, Client: one(ses.Client), Device: ses.Device, Request: ses.Request, Key: ses.Key,
 		Holding:  Holding{Tracked: c.Track},
 		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
 		Leases: leases, Egress: p.Egress, Second: p.Second, EgressKind: kind,
-		Mode: cmp.Or(ses.Mode, s.Policy.Mode), Shares: ses.Shares, SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
+		Mode: one(cmp.Or(ses.Mode, s.Policy.Mode)), Shares: one(ses.Shares), SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
 		State: SessionActive, Opened: s.Tick,
 	}
 }
@@ -249,7 +249,7 @@ const ReasonReplaced = "replaced by a new login of the same device"
 
 func (s *State) endSession(living *Session, reason string, bytes uint64) {
 	ses := s.Sessions.Get(living.ID).copy() // the caller's may be older
-	ses.State, ses.Reason, ses.Ended = SessionEnded, clip(reason), s.Tick
+	ses.State, ses.Reason, ses.Ended = SessionEnded, one(clip(reason)), s.Tick
 	ses.Bytes = max(ses.Bytes, bytes)
 	ses.Retiring = nil
 	for i := range ses.Slices {

@@ -202,7 +202,7 @@ func (c *WeighSlices) apply(s *State, _ entry) (Result, *Error) {
 
 func (sl *Slice) mark(state SliceState, now Tick) {
 	if sl.State != state {
-		sl.State, sl.Since = state, now
+		sl.State, sl.Since = one(state), now
 	}
 }
 
