@@ -30,6 +30,12 @@ const (
 	// scratchSlots is how many workers use one SA at once before the next one
 	// has to allocate its nonce.
 	scratchSlots = 4
+	// warmAfter is how many packets a key carries in one direction before it keeps its
+	// cipher: more than the probes of a client at rest in the life of a key, 10 minutes
+	// with one in 15 s, and those of a login.
+	warmAfter = 128
+	// maxKeySize is that of all suites, without the salt.
+	maxKeySize = 32
 )
 
 // DefaultLimits are 2^28 packets or 256 GiB soft, 2^30 packets or 1.5 TiB hard,

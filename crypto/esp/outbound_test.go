@@ -197,8 +197,8 @@ func TestSealConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for i := range out.tr.slots {
-		if out.tr.slots[i].busy.Load() || in.tr.slots[i].busy.Load() {
+	for i := range scratchSlots {
+		if out.tr.warm.Load().slots[i].busy.Load() || in.tr.warm.Load().slots[i].busy.Load() {
 			t.Errorf("slot %d was not given back", i)
 		}
 	}
@@ -207,9 +207,9 @@ func TestSealConcurrently(t *testing.T) {
 // I10: more workers than slots still get a nonce of their own.
 func TestAllSlotsBusy(t *testing.T) {
 	out, in := testPair(t)
-	for i := range out.tr.slots {
-		out.tr.slots[i].busy.Store(true)
-		in.tr.slots[i].busy.Store(true)
+	for i := range scratchSlots {
+		out.tr.heat().slots[i].busy.Store(true)
+		in.tr.heat().slots[i].busy.Store(true)
 	}
 	if err := openErr(in, sealFrame(out, pattern(64), NextIPv4, 5)); err != nil {
 		t.Fatal(err)

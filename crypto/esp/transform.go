@@ -16,8 +16,20 @@ const (
 // where header, IV and ICV stand in a frame, and nothing of counters. Safe for
 // concurrent use.
 type transform struct {
+	warm atomic.Pointer[warm] // nil until the key has seen some use
+	uses atomic.Uint32        // of a cold key
+
+	make func(key []byte) (cipher.AEAD, error)
+	size int // of the key
+	key  [maxKeySize]byte
+	salt [saltSize]byte
+}
+
+// warm is a key at work. A cipher is its key expanded to 30 times the size, too much for
+// the SAs of ten thousand clients at rest: these make one for each packet, at twice what
+// a small packet costs.
+type warm struct {
 	aead  cipher.AEAD
-	salt  [saltSize]byte
 	slots [scratchSlots]scratch
 }
 
@@ -38,30 +50,39 @@ func newTransform(k Key) (*transform, error) {
 	return makeTransform(suites[secret.suite].aead, secret.material)
 }
 
-// makeTransform builds the AEAD of material, key || salt.
+// makeTransform takes material, key || salt, that an AEAD can be made of.
 func makeTransform(aead func(key []byte) (cipher.AEAD, error), material []byte) (*transform, error) {
 	key, salt := material[:len(material)-saltSize], material[len(material)-saltSize:]
-	made, err := aead(key)
-	if err != nil {
+	if _, err := aead(key); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSuite, err)
 	}
-	t := &transform{aead: made}
+	t := &transform{make: aead, size: len(key)}
+	copy(t.key[:], key)
 	copy(t.salt[:], salt)
 	return t, nil
 }
 
+// cipher makes the key's AEAD.
+func (t *transform) cipher() cipher.AEAD {
+	made, err := t.make(t.key[:t.size])
+	if err != nil {
+		panic("esp: " + err.Error()) // makeTransform made one of the same key
+	}
+	return made
+}
+
 // seal seals what stands between IV and ICV, in place.
 func (t *transform) seal(frame []byte) {
-	s := t.borrow(frame)
-	t.aead.Seal(frame[PayloadOffset:PayloadOffset], s.nonce[:], frame[PayloadOffset:len(frame)-icvSize], frame[:headerSize])
+	aead, s := t.begin(frame)
+	aead.Seal(frame[PayloadOffset:PayloadOffset], s.nonce[:], frame[PayloadOffset:len(frame)-icvSize], frame[:headerSize])
 	s.busy.Store(false)
 }
 
 // open opens what stands between IV and ICV, in place, and returns it. A frame
 // that is not authentic is overwritten.
 func (t *transform) open(frame []byte) ([]byte, error) {
-	s := t.borrow(frame)
-	plain, err := t.aead.Open(frame[PayloadOffset:PayloadOffset], s.nonce[:], frame[PayloadOffset:], frame[:headerSize])
+	aead, s := t.begin(frame)
+	plain, err := aead.Open(frame[PayloadOffset:PayloadOffset], s.nonce[:], frame[PayloadOffset:], frame[:headerSize])
 	s.busy.Store(false)
 	if err != nil {
 		return nil, ErrAuth
@@ -69,21 +90,39 @@ func (t *transform) open(frame []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// borrow returns a scratch that holds the frame's nonce; the caller gives it
-// back by clearing busy. Workers hold runs of consecutive counters, so counter
-// blocks spread them over the slots.
-func (t *transform) borrow(frame []byte) *scratch {
+// begin returns the AEAD and a slot with the frame's nonce.
+func (t *transform) begin(frame []byte) (cipher.AEAD, *scratch) {
 	iv := frame[headerSize:PayloadOffset]
-	first := binary.BigEndian.Uint64(iv) >> 6
-	for i := range uint64(scratchSlots) {
-		s := &t.slots[(first+i)%scratchSlots]
-		if s.busy.CompareAndSwap(false, true) {
-			return t.fill(s, iv)
+	w := t.warm.Load()
+	if w == nil {
+		if t.uses.Add(1) < warmAfter {
+			return t.cipher(), t.fill(new(scratch), iv)
 		}
+		w = t.heat()
 	}
-	return t.fill(new(scratch), iv)
+	return w.aead, t.fill(w.borrow(iv), iv)
 }
 
+// heat makes the cipher that stays.
+func (t *transform) heat() *warm {
+	t.warm.CompareAndSwap(nil, &warm{aead: t.cipher()})
+	return t.warm.Load()
+}
+
+// borrow returns a free scratch; the caller gives it back by clearing busy. Workers hold
+// runs of consecutive counters, so counter blocks spread them over the slots.
+func (w *warm) borrow(iv []byte) *scratch {
+	first := binary.BigEndian.Uint64(iv) >> 6
+	for i := range uint64(scratchSlots) {
+		s := &w.slots[(first+i)%scratchSlots]
+		if s.busy.CompareAndSwap(false, true) {
+			return s
+		}
+	}
+	return new(scratch)
+}
+
+// fill puts a frame's nonce into a scratch.
 func (t *transform) fill(s *scratch, iv []byte) *scratch {
 	copy(s.nonce[:saltSize], t.salt[:])
 	copy(s.nonce[saltSize:], iv)

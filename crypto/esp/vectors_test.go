@@ -106,8 +106,9 @@ func checkPacket(t *testing.T, tr *transform, v vector) {
 func checkNonce(t *testing.T, tr *transform, v vector) {
 	t.Helper()
 	plain, packet := v.bytes(t, "plain"), v.bytes(t, "packet")
-	nonce := tr.borrow(packet).nonce[:]
-	sealed := tr.aead.Seal(nil, nonce, plain, v.bytes(t, "aad"))
+	aead, s := tr.begin(packet)
+	nonce := s.nonce[:]
+	sealed := aead.Seal(nil, nonce, plain, v.bytes(t, "aad"))
 	if !bytes.Equal(sealed, packet[PayloadOffset:]) {
 		t.Fatalf("sealed\n%x, want\n%x", sealed, packet[PayloadOffset:])
 	}

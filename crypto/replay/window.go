@@ -8,10 +8,12 @@ package replay
 
 // Window remembers the accepted counters among the last Size. The zero value
 // is ready and has accepted nothing. Counter 0 is never accepted: senders
-// start at 1.
+// start at 1. A copy shares what it remembers.
 type Window struct {
-	top  uint64 // the highest accepted counter
-	bits [blocks]uint64
+	top uint64 // the highest accepted counter
+	// bits has room for the counters up to top until it has blocks words, and is a ring
+	// from then on: a key that carries little takes little.
+	bits []uint64
 }
 
 // Top returns the right edge: the highest accepted counter, 0 when none was.
@@ -38,12 +40,23 @@ func (w *Window) Update(seq uint64) (advanced bool) {
 		return false
 	}
 	if seq > w.top {
+		w.grow(seq / blockBits)
 		w.clear(w.top/blockBits, seq/blockBits)
 		w.top = seq
 		advanced = true
 	}
 	w.bits[seq/blockBits%blocks] |= 1 << (seq % blockBits)
 	return advanced
+}
+
+// grow makes room for a block that the right edge enters. It doubles, so a key that
+// carries much soon has all blocks and makes nothing more.
+func (w *Window) grow(block uint64) {
+	if need := min(block+1, blocks); uint64(len(w.bits)) < need {
+		bits := make([]uint64, min(max(need, 2*uint64(len(w.bits))), blocks))
+		copy(bits, w.bits)
+		w.bits = bits
+	}
 }
 
 // clear empties the blocks that the right edge enters on its way to block

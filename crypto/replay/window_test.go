@@ -3,6 +3,7 @@ package replay
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/quick"
 )
@@ -138,9 +139,9 @@ func TestWindowAtTheLastCounter(t *testing.T) {
 func TestRefusedUpdateChangesNothing(t *testing.T) {
 	var w Window
 	w.Update(Size * 2)
-	before := w
+	before := Window{w.top, slices.Clone(w.bits)}
 	for _, seq := range []uint64{0, 1, Size, Size * 2} {
-		if w.Update(seq) || w != before {
+		if w.Update(seq) || w.top != before.top || !slices.Equal(w.bits, before.bits) {
 			t.Fatalf("Update(%d) changed the window", seq)
 		}
 	}
@@ -150,5 +151,22 @@ func TestRefusedUpdateChangesNothing(t *testing.T) {
 func TestSize(t *testing.T) {
 	if Size < 4096 || blocks*blockBits < Size+blockBits {
 		t.Fatalf("window of %d counters in %d blocks", Size, blocks)
+	}
+}
+
+// TestLittleTakesLittle: a window has room for what was accepted, and makes nothing more
+// once it has all that it will ever need.
+func TestLittleTakesLittle(t *testing.T) {
+	var w Window
+	for seq := uint64(1); seq <= 250; seq++ {
+		w.Update(seq)
+	}
+	if len(w.bits) > 4 {
+		t.Errorf("%d words for 250 counters", len(w.bits))
+	}
+	seq := uint64(2 * Size)
+	w.Update(seq)
+	if made := testing.AllocsPerRun(100, func() { seq += 100; w.Update(seq) }); made != 0 || len(w.bits) != blocks {
+		t.Errorf("%d words, %v things made for a counter", len(w.bits), made)
 	}
 }

@@ -176,9 +176,8 @@ func (w *inbound) echoed(p *Pair, token probe.Token, newest bool) {
 	t := p.trail()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range t.ways {
-		k := &t.ways[i]
-		if k.unsure == nil || k.way.path != path || !k.waits(token, w.now) {
+	for _, k := range t.ways {
+		if k.way.path != path || !k.waits(token, w.now) {
 			continue
 		}
 		k.proven, k.seen = true, w.now

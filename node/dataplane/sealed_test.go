@@ -195,7 +195,7 @@ func handOnRig(t testing.TB, sealed bool) (*outbound, tun.VnetHeader, func() []b
 func TestHandOnDoesNotAllocate(t *testing.T) {
 	for _, sealed := range []bool{false, true} {
 		o, h, load := handOnRig(t, sealed)
-		if n := testing.AllocsPerRun(20, func() { o.carry(h, load()) }); n != 0 {
+		if n := testing.AllocsPerRun(20, settled(func() { o.carry(h, load()) })); n != 0 {
 			t.Errorf("sealed %t: %v allocations for a run", sealed, n)
 		}
 		if got := o.ledger.stats(); got.Delivered[PortInside] == 0 {

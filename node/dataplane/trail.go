@@ -15,9 +15,9 @@ import (
 // comes along another way than the one in use, and while that one is not proven.
 type trail struct {
 	mu     sync.Mutex // protects what follows
-	ways   [MaxWays]known
-	fresh  float64 // new ways that may be remembered now
-	filled int64   // clock
+	ways   []*known   // at most MaxWays; most peers have one
+	fresh  float64    // new ways that may be remembered now
+	filled int64      // clock
 }
 
 // known is one way.
@@ -54,24 +54,26 @@ func (r *ration) Send(b []byte, segment int, path link.Path) error {
 // though never of the one in use. New ways are few: a gateway has a row for each,
 // for as long as it is answered. nil: there were too many of them.
 func (t *trail) at(found way, inUse *way, now int64) *known {
-	var oldest *known
-	for i := range t.ways {
-		k := &t.ways[i]
-		if k.way.path == found.path && k.unsure != nil {
+	oldest := -1
+	for i, k := range t.ways {
+		switch {
+		case k.way.path == found.path:
 			return k
-		}
-		if inUse != nil && k.way.path == inUse.path && k.unsure != nil {
-			continue
-		}
-		if oldest == nil || k.seen < oldest.seen || k.unsure == nil && oldest.unsure != nil {
-			oldest = k
+		case inUse != nil && k.way.path == inUse.path:
+		case oldest < 0 || k.seen < t.ways[oldest].seen:
+			oldest = i
 		}
 	}
 	if !t.spend(now) {
 		return nil
 	}
-	*oldest = known{way: found, unsure: &ration{found.socket, new(atomic.Int64)}, seen: now}
-	return oldest
+	k := &known{way: found, unsure: &ration{found.socket, new(atomic.Int64)}, seen: now}
+	if len(t.ways) < MaxWays {
+		t.ways = append(t.ways, k)
+	} else {
+		t.ways[oldest] = k
+	}
+	return k
 }
 
 // spend takes one of the new ways that are left.
@@ -90,8 +92,8 @@ func (t *trail) spend(now int64) bool {
 
 // left notes when a way was in use for the last time.
 func (t *trail) left(path link.Path, now int64) {
-	for i := range t.ways {
-		if k := &t.ways[i]; k.unsure != nil && k.way.path == path {
+	for _, k := range t.ways {
+		if k.way.path == path {
 			k.seen = now
 		}
 	}

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"net/netip"
+	"runtime"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -62,4 +63,33 @@ func TestTokenEnds(t *testing.T) {
 	if !k.waits(k.token, last) || k.waits(k.token, last+1) {
 		t.Errorf("in time: %t, too late: %t", k.waits(k.token, last), k.waits(k.token, last+1))
 	}
+}
+
+// TestOneWayTakesLittle: almost every client has one way, and there are ten thousand.
+func TestOneWayTakesLittle(t *testing.T) {
+	const pairs, most = 500, 400
+	s := newFakeSocket()
+	var held [pairs]*Pair
+	living := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for i := range held {
+		held[i] = &Pair{Agent: true}
+	}
+	before := living()
+	for i, p := range held {
+		if !p.Begin(s, wayOf(s, 1+i).path, 100, 1) {
+			t.Fatal("not begun")
+		}
+	}
+	each := (living() - before) / pairs
+	t.Logf("%d bytes", each)
+	if each > most {
+		t.Errorf("a pair's one way takes %d bytes, at most %d", each, most)
+	}
+	runtime.KeepAlive(&held)
 }
