@@ -95,7 +95,7 @@ var arrows = []arrow{
 	{exactly("consensus"), and(projectPackage, not(in("consensus", "crypto"))), "consensus carries commands; it does not know a node"},
 	{in("consensus/registry"), and(projectPackage, not(in("consensus/registry", "crypto/identity", "slicing"))), "the state machine stands on values only, or replicas could differ"},
 	{in("crypto"), and(projectPackage, not(in("crypto"))), "crypto is the bottom: reviewed alone, reused by all"},
-	{in("crypto/identity", "crypto/replay"), projectPackage, "the bottom of the bottom: standard library only"},
+	{in("crypto/identity", "crypto/replay", "crypto/record"), projectPackage, "the bottom of the bottom: nothing of ours"},
 	{in("slicing"), and(projectPackage, not(in("slicing"))), "slicing is arithmetic: standard library only"},
 	{in("node/pmtu", "node/slots"), projectPackage, "a search is arithmetic over answers: standard library only"},
 	{in("node/clocks"), and(projectPackage, not(in("crypto/identity"))), "whose clock is wrong is arithmetic over readings"},
