@@ -51,6 +51,7 @@ func source(i int) netip.Addr {
 // visit starts the i-th client. talks says that it sends packets.
 func visit(ctx context.Context, i int, profile client.Profile, key identity.Key, talks bool) (*visitor, error) {
 	v := &visitor{source: source(i), ended: make(chan struct{}), ready: make(chan struct{})}
+	pace := &clock{read: func() time.Duration { return time.Since(started) }}
 	var device tun.Device = nowhere{}
 	var host client.Host = nowhere{}
 	every := tick
@@ -60,7 +61,7 @@ func visit(ctx context.Context, i int, profile client.Profile, key identity.Key,
 	}
 	var err error
 	if v.engine, err = dataplane.New(dataplane.Config{
-		Device: device, Clock: func() int64 { return int64(time.Since(started)) },
+		Device: device, Clock: func() int64 { return int64(pace.now()) },
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
 			v.client.ReceiveMarked(from, path, m, d)
 		},
@@ -70,7 +71,7 @@ func visit(ctx context.Context, i int, profile client.Profile, key identity.Key,
 	config := client.Config{
 		Profile: profile, Suites: client.PreferredSuites(), Engine: v.engine, Host: host, Open: v.open, Dial: v.dial,
 		Ready: func() { close(v.ready) }, Random: rand.Reader, Wall: time.Now, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Duration { return time.Since(started) }, Tick: every,
+		Now: pace.now, Tick: every,
 		Login: func(b client.Binding) (client.Login, error) {
 			proof := auth.SignPassword(key, b, profile.User)
 			return client.Login{Auth: protocol.Auth{Method: protocol.MethodPassword, User: profile.User, Proof: proof}}, nil

@@ -43,6 +43,24 @@ func TestCrewSaysThatItStoodStill(t *testing.T) {
 	}
 }
 
+// TestClockDoesNotStandStill: a client whose process was not run for a while is late, and
+// does not take itself for one that stood still.
+func TestClockDoesNotStandStill(t *testing.T) {
+	var real time.Duration
+	c := &clock{read: func() time.Duration { return real }}
+	for _, step := range []struct{ passes, want time.Duration }{
+		{tick, tick}, {tick, 2 * tick}, // as it is
+		{time.Hour, 2*tick + mostPassing}, {tick, 3*tick + mostPassing},
+	} {
+		if real += step.passes; c.now() != step.want {
+			t.Errorf("at %v it is %v, want %v", real, c.last, step.want)
+		}
+	}
+	if tick >= mostPassing || mostPassing+tick >= client.RestartAfter {
+		t.Errorf("a tick is %v, of which %v pass at most", tick, mostPassing)
+	}
+}
+
 // TestSource: every client has an address of this host alone.
 func TestSource(t *testing.T) {
 	seen := make(map[netip.Addr]bool)
