@@ -4,7 +4,7 @@ export GO
 FUZZTIME    ?= 10s
 OLDER       ?= e45f7b0 6857f65
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FAULTS      ?= TestHostVanishes|TestCutOff|TestSpareGoesOn|TestPartition|TestPartitionIPv6|TestTwoHosts|TestTwoHostsIPv6|TestArbiterClockJumps|TestFullDisk|TestAilingDisk
+FAULTS      ?= TestHostVanishes|TestCutOff|TestSpareGoesOn|TestClientUnheard|TestPartition|TestPartitionIPv6|TestTwoHosts|TestTwoHostsIPv6|TestArbiterClockJumps|TestFullDisk|TestAilingDisk
 VERSION     := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build

@@ -66,7 +66,7 @@ func (c *Client) takeDirect(s *slice, now time.Duration) {
 func (c *Client) leaveDirect(judged []*slice, now time.Duration) {
 	for _, s := range judged {
 		d := &s.direct
-		if !d.inUse() || !s.pulse.silent(now) {
+		if !d.inUse() || !s.pulse.silent(now) && !s.pulse.unheard(now) {
 			continue
 		}
 		c.config.Log.Warn("the direct way is silent", "slice", s.key.number, "agent", s.grant.Agent.Short(), "to", d.way)

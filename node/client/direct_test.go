@@ -31,7 +31,7 @@ func (f *fixture) reachable(number uint8) reachable {
 }
 
 // questions are the ones of Try that came to a socket.
-func (r reachable) questions(at *linktest.Socket) (echoes [][]byte) {
+func (r reachable) plainProbes(at *linktest.Socket) (echoes [][]byte) {
 	buffer := make([]byte, link.MaxTrain)
 	for {
 		t, ok := at.TryReceive(buffer)
@@ -67,7 +67,7 @@ func (r reachable) echo(from *linktest.Socket, echo []byte) {
 func (r reachable) open() reachable {
 	r.f.Helper()
 	r.f.tick()
-	asked := r.questions(r.agent)
+	asked := r.plainProbes(r.agent)
 	if len(asked) != 1 {
 		r.f.Fatalf("the agent was asked %d times", len(asked))
 	}
@@ -111,7 +111,7 @@ func TestAnswerThroughTheGateway(t *testing.T) {
 	f.connect()
 	r := f.reachable(0)
 	f.tick()
-	asked := r.questions(f.gateways[0])
+	asked := r.plainProbes(f.gateways[0])
 	if len(asked) != 1 {
 		t.Fatalf("the way in use was asked %d times", len(asked))
 	}
@@ -132,13 +132,13 @@ func TestDirectWayIsAskedForRarely(t *testing.T) {
 	for range 12 {
 		f.clock.Add(int64(r.direct.wait))
 		f.superviseDirect(f.config.Now())
-		if n := len(r.questions(r.agent)); n != 1 || r.direct.wait < last {
+		if n := len(r.plainProbes(r.agent)); n != 1 || r.direct.wait < last {
 			t.Errorf("asked %d times, then after %v, before after %v", n, r.direct.wait, last)
 		}
 		last = r.direct.wait
 		f.superviseDirect(f.config.Now())
 	}
-	if n := len(r.questions(r.agent)); last != AskDirectMax || n != 0 {
+	if n := len(r.plainProbes(r.agent)); last != AskDirectMax || n != 0 {
 		t.Errorf("waits up to %v, %d questions too many", last, n)
 	}
 	if plain.direct.askedAt != 0 {
@@ -211,7 +211,7 @@ func TestDeadDirectAgent(t *testing.T) {
 			}
 			for range 8 { // 400 ms
 				f.advance(TickEvery, living.slice)
-				for _, echo := range living.questions(f.gateways[0]) {
+				for _, echo := range living.plainProbes(f.gateways[0]) {
 					if alive {
 						living.echo(f.gateways[0], echo)
 						f.far[living.key].SetWay(living.agent, link.Path{Remote: living.socket.LocalAddr()})
@@ -243,16 +243,16 @@ func TestDirectWayOfAnotherNetwork(t *testing.T) {
 	if r.through() != gatewayAddr(1) || r.direct.inUse() {
 		t.Errorf("through %v", r.through())
 	}
-	r.questions(r.agent)
+	r.plainProbes(r.agent)
 	f.tick()
-	if n := len(r.questions(r.agent)); n != 1 {
+	if n := len(r.plainProbes(r.agent)); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
 	f.deaf(r.slice)
 	f.opened(0)
-	r.questions(r.agent)
+	r.plainProbes(r.agent)
 	f.advance(AskDirectMin*4, r.slice)
-	if n := len(r.questions(r.agent)); n != 0 {
+	if n := len(r.plainProbes(r.agent)); n != 0 {
 		t.Errorf("asked %d times though UDP is silent", n)
 	}
 }

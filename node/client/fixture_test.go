@@ -168,13 +168,14 @@ func (f *fixture) speak(s *slice) {
 	f.until("the agent is heard", func() bool { return s.pair.LastHeard() == now })
 }
 
-// advance lets time pass in ticks while those slices' agents speak.
+// advance lets time pass in ticks while those slices' agents speak and answer.
 func (f *fixture) advance(d time.Duration, heard ...*slice) {
 	f.Helper()
 	for ; d > 0; d -= TickEvery {
 		f.clock.Add(int64(TickEvery))
 		for _, s := range heard {
 			f.speak(s)
+			f.hears(s)
 		}
 		f.tick()
 		f.publishIfDirty()

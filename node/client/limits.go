@@ -19,9 +19,12 @@ const (
 	// MaxStops is how often a gateway, a direct way or an agent may stand still for
 	// longer than StopLimit in StopsOver before it is left.
 	MaxStops = 3
-	// LostRounds is how often it takes twice as long to leave each gateway through which
-	// nobody but lost agents answers.
-	LostRounds = 5
+	// MaxUnanswered is how many probes in a row are not left unanswered by chance: where a
+	// quarter of all packets is lost each way, once in 4,000 times.
+	MaxUnanswered = 10
+	// MaxSlower is how often it takes twice as long to leave the gateways once more, which
+	// answer and are of no use.
+	MaxSlower = 5
 	// FirstTries is how often each gateway is tried before the first session.
 	FirstTries = 2
 	// MeasureProbes is how many probes a fresh slice gets in a row, so that its

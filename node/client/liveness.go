@@ -11,14 +11,17 @@ import (
 )
 
 // pulse is what the client knows of one slice's life (design 8): any
-// authenticated packet is life; silence counts only from a probe on.
+// authenticated packet is life; silence counts only from a probe on. But a packet shows
+// one direction alone: who answers no question for longer does not hear us.
 type pulse struct {
 	rtt      probe.RTT
 	sequence uint32
 	askedAt  time.Duration // last probe
 	waiting  time.Duration // first probe since the last sign of life; 0: none out
+	open     questions     // since the last answer
+	first    uint32        // the first probe along the present way
 	heardAt  time.Duration // last sign of life
-	trial    bool          // not heard yet through the gateway it was moved to
+	trial    bool          // no answer yet through the gateway it was moved to
 	verdict  probe.Verdict // the agent's word on its plaintext path
 	lostAt   time.Duration // since when it says along the present way that nothing goes on; 0: it does not
 	load     probe.Load    // the agent's word on its load
@@ -28,8 +31,9 @@ type pulse struct {
 	counted  bool          // the present stop was
 }
 
-func (p *pulse) restart(now time.Duration) { p.waiting, p.askedAt = 0, now }
+func (p *pulse) restart(now time.Duration) { p.waiting, p.askedAt, p.open = 0, now, questions{} }
 
+// answered takes an answer along the present way.
 func (p *pulse) answered(r probe.Reply, now time.Duration) {
 	took := max(now-r.Sent, 1)
 	p.rtt.Observe(took)
@@ -45,14 +49,12 @@ func (p *pulse) answered(r probe.Reply, now time.Duration) {
 	}
 }
 
-// heard notes the newest sign of life and reports whether it ended a trial.
-func (p *pulse) heard(at time.Duration) (proven bool) {
+// heard notes the newest sign of life.
+func (p *pulse) heard(at time.Duration) {
 	p.heardAt = max(p.heardAt, at)
-	if p.waiting == 0 || at < p.waiting {
-		return false
+	if p.waiting != 0 && at >= p.waiting {
+		p.waiting = 0
 	}
-	proven, p.waiting, p.trial = p.trial, 0, false
-	return proven
 }
 
 // silent reports whether the slice said nothing for longer than it may.
@@ -62,22 +64,23 @@ func (p *pulse) silent(now time.Duration) bool {
 
 // doubtful reports whether an answer is late, though not yet a silence.
 func (p *pulse) doubtful(now time.Duration) bool {
-	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()/2
+	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()/2 || p.open.old(now, p.rtt.Silence()/2)
 }
 
 // lost reports whether the agent says that nothing it opens goes on.
 func (p *pulse) lost() bool { return p.verdict == probe.PathLost }
 
-// witness reports whether the slice was heard so lately that its gateway lives.
+// witness reports whether the slice was heard so lately that its gateway lives, and no
+// answer of it is late: what comes all the same shows that the gateway's other way is open.
 func (p *pulse) witness(now time.Duration) bool {
-	return p.heardAt != 0 && now-p.heardAt <= p.rtt.Silence()/2
+	return p.heardAt != 0 && now-p.heardAt <= p.rtt.Silence()/2 && !p.open.old(now, p.rtt.Silence()/2)
 }
 
 // due reports whether it is time to probe: often while the slice carries or
 // awaits traffic or has to bear witness for a sibling, rarely otherwise.
 func (p *pulse) due(now, lastSent time.Duration, doubt bool) bool {
 	every := ProbeIdle
-	if p.waiting != 0 || doubt || now-lastSent < ActiveFor || p.sequence < MeasureProbes {
+	if p.waiting != 0 || p.open.count > 0 || doubt || now-lastSent < ActiveFor || p.sequence < MeasureProbes {
 		every = ProbeActive
 	}
 	return now-p.askedAt >= every
@@ -92,6 +95,10 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	if p.waiting == 0 {
 		p.waiting = now
 	}
+	p.open.ask(now)
+	if !s.direct.inUse() {
+		c.gateways.open.ask(now)
+	}
 	_ = s.pair.SendControl(probe.Ask(p.sequence, now)) // silence is judged, not errors
 }
 
@@ -102,7 +109,8 @@ func (c *Client) ask(s *slice, now time.Duration) {
 // silent nor lately heard, the next tick knows more: a gateway that died must
 // not cost the slice whose silence ended first. An agent that says it is lost bears
 // no witness: where only such answer, they are on the host of the gateway, which is cut
-// off, and it is left as soon as the answers of all others are late.
+// off, and it is left as soon as the answers of all others are late. Who sends and does not
+// answer: see questions.go.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
 	for _, s := range judged {
@@ -121,14 +129,19 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	if r.witness != nil {
 		c.reached()
 	}
-	switch alone := r.lost > 0 && r.witness == nil && len(r.silent)+r.late+r.lost == len(through); {
+	waits := len(r.silent) + len(r.unheard) + r.late
+	switch alone := r.lost > 0 && r.witness == nil && waits+r.lost == len(through); {
 	case c.stranded():
-	case alone && c.gateways.count() > 1 && (len(r.silent)+r.late > 0 || c.onlyLost(through, now)):
+	case alone && c.gateways.count() > 1 && (waits > 0 || c.onlyLost(through, now)):
 		c.gateways.cutOff++
 		c.leaveGateway(now, "gateway is cut off from other nodes")
-	case len(r.silent) == 0:
 	case r.witness != nil:
 		c.condemn(r.silent, r.witness, "silent")
+		c.condemn(r.unheard, r.witness, "its agent does not hear")
+	case c.unheardBy(through, now):
+		c.gateways.unheard++
+		c.leaveGateway(now, "nobody hears what goes through the gateway")
+	case len(r.silent) == 0:
 	case len(through) < len(judged) && !slices.ContainsFunc(r.silent, (*slice).usable):
 		// The others go directly, so nothing hangs on the gateway.
 	case len(r.silent) == len(through):
@@ -139,6 +152,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 // roll is how the slices are that go through one gateway.
 type roll struct {
 	silent  []*slice
+	unheard []*slice
 	witness *slice // the last of those that were heard lately
 	lost    int
 	late    int
@@ -153,6 +167,8 @@ func rollCall(through []*slice, now time.Duration) (r roll) {
 			r.lost++
 		case s.pulse.witness(now):
 			r.witness = s
+		case s.pulse.unheard(now):
+			r.unheard = append(r.unheard, s)
 		case s.pulse.doubtful(now):
 			r.late++
 		}
@@ -165,9 +181,9 @@ func rollCall(through []*slice, now time.Duration) (r roll) {
 // that were silent, and what it grants cannot be agreed through a gateway that is cut off.
 // It may as well be that agent alone that is: so each round of the gateways takes longer.
 func (c *Client) onlyLost(through []*slice, now time.Duration) bool {
-	round := min(c.gateways.cutOff/c.gateways.count(), LostRounds)
+	slower := c.gateways.slower(c.gateways.cutOff)
 	return !slices.ContainsFunc(through, func(s *slice) bool {
-		return s.pulse.lostAt == 0 || now-s.pulse.lostAt <= s.pulse.rtt.Silence()/2<<round
+		return s.pulse.lostAt == 0 || now-s.pulse.lostAt <= s.pulse.rtt.Silence()/2<<slower
 	})
 }
 
@@ -180,15 +196,10 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 			continue
 		}
 		for _, p := range s.pairs() {
-			if s.pulse.heard(time.Duration(p.LastHeard())) {
-				c.dirty = true
-				if !s.direct.inUse() {
-					c.answered()
-				}
-			}
+			s.pulse.heard(time.Duration(p.LastHeard()))
 		}
 		unfit := s.pulse.stops.often(now) || s.pulse.lost()
-		if s.condemned && s.pulse.waiting == 0 && (!unfit || !c.usableBeside(s)) { // heard again before it was replaced
+		if s.condemned && s.pulse.waiting == 0 && !s.pulse.unheard(now) && (!unfit || !c.usableBeside(s)) { // heard again before it was replaced
 			s.condemned, c.dirty = false, true
 		}
 		doubt = doubt || s.pulse.doubtful(now) || s.pulse.lost()
@@ -279,6 +290,20 @@ func (c *Client) reached() {
 	c.gateways.cutOff = 0
 }
 
+// hears notes that a slice's agent hears it by its present way, and so its gateway.
+func (c *Client) hears(s *slice) {
+	trial := s.pulse.trial
+	s.pulse.open, s.pulse.trial = questions{}, false
+	c.dirty = c.dirty || trial
+	if s.direct.inUse() {
+		return
+	}
+	c.gateways.open, c.gateways.unheard = questions{}, 0
+	if trial {
+		c.answered()
+	}
+}
+
 // answered notes that a gateway was heard.
 func (c *Client) answered() {
 	if c.gateways.inVain > c.gateways.count() {
@@ -332,6 +357,7 @@ func (c *Client) moveTo(next netip.AddrPort, now time.Duration) {
 	if c.transport.stream != nil && c.transport.gateway != next {
 		c.leaveStream(now)
 	}
+	c.gateways.open = questions{}
 	for _, s := range c.slices {
 		if !s.direct.inUse() {
 			c.reroute(s, now)
@@ -349,7 +375,7 @@ func (c *Client) reroute(s *slice, now time.Duration) {
 	s.pulse.meter, s.pulse.nearest, s.pulse.lostAt = slicing.Meter{}, 0, 0 // another path
 	s.sizing.search.Move(c.wayOf(s).Addr().Is6())
 	if s.confirmed {
-		s.pulse.trial = true
+		s.pulse.trial, s.pulse.first = true, s.pulse.sequence+1
 		c.ask(s, now)
 	}
 	c.dirty = true

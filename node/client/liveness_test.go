@@ -44,8 +44,8 @@ func TestPulse(t *testing.T) {
 	}
 }
 
-// questions are the plain probes among what arrived.
-func questions(bodies [][]byte) (asked [][]byte) {
+// plainProbes are those among what arrived.
+func plainProbes(bodies [][]byte) (asked [][]byte) {
 	for _, b := range bodies {
 		if b[0] == probe.KindProbe {
 			asked = append(asked, b)
@@ -151,7 +151,7 @@ func TestAllSilentMeansTheGateway(t *testing.T) {
 		if path, _ := s.pair.Path(); path.Remote != gatewayAddr(1) {
 			t.Errorf("slice %d goes through %v", s.key.number, path.Remote)
 		}
-		if got := questions(f.arrived(1, s)); len(got) != 1 {
+		if got := plainProbes(f.arrived(1, s)); len(got) != 1 {
 			t.Errorf("slice %d sent %d probes through the new gateway", s.key.number, len(got))
 		}
 	}

@@ -19,8 +19,10 @@ type gatewayList struct {
 	current int           // of the data path; owned by the loop
 	askedAt time.Duration // by direct slices, whether it lives; the loop's too
 	stops   map[netip.AddrPort]*stops
-	inVain  int // gateways left since one was heard
-	cutOff  int // gateways left since one was heard that reaches other nodes
+	inVain  int       // gateways left since one was heard
+	cutOff  int       // gateways left since one was heard that reaches other nodes
+	unheard int       // gateways left since an answer came by one
+	open    questions // through the present one, whoever was asked
 }
 
 func (g *gatewayList) at(i int) netip.AddrPort {

@@ -27,6 +27,7 @@ func (f *fixture) pass(d time.Duration, paths ...*sizedPath) {
 		f.clock.Add(int64(TickEvery))
 		for _, p := range paths {
 			p.speak(p.slice)
+			p.hears(p.slice)
 			p.answer()
 		}
 		f.tick()

@@ -332,9 +332,10 @@ func (e controlMessage) apply(c *Client) {
 	now := c.config.Now()
 	switch e.payload[0] {
 	case probe.KindReply:
-		if r, ok := probe.ParseReply(e.payload); ok {
+		if r, ok := probe.ParseReply(e.payload); ok && r.Sequence >= s.pulse.first {
 			s.pulse.answered(r, now)
 			c.dirty = s.pulse.measured(r.Sequence, now) || c.dirty
+			c.hears(s)
 		}
 	case probe.KindPaddedReply:
 		c.padded(s, e.payload, now)

@@ -19,6 +19,7 @@ func (c *Client) superviseEngine(now time.Duration) {
 	if stood > RestartAfter {
 		c.restart(now)
 	}
+	c.gateways.open = questions{}
 	for _, s := range c.slices {
 		s.pulse.restart(now)
 	}
