@@ -20,7 +20,13 @@ var ErrFork = errors.New("consensus: committed entries would be overwritten")
 
 // Known is how far the log was committed, as somebody was told by a leader: the entry at
 // Index is of Term, in a log of that Incarnation.
-type Known struct{ Incarnation, Term, Index uint64 }
+type Known struct {
+	Incarnation, Term, Index uint64
+	By                       string // the number of that leadership (origin); empty: nobody said
+}
+
+// by is whose the entry at Index is.
+func (k Known) by() origin { return origin{k.By, k.By != ""} }
 
 // floor is the furthest that this replica was told of. Raft trusts that a voter has what
 // it once wrote; one whose disk was put back to an older one has not, and with another
@@ -31,7 +37,7 @@ type floor struct {
 
 	mu    sync.Mutex // protects what follows
 	known Known
-	terms []Known // of one incarnation, the furthest of each term that was told of, lately last
+	terms []Known // of one incarnation, the furthest of each leadership that was told of, lately last
 	fork  *Known  // what a leader wanted to overwrite; nil: nothing
 }
 
@@ -58,7 +64,7 @@ func (f *floor) remember(k Known) {
 		}
 		f.terms = nil
 	}
-	if i := slices.IndexFunc(f.terms, func(o Known) bool { return o.Term == k.Term }); i >= 0 {
+	if i := slices.IndexFunc(f.terms, func(o Known) bool { return o.Term == k.Term && o.By == k.By }); i >= 0 {
 		f.terms[i].Index = max(f.terms[i].Index, k.Index)
 		return
 	}
@@ -142,7 +148,7 @@ func (r *Raft) applied() Known {
 	if err != nil {
 		return Known{Incarnation: r.incarnation()}
 	}
-	return Known{r.incarnation(), entry.term, index}
+	return Known{r.incarnation(), entry.term, index, entry.by.id}
 }
 
 // Behind says that the replica's own log is below the floor, so that it does not vote for
@@ -167,7 +173,7 @@ func (r *Raft) Misses(k Known) bool {
 		return false // what a snapshot stands for is not known any more
 	}
 	entry, err := r.file.at(k.Index)
-	return errors.Is(err, raft.ErrLogNotFound) || err == nil && entry.term != k.Term
+	return errors.Is(err, raft.ErrLogNotFound) || err == nil && (entry.term != k.Term || entry.by.differs(k.by()))
 }
 
 // DeleteRange removes entries. Those at the end that were committed, as this replica was
@@ -196,7 +202,7 @@ func (f *floor) guard(l *logStore, first, incarnation uint64) error {
 		return k.Incarnation < incarnation || first > l.committed(k)
 	})
 	if len(bound) == 0 && first <= at.index && applied.Incarnation >= incarnation {
-		bound = []Known{{applied.Incarnation, at.term, at.index}} // the snapshot is of it
+		bound = []Known{{Incarnation: applied.Incarnation, Term: at.term, Index: at.index}} // the snapshot is of it
 	}
 	if len(bound) == 0 {
 		f.mu.Unlock()
@@ -217,13 +223,14 @@ func (f *floor) holds(l *logStore, term, incarnation uint64) bool {
 	})
 }
 
-// committed is how far the log holds what a term committed, by what was told of it; zero:
-// not at all, or below the snapshot.
+// committed is how far the log holds what a leadership committed, by what was told of it;
+// zero: not at all, or below the snapshot.
 func (l *logStore) committed(k Known) uint64 {
 	last, err := l.BoltStore.LastIndex()
 	at := min(k.Index, last)
 	var entry raft.Log
-	if err != nil || at <= l.marked().index || l.BoltStore.GetLog(at, &entry) != nil || entry.Term != k.Term {
+	if err != nil || at <= l.marked().index || l.BoltStore.GetLog(at, &entry) != nil || entry.Term != k.Term ||
+		originOf(&entry).differs(k.by()) {
 		return 0
 	}
 	return at
@@ -231,8 +238,9 @@ func (l *logStore) committed(k Known) uint64 {
 
 const keptKey = "kept"
 
-// keep notes what is kept from being overwritten.
+// keep notes what is kept from being overwritten. Whose leadership it was, the log says.
 func (l *logStore) keep(k Known) error {
+	k.By = ""
 	if was, err := l.kept(); err == nil && was == k {
 		return nil
 	}
@@ -249,7 +257,7 @@ func (l *logStore) kept() (k Known, err error) {
 	if err != nil || len(b) != 24 {
 		return k, cmp.Or(err, fmt.Errorf("consensus: %d bytes say what is kept", len(b)))
 	}
-	return Known{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])}, nil
+	return Known{Incarnation: binary.BigEndian.Uint64(b), Term: binary.BigEndian.Uint64(b[8:]), Index: binary.BigEndian.Uint64(b[16:])}, nil
 }
 
 // refusesVote answers a candidate whose log is below the floor, or of another history.

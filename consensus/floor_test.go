@@ -14,8 +14,13 @@ import (
 func knows(leader *Raft) (k Known) {
 	s := leader.Stats()
 	leader.View(func(state *registry.State) { k.Incarnation = state.Cluster.Incarnation })
-	k.Term, k.Index = s.Term, s.Commit
+	k.Term, k.Index, k.By = s.Term, s.Commit, s.By
 	return k
+}
+
+// upTo is what an older build's leader says: it has no number.
+func upTo(incarnation, term, index uint64) Known {
+	return Known{Incarnation: incarnation, Term: term, Index: index}
 }
 
 // putBack is a stopped voter's disk as it was.
@@ -102,7 +107,7 @@ func TestCommittedEntriesStay(t *testing.T) {
 	for range 5 {
 		c.must(leader, tick(1))
 	}
-	if !leader.Misses(known) || leader.Misses(Known{known.Incarnation, 1, 1}) {
+	if !leader.Misses(known) || leader.Misses(upTo(known.Incarnation, 1, 1)) {
 		t.Errorf("the leader misses %+v: %v", known, leader.Misses(known))
 	}
 	later := knows(leader)
@@ -145,16 +150,16 @@ func TestRunningHolderKeepsWhatItWasTold(t *testing.T) {
 func TestTermsRemembered(t *testing.T) {
 	var f floor
 	for term := uint64(1); term <= MaxTerms+2; term++ {
-		f.learn(Known{1, term, 10 * term})
+		f.learn(upTo(1, term, 10*term))
 	}
-	f.learn(Known{1, 5, 51})
-	f.learn(Known{1, 5, 50})
-	if len(f.terms) != MaxTerms || f.terms[0].Term != 3 || f.terms[2] != (Known{1, 5, 51}) {
+	f.learn(upTo(1, 5, 51))
+	f.learn(upTo(1, 5, 50))
+	if len(f.terms) != MaxTerms || f.terms[0].Term != 3 || f.terms[2] != upTo(1, 5, 51) {
 		t.Errorf("%+v", f.terms)
 	}
-	f.learn(Known{2, 1, 1})
-	f.learn(Known{1, 99, 99})
-	if len(f.terms) != 1 || f.terms[0] != (Known{2, 1, 1}) {
+	f.learn(upTo(2, 1, 1))
+	f.learn(upTo(1, 99, 99))
+	if len(f.terms) != 1 || f.terms[0] != upTo(2, 1, 1) {
 		t.Errorf("%+v", f.terms)
 	}
 }
@@ -162,13 +167,13 @@ func TestTermsRemembered(t *testing.T) {
 // TestRecoveryIsNotBoundByTheFloor: what was known of an older incarnation binds nobody.
 func TestRecoveryIsNotBoundByTheFloor(t *testing.T) {
 	var f floor
-	if !f.learn(Known{2, 5, 10}) || f.learn(Known{1, 9, 99}) || f.learn(Known{2, 5, 10}) || f.learn(Known{2, 4, 99}) ||
-		!f.learn(Known{2, 6, 1}) || !f.learn(Known{3, 1, 1}) {
+	if !f.learn(upTo(2, 5, 10)) || f.learn(upTo(1, 9, 99)) || f.learn(upTo(2, 5, 10)) || f.learn(upTo(2, 4, 99)) ||
+		!f.learn(upTo(2, 6, 1)) || !f.learn(upTo(3, 1, 1)) {
 		t.Errorf("%+v", f.known)
 	}
 	c := newCluster(t, 1, nil)
 	r := c.leader()
-	r.floor.known = Known{knows(r).Incarnation, 99, 99}
+	r.floor.known = upTo(knows(r).Incarnation, 99, 99)
 	if !r.Behind() {
 		t.Error("the floor of its own incarnation does not count")
 	}
@@ -178,7 +183,7 @@ func TestRecoveryIsNotBoundByTheFloor(t *testing.T) {
 	}
 	end := r.file.end()
 	r.file.applied = func() Known { return Known{} }
-	for _, k := range []Known{{r.floor.known.Incarnation, end.term, end.index}, {knows(r).Incarnation, end.term, end.index}} {
+	for _, k := range []Known{upTo(r.floor.known.Incarnation, end.term, end.index), upTo(knows(r).Incarnation, end.term, end.index)} {
 		r.floor.terms = []Known{k}
 		if err := r.floor.guard(r.file, end.index, r.floor.own()); errors.Is(err, ErrFork) != (k.Incarnation > r.floor.known.Incarnation) {
 			t.Errorf("%+v: %v", k, err)
@@ -192,12 +197,12 @@ func TestOnlyVoterOfAGivenUpLog(t *testing.T) {
 	c := newCluster(t, 1, func(config *Config) { config.Told, config.Known = told.own, told.others })
 	c.must(c.leader(), tick(1))
 	known := knows(c.nodes[0])
-	c.nodes[0].floor.known = Known{known.Incarnation + 1, 1, 1}
+	c.nodes[0].floor.known = upTo(known.Incarnation+1, 1, 1)
 	if !c.nodes[0].Behind() {
 		t.Error("a log of an older incarnation is not below the floor")
 	}
 	c.stop(0)
-	told.others = Known{known.Incarnation + 1, known.Term + 1, 1}
+	told.others = upTo(known.Incarnation+1, known.Term+1, 1)
 	c.start(0, false)
 	c.silence(20)
 	if r := c.nodes[0]; !r.Behind() || r.look().Leader {

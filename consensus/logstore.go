@@ -38,7 +38,7 @@ type logStore struct {
 	floor   *floor        // nil: what is committed is not known
 	fails   func() error  // in tests: why nothing can be written
 
-	leads  led                    // the newest leadership of this process; raft's goroutine
+	leads  atomic.Pointer[led]    // the newest leadership of this process; raft's goroutine writes
 	apart  atomic.Uint64          // from there on the leader's entries are others, whatever their term; zero: none are
 	coming atomic.Pointer[coming] // the snapshot that a leader sends
 

@@ -44,10 +44,12 @@ func (l *logStore) sign(entries []*raft.Log) {
 		if entry.Extensions != nil {
 			continue
 		}
-		if entry.Term != l.leads.term || !l.leads.by.known {
-			l.leads = led{entry.Term, newOrigin()}
+		leads := l.leads.Load()
+		if leads == nil || entry.Term != leads.term {
+			leads = &led{entry.Term, newOrigin()}
+			l.leads.Store(leads)
 		}
-		entry.Extensions = []byte(l.leads.by.id)
+		entry.Extensions = []byte(leads.by.id)
 	}
 }
 

@@ -80,6 +80,7 @@ func ledTwice(t *testing.T, told *heard, tune func(*Config), away func(*cluster)
 // TestTermLedTwice: raft takes entries of one index and term for the same. Whoever holds the
 // lost one keeps it and says so, whether it ran all along or was told; who knows nothing of
 // it takes what the leader has. Before, both went on beside the others with another registry.
+// And the leader hears from anybody who was told of the lost one that its log lacks it.
 func TestTermLedTwice(t *testing.T) {
 	stopped := func(c *cluster) { c.stop(0) }
 	for name, kind := range map[string]struct {
@@ -103,6 +104,9 @@ func TestTermLedTwice(t *testing.T) {
 			c, leader, known := ledTwice(t, &told, kind.tune, kind.away)
 			for range kind.ticks {
 				c.must(leader, tick(5))
+			}
+			if !leader.Misses(known) || leader.Misses(knows(leader)) {
+				t.Errorf("the leader misses what the other committed: %v; what it did: %v", leader.Misses(known), leader.Misses(knows(leader)))
 			}
 			if kind.ticks > 30 {
 				c.ok(leader.Snapshot(c.ctx()))
@@ -291,7 +295,7 @@ func TestOlderBuildAmongThem(t *testing.T) {
 
 // TestEndOfAFork: a leader whose log has what was kept is followed again without a word.
 func TestEndOfAFork(t *testing.T) {
-	f := floor{own: func() uint64 { return 1 }, fork: &Known{1, 4, 20}}
+	f := floor{own: func() uint64 { return 1 }, fork: new(upTo(1, 4, 20))}
 	for _, index := range []uint64{19, 20} {
 		f.joined(index)
 		if err := f.forked(); errors.Is(err, ErrFork) != (index < 20) {
@@ -385,7 +389,7 @@ func TestSnapshotThatLacksSomething(t *testing.T) {
 	end, own := r.file.end(), r.incarnation()
 	here, err := r.file.at(end.index)
 	c.ok(err)
-	kept := &Known{own, end.term, end.index}
+	kept := new(upTo(own, end.term, end.index))
 	for name, kind := range map[string]struct {
 		said    word
 		at      mark
@@ -407,6 +411,24 @@ func TestSnapshotThatLacksSomething(t *testing.T) {
 		ask := &raft.InstallSnapshotRequest{Leader: kind.said.bytes(), Term: end.term + 1, LastLogIndex: kind.at.index, LastLogTerm: kind.at.term}
 		if got := r.refusesSnapshot(ask); got != kind.refuses {
 			t.Errorf("%s: refused %v", name, got)
+		}
+	}
+}
+
+// TestToldOfAnotherLeadership: what one leadership of a term committed makes nothing of that
+// term committed that is of another one.
+func TestToldOfAnotherLeadership(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	r := c.leader()
+	c.must(r, tick(1))
+	k := knows(r)
+	r.file.applied = func() Known { return Known{} }
+	for by, keeps := range map[string]bool{k.By: true, "": true, newOrigin().id: false} {
+		k.By = by
+		r.floor.terms = []Known{k}
+		if err := r.floor.guard(r.file, k.Index, r.floor.own()); errors.Is(err, ErrFork) != keeps {
+			t.Errorf("by %x: %v", by, err)
 		}
 	}
 }

@@ -96,6 +96,9 @@ func (r *Raft) Stats() Stats {
 		Commit: commit, Applied: r.raft.AppliedIndex(), Last: r.raft.LastIndex(),
 		Stored: r.file.entries(), Snapshot: r.file.marked().index, Denied: r.fsm.deniedAt(),
 	}
+	if leads := r.file.leads.Load(); seen.Leader && leads != nil && leads.term == seen.Term {
+		s.By = leads.by.id
+	}
 	if !seen.Leader {
 		s.LastContact = r.raft.LastContact()
 	}

@@ -130,5 +130,6 @@ type Stats struct {
 	Stored      uint64    // entries in the log file
 	Snapshot    uint64    // index of the newest snapshot, 0: none
 	Denied      uint64    // index of the newest revocation or removal given to the registry since the start
+	By          string    // the number of the leadership that this replica has; empty: none
 	LastContact time.Time // with the leader; zero: never, or this replica leads
 }

@@ -80,7 +80,7 @@ func TestRevocationIsKeptAtOnce(t *testing.T) {
 		go n.keepDisk(ctx)
 		synctest.Wait()
 		for index := range uint64(4) {
-			k := protocol.SignKnown(arbiter, n.self.Cluster, protocol.Fence{Incarnation: 1, Term: 1}, index+1)
+			k := protocol.SignKnown(arbiter, n.self.Cluster, protocol.Fence{Incarnation: 1, Term: 1}, index+1, "")
 			k.Keep = index%2 == 1
 			n.told(k)
 			synctest.Wait()

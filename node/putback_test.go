@@ -99,8 +99,11 @@ func TestForgedHistoryIsNotBelieved(t *testing.T) {
 	founder, other := w.members[0], w.members[1]
 	w.until("the history is told", func() bool { return other.memory.furthest().Index > 0 })
 	before := founder.memory.furthest()
+	if len(before.Leadership) == 0 || !before.Genuine(w.founded.Cluster) {
+		t.Errorf("the arbiter names no leadership: %+v", before)
+	}
 	fence := protocol.Fence{Incarnation: 9, Term: 1 << 40}
-	forged := protocol.SignKnown(other.trust.Key, w.founded.Cluster, fence, 1<<40)
+	forged := protocol.SignKnown(other.trust.Key, w.founded.Cluster, fence, 1<<40, "")
 	if founder.believes(forged) || !founder.believes(*other.memory.proven()) {
 		t.Error("anybody may say it")
 	}

@@ -202,7 +202,7 @@ func (t *timekeeping) passed() protocol.Known {
 }
 
 func floorOf(k protocol.Known) consensus.Known {
-	return consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index}
+	return consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index, By: string(k.Leadership)}
 }
 
 // askKnown asks whom it can how far the log went, before this node votes: its disk may be

@@ -76,12 +76,12 @@ func TestOnlyArbitersSignTheLog(t *testing.T) {
 	w := newWorld(t, 2)
 	founder, member := w.members[0], w.members[1]
 	far := protocol.Fence{Incarnation: 7, Term: 7}
-	forged := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7)
+	forged := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7, "")
 	forged.Index++
 	row := founder.Node.members.find(member.trust.Key.ID())
 	for what, k := range map[string]protocol.Known{
-		"by a node that may not": protocol.SignKnown(member.trust.Key, founder.self.Cluster, far, 7),
-		"of another mesh":        protocol.SignKnown(founder.trust.Key, identity.ClusterID{9}, far, 7),
+		"by a node that may not": protocol.SignKnown(member.trust.Key, founder.self.Cluster, far, 7, ""),
+		"of another mesh":        protocol.SignKnown(founder.trust.Key, identity.ClusterID{9}, far, 7, ""),
 		"changed on the way":     forged,
 	} {
 		founder.tells(row, k)
@@ -89,7 +89,7 @@ func TestOnlyArbitersSignTheLog(t *testing.T) {
 			t.Errorf("%s: believed", what)
 		}
 	}
-	good := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7)
+	good := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7, "")
 	founder.tells(row, good)
 	if !founder.store.Load().Behind() || !founder.recovered(row, 7) || founder.recovered(row, 8) {
 		t.Error("a word of one that may be an arbiter is not believed")
@@ -107,7 +107,7 @@ func TestClaimOfARecoveryIsAskedFor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	here, there := w.members[0], w.members[1]
-	there.told(protocol.SignKnown(here.trust.Key, there.self.Cluster, protocol.Fence{Incarnation: 7, Term: 1}, 1))
+	there.told(protocol.SignKnown(here.trust.Key, there.self.Cluster, protocol.Fence{Incarnation: 7, Term: 1}, 1, ""))
 	row := here.Node.members.find(there.trust.Key.ID())
 	w.until("it is believed", func() bool { return here.recovered(row, 7) })
 	if here.recovered(row, 8) {

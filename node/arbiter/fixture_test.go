@@ -114,10 +114,13 @@ func (m *memoryStore) Stats() consensus.Stats {
 	return consensus.Stats{Leader: true, Term: 2, Commit: m.index, Denied: m.denied}
 }
 
+// lostLeadership is one of the present term that the log has nothing of.
+const lostLeadership = "lost"
+
 func (m *memoryStore) Misses(k consensus.Known) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return k.Index > m.index
+	return k.Index > m.index || k.By == lostLeadership
 }
 
 func (m *memoryStore) answers(id identity.NodeID) bool {

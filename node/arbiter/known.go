@@ -20,7 +20,7 @@ func (a *Arbiter) tellKnown(now time.Duration) {
 	}
 	a.knownAt = now
 	// What a stream has yet to write never changes.
-	a.known = new(protocol.SignKnown(a.config.Trust.Key, a.cluster.ID, a.fence, stats.Commit))
+	a.known = new(protocol.SignKnown(a.config.Trust.Key, a.cluster.ID, a.fence, stats.Commit, stats.By))
 	a.known.Keep = denied
 	for _, n := range a.nodes {
 		n.Say(&protocol.Node{Known: a.known})
@@ -32,7 +32,7 @@ func (a *Arbiter) tellKnown(now time.Duration) {
 // keeps.
 func (a *Arbiter) hearKnown(n *nodeStream) {
 	k := n.hello.Known
-	if k == nil || !a.believes(*k) || !a.config.Store.Misses(consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index}) {
+	if k == nil || !a.config.Store.Misses(consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index, By: string(k.Leadership)}) || !a.believes(*k) {
 		return
 	}
 	a.missed = fmt.Sprintf("%s was told of changes, up to %d.%d, that the registry has no more: a voter was put back to an older disk while another one was down. "+

@@ -77,9 +77,12 @@ func TestLostHistoryIsNamed(t *testing.T) {
 		return r.Missed
 	}
 	key, fence := q.trust.Key, protocol.Fence{Incarnation: 1, Term: 2}
-	far := protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index+9)
+	far := protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index+9, "")
 	if said := missed(far); !strings.Contains(said, "n2 was told of changes") || !strings.Contains(said, "meshcrypt client list") {
 		t.Errorf("%q", said)
+	}
+	if said := missed(protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index, lostLeadership)); !strings.Contains(said, "n2 was told of changes") {
+		t.Errorf("of another leadership of the term: %q", said)
 	}
 	forged := far
 	forged.Index++
@@ -89,9 +92,9 @@ func TestLostHistoryIsNamed(t *testing.T) {
 	}
 	q.store.state.Nodes[agent.ID()] = &registry.Node{ID: agent.ID(), Key: agent.Public(), May: registry.RoleAgent | registry.RoleGateway}
 	for name, k := range map[string]protocol.Known{
-		"what there is": protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index), "a forged one": forged,
-		"one of a node that may not vote": protocol.SignKnown(agent, q.a.cluster.ID, fence, q.store.index+9),
-		"another mesh's":                  protocol.SignKnown(key, identity.ClusterID{9}, fence, q.store.index+9),
+		"what there is": protocol.SignKnown(key, q.a.cluster.ID, fence, q.store.index, ""), "a forged one": forged,
+		"one of a node that may not vote": protocol.SignKnown(agent, q.a.cluster.ID, fence, q.store.index+9, ""),
+		"another mesh's":                  protocol.SignKnown(key, identity.ClusterID{9}, fence, q.store.index+9, ""),
 	} {
 		if said := missed(k); said != "" {
 			t.Errorf("%s: %q", name, said)

@@ -176,7 +176,7 @@ func TestKnownIsKeptInPlace(t *testing.T) {
 	}
 	want := protocol.Known{
 		Fence: protocol.Fence{Incarnation: 1 << 63, Term: 1 << 63}, Index: 1 << 63,
-		By: identity.PublicKey{1}, Signature: bytes.Repeat([]byte{2}, 64),
+		By: identity.PublicKey{1}, Signature: bytes.Repeat([]byte{2}, 64), Leadership: bytes.Repeat([]byte{3}, 16), Vouched: bytes.Repeat([]byte{4}, 64), Keep: true,
 	}
 	if err := d.SaveKnown(want); err != nil {
 		t.Fatal(err)

@@ -14,21 +14,34 @@ type Known struct {
 	Index     uint64             `json:"index"`
 	By        identity.PublicKey `json:"by,omitzero"` // the arbiter's key; zero: of the fence alone
 	Signature []byte             `json:"signature,omitempty"`
-	Keep      bool               `json:"keep,omitempty"` // the reader puts it on disk at once; not signed, for it says nothing of the log
+	// Leadership is the number of the arbiter's in the log, for a term may have been led
+	// twice; Vouched signs it with all the rest. Older builds know neither, and read Signature.
+	Leadership []byte `json:"leadership,omitempty"`
+	Vouched    []byte `json:"vouched,omitempty"`
+	Keep       bool   `json:"keep,omitempty"` // the reader puts it on disk at once; not signed, for it says nothing of the log
 }
 
-const knownContext = "meshcrypt known 1"
+const (
+	knownContext   = "meshcrypt known 1"
+	vouchedContext = "meshcrypt known 2"
+)
 
 // SignKnown is an arbiter's word.
-func SignKnown(key identity.Key, cluster identity.ClusterID, fence Fence, index uint64) Known {
-	k := Known{Fence: fence, Index: index, By: key.Public()}
+func SignKnown(key identity.Key, cluster identity.ClusterID, fence Fence, index uint64, leadership string) Known {
+	k := Known{Fence: fence, Index: index, By: key.Public(), Leadership: []byte(leadership)}
 	k.Signature = key.Sign(knownContext, k.signed(cluster))
+	if leadership != "" {
+		k.Vouched = key.Sign(vouchedContext, k.vouched(cluster))
+	}
 	return k
 }
 
 // Genuine says that the arbiter it names said it. Whether that key may be an arbiter is
 // for the reader to know.
 func (k Known) Genuine(cluster identity.ClusterID) bool {
+	if len(k.Leadership) > 0 {
+		return k.By.Verify(vouchedContext, k.vouched(cluster), k.Vouched)
+	}
 	return k.By.Verify(knownContext, k.signed(cluster), k.Signature)
 }
 
@@ -37,6 +50,10 @@ func (k Known) signed(cluster identity.ClusterID) []byte {
 	b = binary.BigEndian.AppendUint64(b, k.Incarnation)
 	b = binary.BigEndian.AppendUint64(b, k.Term)
 	return binary.BigEndian.AppendUint64(b, k.Index)
+}
+
+func (k Known) vouched(cluster identity.ClusterID) []byte {
+	return append(k.signed(cluster), k.Leadership...)
 }
 
 // Less orders them as arbiters and their logs follow each other.

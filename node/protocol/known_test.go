@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"crypto/rand"
 	"testing"
 
@@ -18,13 +19,19 @@ func TestKnownIsSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	cluster := identity.ClusterID{1}
-	k := SignKnown(key, cluster, Fence{2, 3}, 4)
+	k := SignKnown(key, cluster, Fence{2, 3}, 4, "abc")
+	older := k // as it passes through an older build
+	older.Leadership, older.Vouched = nil, nil
+	if old := SignKnown(key, cluster, Fence{2, 3}, 4, ""); !older.Genuine(cluster) || !old.Genuine(cluster) || !bytes.Equal(old.Signature, k.Signature) {
+		t.Error("an older build does not take it, or its copy is not taken")
+	}
 	if !k.Genuine(cluster) || k.Genuine(identity.ClusterID{2}) {
 		t.Error("its own mesh alone takes it")
 	}
 	for name, change := range map[string]func(*Known){
 		"incarnation": func(k *Known) { k.Incarnation++ }, "term": func(k *Known) { k.Term++ }, "index": func(k *Known) { k.Index++ },
-		"key": func(k *Known) { k.By = other.Public() }, "signature": func(k *Known) { k.Signature = nil },
+		"key": func(k *Known) { k.By = other.Public() }, "signature": func(k *Known) { k.Vouched = nil },
+		"leadership": func(k *Known) { k.Leadership = []byte("abd") }, "older signature": func(k *Known) { k.Signature, k.Leadership = nil, nil },
 		"nobody": func(k *Known) { *k = Known{Fence: k.Fence, Index: 9} },
 	} {
 		forged := k
