@@ -105,3 +105,92 @@ func (m *memory) at(id identity.NodeID) *memoryLayer {
 	defer m.mu.Unlock()
 	return m.listen[id]
 }
+
+// TestVoterThatSpeaksForTheLeader: a malicious voter signs that the present leader committed
+// more than any log can have, and the others believe it of what is at the end of their own
+// logs. A leader that was cut off, with entries that nobody else has, then kept those for
+// committed, for good, and followed no more. Whoever had the leader for an arbiter itself
+// knows better, whichever it heard first, and also in another process.
+func TestVoterThatSpeaksForTheLeader(t *testing.T) {
+	t.Parallel()
+	for name, numbered := range map[string]bool{"with its number": true, "as an older build": false} {
+		for when, restarts := range map[string]bool{"while it runs": false, "as it starts": true} {
+			t.Run(name+", "+when, func(t *testing.T) {
+				t.Parallel()
+				var told heard
+				c := newCluster(t, 3, func(config *Config) { config.Told, config.Known = told.own, told.others })
+				victim := c.leader()
+				n := c.number(victim)
+				c.must(victim, tick(1))
+				c.agree(1)
+				word := knows(victim)
+				word.From = victim.id
+				lie := word
+				lie.Index, lie.From = 1<<60, id((n+1)%3)
+				if !numbered {
+					lie.By = ""
+				}
+				victim.Hold(word)
+				c.network.isolate(victim.id)
+				for range 3 { // into its own log only
+					victim.raft.Apply(encoded(t, c.command(tick(5))), EnqueueTimeout)
+				}
+				c.until("they are in its log", func() bool { return victim.Stats().Last >= word.Index+3 })
+				victim.Learn(lie)
+				victim.Hold(word)
+				if victim.Behind() {
+					t.Error("it believes the lie, and stands no more")
+				}
+				if restarts {
+					c.stop(n)
+					told = heard{word, lie}
+				}
+				c.must(c.leader(), tick(2))
+				if restarts {
+					c.start(n, false)
+				}
+				c.network.heal(victim.id)
+				c.agree(3)
+				if err := c.nodes[n].Disk(); err != nil {
+					t.Errorf("it says %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestWordOfAnArbiter: of a leadership only its own leader says what it committed, and who had
+// it for an arbiter knows whose word that is.
+func TestWordOfAnArbiter(t *testing.T) {
+	own := Known{Incarnation: 1, Term: 5, Index: 10, By: "a", From: id(0)}
+	change := func(by string, from, index int) Known {
+		k := own
+		k.By, k.From, k.Index = by, id(from), uint64(index)
+		return k
+	}
+	for name, c := range map[string]struct {
+		said     Known
+		believed bool
+	}{
+		"its own, later":      {change("a", 0, 20), true},
+		"another's":           {change("a", 1, 20), false},
+		"without its number":  {change("", 1, 20), false},
+		"another leadership":  {change("b", 1, 20), true},
+		"its own, older form": {change("", 0, 20), true},
+	} {
+		var before, after floor
+		before.hold(own)
+		before.learn(c.said)
+		after.learn(c.said)
+		after.hold(own)
+		for order, f := range map[string]*floor{"heard after": &before, "heard before": &after} {
+			if (f.known.Index == 20) != c.believed || (len(f.heard) > 0) != c.believed {
+				t.Errorf("%s, %s: %+v", name, order, f.heard)
+			}
+		}
+		before.hold(c.said) // as a later arbiter that lies passes it on
+		if (len(before.terms) > 1 || before.terms[0].Index == 20) != c.believed {
+			t.Errorf("%s, as an arbiter's word: %+v", name, before.terms)
+		}
+	}
+}

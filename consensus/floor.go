@@ -12,6 +12,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // ErrFork means that a leader wants to overwrite entries that were committed: voters that
@@ -22,7 +23,8 @@ var ErrFork = errors.New("consensus: committed entries would be overwritten")
 // Index is of Term, in a log of that Incarnation.
 type Known struct {
 	Incarnation, Term, Index uint64
-	By                       string // the number of that leadership (origin); empty: nobody said
+	By                       string          // the number of that leadership (origin); empty: nobody said
+	From                     identity.NodeID // the leader who said it; zero: an entry of this log is all there is
 }
 
 // by is whose the entry at Index is.
@@ -37,39 +39,77 @@ type floor struct {
 
 	mu    sync.Mutex // protects what follows
 	known Known
-	terms []Known // of one incarnation, the furthest of each leadership that was told of, lately last
+	terms []Known // by the arbiters that this node had; see remember
+	heard []Known // by what others passed on
 	fork  *Known  // what a leader wanted to overwrite; nil: nothing
 }
 
-// learn raises it. Of older terms it is still known what they committed: who leads without
-// that is further by its term alone.
+// learn raises it by somebody else's word. Of older terms it is still known what they
+// committed: who leads without that is further by its term alone.
 func (f *floor) learn(k Known) (raised bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if slices.ContainsFunc(f.terms, k.contradicts) {
+		return false
+	}
+	f.heard = remember(f.heard, k)
+	return f.raise(k)
+}
+
+// hold takes an arbiter's word that this node obeyed. What another voter signed in that
+// arbiter's name is a lie, whenever it was heard: it must neither keep a voter from
+// standing nor have entries kept that nobody committed.
+func (f *floor) hold(k Known) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.ContainsFunc(f.terms, k.contradicts) {
+		return
+	}
+	f.terms = remember(f.terms, k)
+	lie := func(o Known) bool { return o.contradicts(k) }
+	f.heard = slices.DeleteFunc(f.heard, lie)
+	if f.known.contradicts(k) {
+		f.known = Known{}
+		for _, o := range f.heard {
+			f.raise(o)
+		}
+	}
+}
+
+func (f *floor) raise(k Known) (raised bool) {
 	was := f.known
 	raised = was.Incarnation < k.Incarnation || was.Incarnation == k.Incarnation &&
 		(mark{was.Index, was.Term}).before(mark{k.Index, k.Term})
 	if raised {
 		f.known = k
 	}
-	f.remember(k)
 	return raised
 }
 
-// remember notes what is not to be overwritten; of a recovered mesh that is nothing older.
-func (f *floor) remember(k Known) {
-	if len(f.terms) > 0 && k.Incarnation != f.terms[0].Incarnation {
-		if k.Incarnation < f.terms[0].Incarnation {
-			return
+// contradicts says that somebody speaks for a leadership that was another's. One who leaves
+// its number out does, too: who leads by this build says it. (Of a leadership that there
+// was not, nothing is in any log.)
+func (k Known) contradicts(held Known) bool {
+	return k.Incarnation == held.Incarnation && k.Term == held.Term && k.From != held.From && !held.From.IsZero() &&
+		held.By != "" && (k.By == held.By || k.By == "")
+}
+
+// remember notes what is not to be overwritten: of one incarnation, for of a recovered mesh
+// that is nothing older, the furthest of each leadership, lately last.
+func remember(all []Known, k Known) []Known {
+	if len(all) > 0 && k.Incarnation != all[0].Incarnation {
+		if k.Incarnation < all[0].Incarnation {
+			return all
 		}
-		f.terms = nil
+		all = nil
 	}
-	if i := slices.IndexFunc(f.terms, func(o Known) bool { return o.Term == k.Term && o.By == k.By }); i >= 0 {
-		f.terms[i].Index = max(f.terms[i].Index, k.Index)
-		return
+	same := func(o Known) bool { return o.Term == k.Term && o.By == k.By && o.From == k.From }
+	if i := slices.IndexFunc(all, same); i >= 0 {
+		all[i].Index = max(all[i].Index, k.Index)
+		return all
 	}
-	f.terms = append(f.terms, k)
-	f.terms = f.terms[max(0, len(f.terms)-MaxTerms):]
+	all = append(all, k)
+	return all[max(0, len(all)-MaxTerms):]
 }
 
 func (f *floor) get() Known {
@@ -119,11 +159,7 @@ func (r *Raft) Learn(k Known) {
 
 // Hold tells the replica how far its arbiter committed: none of that is overwritten. A
 // follower may be told before it has it, which is no reason to call it behind.
-func (r *Raft) Hold(k Known) {
-	r.floor.mu.Lock()
-	defer r.floor.mu.Unlock()
-	r.floor.remember(k)
-}
+func (r *Raft) Hold(k Known) { r.floor.hold(k) }
 
 // lacks says that a log which ends at a mark is below the floor. A replica of a newer
 // incarnation was recovered: what was known of the older one does not bind it.
@@ -148,7 +184,7 @@ func (r *Raft) applied() Known {
 	if err != nil {
 		return Known{Incarnation: r.incarnation()}
 	}
-	return Known{r.incarnation(), entry.term, index, entry.by.id}
+	return Known{Incarnation: r.incarnation(), Term: entry.term, Index: index, By: entry.by.id}
 }
 
 // Behind says that the replica's own log is below the floor, so that it does not vote for
@@ -198,7 +234,7 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 func (f *floor) guard(l *logStore, first, incarnation uint64) error {
 	applied, at := l.applied(), l.marked()
 	f.mu.Lock()
-	bound := slices.DeleteFunc(append([]Known{applied}, f.terms...), func(k Known) bool {
+	bound := slices.DeleteFunc(slices.Concat([]Known{applied}, f.terms, f.heard), func(k Known) bool {
 		return k.Incarnation < incarnation || first > l.committed(k)
 	})
 	if len(bound) == 0 && first <= at.index && applied.Incarnation >= incarnation {
@@ -218,7 +254,7 @@ func (f *floor) holds(l *logStore, term, incarnation uint64) bool {
 	applied := l.applied()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return applied.Term == term && applied.Incarnation >= incarnation || slices.ContainsFunc(f.terms, func(k Known) bool {
+	return applied.Term == term && applied.Incarnation >= incarnation || slices.ContainsFunc(slices.Concat(f.terms, f.heard), func(k Known) bool {
 		return k.Term == term && k.Incarnation >= incarnation && l.committed(k) > 0
 	})
 }
@@ -240,7 +276,7 @@ const keptKey = "kept"
 
 // keep notes what is kept from being overwritten. Whose leadership it was, the log says.
 func (l *logStore) keep(k Known) error {
-	k.By = ""
+	k.By, k.From = "", identity.NodeID{}
 	if was, err := l.kept(); err == nil && was == k {
 		return nil
 	}

@@ -154,13 +154,13 @@ func TestTermsRemembered(t *testing.T) {
 	}
 	f.learn(upTo(1, 5, 51))
 	f.learn(upTo(1, 5, 50))
-	if len(f.terms) != MaxTerms || f.terms[0].Term != 3 || f.terms[2] != upTo(1, 5, 51) {
-		t.Errorf("%+v", f.terms)
+	if len(f.heard) != MaxTerms || f.heard[0].Term != 3 || f.heard[2] != upTo(1, 5, 51) {
+		t.Errorf("%+v", f.heard)
 	}
 	f.learn(upTo(2, 1, 1))
 	f.learn(upTo(1, 99, 99))
-	if len(f.terms) != 1 || f.terms[0] != upTo(2, 1, 1) {
-		t.Errorf("%+v", f.terms)
+	if len(f.heard) != 1 || f.heard[0] != upTo(2, 1, 1) {
+		t.Errorf("%+v", f.heard)
 	}
 }
 

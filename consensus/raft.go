@@ -94,6 +94,7 @@ func open(c Config) (*Raft, error) {
 	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails
 	file.alone, file.applied, file.floor, r.floor.own = r.alone, r.applied, &r.floor, r.incarnation
 	kept, err := file.kept()
+	r.floor.hold(c.Told)
 	for _, k := range []Known{kept, c.Told, c.Known} {
 		r.floor.learn(k)
 	}

@@ -202,7 +202,11 @@ func (t *timekeeping) passed() protocol.Known {
 }
 
 func floorOf(k protocol.Known) consensus.Known {
-	return consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index, By: string(k.Leadership)}
+	all := consensus.Known{Incarnation: k.Incarnation, Term: k.Term, Index: k.Index, By: string(k.Leadership)}
+	if k.Index > 0 { // else it is of the fence alone, and nobody signed it
+		all.From = k.By.ID()
+	}
+	return all
 }
 
 // askKnown asks whom it can how far the log went, before this node votes: its disk may be
