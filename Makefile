@@ -33,7 +33,7 @@ race: deps ## all tests under the race detector
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@.ci/with .ci/fuzz $(FUZZTIME)
 
-sim: ## the control plane in virtual time, SEEDS (300) of them from FIRST (1) on; TRACE=1 shows what was decided
+sim: whole-SEEDS whole-FIRST ## the control plane in virtual time, SEEDS (300) of them from FIRST (1) on; TRACE=1 shows what was decided
 	$(GO) test -count=1 -timeout 0 ./e2e/sim -run '^TestSeeds$$' $(if $(TRACE),-v) -seeds $(or $(SEEDS),300) -first $(or $(FIRST),1) $(if $(TRACE),-traced) $(SIM)
 
 e2e: build deps ## real processes in namespaces of their own, and the whole matrix
@@ -42,7 +42,7 @@ e2e: build deps ## real processes in namespaces of their own, and the whole matr
 mixed: deps ## earlier builds and this one in one mesh, and a rolling upgrade (OLDER='e45f7b0 6857f65')
 	.ci/with .ci/mixed $(OLDER)
 
-faults: build deps ## what hosts cost that say no goodbye: TRIES (20) of each fault, medians and worst beside what they may
+faults: whole-TRIES build deps ## what hosts cost that say no goodbye: TRIES (20) of each fault, medians and worst beside what they may
 	MESHCRYPT_E2E_MATRIX=all MESHCRYPT_E2E_TRIES=$(or $(TRIES),20) .ci/with go test -p 1 -parallel 1 -tags e2e -count=1 -timeout 12h -v \
 		-run '^($(FAULTS))$$' ./e2e/netns
 
@@ -55,13 +55,13 @@ bench: deps ## throughput and CPU beside wireguard-go (BENCH='-must -modes veth,
 scale: ## what the control plane costs in meshes of 3 and 1,000 nodes, 1,000 to 100,000 sessions (SCALE='-times 50')
 	$(GO) run ./e2e/scale $(SCALE)
 
-churn: build deps ## clients log in and out at 5/s for MINUTES (30), a third by kill -9; what nodes hold must not grow
+churn: whole-MINUTES build deps ## clients log in and out at 5/s for MINUTES (30), a third by kill -9; what nodes hold must not grow
 	.ci/with go run ./e2e/load -what churn -minutes $(or $(MINUTES),30) $(CHURN)
 
-rest: build deps ## CLIENTS (1000) rest: memory of each node, by session
+rest: whole-CLIENTS build deps ## CLIENTS (1000) rest: memory of each node, by session
 	.ci/with go run ./e2e/load -what rest -clients $(or $(CLIENTS),1000) $(REST)
 
-back: build deps ## CLIENTS (10000) are back after a restart of all nodes: CPU of all nodes
+back: whole-CLIENTS build deps ## CLIENTS (10000) are back after a restart of all nodes: CPU of all nodes
 	.ci/with go run ./e2e/load -what back -clients $(or $(CLIENTS),10000) $(BACK)
 
 mutants: deps ## turn guards off, one at a time: do the tests notice? (MUTANTS='-seed 2 -draw 100')
@@ -69,6 +69,9 @@ mutants: deps ## turn guards off, one at a time: do the tests notice? (MUTANTS='
 
 microbench: deps ## benchmarks of all packages
 	.ci/with go test -run '^$$' -bench . -benchmem ./...
+
+whole-%:
+	@.ci/whole $* '$($*)'
 
 deps: ## install the programs that tests and bench start (.ci/programs)
 	@.ci/deps
