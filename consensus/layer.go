@@ -58,7 +58,7 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	return l.track(conn)
+	return l.track(conn, false)
 }
 
 // Accept takes the next stream that fits.
@@ -68,7 +68,7 @@ func (l *layer) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		tracked, err := l.track(conn)
+		tracked, err := l.track(conn, true)
 		if !errors.Is(err, errTooManyStreams) {
 			return tracked, err
 		}
@@ -76,7 +76,7 @@ func (l *layer) Accept() (net.Conn, error) {
 }
 
 // track keeps the stream until it is closed; one too many is closed at once.
-func (l *layer) track(conn net.Conn) (net.Conn, error) {
+func (l *layer) track(conn net.Conn, accepted bool) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {
@@ -85,7 +85,7 @@ func (l *layer) track(conn net.Conn) (net.Conn, error) {
 	if len(l.open) >= MaxStreams {
 		return nil, errors.Join(errTooManyStreams, conn.Close())
 	}
-	s := &stream{Conn: conn, layer: l}
+	s := &stream{Conn: conn, layer: l, accepted: accepted}
 	l.open[s] = struct{}{}
 	return s, nil
 }
@@ -104,9 +104,48 @@ func (l *layer) Close() error {
 	return err
 }
 
+// stream is an open one. At the end that accepted it a request that has begun has to go
+// on: raft reads a snapshot in its main loop, and from a host that lost its power until
+// TCP gives up it would neither vote nor follow anybody else.
 type stream struct {
 	net.Conn
-	layer *layer
+	layer    *layer
+	accepted bool
+	// What follows is of an accepted stream's: raft reads a request, then answers it.
+	begun bool  // a request, which was not answered yet
+	stuck error // it went on no more
+}
+
+// Read waits for a request as long as it takes, and for its rest no longer than MidRequest
+// at a time. What raft has not read yet waits for raft, and counts for nothing.
+func (s *stream) Read(b []byte) (n int, err error) {
+	switch {
+	case !s.accepted:
+		return s.Conn.Read(b)
+	case s.stuck != nil:
+		return 0, s.stuck
+	}
+	var until time.Time
+	if s.begun {
+		until = time.Now().Add(MidRequest)
+	}
+	if err := s.SetReadDeadline(until); err != nil {
+		return 0, err
+	}
+	n, err = s.Conn.Read(b)
+	s.begun = s.begun || n > 0
+	if s.begun && err != nil {
+		s.stuck = err
+	}
+	return n, err
+}
+
+// Write sends an answer, or at the other end a request.
+func (s *stream) Write(b []byte) (int, error) {
+	if s.accepted {
+		s.begun = false
+	}
+	return s.Conn.Write(b)
 }
 
 // Close closes the stream and forgets it.

@@ -12,26 +12,27 @@ const (
 
 // Limits of the log and its transport (I10).
 const (
-	SnapshotThreshold = 4_096                  // entries since the last snapshot that make another
-	SnapshotInterval  = 30 * time.Second       // how often that is looked at
-	TrailingLogs      = 8_192                  // entries kept behind a snapshot, for followers a little behind
-	RetainedSnapshots = 2                      // on disk
-	MaxAppendEntries  = 64                     // in one message
-	MaxPooledStreams  = 3                      // idle ones kept per server
-	MaxStreams        = 256                    // open ones, both ways
-	StreamTimeout     = 5 * time.Second        // for one message; longer in proportion for a snapshot
-	EnqueueTimeout    = 5 * time.Second        // until the leader's queue takes a proposal
-	LockTimeout       = 1 * time.Second        // until another process lets go of the log file
-	CloseGrace        = 2 * time.Second        // for proposals in flight, at Close
-	DiskRetry         = 250 * time.Millisecond // between two tries to write what has to be written
-	DiskLook          = time.Second            // between two looks at a disk that fails
-	DiskTry           = 128 << 10              // bytes that are written to see whether it is well
-	DiskPatience      = time.Hour              // without a leader, before a voter whose disk fails stands for the lead
-	SlowWrite         = time.Second            // of one write: more than the others wait for a leader
-	SlowOnce          = 2 * SlowWrite          // of one write, that needs no second one
-	SlowFor           = 30 * time.Second       // a slow write counts
-	QuietFor          = time.Minute            // between two equal error lines of raft
-	MaxTerms          = 8                      // of which it is remembered what they committed
-	TermsGivenUp      = 1 << 20                // that the voters of a lost majority may yet lead in, on their own
-	MaxQuiet          = 64                     // error lines remembered for that
+	SnapshotThreshold = 4_096                   // entries since the last snapshot that make another
+	SnapshotInterval  = 30 * time.Second        // how often that is looked at
+	TrailingLogs      = 8_192                   // entries kept behind a snapshot, for followers a little behind
+	RetainedSnapshots = 2                       // on disk
+	MaxAppendEntries  = 64                      // in one message
+	MaxPooledStreams  = 3                       // idle ones kept per server
+	MaxStreams        = 256                     // open ones, both ways
+	StreamTimeout     = 5 * time.Second         // for one message; longer in proportion for a snapshot
+	MidRequest        = 1500 * time.Millisecond // until more of a request that has begun comes
+	EnqueueTimeout    = 5 * time.Second         // until the leader's queue takes a proposal
+	LockTimeout       = 1 * time.Second         // until another process lets go of the log file
+	CloseGrace        = 2 * time.Second         // for proposals in flight, at Close
+	DiskRetry         = 250 * time.Millisecond  // between two tries to write what has to be written
+	DiskLook          = time.Second             // between two looks at a disk that fails
+	DiskTry           = 128 << 10               // bytes that are written to see whether it is well
+	DiskPatience      = time.Hour               // without a leader, before a voter whose disk fails stands for the lead
+	SlowWrite         = time.Second             // of one write: more than the others wait for a leader
+	SlowOnce          = 2 * SlowWrite           // of one write, that needs no second one
+	SlowFor           = 30 * time.Second        // a slow write counts
+	QuietFor          = time.Minute             // between two equal error lines of raft
+	MaxTerms          = 8                       // of which it is remembered what they committed
+	TermsGivenUp      = 1 << 20                 // that the voters of a lost majority may yet lead in, on their own
+	MaxQuiet          = 64                      // error lines remembered for that
 )

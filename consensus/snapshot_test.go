@@ -342,3 +342,54 @@ func TestTrimmedBehindAStream(t *testing.T) {
 		}
 	})
 }
+
+// unfinished is a snapshot whose sender loses its power in the midst of it.
+type unfinished struct {
+	left   int
+	silent chan struct{} // closed when all is sent that ever will be
+	over   chan struct{}
+}
+
+func (u *unfinished) Read(b []byte) (int, error) {
+	if u.left == 0 {
+		close(u.silent)
+		<-u.over
+		return 0, io.EOF
+	}
+	n := min(len(b), u.left)
+	u.left -= n
+	return n, nil
+}
+
+// TestSenderOfSnapshotDies in the midst of it, without a goodbye: the follower leaves it
+// and follows whoever leads.
+func TestSenderOfSnapshotDies(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	leader := c.leader()
+	from, to := c.nodes[(c.number(leader)+1)%3], c.nodes[(c.number(leader)+2)%3]
+	last, err := from.file.LastIndex()
+	c.ok(err)
+	entry, err := from.file.at(last)
+	c.ok(err)
+	const sent = 1 << 20 // more than all buffers between: raft has taken some of it
+	half := &unfinished{left: sent, silent: make(chan struct{}), over: make(chan struct{})}
+	ended := make(chan struct{})
+	ask := raft.InstallSnapshotRequest{
+		RPCHeader: from.header(), SnapshotVersion: 1, Term: to.look().Term, LastLogIndex: last, LastLogTerm: entry.term, Size: 2 * sent,
+		Configuration: raft.EncodeConfiguration(raft.Configuration{}), ConfigurationIndex: 1,
+	}
+	go func() {
+		defer close(ended)
+		_ = from.transport.InstallSnapshot(serverID(to.id), serverAddress(to.id), &ask, new(raft.InstallSnapshotResponse), half)
+	}()
+	defer func() {
+		close(half.over)
+		<-ended
+	}()
+	<-half.silent
+	c.must(c.leader(), tick(1))
+	c.agree(2)
+}
