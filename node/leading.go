@@ -223,7 +223,7 @@ func (n *Node) serveTerm(ctx context.Context, store *consensus.Raft, term uint64
 	return arbiter.Serve(ctx, arbiter.Config{
 		Trust: n.trust, Boot: n.boot, Store: store, Port: n.port, Random: rand.Reader,
 		Now: bootTime, Wall: n.wall, Log: n.config.Log, Serving: n.heedServing, Answers: n.replicas.answers,
-		Clocks: n.clocks.recent,
+		Clocks: n.clocks.recent, Ledger: n.forward.ledger,
 	}, term)
 }
 

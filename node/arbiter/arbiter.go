@@ -23,6 +23,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/crypto/record"
 	"github.com/meshcrypt/meshcrypt/crypto/vault"
 	"github.com/meshcrypt/meshcrypt/node/clocks"
 	"github.com/meshcrypt/meshcrypt/node/port"
@@ -67,6 +68,7 @@ type Config struct {
 	Now    func() time.Duration // CLOCK_BOOTTIME
 	Wall   func() time.Time
 	Log    *slog.Logger
+	Ledger record.Ledger // nil in production
 	// Answers says whether the replica of another server of the log answered this
 	// node over the Raft port within the last seconds.
 	Answers func(identity.NodeID) bool

@@ -16,6 +16,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/channel"
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -25,7 +26,6 @@ import (
 // clientStream is one client's connection. What stands below the stream is the loop's.
 type clientStream struct {
 	*loop.Stream[protocol.Client]
-	raw     *tls.Conn
 	request registry.RequestID
 	session registry.SessionID // zero until Opened
 	hello   mka.Hello
@@ -70,15 +70,20 @@ func no(code, format string, args ...any) error {
 
 // serveClient introduces, admits and serves one client connection.
 func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.AddrPort) {
+	conn := channel.Server(raw, a.config.Ledger)
 	c := &clientStream{
-		Stream: loop.New(raw, protocol.NewAsked[protocol.Client], loop.Clients(), MaxOutbox),
-		raw:    raw, remote: remote, entered: a.enteredThrough(raw),
+		Stream: loop.New(conn, protocol.NewAsked[protocol.Client], loop.Clients(), MaxOutbox),
+		remote: remote, entered: a.enteredThrough(raw),
 	}
 	defer c.Close()
 	c.Within(HelloWithin)
 	var credentials *protocol.Auth
 	var err error
-	loop.Apart(func() { credentials, err = a.introduce(c) })
+	loop.Apart(func() {
+		if credentials, err = a.introduce(c, raw); err == nil && c.wish.Channel {
+			err = conn.Leave()
+		}
+	})
 	if err != nil {
 		// A no, too, is said by who leads, and only the loop knows that.
 		if a.ask(ctx, func() {}) == nil {
@@ -111,8 +116,8 @@ func (a *Arbiter) turnAway(c *clientStream, err error) {
 }
 
 // introduce reads M1 and M2 and authenticates, all bound to this connection.
-func (a *Arbiter) introduce(c *clientStream) (*protocol.Auth, error) {
-	state := c.raw.ConnectionState()
+func (a *Arbiter) introduce(c *clientStream, raw *tls.Conn) (*protocol.Auth, error) {
+	state := raw.ConnectionState()
 	exporter, err := state.ExportKeyingMaterial(mka.ExporterLabel, nil, mka.ExporterSize)
 	if err != nil {
 		return nil, err

@@ -96,9 +96,14 @@ func (a *Arbiter) acceptRelay(raw *tls.Conn) (relayed relayedConn, client netip.
 // enteredThrough is the gateway a client came through: this node itself when
 // it was not relayed.
 func (a *Arbiter) enteredThrough(conn *tls.Conn) identity.NodeID {
-	if below, ok := conn.NetConn().(interface{ NetConn() net.Conn }); ok {
-		if relayed, ok := below.NetConn().(relayedConn); ok {
-			return relayed.through
+	for below := conn.NetConn(); below != nil; {
+		switch here := below.(type) {
+		case relayedConn:
+			return here.through
+		case interface{ NetConn() net.Conn }:
+			below = here.NetConn()
+		default:
+			below = nil
 		}
 	}
 	return a.config.Trust.Key.ID()

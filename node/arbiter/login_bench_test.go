@@ -21,6 +21,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/channel"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
@@ -148,7 +149,7 @@ type loginMesh struct {
 	asked    atomic.Uint32
 }
 
-func newLoginMesh(b *testing.B, sessions int) *loginMesh {
+func newLoginMesh(b testing.TB, sessions int) *loginMesh {
 	m := &loginMesh{fixture: newFixture(b)}
 	m.fixture.store.state.Feed = &registry.Feed{}
 	widen(m.fixture.store.state)
@@ -231,7 +232,33 @@ func (m *loginMesh) open(i int) {
 }
 
 // login is one client's, until it is told that replies find their way back.
-func (m *loginMesh) login() {
+func (m *loginMesh) login() { m.stay(true).Close() }
+
+// stay is login, of a client that stays; leaves says that it knows the channel.
+func (m *loginMesh) stay(leaves bool) *channel.Conn {
+	secure := m.reach()
+	conn := channel.Client(secure, nil)
+	c := protocol.NewConn[protocol.Client](conn)
+	m.introduce(secure, c, m.password, leaves)
+	m.awaitUp(c)
+	return conn
+}
+
+// reach is TLS to the arbiter, as a client has it.
+func (m *loginMesh) reach() *tls.Conn {
+	raw, err := net.Dial("tcp", m.port.Addr().String())
+	m.ok(err)
+	m.ok(raw.SetDeadline(time.Now().Add(hangLimit)))
+	secure := tls.Client(channel.Below(raw), pki.Client(port.ALPNClient, nil, func(raw [][]byte) error {
+		_, err := pki.VerifyArbiter(raw, m.authority.Hash(), m.authority.Cluster(), m.wall())
+		return err
+	}))
+	m.ok(secure.Handshake())
+	return secure
+}
+
+// introduce says who the next client is; by proves it.
+func (m *loginMesh) introduce(secure *tls.Conn, c *protocol.Conn[protocol.Client], by identity.Key, leaves bool) {
 	var id registry.RequestID
 	nth := m.asked.Add(1)
 	binary.BigEndian.PutUint32(id[4:], nth)
@@ -239,25 +266,21 @@ func (m *loginMesh) login() {
 	key, err := identity.NewKey(rand.Reader)
 	m.ok(err)
 	hello := mka.Hello{Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM}, Request: id, SessionKey: key.Public()}.Marshal()
-	raw, err := m.dial(port.ALPNClient, nil)
-	m.ok(err)
-	defer raw.Close()
-	state := raw.ConnectionState()
+	state := secure.ConnectionState()
 	exporter, err := state.ExportKeyingMaterial(mka.ExporterLabel, nil, mka.ExporterSize)
 	m.ok(err)
-	c := protocol.NewConn[protocol.Client](raw)
-	m.ok(c.Write(&protocol.Client{Hello: &protocol.Hello{Hello: hello, Signature: mka.SignHello(key, exporter, hello),
+	m.ok(c.Write(&protocol.Client{Hello: &protocol.Hello{Hello: hello, Signature: mka.SignHello(key, exporter, hello), Channel: leaves, Beats: true,
 		Device: id[:], DeviceProof: mka.SignDevice(key, exporter, hello, mka.DeviceID(id))}}))
-	proof := auth.SignPassword(m.password, auth.Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(hello)}, user)
+	proof := auth.SignPassword(by, auth.Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(hello)}, user)
 	m.ok(c.Write(&protocol.Client{Auth: &protocol.Auth{Method: protocol.MethodPassword, User: user, Proof: proof}}))
-	m.awaitUp(c)
 }
 
 func (m *loginMesh) awaitUp(c *protocol.Conn[protocol.Client]) {
 	for {
-		said, err := c.Read()
+		said, err := c.Next()
 		m.ok(err)
 		switch {
+		case said == nil: // a beat
 		case said.Refused != nil:
 			m.Fatalf("refused: %+v", said.Refused)
 		case said.Welcome != nil && len(said.Welcome.Slices) != len(m.agents):

@@ -17,6 +17,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/channel"
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -224,7 +225,7 @@ func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resum
 		return nil, Binding{}, fmt.Errorf("tls exporter: %w", err)
 	}
 	hello := c.hello(resume)
-	s := newControl(r.raw, r.peer.Key, r.gateway, hello.Marshal())
+	s := newControl(channel.Client(r.raw, c.config.Ledger), r.peer.Key, r.gateway, hello.Marshal())
 	return s, Binding{Exporter: [32]byte(exporter), Hello: sha256.Sum256(s.hello)}, nil
 }
 
@@ -280,7 +281,7 @@ func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding
 		stop()
 		s.Within(0)
 	}()
-	hello := protocol.Hello{Beats: true, Attempt: c.attempts, Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
+	hello := protocol.Hello{Beats: true, Channel: true, Attempt: c.attempts, Mode: c.config.Mode, Shares: c.config.Shares, SprayUDP: c.config.SprayUDP,
 		Hello: s.hello, Signature: mka.SignHello(c.key, binding.Exporter[:], s.hello)}
 	if c.config.Device != (mka.DeviceID{}) {
 		hello.Device, hello.DeviceProof = c.config.Device[:], mka.SignDevice(c.key, binding.Exporter[:], s.hello, c.config.Device)

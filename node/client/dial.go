@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/channel"
 	"github.com/meshcrypt/meshcrypt/node/port"
 )
 
@@ -89,15 +90,19 @@ func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, taken func
 		r.peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
 		return err
 	}
-	if r.raw, err = c.secure(ctx, gateway, pki.Client(port.ALPNClient, nil, check), taken); err != nil {
+	stands := func(raw net.Conn) net.Conn {
+		taken()
+		return channel.Below(raw)
+	}
+	if r.raw, err = c.secure(ctx, gateway, pki.Client(port.ALPNClient, nil, check), stands); err != nil {
 		return r, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
 	}
 	return r, nil
 }
 
-// secure opens TLS by way of a gateway, outside the tunnel; taken is told when the
-// connection below it stands.
-func (c *Client) secure(ctx context.Context, gateway netip.AddrPort, config *tls.Config, taken func()) (*tls.Conn, error) {
+// secure opens TLS by way of a gateway, outside the tunnel; stands is told when the
+// connection below it does, and makes of it what TLS goes over.
+func (c *Client) secure(ctx context.Context, gateway netip.AddrPort, config *tls.Config, stands func(net.Conn) net.Conn) (*tls.Conn, error) {
 	dial := c.config.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Control: c.mark}).DialContext
@@ -106,8 +111,7 @@ func (c *Client) secure(ctx context.Context, gateway netip.AddrPort, config *tls
 	if err != nil {
 		return nil, err
 	}
-	taken()
-	conn := tls.Client(raw, config)
+	conn := tls.Client(stands(raw), config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close() // the handshake's error is the one to tell
 		return nil, err

@@ -40,6 +40,7 @@ type fixture struct {
 	peer     net.Conn // the arbiter's end of the control connection
 	ups      []protocol.Update
 	mtus     []int // that the TUN was given
+	older    bool  // its arbiter knows no channel
 }
 
 // SetMTU is Host.

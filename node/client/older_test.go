@@ -1,8 +1,12 @@
 package client
 
 import (
+	"context"
+	"io"
 	"os"
 	"testing"
+
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // TestProfileOfOlderBuild: the profiles that e45f7b0 printed are read, and printed
@@ -20,5 +24,29 @@ func TestProfileOfOlderBuild(t *testing.T) {
 		if len(p.Gateways) != 2 || p.Method != method || p.Text() != string(raw) {
 			t.Errorf("%s: %+v\n%s", name, p, p.Text())
 		}
+	}
+}
+
+// TestArbiterOfOlderBuild: one that knows no channel says all in TLS, and is heard to its
+// end, which is no end of the session.
+func TestArbiterOfOlderBuild(t *testing.T) {
+	f := newFixture(t)
+	f.older = true
+	gateway, _ := f.arbiterAt(&protocol.Client{Welcome: &protocol.Welcome{}}, &protocol.Client{Up: &protocol.SliceRef{Number: 1}})
+	ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
+	defer cancel()
+	next, err := f.serveControl(ctx, gateway, nil, &patience{})
+	if next == nil || err != io.EOF && err != io.ErrUnexpectedEOF {
+		t.Fatalf("resumes by %+v, %v", next, err)
+	}
+	heard := 0
+	for len(f.events) > 0 {
+		switch (<-f.events).(type) {
+		case welcomed, controlReceived:
+			heard++
+		}
+	}
+	if heard != 2 {
+		t.Errorf("heard %d of 2 messages", heard)
 	}
 }

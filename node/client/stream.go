@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -45,7 +46,7 @@ func (c *Client) openStream(ctx context.Context, gateway netip.AddrPort) (Stream
 	})
 	config.DynamicRecordSizingDisabled = true // trains fill records
 	life := c.life.present()
-	conn, err := c.secure(ctx, gateway, config, func() {})
+	conn, err := c.secure(ctx, gateway, config, func(raw net.Conn) net.Conn { return raw })
 	if err != nil {
 		return nil, fmt.Errorf("no TLS to gateway %s: %w", gateway, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/channel"
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/slots"
 	"github.com/meshcrypt/meshcrypt/node/splice"
@@ -75,7 +76,7 @@ func (p *Port) prepare(h *holding, remote netip.AddrPort) (deliver func(), why R
 func (p *Port) terminate(h *holding, conn *replayConn, to *handler) (deliver func(), why Reason) {
 	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
-	secure := tls.Server(conn, to.config)
+	secure := tls.Server(beneath(conn, to.alpn), to.config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		p.log.Debug("handshake failed", "alpn", to.alpn, "remote", conn.remote, "error", err)
 		return nil, ReasonHandshake
@@ -94,11 +95,27 @@ func (p *Port) terminate(h *holding, conn *replayConn, to *handler) (deliver fun
 	}, 0
 }
 
+// beneath is what TLS goes over: a client's connection goes on without it later.
+func beneath(conn *replayConn, alpn string) net.Conn {
+	if alpn == ALPNClient {
+		return channel.Below(conn)
+	}
+	return conn
+}
+
 // Prove is how a handler says that it knows who stands behind a connection that
 // it was given: it counts as a stranger's no more, and its address is known.
 func Prove(conn *tls.Conn) {
-	if c, ok := conn.NetConn().(*replayConn); ok {
-		c.prove()
+	for c := conn.NetConn(); c != nil; {
+		switch here := c.(type) {
+		case *replayConn:
+			here.prove()
+			return
+		case interface{ NetConn() net.Conn }:
+			c = here.NetConn()
+		default:
+			return
+		}
 	}
 }
 

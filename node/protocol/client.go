@@ -43,6 +43,8 @@ type Hello struct {
 	DeviceProof []byte `json:"device_proof,omitempty"`
 	// Beats says that the sender knows beats, so an arbiter may send some.
 	Beats bool `json:"beats,omitempty"`
+	// Channel says that TLS may be left once the login is proven (node/channel).
+	Channel bool `json:"channel,omitempty"`
 	// Attempt numbers the sender's connections: of two for one session the higher is the
 	// later one, whichever arrives first. 0: the sender counts none.
 	Attempt uint64 `json:"attempt,omitempty"`

@@ -1,0 +1,156 @@
+package arbiter
+
+import (
+	"crypto/rand"
+	"io"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/channel"
+	"github.com/meshcrypt/meshcrypt/node/loop"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestChannel: TLS is over in the arbiter's direction as soon as a login is proven, for a
+// client that knows the channel and for no other, and for none whose login is refused.
+func TestChannel(t *testing.T) {
+	m := newLoginMesh(t, 0)
+	m.start()
+	m.stock(3)
+	m.stay(true).Close()
+	wrong, err := identity.NewKey(rand.Reader)
+	m.ok(err)
+	for name, c := range map[string]struct {
+		by     identity.Key
+		leaves bool
+		first  string
+	}{
+		"one that knows it":     {m.password, true, "the end of TLS"},
+		"an older one":          {m.password, false, "welcome"},
+		"one who is not let in": {wrong, true, "refused"},
+	} {
+		secure := m.reach()
+		conn := protocol.NewConn[protocol.Client](secure)
+		m.introduce(secure, conn, c.by, c.leaves)
+		if got := m.firstWord(conn); got != c.first {
+			t.Errorf("%s first hears %s, want %s", name, got, c.first)
+		}
+		secure.NetConn().Close()
+	}
+}
+
+// firstWord is what comes behind a login.
+func (m *loginMesh) firstWord(conn *protocol.Conn[protocol.Client]) string {
+	for {
+		said, err := conn.Next()
+		switch {
+		case err == io.EOF:
+			return "the end of TLS"
+		case err != nil:
+			return err.Error()
+		case said == nil: // a beat
+		case said.Refused != nil:
+			return "refused"
+		case said.Welcome != nil:
+			return "welcome"
+		}
+	}
+}
+
+// resting are clients that say nothing but that they are there.
+type resting struct {
+	mu   sync.Mutex // protects all
+	all  []*channel.Conn
+	gone bool
+}
+
+func (r *resting) add(c *channel.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, c)
+}
+
+func (r *resting) beat(t *testing.T) (more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.all {
+		if err := protocol.NewConn[protocol.Client](c).Beat(); err != nil {
+			t.Error(err)
+		}
+	}
+	return !r.gone
+}
+
+// leave keeps the connections open, in the kernel alone.
+func (r *resting) leave(t *testing.T) {
+	r.beat(t)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.all {
+		raw, err := c.Conn.(syscall.Conn).SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) {
+				if kept, err := syscall.Dup(int(fd)); err == nil {
+					t.Cleanup(func() { syscall.Close(kept) })
+				}
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Conn.Close()
+	}
+	r.all, r.gone = nil, true
+}
+
+// TestBytesOfARestingClient: what an arbiter's heap has for each client that is there and
+// says nothing: its session of three slices in the registry, the arbitrator, and its
+// connection. The kernel has the client's end.
+func TestBytesOfARestingClient(t *testing.T) {
+	const clients, most = 200, 9_000
+	for name, leaves := range map[string]bool{"in TLS": false, "in the channel": true} {
+		m := newLoginMesh(t, 0)
+		m.store.others = nil // one replica, as each node has
+		m.start()
+		m.stock(1)
+		m.stay(leaves).Close() // what the first one needs is needed once
+		was, stacks := living()
+		m.stock(clients)
+		var there resting
+		go func() {
+			pause := time.NewTicker(loop.ClientEvery)
+			defer pause.Stop()
+			for there.beat(t) {
+				<-pause.C
+			}
+		}()
+		for range clients {
+			there.add(m.stay(leaves))
+		}
+		there.leave(t)
+		now, grown := living()
+		here := 0
+		m.until(func(a *Arbiter) bool { here = len(a.clients); return true })
+		if here != clients {
+			t.Fatalf("%d of %d clients are there", here, clients)
+		}
+		each := (now - was) / clients
+		t.Logf("%s: %d bytes for each, and %d of stack", name, each, (grown-stacks)/clients)
+		if leaves && each > most {
+			t.Errorf("%d bytes for each client, at most %d", each, most)
+		}
+	}
+}
+
+// living is what the heap and the stacks have in use.
+func living() (heap, stacks int) {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc), int(m.StackInuse)
+}
