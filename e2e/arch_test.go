@@ -100,6 +100,7 @@ var arrows = []arrow{
 	{in("node/pmtu", "node/slots"), projectPackage, "a search is arithmetic over answers: standard library only"},
 	{in("node/clocks"), and(projectPackage, not(in("crypto/identity"))), "whose clock is wrong is arithmetic over readings"},
 	{in("node/loop"), projectPackage, "a stream knows when its other end is gone, not what it says: standard library only"},
+	{in("node/trunk"), and(projectPackage, not(in("node/loop"))), "a trunk carries bytes; whose they are is said beside it"},
 	{in("node/pages"), projectPackage, "a table knows nothing of what its rows mean: standard library only"},
 	{in("node/admit"), projectPackage, "what may be reached is arithmetic over addresses: standard library only"},
 	{in("slicing", "consensus/registry", "node/session", "node/pmtu", "node/slots", "node/admit", "node/clocks", "node/pages"), thirdParty, "pure packages are proven alone: standard library only"},

@@ -27,6 +27,8 @@ type arbiterLink struct {
 	reign  context.Context             // ends when another node takes its place; nil: there was none
 	depose context.CancelFunc          // ends it
 	stream *loop.Stream[protocol.Node] // the last one to it; nil: none
+	trunks *loop.Stream[protocol.Node] // the one by which it said that it takes trunks
+	way    *wayOnward                  // the trunk to it; nil: none was needed yet
 }
 
 // set notes who the arbiter is.
@@ -38,7 +40,7 @@ func (l *arbiterLink) set(node identity.NodeID, outer netip.AddrPort, stream *lo
 			l.depose()
 		}
 		l.reign, l.depose = context.WithCancel(context.Background())
-		l.stream = nil
+		l.stream, l.way = nil, nil
 	}
 	l.node, l.outer = node, outer
 	if stream != nil {
@@ -65,12 +67,18 @@ func (l *arbiterLink) beats() bool {
 func (l *arbiterLink) during(ctx context.Context) (outer netip.AddrPort, reign context.Context, release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	reign, release = l.reigning(ctx)
+	return l.outer, reign, release
+}
+
+// reigning is that context; the caller holds mu.
+func (l *arbiterLink) reigning(ctx context.Context) (reign context.Context, release func()) {
 	reign, cancel := context.WithCancel(ctx)
 	if l.reign == nil {
-		return l.outer, reign, cancel
+		return reign, cancel
 	}
 	stop := context.AfterFunc(l.reign, cancel)
-	return l.outer, reign, func() { stop(); cancel() }
+	return reign, func() { stop(); cancel() }
 }
 
 // leads reports whether this node's stream leads to that node.
@@ -130,6 +138,7 @@ func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
 		return agent.Stream{}, err
 	}
 	n.link.set(to.Node, to.At, to.Stream.Stream)
+	to.Stream.Trunks = func() { n.link.takesTrunks(to.Stream.Stream) }
 	return to.Stream, nil
 }
 
@@ -172,7 +181,7 @@ func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward n
 		var at netip.AddrPort
 		if at, reign, release = n.link.during(ctx); at.IsValid() {
 			header.Beats = n.link.beats()
-			if onward, err = n.tryRelay(reign, at, until, header); err == nil {
+			if onward, err = n.tryRelay(reign, at, until, n.wayOnward(ctx), header); err == nil {
 				return onward, reign, release, nil
 			}
 		}
@@ -188,10 +197,13 @@ func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward n
 }
 
 // tryRelay is one attempt: none waits for a host without power while another node
-// becomes the arbiter.
-func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, header port.RelayHeader) (net.Conn, error) {
+// becomes the arbiter. An arbiter of an older build takes no trunk.
+func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, way *wayOnward, header port.RelayHeader) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(reign, min(DialTimeout, time.Until(until)))
 	defer cancel()
+	if way != nil {
+		return way.relay(ctx, header)
+	}
 	var peer pki.Peer
 	return port.DialRelay(ctx, at, n.trust.ToArbiter(port.ALPNRelay, &peer), header)
 }

@@ -46,6 +46,8 @@ type Host interface {
 type Stream struct {
 	*loop.Stream[protocol.Node]
 	Arbiter identity.PublicKey // signs this arbiter's grants
+	// Trunks is told that the arbiter takes trunks; nil: nobody wants to know.
+	Trunks func()
 }
 
 // Config is what an Agent is built from. All fields are required unless said

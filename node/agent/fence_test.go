@@ -60,7 +60,7 @@ func TestSlowDiskStopsNoLoop(t *testing.T) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		f.Agent.serveStream(t.Context(), Stream{loop.New(near, protocol.NewStream, loop.Nodes(), MaxOutbox), f.arbiter.Public()})
+		f.Agent.serveStream(t.Context(), Stream{Stream: loop.New(near, protocol.NewStream, loop.Nodes(), MaxOutbox), Arbiter: f.arbiter.Public()})
 	}()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
 	if err := protocol.NewStream(far).Write(&protocol.Node{Fence: &protocol.Fence{Incarnation: 1, Term: was.Term + 1}}); err != nil {
@@ -103,7 +103,7 @@ func TestUnsavedFenceKeepsTheStream(t *testing.T) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		f.Agent.serveStream(t.Context(), Stream{loop.New(near, protocol.NewStream, loop.Nodes(), MaxOutbox), f.arbiter.Public()})
+		f.Agent.serveStream(t.Context(), Stream{Stream: loop.New(near, protocol.NewStream, loop.Nodes(), MaxOutbox), Arbiter: f.arbiter.Public()})
 	}()
 	heard := make(chan *protocol.Node, 64)
 	go func() {

@@ -114,7 +114,7 @@ func (l *scriptedLine) isClosed() bool {
 
 // stream is what the agent makes of the line.
 func (f *fixture) stream() Stream {
-	return Stream{loop.New(f.line, protocol.NewStream, loop.Nodes(), MaxOutbox), f.arbiter.Public()}
+	return Stream{Stream: loop.New(f.line, protocol.NewStream, loop.Nodes(), MaxOutbox), Arbiter: f.arbiter.Public()}
 }
 
 const (

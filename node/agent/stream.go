@@ -74,6 +74,9 @@ func (a *Agent) serveStream(ctx context.Context, stream Stream) {
 	deaf := false // the reader's
 	var saving sync.WaitGroup
 	err := s.Run(ctx, func(m *protocol.Node) bool {
+		if m.Trunks && s.Trunks != nil {
+			s.Trunks()
+		}
 		switch {
 		case deaf:
 		case a.keepFence(m.Fence):

@@ -35,6 +35,8 @@ func (a *Arbiter) openDoors(ctx context.Context) (withdraw func()) {
 		p.Handle(port.ALPNStream, pki.Server(port.ALPNStream, cert, member),
 			func(c *tls.Conn, _ netip.AddrPort) { a.serveNode(ctx, c) }),
 		p.Handle(port.ALPNRelay, pki.Server(port.ALPNRelay, cert, member), a.serveRelay),
+		p.Handle(port.ALPNTrunk, pki.Server(port.ALPNTrunk, cert, member),
+			func(c *tls.Conn, _ netip.AddrPort) { a.serveTrunk(ctx, c) }),
 		p.Handle(port.ALPNClient, pki.Server(port.ALPNClient, cert, nil),
 			func(c *tls.Conn, remote netip.AddrPort) { a.serveClient(ctx, c, remote) }),
 		p.Handle(port.ALPNJoin, pki.Server(port.ALPNJoin, cert, nil),
@@ -58,7 +60,7 @@ func (a *Arbiter) listed(id identity.NodeID) (ok bool) {
 	return ok
 }
 
-// relayedConn is a client's connection inside a relay stream: it remembers
+// relayedConn is a client's connection inside a relay stream or a trunk: it remembers
 // through which node it came.
 type relayedConn struct {
 	net.Conn
@@ -69,7 +71,7 @@ type relayedConn struct {
 // it had come directly.
 func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
 	var relayed relayedConn
-	var client netip.AddrPort
+	var client port.RelayHeader
 	loop.Apart(func() { relayed, client = a.acceptRelay(raw) })
 	if relayed.Conn == nil {
 		raw.Close()
@@ -80,7 +82,7 @@ func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {
 
 // acceptRelay learns whose connection follows, through whom; of one that is refused there
 // is none.
-func (a *Arbiter) acceptRelay(raw *tls.Conn) (relayed relayedConn, client netip.AddrPort) {
+func (a *Arbiter) acceptRelay(raw *tls.Conn) (relayed relayedConn, client port.RelayHeader) {
 	peer, err := a.config.Trust.Peer(rawCerts(raw))
 	if err != nil {
 		return relayedConn{}, client
@@ -90,7 +92,7 @@ func (a *Arbiter) acceptRelay(raw *tls.Conn) (relayed relayedConn, client netip.
 		a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
 		return relayedConn{}, client
 	}
-	return relayedConn{conn, peer.Node}, header.Client
+	return relayedConn{conn, peer.Node}, header
 }
 
 // enteredThrough is the gateway a client came through: this node itself when

@@ -17,6 +17,8 @@ const (
 	MaxFlying = 256
 	// MaxOutbox is how many messages may wait for one peer.
 	MaxOutbox = 4096
+	// MaxTrunks is how many trunks of one gateway are open at once.
+	MaxTrunks = 2
 	// MaxClients is how many client connections are held at once.
 	MaxClients = registry.MaxSessions
 	// MaxSaidEach is how many messages of one client, of all its sessions, wait in the

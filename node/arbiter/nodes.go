@@ -91,7 +91,7 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.nodes[n.node], a.book.stale[n.node] = n, true
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
-	n.Say(&protocol.Node{Fence: &a.fence})
+	n.Say(&protocol.Node{Fence: &a.fence, Trunks: true})
 	a.hearKnown(n)
 	if a.known != nil {
 		n.Say(&protocol.Node{Known: a.known})

@@ -14,7 +14,7 @@ func TestSlotInTheLastMoment(t *testing.T) {
 		near, far := net.Pipe()
 		defer near.Close()
 		defer far.Close()
-		h, why := p.enter(near, stranger.Addr(), "")
+		h, why := p.enter(near, stranger.Addr(), introduction{})
 		if why != 0 {
 			t.Fatal(why)
 		}

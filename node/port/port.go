@@ -139,7 +139,7 @@ func (p *Port) accept() {
 				return
 			}
 		default:
-			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), "") })
+			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), introduction{}) })
 		}
 	}
 }

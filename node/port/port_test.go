@@ -57,7 +57,7 @@ func listenTCP(t *testing.T) *Port {
 // dial gives the client's end of a connection to the port from remote.
 func dial(p *Port, remote netip.AddrPort) net.Conn {
 	ours, theirs := net.Pipe()
-	p.running.Go(func() { p.handle(theirs, remote, "") })
+	p.running.Go(func() { p.handle(theirs, remote, introduction{}) })
 	return ours
 }
 
@@ -433,7 +433,7 @@ func TestCloseEndsConnections(t *testing.T) {
 		if _, err := waiting.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read after close: %v", err)
 		}
-		p.handle(waiting, stranger, "")
+		p.handle(waiting, stranger, introduction{})
 		if s := p.Stats(); s.Dropped[ReasonClosing] != 1 {
 			t.Errorf("dropped %v", s.Dropped)
 		}

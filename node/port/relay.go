@@ -37,7 +37,8 @@ type RelayHeader struct {
 	ALPN   string
 	// Known says that we know the client. It is not in the frame: the arbiter
 	// has to hear it before it does our handshake, so the hello tells, by its
-	// server name. An arbiter that does not know the word ignores it.
+	// server name. An arbiter that does not know the word ignores it. In a trunk
+	// it stands before the frame.
 	Known bool
 	// Beats says that the client's bytes travel in a loop.Pipe.
 	Beats bool
@@ -100,22 +101,31 @@ func DialRelay(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, 
 	if err != nil {
 		return nil, err
 	}
+	if h.Known {
+		config = config.Clone()
+		config.ServerName = relayKnown
+	}
+	conn, err := dialOnward(ctx, arbiter, config, ALPNRelay, frame)
+	if err != nil {
+		return nil, err
+	}
+	return h.carrier(conn), nil
+}
+
+// dialOnward opens a connection to the arbiter and says a first word, if there is one.
+func dialOnward(ctx context.Context, arbiter netip.AddrPort, config *tls.Config, alpn string, word []byte) (*tls.Conn, error) {
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, "tcp", arbiter.String())
 	if err != nil {
 		return nil, fmt.Errorf("port: relay: %w", err)
 	}
-	if h.Known {
-		config = config.Clone()
-		config.ServerName = relayKnown
-	}
 	conn := tls.Client(raw, config)
-	loop.Apart(func() { err = openRelay(ctx, conn, frame) })
+	loop.Apart(func() { err = openOnward(ctx, conn, alpn, word) })
 	if err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("port: relay to %s: %w", arbiter, err)
 	}
-	return h.carrier(conn), nil
+	return conn, nil
 }
 
 // carrier is the connection for the client's bytes. Both ends count as dead after the
@@ -127,14 +137,17 @@ func (h RelayHeader) carrier(conn net.Conn) net.Conn {
 	return conn
 }
 
-func openRelay(ctx context.Context, conn *tls.Conn, frame []byte) error {
+func openOnward(ctx context.Context, conn *tls.Conn, alpn string, word []byte) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	if got := conn.ConnectionState().NegotiatedProtocol; got != ALPNRelay {
+	if got := conn.ConnectionState().NegotiatedProtocol; got != alpn {
 		return fmt.Errorf("%w: peer speaks %q", ErrRelayFrame, got)
 	}
-	_, err := conn.Write(frame)
+	if len(word) == 0 {
+		return nil
+	}
+	_, err := conn.Write(word)
 	return err
 }
 

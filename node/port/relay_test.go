@@ -36,7 +36,7 @@ func testRelayEndToEnd(t *testing.T, beats bool) {
 			t.Error(err)
 			return
 		}
-		arbiter.Serve(carried, h.Client, "a node")
+		arbiter.Serve(carried, h, "a node")
 	})
 	arbiter.Handle(ALPNClient, ca.config(ALPNClient), func(conn *tls.Conn, remote netip.AddrPort) {
 		seen <- remote
@@ -94,7 +94,7 @@ func TestServeRefusesSecondRelay(t *testing.T) {
 				p.Handle(ALPNRaft, ca.config(ALPNRaft), func(*tls.Conn, netip.AddrPort) { t.Error("raft over a relay") })
 				ours, theirs := net.Pipe()
 				go tls.Client(ours, ca.config(alpn)).Handshake()
-				p.Serve(theirs, stranger, "a node")
+				p.Serve(theirs, RelayHeader{Client: stranger}, "a node")
 				wantDropped(t, p, ours, ReasonLoop)
 			})
 		})

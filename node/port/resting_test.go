@@ -33,7 +33,7 @@ func TestRestingRelayIsSmall(t *testing.T) {
 	arbiter.Handle(ALPNRelay, nodes, func(conn *tls.Conn, _ netip.AddrPort) {
 		defer conn.Close()
 		if h, carried, err := AcceptRelay(conn); err == nil {
-			arbiter.Serve(carried, h.Client, "a node")
+			arbiter.Serve(carried, h, "a node")
 		}
 	})
 	arbiter.Handle(ALPNClient, ca.config(ALPNClient), func(conn *tls.Conn, _ netip.AddrPort) {

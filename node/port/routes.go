@@ -14,6 +14,7 @@ const (
 	ALPNRaft     = "mc-raft/1"
 	ALPNStream   = "mc-stream/1"
 	ALPNRelay    = "mc-relay/1"
+	ALPNTrunk    = "mc-relay/2"
 	ALPNOperator = "mc-operator/1"
 	ALPNFlows    = "mc-flows/1"
 	// ALPNClock asks a node what time it has, and how far the mesh's history went. Certificates

@@ -19,13 +19,19 @@ import (
 // one node says harms only clients that come through it. Only a relayed ALPN that ends here
 // is served; it is never relayed a second time. Serve returns when the
 // handler does.
-func (p *Port) Serve(conn net.Conn, remote netip.AddrPort, through string) {
-	p.handle(conn, remote, through)
+func (p *Port) Serve(conn net.Conn, client RelayHeader, through string) {
+	p.handle(conn, client.Client, introduction{through, client.Known})
 }
 
-func (p *Port) handle(conn net.Conn, remote netip.AddrPort, through string) {
+// introduction is who passed a connection on, and whether he knows whose it is.
+type introduction struct {
+	through string
+	known   bool
+}
+
+func (p *Port) handle(conn net.Conn, remote netip.AddrPort, by introduction) {
 	p.counts.accepted.Add(1)
-	h, why := p.enter(conn, remote.Addr(), through)
+	h, why := p.enter(conn, remote.Addr(), by)
 	if why != 0 {
 		p.drop(conn, remote, why)
 		return

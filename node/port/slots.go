@@ -77,11 +77,14 @@ func (p *Port) classOf(a netip.Addr, through string) slots.Class {
 }
 
 // enter gives a connection its place; it returns why not, or zero.
-func (p *Port) enter(conn net.Conn, from netip.Addr, through string) (*holding, Reason) {
-	h := &holding{conn: conn, from: from, through: through, turn: make(chan struct{})}
+func (p *Port) enter(conn net.Conn, from netip.Addr, by introduction) (*holding, Reason) {
+	h := &holding{conn: conn, from: from, through: by.through, turn: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	class := p.classOf(from, through)
+	class := p.classOf(from, by.through)
+	if by.known {
+		class = max(class, slots.Known) // at that node's own cost: it has its share of them
+	}
 	switch {
 	case p.closed:
 		return nil, ReasonClosing

@@ -243,7 +243,7 @@ func TestNamedAddressIsNoMembers(t *testing.T) {
 		}
 	}
 	other := netip.MustParseAddr("192.0.2.3")
-	h, why := p.enter(&net.TCPConn{}, other, "a node")
+	h, why := p.enter(&net.TCPConn{}, other, introduction{through: "a node"})
 	if why != 0 {
 		t.Fatal(why)
 	}
@@ -268,7 +268,7 @@ func TestRelaySlotsAreOfNodes(t *testing.T) {
 		{member, "", slots.Relay}, {member, relayKnown, slots.RelayKnown},
 		{stranger.Addr(), "", slots.Stranger}, {stranger.Addr(), relayKnown, slots.Stranger},
 	} {
-		h, why := p.enter(&net.TCPConn{}, c.from, "")
+		h, why := p.enter(&net.TCPConn{}, c.from, introduction{})
 		if why == 0 {
 			why = p.queue(h, hello{alpn: ALPNRelay, name: c.name})
 		}

@@ -31,6 +31,7 @@ type Node struct {
 
 	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
+	Trunks   bool       `json:"trunks,omitempty"`   // L→N, with Fence: what is relayed may come in a trunk
 	View     *View      `json:"view,omitempty"`     // L→N, full once, then changes
 	Grant    *Grant     `json:"grant,omitempty"`    // L→N, a slice for this agent
 	Offer    *LinkOffer `json:"offer,omitempty"`    // L→N, answer to Link; the other gets a Grant

@@ -17,7 +17,8 @@ var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 // Relay is Both for connections that rest most of their time, and of which there
 // are many: it knows no limit of silence, keeps little memory for each, and ends
 // with ctx. The other direction of one that has ended may go on for
-// HalfCloseLinger; a failure closes both.
+// HalfCloseLinger; a failure closes both. Where b calls who wants to read it, no goroutine
+// waits for that.
 func Relay(ctx context.Context, a, b net.Conn) {
 	closeBoth := func() { a.Close(); b.Close() }
 	stop := context.AfterFunc(ctx, closeBoth)
@@ -25,10 +26,15 @@ func Relay(ctx context.Context, a, b net.Conn) {
 	defer closeBoth()
 
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		relay(a, b, closeBoth)
-	}()
+	if called, ok := b.(Calling); ok {
+		f := &follower{dst: a, src: called, closeBoth: closeBoth, done: done}
+		called.Readable(f.called)
+	} else {
+		go func() {
+			defer close(done)
+			relay(a, b, closeBoth)
+		}()
+	}
 	relay(b, a, closeBoth)
 	<-done
 }
@@ -40,18 +46,22 @@ func relay(dst, src net.Conn, closeBoth func()) {
 		if err == nil {
 			err = hand(dst, src)
 		}
-		switch {
-		case err == nil:
-			continue
-		case err != io.EOF || CloseWrite(dst) != nil:
-			closeBoth()
+		if err != nil {
+			ended(dst, src, err, closeBoth)
 			return
 		}
-		end := time.Now().Add(HalfCloseLinger) // for the other direction
-		dst.SetReadDeadline(end)
-		src.SetWriteDeadline(end)
+	}
+}
+
+// ended passes the end of src on.
+func ended(dst, src net.Conn, why error, closeBoth func()) {
+	if why != io.EOF || CloseWrite(dst) != nil {
+		closeBoth()
 		return
 	}
+	end := time.Now().Add(HalfCloseLinger) // for the other direction
+	dst.SetReadDeadline(end)
+	src.SetWriteDeadline(end)
 }
 
 // hand passes on what one read gives. The buffer is another's as soon as that is done.

@@ -1,0 +1,73 @@
+package arbiter
+
+import (
+	"context"
+	"crypto/tls"
+	"slices"
+	"sync"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/trunk"
+)
+
+// trunks are what gateways have opened. A gateway needs one, and a second while it has
+// noticed before us that the first is dead.
+type trunks struct {
+	mu   sync.Mutex // protects open
+	open map[identity.NodeID][]*trunk.Trunk
+}
+
+// add notes a trunk, and ends the oldest of a node that has too many.
+func (t *trunks) add(of identity.NodeID, made *trunk.Trunk) {
+	t.mu.Lock()
+	if t.open == nil {
+		t.open = make(map[identity.NodeID][]*trunk.Trunk)
+	}
+	var oldest *trunk.Trunk
+	if len(t.open[of]) >= MaxTrunks {
+		oldest = t.open[of][0]
+		t.open[of] = t.open[of][1:]
+	}
+	t.open[of] = append(t.open[of], made)
+	t.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
+	}
+}
+
+// remove forgets one that has ended.
+func (t *trunks) remove(of identity.NodeID, gone *trunk.Trunk) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[of] = slices.DeleteFunc(t.open[of], func(o *trunk.Trunk) bool { return o == gone })
+	if len(t.open[of]) == 0 {
+		delete(t.open, of)
+	}
+}
+
+// serveTrunk takes the connection in which a gateway passes on all clients that come to
+// it, and serves each as if it had come directly. It ends with the term.
+func (a *Arbiter) serveTrunk(ctx context.Context, raw *tls.Conn) {
+	defer raw.Close()
+	peer, err := a.config.Trust.Peer(rawCerts(raw))
+	if err != nil {
+		return
+	}
+	t := trunk.New(raw)
+	a.trunks.add(peer.Node, t)
+	defer a.trunks.remove(peer.Node, t)
+	stop := context.AfterFunc(ctx, t.Close)
+	defer stop()
+	through := peer.Node.String()
+	err = t.Run(func(s *trunk.Stream, word []byte) {
+		defer s.Close()
+		client, err := port.ParseRelayWord(word)
+		if err != nil {
+			a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
+			return
+		}
+		a.config.Port.Serve(relayedConn{s, peer.Node}, client, through)
+	})
+	a.config.Log.Debug("trunk ended", "of", peer.Node.Short(), "error", err)
+}

@@ -1,0 +1,275 @@
+// Package trunk carries many connections in one: a gateway has a trunk to the arbiter, and
+// in it a stream for each client that it relays, so that a client costs neither a
+// handshake nor a connection more.
+//
+// It owns the frames, the streams, and that none of them can hold up another: each
+// direction of a stream has a window, the reader never waits for whoever reads a stream,
+// and what waits in memory is bounded for a stream and for the trunk. It does not own who
+// may open a trunk, nor whose the streams are: the first word of each is the opener's
+// (node/port). When a trunk is dead says node/loop.
+//
+// A trunk has one goroutine, who reads; writers write themselves, and frames without data
+// are written by who writes next, or by a goroutine of that moment.
+//
+// What breaks the rules ends the trunk: a stream that was never opened, data beyond the
+// window, frames too long. A frame of a stream that is over is ignored, for it may have
+// been on its way.
+package trunk
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/loop"
+)
+
+var (
+	// ErrLost is how a stream ends that neither end has closed.
+	ErrLost = errors.New("trunk: the stream was cut off")
+	// ErrFull is returned by Open while the trunk carries all it may.
+	ErrFull = errors.New("trunk: no room for another stream")
+	// errStalled ends a trunk whose other end takes nothing.
+	errStalled = errors.New("trunk: the other end takes nothing")
+)
+
+// Trunk is one end. Run belongs to one goroutine; the rest is for any.
+type Trunk struct {
+	pipe    *loop.Pipe
+	within  time.Duration  // that the other end takes what is written
+	serving sync.WaitGroup // what accept does
+	opensAt time.Time      // when the opens heard so far would be due; the reader's own
+
+	writing sync.Mutex // serialises records
+
+	mu       sync.Mutex // protects what follows, and all that streams have
+	streams  map[uint32]*Stream
+	last     uint32 // stream that was opened
+	held     int    // bytes that wait to be read
+	queue    []byte // frames without data that wait to be written
+	flushing bool   // somebody will
+	over     bool
+}
+
+// New makes a trunk of a connection whose other end makes one, too. It beats from now on,
+// and carries something while Run runs.
+func New(conn net.Conn) *Trunk {
+	return &Trunk{pipe: loop.NewPipe(conn, loop.Nodes()), within: WriteWithin, streams: make(map[uint32]*Stream)}
+}
+
+// Run reads until the trunk ends, and says why it did. Each stream that the other end
+// opens is accept's, on a goroutine of its own, with what was said of it; Run waits for
+// them. Who dials a trunk accepts none.
+func (t *Trunk) Run(accept func(s *Stream, word []byte)) error {
+	err := t.read(accept)
+	t.Close()
+	t.serving.Wait()
+	return err
+}
+
+// Close ends the trunk, and all streams with it.
+func (t *Trunk) Close() {
+	t.mu.Lock()
+	streams := t.streams
+	t.over, t.streams, t.queue = true, nil, nil
+	for _, s := range streams {
+		s.change()
+	}
+	t.mu.Unlock()
+	for _, s := range streams {
+		s.tell()
+	}
+	t.pipe.Close() // nobody is left to be told if it fails
+}
+
+// Over reports whether the trunk has ended.
+func (t *Trunk) Over() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
+}
+
+// Open begins a stream; word says whose it is.
+func (t *Trunk) Open(word []byte) (*Stream, error) {
+	if len(word) > MaxBody {
+		return nil, fmt.Errorf("%w: a word of %d bytes", ErrFrame, len(word))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+		return nil, ErrLost
+	case len(t.streams) >= MaxStreams, t.last == 1<<32-1: // what is out of numbers is dialled anew one day
+		return nil, ErrFull
+	}
+	t.last++
+	s := t.add(t.last)
+	t.put(kindOpen, s.number, word)
+	return s, nil
+}
+
+func (t *Trunk) add(number uint32) *Stream {
+	s := &Stream{trunk: t, number: number, credit: Window}
+	t.streams[number] = s
+	return s
+}
+
+func (t *Trunk) read(accept func(*Stream, []byte)) error {
+	in := bufio.NewReaderSize(t.pipe, headerSize+MaxBody)
+	for {
+		head, err := in.Peek(headerSize)
+		if err != nil {
+			return err
+		}
+		h, err := parseHeader(head)
+		if err != nil {
+			return err
+		}
+		frame, err := in.Peek(headerSize + h.length)
+		if err != nil {
+			return err
+		}
+		if err := t.hear(h, frame[headerSize:], accept); err != nil {
+			return err
+		}
+		in.Discard(len(frame)) // it is there
+	}
+}
+
+// hear takes one frame. body is the reader's.
+func (t *Trunk) hear(h header, body []byte, accept func(*Stream, []byte)) error {
+	if h.kind == kindOpen {
+		return t.opened(h.stream, body, accept)
+	}
+	t.mu.Lock()
+	if h.kind <= kindClose && (h.stream == 0 || h.stream > t.last) {
+		t.mu.Unlock()
+		return fmt.Errorf("%w: stream %d was never opened", ErrFrame, h.stream)
+	}
+	s, err := t.streams[h.stream], error(nil)
+	if s != nil {
+		err = s.hear(h.kind, body)
+		s.change()
+	}
+	t.mu.Unlock()
+	if s != nil {
+		s.tell()
+	}
+	return err
+}
+
+// opened takes a stream that the other end begins.
+func (t *Trunk) opened(number uint32, body []byte, accept func(*Stream, []byte)) error {
+	t.mu.Lock()
+	if accept == nil || number <= t.last {
+		t.mu.Unlock()
+		return fmt.Errorf("%w: stream %d is not for the other end to open", ErrFrame, number)
+	}
+	t.last = number
+	var s *Stream
+	if !t.over && len(t.streams) < MaxStreams {
+		s = t.add(number)
+	} else {
+		t.put(kindClose, number, nil)
+	}
+	t.mu.Unlock()
+	if s != nil {
+		word := append([]byte(nil), body...)
+		t.serving.Go(func() { accept(s, word) })
+	}
+	t.slow()
+	return nil
+}
+
+// slow waits where streams are opened faster than anybody needs. Nothing else is heard
+// meanwhile, and nobody but the other end has to wait for it.
+func (t *Trunk) slow() {
+	now := time.Now()
+	if early := now.Add(-OpensFree * OpensEach); t.opensAt.Before(early) {
+		t.opensAt = early
+	}
+	t.opensAt = t.opensAt.Add(OpensEach)
+	if wait := t.opensAt.Sub(now); wait > 0 {
+		<-time.After(wait)
+	}
+}
+
+// makeRoom lets so many bytes more wait; the caller holds mu. Where there is no room the
+// fullest stream goes, for a stream that is read holds next to nothing.
+func (t *Trunk) makeRoom(more int) {
+	if t.held+more <= MaxHeld {
+		return
+	}
+	var fullest *Stream
+	for _, s := range t.streams {
+		if fullest == nil || len(s.in) > len(fullest.in) {
+			fullest = s
+		}
+	}
+	if fullest != nil {
+		fullest.cut()
+	}
+}
+
+// put queues a frame without data and does not wait; the caller holds mu. It goes ahead of
+// all data that is written after it.
+func (t *Trunk) put(k kind, stream uint32, body []byte) {
+	if t.over {
+		return
+	}
+	t.queue = appendFrame(t.queue, k, stream, body)
+	if len(t.queue) > MaxQueue {
+		t.queue = nil
+		go t.Close()
+		return
+	}
+	if !t.flushing {
+		t.flushing = true
+		go t.flush()
+	}
+}
+
+// flush writes what is queued, until nothing is.
+func (t *Trunk) flush() {
+	for waits := true; waits; {
+		err := t.write(nil, nil)
+		t.mu.Lock()
+		waits = err == nil && len(t.queue) > 0
+		t.flushing = waits
+		t.mu.Unlock()
+	}
+}
+
+// write sends a frame of data, if there is one, and before it what is queued.
+func (t *Trunk) write(s *Stream, data []byte) error {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.mu.Lock()
+	out, over := t.queue, t.over
+	t.queue = nil
+	t.mu.Unlock()
+	if s != nil {
+		out = appendFrame(out, kindData, s.number, data)
+	}
+	switch {
+	case over:
+		return ErrLost
+	case len(out) == 0:
+		return nil
+	}
+	_ = t.pipe.SetWriteDeadline(time.Now().Add(t.within)) // a closed one says so itself
+	_, err := t.pipe.Write(out)
+	_ = t.pipe.SetWriteDeadline(time.Time{})
+	if err != nil {
+		t.Close()
+		return errors.Join(ErrLost, errStalled, err)
+	}
+	return nil
+}
+
+// credit is the body of a frame that gives n bytes.
+func credit(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
