@@ -66,14 +66,16 @@ func (e rivalSeen) apply(a *Agent) {
 
 // claimState is what is known of a part's other holders.
 type claimState struct {
-	incarnation uint64        // of the arbiter that said whose the part is
-	rivalSince  time.Duration // another host answers for an address of it
-	rivalAt     time.Duration // it was last seen to
-	saidAt      time.Duration // this node's own claim
-	toldAt      time.Duration // this node told the egress that it took over from it
-	heardAt     time.Duration // another node's that holds it
-	cededAt     time.Duration // this node let go for one of those
-	defend      bool          // another is letting go: the neighbours are to be told
+	incarnation uint64         // of the arbiter that said whose the part is
+	rivalSince  time.Duration  // another host answers for an address of it
+	rivalAt     time.Duration  // it was last seen to
+	saidAt      time.Duration  // this node's own claim
+	toldAt      time.Duration  // this node told the egress that it took over from it
+	heardAt     time.Duration  // another node's that holds it
+	cededAt     time.Duration  // this node let go for one of those
+	defend      bool           // another is letting go: the neighbours are to be told
+	doubtedAt   time.Duration  // one was doubted, for an arbiter had said otherwise
+	doubted     identity.Index // whom it came from
 	// claimant is who claimed the part last and is not its egress, as far as is known here.
 	claimant identity.Index
 }
@@ -198,6 +200,7 @@ func (e claimed) apply(a *Agent) {
 		a.leaveTo(e.From, now)
 	case a.doubts(e.Claim, mine, now):
 		a.rejects.count("claim-doubted") // and not answered: two that doubt each other would go on for ever
+		p.claim.doubted, p.claim.doubtedAt = e.back(a), now
 	case holds && (mine.Below(e.Right) || mine == e.Right && e.From < a.config.Index), mine.Older(e.Right):
 		a.cede(p, e.From, now)
 	default:
@@ -254,8 +257,13 @@ func (a *Agent) claimedStill(p *part, now time.Duration) bool {
 }
 
 // superviseClaim asks for holders of a part that this node might take, or take back, and tells
-// the neighbours again whose it is when another node has let go.
+// the neighbours again whose it is when another node has let go. Who made a claim that was
+// doubted is asked as soon as the arbiter's word is too old to doubt it for: what it decided
+// on the other side of a fault is not said again before ContestEvery, if at all.
 func (a *Agent) superviseClaim(p *part, now time.Duration) {
+	if p.held && p.claim.doubted != 0 && now-p.claim.doubtedAt <= 2*ClaimWord && now-a.wordAt >= ClaimWord {
+		a.claimAt(p.claim.doubted, p, probe.ClaimAsks)
+	}
 	switch {
 	case (p.lapsed || a.claimedStill(p, now)) && a.footing.is == firm && a.ticks%LoadTicks == 0:
 		a.claimAtAll(p, probe.ClaimAsks)

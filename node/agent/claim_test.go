@@ -310,6 +310,37 @@ func TestLiarsClaims(t *testing.T) {
 	}
 }
 
+// TestDoubtedIsAskedAgain: an arbiter that is not heard any more has given the part away. Who
+// said so too early is asked as soon as it can be believed, and nobody while an arbiter speaks.
+func TestDoubtedIsAskedAgain(t *testing.T) {
+	f := newFixture(t).egressOf2()
+	there := f.nodeAt(2)
+	claim := func() { f.claims(2, probe.ClaimHolds, probe.Right{Incarnation: 1, Epoch: 4, Given: true}) }
+	for range 2 * ClaimWord / TickEvery {
+		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+		claim()
+		f.pass(TickEvery, 2, 3)
+	}
+	f.sound = newSoundness(f.Agent.config.Now()) // no path test came out of this fixture
+	f.pass(ClaimWord-2*TickEvery, 2, 3)
+	claim()
+	f.holds("its word may be on the way", true)
+	if all := claimsAt(there); len(all) != 0 {
+		t.Errorf("asked while an arbiter speaks: %+v", all)
+	}
+	f.pass(2*TickEvery, 2, 3)
+	if all := claimsAt(there); len(all) == 0 || all[0].Kind != probe.ClaimAsks {
+		t.Fatalf("then it says %+v", all)
+	}
+	claim()
+	f.holds("when that is answered", false)
+	g := newFixture(t).egressOf2()
+	there = g.nodeAt(2)
+	if g.pass(WordLate-3*TickEvery, 2, 3); len(claimsAt(there)) != 0 {
+		t.Error("asked although nobody claimed anything")
+	}
+}
+
 // TestRecoveredMeshIsProven: an arbiter that was left behind speaks on, and the claim of
 // a mesh that was recovered elsewhere counts once that one's arbiter has signed for it.
 func TestRecoveredMeshIsProven(t *testing.T) {
