@@ -276,6 +276,9 @@ func TestBoundary(t *testing.T) {
 					t.Fatal(err)
 				}
 				got = append(got, piece[:n]...)
+				if b.Between() != (len(got) == len(record)) {
+					t.Fatalf("between records after %d of %d bytes: %v", len(got), len(record), b.Between())
+				}
 			}
 			if left -= len(record); !bytes.Equal(got, record) || wire.Len() != left || !b.Between() {
 				t.Fatalf("reads of %d took %x of %x, and left %d", size, got, record, wire.Len())

@@ -15,6 +15,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -235,6 +236,61 @@ func TestCutIsNoWordToLeave(t *testing.T) {
 	}
 }
 
+// mute is a connection by which nothing can be sent any more.
+type mute struct {
+	net.Conn
+	now atomic.Bool
+}
+
+var errMute = errors.New("nothing can be sent")
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.now.Load() {
+		return 0, errMute
+	}
+	return m.Conn.Write(b)
+}
+
+// TestNothingToLeaveBy: a client that cannot say its own end, when it hears the arbiter's,
+// has come to that of all.
+func TestNothingToLeaveBy(t *testing.T) {
+	near, far := line(t)
+	way := &mute{Conn: near}
+	secure, server := shaken(t, Below(way), Below(far))
+	client := Client(secure, nil)
+	says(t, client, Server(server, nil), "hello")
+	way.now.Store(true)
+	ok(t, Server(server, nil).Leave())
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("it reads %v", err)
+	}
+}
+
+// TestGoodbyeIsBounded, in TLS and behind it: one who takes nothing is not waited for.
+func TestGoodbyeIsBounded(t *testing.T) {
+	for _, behind := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			c, s := shaken(t, Below(near), Below(far))
+			client, server := Client(c, nil), Server(s, nil)
+			if behind {
+				go server.Leave()
+				go client.Read(make([]byte, 1))
+				go server.Read(make([]byte, 1)) // the end of TLS, and one byte
+				synctest.Wait()
+				_, err := client.Write([]byte("a"))
+				ok(t, err)
+				synctest.Wait()
+			}
+			began := time.Now()
+			if client.Close(); time.Since(began) != GoodbyeWithin {
+				t.Errorf("behind TLS: %t, it took %v", behind, time.Since(began))
+			}
+		})
+	}
+}
+
 // TestReadAhead: a TLS connection that may hold what comes behind it is not left.
 func TestReadAhead(t *testing.T) {
 	near, far := line(t)
@@ -272,7 +328,11 @@ func TestCloseWaitsForNobody(t *testing.T) {
 		stuck <- err
 	}()
 	hears(t, client, "a") // it has begun
+	began := time.Now()
 	ok(t, server.Close())
+	if took := time.Since(began); took > hangLimit/2 {
+		t.Errorf("it waited for %v", took)
+	}
 	if err := <-stuck; err == nil {
 		t.Error("the word was said to nobody")
 	}
