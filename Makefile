@@ -58,8 +58,8 @@ scale: ## what the control plane costs in meshes of 3 and 1,000 nodes, 1,000 to 
 churn: whole-MINUTES build deps ## clients log in and out at 5/s for MINUTES (30), a third by kill -9; what nodes hold must not grow
 	.ci/with go run ./e2e/load -what churn -minutes $(or $(MINUTES),30) $(CHURN)
 
-rest: whole-CLIENTS build deps ## CLIENTS (1000) rest: memory of each node, by session
-	.ci/with go run ./e2e/load -what rest -clients $(or $(CLIENTS),1000) $(REST)
+rest: whole-CLIENTS build deps ## CLIENTS (10000) rest: memory of each node, by session, beside what it may be
+	.ci/with go run ./e2e/load -what rest -clients $(or $(CLIENTS),10000) $(REST)
 
 back: whole-CLIENTS build deps ## CLIENTS (10000) are back after a restart of all nodes: CPU of all nodes
 	.ci/with go run ./e2e/load -what back -clients $(or $(CLIENTS),10000) $(BACK)

@@ -58,6 +58,23 @@ func (c *crew) take(line string) {
 	}
 }
 
+const (
+	// descriptorsEach is what a client takes of a node at most: the arbiter has the
+	// connections of all, and those that came through itself twice, with their ports.
+	descriptorsEach = 1.5
+	// descriptorsOwn is what a node has beside.
+	descriptorsOwn = 500
+)
+
+// room says whether daemons of this host can have so many clients.
+func room(clients int, limit uint64) error {
+	if most := int((float64(limit) - descriptorsOwn) / descriptorsEach); clients > most {
+		return fmt.Errorf("%d clients take %.0f descriptors of a node, and a process may have %d here (ulimit -Hn): at most %d clients, or raise it",
+			clients, descriptorsOwn+descriptorsEach*float64(clients), limit, most)
+	}
+	return nil
+}
+
 // hire starts crews that have o.clients clients together.
 func (f *fleet) hire(o options) error {
 	crews := (o.clients + maxCrew - 1) / maxCrew

@@ -85,7 +85,8 @@ func (f *fleet) login(o options) error {
 		return err
 	}
 	fmt.Printf("%d logins: %.1f core-seconds of %d nodes, %.2f ms each\n", o.clients, (before - begun).Seconds(), o.nodes, each(before-begun, o.clients))
-	return f.memory(empty, o.clients)
+	_, err = f.memory(empty, o.clients)
+	return err
 }
 
 func (f *fleet) restart(o options) error {

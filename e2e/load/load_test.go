@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/client"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 // TestCompare: each thing that grew is named, with its node.
@@ -98,5 +99,36 @@ func TestSocket(t *testing.T) {
 	}
 	if _, err := pair[1].Receive(b); !errors.Is(err, link.ErrClosed) {
 		t.Errorf("closed: %v", err)
+	}
+}
+
+// TestVerdict: a session may take what it must not exceed, and no more.
+func TestVerdict(t *testing.T) {
+	empty := usage{rss: 100 << 20, memory: control.MemoryUse{Heap: 10 << 20}}
+	for _, c := range []struct {
+		each int64 // bytes of RSS
+		fine bool
+	}{{mustRest, true}, {mustRest + 1, false}} {
+		full := usage{rss: 100<<20 + c.each*meant, memory: control.MemoryUse{Heap: 10<<20 + 1024*meant}}
+		g := full.over(empty, meant)
+		if g.rss != float64(c.each) || g.heap != 1024 {
+			t.Errorf("%+v for %d bytes", g, c.each)
+		}
+		if err := verdict(g.rss, meant); (err == nil) != c.fine {
+			t.Errorf("%d bytes: %v", c.each, err)
+		}
+	}
+	if err := verdict(mustRest+1, 300); err == nil || !strings.Contains(err.Error(), "300 clients") {
+		t.Errorf("few clients: %v", err)
+	}
+}
+
+// TestRoom: what this host has too little of is said before anybody logs in.
+func TestRoom(t *testing.T) {
+	if err := room(10_000, 20_000); err != nil {
+		t.Error(err)
+	}
+	if err := room(10_000, 4_096); err == nil || !strings.Contains(err.Error(), "at most 2397 clients") {
+		t.Errorf("%v", err)
 	}
 }

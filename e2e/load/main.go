@@ -4,7 +4,7 @@
 // what single operations cost is e2e/scale's.
 //
 //	load -what back -clients 10000   all nodes end by kill -9 and start again
-//	load -what rest -clients 1000    what clients that say nothing take of memory
+//	load -what rest -clients 10000   what clients that say nothing take of memory
 //	load -what leader -clients 1000  the node that leads ends by kill -9, and stays away
 //	load -what churn -minutes 30     clients log in and out, a third by kill -9
 package main
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/e2e/netns/lab"
@@ -78,6 +79,13 @@ func (o options) run() error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w: make build first", err)
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if err := room(o.clients, limit.Max); err != nil && o.what != "churn" {
+		return err
 	}
 	dir := o.keep
 	if dir == "" {

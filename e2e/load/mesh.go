@@ -202,6 +202,8 @@ func (m *mesh) end(i int) {
 type usage struct {
 	cpu         time.Duration // of all processes so far
 	rss         int64         // bytes
+	anonymous   uint64        // of those: its own memory
+	files       uint64        // of those: its code, and raft.db
 	descriptors int
 	threads     int
 	log         int64 // bytes of raft.db
@@ -224,6 +226,7 @@ func (m *mesh) usage(i int) (u usage, err error) {
 	number := func(field int) int64 { v, _ := strconv.ParseInt(fields[field-3], 10, 64); return v }
 	u.cpu += time.Duration(number(14)+number(15)) * 10 * time.Millisecond // USER_HZ is 100
 	u.threads, u.rss = int(number(20)), number(24)*int64(os.Getpagesize())
+	u.anonymous, u.files = resident(proc)
 	open, err := os.ReadDir(proc + "/fd")
 	u.descriptors = len(open)
 	if logs, globErr := filepath.Glob(filepath.Join(n.dir, "*", "raft.db")); globErr == nil && len(logs) > 0 {
@@ -232,6 +235,20 @@ func (m *mesh) usage(i int) (u usage, err error) {
 		}
 	}
 	return u, err
+}
+
+// resident is how many bytes of a process's memory are its own, and how many files.
+func resident(proc string) (anonymous, files uint64) {
+	text, _ := os.ReadFile(proc + "/status") // who ended has none
+	for line := range strings.Lines(string(text)) {
+		var kib uint64
+		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kib); n == 1 {
+			anonymous = kib << 10
+		} else if n, _ := fmt.Sscanf(line, "RssFile: %d kB", &kib); n == 1 {
+			files = kib << 10
+		}
+	}
+	return anonymous, files
 }
 
 // all is what every daemon has in use.

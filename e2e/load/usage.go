@@ -8,6 +8,14 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
+const (
+	// mustRest is how many bytes of RSS a session of the mesh may take at any node, and
+	// meant the clients with whom: among few of them a process's own buffers, of which it
+	// has as many for ten clients as for ten thousand, look like theirs.
+	mustRest = 8 << 10
+	meant    = 10_000
+)
+
 // atRest is how long clients rest before what they take is measured: what their logins
 // needed is collected by then, and given back.
 const atRest = 2 * time.Minute
@@ -43,20 +51,47 @@ func (m *mesh) says(i int, u *usage) error {
 	return nil
 }
 
-// memory says what the sessions of the mesh take at each node.
-func (f *fleet) memory(empty []usage, clients int) error {
+// grew is what each of so many sessions takes of a node, in bytes.
+type grew struct{ rss, anonymous, files, heap, live, stacks, free, goroutines float64 }
+
+// over is what a node has more than when it was empty, by session.
+func (u usage) over(empty usage, clients int) grew {
+	each := func(is, was uint64) float64 { return (float64(is) - float64(was)) / float64(clients) }
+	m, was := u.memory, empty.memory
+	return grew{
+		rss: each(uint64(u.rss), uint64(empty.rss)), anonymous: each(u.anonymous, empty.anonymous), files: each(u.files, empty.files),
+		heap: each(m.Heap, was.Heap), live: each(m.Live, was.Live), stacks: each(m.Stacks, was.Stacks), free: each(m.Free, was.Free),
+		goroutines: each(m.Goroutines, was.Goroutines),
+	}
+}
+
+func (g grew) String() string {
+	return fmt.Sprintf("%.1f KiB of RSS more (%.1f of its own, %.1f of files), of which heap %.1f (%.1f live), stacks %.1f, kept for later %.1f; %.1f goroutines",
+		g.rss/1024, g.anonymous/1024, g.files/1024, g.heap/1024, g.live/1024, g.stacks/1024, g.free/1024, g.goroutines)
+}
+
+// memory says what the sessions of the mesh take at each node, and gives the most that one
+// takes of RSS.
+func (f *fleet) memory(empty []usage, clients int) (most float64, err error) {
 	all, err := f.mesh.asked()
-	if err != nil {
-		return err
-	}
 	for i, u := range all {
-		was := empty[i]
-		each := func(is, was uint64) float64 { return (float64(is) - float64(was)) / 1024 / float64(clients) }
-		fmt.Printf("n%d: RSS %d MiB, %d descriptors, %d threads; for each of the mesh's sessions %.1f KiB of RSS more, of which heap %.1f (%.1f live), stacks %.1f, kept for later %.1f; %.1f goroutines\n",
-			i, u.rss>>20, u.descriptors, u.threads, each(uint64(u.rss), uint64(was.rss)), each(u.memory.Heap, was.memory.Heap),
-			each(u.memory.Live, was.memory.Live), each(u.memory.Stacks, was.memory.Stacks), each(u.memory.Free, was.memory.Free),
-			(float64(u.memory.Goroutines)-float64(was.memory.Goroutines))/float64(clients))
+		each := u.over(empty[i], clients)
+		fmt.Printf("n%d: RSS %d MiB, %d descriptors, %d threads; for each of the mesh's sessions %v\n", i, u.rss>>20, u.descriptors, u.threads, each)
+		most = max(most, each.rss)
 	}
+	return most, err
+}
+
+// verdict is whether clients at rest take no more than they may.
+func verdict(most float64, clients int) error {
+	note := ""
+	if clients < meant {
+		note = fmt.Sprintf("; with %d clients what a process has for itself counts, too: it is meant for %d", clients, meant)
+	}
+	if most > mustRest {
+		return fmt.Errorf("a session takes %.1f KiB of a node, must be at most %.1f%s", most/1024, mustRest/1024.0, note)
+	}
+	fmt.Printf("a session takes at most %.1f KiB of a node, must be at most %.1f%s\n", most/1024, mustRest/1024.0, note)
 	return nil
 }
 
@@ -79,5 +114,9 @@ func (f *fleet) rest(o options) error {
 		return err
 	}
 	fmt.Printf("after %v at rest, which took %.1f %% of a core, all nodes together:\n", atRest, 100*(after-before).Seconds()/atRest.Seconds())
-	return f.memory(empty, o.clients)
+	most, err := f.memory(empty, o.clients)
+	if err != nil {
+		return err
+	}
+	return verdict(most, o.clients)
 }
