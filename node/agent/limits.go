@@ -74,6 +74,9 @@ const (
 	// PrekeyBusy is how soon after it was full a pool that fell below half is
 	// doubled.
 	PrekeyBusy = 10 * time.Second
+	// PrekeyRest is after how long without a grant a pool that has grown is as small as
+	// the least again.
+	PrekeyRest = time.Minute
 	// PrekeyGrace is how long a grant under way may name a prekey of a series
 	// that was replaced.
 	PrekeyGrace = 30 * time.Second

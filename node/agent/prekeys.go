@@ -20,8 +20,23 @@ type prekeyPool struct {
 	fullAt  time.Duration // when it was last full
 	series  uint64        // of the prekeys that the arbiter may grant
 	taken   int           // of this series
+	quiet   spell         // in which none was taken
 	renewal time.Duration // when the next series is due
 	coming  [][]byte      // prekeys of the next series, not said yet
+}
+
+// spell is a time in which a count stayed what it was.
+type spell struct {
+	count int
+	since time.Duration
+}
+
+// lasts is how long it has lasted by now.
+func (s *spell) lasts(count int, now time.Duration) time.Duration {
+	if count != s.count {
+		*s = spell{count, now}
+	}
+	return now - s.since
 }
 
 type pooledPrekey struct {
@@ -89,6 +104,14 @@ func (p *prekeyPool) shrink() {
 	}
 }
 
+// rest gives back what a rush made the pool grow to, once nobody has come for a while: the
+// arbiter has as much of each agent.
+func (p *prekeyPool) rest(now time.Duration) {
+	if p.quiet.lasts(p.taken, now) >= PrekeyRest && p.size > MinPrekeys {
+		p.size, p.filling, p.renewal = MinPrekeys, false, now
+	}
+}
+
 // begin makes the next series the one that the arbiter may grant. A grant
 // under way may still name one of the last, so their secrets live a little.
 func (p *prekeyPool) begin(now time.Duration) {
@@ -101,6 +124,7 @@ func (p *prekeyPool) begin(now time.Duration) {
 	}
 	p.series++
 	p.taken, p.coming, p.renewal = 0, nil, now+PrekeyLife/2
+	p.quiet = spell{since: now}
 }
 
 // take removes and returns the secret for an SPI; nil when there is none.
@@ -167,6 +191,7 @@ func (a *Agent) refillPrekeys(now time.Duration) {
 	if a.stream == nil || !a.stream.fenced {
 		return
 	}
+	p.rest(now)
 	if now >= p.renewal {
 		a.prepareSeries(now)
 		return

@@ -166,6 +166,7 @@ func TestPoolShrinksSlowly(t *testing.T) {
 		f.use(used)
 		f.said = nil
 		for number := f.prekeys.series; f.prekeys.series == number; {
+			f.prekeys.quiet = spell{f.prekeys.taken, f.Agent.config.Now()} // somebody comes now and then
 			f.keep(time.Second)
 		}
 		if f.prekeys.size != want {
@@ -179,6 +180,34 @@ func TestPoolShrinksSlowly(t *testing.T) {
 	series(MinPrekeys-1, 2*MinPrekeys)
 	series(0, MinPrekeys)
 	series(0, MinPrekeys)
+}
+
+// TestPoolOfARushIsGivenBack: a minute after the last grant the arbiter has the least of
+// this agent, and so has the agent itself when no grant can be under way any more.
+func TestPoolOfARushIsGivenBack(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.prekeys.size, f.prekeys.filling = 8*MinPrekeys, true
+	f.fill()
+	f.use(1)
+	f.said = nil
+	f.keep(PrekeyRest - time.Second)
+	if f.prekeys.offered() < 8*MinPrekeys-1 {
+		t.Fatalf("%d offered before the pool has rested", f.prekeys.offered())
+	}
+	f.keep(2 * time.Second)
+	if fresh := saying(f, prekeys); len(fresh) != 1 || !fresh[0].Fresh || len(fresh[0].Keys) != MinPrekeys || f.prekeys.offered() != MinPrekeys {
+		t.Errorf("said %d times, %d offered", len(fresh), f.prekeys.offered())
+	}
+	f.keep(PrekeyGrace + time.Second)
+	if len(f.prekeys.secrets) != MinPrekeys {
+		t.Errorf("%d are held", len(f.prekeys.secrets))
+	}
+	f.said = nil
+	f.keep(2 * PrekeyRest)
+	if again := saying(f, prekeys); len(again) != 0 {
+		t.Errorf("a pool that is at the least already is renewed %d times", len(again))
+	}
 }
 
 // TestSeriesIsReplacedWhole: the arbiter is never left with a part of a pool,
