@@ -38,10 +38,17 @@ func heapRoom(made uint64, in time.Duration) int {
 	for room < HeapBusy && float64(made)/in.Seconds() > float64(HeapMarks*room/100) {
 		room *= 2
 	}
-	return room
+	return min(room, HeapBusy)
 }
 
-// keepHeap keeps the heap small while this node has little to do. Whoever set GOGC is
+// keepsMuch reports whether more is kept for later than the heap will grow into with such a
+// room: what a crowd needed, which Go gives back a little at a time.
+func keepsMuch(u *control.MemoryUse, room int) bool {
+	return u.Free > u.Heap*uint64(room+HeapSpare)/100
+}
+
+// keepHeap keeps the heap small while this node has little to do, and gives back what a
+// crowd left. Whoever set GOGC is
 // obeyed.
 func (n *Node) keepHeap(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
@@ -57,9 +64,12 @@ func (n *Node) keepHeap(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := heapMade()
-		if next := heapRoom(now-made, HeapEvery); next != room { // to set it stops the process for a moment
+		switch next := heapRoom(now-made, HeapEvery); {
+		case next != room: // to set it stops the process for a moment
 			debug.SetGCPercent(next)
 			room = next
+		case next < HeapBusy && keepsMuch(memoryUse(), next):
+			debug.FreeOSMemory()
 		}
 		made = now
 	}

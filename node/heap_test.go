@@ -3,6 +3,8 @@ package node
 import (
 	"testing"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 // TestHeapIsSmallAtRest: there is little room while little is made, and Go's own while a
@@ -10,12 +12,12 @@ import (
 func TestHeapIsSmallAtRest(t *testing.T) {
 	const second = HeapMarks // made in one, for which Go's own room is just enough
 	for made, want := range map[uint64]int{
-		0:               HeapAtRest,
-		second / 4:      HeapAtRest,
-		second/4 + 1024: 50,
-		second / 2:      50,
-		second/2 + 1024: HeapBusy,
-		100 * second:    HeapBusy,
+		0:                 HeapAtRest,
+		second / 10:       HeapAtRest,
+		second/10 + 1024:  2 * HeapAtRest,
+		second / 5:        2 * HeapAtRest,
+		second/5*4 + 1024: HeapBusy,
+		100 * second:      HeapBusy,
 	} {
 		if got := heapRoom(10*made, 10*time.Second); got != want {
 			t.Errorf("%d KiB made a second: room of %d %%, want %d", made>>10, got, want)
@@ -28,5 +30,20 @@ func TestHeapIsSmallAtRest(t *testing.T) {
 	}
 	if made := heapMade() - before; made < 32<<20 || len(kept) == 0 {
 		t.Errorf("64 MiB were made, %d bytes counted", made)
+	}
+}
+
+// TestHeapIsGivenBack: what a crowd needed is kept no longer than it is there; what the
+// heap will grow into again is.
+func TestHeapIsGivenBack(t *testing.T) {
+	const heap = 100 << 20
+	for _, c := range []struct {
+		free uint64
+		room int
+		back bool
+	}{{0, HeapAtRest, false}, {heap * HeapAtRest / 100, HeapAtRest, false}, {heap, HeapAtRest, true}, {heap / 2, 50, false}, {heap, 50, true}} {
+		if got := keepsMuch(&control.MemoryUse{Heap: heap, Free: c.free}, c.room); got != c.back {
+			t.Errorf("%d MiB kept for later beside a heap of %d with a room of %d %%: given back %v", c.free>>20, heap>>20, c.room, got)
+		}
 	}
 }
