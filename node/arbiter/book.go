@@ -30,10 +30,10 @@ type book struct {
 
 // entry is what is told of an active session, and whom.
 type entry struct {
-	route          protocol.RouteRow // to egress and second
-	rule           protocol.RuleRow  // to those and all its agents
-	egress, second identity.NodeID
-	judges         []identity.NodeID // whom the rule is told
+	route    protocol.RouteRow // to egress and second
+	rule     protocol.RuleRow  // to those and all its agents
+	judges   members           // whom the rule is told; whom the route comes first
+	forwards int               // of them: egress and second
 }
 
 func newBook() *book {
@@ -48,10 +48,14 @@ func newBook() *book {
 
 // routed reports whether a node is told of the route.
 func (e *entry) routed(node identity.NodeID) bool {
-	return e != nil && (e.egress == node || e.second == node)
+	if e == nil {
+		return false
+	}
+	at := e.judges.index(node)
+	return at >= 0 && at < e.forwards
 }
 
-func (e *entry) judged(node identity.NodeID) bool { return e != nil && slices.Contains(e.judges, node) }
+func (e *entry) judged(node identity.NodeID) bool { return e != nil && e.judges.index(node) >= 0 }
 
 // concerns are the nodes that are told of the session, and its peer, which it follows.
 func (e *entry) concerns() []identity.NodeID {
@@ -59,9 +63,9 @@ func (e *entry) concerns() []identity.NodeID {
 	case e == nil:
 		return nil
 	case e.rule.Peer.IsZero():
-		return e.judges
+		return e.judges.all()
 	}
-	return append(slices.Clone(e.judges), e.rule.Peer)
+	return append(e.judges.all(), e.rule.Peer)
 }
 
 // share is the part of a session's news that one node is told.

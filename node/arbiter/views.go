@@ -185,10 +185,12 @@ func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
 			a.book.enterSession(id, nil, w)
 			continue
 		}
-		a.book.enterSession(id, &entry{
-			route: a.routeOf(s, live), rule: ruleOf(s, live),
-			egress: live.Egress, second: live.Second, judges: judges(live),
-		}, w)
+		now := &entry{route: a.routeOf(s, live), rule: ruleOf(s, live), forwards: 1}
+		if !live.Second.IsZero() && live.Second != live.Egress {
+			now.forwards = 2
+		}
+		now.judges = membersOf(judges(live))
+		a.book.enterSession(id, now, w)
 		if c := a.served[id]; c != nil {
 			a.tellClient(s, c, live)
 		}
