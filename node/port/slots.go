@@ -16,7 +16,7 @@ type holding struct {
 	from   netip.Addr
 	// through is the node that passed it on and named from; empty: nobody did.
 	through string
-	turn    chan struct{} // closed when it has a slot, or has to go
+	turn    chan struct{} // closed when it has a slot, or has to go; nil after its handshake
 	told    bool          // turn is closed
 	fate    Reason        // why it has to go; zero: it has not
 	handed  bool          // its handler has it, or will in a moment
@@ -198,6 +198,9 @@ func (p *Port) handshakeDone(h *holding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h.handed = true
+	if h.told {
+		h.turn = nil // it has had it; nobody waits, and its connection may stay for days
+	}
 	p.expel(p.slots.Done(&h.ticket), ReasonCrowded)
 	p.giveSlots()
 }

@@ -27,10 +27,11 @@ func TestNothingIsLeft(t *testing.T) {
 	a := strangers(Rule{Slots: 1, PerSource: 1, Room: 100})
 	all := append(arrive(a, 2, source6("2001:db8:1:100::1")), arrive(a, 1, source6("2001:db8:1:200::1"))...)
 	slots(t, a, 0, 1, 0)
+	source := all[0].source
 	for i, one := range all {
 		a.Leave(one)
-		if p := &a.pools[Stranger]; i == 1 && len(one.source.parts) != 1 || (len(p.sources) == 0) != (i == 2) || (len(p.doors) == 0) != (i == 2) {
-			t.Errorf("after %d: %d parts, %d sources, %d doors", i+1, len(one.source.parts), len(p.sources), len(p.doors))
+		if p := &a.pools[Stranger]; i == 1 && len(source.parts) != 1 || (len(p.sources) == 0) != (i == 2) || (len(p.doors) == 0) != (i == 2) {
+			t.Errorf("after %d: %d parts, %d sources, %d doors", i+1, len(source.parts), len(p.sources), len(p.doors))
 		}
 	}
 }

@@ -196,6 +196,7 @@ func (a *Slots) Leave(t *Ticket) {
 	}
 	a.pools[t.class].take(t)
 	t.stage = gone
+	t.source, t.part = nil, nil // its connection may stay for days
 }
 
 // pool is the state of one class.
