@@ -357,7 +357,7 @@ func stub(t testing.TB, id identity.NodeID) *nodeStream {
 	return &nodeStream{
 		Stream: loop.New(rawConn(t), protocol.NewStream, loop.Nodes(), MaxOutbox),
 		node:   id, hello: protocol.NodeHello{Reads: registry.CommandVersion, Standby: true}, prekeys: map[uint32]mka.SignedPrekey{},
-		usage: map[sliceKey]protocol.SliceUsage{}, silent: map[identity.NodeID]bool{},
+		usage: map[sliceKey]moved{}, silent: map[identity.NodeID]bool{},
 	}
 }
 

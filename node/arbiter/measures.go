@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"slices"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -27,7 +28,7 @@ func (a *Arbiter) takeMeasures(id registry.SessionID, alive *protocol.Alive) {
 		m = &measures{toldAt: -MeasuresEvery}
 		a.measures[id] = m
 	}
-	m.paths = alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]
+	m.paths = slices.Clone(alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]) // without the decoder's room
 	m.said = alive.Flow
 	a.tellFlow(id, m, a.config.Now())
 }

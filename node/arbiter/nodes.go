@@ -24,7 +24,7 @@ type nodeStream struct {
 	hello   protocol.NodeHello
 	prekeys map[uint32]mka.SignedPrekey
 	load    float64
-	usage   map[sliceKey]protocol.SliceUsage
+	usage   map[sliceKey]moved
 	told    bool // the whole view: from then on differences are enough
 	keeps   bool // the log, or was asked to
 	silent  map[identity.NodeID]bool
@@ -57,7 +57,7 @@ func (a *Arbiter) serveNode(ctx context.Context, raw *tls.Conn) {
 	n := &nodeStream{
 		Stream: stream, node: peer.Node, hello: *m.Hello,
 		prekeys: make(map[uint32]mka.SignedPrekey),
-		usage:   make(map[sliceKey]protocol.SliceUsage),
+		usage:   make(map[sliceKey]moved),
 		silent:  make(map[identity.NodeID]bool),
 	}
 	a.must(ctx, nodeOpened{n})
@@ -285,6 +285,9 @@ func (e nodeSaid) apply(a *Arbiter) {
 	}
 }
 
+// moved is what is kept of a slice's usage: its key says whose it is.
+type moved struct{ in, out, refused, quiet uint64 }
+
 // takeUsage keeps what an agent's slices moved, and passes on when it heard their
 // clients. Of a build that does not tell every client counts as heard.
 func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
@@ -293,7 +296,7 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 	}
 	ago := make(map[registry.SessionID]time.Duration)
 	for _, u := range m.Slices {
-		n.usage[keyOf(u.Slice)] = u
+		n.usage[keyOf(u.Slice)] = moved{u.In, u.Out, u.Refused, u.Quiet}
 		quiet := time.Duration(min(u.Quiet, maxQuiet)) * time.Second
 		if least, other := ago[u.Slice.Session]; !other || quiet < least {
 			ago[u.Slice.Session] = quiet

@@ -52,7 +52,8 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 		for id, n := range a.nodes {
 			r.Load[id] = n.load
 			for key, u := range n.usage {
-				r.Usage[protocol.SliceRef{Session: key.session, Number: key.number, Epoch: key.epoch}] = u
+				ref := protocol.SliceRef{Session: key.session, Number: key.number, Epoch: key.epoch}
+				r.Usage[ref] = protocol.SliceUsage{Slice: ref, In: u.in, Out: u.out, Refused: u.refused, Quiet: u.quiet}
 			}
 			for other, silent := range n.silent {
 				r.Silent[other] = r.Silent[other] || silent

@@ -2,6 +2,7 @@ package arbiter
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -20,8 +21,8 @@ func TestUsageByChange(t *testing.T) {
 	expect := func(what string, want ...uint64) {
 		t.Helper()
 		for n, in := range want {
-			if got := s.peer.usage[keyOf(ref(byte(n)))]; got.In != in {
-				t.Errorf("%s: slice %d moved %d, want %d", what, n, got.In, in)
+			if got := s.peer.usage[keyOf(ref(byte(n)))]; got.in != in {
+				t.Errorf("%s: slice %d moved %d, want %d", what, n, got.in, in)
 			}
 		}
 	}
@@ -35,5 +36,12 @@ func TestUsageByChange(t *testing.T) {
 	expect("all anew", 0, 0, 9)
 	if len(s.peer.usage) != 1 {
 		t.Errorf("%d slices are kept", len(s.peer.usage))
+	}
+}
+
+// TestUsageIsSmall: the arbiter has a row of it for each slice of all agents.
+func TestUsageIsSmall(t *testing.T) {
+	if row := unsafe.Sizeof(sliceKey{}) + unsafe.Sizeof(moved{}); row > 64 {
+		t.Errorf("a row takes %d bytes", row)
 	}
 }
