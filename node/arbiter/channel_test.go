@@ -65,6 +65,7 @@ func (m *loginMesh) firstWord(conn *protocol.Conn[protocol.Client]) string {
 type resting struct {
 	mu   sync.Mutex // protects all
 	all  []*channel.Conn
+	kept []int // descriptors
 	gone bool
 }
 
@@ -85,6 +86,22 @@ func (r *resting) beat(t *testing.T) (more bool) {
 	return !r.gone
 }
 
+// keep has them beat.
+func (r *resting) keep(t *testing.T) {
+	pause := time.NewTicker(loop.ClientEvery)
+	defer pause.Stop()
+	for r.beat(t) {
+		<-pause.C
+	}
+}
+
+// end closes the connections.
+func (r *resting) end() {
+	for _, fd := range r.kept {
+		syscall.Close(fd)
+	}
+}
+
 // leave keeps the connections open, in the kernel alone.
 func (r *resting) leave(t *testing.T) {
 	r.beat(t)
@@ -95,7 +112,7 @@ func (r *resting) leave(t *testing.T) {
 		if err == nil {
 			err = raw.Control(func(fd uintptr) {
 				if kept, err := syscall.Dup(int(fd)); err == nil {
-					t.Cleanup(func() { syscall.Close(kept) })
+					r.kept = append(r.kept, kept)
 				}
 			})
 		}
@@ -113,36 +130,33 @@ func (r *resting) leave(t *testing.T) {
 func TestBytesOfARestingClient(t *testing.T) {
 	const clients, most = 200, 9_000
 	for name, leaves := range map[string]bool{"in TLS": false, "in the channel": true} {
-		m := newLoginMesh(t, 0)
-		m.store.others = nil // one replica, as each node has
-		m.start()
-		m.stock(1)
-		m.stay(leaves).Close() // what the first one needs is needed once
-		was, stacks := living()
-		m.stock(clients)
-		var there resting
-		go func() {
-			pause := time.NewTicker(loop.ClientEvery)
-			defer pause.Stop()
-			for there.beat(t) {
-				<-pause.C
+		t.Run(name, func(t *testing.T) {
+			m := newLoginMesh(t, 0)
+			m.store.others = nil // one replica, as each node has
+			m.start()
+			m.stock(1)
+			m.stay(leaves).Close() // what the first one needs is needed once
+			was, stacks := living()
+			m.stock(clients)
+			there := &resting{}
+			t.Cleanup(there.end)
+			go there.keep(t)
+			for range clients {
+				there.add(m.stay(leaves))
 			}
-		}()
-		for range clients {
-			there.add(m.stay(leaves))
-		}
-		there.leave(t)
-		now, grown := living()
-		here := 0
-		m.until(func(a *Arbiter) bool { here = len(a.clients); return true })
-		if here != clients {
-			t.Fatalf("%d of %d clients are there", here, clients)
-		}
-		each := (now - was) / clients
-		t.Logf("%s: %d bytes for each, and %d of stack", name, each, (grown-stacks)/clients)
-		if leaves && each > most {
-			t.Errorf("%d bytes for each client, at most %d", each, most)
-		}
+			there.leave(t)
+			now, grown := living()
+			here := 0
+			m.until(func(a *Arbiter) bool { here = len(a.clients); return true })
+			if here != clients {
+				t.Fatalf("%d of %d clients are there", here, clients)
+			}
+			each := (now - was) / clients
+			t.Logf("%d bytes for each, and %d of stack", each, (grown-stacks)/clients)
+			if leaves && each > most {
+				t.Errorf("%d bytes for each client, at most %d", each, most)
+			}
+		})
 	}
 }
 
