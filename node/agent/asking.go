@@ -8,24 +8,34 @@ import (
 )
 
 // asking is which of the nodes that this one probes are asked in this tick: all that it
-// feeds, for what is on its way to a dead one is lost, and all that stand in for it or
-// that it stands in for. The others, egresses and seconds of parts that it has nothing to
-// do with, and voters, take turns: there may be dozens, of which every node of a mesh
-// would ask every one ten times a second.
+// feeds, for what is on its way to a dead one is lost, and all that it stands in for. The
+// others, egresses and seconds of parts that it has nothing to do with, and voters, take
+// turns: there may be dozens, of which every node of a mesh would ask every one ten times a
+// second. So do those that stand in for it, where they are too many: they ask at each tick
+// by themselves, which shows that they live.
 func (a *Agent) asking(wanted map[identity.Index]bool) (now []identity.Index) {
-	var turns []identity.Index
-	room := MaxUnfed - min(len(a.probes.peers), MaxTesters) // those are asked by path tests as well
-	handsOn := a.handsOn()
+	var turns, seconds []identity.Index
+	handsOn, behind := a.handsOn(), 0
 	for index := range wanted {
 		switch {
 		case a.view.fed[index] > 0 || handsOn[index]:
 			now = append(now, index)
-		case a.standsIn(index):
+		case a.partner(index, false):
 			now = append(now, index)
-			room--
+			behind++
+		case a.partner(index, true):
+			seconds = append(seconds, index)
 		default:
 			turns = append(turns, index)
 		}
+	}
+	a.probes.tests = min(len(a.probes.peers), MaxTesters, max(MaxUnfed-1-behind, 1))
+	room := MaxUnfed - a.probes.tests - behind
+	if len(seconds)+min(len(turns), 1) <= room {
+		now = append(now, seconds...)
+		room -= len(seconds)
+	} else {
+		turns = append(turns, seconds...)
 	}
 	room = max(room, 1)
 	ticks := (len(turns) + room - 1) / room
@@ -55,12 +65,15 @@ func (a *Agent) handsOn() map[identity.Index]bool {
 	return all
 }
 
-// standsIn reports whether a node is egress of a part that this one is second of, or the
-// other way round.
-func (a *Agent) standsIn(index identity.Index) bool {
+// partner reports whether this node is egress of a part that another is second of; or else
+// the other way round.
+func (a *Agent) partner(index identity.Index, egress bool) bool {
 	own, other := a.config.Key.ID(), a.view.nodes[index].ID
+	if !egress {
+		own, other = other, own
+	}
 	for _, p := range a.view.parts {
-		if p.row.Egress == own && p.row.Second == other || p.row.Egress == other && p.row.Second == own {
+		if p.row.Egress == own && p.row.Second == other {
 			return true
 		}
 	}
@@ -79,9 +92,21 @@ func (a *Agent) pace(index identity.Index, ticks int) {
 		p.heardAt = a.config.Now()
 	}
 	p.every = ticks
+	switch stands := ticks > 1 && a.partner(index, true); {
+	case !stands:
+		p.standsAt = 0
+	case p.standsAt == 0:
+		p.standsAt = a.config.Now()
+	}
 }
 
 // patience is how long a node may be unheard before it is silent.
 func (p *peer) patience() time.Duration {
 	return time.Duration(ProbeMisses*p.every)*TickEvery + TickEvery/2
+}
+
+// quiet reports whether a node that stands in for this one asks no more, though it is asked
+// too seldom to notice that by its answers in time. When it begins to it may not have heard.
+func (p *peer) quiet(now time.Duration) bool {
+	return p.standsAt != 0 && now-max(p.heardAt, p.askedAt, p.standsAt+AbsentAfter) > ProbeMisses*TickEvery+TickEvery/2
 }

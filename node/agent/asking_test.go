@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -175,6 +176,70 @@ func TestDeathIsNoticedAsBefore(t *testing.T) {
 		c.rest(TickEvery)
 		if c.probes.silent(3) {
 			t.Fatal("a node that is asked more often than before is taken for dead")
+		}
+	}
+}
+
+// partners has a node be egress of so many parts with a second each, and second of so many
+// others; they ask it at each tick, but for the dead.
+func (c *crowd) partners(seconds, behind int) (ask func(dead ...identity.Index)) {
+	c.view.Parts = c.view.Parts[:0]
+	for n := range seconds + behind {
+		p := registry.Part{
+			Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(n), 0}), 24), Inside: netip.AddrFrom4([4]byte{10, 2, 0, byte(n)}),
+			Egress: c.self(), Second: crowdID(identity.Index(50 + n)), Epoch: 1,
+		}
+		if n >= seconds {
+			p.Egress, p.Second = p.Second, p.Egress
+		}
+		c.view.Parts = append(c.view.Parts, p)
+	}
+	c.view.Routes = nil
+	c.hear(&protocol.Node{View: c.view})
+	return func(dead ...identity.Index) {
+		for n := range seconds + behind {
+			if ix := identity.Index(50 + n); !slices.Contains(dead, ix) {
+				c.do(nodeDatagram{probe.Node{Type: probe.TypeNode, From: ix}})
+			}
+		}
+	}
+}
+
+// TestProbesOfPartners: also an egress of many seconds, or who is second of as many as
+// there is room for, asks nodes that it does not feed 50 times a second, path tests among
+// them, and notices each partner's death in half a second; of a second by its questions.
+func TestProbesOfPartners(t *testing.T) {
+	for _, k := range []struct{ seconds, behind int }{{1, 0}, {3, 0}, {4, 0}, {10, 0}, {0, 3}, {2, 2}, {8, 3}} {
+		c := newCrowd(t, 1, 100, 0)
+		ask := c.partners(k.seconds, k.behind)
+		tests := 0
+		live := func(d time.Duration, dead ...identity.Index) {
+			for ; d > 0; d -= TickEvery {
+				c.rest(TickEvery, dead...)
+				ask(dead...)
+				tests += len(c.testers())
+			}
+		}
+		live(4 * time.Second)
+		clear(c.asked)
+		tests = 0
+		live(4 * time.Second)
+		asked := tests
+		for _, n := range c.asked {
+			asked += n
+		}
+		if asked > 4*10*MaxUnfed || asked < 4*10 {
+			t.Errorf("%d seconds, second of %d: %d questions a second", k.seconds, k.behind, asked/4)
+		}
+		for n := range k.seconds + k.behind {
+			dead := identity.Index(50 + n)
+			if c.probes.silent(dead) {
+				t.Errorf("%d seconds, second of %d: node %d of the living is silent", k.seconds, k.behind, dead)
+			}
+			if live(500*time.Millisecond, dead); !c.probes.silent(dead) {
+				t.Errorf("%d seconds, second of %d: the death of %d is not noticed in half a second", k.seconds, k.behind, dead)
+			}
+			live(3 * time.Second)
 		}
 	}
 }

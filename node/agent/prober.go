@@ -25,6 +25,7 @@ type proberState struct {
 	path     pathVerdict
 	lost     atomic.Bool // nothing opened here goes on; read by packet workers
 	own      ownLoad
+	tests    int           // of this host's path, in each tick
 	askedAt  time.Duration // when any node asked last
 	aloneAt  time.Duration // when all of several peers were silent; 0: never
 }
@@ -38,10 +39,12 @@ type peer struct {
 	heard   bool          // since probing began: an unheard peer is not called silent
 	silent  bool
 	load    probe.Load
-	every   int          // ticks between two questions to it
-	way     *pmtu.Search // what it takes whole; nil: not asked yet
-	asked   [MaxAsked]question
-	next    int // place of the next question
+	every   int // ticks between two questions to it
+	// standsAt is since when it stands in for this node and is asked in turns; 0: it is not.
+	standsAt time.Duration
+	way      *pmtu.Search // what it takes whole; nil: not asked yet
+	asked    [MaxAsked]question
+	next     int // place of the next question
 }
 
 // question is one that may be answered, once.
@@ -219,7 +222,7 @@ func (a *Agent) sendProbe(to protocol.NodeRow, now time.Duration) {
 // judge calls a peer silent after ProbeMisses of its intervals, and tells the arbiter.
 func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 	p := a.probes.peers[row.Index]
-	silent := p.heard && now-p.heardAt > p.patience()
+	silent := p.heard && (now-p.heardAt > p.patience() || p.quiet(now))
 	if silent == p.silent {
 		return
 	}
@@ -246,7 +249,11 @@ func (a *Agent) testers() (all []identity.Index) {
 	slices.SortFunc(all, func(x, y identity.Index) int {
 		return cmp.Or(cmp.Compare(a.probes.peers[x].since, a.probes.peers[y].since), cmp.Compare(x, y))
 	})
-	return all[:min(len(all), MaxTesters)]
+	all = all[:min(len(all), MaxTesters)]
+	if len(all) > a.probes.tests {
+		return all[a.ticks%uint64(len(all)):][:1] // they take turns
+	}
+	return all
 }
 
 // testPath sends a datagram through our own TUN, from the pool's test address to
