@@ -74,13 +74,10 @@ func (l *logStore) parts(ask *raft.AppendEntriesRequest, before origin) uint64 {
 // parted says that a candidate's log ends in a term that was led twice, with the entries of
 // one leadership, and this one has committed entries of the other. As leader it would get
 // nothing committed, and this replica can vote for one that has the same.
-func (r *Raft) parted(ask *raft.RequestVoteRequest) bool {
-	//lint:ignore SA1019 raft takes the candidate from the header, so this field is free for the word
-	said, told := readWord(ask.Candidate)
+func (r *Raft) parted(lastTerm uint64, said word) bool {
 	end := r.file.end()
 	last, err := r.file.at(end.index)
-	return told && err == nil && last.term == ask.LastLogTerm && last.by.differs(said.by) &&
-		r.floor.holds(r.file, last.term, said.incarnation)
+	return err == nil && last.term == lastTerm && last.by.differs(said.by) && r.floor.holds(r.file, last.term, said.incarnation)
 }
 
 // refusesSnapshot keeps what was committed from a leader that lacks it: a snapshot replaces

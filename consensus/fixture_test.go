@@ -81,7 +81,7 @@ func founding() *registry.Found {
 
 func (c *cluster) config(n int) Config {
 	config := Config{
-		Dir: c.dirs[n], ID: id(n), Layer: c.network.layer(id(n)), Log: slog.New(slog.DiscardHandler),
+		Dir: c.dirs[n], ID: id(n), Log: slog.New(slog.DiscardHandler),
 		Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond, Lease: 150 * time.Millisecond,
 	}
 	if c.tune != nil {
@@ -90,9 +90,16 @@ func (c *cluster) config(n int) Config {
 	return config
 }
 
+// listening is a node's config with its place on the network, which it had not before.
+func (c *cluster) listening(n int) Config {
+	config := c.config(n)
+	config.Layer = c.network.layer(id(n))
+	return config
+}
+
 func (c *cluster) start(n int, bootstrap bool) {
 	c.Helper()
-	config := c.config(n)
+	config := c.listening(n)
 	config.Bootstrap = bootstrap
 	r, err := Open(config)
 	c.ok(err)

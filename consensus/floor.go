@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -296,18 +297,27 @@ func (l *logStore) kept() (k Known, err error) {
 	return Known{Incarnation: binary.BigEndian.Uint64(b), Term: binary.BigEndian.Uint64(b[8:]), Index: binary.BigEndian.Uint64(b[16:])}, nil
 }
 
-// refusesVote answers a candidate whose log is below the floor, or of another history.
+// refusesVote answers a candidate whose log is below the floor, or of another history. A
+// pre-vote is refused for the same reasons, or it would raise the term for nothing, over
+// and over.
 func (r *Raft) refusesVote(rpc raft.RPC) bool {
 	term := r.raft.CurrentTerm()
 	switch ask := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
-		if r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) || r.parted(ask) {
+		//lint:ignore SA1019 raft takes the candidate from the header, so this field is free for the word
+		said, told := readWord(ask.Candidate)
+		if r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) || told && r.parted(ask.LastLogTerm, said) {
 			rpc.Respond(&raft.RequestVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}
 	case *raft.RequestPreVoteRequest:
+		at := max(0, bytes.Index(ask.Addr, []byte(wordMagic))) // zero: an older build's, which has none
+		said, told := readWord(ask.Addr[at:])
+		if told {
+			ask.Addr = ask.Addr[:at]
+		}
 		// Of term 0 it is Reach, which is for raft itself to answer.
-		if ask.Term > 0 && r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) {
+		if ask.Term > 0 && (r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) || told && r.parted(ask.LastLogTerm, said)) {
 			rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}

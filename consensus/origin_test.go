@@ -170,6 +170,34 @@ func TestNoVoteForAnotherHistory(t *testing.T) {
 	}
 }
 
+// TestNoTermsForAnotherHistory: two that hold what each a leadership of one term committed
+// elect nobody, and wait for the third without raising the term over and over.
+func TestNoTermsForAnotherHistory(t *testing.T) {
+	t.Parallel()
+	var told heard
+	c, leader, known := ledTwice(t, &told, func(*Config) {}, func(c *cluster) { c.stop(0) })
+	for range 3 {
+		c.must(leader, tick(5))
+	}
+	later := knows(leader)
+	c.until("the third has it", func() bool { return c.nodes[2].Stats().Applied >= later.Index })
+	c.stop(1)
+	c.stop(2)
+	told = heard{own: known}
+	c.start(0, false)
+	told = heard{own: later}
+	c.start(1, false)
+	term := max(c.nodes[0].look().Term, c.nodes[1].look().Term)
+	c.silence(20)
+	if now := max(c.nodes[0].look().Term, c.nodes[1].look().Term); now > term+1 || c.nodes[0].look().Leader || c.nodes[1].look().Leader {
+		t.Errorf("from term %d to %d", term, now)
+	}
+	c.start(2, false)
+	if leader := c.leader(); leader == c.nodes[0] {
+		t.Error("one leads that has what nobody else has")
+	}
+}
+
 // TestOnlyVoterLeadsATermTwice: who keeps its log and has what was lost says so; one that
 // was started since and told nothing takes what the voter has.
 func TestOnlyVoterLeadsATermTwice(t *testing.T) {

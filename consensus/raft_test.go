@@ -183,11 +183,11 @@ func TestMembership(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)
-	if _, err := Open(c.config(0)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+	if _, err := Open(c.listening(0)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Fatalf("got %v", err)
 	}
 	c.stop(0)
-	again := c.config(0)
+	again := c.listening(0)
 	again.Bootstrap = true
 	if _, err := Open(again); !errors.Is(err, ErrHasState) {
 		t.Fatalf("got %v", err)

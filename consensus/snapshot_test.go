@@ -215,7 +215,7 @@ func TestDamagedSnapshotFile(t *testing.T) {
 		t.Fatalf("%v, %v", files, err)
 	}
 	c.ok(os.Truncate(files[0], 30))
-	if _, err := Open(c.config(0)); err == nil || !strings.Contains(err.Error(), "snapshot") {
+	if _, err := Open(c.listening(0)); err == nil || !strings.Contains(err.Error(), "snapshot") {
 		t.Fatalf("got %v", err)
 	}
 }

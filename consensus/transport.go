@@ -21,14 +21,20 @@ type transport struct {
 func (t transport) Consumer() <-chan raft.RPC { return t.passed }
 
 // RequestPreVote asks for no vote while the log is behind: so the replica stands, and knows
-// no leader that is dead, but is not elected. An only voter waits instead: see suffer.
+// no leader that is dead, but is not elected. An only voter waits instead: see suffer. What it
+// says of its log stands behind its address, for there is no field that raft does not read;
+// the filter takes it off, and an older build compares that address with its leader's alone.
 func (t transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, ask *raft.RequestPreVoteRequest,
 	answer *raft.RequestPreVoteResponse) error {
 	if t.replica.Behind() {
 		answer.RPCHeader = t.replica.header() // not granted
 		return nil
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, ask, answer)
+	said := *ask
+	if last, err := t.replica.file.at(ask.LastLogIndex); err == nil && last.term == ask.LastLogTerm {
+		said.Addr = slices.Concat(ask.Addr, word{t.replica.incarnation(), last.by}.bytes())
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, &said, answer)
 }
 
 // RequestVote is the same for one whom its leader hands the lead to. It says whose the last
