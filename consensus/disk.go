@@ -196,10 +196,11 @@ func (r *Raft) tendDisk() {
 	for opened := r.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience; ; opened = false {
 		ails, lacks := r.Disk(), r.Behind()
 		if now := (condition{ails != nil, lacks, lacks && r.alone()}); now != was || opened {
-			was = now
 			if ails == nil && lacks {
 				ails = errBehind
 			}
+			r.sayDisk(ails, was.ails)
+			was = now
 			r.suffer(ails)
 		}
 		select {
@@ -219,22 +220,30 @@ func (r *Raft) tendDisk() {
 // errBehind is why a replica waits for entries that others know of.
 var errBehind = errors.New("others know of entries that this log lacks")
 
+// sayDisk tells an operator what became of this node's copy of the log.
+func (r *Raft) sayDisk(ails error, was bool) {
+	switch {
+	case ails == nil && was:
+		r.log.Info("this node's log is well again")
+	case ails == nil:
+		r.log.Info("this node's copy of the log is complete")
+	case errors.Is(ails, errBehind) && r.file.end() == mark{}:
+		r.log.Info("this node begins to keep a copy of the log")
+	case errors.Is(ails, errBehind):
+		r.log.Info("this node's copy of the log lacks what others know of; it does not stand for arbiter before it has caught up")
+	case r.alone():
+		r.log.Error("this node's log is not well, and no other node votes: it serves on, and what is to be changed waits", "error", ails)
+	default:
+		r.log.Error("this node's log is not well: it leaves the lead to others until it is", "error", ails)
+	}
+}
+
 // suffer changes a follower's patience: with a failing disk it would lose the lead at its
 // first entry, be chosen again for its long log, and lose it again. An only voter leads on.
 func (r *Raft) suffer(ails error) {
 	timing := r.raft.ReloadableConfig()
 	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
 	_, slow := errors.AsType[SlowDisk](ails)
-	switch {
-	case ails == nil:
-		r.log.Info("the log is well again with this replica")
-	case errors.Is(ails, errBehind):
-		r.log.Info("this replica does not stand for the lead before it has caught up", "because", ails)
-	case r.alone():
-		r.log.Error("the log is not well with this replica, the only voter: it leads on, and commits when it can", "error", ails)
-	default:
-		r.log.Error("the log is not well with this replica: it does not lead, or gives the lead away, until it is", "error", ails)
-	}
 	// Slow are perhaps all of them, on one storage: somebody has to lead. An only voter leads
 	// on, too, but not by a log that was given up. Who is behind has no patience with a leader
 	// that may be dead, or it would vote for no other: it asks for no vote (transport).

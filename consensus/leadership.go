@@ -33,6 +33,7 @@ func (r *Raft) watch() {
 		case <-r.observed:
 		}
 		if seen := r.look(); seen != told {
+			r.sayLeader(seen, told)
 			told = seen
 			r.tell(seen)
 		}
@@ -56,16 +57,21 @@ func (r *Raft) look() Leadership {
 	}
 }
 
-// tell replaces a view nobody has read yet.
-func (r *Raft) tell(seen Leadership) {
+func (r *Raft) sayLeader(seen, before Leadership) {
 	switch {
 	case seen.Leader:
 		r.log.Info("this node leads the registry", "term", seen.Term)
+	case seen.ID.IsZero() && before == Leadership{}:
+		// So it is at every start, and until a new replica hears its first leader.
 	case seen.ID.IsZero():
 		r.log.Info("the registry has no leader", "term", seen.Term)
 	default:
 		r.log.Info("the registry's leader", "node", seen.ID.Short(), "term", seen.Term)
 	}
+}
+
+// tell replaces a view nobody has read yet.
+func (r *Raft) tell(seen Leadership) {
 	select {
 	case <-r.leadership:
 	default:

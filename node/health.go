@@ -128,14 +128,19 @@ func (n *Node) others() (all []netip.Addr) {
 	return all
 }
 
-// noArbiter names the way out of a mesh that lost its only voter, or most of them.
-func (n *Node) noArbiter() string {
-	var names []string
+// voters are the names of those that vote, as the arbiter told last.
+func (n *Node) voters() (names []string) {
 	for _, row := range n.members.all() {
 		if row.Voter {
 			names = append(names, row.Name)
 		}
 	}
+	return names
+}
+
+// noArbiter names the way out of a mesh that lost its only voter, or most of them.
+func (n *Node) noArbiter() string {
+	names := n.voters()
 	voters := len(names)
 	switch {
 	case n.lostLog() && voters == 1:

@@ -54,7 +54,10 @@ func (n *Node) openStoreIfKept() error {
 	case founding:
 		return n.openStore(true, consensus.Known{})
 	}
-	if n.lostLog() {
+	switch {
+	case n.lostLog() && len(n.voters()) == 1:
+		n.config.Log.Error("the log of this node is gone, and no other one votes, so there is no arbiter before it is back; meshcrypt status says what brings it back", "missing", n.dir.Path(datadir.RaftDir))
+	case n.lostLog():
 		n.config.Log.Error("the log of this voter is gone; it becomes a voter anew when an arbiter is heard", "missing", n.dir.Path(datadir.RaftDir))
 	}
 	return nil

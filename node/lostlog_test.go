@@ -66,6 +66,10 @@ func TestOnlyVoterThatLostItsLog(t *testing.T) {
 	if m.store.Load() != nil || !strings.Contains(says, "which was the only voter, is gone") || !strings.Contains(says, "operator snapshot restore FILE") {
 		t.Errorf("it says %q", says)
 	}
+	if w.journal.count("the log of this voter is gone; it becomes a voter anew when an arbiter is heard") != 0 ||
+		w.journal.count("the log of this node is gone, and no other one votes, so there is no arbiter before it is back; meshcrypt status says what brings it back") != 1 {
+		t.Errorf("its log promises an arbiter that cannot be: %v", w.journal.said)
+	}
 }
 
 // TestDamagedKnowledgeIsSaid: a node goes on without what it knew of the mesh's history, by

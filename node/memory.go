@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,6 +38,7 @@ func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.
 	m := &n.members
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	n.sayVote(m.rows, rows)
 	m.rows, m.fence = rows, fence
 	if len(v.GossipKey) > 0 {
 		m.key = v.GossipKey
@@ -47,6 +49,17 @@ func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.
 	select {
 	case n.memory.changed <- struct{}{}:
 	default: // one that waits is enough
+	}
+}
+
+// sayVote tells this host's operator that its node got or lost a vote.
+func (n *Node) sayVote(before, now []protocol.NodeRow) {
+	own := func(row protocol.NodeRow) bool { return row.Voter && row.ID == n.trust.Key.ID() }
+	switch had, has := slices.ContainsFunc(before, own), slices.ContainsFunc(now, own); {
+	case has && !had:
+		n.config.Log.Info("this node votes, and may become the arbiter")
+	case had && !has:
+		n.config.Log.Info("this node votes no more")
 	}
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -117,9 +118,10 @@ func (n *Node) judgeInside() (exposed bool, err error) {
 }
 
 func (n *Node) sayInside(exposed bool) {
+	at := cmp.Or(n.self.InsideIf, n.self.Inside.String())
 	if exposed {
-		n.config.Log.Info("strangers reach the inside interface: what nodes hand on is sealed", "interface", n.self.InsideIf)
+		n.config.Log.Info("strangers reach the inside interface: what nodes hand on is sealed", "at", at)
 	} else if n.agent != nil {
-		n.config.Log.Info("strangers reach the inside interface no more", "interface", n.self.InsideIf)
+		n.config.Log.Info("strangers reach the inside interface no more", "at", at)
 	}
 }

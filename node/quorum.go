@@ -12,12 +12,15 @@ import (
 // thin is what is wrong with who votes and who works, as the arbiter told last: a mesh
 // that one more death would stop works as well as another, until then.
 func thin(rows []protocol.NodeRow) (all []string) {
-	voters, silent := 0, []string(nil)
+	voters, silent, wrong := 0, []string(nil), []string(nil)
 	drained, working, another := 0, false, anotherVoter
 	for _, row := range rows {
 		if row.Voter {
 			voters++
-			if !row.Up {
+			switch {
+			case !row.Up && row.Clock != 0: // it is there, and its certificates are out of date for the others
+				wrong = append(wrong, row.Name)
+			case !row.Up:
 				silent = append(silent, row.Name)
 			}
 		}
@@ -32,9 +35,14 @@ func thin(rows []protocol.NodeRow) (all []string) {
 		}
 	}
 	slices.Sort(silent)
+	slices.Sort(wrong)
+	left := spare(voters, len(silent)+len(wrong))
+	for _, name := range wrong {
+		all = append(all, fmt.Sprintf("the voter %s takes no part, for its clock is wrong: %s; set the clock there, and meshcrypt members shows it up again", name, left))
+	}
 	for _, name := range silent {
 		all = append(all, fmt.Sprintf("the voter %s is silent: %s; start it again, or %s, or take its vote: meshcrypt operator raft remove-peer %s",
-			name, spare(voters, len(silent)), another, name))
+			name, left, another, name))
 	}
 	if drained > 0 && !working {
 		all = append(all, "every node is drained: nobody can log in; give one work again: meshcrypt undrain")

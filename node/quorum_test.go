@@ -52,3 +52,30 @@ func TestThinMeshIsShown(t *testing.T) {
 		}
 	}
 }
+
+// TestWrongClockIsNoSilence: a voter whose clock keeps its streams from opening needs that
+// set, and no successor; and it is missing like one that is silent.
+func TestWrongClockIsNoSilence(t *testing.T) {
+	rows := []protocol.NodeRow{{Name: "a", Voter: true, Up: true}, {Name: "b", Voter: true, Up: true}, {Name: "c", Voter: true, Clock: 3600}}
+	all := thin(rows)
+	if len(all) != 1 || !strings.HasPrefix(all[0], "the voter c takes no part, for its clock is wrong: if one more dies nobody can log in; set the clock there") {
+		t.Errorf("%q", all)
+	}
+	rows[1].Up = false
+	if all := strings.Join(thin(rows), "\n"); strings.Contains(all, "the voter c is silent") || !strings.Contains(all, "the voter b is silent: if one more dies") {
+		t.Errorf("%q", all)
+	}
+}
+
+// TestNewVoterSaysWhatItBecame: whoever reads its log finds no riddle on the way to a vote, and
+// no failing disk or missing leader that there was not.
+func TestNewVoterSaysWhatItBecame(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	w.until("all three say that they vote", func() bool { return w.journal.count("this node votes, and may become the arbiter") == 3 })
+	for _, line := range []string{"this node's log is well again", "this node's copy of the log lacks what others know of; it does not stand for arbiter before it has caught up"} {
+		if n := w.journal.count(line); n != 0 {
+			t.Errorf("%q %d times", line, n)
+		}
+	}
+}
