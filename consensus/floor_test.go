@@ -94,6 +94,27 @@ func TestNobodyVotesForWhoLacksIt(t *testing.T) {
 	}
 }
 
+// TestVotesAreHeldToTheFloor, that before an election and the one in it alike: who is handed
+// the lead asks for no vote before.
+func TestVotesAreHeldToTheFloor(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	r := c.leader()
+	end := r.file.end()
+	r.Learn(Known{Incarnation: r.incarnation(), Term: end.term, Index: end.index + 5})
+	for beyond, refuses := range map[uint64]bool{0: true, 4: true, 5: false, 6: false} {
+		for _, ask := range []any{
+			&raft.RequestVoteRequest{LastLogIndex: end.index + beyond, LastLogTerm: end.term},
+			&raft.RequestPreVoteRequest{Term: end.term + 1, LastLogIndex: end.index + beyond, LastLogTerm: end.term},
+		} {
+			answers := make(chan raft.RPCResponse, 1)
+			if got := r.refusesVote(raft.RPC{RespChan: answers, Command: ask}); got != refuses || (len(answers) == 1) != got {
+				t.Errorf("%T, %d entries beyond this log: refuses %v", ask, beyond, got)
+			}
+		}
+	}
+}
+
 // TestCommittedEntriesStay: nobody who was alive knew, so the two elected a leader. The one
 // that holds the lost entry keeps it, says so, and the leader knows that it misses it: also
 // when the holder hears first of the leader's term, and in another process that was told of

@@ -38,6 +38,17 @@ func TestHistoryIsTold(t *testing.T) {
 	if all := said(q.third); len(all) != 2 || all[0].Index != 50 || all[1].Index != 51 {
 		t.Errorf("%+v", all)
 	}
+	back := stub(t, q.second.node)
+	nodeOpened{back}.apply(q.a)
+	if all := said(back); len(all) != 1 || all[0].Index != 51 {
+		t.Errorf("a new stream is told %+v", all)
+	}
+	q.store.index++
+	q.a.term++ // as if the log were in another one by now
+	q.a.tellKnown(4 * time.Minute)
+	if all := said(q.third); len(all) != 0 {
+		t.Errorf("signed with this term's fence, of another term's log: %+v", all)
+	}
 }
 
 // TestRevocationIsToldAtOnce: not with the next word on the log, and to be kept.
