@@ -88,7 +88,7 @@ const (
 	HeapAtRest = 10
 	HeapBusy   = 100
 	HeapMarks  = 8 << 20
-	HeapSpare  = 15
+	HeapSpare  = 5
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
 	// waits before it tries again.
 	LeadAgain = time.Second

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -216,7 +215,7 @@ func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair.Leases, pair.Agent, pair.Socket = append([]netip.Addr(nil), s.grant.Leases...), true, a.socketOf(s)
+	pair.Leases, pair.Agent, pair.Socket = s.grant.Leases, true, a.socketOf(s)
 	if !s.from.IsZero() {
 		pair.Node = a.view.nodeByID(s.from).Index
 	}
