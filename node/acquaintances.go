@@ -15,7 +15,7 @@ func (n *Node) keepAcquaintances(ctx context.Context) {
 	every := time.NewTicker(AcquaintEvery)
 	defer every.Stop()
 	for {
-		n.port.Know(n.nodeAddresses(), n.forward.known())
+		n.port.Know(n.nodeAddresses(), n.forward.known(nil, MaxAcquaintances))
 		select {
 		case <-ctx.Done():
 			return

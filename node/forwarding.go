@@ -34,6 +34,7 @@ type forwarding struct {
 	room    room        // for them
 	ledger  esp.Ledger
 	agent   *agent.Agent // set before the first packet
+	peers   []netip.Addr // room for those that the door is told
 }
 
 // openForwarding opens the stack before the sockets; what was opened is closed
@@ -153,21 +154,27 @@ func (f *forwarding) keep(ctx context.Context) {
 
 // know tells the doors who is no stranger.
 func (f *forwarding) know() error {
-	err := f.door.Know(f.known(), f.engine.Flooded())
+	f.peers = f.known(f.peers[:0], link.MaxKnown)
+	err := f.door.Know(f.peers, f.engine.Flooded())
 	if f.between != nil {
 		err = errors.Join(err, f.between.Know(f.engine.Inside(link.MaxKnown), nil))
 	}
 	return err
 }
 
-// known is who has proved itself: clients that an agent answered through this
-// gateway, those whose packets open here, and the other nodes.
-func (f *forwarding) known() []netip.Addr {
-	heard := f.engine.Heard(link.MaxKnown)
-	if heard == nil {
-		return nil // more than can be told apart, or a node that is not set up
+// known is who has proved itself: clients that an agent answered through this gateway,
+// if those are no more than most, those whose packets open here, and the other nodes. It is
+// in the room of a list that is empty.
+func (f *forwarding) known(room []netip.Addr, most int) []netip.Addr {
+	heard := f.engine.Heard(room, link.MaxKnown)
+	if len(heard) == 0 {
+		return heard // more than can be told apart, or a node that is not set up
 	}
-	return append(heard, f.gateway.Confirmed()...)
+	all, fit := f.gateway.Confirmed(heard, most)
+	if !fit {
+		return all[:0]
+	}
+	return all
 }
 
 // close ends the packet path and gives the host back; left is whether this

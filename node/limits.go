@@ -48,6 +48,8 @@ const (
 	RelayWait = 3 * time.Second
 	// AcquaintEvery is how often the TCP port is told who is no stranger.
 	AcquaintEvery = time.Second
+	// MaxAcquaintances is how many clients it is told at most.
+	MaxAcquaintances = 1 << 16
 	// CalibrateFor is how long the sealing capacity is measured at start.
 	CalibrateFor = 50 * time.Millisecond
 	// GossipEvery is how often the load is gossiped and lost members are sought.

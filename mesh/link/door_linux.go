@@ -20,6 +20,7 @@ type Door struct {
 	first   *socket
 	workers int
 	known   []netip.Addr
+	spare   []netip.Addr // room for those that are told next
 	windows []Window
 }
 
@@ -52,11 +53,12 @@ func ListenBehindDoor(c Config) ([]Socket, *Door, error) {
 // windows MaxWindows are told. It belongs to one goroutine, which must not call
 // it after the sockets are closed.
 func (d *Door) Know(peers []netip.Addr, windows []Window) error {
-	known := make([]netip.Addr, 0, len(peers))
+	known := d.spare[:0] // it is asked ten times a second, and almost always nothing changed
 	for _, a := range peers {
 		known = append(known, door(a))
 	}
 	slices.SortFunc(known, netip.Addr.Compare)
+	d.spare = known
 	known = slices.Compact(known)
 	if len(known) > MaxKnown {
 		known = nil
@@ -68,7 +70,7 @@ func (d *Door) Know(peers []netip.Addr, windows []Window) error {
 	if err := d.attach(known, windows); err != nil {
 		return fmt.Errorf("link: tell strangers apart: %w", err)
 	}
-	d.known, d.windows = known, windows
+	d.known, d.windows = slices.Clone(known), windows
 	return nil
 }
 

@@ -80,11 +80,11 @@ func TestHeardIsProven(t *testing.T) {
 	good := append([]byte(nil), forged...)
 	forged[20] ^= 1
 	feed(w, forged)
-	if heard := w.engine.Heard(100); slices.Contains(heard, client.Addr()) || len(heard) != 2 {
+	if heard := w.engine.Heard(nil, 100); slices.Contains(heard, client.Addr()) || len(heard) != 2 {
 		t.Errorf("after a forged packet: %v", heard)
 	}
 	feed(w, good)
-	if heard := w.engine.Heard(100); slices.Contains(heard, client.Addr()) || len(heard) != 2 {
+	if heard := w.engine.Heard(nil, 100); slices.Contains(heard, client.Addr()) || len(heard) != 2 {
 		t.Errorf("after a true packet from anywhere: %v", heard)
 	}
 	var asked probe.Token
@@ -98,10 +98,10 @@ func TestHeardIsProven(t *testing.T) {
 		t.Fatal("not asked")
 	}
 	feed(w, seal(t, far, echo, esp.NextDummy))
-	if heard := w.engine.Heard(100); !slices.Contains(heard, client.Addr()) || len(heard) != 3 {
+	if heard := w.engine.Heard(nil, 100); !slices.Contains(heard, client.Addr()) || len(heard) != 3 {
 		t.Errorf("after its answer: %v", heard)
 	}
-	if heard := w.engine.Heard(2); heard != nil {
+	if heard := w.engine.Heard(nil, 2); heard != nil {
 		t.Errorf("more than asked for: %v", heard)
 	}
 }

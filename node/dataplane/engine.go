@@ -98,7 +98,9 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Publish(t *Table) { e.table.Store(t) }
 
 // Heard is that of the table in use.
-func (e *Engine) Heard(most int) []netip.Addr { return e.table.Load().Heard(most) }
+func (e *Engine) Heard(all []netip.Addr, most int) []netip.Addr {
+	return e.table.Load().Heard(all, most)
+}
 
 // Inside is that of the table in use.
 func (e *Engine) Inside(most int) []netip.Addr { return e.table.Load().Inside(most) }

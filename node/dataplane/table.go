@@ -147,14 +147,13 @@ func (r *Route) carries(spi uint32) bool {
 	return slices.Contains(r.Upward, spi)
 }
 
-// Heard lists where peers are that have shown so, and the nodes; nothing when that is
-// more than most. Where an authenticated packet came from alone shows nothing: its
+// Heard adds to a list where peers are that have shown so, and the nodes; nothing when that
+// is more than most. Where an authenticated packet came from alone shows nothing: its
 // sender may have put any address on it.
-func (t *Table) Heard(most int) []netip.Addr {
+func (t *Table) Heard(all []netip.Addr, most int) []netip.Addr {
 	if t == nil || t.In.Len()+len(t.Nodes) > most {
-		return nil
+		return all
 	}
-	var all []netip.Addr
 	for _, p := range t.In.All() {
 		if w := p.way.Load(); w.sure() && p.LastHeard() != 0 {
 			all = append(all, w.path.Remote.Addr())

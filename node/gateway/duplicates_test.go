@@ -130,7 +130,7 @@ func TestMaxUnconfirmed(t *testing.T) {
 		}
 		r.now.Add(int64(10 * time.Millisecond))
 	}
-	if known := r.g.Confirmed(); len(known) != 1 || known[0] != client(10).Addr() {
+	if known, _ := r.g.Confirmed(nil, 10); len(known) != 1 || known[0] != client(10).Addr() {
 		t.Errorf("known for an answer: %v", known)
 	}
 	s := r.g.Stats()

@@ -201,15 +201,27 @@ func answers(b []byte, segment int) bool {
 	return segment >= minESP && binary.BigEndian.Uint32(b) != 0
 }
 
-// Confirmed lists the clients that a node has answered; clients of one host
-// are listed as often as they are.
-func (g *Gateway) Confirmed() (clients []netip.Addr) {
+// Confirmed adds to a list the hosts of clients that a node has answered, each once;
+// false: they are more than most, and not all are in it. It is asked ten times a second, so
+// whoever asks brings the room.
+func (g *Gateway) Confirmed(all []netip.Addr, most int) ([]netip.Addr, bool) {
+	begin, fits := len(all), true
+	settle := func() {
+		hosts := all[begin:]
+		slices.SortFunc(hosts, netip.Addr.Compare)
+		all = all[:begin+len(slices.Compact(hosts))]
+		fits = len(all)-begin <= most
+	}
 	g.table.each(func(r *row) {
-		if r.confirmed() {
-			clients = append(clients, r.client.Addr())
+		if !fits || !r.confirmed() {
+			return
+		}
+		if all = append(all, r.client.Addr()); len(all)-begin > 2*most {
+			settle()
 		}
 	})
-	return clients
+	settle()
+	return all, fits
 }
 
 // Stats returns the counts so far and what there is now.
