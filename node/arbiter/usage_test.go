@@ -1,8 +1,8 @@
 package arbiter
 
 import (
+	"reflect"
 	"testing"
-	"unsafe"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -41,7 +41,7 @@ func TestUsageByChange(t *testing.T) {
 
 // TestUsageIsSmall: the arbiter has a row of it for each slice of all agents.
 func TestUsageIsSmall(t *testing.T) {
-	if row := unsafe.Sizeof(sliceKey{}) + unsafe.Sizeof(moved{}); row > 64 {
+	if row := reflect.TypeFor[sliceKey]().Size() + reflect.TypeFor[moved]().Size(); row > 64 {
 		t.Errorf("a row takes %d bytes", row)
 	}
 }
