@@ -26,25 +26,42 @@ import (
 // clientStream is one client's connection. What stands below the stream is the loop's.
 type clientStream struct {
 	*loop.Stream[protocol.Client]
-	request registry.RequestID
-	session registry.SessionID // zero until Opened
-	hello   mka.Hello
-	digest  [32]byte          // of the hello as sent
-	device  registry.DeviceID // zero: its session key stands for it
-	wish    protocol.Hello    // how it wants its packets spread
-	suite   esp.Suite         // chosen
-	who     auth.Principal
-	claims  string                // to be that user, not proved: for the log alone
-	proof   []byte                // of the mesh, to one with a pre-shared key
-	peer    identity.NodeID       // it wants to reach itself; zero: none
-	cert    *registry.Certificate // logged in by; nil: by something else
-	entered identity.NodeID       // gateway it came through
-	remote  netip.AddrPort
-	bytes   uint64
-	pace    bucket                 // of what it says; its reader's own
-	routed  bool                   // told that replies find their way back
-	weights []registry.SliceWeight // told last
-	offered []netip.Prefix         // networks, told last
+	*introduction // nil once it is welcomed
+	request       registry.RequestID
+	session       registry.SessionID // zero until Opened
+	key           identity.PublicKey // of its session
+	attempt       uint64             // protocol.Hello.Attempt
+	who           auth.Principal
+	entered       identity.NodeID // gateway it came through
+	remote        netip.AddrPort
+	bytes         uint64
+	pace          bucket                 // of what it says; its reader's own
+	routed        bool                   // told that replies find their way back
+	weights       []registry.SliceWeight // told last
+	offered       []netip.Prefix         // networks, told last
+}
+
+// introduction is what a client says of itself and asks for, until it has its session: it
+// stays for days, and its arbiter has many.
+type introduction struct {
+	hello  mka.Hello
+	digest [32]byte              // of the hello as sent
+	device registry.DeviceID     // zero: its session key stands for it
+	wish   protocol.Hello        // how it wants its packets spread
+	suite  esp.Suite             // chosen
+	claims string                // to be that user, not proved: for the log alone
+	proof  []byte                // of the mesh, to one with a pre-shared key
+	peer   identity.NodeID       // it wants to reach itself; zero: none
+	cert   *registry.Certificate // logged in by; nil: by something else
+}
+
+// settled forgets how a client came, but for the mesh's proof, which is its to have.
+func (c *clientStream) settled() (proof []byte) {
+	if c.introduction != nil {
+		proof = c.proof
+	}
+	c.introduction = nil
+	return proof
 }
 
 // dismiss says a no as the last word. Who does not hang up is hung up on: a stream
@@ -72,8 +89,8 @@ func no(code, format string, args ...any) error {
 func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.AddrPort) {
 	conn := channel.Server(raw, a.config.Ledger)
 	c := &clientStream{
-		Stream: loop.New(conn, protocol.NewAsked[protocol.Client], loop.Clients(), MaxOutbox),
-		remote: remote, entered: a.enteredThrough(raw),
+		Stream:       loop.New(conn, protocol.NewAsked[protocol.Client], loop.Clients(), MaxOutbox),
+		introduction: &introduction{}, remote: remote, entered: a.enteredThrough(raw),
 	}
 	defer c.Close()
 	c.Within(HelloWithin)
@@ -135,12 +152,12 @@ func (a *Arbiter) introduce(c *clientStream, raw *tls.Conn) (*protocol.Auth, err
 	if m.Hello.Beats {
 		c.Beats()
 	}
-	c.request, c.digest, c.wish = c.hello.Request, sha256.Sum256(m.Hello.Hello), *m.Hello
-	c.wish.Hello, c.wish.Signature, c.wish.DeviceProof = nil, nil, nil // no wishes, and it may stay for days
+	c.request, c.key, c.attempt = c.hello.Request, c.hello.SessionKey, m.Hello.Attempt
+	c.digest, c.wish = sha256.Sum256(m.Hello.Hello), *m.Hello
 	if !slices.Contains(c.hello.Versions, mka.Version) {
 		return nil, no(protocol.RefusedVersion, "no common version; upgrade the older side")
 	}
-	if !mka.VerifyHello(c.hello.SessionKey, exporter, m.Hello.Hello, m.Hello.Signature) {
+	if !mka.VerifyHello(c.key, exporter, m.Hello.Hello, m.Hello.Signature) {
 		return nil, no(protocol.RefusedAuth, "the session key's proof does not hold")
 	}
 	if err := c.ofDevice(m.Hello, exporter); err != nil {
@@ -174,7 +191,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	default:
 	}
 	c, older := e.c, a.clients[e.c.request]
-	if older != nil && older.hello.SessionKey == c.hello.SessionKey {
+	if older != nil && older.key == c.key {
 		older.Close() // its client asks again, for it heard no answer there
 		a.leave(older)
 		older = nil
@@ -192,7 +209,7 @@ func (e clientOpened) apply(a *Arbiter) {
 		a.leaveOlder(e.auth.Session, c)
 		a.condemnLost(e.auth)
 		a.step(session.Resume{
-			Session: e.auth.Session, Request: c.request, Key: c.hello.SessionKey,
+			Session: e.auth.Session, Request: c.request, Key: c.key,
 			Hello: c.digest[:], KeepsSAs: len(e.auth.Held) > 0,
 		})
 		return
@@ -207,7 +224,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	a.step(session.Open{
 		Device: device, Track: track,
 		Request: c.request, Client: c.who.User, Bandwidth: c.hello.Bandwidth, Entered: c.entered,
-		Key: c.hello.SessionKey, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite),
+		Key: c.key, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite),
 		Mode: c.wish.Mode, Shares: c.wish.Shares, SprayUDP: c.wish.SprayUDP, Peer: c.peer,
 	})
 }
@@ -258,7 +275,7 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 // what it said here was on its way when its network failed, and TCP brings it afterwards.
 func (a *Arbiter) overtaken(c *clientStream, id registry.SessionID) bool {
 	later := a.served[id]
-	return later != nil && c.wish.Attempt < later.wish.Attempt
+	return later != nil && c.attempt < later.attempt
 }
 
 // leaveOlder ends an older connection of a session that comes back. Its client has
@@ -385,7 +402,7 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 }
 
 func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []protocol.SliceOffer) *protocol.Welcome {
-	w := &protocol.Welcome{Session: id, Slices: offers, Proof: c.proof}
+	w := &protocol.Welcome{Session: id, Slices: offers, Proof: c.settled()}
 	a.config.Store.View(func(s *registry.State) {
 		live := s.Sessions.Get(id)
 		if live == nil {

@@ -140,7 +140,7 @@ func TestOvertakenConnection(t *testing.T) {
 		a := f.still()
 		id := registry.SessionID{7}
 		stream := func(request byte, attempt uint64) *clientStream {
-			c := &clientStream{request: registry.RequestID{request}, Stream: toClient(t, MaxOutbox), wish: protocol.Hello{Attempt: attempt}}
+			c := &clientStream{introduction: &introduction{}, request: registry.RequestID{request}, Stream: toClient(t, MaxOutbox), attempt: attempt}
 			return c
 		}
 		served, late := stream(1, 5), stream(2, c.attempt)

@@ -269,7 +269,7 @@ func TestManyWrongPasswords(t *testing.T) {
 
 // tried logs in from an address, and lets the loop hear of it.
 func (v *visitors) tried(m *protocol.Auth, from netip.Addr) error {
-	err := v.a.authenticate(&clientStream{remote: netip.AddrPortFrom(from, 1)}, m, v.binding)
+	err := v.a.authenticate(&clientStream{introduction: &introduction{}, remote: netip.AddrPortFrom(from, 1)}, m, v.binding)
 	for {
 		select {
 		case e := <-v.a.events:

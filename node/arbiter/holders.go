@@ -56,7 +56,7 @@ func (c *clientStream) ofDevice(m *protocol.Hello, exporter []byte) error {
 		return protocol.ErrFrame
 	}
 	copy(id[:], m.Device)
-	if !mka.VerifyDevice(c.hello.SessionKey, exporter, m.Hello, id, m.DeviceProof) {
+	if !mka.VerifyDevice(c.key, exporter, m.Hello, id, m.DeviceProof) {
 		return no(protocol.RefusedAuth, "the device's proof does not hold")
 	}
 	c.device = registry.DeviceID(id)

@@ -125,7 +125,7 @@ func TestOlderReplicasAreSpared(t *testing.T) {
 		t.Error("a node that keeps no log is waited for")
 	}
 	f.ok(f.store.AddVoter(t.Context(), n.node))
-	c := &clientStream{device: registry.DeviceID{5}}
+	c := &clientStream{introduction: &introduction{device: registry.DeviceID{5}}}
 	if id, track := a.deviceOf(c); track || !id.IsZero() {
 		t.Errorf("device %s, track %t beside an older voter", id, track)
 	}
@@ -166,7 +166,7 @@ func TestDeviceIsProven(t *testing.T) {
 		"other":    {func(h *protocol.Hello) { h.Device = make([]byte, 16) }, registry.DeviceID{}, false},
 		"short":    {func(h *protocol.Hello) { h.Device = id[:15] }, registry.DeviceID{}, false},
 	} {
-		c, m := &clientStream{hello: mka.Hello{SessionKey: key.Public()}}, good
+		c, m := &clientStream{introduction: &introduction{}, key: key.Public()}, good
 		tc.edit(&m)
 		if err := c.ofDevice(&m, exporter); (err == nil) != tc.ok || c.device != tc.want {
 			t.Errorf("%s: device %s, %v", name, c.device, err)

@@ -42,7 +42,7 @@ func (v *visitors) admit(c registry.Client) {
 // login is what the arbiter answers, and the stream it answered on.
 func (v *visitors) login(m *protocol.Auth) (*clientStream, error) {
 	v.logins++
-	c := &clientStream{remote: netip.AddrPortFrom(addr(v.logins), 1)} // each from elsewhere
+	c := &clientStream{introduction: &introduction{}, remote: netip.AddrPortFrom(addr(v.logins), 1)} // each from elsewhere
 	return c, v.a.authenticate(c, m, v.binding)
 }
 
@@ -255,7 +255,8 @@ func TestLoginBySharedKey(t *testing.T) {
 	}
 	c := v.yes("ann", by("ann", key))
 	v.ok(key.Confirm(v.binding, "ann", c.proof))
-	if w := v.a.welcome(c, registry.SessionID{}, nil); string(w.Proof) != string(c.proof) {
+	proof := string(c.proof)
+	if w := v.a.welcome(c, registry.SessionID{}, nil); string(w.Proof) != proof || c.introduction != nil {
 		t.Error("the welcome lacks the mesh's proof")
 	}
 	const same = "user name or pre-shared key is wrong"

@@ -22,7 +22,7 @@ func TestPeerOfAClient(t *testing.T) {
 		s.Clients.Put("ann", &registry.Client{Name: "ann", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}})
 		s.Clients.Put("ben", &registry.Client{Name: "ben", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}})
 	})
-	c := &clientStream{who: auth.Principal{User: "ann"}}
+	c := &clientStream{introduction: &introduction{}, who: auth.Principal{User: "ann"}}
 	if id, known := a.peerOf(c); !known || !id.IsZero() {
 		t.Errorf("no peer: %v, %v", id, known)
 	}
@@ -34,7 +34,7 @@ func TestPeerOfAClient(t *testing.T) {
 		"unknown":       func(c *clientStream) { c.hello.Peer = "n7" },
 		"not permitted": func(c *clientStream) { c.who.User = "ben" },
 	} {
-		bad := &clientStream{who: c.who, hello: c.hello, Stream: toClient(t, 1)}
+		bad := &clientStream{introduction: &introduction{hello: c.hello}, who: c.who, Stream: toClient(t, 1)}
 		spoil(bad)
 		clientOpened{bad, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
 		if m := bad.Take(); m.Refused == nil || m.Refused.Code != protocol.RefusedPolicy {

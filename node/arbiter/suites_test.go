@@ -41,7 +41,7 @@ func TestSettle(t *testing.T) {
 	a := f.still()
 	f.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{Suites: []uint16{2}}}})
 	settle := func(m *protocol.Auth, offered ...esp.Suite) (esp.Suite, error) {
-		c := &clientStream{hello: mka.Hello{Suites: offered}}
+		c := &clientStream{introduction: &introduction{hello: mka.Hello{Suites: offered}}}
 		err := a.settle(c, m)
 		return c.suite, err
 	}

@@ -78,7 +78,7 @@ func TestGuessesAreNoNews(t *testing.T) {
 	a := f.still()
 	for wait, lines := range map[int64]int{0: 1, 8: 0} {
 		log := logging(a)
-		c := &clientStream{claims: "mallory", Stream: loop.New(&watchedConn{}, protocol.NewAsked[protocol.Client], loop.Clients(), 1), remote: netip.MustParseAddrPort("192.0.2.1:1")}
+		c := &clientStream{introduction: &introduction{claims: "mallory"}, Stream: loop.New(&watchedConn{}, protocol.NewAsked[protocol.Client], loop.Clients(), 1), remote: netip.MustParseAddrPort("192.0.2.1:1")}
 		a.turnAway(c, &errNo{Code: protocol.RefusedAuth, Reason: "no", Wait: wait})
 		if got := strings.Count(log.String(), "client refused"); got != lines || strings.Count(log.String(), "claims_to_be=mallory") != lines {
 			t.Errorf("to wait %d s: %d lines, want %d", wait, got, lines)

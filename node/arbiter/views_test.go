@@ -222,7 +222,7 @@ func TestResumptionReplacesWhatTheClientLost(t *testing.T) {
 	s.Slices = append(s.Slices, registry.Slice{Number: 1, Epoch: 3, Agent: n.node, State: registry.SliceUp, SPI: 9, Weight: 1})
 	proposed(a)
 	resume := func(number byte, held ...protocol.SliceRef) []registry.SessionID {
-		c := &clientStream{request: registry.RequestID{number}, Stream: toClient(t, MaxOutbox)}
+		c := &clientStream{introduction: &introduction{}, request: registry.RequestID{number}, Stream: toClient(t, MaxOutbox)}
 		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: s.ID, Held: held}}.apply(a)
 		return about(proposed(a))
 	}
@@ -344,8 +344,8 @@ func TestSameRequestTakesTheConnectionOver(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	connect := func(key byte) *clientStream {
-		c := &clientStream{request: registry.RequestID{1}, Stream: toClient(t, 1)}
-		c.hello.SessionKey[0] = key
+		c := &clientStream{introduction: &introduction{}, request: registry.RequestID{1}, Stream: toClient(t, 1)}
+		c.key[0] = key
 		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{9}}}.apply(a)
 		return c
 	}
@@ -368,7 +368,7 @@ func TestNothingIsDoneForOneThatHungUp(t *testing.T) {
 	f := newFixture(t)
 	a := f.still()
 	for _, gone := range []bool{true, false} {
-		c := &clientStream{request: registry.RequestID{1}, Stream: toClient(t, 1)}
+		c := &clientStream{introduction: &introduction{}, request: registry.RequestID{1}, Stream: toClient(t, 1)}
 		if gone {
 			c.Close()
 		}
@@ -401,12 +401,12 @@ func TestLimitsOfATerm(t *testing.T) {
 	if !ended(n.Stream) {
 		t.Error("a node that does not read keeps its stream")
 	}
-	filler := &clientStream{}
+	filler := &clientStream{introduction: &introduction{}}
 	for i := uint32(0); len(a.clients) < MaxClients; i++ {
 		a.clients[registry.RequestID{byte(i), byte(i >> 8), byte(i >> 16)}] = filler
 	}
 	line := &watchedConn{}
-	c := &clientStream{request: registry.RequestID{15: 1}, Stream: loop.New(line, protocol.NewAsked[protocol.Client], loop.Clients(), 1)}
+	c := &clientStream{introduction: &introduction{}, request: registry.RequestID{15: 1}, Stream: loop.New(line, protocol.NewAsked[protocol.Client], loop.Clients(), 1)}
 	clientOpened{c, &protocol.Auth{Method: protocol.MethodPassword}}.apply(a)
 	if m := c.Take(); m.Refused == nil || m.Refused.Code != protocol.RefusedRetry || len(a.clients) != MaxClients {
 		t.Errorf("one client beyond the limit: %+v", m)
