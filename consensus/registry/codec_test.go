@@ -15,8 +15,8 @@ import (
 func script(t testing.TB) []Command {
 	f := newFixture(t)
 	f.join(1)
-	a, b, c := f.slice(0, 0), f.slice(0, 1), f.slice(0, 0)
-	b.Epoch = 2
+	a, b, c, d := f.slice(0, 0), f.slice(0, 1), f.slice(0, 0), f.slice(0, 1)
+	b.Epoch, d.Epoch = 2, 3
 	commands := []Command{
 		{Found: founding()},
 		{CreateToken: &CreateToken{Token: Token{ID: "t", Verify: hash, May: anyRoles, Uses: 2, Expires: 50}}},
@@ -35,6 +35,7 @@ func script(t testing.TB) []Command {
 		{MarkSlices: &MarkSlices{Marks: []MarkSlice{{Session: session(1), Epoch: 2, State: SliceUp}}}},
 		{WeighSlices: &WeighSlices{Session: session(1), Weights: []SliceWeight{{Epoch: 2, Weight: 7}}}},
 		{ResumeKey: &ResumeKey{Session: session(1), Request: request(3), Key: key(4), Hello: hash}},
+		{ResumeKey: &ResumeKey{Session: session(1), Request: request(4), Key: key(4), Hello: hash, Slices: []Slice{d}}},
 		{MovePart: &MovePart{Prefix: testPartA, Epoch: 1, Egress: node(1), Second: node(0)}},
 		{CountVoters: &CountVoters{Voters: 3}},
 		{Enlarge: &Enlarge{}},

@@ -204,12 +204,15 @@ type SliceWeight struct {
 	Weight uint32 `json:"weight"`
 }
 
-// ResumeKey gives a resumed session the key and hello of its new request.
+// ResumeKey gives a resumed session the key and hello of its new request, and grants
+// each of Slices at the epoch after its present one, which is void from then on. Either
+// all of it takes effect or none.
 type ResumeKey struct {
 	Session SessionID          `json:"session"`
 	Request RequestID          `json:"request"`
 	Key     identity.PublicKey `json:"key"`
 	Hello   []byte             `json:"hello"`
+	Slices  []Slice            `json:"slices,omitempty"`
 }
 
 // EndSession ends a session with a reason; it stays listed for EndedKept.

@@ -206,35 +206,6 @@ func (s *State) active(id SessionID) (*Session, *Error) {
 	return ses, nil
 }
 
-func (c *ResumeKey) apply(s *State, _ entry) (Result, *Error) {
-	ses, err := s.active(c.Session)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := s.admitted(ses.Client); err != nil {
-		return Result{}, err
-	}
-	if err := s.certified(ses.Certificate, ses.Client); err != nil {
-		return Result{}, err
-	}
-	if err := checkSessionKey(c.Key, c.Hello); err != nil {
-		return Result{}, err
-	}
-	if c.Request == (RequestID{}) {
-		return Result{}, ErrInvalid.with("no request id")
-	}
-	if other, ok := s.Requests.Find(c.Request); ok && other != ses.ID {
-		return Result{}, ErrExists.with("the request id is another session's")
-	}
-	// The client has moved on to the new request: one per session is enough.
-	s.Requests.Delete(ses.Request)
-	s.Requests.Put(c.Request, ses.ID)
-	resumed := *ses
-	resumed.Request, resumed.Key, resumed.Hello = c.Request, c.Key, slices.Clone(c.Hello)
-	s.putSession(&resumed)
-	return Result{Session: ses.ID}, nil
-}
-
 func (c *EndSession) apply(s *State, _ entry) (Result, *Error) {
 	ses, err := s.active(c.Session)
 	if err != nil {

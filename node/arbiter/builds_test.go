@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
@@ -122,6 +123,57 @@ func TestOlderBuildIsSentNoBatches(t *testing.T) {
 				t.Errorf("with a replica that reads version %d: %+v", version, c)
 			}
 		}
+	}
+}
+
+// TestOlderBuildIsSentNoRegrants: while a server of the log cannot read resumptions that
+// grant slices, a client that comes back without keys has a command that it reads.
+func TestOlderBuildIsSentNoRegrants(t *testing.T) {
+	q := newQuorum(t)
+	q.second.hello.Boot = identity.BootID{7}
+	q.commit(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "ann"}}})
+	id := q.begun(q.second, 1)
+	for _, version := range []byte{regrantVersion - 1, regrantVersion} {
+		q.second.hello.Reads = version
+		q.a.judge = session.New(session.Config{Self: q.own, Start: q.a.config.Now(), Random: rand.Reader})
+		q.a.lookAtReplicas()
+		q.a.step(session.NodeUp{Node: q.second.node, Boot: q.second.hello.Boot})
+		index := uint32(0)
+		q.a.config.Store.View(func(s *registry.State) { index = uint32(s.Nodes[q.second.node].Index) })
+		q.a.step(session.Prekeys{Node: q.second.node, SPIs: []uint32{index<<20 | 900}})
+		proposed(q.a)
+		q.a.step(session.Resume{Session: id, Request: registry.RequestID{version}, Key: identity.PublicKey{1}, Hello: make([]byte, 32)})
+		all := proposed(q.a)
+		if len(all) == 0 {
+			t.Errorf("nothing is resumed with a replica that reads version %d", version)
+		}
+		for _, c := range all {
+			raw, err := registry.EncodeCommand(c)
+			if q.ok(err); raw[4] > version {
+				t.Errorf("a replica that reads version %d is sent %s", version, raw)
+			}
+			if c.ResumeKey != nil && (len(c.ResumeKey.Slices) > 0) != (version == regrantVersion) {
+				t.Errorf("with a replica that reads version %d: %+v", version, c.ResumeKey)
+			}
+		}
+	}
+}
+
+// TestReadersAreKnownWithTheirStreams: a crowd comes back to a new arbiter as soon as its
+// nodes do, so what they read counts from their streams on, and not from the next look at
+// the electorate.
+func TestReadersAreKnownWithTheirStreams(t *testing.T) {
+	q := newQuorum(t)
+	q.second.hello.Boot = identity.BootID{7}
+	q.commit(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "ann"}}})
+	id := q.begun(q.second, 1)
+	q.a.judge = session.New(session.Config{Self: q.own, Start: q.a.config.Now(), Random: rand.Reader})
+	q.second.hello.Held = []protocol.SliceRef{{Session: id, Number: 0, Epoch: 1}}
+	nodeOpened{q.second}.apply(q.a)
+	proposed(q.a)
+	q.a.step(session.SliceUp{Session: id, Number: 0, Epoch: 1})
+	if all := proposed(q.a); len(all) != 1 || all[0].MarkSlices == nil {
+		t.Errorf("marked by %+v", all)
 	}
 }
 

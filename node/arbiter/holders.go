@@ -22,6 +22,9 @@ const trackedVersion = 4
 // batchVersion is that of the commands that mark many slices at once.
 const batchVersion = 5
 
+// regrantVersion is that of the resumptions that grant slices.
+const regrantVersion = 6
+
 // reads reports whether every server that keeps the log reads a version of the
 // commands. One without a stream that runs is waited for, and any at the start of a
 // term; one that is down reads, or stops by name, when it is back.

@@ -91,6 +91,7 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.nodes[n.node], a.book.stale[n.node] = n, true
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
+	a.lookAtReaders()
 	n.Say(&protocol.Node{Fence: &a.fence, Trunks: true})
 	a.hearKnown(n)
 	if a.known != nil {

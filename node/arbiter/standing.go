@@ -73,11 +73,18 @@ func (a *Arbiter) unreachedBy(r *protocol.Replica) (voters []identity.NodeID) {
 	return voters
 }
 
+// lookAtReaders notes which commands every server of the log reads. With each stream that
+// opens: a crowd that comes back to a new arbiter is there as soon as the nodes are.
+func (a *Arbiter) lookAtReaders() {
+	a.newest = a.newest || a.reads(registry.CommandVersion)
+	a.judge.TakesBatches(a.reads(batchVersion))
+	a.judge.GrantsOnResume(a.reads(regrantVersion))
+}
+
 // lookAtReplicas judges every server of the log once, and forgets all others.
 func (a *Arbiter) lookAtReplicas() {
 	now := a.config.Now()
-	a.newest = a.newest || a.reads(registry.CommandVersion)
-	a.judge.TakesBatches(a.reads(batchVersion))
+	a.lookAtReaders()
 	seen := make(map[identity.NodeID]replica)
 	for _, server := range a.config.Store.Servers() {
 		r := a.replicas[server.ID]

@@ -154,6 +154,10 @@ func about(commands []registry.Command) (ids []registry.SessionID) {
 		switch {
 		case c.MarkSlice != nil:
 			ids = append(ids, c.MarkSlice.Session)
+		case c.MarkSlices != nil:
+			for _, m := range c.MarkSlices.Marks {
+				ids = append(ids, m.Session)
+			}
 		case c.GrantSlice != nil:
 			ids = append(ids, c.GrantSlice.Session)
 		case c.EndSession != nil:

@@ -5,33 +5,37 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // TestGoneResumption: a client that has given up while its new key was on its way to the
-// log has no stream here when it is committed: nothing is granted for it.
+// log has no stream here when it is committed: nothing is granted for it, and what was
+// granted with its key is told to nobody.
 func TestGoneResumption(t *testing.T) {
-	w := ready(t, 3)
-	c := w.client("c")
-	w.ask(c, 0, w.nodes[0].id())
-	w.settle()
-	w.clientGone(c)
-	w.settle()
-	asked := w.arb.Step(w.now, w.state, Resume{Session: c.session, Request: request(50), Key: identity.PublicKey{2}, Hello: make([]byte, 32)})
-	w.arb.Step(w.now, w.state, ClientGone{request(50)})
-	p := asked[0].(Propose)
-	w.must(p.Command)
-	actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag})
-	for range 20 {
-		w.now += 100 * time.Millisecond
-		actions = append(actions, w.arb.Tick(w.now, w.state)...)
-	}
-	if l := w.arb.lives[c.session]; len(actions) != 0 || l.attached || len(w.arb.waiting) != 0 {
-		t.Errorf("for nobody: %+v, attached %v, %d wait", actions, l.attached, len(w.arb.waiting))
-	}
-	w.resume(c, false)
-	if w.run(time.Second, 100*time.Millisecond); c.told == "" || !w.arb.lives[c.session].attached {
-		t.Errorf("back for good it was told %q", c.told)
+	for name, older := range map[string]bool{"by one command": false, "by one each": true} {
+		w := ready(t, 3)
+		w.arb.GrantsOnResume(!older)
+		c := w.client("c")
+		w.ask(c, 0, w.nodes[0].id())
+		w.settle()
+		w.clientGone(c)
+		w.settle()
+		p := w.resumption(c, 50, false)
+		w.arb.Step(w.now, w.state, ClientGone{request(50)})
+		w.must(p.Command)
+		actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag})
+		for range 20 {
+			w.now += 100 * time.Millisecond
+			actions = append(actions, w.arb.Tick(w.now, w.state)...)
+		}
+		given := len(p.Command.ResumeKey.Slices)
+		if l := w.arb.lives[c.session]; l.attached || len(w.arb.waiting) != 0 || count[SendGrant](actions)+count[SendClient](actions) != 0 ||
+			count[DropPrekey](actions) != given || older != (given == 0) {
+			t.Errorf("%s, for nobody: %+v, attached %v, %d wait", name, actions, l.attached, len(w.arb.waiting))
+		}
+		w.resume(c, false)
+		if w.run(time.Second, 100*time.Millisecond); c.told == "" || !w.arb.lives[c.session].attached {
+			t.Errorf("%s, back for good it was told %q", name, c.told)
+		}
 	}
 }
 

@@ -206,57 +206,6 @@ func (a *Arbitrator) openCommitted(view *registry.State, o *opening, c *registry
 	}
 }
 
-// resume gives a session its client's new key; slices that are not proven
-// under keys the client still has are granted anew after that commit.
-func (a *Arbitrator) resume(view *registry.State, e Resume) {
-	s := active(view, e.Session)
-	if s == nil {
-		a.refuse(e.Request, Gone, "no such session")
-		return
-	}
-	l := a.live(e.Session)
-	tag := a.propose(registry.Command{ResumeKey: &registry.ResumeKey{
-		Session: e.Session, Request: e.Request, Key: e.Key, Hello: e.Hello,
-	}})
-	if tag == 0 {
-		a.refuse(e.Request, Unavailable, "too many requests at a time")
-		return
-	}
-	l.resuming, l.keepsSAs, l.heard = tag, e.KeepsSAs, a.now
-	a.waiting[e.Request] = struct{}{}
-}
-
-func (a *Arbitrator) resumeOutcome(view *registry.State, c *registry.ResumeKey, e Committed) {
-	s, l := active(view, c.Session), a.lives[c.Session]
-	if l == nil || l.resuming != e.Tag {
-		a.emit(CloseClient{c.Request}) // a later request of this client has overtaken it
-		return
-	}
-	l.resuming = 0
-	_, waits := a.waiting[c.Request]
-	delete(a.waiting, c.Request)
-	switch {
-	case e.Unknown:
-		a.emit(CloseClient{c.Request})
-		return
-	case !ok(e.Result) || s == nil:
-		a.refuse(c.Request, Gone, "no such session")
-		return
-	case !waits:
-		return // nobody is there to take a slice; the next resumption asks for what it needs
-	}
-	l.first = false
-	a.attach(l, c.Request)
-	for _, sl := range s.Slices {
-		known := a.slot(s.ID, sl.Number)
-		known.follow(sl)
-		if sl.State != registry.SliceUp || !l.keepsSAs {
-			known.condemned = true
-		}
-	}
-	a.tend(view, s)
-}
-
 // tendOpening answers the attached client once every slice is agreed or has
 // nowhere to go, or OpenWait is over and one is agreed. One that came back is told by
 // then that it is heard, whatever its agents are at: it would come back again, and what

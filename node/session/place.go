@@ -186,12 +186,9 @@ func (a *Arbitrator) slicesByNode(s *registry.Session, except int) map[identity.
 		if present {
 			count(sl)
 		}
-		p := a.proposals[a.slot(s.ID, sl.Number).proposal]
-		if p == nil || p.command.GrantSlice == nil {
-			continue
-		}
-		if next := p.command.GrantSlice.Slice; !present || next.Agent != sl.Agent || next.Spare != sl.Spare {
-			count(next)
+		next := a.proposals[a.slot(s.ID, sl.Number).proposal].grants(sl.Number)
+		if next != nil && (!present || next.Agent != sl.Agent || next.Spare != sl.Spare) {
+			count(*next)
 		}
 	}
 	for _, sl := range a.coming(s) {
@@ -204,9 +201,9 @@ func (a *Arbitrator) slicesByNode(s *registry.Session, except int) map[identity.
 // their first grants are under way.
 func (a *Arbitrator) coming(s *registry.Session) (list []registry.Slice) {
 	for number, known := range a.live(s.ID).slots {
-		p := a.proposals[known.proposal]
-		if _, found := sliceOf(s, number); !found && p != nil && p.command.GrantSlice != nil {
-			list = append(list, p.command.GrantSlice.Slice)
+		first := a.proposals[known.proposal].grants(number)
+		if _, found := sliceOf(s, number); !found && first != nil {
+			list = append(list, *first)
 		}
 	}
 	return list

@@ -74,6 +74,7 @@ func newChaos(seed uint64) *chaos {
 	}
 	c.w.older = seed%4 == 3
 	c.w.arb.TakesBatches(!c.w.older)
+	c.w.arb.GrantsOnResume(!c.w.older)
 	for _, n := range c.w.nodes {
 		c.w.nodeUp(n, 1)
 	}

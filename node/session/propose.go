@@ -14,7 +14,7 @@ import (
 type proposal struct {
 	command registry.Command
 	owner   identity.NodeID   // of an epoch that the command supersedes or voids
-	owners  []identity.NodeID // the same of each mark of a MarkSlices
+	owners  []identity.NodeID // the same of each mark of a MarkSlices, or slice of a ResumeKey
 	pools   uint64            // as it was proposed
 	unknown bool              // asked, and the answer was lost
 	retryAt time.Duration
@@ -72,7 +72,7 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 	case c.OpenSession != nil:
 		a.openOutcome(view, c.OpenSession, e)
 	case c.ResumeKey != nil:
-		a.resumeOutcome(view, c.ResumeKey, e)
+		a.resumeOutcome(view, p, e)
 	case c.GrantSlice != nil:
 		a.grantOutcome(view, c.GrantSlice, p, e.Result)
 	case c.WeighSlices != nil:

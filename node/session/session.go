@@ -41,6 +41,7 @@ type Arbitrator struct {
 	unknown   int                             // of them, whose outcome was lost
 	marks     marks                           // marks.go
 	batches   bool                            // marks may share a command
+	regrants  bool                            // resumptions may grant slices
 	lastTag   Tag
 	pools     uint64 // how often a node's prekeys began anew
 	refills   budget

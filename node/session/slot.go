@@ -45,10 +45,17 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 		a.giveBack(p.pools, []registry.Slice{c.Slice}, false)
 		return // superseded meanwhile
 	}
+	a.granted(s, l, sl, p.owner, c.Retire)
+}
+
+// granted sends a committed epoch to its agent and, unless the one before retires, has
+// that one's owner forget it.
+func (a *Arbitrator) granted(s *registry.Session, l *live, sl registry.Slice, owner identity.NodeID, retire bool) {
+	known := a.slot(s.ID, sl.Number)
 	known.moved, known.movedAt = true, a.now
 	l.toWeigh(a.now, true)
-	if !c.Retire && c.Slice.Epoch > 1 {
-		a.revoke(p.owner, s.ID, sl.Number, sl.Epoch-1)
+	if !retire && sl.Epoch > 1 {
+		a.revoke(owner, s.ID, sl.Number, sl.Epoch-1)
 	}
 	a.sendGrant(s.ID, sl)
 }

@@ -40,8 +40,7 @@ func (a *Arbitrator) carried(view *registry.State, s *registry.Session, except i
 	n := 0
 	for _, sl := range s.Slices {
 		known := a.slot(s.ID, sl.Number)
-		p := a.proposals[known.proposal]
-		granted := p != nil && p.command.GrantSlice != nil
+		granted := a.proposals[known.proposal].grants(sl.Number) != nil
 		condemned := known.condemned && known.epoch == sl.Epoch
 		if !sl.Spare && int(sl.Number) != except && (granted || (a.owned(view, sl) && !condemned)) {
 			n++
@@ -58,10 +57,14 @@ func (a *Arbitrator) carried(view *registry.State, s *registry.Session, except i
 // superfluous says that a session of unknown bandwidth has slices enough
 // without this one. Where its spare is to become a slice, that is enough.
 func (a *Arbitrator) superfluous(view *registry.State, s *registry.Session, sl registry.Slice) bool {
+	return a.enough(view, s, sl, a.carried(view, s, int(sl.Number)))
+}
+
+// enough is superfluous beside so many others.
+func (a *Arbitrator) enough(view *registry.State, s *registry.Session, sl registry.Slice, others int) bool {
 	if s.Bandwidth != 0 || sl.Spare {
 		return false
 	}
-	others := a.carried(view, s, int(sl.Number))
 	if spare := spareOf(s); spare != nil && spare.State != registry.SliceVoid && others > 0 {
 		others++
 	}

@@ -167,19 +167,21 @@ func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl
 
 // grant proposes the epoch after sl for another agent.
 func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registry.Slice, c *candidate, retire bool) {
-	next := a.grantTo(c, a.weightBeside(view, s, sl.Number, c), s, sl.Number, sl.Epoch+1, mains(s))
-	next.Class, next.Suite, next.Spare = sl.Class, sl.Suite, sl.Spare
-	owner := sl.Agent
-	if sl.State == registry.SliceVoid {
-		owner = identity.NodeID{} // it was told when the epoch became void
-	}
+	next := a.next(view, s, sl, c)
 	known := a.slot(s.ID, sl.Number)
-	a.proposeAbout(known, owner, registry.Command{GrantSlice: &registry.GrantSlice{
+	a.proposeAbout(known, ownerOf(sl), registry.Command{GrantSlice: &registry.GrantSlice{
 		Session: s.ID, Slice: next, Retire: retire,
 	}})
 	if known.proposal == 0 {
 		a.giveBack(a.pools, []registry.Slice{next}, true)
 	}
+}
+
+// next is the epoch after sl for another agent, whose prekey it spends.
+func (a *Arbitrator) next(view *registry.State, s *registry.Session, sl registry.Slice, c *candidate) registry.Slice {
+	next := a.grantTo(c, a.weightBeside(view, s, sl.Number, c), s, sl.Number, sl.Epoch+1, mains(s))
+	next.Class, next.Suite, next.Spare = sl.Class, sl.Suite, sl.Spare
+	return next
 }
 
 // tendRetiring frees an older epoch: at once when its owner is dead or its slice

@@ -96,8 +96,8 @@ func (a *Arbitrator) weightBeside(view *registry.State, s *registry.Session, num
 	var beside []slicing.Capacity
 	var given []uint32
 	for _, sl := range s.Slices {
-		if p := a.proposals[a.slot(s.ID, sl.Number).proposal]; p != nil && p.command.GrantSlice != nil {
-			sl = p.command.GrantSlice.Slice // of the same moment
+		if next := a.proposals[a.slot(s.ID, sl.Number).proposal].grants(sl.Number); next != nil {
+			sl = *next // of the same moment
 		}
 		node, h := view.Nodes[sl.Agent], a.hosts[sl.Agent]
 		if sl.Number == number || node == nil || h == nil || !a.owned(view, sl) {

@@ -132,6 +132,7 @@ func (w *world) newTerm(on *fakeNode) {
 	w.queue = nil
 	w.arb = New(Config{Self: on.id(), Start: w.now, Random: &w.random})
 	w.arb.TakesBatches(!w.older)
+	w.arb.GrantsOnResume(!w.older)
 	for _, n := range w.nodes {
 		n.up = false
 	}
@@ -379,14 +380,18 @@ func (w *world) slice(sl registry.Slice) string {
 	return text
 }
 
+func (w *world) slices(all []registry.Slice) string {
+	var list []string
+	for _, sl := range all {
+		list = append(list, w.slice(sl))
+	}
+	return strings.Join(list, ", ")
+}
+
 func (w *world) describe(c registry.Command) string {
 	switch {
 	case c.OpenSession != nil:
-		var list []string
-		for _, sl := range c.OpenSession.Slices {
-			list = append(list, w.slice(sl))
-		}
-		return fmt.Sprintf("open %s [%s]", c.OpenSession.Session.Client, strings.Join(list, ", "))
+		return fmt.Sprintf("open %s [%s]", c.OpenSession.Session.Client, w.slices(c.OpenSession.Slices))
 	case c.GrantSlice != nil:
 		text := fmt.Sprintf("slice %s/%s", w.clientOf(c.GrantSlice.Session), w.slice(c.GrantSlice.Slice))
 		if c.GrantSlice.Retire {
@@ -411,7 +416,11 @@ func (w *world) describe(c registry.Command) string {
 	case c.MovePart != nil:
 		return fmt.Sprintf("part %v egress %s second %s", c.MovePart.Prefix, w.node(c.MovePart.Egress).name, w.node(c.MovePart.Second).name)
 	case c.ResumeKey != nil:
-		return "resume " + w.clientOf(c.ResumeKey.Session)
+		text := "resume " + w.clientOf(c.ResumeKey.Session)
+		if len(c.ResumeKey.Slices) > 0 {
+			text += " [" + w.slices(c.ResumeKey.Slices) + "]"
+		}
+		return text
 	case c.EndSession != nil:
 		return fmt.Sprintf("end %s: %s", w.clientOf(c.EndSession.Session), c.EndSession.Reason)
 	case c.SetRoles != nil:

@@ -1,0 +1,142 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+)
+
+// resumption is what the arbitrator proposes for a client that comes back.
+func (w *world) resumption(c *fakeClient, n int, keeps bool) Propose {
+	actions := w.arb.Step(w.now, w.state, Resume{
+		Session: c.session, Request: request(n), Key: identity.PublicKey{2, byte(n)}, Hello: make([]byte, 32), KeepsSAs: keeps})
+	return actions[0].(Propose)
+}
+
+// left is a mesh with a session whose client has just gone.
+func left(t *testing.T, nodes int) (*world, *fakeClient) {
+	t.Helper()
+	w := ready(t, nodes)
+	c := w.client("c")
+	w.ask(c, 0, w.nodes[0].id())
+	w.settle()
+	w.clientGone(c)
+	w.settle()
+	return w, c
+}
+
+// TestBackIsTwoCommands: the resumption with all its grants, and what came up, however
+// many slices there are. Where a replica does not read that, each grant is one more.
+func TestBackIsTwoCommands(t *testing.T) {
+	for name, older := range map[string]bool{"now": false, "before": true} {
+		w, c := left(t, 5)
+		w.arb.GrantsOnResume(!older)
+		slices, before := len(w.state.Sessions.Get(c.session).Slices), w.index
+		w.resume(c, false)
+		w.run(time.Second, 50*time.Millisecond)
+		want := 2
+		if older {
+			want += slices
+		}
+		if got := int(w.index - before); slices < 3 || got != want || c.told != "opened" {
+			t.Errorf("%s: %d commands for %d slices, want %d; told %q", name, got, slices, want, c.told)
+		}
+		for _, sl := range w.state.Sessions.Get(c.session).Slices {
+			if sl.Epoch != 2 || sl.State != registry.SliceUp {
+				t.Errorf("%s: %+v", name, sl)
+			}
+		}
+	}
+}
+
+// TestKeptSlicesAreNotGrantedAnew: of a client that has its keys still.
+func TestKeptSlicesAreNotGrantedAnew(t *testing.T) {
+	w, c := left(t, 3)
+	if p := w.resumption(c, 50, true); len(p.Command.ResumeKey.Slices) != 0 {
+		t.Errorf("granted anew: %+v", p.Command.ResumeKey)
+	}
+}
+
+// TestResumptionsLoseNoPrekey: those that were taken to grant slices with a resumption
+// are granted, on offer again or dropped, whatever becomes of it, and its client comes back.
+func TestResumptionsLoseNoPrekey(t *testing.T) {
+	refused := func(e *registry.Error) func(*world, Propose) Committed {
+		return func(_ *world, p Propose) Committed {
+			return Committed{Tag: p.Tag, Result: registry.Result{Code: e.Code}}
+		}
+	}
+	for name, of := range map[string]func(*world, Propose) Committed{
+		"committed": func(w *world, p Propose) Committed { return Committed{Tag: p.Tag, Result: w.apply(p.Command)} },
+		"unknown":   func(_ *world, p Propose) Committed { return Committed{Tag: p.Tag, Unknown: true} },
+		"it ended at once": func(w *world, p Propose) Committed {
+			r := w.apply(p.Command)
+			w.must(registry.Command{EndSession: &registry.EndSession{Session: r.Session}})
+			return Committed{Tag: p.Tag, Result: r}
+		},
+		"a later one is under way": func(w *world, p Propose) Committed {
+			w.resumption(w.client("c"), 51, false)
+			return Committed{Tag: p.Tag, Result: w.apply(p.Command)}
+		},
+		"superseded": func(w *world, p Propose) Committed {
+			r := w.apply(p.Command)
+			w.state.Sessions.Get(r.Session).Slices[0].Epoch++
+			return Committed{Tag: p.Tag, Result: r}
+		},
+		"forgotten": func(w *world, p Propose) Committed {
+			clear(w.arb.lives)
+			return Committed{Tag: p.Tag, Result: w.apply(p.Command)}
+		},
+		"stale": refused(registry.ErrStale), "ended": refused(registry.ErrEnded),
+	} {
+		w, c := left(t, 3)
+		before := w.unused()
+		p := w.resumption(c, 50, false)
+		taken := before - w.unused()
+		actions := w.arb.Step(w.now, w.state, of(w, p))
+		granted, dropped := count[SendGrant](actions), count[DropPrekey](actions)
+		named := 0 // by what is proposed since
+		for _, action := range actions {
+			if next, is := action.(Propose); is && next.Command.GrantSlice != nil {
+				named++
+			}
+		}
+		if taken != len(p.Command.ResumeKey.Slices) || taken == 0 || granted+dropped+named != before-w.unused() {
+			t.Errorf("%s: of %d prekeys %d are granted, %d dropped, and %d are missing", name, taken, granted, dropped, before-w.unused())
+		}
+		if l := w.arb.lives[c.session]; l != nil {
+			for number, known := range l.slots {
+				if known.proposal == p.Tag {
+					t.Errorf("%s: slice %d waits for what is over", name, number)
+				}
+			}
+		}
+	}
+}
+
+// TestRefusedGrantsDoNotRefuseTheClient: where an agent was drained between plan and
+// commit the client comes back without its slices, which follow.
+func TestRefusedGrantsDoNotRefuseTheClient(t *testing.T) {
+	w, c := left(t, 4)
+	p := w.resumption(c, 50, false)
+	c.request, c.attached = request(50), true
+	agent := p.Command.ResumeKey.Slices[0].Agent
+	w.must(registry.Command{SetRoles: &registry.SetRoles{ID: agent, Is: w.state.Nodes[agent].Is, Drained: true}})
+	r := w.apply(p.Command)
+	if r.Code != registry.ErrStale.Code {
+		t.Fatalf("%+v", r)
+	}
+	actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag, Result: r})
+	var again *registry.ResumeKey
+	for _, action := range actions {
+		if p, is := action.(Propose); is {
+			again = p.Command.ResumeKey
+			w.must(p.Command)
+			actions = w.arb.Step(w.now, w.state, Committed{Tag: p.Tag})
+		}
+	}
+	if again == nil || len(again.Slices) != 0 || count[Refuse](actions) != 0 || !w.arb.lives[c.session].attached {
+		t.Errorf("%+v: %+v", again, actions)
+	}
+}
