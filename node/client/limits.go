@@ -27,8 +27,8 @@ const (
 	MaxSlower = 5
 	// FirstTries is how often each gateway is tried before the first session.
 	FirstTries = 2
-	// MeasureProbes is how many probes a fresh slice gets in a row, so that its
-	// path is known before it has to carry anything.
+	// MeasureProbes is how many probes a fresh slice gets in a row at most, so that its
+	// path is known before it has to carry anything. It rests as soon as that is so.
 	MeasureProbes = 8
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256

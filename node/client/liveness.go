@@ -80,7 +80,8 @@ func (p *pulse) witness(now time.Duration) bool {
 // awaits traffic or has to bear witness for a sibling, rarely otherwise.
 func (p *pulse) due(now, lastSent time.Duration, doubt bool) bool {
 	every := ProbeIdle
-	if p.waiting != 0 || p.open.count > 0 || doubt || now-lastSent < ActiveFor || p.sequence < MeasureProbes {
+	fresh := p.sequence < MeasureProbes && !p.meter.Measured()
+	if p.waiting != 0 || p.open.count > 0 || doubt || now-lastSent < ActiveFor || fresh {
 		every = ProbeActive
 	}
 	return now-p.askedAt >= every

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/slicing"
 )
 
 const ms = time.Millisecond
@@ -79,6 +80,16 @@ func TestProbesAreRareWhenIdle(t *testing.T) {
 	fresh := pulse{askedAt: now - ProbeActive, sequence: MeasureProbes - 1}
 	if !fresh.due(now, 0, false) {
 		t.Error("a fresh slice waits to be measured until it is busy")
+	}
+	for n := range uint32(slicing.MinProbes) {
+		if fresh.sequence = n; !fresh.due(now, 0, false) {
+			t.Errorf("a slice rests after %d answers", n)
+		}
+		fresh.meter.Asked(n, now)
+		fresh.meter.Answered(n, now+ms)
+	}
+	if fresh.due(now, 0, false) {
+		t.Error("a slice whose path is known, and that has nothing to carry, is probed on")
 	}
 }
 
