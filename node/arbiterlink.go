@@ -27,7 +27,8 @@ type arbiterLink struct {
 	reign  context.Context             // ends when another node takes its place; nil: there was none
 	depose context.CancelFunc          // ends it
 	stream *loop.Stream[protocol.Node] // the last one to it; nil: none
-	trunks *loop.Stream[protocol.Node] // the one by which it said that it takes trunks
+	fenced *loop.Stream[protocol.Node] // the one by which it spoke last
+	trunks bool                        // it said then that it takes trunks
 	way    *wayOnward                  // the trunk to it; nil: none was needed yet
 }
 
@@ -138,7 +139,7 @@ func (n *Node) dialArbiter(ctx context.Context) (agent.Stream, error) {
 		return agent.Stream{}, err
 	}
 	n.link.set(to.Node, to.At, to.Stream.Stream)
-	to.Stream.Trunks = func() { n.link.takesTrunks(to.Stream.Stream) }
+	to.Stream.Fenced = func(trunks bool) { n.link.heard(to.Stream.Stream, trunks) }
 	return to.Stream, nil
 }
 
@@ -176,12 +177,17 @@ func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, 
 // election, or right after the start, is not sent away. reign ends when the arbiter that
 // was reached is known to be none any more, so that its client comes back to the next.
 func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward net.Conn, reign context.Context, release func(), err error) {
-	until := time.Now().Add(RelayWait)
+	begun := time.Now()
+	until := begun.Add(RelayWait)
 	for err = search.ErrNoArbiter; ; {
 		var at netip.AddrPort
 		if at, reign, release = n.link.during(ctx); at.IsValid() {
 			header.Beats = n.link.beats()
-			if onward, err = n.tryRelay(reign, at, until, n.wayOnward(ctx), header); err == nil {
+			way, told := n.wayOnward(ctx)
+			if told || time.Since(begun) > TrunkWait {
+				onward, err = n.tryRelay(reign, at, until, way, header)
+			}
+			if onward != nil {
 				return onward, reign, release, nil
 			}
 		}

@@ -43,28 +43,33 @@ func (w *wayOnward) relay(ctx context.Context, header port.RelayHeader) (net.Con
 	return port.OpenRelay(w.trunk, header)
 }
 
-// takesTrunks is told by what stream its arbiter said so.
-func (l *arbiterLink) takesTrunks(by *loop.Stream[protocol.Node]) {
+// heard is told by what stream the arbiter spoke, and whether it takes trunks.
+func (l *arbiterLink) heard(by *loop.Stream[protocol.Node], trunks bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.trunks = by
+	l.fenced, l.trunks = by, trunks
 }
 
 // wayOnward is the trunk to the present arbiter, opened for who needs it first and after
-// it has ended; nil for an arbiter that takes none.
-func (n *Node) wayOnward(ctx context.Context) *wayOnward {
+// it has ended; nil for an arbiter that takes none. It is told when that is known: after a
+// restart of all nodes the clients are there before the arbiter has spoken, and by
+// connections of their own a whole crowd would go.
+func (n *Node) wayOnward(ctx context.Context) (way *wayOnward, told bool) {
 	l := &n.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stream == nil || l.trunks != l.stream {
-		return nil
+	if l.stream == nil || l.fenced != l.stream {
+		return nil, false
+	}
+	if !l.trunks {
+		return nil, true
 	}
 	if l.way == nil || l.way.over() {
 		l.way = &wayOnward{known: make(chan struct{})}
 		reign, release := l.reigning(ctx)
 		go n.keepTrunk(reign, release, l.way, l.outer)
 	}
-	return l.way
+	return l.way, true
 }
 
 // keepTrunk opens a trunk and serves it until it ends, or the reign does, and with it

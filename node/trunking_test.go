@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -33,7 +34,7 @@ func (m *member) takesTrunks(w *world) {
 	w.until("the node hears of trunks", func() bool {
 		m.link.mu.Lock()
 		defer m.link.mu.Unlock()
-		return m.link.stream != nil && m.link.trunks == m.link.stream
+		return m.link.stream != nil && m.link.fenced == m.link.stream && m.link.trunks
 	})
 }
 
@@ -94,11 +95,30 @@ func TestOlderArbiterTakesNoTrunk(t *testing.T) {
 	gateway := w.members[1]
 	gateway.takesTrunks(w)
 	gateway.link.mu.Lock()
-	gateway.link.trunks = nil
+	gateway.link.trunks = false
 	gateway.link.mu.Unlock()
 	v := w.connect("ann", wide, gateway)
 	v.exchange(1)
 	if gateway.way() != nil {
 		t.Error("there is a trunk to an arbiter that says nothing of trunks")
+	}
+}
+
+// TestCrowdWaitsForTheTrunk: clients that are there before the arbiter has spoken, as after
+// a restart of all nodes, wait for its word and go by one trunk.
+func TestCrowdWaitsForTheTrunk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	arbiter, gateway := w.members[0], w.members[1]
+	gateway.takesTrunks(w)
+	relays := arbiter.singly()
+	gateway.link.mu.Lock()
+	stream := gateway.link.fenced
+	gateway.link.fenced = nil
+	gateway.link.mu.Unlock()
+	time.AfterFunc(TrunkWait/2, func() { gateway.link.heard(stream, true) })
+	w.connect("ann", wide, gateway)
+	if gateway.way() == nil || relays.Load() != 0 {
+		t.Errorf("%d went by connections of their own", relays.Load())
 	}
 }

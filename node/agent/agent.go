@@ -46,8 +46,9 @@ type Host interface {
 type Stream struct {
 	*loop.Stream[protocol.Node]
 	Arbiter identity.PublicKey // signs this arbiter's grants
-	// Trunks is told that the arbiter takes trunks; nil: nobody wants to know.
-	Trunks func()
+	// Fenced is told that the arbiter has spoken, and whether it takes trunks; nil:
+	// nobody wants to know.
+	Fenced func(trunks bool)
 }
 
 // Config is what an Agent is built from. All fields are required unless said

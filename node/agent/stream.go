@@ -74,8 +74,8 @@ func (a *Agent) serveStream(ctx context.Context, stream Stream) {
 	deaf := false // the reader's
 	var saving sync.WaitGroup
 	err := s.Run(ctx, func(m *protocol.Node) bool {
-		if m.Trunks && s.Trunks != nil {
-			s.Trunks()
+		if m.Fence != nil && s.Fenced != nil {
+			s.Fenced(m.Trunks)
 		}
 		switch {
 		case deaf:
