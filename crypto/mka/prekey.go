@@ -74,18 +74,24 @@ func parsePrekeyBody(b []byte) (Prekey, error) {
 // Whether that agent is the right one is the grant's to say. Errors:
 // ErrMalformed, ErrVersion, ErrSPI, ErrMismatch, ErrSignature.
 func ParsePrekey(sp SignedPrekey) (Prekey, error) {
-	if len(sp) != PrekeySize {
-		return Prekey{}, fmt.Errorf("%w: prekey of %d bytes", ErrMalformed, len(sp))
-	}
-	body, sig := sp[:prekeyBodySize], sp[prekeyBodySize:]
-	p, err := parsePrekeyBody(body)
+	p, err := ReadPrekey(sp)
 	if err != nil {
 		return Prekey{}, err
 	}
+	body, sig := sp[:prekeyBodySize], sp[prekeyBodySize:]
 	if !p.AgentKey.Verify(prekeyContext, body, sig) {
 		return Prekey{}, fmt.Errorf("%w: prekey", ErrSignature)
 	}
 	return p, nil
+}
+
+// ReadPrekey is ParsePrekey but for the signature: for an arbiter, that has the prekey
+// from its agent's own stream and passes it on. Who agrees on keys by it checks all.
+func ReadPrekey(sp SignedPrekey) (Prekey, error) {
+	if len(sp) != PrekeySize {
+		return Prekey{}, fmt.Errorf("%w: prekey of %d bytes", ErrMalformed, len(sp))
+	}
+	return parsePrekeyBody(sp[:prekeyBodySize])
 }
 
 // PrekeySecret is the agent's side of a prekey. It serves one Agent or one

@@ -187,21 +187,27 @@ type nodeSaid struct {
 	m *protocol.Node
 }
 
-// prekeysCame are prekeys whose signatures were checked off the loop.
+// prekeysCame are prekeys that were looked at off the loop.
 type prekeysCame struct {
 	n     *nodeStream
 	fresh bool // nothing given before is to be granted any more
 	keys  map[uint32]mka.SignedPrekey
 }
 
-// nodeEvent does the expensive part of a message outside the loop.
+// nodeEvent does the expensive part of a message outside the loop. Of the signatures of
+// prekeys that come together it checks one, which shows an agent that signs wrongly: that
+// they are the agent's says its stream, and who agrees on keys by one checks its own.
 func (a *Arbiter) nodeEvent(n *nodeStream, m *protocol.Node) event {
 	if m.Prekeys == nil {
 		return nodeSaid{n, m}
 	}
 	keys := make(map[uint32]mka.SignedPrekey)
-	for _, signed := range m.Prekeys.Keys {
-		p, err := mka.ParsePrekey(signed)
+	for i, signed := range m.Prekeys.Keys {
+		read := mka.ReadPrekey
+		if i == 0 {
+			read = mka.ParsePrekey
+		}
+		p, err := read(signed)
 		if err != nil || p.Agent != n.node || p.Boot != n.hello.Boot {
 			a.config.Log.Warn("prekey refused", "node", n.node.Short(), "error", err)
 			continue

@@ -1,10 +1,13 @@
 package arbiter
 
 import (
+	"crypto/rand"
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
@@ -90,5 +93,38 @@ func TestOfferOfAnotherEpoch(t *testing.T) {
 	s.a.sendGrant(session.SendGrant{Node: s.peer.node, Session: registry.SessionID{99}, Slice: registry.Slice{Agent: s.peer.node, SPI: anyKey(s.peer), Boot: identity.BootID{7}}})
 	if s.kept() != before-1 {
 		t.Error("a grant for a session that is none keeps its prekey")
+	}
+}
+
+// TestOneSignatureOfManyPrekeys: of those that come together one is checked, for all come
+// by their agent's own stream; what they say of themselves is looked at with each.
+func TestOneSignatureOfManyPrekeys(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	key, err := identity.NewKey(rand.Reader)
+	f.ok(err)
+	n := &nodeStream{node: key.ID(), hello: protocol.NodeHello{Boot: identity.BootID{1}}}
+	took := func(spoil func(i int, signed mka.SignedPrekey)) int {
+		var keys [][]byte
+		for i := range 3 {
+			_, signed, err := mka.NewPrekey(rand.Reader, key, n.hello.Boot, 1<<20|uint32(i), 60)
+			f.ok(err)
+			spoil(i, signed)
+			keys = append(keys, signed)
+		}
+		return len(a.nodeEvent(n, &protocol.Node{Prekeys: &protocol.Prekeys{Keys: keys}}).(prekeysCame).keys)
+	}
+	for what, c := range map[string]struct {
+		spoil func(i int, signed mka.SignedPrekey)
+		want  int
+	}{
+		"good ones":                {func(int, mka.SignedPrekey) {}, 3},
+		"one that is signed wrong": {func(i int, s mka.SignedPrekey) { s[len(s)-1] ^= byte(1 - min(i, 1)) }, 2},
+		"of another agent":         {func(_ int, s mka.SignedPrekey) { s[2] ^= 1 }, 0},
+		"of another boot":          {func(_ int, s mka.SignedPrekey) { s[2+32+32] ^= 1 }, 0},
+	} {
+		if got := took(c.spoil); got != c.want {
+			t.Errorf("%s: %d of 3 are taken, want %d", what, got, c.want)
+		}
 	}
 }
