@@ -147,17 +147,26 @@ func (s *meshSecrets) save(dir *datadir.Dir, config FoundConfig, parts []registr
 	rand.Read(founding.ID[0][:])
 	rand.Read(founding.ID[1][:])
 	p := config.Place
-	return errors.Join(
-		dir.SaveKeys(datadir.Keys{Identity: s.key.Seed(), Wrap: s.wrap.Seed()}),
-		dir.SaveCertificate(cert),
-		dir.SaveMembers(datadir.Members{GossipKey: s.gossip}),
-		dir.SaveFounding(founding),
-		dir.SaveNode(datadir.Node{
-			Cluster: s.authority.Cluster(), CA: s.authority.Certificate(), Name: p.Name, Index: 1,
-			Listen: p.Listen, Outer: p.Outer, Other: p.Other, InsideIf: p.InsideIf, Inside: p.Inside,
-			Capacity: p.Capacity, TUN: p.TUN, Pool: config.Pool, Egress: config.Egress, Founder: true,
-			Userspace: p.Userspace,
-		}))
+	// The last of them makes this a node, so none comes after one that failed.
+	for _, save := range []func() error{
+		func() error { return dir.SaveKeys(datadir.Keys{Identity: s.key.Seed(), Wrap: s.wrap.Seed()}) },
+		func() error { return dir.SaveCertificate(cert) },
+		func() error { return dir.SaveMembers(datadir.Members{GossipKey: s.gossip}) },
+		func() error { return dir.SaveFounding(founding) },
+		func() error {
+			return dir.SaveNode(datadir.Node{
+				Cluster: s.authority.Cluster(), CA: s.authority.Certificate(), Name: p.Name, Index: 1,
+				Listen: p.Listen, Outer: p.Outer, Other: p.Other, InsideIf: p.InsideIf, Inside: p.Inside,
+				Capacity: p.Capacity, TUN: p.TUN, Pool: config.Pool, Egress: config.Egress, Founder: true,
+				Userspace: p.Userspace,
+			})
+		},
+	} {
+		if err := save(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // found is the registry's first command.

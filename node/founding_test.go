@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -100,6 +101,16 @@ func TestFoundRefuses(t *testing.T) {
 		if _, err := Found(dir, bad, time.Now()); err == nil || dir.HasNode() {
 			t.Errorf("%s: %v, founded: %v", name, err, dir.HasNode())
 		}
+	}
+	// Where one file cannot be written, nothing looks like a node.
+	if err := os.Mkdir(dir.Path("founding.json"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Found(dir, config, time.Now()); err == nil || strings.Contains(err.Error(), "\n") || dir.HasNode() {
+		t.Errorf("half a mesh was founded: %v", err)
+	}
+	if err := os.Remove(dir.Path("founding.json")); err != nil {
+		t.Fatal(err)
 	}
 	founded, err := Found(dir, config, time.Now())
 	if err != nil || founded.Recovery == "" {

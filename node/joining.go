@@ -153,14 +153,18 @@ func nameOf(nodes []protocol.NodeRow, index identity.Index, wanted string) strin
 func (j *joiner) save(reply *protocol.JoinReply, ca []byte) error {
 	p := j.config.Place
 	p.Name = nameOf(reply.Nodes, reply.Index, p.Name)
-	return errors.Join(
-		j.dir.SaveCertificate(reply.Certificate),
-		j.dir.SaveMembers(datadir.Members{Nodes: reply.Nodes, GossipKey: reply.GossipKey}),
-		j.dir.SaveNode(datadir.Node{
-			Cluster: reply.Cluster, CA: ca, Name: p.Name, Index: reply.Index, Listen: p.Listen, Outer: p.Outer, Other: p.Other,
-			InsideIf: p.InsideIf, Inside: p.Inside, Capacity: p.Capacity, TUN: p.TUN, Pool: reply.Pool,
-			Egress: reply.Egress, Userspace: p.Userspace,
-		}))
+	err := j.dir.SaveCertificate(reply.Certificate)
+	if err == nil {
+		err = j.dir.SaveMembers(datadir.Members{Nodes: reply.Nodes, GossipKey: reply.GossipKey})
+	}
+	if err != nil {
+		return err
+	}
+	return j.dir.SaveNode(datadir.Node{
+		Cluster: reply.Cluster, CA: ca, Name: p.Name, Index: reply.Index, Listen: p.Listen, Outer: p.Outer, Other: p.Other,
+		InsideIf: p.InsideIf, Inside: p.Inside, Capacity: p.Capacity, TUN: p.TUN, Pool: reply.Pool,
+		Egress: reply.Egress, Userspace: p.Userspace,
+	})
 }
 
 // newKeys makes what identifies a node from now on.

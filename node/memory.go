@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -229,7 +230,12 @@ func (n *Node) lookAtDisk() string {
 		}
 	}
 	path := n.dir.Path("")
-	return diskWords(path, cmp.Or(err, n.room(path)))
+	says := diskWords(path, cmp.Or(err, n.room(path)))
+	if lost := n.dir.Lost(); says == "" && len(lost) > 0 {
+		says = fmt.Sprintf("%s has lost %s, without which this daemon cannot start again: put that back from a copy before it stops; without a copy, "+
+			"meshcrypt leave there and meshcrypt join anew", path, strings.Join(lost, ", "))
+	}
+	return says
 }
 
 // roomOn says why nothing more fits on the disk of a directory.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,6 +56,14 @@ func TestFailingDiskIsNamed(t *testing.T) {
 	w.says(founder, "the disk below", "is full: free space there")
 	w.says(other, "on n1 the disk below", "is full: free space there")
 	founder.full.Store(false)
+	key, err := os.ReadFile(other.dir.Path("node.key"))
+	w.ok(err)
+	w.ok(os.Remove(other.dir.Path("node.key")))
+	w.says(founder, "on n2 the disk below", "has lost node.key, without which this daemon cannot start again")
+	w.ok(os.WriteFile(other.dir.Path("node.key"), key, 0o600))
+	w.until("nobody says so any more", func() bool {
+		return other.diskSays() == ""
+	})
 	w.until("nobody says so any more", func() bool {
 		return founder.diskSays() == "" && other.Node.members.find(founder.trust.Key.ID()).Disk == ""
 	})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -171,6 +172,11 @@ func TestTheNextCommandIsWhole(t *testing.T) {
 	}
 	if f := explain(fmt.Errorf("x: %w", node.ErrDamagedLog)); !strings.Contains(f.next, "mv raft raft.away") {
 		t.Errorf("about a damaged log: %q", f.next)
+	}
+	for _, full := range []error{syscall.ENOSPC, syscall.EROFS} {
+		if f := explain(fmt.Errorf("x: %w", full)); !strings.Contains(f.next, "--data-dir; then the same command again") {
+			t.Errorf("%v: %q", full, f.next)
+		}
 	}
 	nobody := meshcrypt(t, "", "status", "--data-dir", t.TempDir(), "--run-dir", t.TempDir())
 	nobody.want(t, control.CodeUnreachable, "meshcrypt run", "meshcrypt connect")

@@ -124,6 +124,17 @@ func (d *Dir) HasNode() bool {
 	return err == nil
 }
 
+// Lost are the files without which no daemon can start as this node again, and that
+// somebody removed.
+func (d *Dir) Lost() (names []string) {
+	for _, name := range []string{fileNode, fileKeys, fileCert} {
+		if _, err := os.Stat(d.Path(name)); errors.Is(err, fs.ErrNotExist) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // Node reads what init or join decided; ErrNoState if neither ran.
 func (d *Dir) Node() (n Node, err error) {
 	err = d.read(fileNode, &n)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +75,12 @@ func TestWhatIsSavedComesBack(t *testing.T) {
 		t.Errorf("founding still waits: %v", err)
 	}
 	modes(t, path)
+	if lost := d.Lost(); len(lost) != 0 {
+		t.Errorf("lost: %v", lost)
+	}
+	if err := errors.Join(os.Remove(d.Path(fileKeys)), os.Remove(d.Path(fileCert))); err != nil || !slices.Equal(d.Lost(), []string{fileKeys, fileCert}) {
+		t.Errorf("lost: %v, %v", d.Lost(), err)
+	}
 	if err := errors.Join(os.Mkdir(d.Path(RaftDir), 0o700), d.Forget()); err != nil || d.HasNode() {
 		t.Errorf("still a member after leaving: %v", err)
 	}
