@@ -59,18 +59,19 @@ func (c *crew) take(line string) {
 }
 
 const (
-	// descriptorsEach is what a client takes of a node at most: the arbiter has the
-	// connections of all, and those that came through itself twice, with their ports.
-	descriptorsEach = 1.5
+	// descriptorsEach is what a client takes of its gateway at most: its connection, and a
+	// port towards each of the others that has a slice of it.
+	descriptorsEach = 2.5
 	// descriptorsOwn is what a node has beside.
 	descriptorsOwn = 500
 )
 
-// room says whether daemons of this host can have so many clients.
-func room(clients int, limit uint64) error {
-	if most := int((float64(limit) - descriptorsOwn) / descriptorsEach); clients > most {
-		return fmt.Errorf("%d clients take %.0f descriptors of a node, and a process may have %d here (ulimit -Hn): at most %d clients, or raise it",
-			clients, descriptorsOwn+descriptorsEach*float64(clients), limit, most)
+// room says whether so many daemons of this host can have so many clients.
+func room(clients, nodes int, limit uint64) error {
+	each := descriptorsEach / float64(nodes)
+	if most := int((float64(limit) - descriptorsOwn) / each); clients > most {
+		return fmt.Errorf("%d clients take %.0f descriptors of each of %d nodes, and a process may have %d here (ulimit -Hn): at most %d clients, or raise it",
+			clients, descriptorsOwn+each*float64(clients), nodes, limit, most)
 	}
 	return nil
 }

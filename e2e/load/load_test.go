@@ -125,10 +125,10 @@ func TestVerdict(t *testing.T) {
 
 // TestRoom: what this host has too little of is said before anybody logs in.
 func TestRoom(t *testing.T) {
-	if err := room(10_000, 20_000); err != nil {
+	if err := room(10_000, 3, 20_000); err != nil {
 		t.Error(err)
 	}
-	if err := room(10_000, 4_096); err == nil || !strings.Contains(err.Error(), "at most 2397 clients") {
+	if err := room(10_000, 3, 4_096); err == nil || !strings.Contains(err.Error(), "at most 4315 clients") {
 		t.Errorf("%v", err)
 	}
 }

@@ -84,7 +84,7 @@ func (o options) run() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	if err := room(o.clients, limit.Max); err != nil && o.what != "churn" {
+	if err := room(o.clients, o.nodes, limit.Max); err != nil && o.what != "churn" {
 		return err
 	}
 	dir := o.keep
