@@ -66,7 +66,15 @@ type resting struct {
 	mu   sync.Mutex // protects all
 	all  []*channel.Conn
 	kept []int // descriptors
-	gone bool
+
+	gone, done chan struct{}
+}
+
+func newResting(t *testing.T) *resting {
+	r := &resting{gone: make(chan struct{}), done: make(chan struct{})}
+	t.Cleanup(r.end)
+	go r.keep(t)
+	return r
 }
 
 func (r *resting) add(c *channel.Conn) {
@@ -75,7 +83,7 @@ func (r *resting) add(c *channel.Conn) {
 	r.all = append(r.all, c)
 }
 
-func (r *resting) beat(t *testing.T) (more bool) {
+func (r *resting) beat(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.all {
@@ -83,15 +91,20 @@ func (r *resting) beat(t *testing.T) (more bool) {
 			t.Error(err)
 		}
 	}
-	return !r.gone
 }
 
 // keep has them beat.
 func (r *resting) keep(t *testing.T) {
+	defer close(r.done)
 	pause := time.NewTicker(loop.ClientEvery)
 	defer pause.Stop()
-	for r.beat(t) {
-		<-pause.C
+	for {
+		select {
+		case <-pause.C:
+			r.beat(t)
+		case <-r.gone:
+			return
+		}
 	}
 }
 
@@ -104,9 +117,9 @@ func (r *resting) end() {
 
 // leave keeps the connections open, in the kernel alone.
 func (r *resting) leave(t *testing.T) {
+	close(r.gone)
+	<-r.done
 	r.beat(t)
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, c := range r.all {
 		raw, err := c.Conn.(syscall.Conn).SyscallConn()
 		if err == nil {
@@ -121,14 +134,14 @@ func (r *resting) leave(t *testing.T) {
 		}
 		c.Conn.Close()
 	}
-	r.all, r.gone = nil, true
+	r.all = nil
 }
 
 // TestBytesOfARestingClient: what an arbiter's heap has for each client that is there and
 // says nothing: its session of three slices in the registry, the arbitrator, and its
 // connection. The kernel has the client's end.
 func TestBytesOfARestingClient(t *testing.T) {
-	const clients, most = 200, 9_000
+	const clients, most = 200, 7_750
 	for name, leaves := range map[string]bool{"in TLS": false, "in the channel": true} {
 		t.Run(name, func(t *testing.T) {
 			m := newLoginMesh(t, 0)
@@ -138,14 +151,17 @@ func TestBytesOfARestingClient(t *testing.T) {
 			m.stay(leaves).Close() // what the first one needs is needed once
 			was, stacks := living()
 			m.stock(clients)
-			there := &resting{}
-			t.Cleanup(there.end)
-			go there.keep(t)
+			there := newResting(t)
 			for range clients {
 				there.add(m.stay(leaves))
 			}
 			there.leave(t)
 			now, grown := living()
+			for range 20 { // what is under way is done then
+				<-time.After(TickEvery)
+				heap, stack := living()
+				now, grown = min(now, heap), min(grown, stack)
+			}
 			here := 0
 			m.until(func(a *Arbiter) bool { here = len(a.clients); return true })
 			if here != clients {
