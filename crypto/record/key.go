@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -26,9 +27,8 @@ const (
 type Key struct{ sealed **secret }
 
 type secret struct {
-	aead cipher.AEAD // of this cipher, it is no larger than its key
-	iv   [ivSize]byte
-	hash [16]byte // names it in the nonce oracle
+	key [keySize]byte
+	iv  [ivSize]byte
 }
 
 // Derive takes both directions' keys out of a handshake, by its exporter.
@@ -44,14 +44,23 @@ func Derive(export func(label string, context []byte, length int) ([]byte, error
 
 // newKey makes a key of key || IV.
 func newKey(material []byte) Key {
-	aead, err := chacha20poly1305.New(material[:keySize])
+	inner := &secret{[keySize]byte(material), [ivSize]byte(material[keySize:])}
+	return Key{&inner}
+}
+
+// cipher is made for one record: it has no key schedule, so there is nothing to keep.
+func (s *secret) cipher() cipher.AEAD {
+	aead, err := chacha20poly1305.New(s.key[:])
 	if err != nil {
 		panic("record: internal error: the size of a key")
 	}
-	inner := &secret{aead: aead, iv: [ivSize]byte(material[keySize:])}
-	sum := sha256.Sum256(append([]byte("meshcrypt nonce oracle"), material...))
-	copy(inner.hash[:], sum[:])
-	return Key{&inner}
+	return aead
+}
+
+// oracleHash names the key in the nonce oracle (I2) without telling it.
+func (s *secret) oracleHash() [16]byte {
+	sum := sha256.Sum256(slices.Concat([]byte("meshcrypt nonce oracle"), s.key[:], s.iv[:]))
+	return [16]byte(sum[:])
 }
 
 // nonce is that of a record: the IV, and the record's number in its last bytes (RFC 8446

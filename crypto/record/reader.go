@@ -15,9 +15,8 @@ type Reader struct {
 	next  uint64 // the next record's number
 
 	header [headerSize]byte
-	got    int    // bytes of the present record, header included
-	body   []byte // its room, once its header is here
-	opened []byte // content that was not asked for yet
+	got    int    // bytes of the present record, header included; 0: none is begun
+	bytes  []byte // of one that is begun and has its header, room for the rest; else content not asked for yet
 	err    error  // its last word
 }
 
@@ -29,21 +28,21 @@ func (r *Reader) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	if len(r.opened) == 0 {
+	if r.got > 0 || len(r.bytes) == 0 {
 		if err := r.advance(); err != nil {
 			return 0, err
 		}
 	}
-	n := copy(b, r.opened)
-	if r.opened = r.opened[n:]; len(r.opened) == 0 {
-		r.opened = nil // it may be long until the next one
+	n := copy(b, r.bytes)
+	if r.bytes = r.bytes[n:]; len(r.bytes) == 0 {
+		r.bytes = nil // it may be long until the next one
 	}
 	return n, nil
 }
 
 // Between reports that nothing of a record is here: there is no more to read before more
 // comes.
-func (r *Reader) Between() bool { return r.got == 0 && len(r.opened) == 0 }
+func (r *Reader) Between() bool { return r.got == 0 && len(r.bytes) == 0 }
 
 // advance takes in the next record.
 func (r *Reader) advance() error {
@@ -57,8 +56,8 @@ func (r *Reader) advance() error {
 	case err != nil:
 		return err
 	default:
-		r.opened, r.err = r.open()
-		r.got, r.body = 0, nil
+		r.bytes, r.err = r.open()
+		r.got = 0
 	}
 	return r.err
 }
@@ -71,17 +70,17 @@ func (r *Reader) fill() error {
 			return err
 		}
 	}
-	if r.body == nil {
+	if r.bytes == nil {
 		size, err := parseHeader(r.header)
 		if err != nil {
 			r.err = err
 			return err
 		}
-		r.body = make([]byte, size)
+		r.bytes = make([]byte, size)
 	}
-	for r.got < headerSize+len(r.body) {
-		n, err := r.below.Read(r.body[r.got-headerSize:])
-		if r.got += n; err != nil && r.got < headerSize+len(r.body) {
+	for r.got < headerSize+len(r.bytes) {
+		n, err := r.below.Read(r.bytes[r.got-headerSize:])
+		if r.got += n; err != nil && r.got < headerSize+len(r.bytes) {
 			return err
 		}
 	}
@@ -96,7 +95,7 @@ func (r *Reader) open() ([]byte, error) {
 	}
 	key := *r.key.sealed
 	nonce := key.nonce(r.next)
-	inner, err := key.aead.Open(r.body[:0], nonce[:], r.body, r.header[:])
+	inner, err := key.cipher().Open(r.bytes[:0], nonce[:], r.bytes, r.header[:])
 	if err != nil {
 		return nil, ErrForged
 	}

@@ -127,7 +127,7 @@ func TestInside(t *testing.T) {
 		nonce := key.nonce(0)
 		frame := make([]byte, headerSize)
 		putHeader(frame, len(c.inner)+chacha20poly1305.Overhead)
-		frame = key.aead.Seal(frame, nonce[:], []byte(c.inner), frame)
+		frame = key.cipher().Seal(frame, nonce[:], []byte(c.inner), frame)
 		r := NewReader(bytes.NewReader(frame), testKey(1))
 		if _, err := r.Read(make([]byte, 9)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -169,7 +169,7 @@ func TestNothingYet(t *testing.T) {
 		if waited++; err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal(err)
 		}
-		if r.Between() && (r.body != nil || r.opened != nil) {
+		if r.Between() && (r.bytes != nil) {
 			t.Fatal("it keeps a buffer between two records")
 		}
 	}

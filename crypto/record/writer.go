@@ -58,13 +58,13 @@ func (w *Writer) record(kind byte, content []byte) error {
 	number, key := w.next, *w.key.sealed
 	w.next++
 	if w.ledger != nil {
-		w.ledger.Reserved(key.hash, number+1, 1) // it counts from 1
+		w.ledger.Reserved(key.oracleHash(), number+1, 1) // it counts from 1
 	}
 	frame := make([]byte, headerSize, headerSize+len(content)+overhead)
 	putHeader(frame, len(content)+overhead)
 	inner := append(append(frame, content...), kind)
 	nonce := key.nonce(number)
-	frame = key.aead.Seal(frame, nonce[:], inner[headerSize:], frame)
+	frame = key.cipher().Seal(frame, nonce[:], inner[headerSize:], frame)
 	_, w.err = w.below.Write(frame)
 	return w.err
 }
