@@ -31,8 +31,8 @@ func memoryUse() *control.MemoryUse {
 // heapRoom is how much more than what lives the heap may have before it is collected, in
 // percent, when so many bytes were made on it in a time. Each collection marks what
 // lives, so what they mark together is what is made, divided by the room: no more of it is
-// given than keeps that at HeapMarks a second. A crowd's logins have all of Go's own room;
-// at rest it would be kept for nothing.
+// given than keeps that at HeapMarks a second. A crowd has twice Go's own room; at rest
+// it would be kept for nothing.
 func heapRoom(made uint64, in time.Duration) int {
 	room := HeapAtRest
 	for room < HeapBusy && float64(made)/in.Seconds() > float64(HeapMarks*room/100) {

@@ -90,7 +90,7 @@ const (
 	// the room by HeapSpare percent of the heap goes back to the host at once.
 	HeapEvery  = 15 * time.Second
 	HeapAtRest = 10
-	HeapBusy   = 100
+	HeapBusy   = 200
 	HeapMarks  = 8 << 20
 	HeapSpare  = 5
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
