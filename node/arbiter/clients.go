@@ -92,7 +92,6 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 		Stream:       loop.New(conn, protocol.NewAsked[protocol.Client], loop.Clients(), MaxOutbox),
 		introduction: &introduction{}, remote: remote, entered: a.enteredThrough(raw),
 	}
-	defer c.Close()
 	c.Within(HelloWithin)
 	var credentials *protocol.Auth
 	var err error
@@ -102,6 +101,7 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 		}
 	})
 	if err != nil {
+		defer c.Close()
 		// A no, too, is said by who leads, and only the loop knows that.
 		if a.ask(ctx, func() {}) == nil {
 			a.turnAway(c, err)
@@ -109,11 +109,14 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 		return
 	}
 	port.Prove(raw)
+	over := port.Keep(raw)
 	c.Within(0)
 	a.must(ctx, clientOpened{c, credentials})
-	err = c.Run(ctx, func(m *protocol.Client) bool { return a.hear(ctx, c, m) })
-	a.config.Log.Debug("client connection ended", "from", remote, "error", err)
-	a.must(ctx, clientClosed{c})
+	c.Follow(ctx, func(m *protocol.Client) bool { return a.hear(ctx, c, m) }, func(err error) {
+		defer over()
+		a.config.Log.Debug("client connection ended", "from", remote, "error", err)
+		a.must(ctx, clientClosed{c})
+	})
 }
 
 // turnAway says a no; a connection that was no client gets no answer.

@@ -67,6 +67,9 @@ type relayedConn struct {
 	through identity.NodeID
 }
 
+// NetConn is the connection itself, as with crypto/tls.
+func (c relayedConn) NetConn() net.Conn { return c.Conn }
+
 // serveRelay takes a connection that a gateway passed on, and serves it as if
 // it had come directly.
 func (a *Arbiter) serveRelay(raw *tls.Conn, _ netip.AddrPort) {

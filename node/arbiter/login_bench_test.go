@@ -147,6 +147,7 @@ type loginMesh struct {
 	agents   []*benchAgent
 	password identity.Key
 	asked    atomic.Uint32
+	line     func() net.Conn // to the arbiter, if not by its port
 }
 
 func newLoginMesh(b testing.TB, sessions int) *loginMesh {
@@ -246,8 +247,15 @@ func (m *loginMesh) stay(leaves bool) *channel.Conn {
 
 // reach is TLS to the arbiter, as a client has it.
 func (m *loginMesh) reach() *tls.Conn {
-	raw, err := net.Dial("tcp", m.port.Addr().String())
-	m.ok(err)
+	dial := func() net.Conn {
+		raw, err := net.Dial("tcp", m.port.Addr().String())
+		m.ok(err)
+		return raw
+	}
+	if m.line != nil {
+		dial = m.line
+	}
+	raw := dial()
 	m.ok(raw.SetDeadline(time.Now().Add(hangLimit)))
 	secure := tls.Client(channel.Below(raw), pki.Client(port.ALPNClient, nil, func(raw [][]byte) error {
 		_, err := pki.VerifyArbiter(raw, m.authority.Hash(), m.authority.Cluster(), m.wall())

@@ -61,9 +61,9 @@ func (a *Arbiter) serveTrunk(ctx context.Context, raw *tls.Conn) {
 	defer stop()
 	through := peer.Node.String()
 	err = t.Run(func(s *trunk.Stream, word []byte) {
-		defer s.Close()
 		client, err := port.ParseRelayWord(word)
 		if err != nil {
+			s.Close()
 			a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
 			return
 		}

@@ -17,6 +17,7 @@ type line struct {
 	mu       sync.Mutex    // protects what follows, and the deadlines
 	patience time.Duration // with silence; 0: endless
 	last     time.Time     // of all reads; zero: never
+	begun    bool          // the next read's time runs already
 	idle     *time.Timer   // nil: the other end is not known to beat
 	over     bool
 }
@@ -82,7 +83,18 @@ func (l *line) Close() error {
 func (l *line) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_ = l.SetReadDeadline(l.end())
+	if !l.begun {
+		_ = l.SetReadDeadline(l.end())
+	}
+	l.begun = false
+}
+
+// rest has the time of the next read run from now, though nobody reads yet.
+func (l *line) rest() {
+	l.renew()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun = true
 }
 
 // end is the deadline of a read that begins now; the caller holds mu.

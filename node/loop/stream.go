@@ -125,16 +125,23 @@ func (s *Stream[M]) Done() <-chan struct{} { return s.closed }
 // Read returns the next message.
 func (s *Stream[M]) Read() (*M, error) {
 	for {
-		m, err := s.wire.Next()
-		if err != nil || m != nil {
+		if m, err := s.next(); err != nil || m != nil {
 			return m, err
 		}
+	}
+}
+
+// next is Read that returns nil after a beat.
+func (s *Stream[M]) next() (*M, error) {
+	m, err := s.wire.Next()
+	if err == nil && m == nil {
 		s.Beats()
 		if s.OnBeat != nil {
 			s.OnBeat()
 		}
 		s.slow()
 	}
+	return m, err
 }
 
 // slow waits when the other end beats much more often than it needs: beats are heard
@@ -156,13 +163,8 @@ func (s *Stream[M]) slow() {
 // Run writes what is said and gives hear what is read, until the stream ends, ctx does,
 // or hear returns false. It closes the stream and says why it ended.
 func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
-	stop := context.AfterFunc(ctx, s.Close)
-	defer stop()
-	if s.outbox.begin() {
-		go s.write()
-	}
-	defer s.outbox.end()
-	defer s.Close()
+	end := s.begin(ctx)
+	defer end()
 	for {
 		m, err := s.Read()
 		if err != nil {
@@ -171,6 +173,19 @@ func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
 		if !hear(m) {
 			return ErrOver
 		}
+	}
+}
+
+// begin has what is said be written, until end is called or the context ends.
+func (s *Stream[M]) begin(ctx context.Context) (end func()) {
+	stop := context.AfterFunc(ctx, s.Close)
+	if s.outbox.begin() {
+		go s.write()
+	}
+	return func() {
+		s.Close()
+		s.outbox.end()
+		stop()
 	}
 }
 

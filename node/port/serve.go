@@ -18,7 +18,7 @@ import (
 // client's address as that node, named by through, gives it, and the same routes. What
 // one node says harms only clients that come through it. Only a relayed ALPN that ends here
 // is served; it is never relayed a second time. Serve returns when the
-// handler does.
+// handler does, who may keep the connection (Keep).
 func (p *Port) Serve(conn net.Conn, client RelayHeader, through string) {
 	p.handle(conn, client.Client, introduction{through, client.Known})
 }
@@ -36,7 +36,11 @@ func (p *Port) handle(conn net.Conn, remote netip.AddrPort, by introduction) {
 		p.drop(conn, remote, why)
 		return
 	}
-	defer p.release(h)
+	defer func() {
+		if !h.kept {
+			p.release(h)
+		}
+	}()
 	var deliver func()
 	loop.Apart(func() { deliver, why = p.prepare(h, remote) })
 	if why != 0 {
@@ -44,6 +48,16 @@ func (p *Port) handle(conn net.Conn, remote netip.AddrPort, by introduction) {
 		return
 	}
 	deliver()
+}
+
+// keep is Keep of one connection.
+func (p *Port) keep(h *holding) (over func()) {
+	h.kept = true
+	p.running.Add(1) // whoever keeps it runs, and is counted
+	return func() {
+		p.release(h)
+		p.running.Done()
+	}
 }
 
 // prepare takes a connection from its first byte to the end of its handshake.
@@ -66,7 +80,7 @@ func (p *Port) prepare(h *holding, remote netip.AddrPort) (deliver func(), why R
 		return nil, why
 	}
 	keepAlive(h.conn)
-	replayed := &replayConn{Conn: h.conn, unread: hello.raw, remote: remote, prove: func() { p.prove(h, slots.Known) }}
+	replayed := &replayConn{Conn: h.conn, unread: hello.raw, remote: remote, port: p, holding: h}
 	if route.handler != nil {
 		return p.terminate(h, replayed, route.handler)
 	}
@@ -112,17 +126,33 @@ func beneath(conn *replayConn, alpn string) net.Conn {
 // Prove is how a handler says that it knows who stands behind a connection that
 // it was given: it counts as a stranger's no more, and its address is known.
 func Prove(conn *tls.Conn) {
+	if c := replayed(conn); c != nil {
+		c.port.prove(c.holding, slots.Known)
+	}
+}
+
+// Keep is how a handler keeps a connection that it was given beyond its own end: a client
+// that rests needs no goroutine. It calls over, once, when it has closed the connection.
+func Keep(conn *tls.Conn) (over func()) {
+	if c := replayed(conn); c != nil {
+		return c.port.keep(c.holding)
+	}
+	return func() {}
+}
+
+// replayed is what a handler's connection stands on.
+func replayed(conn *tls.Conn) *replayConn {
 	for c := conn.NetConn(); c != nil; {
 		switch here := c.(type) {
 		case *replayConn:
-			here.prove()
-			return
+			return here
 		case interface{ NetConn() net.Conn }:
 			c = here.NetConn()
 		default:
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
 // keepAlive notices a dead peer. It waits until here because it costs four
@@ -150,7 +180,9 @@ type replayConn struct {
 	unread []byte
 	remote netip.AddrPort
 	first  func() // before the first Read; may be nil
-	prove  func()
+
+	port    *Port
+	holding *holding
 }
 
 func (c *replayConn) Read(b []byte) (int, error) {

@@ -20,6 +20,7 @@ type holding struct {
 	told    bool          // turn is closed
 	fate    Reason        // why it has to go; zero: it has not
 	handed  bool          // its handler has it, or will in a moment
+	kept    bool          // its handler keeps it though it has returned; of its goroutine alone
 }
 
 // acquaintances are the addresses that this node knows; never changed.

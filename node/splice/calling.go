@@ -3,27 +3,26 @@ package splice
 import (
 	"net"
 	"sync/atomic"
-)
 
-// Calling is a connection that calls who wants to read it.
-type Calling interface {
-	net.Conn
-	// Readable has f called whenever Ready may have become true, and when the connection
-	// is closed. f must not wait.
-	Readable(f func())
-	// Ready reports whether a read would not wait.
-	Ready() bool
-}
+	"github.com/meshcrypt/meshcrypt/node/loop"
+)
 
 // follower copies from a connection that calls, and is a goroutine only while something
 // waits there.
 type follower struct {
 	dst       net.Conn
-	src       Calling
+	src       loop.Calling
 	closeBoth func()
 	done      chan struct{} // closed at the end
 
 	calls atomic.Int64 // since it last found nothing; whoever adds the first makes it run
+}
+
+// follow begins where b calls, and says whether it does.
+func follow(a, b net.Conn, closeBoth func(), done chan struct{}) bool {
+	src, ok := b.(loop.Calling)
+	f := &follower{dst: a, src: src, closeBoth: closeBoth, done: done}
+	return ok && src.Readable(f.called)
 }
 
 func (f *follower) called() {

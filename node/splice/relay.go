@@ -26,10 +26,7 @@ func Relay(ctx context.Context, a, b net.Conn) {
 	defer closeBoth()
 
 	done := make(chan struct{})
-	if called, ok := b.(Calling); ok {
-		f := &follower{dst: a, src: called, closeBoth: closeBoth, done: done}
-		called.Readable(f.called)
-	} else {
+	if !follow(a, b, closeBoth, done) {
 		go func() {
 			defer close(done)
 			relay(a, b, closeBoth)

@@ -95,13 +95,14 @@ func (s *Stream) Ready() bool {
 
 // Readable has f called whenever Ready may have become true, until the stream is closed
 // here, and then a last time. f is called by the trunk's reader among others, and must not
-// wait. So a stream that rests needs no goroutine.
-func (s *Stream) Readable(f func()) {
+// wait. So a stream that rests needs no goroutine. It can always be done.
+func (s *Stream) Readable(f func()) bool {
 	s.trunk.mu.Lock()
 	s.readable = f
 	s.setAlarm()
 	s.trunk.mu.Unlock()
 	s.tell()
+	return true
 }
 
 // tell calls who wants to read, if he can.
@@ -119,12 +120,13 @@ func (s *Stream) tell() {
 
 // setAlarm has the read's deadline told, too; the caller holds the lock.
 func (s *Stream) setAlarm() {
-	if s.alarm != nil {
-		s.alarm.Stop()
-		s.alarm = nil
-	}
-	if s.readable != nil && !s.gone && !s.readBy.IsZero() {
+	switch rings := s.readable != nil && !s.gone && !s.readBy.IsZero(); {
+	case rings && s.alarm == nil:
 		s.alarm = time.AfterFunc(time.Until(s.readBy), s.tell)
+	case rings:
+		s.alarm.Reset(time.Until(s.readBy))
+	case s.alarm != nil:
+		s.alarm.Stop()
 	}
 }
 
