@@ -21,6 +21,10 @@ const (
 	// StopTime is how long the demo may take to end when told to.
 	StopTime = 5 * time.Second
 
+	// LateLeast is how late a timer must be until a FAIL names the machine.
+	LateLeast = 250 * time.Millisecond
+
+	watchEvery   = 20 * time.Millisecond
 	pollEvery    = 100 * time.Millisecond
 	statusEvery  = time.Second
 	callTimeout  = time.Second
@@ -28,6 +32,12 @@ const (
 	settle       = 1500 * time.Millisecond
 	dialTimeout  = 15 * time.Second
 	redialWithin = 250 * time.Millisecond
+)
+
+// From when on a FAIL says that the machine gave too little.
+const (
+	StolenLeast = 0.05 // of its CPU time
+	LoadLeast   = 3.0  // tasks for each CPU
 )
 
 const (

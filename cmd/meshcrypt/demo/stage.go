@@ -48,15 +48,22 @@ func (s *stage) judge(ctx context.Context, prepare func() error) (passed bool, e
 		return false, err
 	}
 	c := s.config
+	watched, cancel := context.WithCancel(ctx)
+	defer cancel()
+	machine := watchMachine(watched)
 	v, err := s.play(ctx)
 	if ctx.Err() != nil {
 		return false, nil
 	}
 	if err != nil {
 		s.company.showLogs(c.Stderr)
+		if lacked := machine.lacked(); lacked != "" {
+			s.say("%s", lacked)
+		}
 		return false, err
 	}
 	v.Shows, v.ShowsNot = s.company.site.shows()
+	v.lacked = machine.lacked()
 	if v.judge(); v.Result != "PASS" {
 		s.company.showLogs(c.Stderr)
 	}

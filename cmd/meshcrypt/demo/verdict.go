@@ -87,6 +87,8 @@ type Verdict struct {
 	// first by PASS alone.
 	Shows    string `json:"shows,omitempty"`
 	ShowsNot string `json:"shows_not,omitempty"`
+	// lacked is what the machine did not give; of interest where something is wrong.
+	lacked string
 }
 
 // judge fills in the result.
@@ -113,6 +115,9 @@ func (v *Verdict) judge() {
 	v.Result = "PASS"
 	if len(v.Problems) > 0 {
 		v.Result, v.Shows = "FAIL", ""
+		if v.lacked != "" {
+			v.Problems = append(v.Problems, v.lacked)
+		}
 	}
 }
 
