@@ -34,5 +34,7 @@ const (
 	QuietFor          = time.Minute             // between two equal error lines of raft
 	MaxTerms          = 8                       // of which it is remembered what they committed
 	TermsGivenUp      = 1 << 20                 // that the voters of a lost majority may yet lead in, on their own
+	RefusedFirst      = time.Minute             // until a snapshot is offered again to who refused it; twice as long each time
+	RefusedMost       = 10 * time.Minute        // at most
 	MaxQuiet          = 64                      // error lines remembered for that
 )

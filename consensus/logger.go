@@ -33,7 +33,7 @@ func newLogger(out *slog.Logger) *logger {
 // Log writes a line at hclog's level.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Error && !trimmed(args) && l.quiet.due(msg, time.Now()) {
+	if level >= hclog.Error && !needless(args) && l.quiet.due(msg, time.Now()) {
 		to = slog.LevelError
 		if aboutPeer(args) {
 			to = slog.LevelWarn
@@ -84,12 +84,13 @@ func aboutPeer(args []any) bool {
 	return false
 }
 
-// trimmed reports whether a line tells of an entry that the log has no more: whoever needs it,
-// as each new server does, gets a snapshot, so nothing is wrong.
-func trimmed(args []any) bool {
+// needless reports whether a line asks for nothing. It tells of an entry that the log has no more:
+// whoever needs it, as each new server does, gets a snapshot. Or of a snapshot that is
+// refused: that is told by the transport, and by whoever refuses it.
+func needless(args []any) bool {
 	return slices.ContainsFunc(args, func(arg any) bool {
 		err, ok := arg.(error)
-		return ok && errors.Is(err, raft.ErrLogNotFound)
+		return ok && (errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errRefused))
 	})
 }
 

@@ -47,6 +47,7 @@ type Raft struct {
 
 	heartbeat, election time.Duration
 	started             chan struct{} // closed when raft is set
+	refusers            *refusers
 
 	transport  *raft.NetworkTransport
 	leadership chan Leadership // one slot: the newest view
@@ -88,7 +89,7 @@ func open(c Config) (*Raft, error) {
 	r := &Raft{
 		id: c.ID, log: c.Log, fsm: newFSM(), file: file,
 		leadership: make(chan Leadership, 1), observed: make(chan raft.Observation, 16),
-		closing: make(chan struct{}), started: make(chan struct{}),
+		closing: make(chan struct{}), started: make(chan struct{}), refusers: newRefusers(),
 	}
 	timing := c.raft(out)
 	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -60,7 +61,11 @@ func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, as
 	if err != nil {
 		return err
 	}
-	return t.NetworkTransport.AppendEntries(id, target, said, answer)
+	err = t.NetworkTransport.AppendEntries(id, target, said, answer)
+	if err == nil {
+		t.replica.refusers.ends(id, answer.LastLog)
+	}
+	return err
 }
 
 // AppendEntriesPipeline does so many times.
@@ -90,9 +95,17 @@ func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, 
 	if err != nil {
 		return err
 	}
+	if !t.replica.refusers.due(id, time.Now()) {
+		return errRefused
+	}
 	said := *ask
 	said.Leader = word{t.replica.incarnation(), by}.bytes()
-	return t.NetworkTransport.InstallSnapshot(id, target, &said, answer, data)
+	err = t.NetworkTransport.InstallSnapshot(id, target, &said, answer, data)
+	if err == nil && !answer.Success && answer.Term <= ask.Term && t.replica.refusers.refused(id, time.Now()) {
+		t.replica.log.Warn("a voter does not take this leader's snapshot: its log may hold changes that this one lacks, see meshcrypt status there; "+
+			"it is offered again from time to time", "node", id)
+	}
+	return err
 }
 
 // errMoved means that the log changed under a request: this server leads no more.
