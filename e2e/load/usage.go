@@ -20,6 +20,11 @@ const (
 // needed is collected by then, and given back.
 const atRest = 2 * time.Minute
 
+// emptyRest is how long a mesh without clients rests before it is measured: nodes that have
+// just begun have the heap's room of busy ones for two or three looks of node.HeapEvery, and
+// that would be taken off the clients' part.
+const emptyRest = 50 * time.Second
+
 // asked is all, with what each daemon itself says of its memory.
 func (m *mesh) asked() ([]usage, error) {
 	all, err := m.all()
@@ -97,6 +102,7 @@ func verdict(most float64, clients int) error {
 
 // rest logs all clients in, lets them rest and says what they take.
 func (f *fleet) rest(o options) error {
+	time.Sleep(emptyRest)
 	empty, err := f.mesh.asked()
 	if err != nil {
 		return err
