@@ -10,8 +10,9 @@ import (
 func (a *Arbitrator) GrantsOnResume(all bool) { a.regrants = all }
 
 // resume gives a session its client's new key. Slices that are not proven under keys
-// the client still has are granted anew: of a client that kept none by the same command,
-// which is what most of a crowd are that comes back from a restart, otherwise after it.
+// the client still has are granted anew by the same command, as far as there are agents.
+// Of a crowd that comes back from a restart all are such, though its clients, who were
+// silent meanwhile, say that they have keys.
 func (a *Arbitrator) resume(view *registry.State, e Resume) {
 	s := active(view, e.Session)
 	if s == nil {
@@ -19,7 +20,9 @@ func (a *Arbitrator) resume(view *registry.State, e Resume) {
 		return
 	}
 	c := &registry.ResumeKey{Session: e.Session, Request: e.Request, Key: e.Key, Hello: e.Hello}
-	tag := a.proposeResume(view, s, c, !e.KeepsSAs)
+	tag := a.proposeResume(view, s, c, func(sl registry.Slice) bool {
+		return e.KeepsSAs && sl.State == registry.SliceUp && a.owned(view, sl)
+	})
 	if tag == 0 {
 		a.refuse(e.Request, Unavailable, "too many requests at a time")
 		return
@@ -29,8 +32,9 @@ func (a *Arbitrator) resume(view *registry.State, e Resume) {
 	a.waiting[e.Request] = struct{}{}
 }
 
-// proposeResume gives 0 when too many commands are without outcome.
-func (a *Arbitrator) proposeResume(view *registry.State, s *registry.Session, c *registry.ResumeKey, grants bool) Tag {
+// proposeResume gives 0 when too many commands are without outcome. Slices that are not
+// kept are granted anew.
+func (a *Arbitrator) proposeResume(view *registry.State, s *registry.Session, c *registry.ResumeKey, kept func(registry.Slice) bool) Tag {
 	tag := a.nextTag()
 	if tag == 0 {
 		return 0
@@ -38,22 +42,30 @@ func (a *Arbitrator) proposeResume(view *registry.State, s *registry.Session, c 
 	p := &proposal{command: registry.Command{ResumeKey: c}, pools: a.pools}
 	a.fill(p.command.ID[:])
 	a.proposals[tag] = p
-	if grants && a.regrants {
-		a.regrant(view, s, tag, p)
+	if a.regrants {
+		a.regrant(view, s, tag, p, kept)
 	}
 	a.emit(Propose{tag, p.command})
 	return tag
 }
 
 // regrant adds to a resumption what tend would propose after it: each slice to an agent,
-// at its next epoch, as if there were no other. What has to wait, or has no agent now, is
-// left to tend.
-func (a *Arbitrator) regrant(view *registry.State, s *registry.Session, tag Tag, p *proposal) {
-	carried := 0
+// at its next epoch, as if there were no other but those that are kept. What has to wait,
+// or has no agent now, is left to tend.
+func (a *Arbitrator) regrant(view *registry.State, s *registry.Session, tag Tag, p *proposal, kept func(registry.Slice) bool) {
+	carried, held := 0, false
+	for _, sl := range s.Slices {
+		if kept(sl) {
+			if held = true; !sl.Spare {
+				carried++
+			}
+		}
+	}
 	for _, sl := range s.Slices {
 		known := a.slot(s.ID, sl.Number)
 		known.follow(sl)
-		if known.proposal != 0 || a.now < known.retryAt || a.enough(view, s, sl, carried) {
+		waits := a.now < known.retryAt || held && a.now < known.holdUntil
+		if kept(sl) || known.proposal != 0 || waits || a.enough(view, s, sl, carried) {
 			continue
 		}
 		c := a.choose(view, s, sl.Number, sl.Spare)
@@ -145,7 +157,8 @@ func (a *Arbitrator) notResumed(view *registry.State, s *registry.Session, p *pr
 func (a *Arbitrator) resumeAlone(view *registry.State, s *registry.Session, l *live, c *registry.ResumeKey) {
 	again := *c
 	again.Slices = nil
-	if l.resuming = a.proposeResume(view, s, &again, false); l.resuming == 0 {
+	all := func(registry.Slice) bool { return true } // are kept, or left to tend
+	if l.resuming = a.proposeResume(view, s, &again, all); l.resuming == 0 {
 		a.refuse(c.Request, Unavailable, "too many requests at a time")
 		return
 	}

@@ -59,6 +59,23 @@ func TestKeptSlicesAreNotGrantedAnew(t *testing.T) {
 	}
 }
 
+// TestDeadSlicesAreGrantedAnew: with the resumption, though the client says that it has
+// keys: it was silent while the agents restarted.
+func TestDeadSlicesAreGrantedAnew(t *testing.T) {
+	w, c := left(t, 3)
+	for _, n := range w.nodes {
+		w.nodeDown(n)
+		w.nodeUp(n, n.boot+1)
+		w.must(registry.Command{UpdateNode: &registry.UpdateNode{ID: n.id(), Boot: n.bootID(), Mbit: w.state.Nodes[n.id()].Mbit}})
+	}
+	w.run(200*time.Millisecond, 100*time.Millisecond)
+	slices, before := len(w.state.Sessions.Get(c.session).Slices), w.index
+	p := w.resumption(c, 50, true)
+	if got := len(p.Command.ResumeKey.Slices); got != slices || w.index != before {
+		t.Errorf("%d of %d slices are granted with the resumption, after %d commands", got, slices, w.index-before)
+	}
+}
+
 // TestResumptionsLoseNoPrekey: those that were taken to grant slices with a resumption
 // are granted, on offer again or dropped, whatever becomes of it, and its client comes back.
 func TestResumptionsLoseNoPrekey(t *testing.T) {
