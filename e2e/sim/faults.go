@@ -20,9 +20,9 @@ func (w *World) follow(p plan.Plan) {
 		}
 		w.after(f.At, func() {
 			w.trace.note("plan", "%v", f)
+			w.begun(f)
 			undo := w.do(f)
 			w.blur(f, 1)
-			w.begun(f)
 			w.after(f.Lasts, func() {
 				w.trace.note("plan", "over: %v %v", f.Who, f.Kind)
 				undo()
@@ -34,11 +34,15 @@ func (w *World) follow(p plan.Plan) {
 }
 
 // begun and over keep count of what is wrong just now.
-func (w *World) begun(f plan.Fault) { w.wrong, w.changed = append(w.wrong, f), w.now() }
+func (w *World) begun(f plan.Fault) {
+	w.wrong, w.changed = append(w.wrong, f), w.now()
+	w.watch.judge.Wrong(w.now(), len(w.wrong))
+}
 
 func (w *World) over(f plan.Fault) {
 	w.wrong = slices.DeleteFunc(w.wrong, func(o plan.Fault) bool { return o == f })
 	w.changed = w.now()
+	w.watch.judge.Wrong(w.now(), len(w.wrong))
 }
 
 // blur tells the judge of faults in which nobody can know at once what is: packets are

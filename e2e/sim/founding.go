@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -70,8 +71,11 @@ const allRoles = registry.RoleVoter | registry.RoleGateway | registry.RoleAgent
 
 var pool = netip.MustParsePrefix("10.77.0.0/24")
 
-// moving is the address of the pool's only part.
-var moving = netip.MustParseAddr("10.0.0.200")
+// parts are those of the pool, each with its moving address.
+var parts = []registry.Part{
+	{Prefix: netip.MustParsePrefix("10.77.0.0/25"), Inside: netip.MustParseAddr("10.0.0.200"), Epoch: 1},
+	{Prefix: netip.MustParsePrefix("10.77.0.128/25"), Inside: netip.MustParseAddr("10.0.0.201"), Epoch: 1},
+}
 
 func (w *World) foundation(random *source) *registry.Found {
 	m := w.mesh
@@ -97,7 +101,7 @@ func (w *World) foundation(random *source) *registry.Found {
 		Cluster: registry.Cluster{ID: id, Incarnation: 1, CA: m.authority.Certificate(), Pool: []netip.Prefix{pool},
 			Egress: registry.EgressRouted, Recovery: recovery.Public()},
 		Policy: registry.Policy{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Slices: 2},
-		Parts:  []registry.Part{{Prefix: pool, Inside: moving, Epoch: 1}}, Secrets: secrets, Wraps: wraps, Founder: m.members[0].row(),
+		Parts:  slices.Clone(parts), Secrets: secrets, Wraps: wraps, Founder: m.members[0].row(),
 	}
 }
 

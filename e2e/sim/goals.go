@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/meshcrypt/meshcrypt/e2e/sim/check"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
@@ -44,9 +45,12 @@ func (w *watch) streams(a *answers) string {
 	return ""
 }
 
-// egresses: the one whom the registry names answers for each address.
+// egresses: the one whom the registry names answers for each address, and one more may.
 func (w *watch) egresses() string {
 	for _, p := range w.judge.Registry().Parts {
+		if p.Egress.IsZero() || p.Second.IsZero() {
+			return fmt.Sprintf("%v lacks an egress or a second", p.Inside)
+		}
 		for _, n := range w.mesh.members {
 			if holds := n.daemon.alive() && n.daemon.holding[p.Inside]; holds != (n.key.ID() == p.Egress) {
 				return fmt.Sprintf("%s holds %v: %v", n.name, p.Inside, holds)
@@ -104,7 +108,7 @@ func (w *watch) histories() (why string) {
 }
 
 // meanwhile: where one node alone has been out for a while, or its clock wrong, the others
-// have an arbiter, and not that one.
+// have an arbiter, and not that one; and all egress addresses, where it is out.
 func (w *watch) meanwhile(a *answers) {
 	if len(w.wrong) != 1 || w.wrong[0].Who.Client {
 		return
@@ -122,7 +126,7 @@ func (w *watch) meanwhile(a *answers) {
 	}
 }
 
-// without is why the nodes but one have no arbiter of their own.
+// without is why the nodes but one have no arbiter of their own, or not all addresses.
 func (w *watch) without(one int, a *answers) string {
 	for i, n := range w.mesh.members {
 		r, ok := a.reports[n.daemon]
@@ -134,6 +138,12 @@ func (w *watch) without(one int, a *answers) string {
 			return n.name + " hears no arbiter"
 		case r.Arbiter == w.mesh.members[one].key.ID():
 			return n.name + " hears that one"
+		}
+	}
+	for _, p := range parts {
+		has := func(n *member) bool { return n.number != one+1 && n.daemon.alive() && n.daemon.holding[p.Inside] }
+		if !slices.ContainsFunc(w.mesh.members, has) {
+			return fmt.Sprintf("none of them has %v", p.Inside)
 		}
 	}
 	return ""

@@ -268,6 +268,7 @@ func (d *daemon) serveTerm(ctx context.Context, r *replica, term uint64) error {
 				d.serving.Store(0)
 				return
 			}
+			d.world.watch.serves(d, r, term)
 			d.serving.Store(term)
 			d.heed(own)
 		},

@@ -12,15 +12,12 @@ import (
 	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
 )
 
-// roles are who does what, by number.
+// roles are who does what, by number: of the first part.
 type roles struct{ leads, egress, second int }
 
-func (w *World) roles() (r roles) {
-	r.leads = w.watch.leader().number - 1
-	for _, p := range w.watch.judge.Registry().Parts {
-		r.egress, r.second = w.memberOf(p.Egress).number-1, w.memberOf(p.Second).number-1
-	}
-	return r
+func (w *World) roles() roles {
+	p := w.watch.judge.Registry().Parts[0]
+	return roles{w.watch.leader().number - 1, w.memberOf(p.Egress).number - 1, w.memberOf(p.Second).number - 1}
 }
 
 // TestOwnersThatDoNotHearEachOther: a second does not hear its egress for long, and a third
@@ -103,13 +100,13 @@ func ownersApart(t *testing.T, before int, meanwhile bool, cut func(egress, seco
 	return led
 }
 
-// twoUntil lets time pass, and is for how long two nodes had the moving address at a stretch.
+// twoUntil lets time pass, and is for how long two nodes had the first part's address at a stretch.
 func (w *World) twoUntil(end time.Duration) (longest time.Duration) {
 	var since time.Duration
 	for now := w.now(); now < end; now = w.now() {
 		owners := 0
 		for _, n := range w.mesh.members {
-			if n.daemon.holding[moving] {
+			if n.daemon.holding[parts[0].Inside] {
 				owners++
 			}
 		}
@@ -130,20 +127,22 @@ func (w *World) depose() {
 	w.until(w.now() + time.Second)
 }
 
-// oneOwner fails the test unless one node answers for the moving address, and nobody did
+// oneOwner fails the test unless one node answers for each moving address, and nobody did
 // beside it for long.
 func (w *World) oneOwner(when string) {
 	w.Helper()
 	for _, v := range w.watch.judge.Violations() {
 		w.Errorf("%s: %v", when, v)
 	}
-	owners := 0
-	for _, n := range w.mesh.members {
-		if n.daemon.holding[moving] {
-			owners++
+	for _, p := range parts {
+		owners := 0
+		for _, n := range w.mesh.members {
+			if n.daemon.holding[p.Inside] {
+				owners++
+			}
 		}
-	}
-	if owners != 1 {
-		w.Errorf("%s: %d owners", when, owners)
+		if owners != 1 {
+			w.Errorf("%s: %v has %d owners", when, p.Inside, owners)
+		}
 	}
 }

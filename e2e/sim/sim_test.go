@@ -123,7 +123,7 @@ func TestJudgeOfOwners(t *testing.T) {
 			w.do(f)
 			judge := w.watch.judge
 			for _, n := range w.mesh.members[:2] {
-				judge.Holds(time.Second, n.key.ID(), moving, true)
+				judge.Holds(time.Second, n.key.ID(), parts[0].Inside, true)
 			}
 			judge.Tick(time.Second + check.TwoOwners)
 			if v := judge.Violations(); len(v) != 0 {

@@ -78,6 +78,12 @@ func (w *watch) fence(d *daemon, f protocol.Fence) {
 	})
 }
 
+// serves notes where a term begins that is served, and how far the log is known there.
+func (w *watch) serves(d *daemon, r *replica, term uint64) {
+	at, first, applied := w.now(), r.Reign(), r.Stats().Applied
+	w.leave("~"+d.name, func() { w.judge.Serves(at, d.member.key.ID(), term, first, applied) })
+}
+
 func (w *watch) gone(n *member) { w.judge.Gone(w.now(), n.key.ID()) }
 
 func (w *watch) stopped(n *member, so bool) { w.judge.Stopped(w.now(), n.key.ID(), so) }

@@ -20,6 +20,7 @@ const (
 // addressSeen is who answers for an address.
 type addressSeen struct {
 	holders []identity.NodeID // in the order in which they took it
+	last    identity.NodeID   // that took it
 	both    time.Duration     // since when two do who could know better; negative: they do not
 	owners  []identity.NodeID // who did then
 	said    bool              // that it was for too long
@@ -36,7 +37,8 @@ func (j *Judge) Holds(at time.Duration, node identity.NodeID, address netip.Addr
 	}
 	a.holders = slices.DeleteFunc(a.holders, func(o identity.NodeID) bool { return o == node })
 	if so {
-		a.holders = append(a.holders, node)
+		j.lookAtTaking(at, node, address, a.last)
+		a.holders, a.last = append(a.holders, node), node
 	}
 	j.Tick(at)
 }
@@ -47,11 +49,17 @@ func (j *Judge) Gone(at time.Duration, node identity.NodeID) {
 		j.Holds(at, node, address, false)
 	}
 	j.Stopped(at, node, false)
+	j.agent(node).old = nil
 }
 
 // Stopped says that a node stands still, or goes on. Who stands still can let nothing go.
 func (j *Judge) Stopped(at time.Duration, node identity.NodeID, so bool) {
 	j.Tick(at)
+	if a := j.agent(node); so {
+		a.stoppedAt = at
+	} else if j.stopped[node] {
+		a.stood(at)
+	}
 	j.stopped[node] = so
 	j.Tick(at)
 }

@@ -58,6 +58,7 @@ func (j *Judge) Entry(at time.Duration, by identity.NodeID, index, term uint64, 
 		return
 	}
 	registry.Apply(h.state, index, term, c)
+	j.lookAtParts(at, c)
 	j.look(at, c)
 }
 
@@ -79,6 +80,14 @@ func (j *Judge) look(at time.Duration, c registry.Command) {
 		}
 		j.lookAtOwners(at, s)
 		j.lookAtEnd(at, s, c)
+	}
+}
+
+// Serves says that a node serves a term as arbiter: at which index that began, and up to
+// where it has applied the log. What its predecessors were told is true for it (design 9).
+func (j *Judge) Serves(at time.Duration, node identity.NodeID, term, first, applied uint64) {
+	if applied < first {
+		j.fail(at, "a term", "%s serves term %d, which begins at %d, and has applied the log up to %d", j.name(node), term, first, applied)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package check holds a run of the simulation against what the mesh promises. It is told
-// what was seen, when, and says what must not have been: I3, I6, I9, I12, I13 (design
-// 10), one owner of an egress address, recovery in time.
+// what was seen, when, and says what must not have been: I2 (keys after a stop), I3, I6,
+// I12, I13 (design 10), one owner of an egress address and no other for nothing, a term
+// that serves what is committed, recovery in time.
 //
 // It keeps a registry of its own, of the entries that were committed; what agents really
 // have comes from their own tables. The package owns the rules' wording alone: neither
@@ -60,6 +61,8 @@ type Judge struct {
 	apart     map[[2]identity.NodeID]bool   // that do not hear each other
 	lossy     bool                          // packets are lost all over
 	clear     time.Duration                 // since when they are not
+	calm      calm
+	named     map[naming]time.Duration // since when an arbiter's word was so
 	recovery  recovery
 }
 
@@ -71,6 +74,7 @@ func New(c Config) *Judge {
 		sessions: make(map[registry.SessionID]*sessionSeen), left: make(map[string]bool),
 		ordered: make(map[registry.SessionID]string), holders: make(map[netip.Addr]*addressSeen),
 		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool), clear: -time.Hour,
+		named: make(map[naming]time.Duration),
 	}
 }
 

@@ -48,7 +48,7 @@ func begin(t *testing.T) *story {
 	s := &story{Judge: New(Config{Names: names, Quorum: true}), t: t, term: 2}
 	s.commit(registry.Command{Found: &registry.Found{
 		Cluster: registry.Cluster{ID: identity.ClusterID{1}, CA: []byte("ca"), Pool: []netip.Prefix{pool}, Egress: registry.EgressRouted},
-		Policy:  registry.Policy{Headless: 100}, Parts: []registry.Part{{Prefix: pool}},
+		Policy:  registry.Policy{Headless: 100}, Parts: []registry.Part{{Prefix: pool, Inside: netip.MustParseAddr("10.0.0.201")}},
 		Founder: registry.Node{Key: key(0), Name: "n1", May: roles, Is: roles},
 		Secrets: map[string]registry.Sealed{"gossip": {Generation: 1, Box: []byte("box")}},
 		Wraps:   map[string][]byte{registry.RecoveryWrap: []byte("wrap"), node(0).String(): []byte("wrap")},

@@ -2,6 +2,7 @@ package check
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -37,6 +38,25 @@ type agentSeen struct {
 	had   map[slot]bool // by the present process
 	// newest is the furthest epoch of each slice that the present process ever had.
 	newest map[slot]uint32
+	// old are those that it had when it stood still for long, and may have no more after
+	// oldUntil.
+	old       map[slot]bool
+	oldUntil  time.Duration
+	stoppedAt time.Duration
+}
+
+// LongStop is how long a process stands still that has to start anew, for others may have
+// what it had (I2), and StopSettles how long it takes to find that out.
+const (
+	LongStop    = 1300 * time.Millisecond
+	StopSettles = 500 * time.Millisecond
+)
+
+// stood says that the process goes on.
+func (a *agentSeen) stood(at time.Duration) {
+	if at-a.stoppedAt >= LongStop {
+		a.old, a.oldUntil = maps.Clone(a.had), at+StopSettles
+	}
 }
 
 func (j *Judge) agent(id identity.NodeID) *agentSeen {
@@ -118,6 +138,9 @@ func (j *Judge) lookAtFresh(at time.Duration, t Table) {
 	for _, h := range t.Holdings {
 		key := h.slot()
 		has[key] = true
+		if a.old[key] && at > a.oldUntil {
+			j.fail(at, "I2", "%s has keys of %v, as before it stood still until %v", j.name(t.Agent), key, a.oldUntil-StopSettles)
+		}
 		if a.had[key] {
 			continue
 		}

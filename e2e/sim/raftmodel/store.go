@@ -126,6 +126,12 @@ func (r *Replica) Stats() (s consensus.Stats) {
 	return s
 }
 
+// Reign is the index of the first entry of the last term that this replica led.
+func (r *Replica) Reign() (first uint64) {
+	r.cluster.turn(func() { first = r.reign.began })
+	return first
+}
+
 // Snapshot writes one now.
 func (r *Replica) Snapshot(context.Context) error {
 	r.cluster.turn(func() {
