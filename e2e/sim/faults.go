@@ -241,7 +241,7 @@ func (w *World) everyone() (all []*host) {
 	for _, n := range w.mesh.members {
 		all = append(all, n.host)
 	}
-	for _, v := range w.mesh.visitors {
+	for _, v := range append(slices.Clone(w.mesh.visitors), w.mesh.passer) {
 		all = append(all, v.host)
 	}
 	return all

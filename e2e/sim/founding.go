@@ -24,6 +24,7 @@ type mesh struct {
 	authority *pki.Authority
 	members   []*member
 	visitors  []*visitor
+	passer    *visitor // comes and goes meanwhile
 	guest     *visitor // comes when all is over
 	commands  []registry.Command
 }
@@ -54,12 +55,12 @@ func (w *World) found(nodes, clients int) {
 	for _, n := range m.members[1:] {
 		m.commands = append(m.commands, registry.Command{JoinNode: &registry.JoinNode{Token: "t", Node: n.row()}})
 	}
-	for i := range clients + 1 {
-		m.guest = w.newVisitor(i, random)
-		m.visitors = append(m.visitors, m.guest)
-		v := m.guest
+	for i := range clients + 2 {
+		v := w.newVisitor(i, random)
+		m.visitors = append(m.visitors, v)
 		m.commands = append(m.commands, registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: v.name, PasswordKey: v.key.Public()}}})
 	}
+	m.passer, m.guest = m.visitors[clients+1], m.visitors[clients]
 	m.visitors = m.visitors[:clients]
 	w.cluster, w.watch = w.newCluster(), newWatch(w)
 	for i := range m.commands {
@@ -69,12 +70,13 @@ func (w *World) found(nodes, clients int) {
 
 const allRoles = registry.RoleVoter | registry.RoleGateway | registry.RoleAgent
 
-var pool = netip.MustParsePrefix("10.77.0.0/24")
+var pool = netip.MustParsePrefix("10.77.0.0/27")
 
-// parts are those of the pool, each with its moving address.
+// parts are those of the pool, each with its moving address: of six leases, so that they
+// are given anew within a run.
 var parts = []registry.Part{
-	{Prefix: netip.MustParsePrefix("10.77.0.0/25"), Inside: netip.MustParseAddr("10.0.0.200"), Epoch: 1},
-	{Prefix: netip.MustParsePrefix("10.77.0.128/25"), Inside: netip.MustParseAddr("10.0.0.201"), Epoch: 1},
+	{Prefix: netip.MustParsePrefix("10.77.0.16/29"), Inside: netip.MustParseAddr("10.0.0.200"), Epoch: 1},
+	{Prefix: netip.MustParsePrefix("10.77.0.24/29"), Inside: netip.MustParseAddr("10.0.0.201"), Epoch: 1},
 }
 
 func (w *World) foundation(random *source) *registry.Found {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"io"
+	"slices"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -50,6 +51,9 @@ func (w *World) run() Result {
 		w.after(w.between(startWithin-2*time.Second, startWithin-time.Second), func() { v.connect(i) })
 	}
 	w.follow(p)
+	if w.seed%passersEvery == 0 {
+		w.after(passersFrom, func() { w.passers(p.Healed()) })
+	}
 	w.after(startWithin-time.Second, w.watch.look)
 	w.after(p.Healed()+apart, w.healed)
 	w.until(runs)
@@ -70,7 +74,7 @@ func (w *World) healed() {
 
 // end kills all that runs, so that nothing is left in the bubble.
 func (w *World) end() {
-	for _, v := range append(w.mesh.visitors, w.mesh.guest) {
+	for _, v := range append(slices.Clone(w.mesh.visitors), w.mesh.passer, w.mesh.guest) {
 		if v.process != nil {
 			v.process.kill(false)
 		}

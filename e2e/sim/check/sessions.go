@@ -96,8 +96,8 @@ func (j *Judge) lookAtLeases(at time.Duration, t Table, h Holding) {
 			continue
 		}
 		now, _ := state.Sessions.Find(lease.Session)
-		if now == nil || now.Client == old.Client && now.Device == old.Device {
-			continue // a device has its own address back
+		if now == nil || now.Client == old.Client {
+			continue // a client has its own back, where nothing else is left also another device's
 		}
 		j.fail(at, "I13", "%s has keys of session %s of %s for address %v, which was given to session %s of %s meanwhile",
 			j.name(t.Agent), h.Session.Short(), old.Client, a, now.ID.Short(), now.Client)
