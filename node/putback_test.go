@@ -97,7 +97,9 @@ func TestForgedHistoryIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	founder, other := w.members[0], w.members[1]
-	w.until("the history is told", func() bool { return other.memory.furthest().Index > 0 })
+	w.until("the history is told", func() bool {
+		return founder.memory.furthest().Index > 0 && other.memory.furthest().Index > 0
+	})
 	before := founder.memory.furthest()
 	if len(before.Leadership) == 0 || !before.Genuine(w.founded.Cluster) {
 		t.Errorf("the arbiter names no leadership: %+v", before)
