@@ -94,7 +94,7 @@ func (a *Agent) contest(p *part, now time.Duration) {
 
 // contestWith is for an egress that is heard again after this node took over from it.
 func (a *Agent) contestWith(egress protocol.NodeRow, now time.Duration) {
-	for _, p := range a.view.parts {
+	for _, p := range a.view.partsInOrder() {
 		if p.taken && p.row.Egress == egress.ID {
 			a.contest(p, now)
 		}
@@ -278,7 +278,7 @@ func (a *Agent) superviseClaim(p *part, now time.Duration) {
 // rivals are addresses of this node that a host which is no member of the mesh
 // answers for too.
 func (a *Agent) rivals(now time.Duration) (all []netip.Addr) {
-	for _, p := range a.view.parts {
+	for _, p := range a.view.partsInOrder() {
 		if c := p.claim; p.held && c.rivalAt != 0 && now-c.rivalAt <= RivalGap && now-c.rivalSince >= RivalAfter {
 			all = append(all, p.row.Insides()...)
 		}

@@ -104,7 +104,7 @@ func (a *Agent) superviseFooting(now time.Duration) {
 	if a.footing.is == lost && (changed || a.ticks%LoadTicks == 0) || a.ticks%LoadTicks == 0 && a.ceded() {
 		a.say(&protocol.Node{Assure: &protocol.Assure{Number: a.footing.losses}})
 	}
-	for _, p := range a.view.parts {
+	for _, p := range a.view.partsInOrder() {
 		switch {
 		case p.taken && a.footing.is == lost:
 			a.giveBack(p)

@@ -88,8 +88,7 @@ func (a *Agent) followParts() {
 		return
 	}
 	behind := make(map[identity.NodeID][]registry.Part)
-	for _, prefix := range slices.SortedFunc(maps.Keys(a.view.parts), netip.Prefix.Compare) {
-		p := a.view.parts[prefix]
+	for _, p := range a.view.partsInOrder() {
 		if p.row.Second == a.config.Key.ID() && !p.taken && len(p.row.Insides()) > 0 && !p.row.Egress.IsZero() {
 			behind[p.row.Egress] = append(behind[p.row.Egress], p.row)
 		}
@@ -106,6 +105,11 @@ func (a *Agent) Feeds(ctx context.Context, second identity.NodeID, prefixes []ne
 			return p == nil || !p.held || p.row.Second != second
 		})
 	}) && yes
+}
+
+// partsInOrder are by prefix: what is done about several at once is done in one order.
+func (v *viewState) partsInOrder() []*part {
+	return slices.SortedFunc(maps.Values(v.parts), func(x, y *part) int { return x.row.Prefix.Compare(y.row.Prefix) })
 }
 
 // partWith finds the part that has a range, of whatever family.

@@ -49,7 +49,7 @@ func (a *Agent) Report(ctx context.Context) (r Report, ok bool) {
 				r.Broken[n.Name] = n.Fault
 			}
 		}
-		for _, p := range a.view.parts {
+		for _, p := range a.view.partsInOrder() {
 			if p.held || p.row.Egress == a.config.Key.ID() {
 				r.Parts = append(r.Parts, p.row.Prefix.String())
 				r.Stays = r.Stays || r.Is == protocol.Broken && p.held

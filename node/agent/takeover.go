@@ -14,7 +14,7 @@ import (
 // Where there is no arbiter, also from one that says that it does not forward:
 // the second takes first, then the egress lets go.
 func (a *Agent) superviseParts(now time.Duration) {
-	for _, p := range a.view.parts {
+	for _, p := range a.view.partsInOrder() {
 		switch a.config.Key.ID() {
 		case p.row.Second:
 			a.superviseSecond(p, now)

@@ -231,6 +231,7 @@ func (b *book) whole(node identity.NodeID) *protocol.View {
 	for _, p := range b.parts {
 		v.Parts = append(v.Parts, p)
 	}
+	slices.SortFunc(v.Parts, func(x, y registry.Part) int { return x.Prefix.Compare(y.Prefix) })
 	for _, e := range b.of[node] {
 		if e.judged(node) {
 			v.Rules = append(v.Rules, e.rule)
