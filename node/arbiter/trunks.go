@@ -3,6 +3,7 @@ package arbiter
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"slices"
 	"sync"
 
@@ -50,24 +51,32 @@ func (t *trunks) remove(of identity.NodeID, gone *trunk.Trunk) {
 // it, and serves each as if it had come directly. It ends with the term.
 func (a *Arbiter) serveTrunk(ctx context.Context, raw *tls.Conn) {
 	defer raw.Close()
-	peer, err := a.config.Trust.Peer(rawCerts(raw))
-	if err != nil {
-		return
+	if peer, err := a.config.Trust.Peer(rawCerts(raw)); err == nil {
+		a.carry(ctx, raw, peer.Node)
 	}
+}
+
+// carry is serveTrunk of a known node. The handshake asked whether it is a member; one that
+// was removed since passes on nobody more, and loses the trunk when it tries to.
+func (a *Arbiter) carry(ctx context.Context, raw net.Conn, of identity.NodeID) {
 	t := trunk.New(raw)
-	a.trunks.add(peer.Node, t)
-	defer a.trunks.remove(peer.Node, t)
+	a.trunks.add(of, t)
+	defer a.trunks.remove(of, t)
 	stop := context.AfterFunc(ctx, t.Close)
 	defer stop()
-	through := peer.Node.String()
-	err = t.Run(func(s *trunk.Stream, word []byte) {
+	through := of.String()
+	err := t.Run(func(s *trunk.Stream, word []byte) {
 		client, err := port.ParseRelayWord(word)
-		if err != nil {
+		switch {
+		case !a.listed(of):
+			a.config.Log.Warn("relay refused: the node was removed", "through", of.Short())
+			t.Close()
+		case err != nil:
 			s.Close()
-			a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
-			return
+			a.config.Log.Warn("relay refused", "through", of.Short(), "error", err)
+		default:
+			a.config.Port.Serve(relayedConn{s, of}, client, through)
 		}
-		a.config.Port.Serve(relayedConn{s, peer.Node}, client, through)
 	})
-	a.config.Log.Debug("trunk ended", "of", peer.Node.Short(), "error", err)
+	a.config.Log.Debug("trunk ended", "of", of.Short(), "error", err)
 }

@@ -1,10 +1,16 @@
 package arbiter
 
 import (
+	"errors"
+	"io"
 	"net"
+	"net/netip"
 	"testing"
+	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/trunk"
 )
 
@@ -29,4 +35,35 @@ func TestOldestTrunkMustGo(t *testing.T) {
 	if third := made(a); !first.Over() || second.Over() || third.Over() || other.Over() {
 		t.Errorf("first over: %t, second %t, third %t, the other node's %t", first.Over(), second.Over(), third.Over(), other.Over())
 	}
+}
+
+// TestRemovedNodePassesNobodyOn, though its trunk is from before: of a member a stream reaches
+// this port, and of one that was removed it ends with the trunk.
+func TestRemovedNodePassesNobodyOn(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	n := f.member(a, "n2", dataRoles)
+	near, far := net.Pipe()
+	gateway, ended := trunk.New(near), make(chan struct{})
+	go func() { defer close(ended); a.carry(t.Context(), far, n.node) }()
+	go gateway.Run(nil)
+	pass := func() (net.Conn, error) {
+		return port.OpenRelay(gateway, port.RelayHeader{Client: netip.MustParseAddrPort("192.0.2.7:1"), ALPN: port.ALPNClient})
+	}
+	client, err := pass()
+	f.ok(err)
+	_, err = client.Write([]byte("no hello"))
+	f.ok(err)
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF || gateway.Over() {
+		t.Fatalf("a member's: %v, the trunk is over: %t", err, gateway.Over())
+	}
+	f.commit(registry.Command{RemoveNode: &registry.RemoveNode{ID: n.node}})
+	client, err = pass()
+	f.ok(err)
+	f.ok(client.SetReadDeadline(time.Now().Add(hangLimit)))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, trunk.ErrLost) {
+		t.Errorf("a removed node's: %v", err)
+	}
+	gateway.Close()
+	<-ended
 }
