@@ -206,6 +206,26 @@ func TestCloseNeverWaits(t *testing.T) {
 	<-written
 }
 
+// TestCloseWakes who reads and who waits for credit, and calls who is called.
+func TestCloseWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		near, _ := p.stream(t, "")
+		ends, called := make(chan error, 2), make(chan struct{})
+		go func() { ends <- near.Await() }()
+		go func() { _, err := near.Write(make([]byte, 2*Window)); ends <- err }()
+		near.Readable(func() { close(called) })
+		synctest.Wait()
+		near.Close()
+		for range 2 {
+			if err := <-ends; err != net.ErrClosed {
+				t.Errorf("ended by %v", err)
+			}
+		}
+		<-called
+	})
+}
+
 // TestDeadlines of reads and of the wait for credit, set before and meanwhile. What has
 // come is read after them.
 func TestDeadlines(t *testing.T) {
