@@ -255,6 +255,7 @@ func TestDeadlines(t *testing.T) {
 		far.Readable(func() { calls++ })
 		far.SetReadDeadline(time.Now().Add(time.Minute))
 		<-time.After(time.Minute + time.Second)
+		synctest.Wait()
 		if calls != 1 || !far.Ready() {
 			t.Errorf("%d calls at a deadline", calls)
 		}
