@@ -33,4 +33,13 @@ const (
 	// reclaimAfter is how long a dead name keeps its address; then the node
 	// may come back under another one.
 	reclaimAfter = 10 * time.Second
+
+	// receiveBuffer is how many bytes of datagrams the kernel may keep for us, datagramMost the
+	// largest that there is.
+	receiveBuffer = 2 << 20
+	datagramMost  = 1<<16 - 1
+	// bindTries is how often a number is looked for that is free for UDP and TCP.
+	bindTries = 10
+	// errorPause is how long a port that failed is left alone.
+	errorPause = 50 * time.Millisecond
 )

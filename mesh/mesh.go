@@ -100,10 +100,18 @@ func Open(c Config) (*Mesh, error) {
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
+	if c.Transport == nil {
+		s, err := listen(c.Bind, c.Log)
+		if err != nil {
+			return nil, fmt.Errorf("mesh: listen on %s (UDP and TCP): %w", c.Bind, err)
+		}
+		c.Transport = s
+	}
 	m.config = libraryConfig(c, m.members)
 	var err error
 	if m.library, err = memberlist.Create(m.config); err != nil {
-		return nil, fmt.Errorf("mesh: listen on %s (UDP and TCP): %w", c.Bind, err)
+		_ = c.Transport.Shutdown() // what failed is said
+		return nil, fmt.Errorf("mesh: %w", err)
 	}
 	m.running.Go(m.announce)
 	return m, nil
