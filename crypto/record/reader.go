@@ -15,9 +15,11 @@ type Reader struct {
 	next  uint64 // the next record's number
 
 	header [headerSize]byte
-	got    int    // bytes of the present record, header included; 0: none is begun
-	bytes  []byte // of one that is begun and has its header, room for the rest; else content not asked for yet
-	err    error  // its last word
+	nonce  [ivSize]byte      // of the present record
+	short  [shortRecord]byte // room for one that is no longer, as most are
+	got    int               // bytes of the present record, header included; 0: none is begun
+	bytes  []byte            // of one that is begun and has its header, room for the rest; else content not asked for yet
+	err    error             // its last word
 }
 
 // NewReader makes one for a key that no other Reader has or had.
@@ -76,7 +78,7 @@ func (r *Reader) fill() error {
 			r.err = err
 			return err
 		}
-		r.bytes = make([]byte, size)
+		r.bytes = r.room(size)
 	}
 	for r.got < headerSize+len(r.bytes) {
 		n, err := r.below.Read(r.bytes[r.got-headerSize:])
@@ -87,6 +89,14 @@ func (r *Reader) fill() error {
 	return nil
 }
 
+// room is where a record of so many bytes goes.
+func (r *Reader) room(size int) []byte {
+	if size <= len(r.short) {
+		return r.short[:size]
+	}
+	return make([]byte, size)
+}
+
 // open returns what the present record carries; io.EOF is the other end's word that it was
 // the last.
 func (r *Reader) open() ([]byte, error) {
@@ -94,8 +104,8 @@ func (r *Reader) open() ([]byte, error) {
 		return nil, ErrExhausted
 	}
 	key := *r.key.sealed
-	nonce := key.nonce(r.next)
-	inner, err := key.cipher().Open(r.bytes[:0], nonce[:], r.bytes, r.header[:])
+	r.nonce = key.nonce(r.next)
+	inner, err := key.cipher().Open(r.bytes[:0], r.nonce[:], r.bytes, r.header[:])
 	if err != nil {
 		return nil, ErrForged
 	}

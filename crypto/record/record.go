@@ -36,6 +36,10 @@ const (
 	version    = 0x0303
 	overhead   = 1 + chacha20poly1305.Overhead // the inner kind, and the tag
 
+	// shortRecord is how long a record may be behind its header that needs no memory of its own:
+	// one of a length without a body, which is a beat (node/loop).
+	shortRecord = 4 + overhead
+
 	warning     = 1 // of an alert
 	closeNotify = 0
 )

@@ -356,3 +356,22 @@ func BenchmarkRecord(b *testing.B) {
 		r.Read(beat)
 	}
 }
+
+// TestShortRecordMakesLittle: most records of a connection are beats. What is made for one is
+// each end's cipher, for no key is kept anywhere else.
+func TestShortRecordMakesLittle(t *testing.T) {
+	var wire bytes.Buffer
+	wire.Grow(1 << 10)
+	w, r := NewWriter(&wire, testKey(1), nil), NewReader(&wire, testKey(1))
+	var beat, got [4]byte
+	if made := testing.AllocsPerRun(100, func() {
+		if _, err := w.Write(beat[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(r, got[:]); err != nil {
+			t.Fatal(err)
+		}
+	}); made > 2 {
+		t.Errorf("%v pieces of memory are made for a beat", made)
+	}
+}

@@ -14,6 +14,9 @@ type Writer struct {
 	ledger Ledger
 	next   uint64 // the next record's number; only ever counted up
 	err    error  // its last word
+
+	nonce [ivSize]byte                   // of the record that is being made
+	short [headerSize + shortRecord]byte // room for one that is no longer, as most are
 }
 
 // NewWriter makes one for a key that no other Writer has or had. The ledger may be nil.
@@ -60,11 +63,19 @@ func (w *Writer) record(kind byte, content []byte) error {
 	if w.ledger != nil {
 		w.ledger.Reserved(key.oracleHash(), number+1, 1) // it counts from 1
 	}
-	frame := make([]byte, headerSize, headerSize+len(content)+overhead)
+	frame := w.room(len(content))
 	putHeader(frame, len(content)+overhead)
 	inner := append(append(frame, content...), kind)
-	nonce := key.nonce(number)
-	frame = key.cipher().Seal(frame, nonce[:], inner[headerSize:], frame)
+	w.nonce = key.nonce(number)
+	frame = key.cipher().Seal(frame, w.nonce[:], inner[headerSize:], frame)
 	_, w.err = w.below.Write(frame)
 	return w.err
+}
+
+// room is for the record of so much content, with a header that is to be filled in.
+func (w *Writer) room(content int) []byte {
+	if size := headerSize + content + overhead; size > len(w.short) {
+		return make([]byte, headerSize, size)
+	}
+	return w.short[:headerSize]
 }

@@ -41,6 +41,7 @@ type Conn[M any] struct {
 	stream io.ReadWriter
 	limit  int        // bytes of a frame that is written
 	most   int        // bytes of one that is read
+	size   [4]byte    // of the frame that is being read; its reader's own
 	mu     sync.Mutex // serialises writers
 }
 
@@ -73,11 +74,10 @@ func (c *Conn[M]) Read() (*M, error) {
 
 // Next returns the next message; nil is a beat.
 func (c *Conn[M]) Next() (*M, error) {
-	var size [4]byte
-	if _, err := io.ReadFull(c.stream, size[:]); err != nil {
+	if _, err := io.ReadFull(c.stream, c.size[:]); err != nil {
 		return nil, err
 	}
-	n := int64(binary.BigEndian.Uint32(size[:]))
+	n := int64(binary.BigEndian.Uint32(c.size[:]))
 	if n > int64(c.most) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLong, n)
 	}
@@ -147,7 +147,10 @@ func (c *Conn[M]) Write(m *M) error {
 
 // Beat sends an empty frame, which says only that the sender is there. Builds that do
 // not know it take it for the end of sense, so it is for who said that it knows it.
-func (c *Conn[M]) Beat() error { return c.send(make([]byte, 4)) }
+func (c *Conn[M]) Beat() error { return c.send(beat) }
+
+// beat is what all beats are; who writes changes nothing.
+var beat = make([]byte, 4)
 
 func (c *Conn[M]) send(frame []byte) error {
 	c.mu.Lock()

@@ -189,3 +189,20 @@ func again[M any](t *testing.T, wire []byte, open func(io.ReadWriter) *Conn[M]) 
 		t.Fatalf("%s came back as %s", first, second)
 	}
 }
+
+// TestBeatMakesNothing at either end: an arbiter says and hears thousands in a second.
+func TestBeatMakesNothing(t *testing.T) {
+	var wire bytes.Buffer
+	wire.Grow(64)
+	c := NewConn[Client](&wire)
+	if made := testing.AllocsPerRun(100, func() {
+		if err := c.Beat(); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := c.Next(); m != nil || err != nil {
+			t.Fatalf("a beat came as %v, %v", m, err)
+		}
+	}); made != 0 {
+		t.Errorf("%v pieces of memory are made for a beat", made)
+	}
+}
