@@ -23,6 +23,10 @@ const (
 	ClientPatience = 10 * time.Second
 )
 
+// pipeShort is how long a record of a Pipe may be that needs no memory of its own: a client's
+// beat in a trunk is 35 bytes.
+const pipeShort = 48
+
 // BeatsFree is how many beats are heard at once, as after a pause of this process, and
 // BeatsTimes how many times as often as they are due each later one.
 const (

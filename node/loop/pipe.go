@@ -18,7 +18,9 @@ type Pipe struct {
 	// come, and how much of the record is still to come. A read may end in the middle.
 	size        [2]byte
 	sized, rest int
-	writing     sync.Mutex // serialises records
+
+	writing sync.Mutex      // serialises records, and protects frame
+	frame   [pipeShort]byte // where short ones are made
 }
 
 // NewPipe makes a pipe of a connection; it beats from now on.
@@ -72,10 +74,13 @@ func (p *Pipe) Write(b []byte) (n int, err error) {
 }
 
 func (p *Pipe) record(b []byte) error {
-	frame := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b)))
 	p.writing.Lock()
 	defer p.writing.Unlock()
-	_, err := p.line.Write(append(frame, b...))
+	frame := p.frame[:0]
+	if 2+len(b) > len(p.frame) {
+		frame = make([]byte, 0, 2+len(b))
+	}
+	_, err := p.line.Write(append(binary.BigEndian.AppendUint16(frame, uint16(len(b))), b...))
 	return err
 }
 

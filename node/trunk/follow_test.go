@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"testing"
@@ -129,5 +130,31 @@ func TestFollowedStreamEnds(t *testing.T) {
 				t.Errorf("%s: it has ended twice", name)
 			}
 		})
+	}
+}
+
+// endless has no deadlines. A pipe's cost memory, those of TCP none.
+type endless struct{ net.Conn }
+
+func (endless) SetReadDeadline(time.Time) error  { return nil }
+func (endless) SetWriteDeadline(time.Time) error { return nil }
+
+// TestShortWordMakesLittle: what one as long as a client's beat in its records costs on its
+// way through a trunk, in pieces of memory: what waits to be read, the start of the goroutine
+// that hears it, and what words makes of any.
+func TestShortWordMakesLittle(t *testing.T) {
+	const most = 7
+	a, b := net.Pipe()
+	p := trunksOver(t, endless{a}, endless{b})
+	near, far := p.stream(t, "")
+	s, heard := loop.New(far, framed, loop.Clients(), 4), make(chan struct{})
+	s.Follow(t.Context(), func(*string) bool { heard <- struct{}{}; return true }, func(error) {})
+	defer s.Close()
+	word := append([]byte{0, 24}, make([]byte, 24)...)
+	if made := testing.AllocsPerRun(200, func() {
+		near.Write(word)
+		<-heard
+	}); made > most {
+		t.Errorf("%v pieces of memory are made for a word, at most %d", made, most)
 	}
 }

@@ -19,6 +19,8 @@ const (
 	// MaxQueue is how many bytes of frames without data may wait to be written: some for
 	// each stream.
 	MaxQueue = 1 << 20
+	// outRoom is how much a trunk keeps for what it writes next: two frames.
+	outRoom = 2 * (headerSize + MaxBody)
 	// WriteWithin ends a trunk whose other end takes nothing, though it speaks.
 	WriteWithin = 5 * time.Second
 

@@ -44,7 +44,8 @@ type Trunk struct {
 	serving sync.WaitGroup // what accept does
 	opensAt time.Time      // when the opens heard so far would be due; the reader's own
 
-	writing sync.Mutex // serialises records
+	writing sync.Mutex // serialises records, and protects out
+	out     []byte     // where they are made, outRoom at most between two
 
 	mu       sync.Mutex // protects what follows, and all that streams have
 	streams  map[uint32]*Stream
@@ -249,11 +250,14 @@ func (t *Trunk) write(s *Stream, data []byte) error {
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	t.mu.Lock()
-	out, over := t.queue, t.over
+	out, over := append(t.out[:0], t.queue...), t.over
 	t.queue = nil
 	t.mu.Unlock()
 	if s != nil {
 		out = appendFrame(out, kindData, s.number, data)
+	}
+	if t.out = out; cap(out) > outRoom {
+		t.out = nil
 	}
 	switch {
 	case over:

@@ -26,6 +26,10 @@ type both struct {
 // trunks runs both ends until the test is over.
 func trunks(t *testing.T) both {
 	a, b := net.Pipe()
+	return trunksOver(t, a, b)
+}
+
+func trunksOver(t *testing.T, a, b net.Conn) both {
 	p := both{New(a), New(b), make(chan *Stream, MaxStreams), make(chan string, MaxStreams), make(chan error, 1)}
 	go p.near.Run(nil)
 	go func() {
