@@ -350,7 +350,7 @@ func (a *Arbiter) do(actions []session.Action) {
 			a.refuse(action)
 		case session.CloseClient:
 			if c := a.clients[action.Request]; c != nil {
-				c.Close()
+				go c.Close() // a goodbye may wait, for a client or a gateway that takes nothing
 			}
 		case session.RevokeSlice:
 			a.revoke(action)

@@ -195,7 +195,7 @@ func (e clientOpened) apply(a *Arbiter) {
 	}
 	c, older := e.c, a.clients[e.c.request]
 	if older != nil && older.key == c.key {
-		older.Close() // its client asks again, for it heard no answer there
+		go older.Close() // its client asks again, for it heard no answer there: no goodbye may wait for it here
 		a.leave(older)
 		older = nil
 	}

@@ -357,14 +357,47 @@ func TestSameRequestTakesTheConnectionOver(t *testing.T) {
 	if a.clients[first.request] != again {
 		t.Fatal("the older connection stays")
 	}
-	if !ended(first.Stream) {
-		t.Error("the older connection is open")
-	}
+	eventually(t, "the older connection is closed", func() bool { return ended(first.Stream) })
 	clientClosed{first}.apply(a)
 	stranger := connect(2)
 	if m := stranger.Take(); a.clients[first.request] != again || m.Refused == nil {
 		t.Errorf("a stranger with the same request: %+v", m)
 	}
+}
+
+// farewell is a connection whose end waits until somebody takes the goodbye.
+type farewell struct {
+	net.Conn
+	taken chan struct{}
+}
+
+func (f farewell) Close() error { <-f.taken; return nil }
+
+// TestNoGoodbyeHoldsTheLoopUp: who takes none, be it the client or the gateway that gives it
+// no credit, waits alone.
+func TestNoGoodbyeHoldsTheLoopUp(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	taken := make(chan struct{})
+	connect := func() *clientStream {
+		line := farewell{rawConn(t), taken}
+		c := &clientStream{introduction: &introduction{}, request: registry.RequestID{1}, Stream: loop.New(line, protocol.NewAsked[protocol.Client], loop.Clients(), 1)}
+		clientOpened{c, &protocol.Auth{Method: protocol.MethodResume, Session: registry.SessionID{9}}}.apply(a)
+		return c
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		connect()
+		a.do([]session.Action{session.CloseClient{Request: connect().request}})
+	}()
+	select {
+	case <-done:
+	case <-time.After(hangLimit):
+		t.Error("the loop waits for a client")
+	}
+	close(taken)
+	<-done
 }
 
 // TestNothingIsDoneForOneThatHungUp before its turn came.
