@@ -48,7 +48,6 @@ func TestSnapshotIsNotOfferedForEver(t *testing.T) {
 		c.must(leader, tick(5))
 	}
 	c.ok(leader.Snapshot(c.ctx()))
-	leader = c.leader()
 	holder := c.nodes[0]
 	_ = holder.file.keep(Known{Incarnation: 9, Term: 1, Index: 1})
 	holder.floor.fork = &Known{Incarnation: 9, Term: 1, Index: 1}
