@@ -2,24 +2,23 @@ package pki
 
 import "time"
 
-// RenewAt is when two thirds of the certificate's life are over.
-func RenewAt(certDER []byte) (time.Time, error) {
+// Renewal is when a certificate is to be renewed, for who asks often: to read it out of the
+// certificate costs kilobytes. The zero Renewal is due.
+type Renewal struct{ from, at time.Time }
+
+// RenewalOf reads it out of a certificate; of one that cannot be read it is zero.
+func RenewalOf(certDER []byte) Renewal {
 	cert, err := parseCertificate(certDER)
 	if err != nil {
-		return time.Time{}, err
+		return Renewal{}
 	}
-	life := cert.NotAfter.Sub(cert.NotBefore)
-	return cert.NotBefore.Add(life / 3 * 2), nil
+	return Renewal{cert.NotBefore, cert.NotBefore.Add(cert.NotAfter.Sub(cert.NotBefore) / 3 * 2)}
 }
 
-// NeedsRenewal reports whether the holder should ask for a new certificate:
-// from RenewAt on, however long ago that was; also when the certificate cannot
-// be read or has not begun, since waiting would heal neither.
-func NeedsRenewal(certDER []byte, now time.Time) bool {
-	cert, err := parseCertificate(certDER)
-	if err != nil || now.Before(cert.NotBefore) {
-		return true
-	}
-	at, err := RenewAt(certDER)
-	return err != nil || !now.Before(at)
-}
+// Due reports whether the holder should ask for a new certificate: when two thirds of its
+// life are over, however long ago that was; also when the certificate cannot be read or has
+// not begun, since waiting would heal neither.
+func (r Renewal) Due(now time.Time) bool { return now.Before(r.from) || !now.Before(r.at) }
+
+// NeedsRenewal is Due of a certificate.
+func NeedsRenewal(certDER []byte, now time.Time) bool { return RenewalOf(certDER).Due(now) }

@@ -7,10 +7,7 @@ import (
 
 func TestNeedsRenewal(t *testing.T) {
 	m := newMesh(t, "a")
-	at, err := RenewAt(m.node[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	at := RenewalOf(m.node[0]).at
 	if want := founded().Add(-Backdate + (NodeLife+Backdate)*2/3); !at.Equal(want) {
 		t.Errorf("renews at %s, want %s", at, want)
 	}

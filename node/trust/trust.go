@@ -42,6 +42,7 @@ type Trust struct {
 	mu      sync.Mutex // protects what follows
 	leaf    []byte     // node certificate, DER
 	arbiter *tls.Certificate
+	renewal pki.Renewal // of arbiter
 }
 
 // Config is what a Trust is built from.
@@ -93,16 +94,16 @@ func (t *Trust) BecomeArbiter(authority *pki.Authority) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.arbiter = pki.Certificate(t.Key, leaf, t.CA)
+	t.arbiter, t.renewal = pki.Certificate(t.Key, leaf, t.CA), pki.RenewalOf(leaf)
 	return nil
 }
 
 // ArbiterStale reports whether the certificate of this term is due again: a
-// term may outlive it.
+// term may outlive it. It is asked at each tick.
 func (t *Trust) ArbiterStale() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.arbiter != nil && pki.NeedsRenewal(t.arbiter.Certificate[0], t.wall())
+	return t.arbiter != nil && t.renewal.Due(t.wall())
 }
 
 // Resign forgets it.
