@@ -59,13 +59,13 @@ const (
 
 // Marshal writes the datagram, authenticated under the mesh's probe key.
 func (n Node) Marshal(key []byte) []byte {
-	b := n.body()
+	b := n.body(make([]byte, max(NodeLen, n.Size))[:0])
 	return append(b, mac(key, b)...)
 }
 
-// body is the datagram but for its MAC.
-func (n Node) body() []byte {
-	b := make([]byte, max(NodeLen, n.Size)-macLen, max(NodeLen, n.Size))
+// body is the datagram but for its MAC, in room where that is enough.
+func (n Node) body(room []byte) []byte {
+	b := append(room, make([]byte, max(NodeLen, n.Size)-macLen)...)
 	b[4], b[5] = n.Type, 1
 	binary.BigEndian.PutUint32(b[8:], uint32(n.From)<<20)
 	b[headerLen], b[headerLen+1] = n.Asked|byte(n.Says), byte(n.Load)
@@ -95,7 +95,8 @@ func ParseNode(b, key []byte) (n Node, ok bool) {
 		Size:     int(binary.BigEndian.Uint16(b[headerLen+2:])),
 	}
 	// One datagram, one meaning: spare bytes are zero.
-	return n, n.Type >= TypeNode && n.Type <= TypePath && bytes.Equal(n.body(), said)
+	var room [NodeLen]byte
+	return n, n.Type >= TypeNode && n.Type <= TypePath && bytes.Equal(n.body(room[:0]), said)
 }
 
 func mac(key, b []byte) []byte {
