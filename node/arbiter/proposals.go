@@ -33,7 +33,7 @@ func (a *Arbiter) submit(p proposal) {
 // flight is a command in the log's queue.
 type flight struct {
 	p    proposal
-	wait func() (registry.Result, error)
+	wait func() (registry.Result, error) // nil: the round's last, and no command
 	end  context.CancelFunc
 }
 
@@ -42,24 +42,24 @@ type flight struct {
 // that makes few rounds of disks and replicas for many commands, instead of one for each. A
 // log at rest begins at once.
 func (a *Arbiter) propose(ctx context.Context) {
+	flights := make(chan flight, MaxFlying) // kept: it takes much, for rounds that are mostly of one
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case p := <-a.proposals:
-			a.round(ctx, p)
+			a.round(ctx, p, flights)
 		}
 	}
 }
 
 // round is of a command and all that wait behind it. Outcomes are told while others are yet
 // enqueued: the log's queue is shorter than a round, and a slow disk makes that wait.
-func (a *Arbiter) round(ctx context.Context, p proposal) {
-	flights := make(chan flight, MaxFlying)
+func (a *Arbiter) round(ctx context.Context, p proposal, flights chan flight) {
 	var landing sync.WaitGroup
 	landing.Go(func() { a.land(ctx, flights) })
 	a.board(ctx, p, flights)
-	close(flights)
+	flights <- flight{}
 	landing.Wait()
 }
 
@@ -84,7 +84,7 @@ func (a *Arbiter) board(ctx context.Context, p proposal, flights chan<- flight) 
 
 // land tells the loop the outcomes, in their order.
 func (a *Arbiter) land(ctx context.Context, flights <-chan flight) {
-	for f := range flights {
+	for f := <-flights; f.wait != nil; f = <-flights {
 		result, err := f.wait()
 		f.end()
 		a.must(ctx, outcome{f.p, result, err})

@@ -3,6 +3,7 @@ package arbiter
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -109,6 +110,33 @@ func TestOutcomesAreToldAtOnce(t *testing.T) {
 	<-store.enqueued
 	store.commit <- struct{}{}
 	<-a.events
+	cancel()
+	<-ended
+}
+
+// TestRoundOfOneMakesLittle: at rest a round is one command, and there are some each second.
+func TestRoundOfOneMakesLittle(t *testing.T) {
+	const rounds, most = 50, 4 << 10
+	f := newFixture(t)
+	a := f.still()
+	store := &slowStore{memoryStore: f.store, enqueued: make(chan registry.Command, rounds), commit: make(chan struct{}, rounds)}
+	a.config.Store = store
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.propose(ctx) }()
+	var before, after runtime.MemStats
+	for n := range rounds {
+		if n == 1 {
+			runtime.ReadMemStats(&before)
+		}
+		store.commit <- struct{}{}
+		a.submit(proposal{command: registry.Command{ID: a.commandID(), AdvanceTick: &registry.AdvanceTick{Elapsed: 1}}})
+		<-a.events
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / (rounds - 1); each > most {
+		t.Errorf("%d bytes are made for a round, at most %d", each, most)
+	}
 	cancel()
 	<-ended
 }
