@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -93,6 +94,45 @@ func TestFollowerWithAFullDisk(t *testing.T) {
 	c.until("it has what it missed", func() bool {
 		return c.nodes[victim].Disk() == nil && c.nodes[victim].Stats().Applied >= leader.Stats().Commit
 	})
+}
+
+// TestTermsNeverGoBack: what many leaders said while a replica could not write, or stood
+// still, is heard all at once when it can. Before, each heartbeat wrote its own term, and the
+// one that was written last counted.
+func TestTermsNeverGoBack(t *testing.T) {
+	c, full := newDisks(t, 3)
+	leader := c.leader()
+	from, n := c.nodes[(c.number(leader)+1)%3], (c.number(leader)+2)%3
+	victim := c.nodes[n]
+	full[n].Store(true)
+	base, leaders := leader.Stats().Term, uint64(20)
+	var asked sync.WaitGroup
+	for i := range leaders {
+		asked.Go(func() {
+			ask := raft.AppendEntriesRequest{RPCHeader: from.header(), Term: base + 1000 + i}
+			_ = from.transport.AppendEntries(serverID(victim.id), serverAddress(victim.id), &ask, new(raft.AppendEntriesResponse))
+		})
+	}
+	c.until("they wait for the disk", func() bool { return errors.Is(victim.Disk(), syscall.ENOSPC) })
+	full[n].Store(false)
+	var highest uint64
+	done := make(chan struct{})
+	go func() { asked.Wait(); close(done) }()
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		case <-time.After(time.Millisecond):
+		}
+		term := victim.raft.CurrentTerm()
+		if term < highest {
+			t.Fatalf("the term went back from %d to %d", highest, term)
+		}
+		highest = term
+	}
+	if most := base + 1000 + leaders - 1; highest < most {
+		t.Errorf("it was told of term %d, and is in %d", most, highest)
+	}
 }
 
 // TestFailingDiskDoesNotStand: a voter that hears no leader stands for the lead, and with a

@@ -21,6 +21,34 @@ type transport struct {
 // Consumer is what raft reads.
 func (t transport) Consumer() <-chan raft.RPC { return t.passed }
 
+// SetHeartbeatHandler takes raft's short way for heartbeats, which goes past its queue and
+// past its one goroutine: a busy disk is to end no leader's lease. Two of different terms
+// took it at a time, and each wrote its own: the term went back where the older one's write
+// ended last, and a replica whose term goes back votes twice in one, and follows leaders that
+// were deposed. So only that takes it which changes no term; all else waits in the queue.
+func (t transport) SetHeartbeatHandler(short func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		select {
+		case <-t.replica.started:
+		case <-t.replica.closing:
+			return
+		}
+		if ask, is := rpc.Command.(*raft.AppendEntriesRequest); is && t.replica.follows(ask.Term) {
+			short(rpc)
+			return
+		}
+		select {
+		case t.passed <- rpc:
+		case <-t.replica.closing:
+		}
+	})
+}
+
+// follows says that the replica follows in this term already.
+func (r *Raft) follows(term uint64) bool {
+	return r.raft.State() == raft.Follower && r.raft.CurrentTerm() == term
+}
+
 // RequestPreVote asks for no vote while the log is behind: so the replica stands, and knows
 // no leader that is dead, but is not elected. An only voter waits instead: see suffer. What it
 // says of its log stands behind its address, for there is no field that raft does not read;
