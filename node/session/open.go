@@ -228,7 +228,7 @@ func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
 			waiting = true
 		case sl.State == registry.SliceUp && !known.condemned && l.keepsSAs:
 			usable = true
-		case known.epoch == sl.Epoch && known.phase == agreed:
+		case known.epoch == sl.Epoch && known.phase == agreed && !known.condemned:
 			agreedSlices, usable = append(agreedSlices, sl), true
 		default:
 			waiting = waiting || known.proposal != 0 || (known.phase == asked && !known.condemned)

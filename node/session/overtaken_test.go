@@ -95,3 +95,34 @@ func TestLoadOfAStranger(t *testing.T) {
 		t.Errorf("%d nodes are known", len(w.arb.hosts))
 	}
 }
+
+// TestOfferOfAnEarlierHello: what was granted for the hello of a connection before is offered
+// to nobody, though its agent agreed meanwhile: the client could make no keys of it.
+func TestOfferOfAnEarlierHello(t *testing.T) {
+	w, c := left(t, 3)
+	w.arb.GrantsOnResume(false) // as in a mesh with a voter of an older build
+	for _, n := range w.nodes {
+		n.behave = "mute"
+	}
+	w.resume(c, false)
+	w.run(100*time.Millisecond, 50*time.Millisecond)
+	w.clientGone(c)
+	w.settle()
+	p := w.resumption(c, 51, false)
+	w.must(p.Command)
+	s, agreed := w.state.Sessions.Get(c.session), 0
+	for _, sl := range s.Slices { // they answer before the outcome is heard
+		if sl.State == registry.SliceGranted {
+			w.arb.Step(w.now, w.state, SliceAck{Node: sl.Agent, Session: s.ID, Number: sl.Number, Epoch: sl.Epoch})
+			agreed++
+		}
+	}
+	if agreed == 0 {
+		t.Fatal("no slice was granted before")
+	}
+	for _, action := range w.arb.Step(w.now, w.state, Committed{Tag: p.Tag}) {
+		if told, is := action.(SendClient); is && len(told.Slices) > 0 {
+			t.Errorf("told of %+v, granted before it came back", told.Slices)
+		}
+	}
+}
