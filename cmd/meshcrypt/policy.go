@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -67,7 +69,7 @@ func policyTable(w io.Writer, p control.Policy) {
 	row(w, "KEY", "VALUE")
 	row(w, "version", p.Version)
 	row(w, control.KeySessions, limitCell(p.Sessions))
-	row(w, "slices-per-session", limitCell(p.Slices))
+	row(w, "slices-per-session", cmp.Or(p.Slices, session.DefaultSlices))
 	row(w, control.KeyHeadless, age(p.Headless))
 	row(w, "overload", p.Overload)
 	row(w, "slice-mode", p.Mode)

@@ -98,6 +98,10 @@ func TestTables(t *testing.T) {
 	if got := meshcrypt(t, "", "token", "create", "--data-dir", dir).stdout; got != "mct1.h.i.s\n" {
 		t.Errorf("token create: %q", got)
 	}
+	dir, _ = fakeDaemon(t, map[string]any{control.OpPolicyShow: control.Policy{}})
+	if got := strings.Join(strings.Fields(meshcrypt(t, "", "policy", "show", "--data-dir", dir).stdout), " "); !strings.Contains(got, "slices-per-session 8 ") {
+		t.Errorf("policy show: %q", got)
+	}
 	dir, _ = fakeDaemon(t, map[string]any{control.OpSessions: control.Sessions{}})
 	meshcrypt(t, "", "sessions", "show", "77", "--data-dir", dir).want(t, control.CodeUsage, "0 sessions")
 }

@@ -26,7 +26,7 @@ type Policy struct {
 	Headless  time.Duration   `json:"headless_ns"` // in force
 	Overload  string          `json:"overload"`
 	Bandwidth uint64          `json:"bandwidth"`           // bit/s assumed when nothing is said
-	Slices    int             `json:"slices"`              // of one session; 0: as many as there may be
+	Slices    int             `json:"slices"`              // of one session; 0: session.DefaultSlices
 	Sessions  int             `json:"sessions_per_client"` // 0: unlimited
 	Mode      string          `json:"mode"`
 	Modes     []registry.Mode `json:"modes,omitempty"`
