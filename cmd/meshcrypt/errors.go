@@ -103,7 +103,7 @@ func knownFailures() []knownFailure {
 		{auth.ErrMesh, control.CodeAuth, "whoever answers has the mesh's CA, but not your key: tell the mesh's operator"},
 		{pki.ErrKey, control.CodeUsage, "use a key that is Ed25519, ECDSA on P-256 or P-384, or RSA of 2048 bits or more"},
 		{auth.ErrDenied, control.CodeAuth, "check user and password; meshcrypt client list on a member shows who may connect"},
-		{syscall.EADDRINUSE, control.CodeFailed, "ss -lntup shows who holds the port; choose another with --listen"},
+		{syscall.EADDRINUSE, control.CodeFailed, "ss -lntup shows who holds the port; choose another, for a node by --listen, for a proxy by --proxy"},
 		{syscall.ENOSPC, control.CodeFailed, "free space there, or choose another --data-dir; then the same command again"},
 		{syscall.EROFS, control.CodeFailed, "mount it for writing, or choose another --data-dir; then the same command again"},
 		{fs.ErrPermission, control.CodeFailed, "run as root, or give the binary CAP_NET_ADMIN and choose a --data-dir of your own"},
