@@ -19,8 +19,8 @@ type Calling interface {
 // follower is a stream that is read while something comes, by one goroutine at a time.
 type follower[M any] struct {
 	*Stream[M]
-	calling Calling // nil: somebody has to wait for what comes
-	resting atomic.Bool
+	calling Calling      // nil: somebody has to wait for what comes
+	calls   atomic.Int64 // since it last found nothing; whoever adds the first reads
 	hear    func(*M) bool
 	end     func()
 	over    func(error)
@@ -30,6 +30,7 @@ type follower[M any] struct {
 // calls when there is; over is told when the stream has ended, and why.
 func (s *Stream[M]) Follow(ctx context.Context, hear func(*M) bool, over func(error)) {
 	f := &follower[M]{Stream: s, hear: hear, end: s.begin(ctx), over: over}
+	f.calls.Store(1) // who reads first is here
 	if c, ok := s.line.Conn.(Calling); ok && c.Readable(f.wake) {
 		f.calling = c
 	}
@@ -38,7 +39,7 @@ func (s *Stream[M]) Follow(ctx context.Context, hear func(*M) bool, over func(er
 
 // wake is called when something may have come.
 func (f *follower[M]) wake() {
-	if f.resting.CompareAndSwap(true, false) {
+	if f.calls.Add(1) == 1 {
 		go f.read()
 	}
 }
@@ -58,13 +59,17 @@ func (f *follower[M]) read() {
 	}
 }
 
-// rests reports whether nothing is there, and whoever comes next reads on. After the end
-// nobody does.
+// rests reports whether nothing is there, and whoever comes next reads on: from then on the
+// connection's end is his alone. After the end of the stream nobody does.
 func (f *follower[M]) rests() bool {
-	if f.calling == nil || f.calling.Ready() {
-		return false
+	for {
+		calls := f.calls.Load()
+		if f.calling == nil || f.calling.Ready() {
+			return false
+		}
+		f.line.rest()
+		if f.calls.CompareAndSwap(calls, 0) {
+			return true
+		}
 	}
-	f.line.rest()
-	f.resting.Store(true)
-	return !f.calling.Ready() || !f.resting.CompareAndSwap(true, false)
 }

@@ -2,8 +2,10 @@ package loop
 
 import (
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // late is a connection to which something comes in the moment in which somebody finds that
@@ -55,4 +57,50 @@ func TestFollowWaits(t *testing.T) {
 	if ended != ErrOver {
 		t.Errorf("it returned, and has ended by %v", ended)
 	}
+}
+
+// watched is a connection that calls while it is looked at, for nothing, and notes who looks
+// at it beside another.
+type watched struct {
+	net.Conn
+	looks, now atomic.Int32
+	beside     atomic.Bool
+	called     func()
+}
+
+func (w *watched) Readable(f func()) bool {
+	w.called = f
+	return true
+}
+
+func (w *watched) Ready() bool {
+	if w.now.Add(1) > 1 {
+		w.beside.Store(true)
+	}
+	defer w.now.Add(-1)
+	if w.looks.Add(1) == 2 {
+		w.called()
+		<-time.After(1)
+	}
+	return false
+}
+
+// TestOneReaderAtATime: what a connection keeps of a message that has begun is its reader's
+// own, and who is called looks at it no earlier than the last one has left it.
+func TestOneReaderAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		w := &watched{Conn: near}
+		s := New(w, framed, Nodes(), room)
+		over := make(chan error, 1)
+		s.Follow(t.Context(), func(*string) bool { return true }, func(err error) { over <- err })
+		w.called()
+		<-time.After(time.Second)
+		if w.beside.Load() {
+			t.Error("two looked at once")
+		}
+		far.Close()
+		s.Close()
+		synctest.Wait()
+	})
 }
