@@ -21,6 +21,10 @@ type Known struct {
 	Keep       bool   `json:"keep,omitempty"` // the reader puts it on disk at once; not signed, for it says nothing of the log
 }
 
+// MaxLeadership is how long the number of a leadership may be (I10): each node keeps the
+// word, on its disk too, and says it in its hello, which has to fit into a frame.
+const MaxLeadership = 64
+
 const (
 	knownContext   = "meshcrypt known 1"
 	vouchedContext = "meshcrypt known 2"
@@ -36,13 +40,14 @@ func SignKnown(key identity.Key, cluster identity.ClusterID, fence Fence, index 
 	return k
 }
 
-// Genuine says that the arbiter it names said it. Whether that key may be an arbiter is
-// for the reader to know.
+// Genuine says that the arbiter it names said it, all of it. Whether that key may be an
+// arbiter is for the reader to know.
 func (k Known) Genuine(cluster identity.ClusterID) bool {
+	vouched := len(k.Vouched) == 0
 	if len(k.Leadership) > 0 {
-		return k.By.Verify(vouchedContext, k.vouched(cluster), k.Vouched)
+		vouched = len(k.Leadership) <= MaxLeadership && k.By.Verify(vouchedContext, k.vouched(cluster), k.Vouched)
 	}
-	return k.By.Verify(knownContext, k.signed(cluster), k.Signature)
+	return vouched && k.By.Verify(knownContext, k.signed(cluster), k.Signature)
 }
 
 func (k Known) signed(cluster identity.ClusterID) []byte {
