@@ -338,6 +338,39 @@ func TestCloseWaitsForNobody(t *testing.T) {
 	}
 }
 
+// single notes whether somebody writes beside another.
+type single struct {
+	net.Conn
+	now    atomic.Int32
+	beside atomic.Bool
+}
+
+func (s *single) Write(b []byte) (int, error) {
+	if s.now.Add(1) > 1 {
+		s.beside.Store(true)
+	}
+	defer s.now.Add(-1)
+	<-time.After(time.Millisecond)
+	return s.Conn.Write(b)
+}
+
+// TestOneWordAtATime: beats are said by others than words, and two records made at once would
+// share a number (I2).
+func TestOneWordAtATime(t *testing.T) {
+	near, far := line(t)
+	alone := &single{Conn: far}
+	c, s := shaken(t, Below(near), Below(alone))
+	client, server := Client(c, nil), Server(s, nil)
+	ok(t, server.Leave())
+	const words = "aaaaaaaa"
+	for range words {
+		go server.Write([]byte("a"))
+	}
+	if hears(t, client, words); alone.beside.Load() {
+		t.Error("two wrote at once")
+	}
+}
+
 // numbers keeps what it is told.
 type numbers struct{ told atomic.Uint64 }
 

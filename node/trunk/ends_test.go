@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,5 +101,83 @@ func TestQueueIsBounded(t *testing.T) {
 		if kept > MaxQueue || err != nil && !errors.Is(err, ErrLost) {
 			t.Fatalf("%d bytes wait, %v", kept, err)
 		}
+	}
+}
+
+// TestOpenedAfterTheEnd: what was read before a trunk was closed may open a stream when it is.
+func TestOpenedAfterTheEnd(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	tr := New(a)
+	tr.Close()
+	if err := tr.hear(header{kindOpen, 1, 0}, nil, func(*Stream, []byte) { t.Error("it is served") }); err != nil {
+		t.Error(err)
+	}
+	tr.serving.Wait()
+}
+
+// TestMoreThanMayCome: what was read and not given as credit counts as if it waited, and who
+// speaks behind his end is cut off, for his reader knows of that end.
+func TestMoreThanMayCome(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	tr := New(a)
+	defer tr.Close()
+	taken := make(chan *Stream, 1)
+	said := func(number uint32, k kind, body string) (*Stream, error) {
+		err := tr.hear(header{k, number, len(body)}, []byte(body), func(s *Stream, _ []byte) { taken <- s })
+		if k != kindOpen {
+			return nil, err
+		}
+		return <-taken, err
+	}
+	full, _ := said(1, kindOpen, "")
+	for range Window / MaxBody {
+		if _, err := said(1, kindData, strings.Repeat("a", MaxBody)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := full.Read(make([]byte, Window/2-1)); n != Window/2-1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if _, err := said(1, kindData, "a"); !errors.Is(err, ErrFrame) {
+		t.Errorf("a byte beyond the window: %v", err)
+	}
+	late, _ := said(2, kindOpen, "")
+	for _, next := range []struct {
+		kind
+		body string
+	}{{kindData, "a"}, {kindEnd, ""}, {kindData, "b"}} {
+		if _, err := said(2, next.kind, next.body); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := late.Read(make([]byte, 2)); err != ErrLost {
+		t.Errorf("data behind the end: %v", err)
+	}
+}
+
+// TestCutIsTold to who rests: where there is no room left that may be another stream's fault.
+func TestCutIsTold(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	tr := New(a)
+	defer tr.Close()
+	taken, told := make(chan *Stream, 1), make(chan struct{}, 4)
+	if err := tr.hear(header{kindOpen, 1, 0}, nil, func(s *Stream, _ []byte) { taken <- s }); err != nil {
+		t.Fatal(err)
+	}
+	rests := <-taken
+	rests.Readable(func() { told <- struct{}{} })
+	tr.mu.Lock()
+	rests.cut()
+	tr.mu.Unlock()
+	select {
+	case <-told:
+	case <-time.After(10 * time.Second):
+		t.Error("nobody is told")
+	}
+	if err := rests.Await(); err != ErrLost {
+		t.Errorf("it ends by %v", err)
 	}
 }
