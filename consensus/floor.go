@@ -38,11 +38,12 @@ func (k Known) by() origin { return origin{k.By, k.By != ""} }
 type floor struct {
 	own func() uint64 // the replica's incarnation; set before it is used
 
-	mu    sync.Mutex // protects what follows
-	known Known
-	terms []Known // by the arbiters that this node had; see remember
-	heard []Known // by what others passed on
-	fork  *Known  // what a leader wanted to overwrite; nil: nothing
+	mu     sync.Mutex // protects what follows
+	known  Known
+	terms  []Known // by the arbiters that this node had; see remember
+	heard  []Known // by what others passed on
+	fork   *Known  // what a leader wanted to overwrite; nil: nothing
+	others []Known // leaderships of another history; see disown
 }
 
 // learn raises it by somebody else's word. Of older terms it is still known what they
@@ -79,6 +80,9 @@ func (f *floor) hold(k Known) {
 
 func (f *floor) raise(k Known) (raised bool) {
 	was := f.known
+	if f.disowned(k) {
+		return false
+	}
 	raised = was.Incarnation < k.Incarnation || was.Incarnation == k.Incarnation &&
 		(mark{was.Index, was.Term}).before(mark{k.Index, k.Term})
 	if raised {
@@ -305,19 +309,23 @@ func (r *Raft) refusesVote(rpc raft.RPC) bool {
 	switch ask := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
 		//lint:ignore SA1019 raft takes the candidate from the header, so this field is free for the word
-		said, told := readWord(ask.Candidate)
-		if r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) || told && r.parted(ask.LastLogTerm, said) {
+		past, by := readReigns(ask.Candidate)
+		said, told := readWord(by)
+		if told && r.overrules(ask.LastLogIndex, said.incarnation, past) || r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) ||
+			told && r.parted(ask.LastLogTerm, said) {
 			rpc.Respond(&raft.RequestVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}
 	case *raft.RequestPreVoteRequest:
-		at := max(0, bytes.Index(ask.Addr, []byte(wordMagic))) // zero: an older build's, which has none
-		said, told := readWord(ask.Addr[at:])
+		past, by := readReigns(ask.Addr)
+		at := max(0, bytes.Index(by, []byte(wordMagic))) // zero: an older build's, which has none
+		said, told := readWord(by[at:])
 		if told {
 			ask.Addr = ask.Addr[:at]
 		}
 		// Of term 0 it is Reach, which is for raft itself to answer.
-		if ask.Term > 0 && (r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) || told && r.parted(ask.LastLogTerm, said)) {
+		if ask.Term > 0 && (told && r.overrules(ask.LastLogIndex, said.incarnation, past) || r.lacks(mark{ask.LastLogIndex, ask.LastLogTerm}) ||
+			told && r.parted(ask.LastLogTerm, said)) {
 			rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: r.header(), Term: term}, nil)
 			return true
 		}

@@ -33,6 +33,7 @@ const (
 	SlowFor           = 30 * time.Second        // a slow write counts
 	QuietFor          = time.Minute             // between two equal error lines of raft
 	MaxTerms          = 8                       // of which it is remembered what they committed
+	MaxReigns         = 32                      // that a candidate names, the latest ones
 	TermsGivenUp      = 1 << 20                 // that the voters of a lost majority may yet lead in, on their own
 	RefusedFirst      = time.Minute             // until a snapshot is offered again to who refused it; twice as long each time
 	RefusedMost       = 10 * time.Minute        // at most

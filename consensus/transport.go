@@ -60,14 +60,14 @@ func (t transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, a
 		return nil
 	}
 	said := *ask
-	if last, err := t.replica.file.at(ask.LastLogIndex); err == nil && last.term == ask.LastLogTerm {
-		said.Addr = slices.Concat(ask.Addr, word{t.replica.incarnation(), last.by}.bytes())
+	if word, ok := t.replica.candidate(ask.LastLogIndex, ask.LastLogTerm); ok {
+		said.Addr = slices.Concat(ask.Addr, word)
 	}
 	return t.NetworkTransport.RequestPreVote(id, target, &said, answer)
 }
 
-// RequestVote is the same for one whom its leader hands the lead to. It says whose the last
-// entry of this log is.
+// RequestVote is the same for one whom its leader hands the lead to. It says who led
+// this log.
 func (t transport) RequestVote(id raft.ServerID, target raft.ServerAddress, ask *raft.RequestVoteRequest,
 	answer *raft.RequestVoteResponse) error {
 	if t.replica.Behind() {
@@ -75,9 +75,9 @@ func (t transport) RequestVote(id raft.ServerID, target raft.ServerAddress, ask 
 		return nil
 	}
 	said := *ask
-	if last, err := t.replica.file.at(ask.LastLogIndex); err == nil && last.term == ask.LastLogTerm {
+	if word, ok := t.replica.candidate(ask.LastLogIndex, ask.LastLogTerm); ok {
 		//lint:ignore SA1019 raft takes the candidate from the header, so this field is free for the word
-		said.Candidate = word{t.replica.incarnation(), last.by}.bytes()
+		said.Candidate = word
 	}
 	return t.NetworkTransport.RequestVote(id, target, &said, answer)
 }

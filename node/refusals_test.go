@@ -16,9 +16,18 @@ import (
 // TestLostRefusalsAreRefused: two of three voters revoke a user; one of them is put back to
 // its disk from before and elects, with the third, an arbiter that never heard of it. When
 // the other one comes back, whose log has it, the user is refused again by itself. Who is
-// let in again after that stays so.
+// let in again after that stays so. It makes no difference whose terms are the higher ones.
 func TestLostRefusalsAreRefused(t *testing.T) {
-	t.Parallel()
+	for name, terms := range map[string]int{"of a low term": 0, "of a high term": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lostRefusals(t, terms)
+		})
+	}
+}
+
+// lostRefusals is that where the arbiter changed so many times before the loss.
+func lostRefusals(t *testing.T, terms int) {
 	w := threeVoters(t)
 	holder, old, down := w.members[0], w.members[1], w.members[2]
 	alice := registry.Client{Name: "alice", PasswordKey: holder.trust.Key.Public()}
@@ -27,6 +36,12 @@ func TestLostRefusalsAreRefused(t *testing.T) {
 	image := t.TempDir()
 	old = w.again(old, func(path string) { w.ok(os.CopyFS(image, os.DirFS(path))) })
 	w.until("two voters have an arbiter", func() bool { return w.arbiter() != nil && len(w.heard(w.arbiter())) >= 2 })
+	for range terms {
+		w.until("the arbiter makes another one", func() bool {
+			is := w.arbiter()
+			return is != nil && is.store.Load().TransferLeadership(w.Context()) == nil
+		})
+	}
 	w.propose(registry.Command{RevokeClient: &registry.RevokeClient{Name: "alice"}})
 	w.until("both have it", func() bool { return w.revoked(holder, "alice") && w.revoked(old, "alice") })
 	index := holder.store.Load().Stats().Last
