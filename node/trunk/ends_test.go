@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -180,4 +181,19 @@ func TestCutIsTold(t *testing.T) {
 	if err := rests.Await(); err != ErrLost {
 		t.Errorf("it ends by %v", err)
 	}
+}
+
+// TestOutOfNumbers: a trunk that has had all streams it may is left for another one.
+func TestOutOfNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		p.near.mu.Lock()
+		p.near.last = math.MaxUint32
+		p.near.mu.Unlock()
+		_, err := p.near.Open(nil)
+		synctest.Wait()
+		if !errors.Is(err, ErrLost) || !p.near.Over() {
+			t.Errorf("%v; it is over: %v", err, p.near.Over())
+		}
+	})
 }

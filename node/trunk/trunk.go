@@ -21,6 +21,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -104,7 +105,10 @@ func (t *Trunk) Open(word []byte) (*Stream, error) {
 	switch {
 	case t.over:
 		return nil, ErrLost
-	case len(t.streams) >= MaxStreams, t.last == 1<<32-1: // what is out of numbers is dialled anew one day
+	case t.last == math.MaxUint32: // out of numbers: another one is dialled
+		go t.Close()
+		return nil, ErrLost
+	case len(t.streams) >= MaxStreams:
 		return nil, ErrFull
 	}
 	t.last++
