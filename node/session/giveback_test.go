@@ -1,6 +1,7 @@
 package session
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 
@@ -77,15 +78,18 @@ func (w *world) unused() (n int) {
 	return n
 }
 
-// TestNoPrekeyIsLost: one that was taken for a login is granted, or on offer again, or
-// its agent is told to make another; whatever became of the login.
-func TestNoPrekeyIsLost(t *testing.T) {
-	refused := func(e *registry.Error) func(*world, Propose) Committed {
-		return func(_ *world, p Propose) Committed {
-			return Committed{Tag: p.Tag, Result: registry.Result{Code: e.Code}}
-		}
+// fate is what becomes of a proposal.
+type fate func(*world, Propose) Committed
+
+func refused(e *registry.Error) fate {
+	return func(_ *world, p Propose) Committed {
+		return Committed{Tag: p.Tag, Result: registry.Result{Code: e.Code}}
 	}
-	for name, of := range map[string]func(*world, Propose) Committed{
+}
+
+// fates are those that any proposal for a session may have, and others.
+func fates(others map[string]fate) map[string]fate {
+	all := map[string]fate{
 		"committed": func(w *world, p Propose) Committed { return Committed{Tag: p.Tag, Result: w.apply(p.Command)} },
 		"unknown":   func(_ *world, p Propose) Committed { return Committed{Tag: p.Tag, Unknown: true} },
 		"it ended at once": func(w *world, p Propose) Committed {
@@ -93,13 +97,22 @@ func TestNoPrekeyIsLost(t *testing.T) {
 			w.must(registry.Command{EndSession: &registry.EndSession{Session: r.Session}})
 			return Committed{Tag: p.Tag, Result: r}
 		},
+	}
+	maps.Copy(all, others)
+	return all
+}
+
+// TestNoPrekeyIsLost: one that was taken for a login is granted, or on offer again, or
+// its agent is told to make another; whatever became of the login.
+func TestNoPrekeyIsLost(t *testing.T) {
+	for name, of := range fates(map[string]fate{
 		"another session has the request": func(_ *world, p Propose) Committed {
 			return Committed{Tag: p.Tag, Result: registry.Result{Session: registry.SessionID{9}}}
 		},
 		"forgotten": func(w *world, p Propose) Committed { clear(w.arb.openings); return Committed{Tag: p.Tag} },
 		"full":      refused(registry.ErrExhausted), "too many": refused(registry.ErrTooMany),
 		"invalid": refused(registry.ErrInvalid), "revoked": refused(registry.ErrRevoked),
-	} {
+	}) {
 		w := ready(t, 3)
 		before := w.unused()
 		actions := w.arb.Step(w.now, w.state, Open{

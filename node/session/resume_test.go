@@ -79,19 +79,7 @@ func TestDeadSlicesAreGrantedAnew(t *testing.T) {
 // TestResumptionsLoseNoPrekey: those that were taken to grant slices with a resumption
 // are granted, on offer again or dropped, whatever becomes of it, and its client comes back.
 func TestResumptionsLoseNoPrekey(t *testing.T) {
-	refused := func(e *registry.Error) func(*world, Propose) Committed {
-		return func(_ *world, p Propose) Committed {
-			return Committed{Tag: p.Tag, Result: registry.Result{Code: e.Code}}
-		}
-	}
-	for name, of := range map[string]func(*world, Propose) Committed{
-		"committed": func(w *world, p Propose) Committed { return Committed{Tag: p.Tag, Result: w.apply(p.Command)} },
-		"unknown":   func(_ *world, p Propose) Committed { return Committed{Tag: p.Tag, Unknown: true} },
-		"it ended at once": func(w *world, p Propose) Committed {
-			r := w.apply(p.Command)
-			w.must(registry.Command{EndSession: &registry.EndSession{Session: r.Session}})
-			return Committed{Tag: p.Tag, Result: r}
-		},
+	for name, of := range fates(map[string]fate{
 		"a later one is under way": func(w *world, p Propose) Committed {
 			w.resumption(w.client("c"), 51, false)
 			return Committed{Tag: p.Tag, Result: w.apply(p.Command)}
@@ -106,7 +94,7 @@ func TestResumptionsLoseNoPrekey(t *testing.T) {
 			return Committed{Tag: p.Tag, Result: w.apply(p.Command)}
 		},
 		"stale": refused(registry.ErrStale), "ended": refused(registry.ErrEnded),
-	} {
+	}) {
 		w, c := left(t, 3)
 		before := w.unused()
 		p := w.resumption(c, 50, false)
