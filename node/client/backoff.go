@@ -27,6 +27,7 @@ type backoff struct {
 	most    time.Duration
 	rested  bool // the last connection lasted: the next one may be made at once
 	session bool // there was a welcome
+	parted  bool // the last connection was closed from there, and not at once: no crowd's
 	random  *rand.Rand
 }
 
@@ -46,6 +47,7 @@ func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 	case next != nil || b.session:
 		b.rested = false
 	}
+	b.parted = next != nil && now-next.since >= RedialMax && !errors.Is(err, os.ErrDeadlineExceeded)
 	var refusal *Refusal
 	switch {
 	case !b.session:
@@ -82,6 +84,17 @@ func (b *backoff) expected() time.Duration {
 		return 0
 	}
 	return b.wait
+}
+
+// rounds cuts a wait into parts, after each of which a client that has one slice left need
+// wait no longer: the next agent to die takes its traffic along. Where the arbiter is at its
+// limit, so that connections are not welcomed, fall silent or end at once, it waits as all do.
+func (b *backoff) rounds(wait time.Duration) (first, rest time.Duration) {
+	if !b.parted || wait <= RedialMax {
+		return wait, 0
+	}
+	first = b.jittered(RedialMax)
+	return first, wait - first
 }
 
 func (b *backoff) jittered(wait time.Duration) time.Duration {

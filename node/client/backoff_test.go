@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/loop"
@@ -128,6 +130,54 @@ func TestWithoutKeysIsNoCrowd(t *testing.T) {
 	began := time.Now()
 	if other := f.pause(t.Context(), &b); other || time.Since(began) < RedialMax/2 || time.Since(began) > CrowdMax/3 || b.wait != CrowdMax {
 		t.Errorf("back after %v, through another gateway: %v", time.Since(began), other)
+	}
+}
+
+// TestLastSliceIsNoCrowd: a client that all but one of its agents left, and whose arbiters die
+// one after the other, is back in seconds; all others take the time that a crowd needs, and
+// so does it where the arbiter is at its limit.
+func TestLastSliceIsNoCrowd(t *testing.T) {
+	silent := fmt.Errorf("read: %w", os.ErrDeadlineExceeded)
+	for name, c := range map[string]struct {
+		lasted    time.Duration
+		err       error
+		slices    int
+		condemned bool
+		offered   bool
+		hurries   bool
+	}{
+		"one is left":            {9 * time.Second, io.EOF, 2, true, false, true},
+		"two are left":           {9 * time.Second, io.EOF, 3, true, false, false},
+		"it had but one":         {9 * time.Second, io.EOF, 1, false, false, false},
+		"another is on its way":  {9 * time.Second, io.EOF, 2, true, true, false},
+		"the arbiter was silent": {9 * time.Second, silent, 2, true, false, false},
+		"it was lost at once":    {time.Second, io.EOF, 2, true, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			for n := range c.slices {
+				f.slice(uint8(n), 1).condemned = c.condemned && n == 0
+			}
+			if c.offered {
+				f.slice(0, 2).confirmed = false
+			}
+			f.superviseControl(f.config.Now())
+			synctest.Test(t, func(t *testing.T) {
+				f.redial = make(chan haste, 1) // of the bubble
+				b := newBackoff(rand.Reader)
+				ends(&b, 0, nil)
+				for b.wait < CrowdMax {
+					ends(&b, c.lasted, c.err)
+					b.next()
+				}
+				ends(&b, c.lasted, c.err)
+				began := time.Now()
+				f.pause(t.Context(), &b)
+				if took := time.Since(began); took > RedialMax == c.hurries || took > CrowdMax || !c.hurries && took < CrowdMax/2 {
+					t.Errorf("waited for %v", took)
+				}
+			})
+		})
 	}
 }
 

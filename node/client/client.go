@@ -124,6 +124,7 @@ type Client struct {
 	redial    chan haste                         // asks the dialer to hurry
 	attempts  uint64                             // of control connections; the dialer's
 	nextWait  atomic.Int64                       // before the next attempt, if this one does not last
+	onLast    atomic.Bool                        // without a connection: one slice is left, and none on its way
 	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
 	life      life                               // TLS connections; has a lock of its own
 	copied    atomic.Bool                        // this machine was, and nothing was done about it yet

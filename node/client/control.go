@@ -111,19 +111,25 @@ func (c *Client) keepControl(ctx context.Context) {
 func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 	other = true
 	wait := pace.next()
-	late := time.NewTimer(wait)
+	round, rest := pace.rounds(wait)
+	late := time.NewTimer(round)
 	defer late.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return other
 		case <-late.C:
-			return other
+			if rest == 0 || c.onLast.Load() {
+				return other
+			}
+			round, rest = pace.rounds(rest)
+			late.Reset(round)
 		case why := <-c.redial:
 			if other = why == elsewhere; pace.atOnce(why) {
 				return other
 			}
 			if why == again { // it has no keys, and nothing passes until then
+				rest = 0
 				late.Reset(min(wait, pace.jittered(RedialMax)))
 			}
 		}

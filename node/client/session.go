@@ -234,10 +234,29 @@ func (c *Client) superviseControl(now time.Duration) {
 		c.aliveAt = now
 		c.sayAlive(now)
 	}
+	c.onLast.Store(c.control == nil && c.oneLeft())
 	if c.session != nil && c.session.welcome.Headless > 0 &&
 		now-c.wordAt > time.Duration(c.session.welcome.Headless)*time.Second {
 		c.fail(ErrHeadless)
 	}
+}
+
+// oneLeft reports whether all hangs on one slice: another is condemned, and the arbiter has
+// offered nothing in its place.
+func (c *Client) oneLeft() bool {
+	usable, condemned := 0, false
+	for _, s := range c.slices {
+		switch {
+		case s.retireAt != 0:
+		case !s.confirmed:
+			return false
+		case s.condemned:
+			condemned = true
+		default:
+			usable++
+		}
+	}
+	return condemned && usable <= 1
 }
 
 // sayAlive tells the arbiter what was moved and measured. One that hears beats is not
