@@ -11,14 +11,17 @@ import (
 // arbiter hears that egress all the same, something on the inside network is
 // between the two, and both answer for one address. The arbiter decides at once:
 // the second gets the part if it is whole and the egress is not, or if it is
-// still asked by the egress, for then it is the egress that does not hear. Else
-// it gives the address back as soon as the egress has said anything since; one
-// that says nothing may have died with its host, whose stream ends later.
+// still asked by the egress, for then it is the egress that does not hear, or if
+// the egress is another process than it was: the one before was dead, the second was
+// right, and what was opened since lives there alone. Else it gives the address back
+// as soon as the egress has said anything since; one that says nothing may have died
+// with its host, whose stream ends later.
 
 // contest is the question whose a part is.
 type contest struct {
 	open   bool
 	lost   bool // by the egress
+	anew   bool // for it began anew
 	second identity.NodeID
 	at     time.Duration
 	kept   []time.Duration // when the second was turned down, the last MaxContests
@@ -29,7 +32,15 @@ type contest struct {
 func (a *Arbitrator) openContest(view *registry.State, p registry.Part) {
 	w, egress := a.watch(p), a.hosts[p.Egress]
 	c := &w.contest
-	if !w.taken || c.open || c.lost || egress == nil || !egress.up {
+	if !w.taken || c.lost || egress == nil || !egress.up {
+		return
+	}
+	if second := a.hosts[p.Second]; egress.anew && a.now-egress.began < AnewFor && second != nil && second.up && second.sound != Broken {
+		c.lost, c.anew = true, true
+		a.alert("node %s took %v over from %s, which has begun anew since, and keeps it", name(view, p.Second), p.Prefix, name(view, p.Egress))
+		return
+	}
+	if c.open {
 		return
 	}
 	a.alert("node %s took %v over, but its egress %s is connected: is something between them on the inside network?",

@@ -17,6 +17,8 @@ type host struct {
 	up      bool
 	boot    identity.BootID
 	since   time.Duration // last change of up
+	began   time.Duration // another process of it than before was heard of first, if anew
+	anew    bool
 	prekeys []uint32      // unused SPIs of boot, oldest first
 	acked   time.Duration // it answered a grant, last
 
@@ -57,6 +59,10 @@ func (a *Arbitrator) nodeUp(view *registry.State, e NodeUp) {
 		return
 	}
 	h := a.host(e.Node)
+	// The registry knows the process of before until this one's facts are committed.
+	if before := view.Nodes[e.Node].Boot; h.boot != e.Boot && (h.seen || before != identity.BootID{} && before != e.Boot) {
+		h.anew, h.began = true, a.now
+	}
 	h.seen, h.up, h.boot, h.since, h.prekeys = true, true, e.Boot, a.now, nil
 	a.pools++
 	a.hostChanged(e.Node)

@@ -36,6 +36,10 @@ const (
 	// and whose second says that it took over.
 	TakenGrace = 3 * time.Second
 
+	// AnewFor is how long an egress counts as one that began anew: its second may have to
+	// find the arbiter before it can say that it took over.
+	AnewFor = 3 * time.Second
+
 	// MendedHold is how long a part stays where it is after it left a broken
 	// egress, if the only node that could take it was broken itself a while ago.
 	MendedHold = 10 * time.Second

@@ -29,7 +29,8 @@ func (a *Arbitrator) watch(p registry.Part) *partWatch {
 		a.parts[key] = w
 	}
 	if w.epoch != p.Epoch {
-		w.epoch, w.taken, w.contest.open, w.contest.lost = p.Epoch, false, false, false
+		w.epoch, w.taken = p.Epoch, false
+		w.contest.open, w.contest.lost, w.contest.anew = false, false, false
 	}
 	return w
 }
@@ -96,7 +97,7 @@ func (a *Arbitrator) egressOf(view *registry.State, p registry.Part) (egress, se
 // noteLeft remembers when a part left an egress that lives, and says so.
 func (a *Arbitrator) noteLeft(view *registry.State, p registry.Part, egress identity.NodeID) {
 	w, h := a.watch(p), a.hosts[p.Egress]
-	if egress == p.Egress || h == nil || !h.up || h.sound != Broken && !w.contest.lost {
+	if egress == p.Egress || h == nil || !h.up || h.sound != Broken && (!w.contest.lost || w.contest.anew) {
 		return
 	}
 	w.left, w.leftAt = true, a.now

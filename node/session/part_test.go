@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,5 +85,50 @@ func TestMoveOfUnknownOutcome(t *testing.T) {
 				t.Errorf("%d proposals left over", n)
 			}
 		})
+	}
+}
+
+// TestEgressThatBeganAnewInANewTerm: an arbiter that never heard of the egress before knows
+// by the registry that it is another process; its second keeps the part, in whichever order
+// they come. One that was connected all along, or is broken, is no such case.
+func TestEgressThatBeganAnewInANewTerm(t *testing.T) {
+	for name, c := range map[string]struct {
+		boot        int
+		egressFirst bool
+		sound       Soundness
+		moves       bool
+	}{
+		"the egress first": {2, true, Whole, true}, "the second first": {2, false, Whole, true},
+		"the same process": {1, true, Whole, false}, "a broken second": {2, true, Broken, false},
+	} {
+		w := ready(t, 4)
+		p := w.state.Parts[0]
+		egress, second := w.node(p.Egress), w.node(p.Second)
+		w.must(registry.Command{UpdateNode: &registry.UpdateNode{
+			ID: egress.id(), Boot: egress.bootID(), Mbit: 1000, Inside: w.state.Nodes[egress.id()].Inside}})
+		w.newTerm(w.nodes[3])
+		for _, n := range w.nodes {
+			if n != egress && n != second {
+				w.nodeUp(n, n.boot)
+			}
+		}
+		comes := []func(){
+			func() { w.nodeUp(egress, c.boot); w.settle() },
+			func() {
+				w.nodeUp(second, second.boot)
+				w.queue = append(w.queue, Condition{second.id(), c.sound}, Takeover{Node: second.id(), Part: p.Prefix})
+				w.settle()
+			},
+		}
+		if !c.egressFirst {
+			slices.Reverse(comes)
+		}
+		for _, come := range comes {
+			come()
+			w.run(200*time.Millisecond, 100*time.Millisecond)
+		}
+		if moved := w.state.Parts[0].Egress == second.id(); moved != c.moves {
+			t.Errorf("%s: the second has the part: %v", name, moved)
+		}
 	}
 }
