@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -143,5 +144,53 @@ func TestRefusedGrantsDoNotRefuseTheClient(t *testing.T) {
 	}
 	if again == nil || len(again.Slices) != 0 || count[Refuse](actions) != 0 || !w.arb.lives[c.session].attached {
 		t.Errorf("%+v: %+v", again, actions)
+	}
+}
+
+// TestRefusedGrantsAreNotTriedByAResumption before their time: what refused a slice would
+// refuse the whole command, and its client would be back without any.
+func TestRefusedGrantsAreNotTriedByAResumption(t *testing.T) {
+	w, c := left(t, 3)
+	refused := w.state.Sessions.Get(c.session).Slices[0].Number
+	w.arb.slot(c.session, refused).retryAt = w.now + RetryEvery
+	early := w.resumption(c, 50, false).Command.ResumeKey
+	if early.Slices == nil || slices.ContainsFunc(early.Slices, func(sl registry.Slice) bool { return sl.Number == refused }) {
+		t.Errorf("granted with it: %+v", early.Slices)
+	}
+	w, c = left(t, 3)
+	w.arb.slot(c.session, refused).retryAt = w.now
+	if p := w.resumption(c, 50, false); p.Command.ResumeKey.Slices[0].Number != refused {
+		t.Errorf("kept waiting beyond its time: %+v", p.Command.ResumeKey.Slices)
+	}
+}
+
+// TestSupersededRegrants: an agent is sent the epoch that its resumption granted, or none,
+// and is told of a prekey that was spent in vain.
+func TestSupersededRegrants(t *testing.T) {
+	for name, change := range map[string]func(*registry.Session){
+		"a later epoch":  func(s *registry.Session) { s.Slices[0].Epoch++ },
+		"no slice of it": func(s *registry.Session) { s.Slices = s.Slices[1:] },
+	} {
+		w, c := left(t, 3)
+		p := w.resumption(c, 50, false)
+		given := p.Command.ResumeKey.Slices
+		result := w.apply(p.Command)
+		change(w.state.Sessions.Get(c.session))
+		var dropped []DropPrekey
+		sent := map[uint8]uint32{}
+		for _, action := range w.arb.Step(w.now, w.state, Committed{Tag: p.Tag, Result: result}) {
+			switch action := action.(type) {
+			case SendGrant:
+				sent[action.Slice.Number] = action.Slice.Epoch
+			case DropPrekey:
+				dropped = append(dropped, action)
+			}
+		}
+		if _, found := sent[given[0].Number]; found || len(sent) != len(given)-1 {
+			t.Errorf("%s: sent are %v", name, sent)
+		}
+		if len(dropped) != 1 || dropped[0] != (DropPrekey{given[0].Agent, given[0].SPI}) {
+			t.Errorf("%s: dropped are %v", name, dropped)
+		}
 	}
 }
