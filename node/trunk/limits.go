@@ -14,7 +14,7 @@ const (
 	// MaxStreams is how many a trunk carries at once. One more is refused.
 	MaxStreams = 1 << 14
 	// MaxHeld is how many bytes may wait to be read in all streams together. When more
-	// come, the stream that most wait in is cut off.
+	// come, the streams that most wait in are cut off, until half as many wait.
 	MaxHeld = 8 << 20
 	// MaxQueue is how many bytes of frames without data may wait to be written: some for
 	// each stream.

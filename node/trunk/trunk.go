@@ -18,11 +18,13 @@ package trunk
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -204,20 +206,32 @@ func (t *Trunk) slow() {
 }
 
 // makeRoom lets so many bytes more wait; the caller holds mu. Where there is no room the
-// fullest stream goes, for a stream that is read holds next to nothing.
+// fullest streams go, for a stream that is read holds next to nothing: so many that half of
+// the room is free, or each further frame would have all streams looked at again.
 func (t *Trunk) makeRoom(more int) {
 	if t.held+more <= MaxHeld {
 		return
 	}
-	var fullest *Stream
+	for _, s := range t.fullestFirst() {
+		if t.held <= MaxHeld/2 {
+			return
+		}
+		s.cut()
+	}
+}
+
+// fullestFirst is all streams in which something waits; the caller holds mu.
+func (t *Trunk) fullestFirst() []*Stream {
+	var full []*Stream
 	for _, s := range t.streams {
-		if fullest == nil || len(s.in) > len(fullest.in) {
-			fullest = s
+		if len(s.in) > 0 {
+			full = append(full, s)
 		}
 	}
-	if fullest != nil {
-		fullest.cut()
-	}
+	slices.SortFunc(full, func(a, b *Stream) int {
+		return cmp.Or(cmp.Compare(len(b.in), len(a.in)), cmp.Compare(a.number, b.number))
+	})
+	return full
 }
 
 // put queues a frame without data and does not wait; the caller holds mu. It goes ahead of
