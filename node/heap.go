@@ -47,9 +47,15 @@ func keepsMuch(u *control.MemoryUse, room int) bool {
 	return u.Free > u.Heap*uint64(room+HeapSpare)/100
 }
 
+// lookAtHeap is the room that the heap is to have from now on, and whether memory is given
+// back: at any look of a node that has little to do, also at the first one at which it has.
+func lookAtHeap(made uint64, in time.Duration, use *control.MemoryUse) (room int, giveBack bool) {
+	room = heapRoom(made, in)
+	return room, room < HeapBusy && keepsMuch(use, room)
+}
+
 // keepHeap keeps the heap small while this node has little to do, and gives back what a
-// crowd left. Whoever set GOGC is
-// obeyed.
+// crowd left. Whoever set GOGC is obeyed.
 func (n *Node) keepHeap(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -64,11 +70,12 @@ func (n *Node) keepHeap(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := heapMade()
-		switch next := heapRoom(now-made, HeapEvery); {
-		case next != room: // to set it stops the process for a moment
+		next, giveBack := lookAtHeap(now-made, HeapEvery, memoryUse())
+		if next != room { // to set it stops the process for a moment
 			debug.SetGCPercent(next)
 			room = next
-		case next < HeapBusy && keepsMuch(memoryUse(), next):
+		}
+		if giveBack {
 			debug.FreeOSMemory()
 		}
 		made = now

@@ -47,3 +47,21 @@ func TestHeapIsGivenBack(t *testing.T) {
 		}
 	}
 }
+
+// TestHeapIsGivenBackAtOnce: at the very look that finds a node at rest and its room too
+// large, and at none while much goes on.
+func TestHeapIsGivenBackAtOnce(t *testing.T) {
+	const heap = 100 << 20
+	left := &control.MemoryUse{Heap: heap, Free: heap}
+	for made, want := range map[uint64]struct {
+		room int
+		back bool
+	}{0: {HeapAtRest, true}, 2 * HeapMarks: {4 * HeapAtRest, true}, 1000 * HeapMarks: {HeapBusy, false}} {
+		if room, back := lookAtHeap(made, 10*time.Second, left); room != want.room || back != want.back {
+			t.Errorf("%d KiB made: a room of %d %%, given back %v", made>>10, room, back)
+		}
+	}
+	if _, back := lookAtHeap(0, time.Second, &control.MemoryUse{Heap: heap}); back {
+		t.Error("nothing is kept, and given back")
+	}
+}
