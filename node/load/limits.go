@@ -8,6 +8,9 @@ const (
 	MinTicks = 10
 	// MaxGroupDepth bounds how many control groups above ours are asked.
 	MaxGroupDepth = 32
+	// QuotaEvery is how long the CPU limit of control groups is taken for what it was: it
+	// changes by an operator's hand, or once for a new unit.
+	QuotaEvery = 5 * time.Second
 	// DefaultBudget is a sensible time for Calibrate.
 	DefaultBudget = 50 * time.Millisecond
 	// maxBudget bounds what a caller may spend.

@@ -26,6 +26,8 @@ type Meter struct {
 	mu     sync.Mutex // protects the fields below
 	before sample
 	last   float64
+	limit  float64 // of control groups, as read last
+	readAt host    // when that was; none yet: 0 CPUs
 }
 
 // sample is what was used until one moment.
@@ -67,7 +69,7 @@ func (m *Meter) Load() (float64, error) {
 	if m.alone {
 		m.before.host.busy, now.host.busy = 0, 0
 	}
-	m.last = used(m.before, now, m.capacity(now.host.cpus))
+	m.last = used(m.before, now, m.capacity(now.host))
 	m.before = now
 	return m.last, nil
 }
@@ -79,18 +81,31 @@ func (m *Meter) Capacity() (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	return uint32(m.capacity(h.cpus) * 1000), nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return uint32(m.capacity(h) * 1000), nil
 }
 
-func (m *Meter) capacity(cpus int) float64 {
-	capacity := float64(cpus)
+// capacity is Capacity in CPUs; the caller holds mu.
+func (m *Meter) capacity(now host) float64 {
+	capacity := float64(now.cpus)
 	if m.offered > 0 {
 		capacity = min(capacity, float64(m.offered)/1000)
 	}
-	if limit := quota(m.root); limit > 0 {
+	if limit := m.quota(now); limit > 0 {
 		capacity = min(capacity, limit)
 	}
 	return capacity
+}
+
+// quota is what control groups allow. To find it takes many times the work of all else of
+// a reading, so it is kept for a while; the caller holds mu.
+func (m *Meter) quota(now host) float64 {
+	const every = uint64(QuotaEvery/time.Second) * ticksPerSecond
+	if m.readAt.cpus != now.cpus || now.total < m.readAt.total || now.total-m.readAt.total >= every*uint64(now.cpus) {
+		m.limit, m.readAt = quota(m.root), now
+	}
+	return m.limit
 }
 
 func (m *Meter) sample() (sample, error) {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"io/fs"
 	"math"
 	"testing"
 	"testing/fstest"
@@ -176,5 +177,49 @@ func TestAlone(t *testing.T) {
 	meter.Alone()
 	if got := m.after(t, meter, 2, 200, 500*time.Millisecond); math.Abs(got-0.25) > 1e-9 {
 		t.Errorf("load %v of a quarter used here and the rest elsewhere", got)
+	}
+}
+
+// opens counts how often files of a host are read.
+type opens struct {
+	fs.FS
+	of map[string]int
+}
+
+func (o opens) Open(name string) (fs.File, error) {
+	o.of[name]++
+	return o.FS.Open(name)
+}
+
+// TestQuotaIsReadSeldom: a reading costs the kernel's account of the CPUs, and what control
+// groups allow is looked for every few seconds, and obeyed then.
+func TestQuotaIsReadSeldom(t *testing.T) {
+	m := newMachine()
+	m.write("proc/self/cgroup", "0::/a\n")
+	m.write("proc/self/mountinfo", "30 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+	m.write("sys/fs/cgroup/a/cpu.max", "max 100000\n")
+	counted := opens{m.root, map[string]int{}}
+	meter := newMeter(counted, func() (time.Duration, error) { return 0, nil }, 0)
+	var load float64
+	read := func(second uint64) {
+		m.stat(2, 1000+50*second, 5000+150*second)
+		var err error
+		if load, err = meter.Load(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for second := range uint64(5) {
+		read(second)
+	}
+	m.write("sys/fs/cgroup/a/cpu.max", "50000 100000\n")
+	if read(5); counted.of["proc/self/mountinfo"] != 1 || counted.of["proc/stat"] != 6 || load != 0.25 {
+		t.Errorf("in five seconds read %v, load %v", counted.of, load)
+	}
+	read(6)
+	if m.stat(2, 1400, 6900); counted.of["proc/self/mountinfo"] != 2 {
+		t.Errorf("in six seconds read %v", counted.of)
+	}
+	if got, err := meter.Capacity(); err != nil || got != 500 {
+		t.Errorf("capacity %d, %v", got, err)
 	}
 }
