@@ -7,7 +7,8 @@ import (
 
 // accounts is what each client of the registry, under all its sessions together, may
 // ask of this term: who has logged in is known, but not therefore friendly. Names are
-// those of logins that were right, so there are no more of them than clients.
+// those of logins that were right, so there are no more of them than clients; or of
+// members.
 type accounts struct {
 	mu     sync.Mutex // protects what follows, and the buckets of each
 	byName map[string]*account

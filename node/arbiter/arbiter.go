@@ -118,6 +118,7 @@ type Arbiter struct {
 	alarms     map[string]*alarm                 // by client
 	guesses    guesses                           // is asked by connections; has a lock of its own
 	accounts   accounts                          // the same
+	passing    accounts                          // of gateways, by their nodes: lines of the log
 	trunks     trunks                            // the same
 	wrong      map[identity.NodeID]time.Duration // clocks, as the nodes were told
 	quit       error                             // why this node cannot go on

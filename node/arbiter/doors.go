@@ -92,7 +92,7 @@ func (a *Arbiter) acceptRelay(raw *tls.Conn) (relayed relayedConn, client port.R
 	}
 	header, conn, err := port.AcceptRelay(raw)
 	if err != nil {
-		a.config.Log.Warn("relay refused", "through", peer.Node.Short(), "error", err)
+		a.logRefused(peer.Node, err)
 		return relayedConn{}, client
 	}
 	return relayedConn{conn, peer.Node}, header

@@ -69,14 +69,21 @@ func (a *Arbiter) carry(ctx context.Context, raw net.Conn, of identity.NodeID) {
 		client, err := port.ParseRelayWord(word)
 		switch {
 		case !a.listed(of):
-			a.config.Log.Warn("relay refused: the node was removed", "through", of.Short())
+			a.logRefused(of, "the node was removed")
 			t.Close()
 		case err != nil:
 			s.Close()
-			a.config.Log.Warn("relay refused", "through", of.Short(), "error", err)
+			a.logRefused(of, err)
 		default:
 			a.config.Port.Serve(relayedConn{s, of}, client, through)
 		}
 	})
 	a.config.Log.Debug("trunk ended", "of", of.Short(), "error", err)
+}
+
+// logRefused names a member whose streams are not served. It may open thousands a second.
+func (a *Arbiter) logRefused(through identity.NodeID, why any) {
+	if unsaid, ok := a.passing.line(through.String(), a.config.Now()); ok {
+		a.config.Log.Warn("relay refused", "through", through.Short(), "why", why, "lines_not_logged", unsaid)
+	}
 }

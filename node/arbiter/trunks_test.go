@@ -1,10 +1,13 @@
 package arbiter
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,4 +69,45 @@ func TestRemovedNodePassesNobodyOn(t *testing.T) {
 	}
 	gateway.Close()
 	<-ended
+}
+
+// TestMemberFillsNoLog by words in its trunk that are none, one trunk after the other (I10);
+// another's are told all the same.
+func TestMemberFillsNoLog(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	var log bytes.Buffer
+	a.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	say := func(of identity.NodeID, words int) {
+		near, far := net.Pipe()
+		gateway, ended := trunk.New(near), make(chan struct{})
+		go func() { defer close(ended); a.carry(t.Context(), far, of) }()
+		go gateway.Run(nil)
+		for range words {
+			s, err := gateway.Open([]byte("no word"))
+			f.ok(err)
+			f.ok(s.SetReadDeadline(time.Now().Add(hangLimit)))
+			if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Fatalf("a bad word's stream: %v", err)
+			}
+		}
+		gateway.Close()
+		<-ended
+	}
+	loud, other := f.member(a, "n2", dataRoles).node, f.member(a, "n3", dataRoles).node
+	for range 4 {
+		say(loud, LinesFree)
+	}
+	if lines := strings.Count(log.String(), "relay refused"); lines != LinesFree {
+		t.Errorf("%d lines, want %d", lines, LinesFree)
+	}
+	log.Reset()
+	if say(other, 1); strings.Count(log.String(), "relay refused") != 1 {
+		t.Errorf("another member's: %s", log.String())
+	}
+	f.now.Add(int64(5 * time.Second))
+	log.Reset()
+	if say(loud, 1); !strings.Contains(log.String(), "lines_not_logged=96") {
+		t.Errorf("later: %s", log.String())
+	}
 }
