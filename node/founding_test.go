@@ -333,6 +333,9 @@ func TestNoArbiterNamesTheVoters(t *testing.T) {
 	if !strings.Contains(all[0], "meshcrypt operator recover") {
 		t.Errorf("%q names no way out", all[0])
 	}
+	if woke := n.problems(agent.Report{Woke: true}, nil, time.Hour)[0]; strings.Contains(woke, "recover") || !strings.Contains(woke, "stood still") {
+		t.Errorf("just after a stop: %q", woke)
+	}
 }
 
 // TestWhoHearsALeaderRecoversNothing: a voter that no arbiter answers, as with a clock that is

@@ -22,7 +22,7 @@ import (
 func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Duration) []string {
 	var all []string
 	if !r.Heard {
-		all = append(all, n.noArbiter())
+		all = append(all, n.noArbiter(r.Woke))
 	} else {
 		all = append(all, thin(n.members.all())...)
 		if n.lostLog() {
@@ -138,8 +138,9 @@ func (n *Node) voters() (names []string) {
 	return names
 }
 
-// noArbiter names the way out of a mesh that lost its only voter, or most of them.
-func (n *Node) noArbiter() string {
+// noArbiter names the way out of a mesh that lost its only voter, or most of them. A process
+// that woke just now knows too little to say that.
+func (n *Node) noArbiter(woke bool) string {
 	names := n.voters()
 	voters := len(names)
 	switch {
@@ -152,6 +153,8 @@ func (n *Node) noArbiter() string {
 	case n.diskSays() != "":
 		return "no arbiter is heard, and while its disk fails this node neither leads nor obeys one of a term that it cannot note; " +
 			"sessions run headless, new logins wait"
+	case woke:
+		return "this daemon stood still until a moment ago (a pause, a sleep, or no CPU) and looks for the arbiter; look again in some seconds"
 	case n.votes() && n.store.Load().Behind():
 		return "this voter's log lacks changes that others know of" + n.wordOf(n.clocks.passed()) + ", so it elects nobody who lacks them too; " +
 			"start the voters that are down. If they will not come back: meshcrypt operator recover on one of the voters, which undoes those changes"

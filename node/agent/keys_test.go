@@ -170,12 +170,18 @@ func TestStandingStill(t *testing.T) {
 	stop(RestartAfter)
 	f.do(stalled{})
 	c.ping()
+	if f.sound.wokeLately(f.Agent.config.Now()) {
+		t.Error("a short stop excuses that no arbiter is heard")
+	}
 	if stop(RestartAfter + 1); len(f.slices.byKey) != 1 {
 		t.Fatal("dropped too early")
 	}
 	f.do(asked{ask.New(func() {})}) // whatever comes first
 	if len(f.slices.byKey) != 0 {
 		t.Error("slices outlive a long stop")
+	}
+	if now := f.Agent.config.Now(); !f.sound.wokeLately(now+WakeGrace-1) || f.sound.wokeLately(now+WakeGrace) {
+		t.Error("a long stop excuses that for another time than WakeGrace")
 	}
 	if stood := f.Agent.config.Engine.Tick(); stood != 0 {
 		t.Error("the engine was not resumed")

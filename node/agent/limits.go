@@ -187,3 +187,6 @@ const (
 
 // RestartAfter is how long a process may have stood still and keep its keys.
 const RestartAfter = time.Second
+
+// WakeGrace is how long after that nothing is concluded from an arbiter that is not heard.
+const WakeGrace = 10 * time.Second

@@ -18,6 +18,8 @@ type soundness struct {
 	at      time.Duration // when it was judged last
 	stops   []time.Duration
 	longest time.Duration // of the stops
+	woke    bool          // from one that was long, at wokeAt
+	wokeAt  time.Duration
 }
 
 func newSoundness(now time.Duration) soundness { return soundness{is: protocol.Whole, at: now} }
@@ -54,7 +56,14 @@ func (s *soundness) stopped(now, stood time.Duration) {
 		s.stops = slices.Delete(s.stops, 0, 1)
 	}
 	s.stops, s.longest = append(s.stops, now), max(s.longest, stood)
+	if stood > RestartAfter {
+		s.woke, s.wokeAt = true, now
+	}
 }
+
+// wokeLately reports whether this process stood still for so long, and so shortly ago, that it
+// has to find the arbiter again, and its voter the log.
+func (s *soundness) wokeLately(now time.Duration) bool { return s.woke && now-s.wokeAt < WakeGrace }
 
 // standsStill is the fault of a host on which this process does not run.
 func (s *soundness) standsStill(now time.Duration) string {
