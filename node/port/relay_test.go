@@ -280,3 +280,14 @@ func TestRelayEndsInSilence(t *testing.T) {
 		})
 	}
 }
+
+// TestReplayedHelloIsLetGo as soon as it was read, for the connection may stay for days.
+func TestReplayedHelloIsLetGo(t *testing.T) {
+	c := &replayConn{unread: []byte("hello")}
+	if got, err := io.ReadAll(io.LimitReader(c, 5)); err != nil || string(got) != "hello" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if c.unread != nil {
+		t.Errorf("%d bytes of %d stay", len(c.unread), cap(c.unread))
+	}
+}
