@@ -86,6 +86,24 @@ func TestClientsChangeByName(t *testing.T) {
 	c.refused(c.put(registry.Client{Name: "bob", PasswordKey: identity.PublicKey{3}}, control.ChangePassword), control.CodeFailed, "--replace --password-file")
 }
 
+// TestUnknownNamesAreSaidSo, with the command that lists the known ones.
+func TestUnknownNamesAreSaidSo(t *testing.T) {
+	t.Parallel()
+	c := newClients(t)
+	_, client := c.node.revokeClient(c.r, control.NameRequest{Name: "nobody"})
+	_, token := c.node.revokeToken(c.r, control.NameRequest{Name: "nothing"})
+	_, authority := c.node.revokeCertificate(c.r, control.RevokeRequest{Authority: "nowhere"})
+	for err, want := range map[error]struct{ next, cause string }{
+		client: {"meshcrypt client list", `there is no client "nobody"`}, token: {"meshcrypt token list", `there is no token "nothing"`},
+		authority: {"meshcrypt ca show", `there is no authority "nowhere"`},
+	} {
+		c.refused(err, control.CodeFailed, want.next)
+		if !strings.HasPrefix(err.Error(), want.cause) {
+			t.Errorf("%q, want %q", err, want.cause)
+		}
+	}
+}
+
 // TestShutOutClients: nobody who was shut out comes back but by the word for it.
 func TestShutOutClients(t *testing.T) {
 	t.Parallel()

@@ -84,10 +84,25 @@ func (n *Node) propose(ctx context.Context, command registry.Command) (registry.
 			"the disk of the arbiter, below %s (%v)", n.diskSays(), err)
 	case err != nil:
 		return result, uncommitted(err)
+	case result.Code == registry.ErrNotFound.Code && lists(command) != "":
+		return result, control.Errorf(control.CodeFailed, lists(command), "there is no %s", result.Detail)
 	case result.Code != "":
 		return result, control.Errorf(control.CodeFailed, "", "%s", result.Err())
 	}
 	return result, nil
+}
+
+// lists is the command that lists what another one names.
+func lists(c registry.Command) string {
+	switch {
+	case c.RevokeClient != nil:
+		return "meshcrypt client list"
+	case c.RevokeToken != nil:
+		return "meshcrypt token list"
+	case c.RevokeAuthority != nil:
+		return "meshcrypt ca show"
+	}
+	return ""
 }
 
 // uncommitted says what became of a change that the arbiter did not see committed.
