@@ -37,10 +37,11 @@ func roomFor(given, descriptors int) room {
 // hostRoom is what there is on this host.
 func hostRoom() room { return roomFor(portsGiven(), descriptors()) }
 
-// say names a limit that the host sets, once.
+// say names a limit that the host sets, once. Most nodes never come near it, and `status` of
+// one that does says what to do.
 func (r room) say(log *slog.Logger) {
 	if r.remedy != "" {
-		log.Warn("the gateway has room for fewer clients at each node than it could", "clients", r.ports, "most", gateway.MaxPorts, "because", r.remedy)
+		log.Info("the gateway has room for fewer clients at each node than it could", "clients", r.ports, "most", gateway.MaxPorts, "because", r.remedy)
 	}
 }
 

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -50,6 +52,10 @@ func TestRoomForPorts(t *testing.T) {
 		}
 	}
 	r := roomFor(4000, Descriptors)
+	var log bytes.Buffer
+	if r.say(slog.New(slog.NewTextHandler(&log, nil))); !strings.Contains(log.String(), "level=INFO") || !strings.Contains(log.String(), "ip_local_port_range") {
+		t.Errorf("at each start: %s", log.String())
+	}
 	for ports, tight := range map[int]bool{0: false, 2699: false, 2700: true, 3000: true} {
 		if said, is := r.tight(gateway.Stats{Ports: ports, MaxPorts: 3000}); is != tight || is && !strings.Contains(said, "ip_local_port_range") {
 			t.Errorf("%d of 3,000 ports: %q", ports, said)

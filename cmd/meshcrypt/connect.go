@@ -168,7 +168,7 @@ func (a *app) stillClosed(config node.ConnectConfig, err error) error {
 
 // sayWaiting tells who waits for what.
 func (a *app) sayWaiting(err error, within time.Duration) {
-	a.say("The mesh does not let us in yet (%v); trying for %v.", err, within)
+	a.say("The mesh does not let us in yet; trying for %v: %s", within, oneLine(err))
 }
 
 // logIn finds out who connects, and how.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/meshcrypt/meshcrypt/cmd/meshcrypt/demo"
@@ -63,10 +65,23 @@ func explain(err error) failure {
 	}
 	for _, k := range knownFailures() {
 		if errors.Is(err, k.is) {
-			return failure{err.Error(), k.next, k.code}
+			return failure{oneLine(err), k.next, k.code}
 		}
 	}
-	return failure{err.Error(), "meshcrypt status, and the log of the daemon", control.CodeFailed}
+	return failure{oneLine(err), "meshcrypt status, and the log of the daemon", control.CodeFailed}
+}
+
+// oneLine says what several attempts failed for, each cause once: they often fail alike.
+func oneLine(err error) string {
+	var all []string
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimSpace(line)
+		said := func(before string) bool { return strings.HasSuffix(before, line) }
+		if !slices.ContainsFunc(all, said) && line != "" {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // knownFailure is what to do about one sentinel.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -228,4 +229,17 @@ func TestJoinErrors(t *testing.T) {
 	meshcrypt(t, reply.Token, join...).want(t, control.CodeUnreachable, "127.0.0.1:1", "next:")
 	t.Setenv("MESHCRYPT_TOKEN", reply.Token)
 	meshcrypt(t, "", "join", "127.0.0.1:1", "--advertise", "192.0.2.9", "--data-dir", t.TempDir()).want(t, control.CodeUnreachable)
+}
+
+// TestFailuresAreOneLine: what three gateways failed for is one line, and each cause in it once.
+func TestFailuresAreOneLine(t *testing.T) {
+	alike := errors.Join(errors.New("a: refused"), errors.New("b: no route"), errors.New("a: refused"))
+	var said strings.Builder
+	(&app{stderr: &said}).sayWaiting(alike, client.FirstWithin)
+	if want := "The mesh does not let us in yet; trying for 20s: a: refused; b: no route\n"; said.String() != want {
+		t.Errorf("%q, want %q", said.String(), want)
+	}
+	if f := explain(fmt.Errorf("%w: %w", client.ErrUnreachable, alike)); f.cause != client.ErrUnreachable.Error()+": a: refused; b: no route" {
+		t.Errorf("%q", f.cause)
+	}
 }

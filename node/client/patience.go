@@ -1,7 +1,9 @@
 package client
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
@@ -22,9 +24,13 @@ func (p *patience) out(now time.Duration, err error, tries, gateways int) bool {
 	return errors.Is(err, pki.ErrAuthority) && tries >= gateways || now-p.since >= FirstWithin
 }
 
-// waiting tells the user once that it takes longer, and why.
+// waiting tells the user once that it takes longer, and why; the log, where nobody else is told.
 func (c *Client) waiting(p *patience, err error) {
-	c.config.Log.Info("no arbiter yet, trying again", "for", FirstWithin-(c.config.Now()-p.since), "error", err)
+	level := slog.LevelInfo
+	if c.config.Waiting != nil || p.said {
+		level = slog.LevelDebug
+	}
+	c.config.Log.Log(context.Background(), level, "no arbiter yet, trying again", "for", FirstWithin-(c.config.Now()-p.since), "error", err)
 	if !p.said && c.config.Waiting != nil {
 		c.config.Waiting(err, FirstWithin)
 	}

@@ -1,8 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +48,26 @@ func TestWhatIsNotTriedAgain(t *testing.T) {
 	} {
 		if got := finalRefusal(&Refusal{protocol.Refused{Code: code, Wait: 8}}, nil); (got != nil) != final {
 			t.Errorf("%s: %v", code, got)
+		}
+	}
+}
+
+// TestWaitingIsSaidOnce, to the user or to the log, however often it is tried.
+func TestWaitingIsSaidOnce(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		f := newFixture(t)
+		var log bytes.Buffer
+		f.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+		said := 0
+		if told {
+			f.config.Waiting = func(error, time.Duration) { said++ }
+		}
+		p := patience{since: f.config.Now()}
+		for range 3 {
+			f.waiting(&p, errors.New("refused"))
+		}
+		if lines := strings.Count(log.String(), "refused"); said+lines != 1 || (said == 1) != told {
+			t.Errorf("told %d times, and %d lines of the log", said, lines)
 		}
 	}
 }
