@@ -29,6 +29,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 	"github.com/meshcrypt/meshcrypt/node/turns"
 )
 
@@ -151,6 +152,7 @@ type Agent struct {
 	inside  insideState
 	rejects *rejects
 	sound   soundness
+	stalls  said.Line // of this process
 	footing footing
 	ailing  bool          // the host has faults just now
 	toldAt  time.Duration // the arbiter, of them

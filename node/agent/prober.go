@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 )
 
 // proberState is what this node sees of the nodes it feeds or stands behind,
@@ -39,7 +41,10 @@ type peer struct {
 	heard   bool          // since probing began: an unheard peer is not called silent
 	silent  bool
 	load    probe.Load
-	every   int // ticks between two questions to it
+	// silences is how often that was said, named whether it was the last time.
+	silences said.Line
+	named    bool
+	every    int // ticks between two questions to it
 	// standsAt is since when it stands in for this node and is asked in turns; 0: it is not.
 	standsAt time.Duration
 	way      *pmtu.Search // what it takes whole; nil: not asked yet
@@ -228,13 +233,26 @@ func (a *Agent) judge(row protocol.NodeRow, now time.Duration) {
 	}
 	p.silent = silent
 	a.changes.mesh = true
-	if silent {
-		a.config.Log.Warn("a node is silent", "node", row.Name)
-	} else {
-		a.config.Log.Info("a node is heard again", "node", row.Name)
+	p.logSilence(a.config.Log, row.Name, now)
+	if !silent {
 		a.contestWith(row, now)
 	}
 	a.say(&protocol.Node{Silent: &protocol.Silent{Node: row.ID, Silent: silent}})
+}
+
+// logSilence says that a node is silent or heard again, within bounds: on a starved host that
+// goes on for as long as it starves.
+func (p *peer) logSilence(log *slog.Logger, name string, now time.Duration) {
+	if !p.silent {
+		if p.named {
+			log.Info("a node is heard again", "node", name)
+		}
+		return
+	}
+	var unsaid int
+	if unsaid, p.named = p.silences.Say(now, SaidFree, SaidRate); p.named {
+		log.Warn("a node is silent", append([]any{"node", name}, said.Left(unsaid)...)...)
+	}
 }
 
 // testers are the nodes that are asked whether what this host forwards comes

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 )
 
 // Stalled is the packet engine's word that this process stood still. If it is
@@ -26,7 +27,9 @@ func (a *Agent) superviseEngine(now time.Duration) {
 	if stood == 0 {
 		return
 	}
-	a.config.Log.Warn("this process stood still", "for", stood.Round(time.Millisecond))
+	if unsaid, ok := a.stalls.Say(now, SaidFree, SaidRate); ok {
+		a.config.Log.Warn("this process stood still", append([]any{"for", stood.Round(time.Millisecond)}, said.Left(unsaid)...)...)
+	}
 	a.sound.stopped(now, stood)
 	if stood > RestartAfter {
 		for _, s := range a.slices.inOrder() {

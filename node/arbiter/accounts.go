@@ -3,6 +3,8 @@ package arbiter
 import (
 	"sync"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/said"
 )
 
 // accounts is what each client of the registry, under all its sessions together, may
@@ -18,8 +20,7 @@ type accounts struct {
 type account struct {
 	places chan struct{} // in the loop's queue
 	logins bucket        // that were right, and resumptions
-	lines  bucket        // of the log
-	unsaid int           // lines that there was no room for
+	lines  said.Line     // of the log
 }
 
 // of finds a client's account, or opens it.
@@ -50,12 +51,7 @@ func (s *accounts) line(name string, now time.Duration) (unsaid int, ok bool) {
 	one := s.of(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if one.lines.take(now, LinesFree, LinesRate) > 0 {
-		one.unsaid++
-		return 0, false
-	}
-	unsaid, one.unsaid = one.unsaid, 0
-	return unsaid, true
+	return one.lines.Say(now, LinesFree, LinesRate)
 }
 
 // bucket is an allowance that fills up again; the zero one is full.

@@ -29,6 +29,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 	"github.com/meshcrypt/meshcrypt/node/turns"
 	"github.com/meshcrypt/meshcrypt/slicing"
 )
@@ -131,6 +132,7 @@ type Client struct {
 	exit      host.Exit                          // to the gateway in use, as last seen
 	wordAt    time.Duration
 	stood     bool // this process stood still for long since that word
+	stalls    said.Line
 	outdated  bool // a connection under way may have named slices that are gone
 	tickAt    time.Duration
 	aliveAt   time.Duration

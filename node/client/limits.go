@@ -30,6 +30,10 @@ const (
 	// MeasureProbes is how many probes a fresh slice gets in a row at most, so that its
 	// path is known before it has to carry anything. It rests as soon as that is so.
 	MeasureProbes = 8
+	// SaidFree is how often in a row it is said that this process stood still, SaidRate how
+	// often a second from then on.
+	SaidFree = 16
+	SaidRate = 1.0 / 60
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
 )

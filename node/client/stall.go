@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 )
 
 // superviseEngine lets a packet engine go on that stopped because this process
@@ -15,7 +16,9 @@ func (c *Client) superviseEngine(now time.Duration) {
 	if stood == 0 {
 		return
 	}
-	c.config.Log.Warn("this process stood still", "for", stood.Round(time.Millisecond))
+	if unsaid, ok := c.stalls.Say(now, SaidFree, SaidRate); ok {
+		c.config.Log.Warn("this process stood still", append([]any{"for", stood.Round(time.Millisecond)}, said.Left(unsaid)...)...)
+	}
 	if stood > RestartAfter {
 		c.restart(now)
 	}

@@ -3,6 +3,8 @@ package client
 import (
 	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,5 +185,32 @@ func TestKeyMaterialIsWiped(t *testing.T) {
 	f.forget(s)
 	if err := s.machine.Confirm(nil); !errors.Is(err, mka.ErrOrder) {
 		t.Errorf("the machine of a slice that ended answers: %v", err)
+	}
+}
+
+// TestStarvedClientFillsNoLog: that this process stood still is said some times in a row, then
+// seldom and with how often it was not (I10).
+func TestStarvedClientFillsNoLog(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	f.tick()
+	stops := func(n int) (lines int) {
+		log.Reset()
+		for range n {
+			f.asleep(dataplane.StallLimit + 1)
+			f.tick()
+		}
+		return strings.Count(log.String(), "stood still")
+	}
+	if lines := stops(SaidFree); lines != SaidFree {
+		t.Errorf("%d lines of the first %d", lines, SaidFree)
+	}
+	if lines := stops(10 * SaidFree); lines > 2 {
+		t.Errorf("%d lines of %d more in a row", lines, 10*SaidFree)
+	}
+	f.asleep(2 * time.Minute)
+	if f.tick(); !strings.Contains(log.String(), "times_not_said=1") {
+		t.Errorf("later: %s", log.String())
 	}
 }

@@ -1,0 +1,52 @@
+package agent
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+)
+
+// TestStarvedHostFillsNoLog: that a node is silent, is heard again, or that this process stood
+// still is said some times in a row, then seldom and with how often it was not (I10). Nobody is
+// heard again who was not said to be silent.
+func TestStarvedHostFillsNoLog(t *testing.T) {
+	const times = 10 * SaidFree
+	var log bytes.Buffer
+	to := slog.New(slog.NewTextHandler(&log, nil))
+	lines := func(what string) int { return strings.Count(log.String(), what) }
+	var p peer
+	flap := func(now time.Duration) {
+		for _, p.silent = range []bool{true, false} {
+			p.logSilence(to, "n2", now)
+		}
+	}
+	for range times {
+		flap(time.Hour)
+	}
+	if lines("is silent") != SaidFree || lines("heard again") != SaidFree || lines("times_not_said") != 0 {
+		t.Errorf("%d times silent, %d heard again, want %d: %s", lines("is silent"), lines("heard again"), SaidFree, log.String())
+	}
+	flap(2 * time.Hour)
+	if lines("times_not_said=144") != 1 || lines("heard again") != SaidFree+1 {
+		t.Errorf("later: %s", log.String())
+	}
+	log.Reset()
+	f := newFixture(t).ready()
+	f.Agent.config.Log = to
+	for range times {
+		f.clock.Add(int64(dataplane.StallLimit + 1))
+		f.do(stalled{})
+	}
+	if got := lines("stood still"); got < SaidFree || got > SaidFree+2 {
+		t.Errorf("stood still: %d lines, want %d", got, SaidFree)
+	}
+	before := lines("times_not_said")
+	f.clock.Add(int64(2 * time.Minute))
+	if f.do(stalled{}); lines("times_not_said") != before+1 {
+		t.Errorf("later: %s", log.String())
+	}
+}
