@@ -18,7 +18,8 @@ import (
 // logger gives raft's lines to slog. An operator reads the result, so what raft
 // calls info or warning is debug here, and its errors about another server,
 // which is down or has moved on, are warnings: they ask for nothing to be done
-// here. One that repeats is told once in QuietFor. Changes of leadership are
+// here. One that repeats is told once in QuietFor, and of a server that cannot be
+// reached one, whatever was for it. Changes of leadership are
 // told by Raft itself.
 type logger struct {
 	hclog.Logger // the rest of the interface, silent
@@ -33,7 +34,7 @@ func newLogger(out *slog.Logger) *logger {
 // Log writes a line at hclog's level.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Error && !needless(args) && l.quiet.due(msg, time.Now()) {
+	if level >= hclog.Error && !needless(args) && l.quiet.due(subject(msg, args), time.Now()) {
 		to = slog.LevelError
 		if aboutPeer(args) {
 			to = slog.LevelWarn
@@ -70,18 +71,34 @@ func (l *logger) Named(string) hclog.Logger { return l }
 // ResetNamed keeps the one name all lines carry.
 func (l *logger) ResetNamed(string) hclog.Logger { return l }
 
+// subject is what is told once in QuietFor: the line, or the server that the network does not
+// lead to, which heartbeats, entries and votes find out each for themselves.
+func subject(msg string, args []any) string {
+	if !slices.ContainsFunc(args, unreached) {
+		return msg
+	}
+	for i, arg := range args[:len(args)-1] {
+		if arg != "peer" && arg != "target" {
+			continue
+		}
+		if server, ok := args[i+1].(raft.Server); ok {
+			return fmt.Sprint("peer ", server.Address)
+		}
+		return fmt.Sprint("peer ", args[i+1])
+	}
+	return msg
+}
+
 // aboutPeer reports whether a line tells of a connection to another server.
 func aboutPeer(args []any) bool {
-	for _, arg := range args {
-		if arg == "peer" || arg == "target" {
-			return true
-		}
-		var network *net.OpError
-		if err, ok := arg.(error); ok && (errors.As(err, &network) || errors.Is(err, io.EOF)) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(args, func(arg any) bool { return arg == "peer" || arg == "target" || unreached(arg) })
+}
+
+// unreached reports whether an argument is the network's error, or its end.
+func unreached(arg any) bool {
+	var network *net.OpError
+	err, ok := arg.(error)
+	return ok && (errors.As(err, &network) || errors.Is(err, io.EOF))
 }
 
 // needless reports whether a line asks for nothing. It tells of an entry that the log has no more:

@@ -55,6 +55,28 @@ func TestPeersAreNoErrorsHere(t *testing.T) {
 	}
 }
 
+// TestDeadServerIsOneLine: heartbeats, entries and votes for it fail alike; those of another
+// server, and what is no matter of the network, are told beside it.
+func TestDeadServerIsOneLine(t *testing.T) {
+	var text bytes.Buffer
+	l := newLogger(slog.New(slog.NewTextHandler(&text, nil)))
+	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	b, c := raft.Server{ID: "b", Address: "10.0.0.2:1"}, raft.Server{ID: "c", Address: "10.0.0.3:1"}
+	for range 3 {
+		l.Error("failed to heartbeat to", "peer", b.Address, "backoff time", time.Second, "error", refused)
+		l.Error("failed to appendEntries to", "peer", b, "error", fmt.Errorf("x: %w", io.EOF))
+		l.Error("failed to make requestVote RPC", "target", b, "error", refused, "term", 7)
+	}
+	if lines := strings.Count(text.String(), "\n"); lines != 1 {
+		t.Errorf("%d lines: %s", lines, text.String())
+	}
+	l.Error("failed to appendEntries to", "peer", c, "error", refused)
+	l.Error("failed to appendEntries to", "peer", b, "error", errors.New("another incarnation"))
+	if lines := strings.Count(text.String(), "\n"); lines != 3 {
+		t.Errorf("%d lines: %s", lines, text.String())
+	}
+}
+
 func TestQuietLimit(t *testing.T) { // I10
 	q := &quiet{told: map[string]time.Time{}}
 	now := time.Unix(1000, 0)
