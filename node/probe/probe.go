@@ -108,12 +108,17 @@ func ParseReply(b []byte) (r Reply, ok bool) {
 	if len(b) != lenReply || b[0] != KindReply || b[lenProbe] > byte(PathLost) {
 		return r, false
 	}
+	return replyOf(b), true
+}
+
+// replyOf reads what every answer begins with.
+func replyOf(b []byte) Reply {
 	return Reply{
 		Sequence: binary.BigEndian.Uint32(b[1:]),
 		Sent:     time.Duration(binary.BigEndian.Uint64(b[5:])),
 		Verdict:  Verdict(b[lenProbe]),
 		Load:     Load(b[lenProbe+1]),
-	}, true
+	}
 }
 
 // VerdictBody is the body of a KindVerdict message: a client says that one of

@@ -185,6 +185,9 @@ func FuzzControl(f *testing.F) {
 	echo, _ := EchoSeen(challenge)
 	f.Add(challenge)
 	f.Add(echo)
+	word, _, _ := AnswerParked(AskParked(1, time.Second, 3), PathGood, 9, time.Minute)
+	f.Add(AskParked(1, time.Second, 3))
+	f.Add(word)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if reply, ok := Answer(b, PathGood, 9); ok {
 			if r, ok := ParseReply(reply); !ok || !bytes.Equal(Ask(r.Sequence, r.Sent), b) {
@@ -194,6 +197,16 @@ func FuzzControl(f *testing.F) {
 		if r, ok := ParseReply(b); ok {
 			if again, ok := Answer(Ask(r.Sequence, r.Sent), r.Verdict, r.Load); !ok || !bytes.Equal(again, b) {
 				t.Fatalf("%x came back as %x", b, again)
+			}
+		}
+		if r, age, ok := ParseWord(b); ok {
+			if again, _, ok := AnswerParked(AskParked(r.Sequence, r.Sent, 1), r.Verdict, r.Load, age); !ok || !bytes.Equal(again, b) {
+				t.Fatalf("%x came back as %x", b, again)
+			}
+		}
+		if word, mark, ok := AnswerParked(b, PathGood, 9, 0); ok {
+			if r, _, ok := ParseWord(word); !ok || !bytes.Equal(AskParked(r.Sequence, r.Sent, mark), b) {
+				t.Fatalf("%x was answered with %x", b, word)
 			}
 		}
 		if number, epoch, ok := ParseVerdict(b); ok && !bytes.Equal(VerdictBody(number, epoch), b) {

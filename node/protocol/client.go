@@ -24,6 +24,8 @@ type Client struct {
 	Up      *SliceRef   `json:"up,omitempty"`      // C→L, the slice carries traffic
 	Silent  *SliceRef   `json:"silent,omitempty"`  // C→L, the slice is condemned
 	Bye     *Bye        `json:"bye,omitempty"`     // both ways, the session is over
+	Park    *Park       `json:"park,omitempty"`    // C→L, may this end and the session go on
+	Parked  *Parked     `json:"parked,omitempty"`  // L→C, it may: answer to Park
 
 	once *once // of one that goes to many
 }
@@ -78,6 +80,16 @@ type Welcome struct {
 	Update   Update             `json:"update"`
 	Headless uint64             `json:"headless"`        // seconds without word from an arbiter
 	Proof    []byte             `json:"proof,omitempty"` // of the mesh, to a client with a pre-shared key
+	Parks    bool               `json:"parks,omitempty"` // the arbiter knows Park
+}
+
+// Park asks whether anything is left to be said. One that gets no answer stays.
+type Park struct{}
+
+// Parked says that nothing is. Mark stands for all that the client was told; it says
+// it to its agents for as long as it is parked. It is never 0.
+type Parked struct {
+	Mark uint64 `json:"mark"`
 }
 
 // Weights is what slices weigh from now on; their keys stay.

@@ -32,12 +32,14 @@ type Node struct {
 	Redirect *Redirect  `json:"redirect,omitempty"` // L→N, not the arbiter: ask there
 	Fence    *Fence     `json:"fence,omitempty"`    // L→N, first
 	Trunks   bool       `json:"trunks,omitempty"`   // L→N, with Fence: what is relayed may come in a trunk
+	Calls    bool       `json:"calls,omitempty"`    // L→N, with Fence: the arbiter knows of parked sessions
 	View     *View      `json:"view,omitempty"`     // L→N, full once, then changes
 	Grant    *Grant     `json:"grant,omitempty"`    // L→N, a slice for this agent
 	Offer    *LinkOffer `json:"offer,omitempty"`    // L→N, answer to Link; the other gets a Grant
 	Revoke   *Revoke    `json:"revoke,omitempty"`   // L→N, free a slice
 	Unused   *Unused    `json:"unused,omitempty"`   // L→N, prekeys that are granted to nobody
 	Ended    *Sessions  `json:"ended,omitempty"`    // L→N, these are over: say when nothing of them runs
+	Call     *Sessions  `json:"call,omitempty"`     // L→N, have the parked clients of these come
 	Standby  *Standby   `json:"standby,omitempty"`  // L→N, keep a copy of the log
 	Alive    *Alive     `json:"alive,omitempty"`    // L→N, word from the arbiter
 	Known    *Known     `json:"known,omitempty"`    // L→N, how far the log is committed
@@ -79,6 +81,7 @@ type NodeHello struct {
 	Standby  bool            `json:"standby"`
 	Judges   bool            `json:"judges,omitempty"` // holds clients to View.Rules
 	Beats    bool            `json:"beats,omitempty"`  // knows beats, so an arbiter may send some
+	Calls    bool            `json:"calls,omitempty"`  // knows parked clients, and calls them
 	// Reads is the newest version of the registry's commands that the node reads; 0 is
 	// said by those that do not know Ended.
 	Reads byte `json:"reads,omitempty"`
@@ -189,6 +192,8 @@ type SliceUsage struct {
 	// Quiet is for how many seconds nothing of the client was heard, this one
 	// included; 0 is said by builds that do not tell.
 	Quiet uint64 `json:"quiet,omitempty"`
+	// Parked is the mark under which its client says that it is parked; 0: it does not.
+	Parked uint64 `json:"parked,omitempty"`
 }
 
 // Drain asks to take the sender's work away, or to give it some again.
