@@ -149,6 +149,7 @@ type Agent struct {
 	probes  *proberState
 	links   *links
 	rules   rules
+	parking parking
 	inside  insideState
 	rejects *rejects
 	sound   soundness
@@ -190,6 +191,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		prekeys:    newPrekeyPool(newSPIOrder(config.Random)),
 		slices:     newSliceTable(),
 		ended:      make(map[registry.SessionID]bool),
+		parking:    parking{calls: make(map[registry.SessionID]*call)},
 		redial:     redial{now: make(chan struct{}, 1)},
 		view:       newViewState(),
 		probes:     newProberState(config.Random),
@@ -274,6 +276,7 @@ func (a *Agent) tick() {
 	a.superviseParts(now)
 	a.superviseSlices(now)
 	a.tellFreed()
+	a.superviseCalls(now)
 	a.superviseLinks(now)
 	a.judgeStrangers(now)
 	if a.ticks%LoadTicks == 0 {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
@@ -9,16 +10,20 @@ import (
 )
 
 // control receives an authenticated control message of a client, on a worker
-// of the packet engine. Probes are answered at once; the rest goes to the loop.
-func (a *Agent) control(key sliceKey, pair *dataplane.Pair, payload []byte) {
+// of the packet engine. Probes are answered at once; the rest goes to the loop. mark
+// is the slice's.
+func (a *Agent) control(key sliceKey, mark *atomic.Uint64, pair *dataplane.Pair, payload []byte) {
 	if len(payload) == 0 {
 		return
 	}
 	switch payload[0] {
 	case probe.KindProbe:
 		if reply, ok := probe.Answer(payload, a.probes.answerVerdict(), a.probes.ownLoad()); ok {
+			mark.Store(0)
 			_ = pair.SendControl(reply) // a lost reply looks like a lost probe
 		}
+	case probe.KindParked:
+		a.answerParked(mark, pair, payload)
 	case probe.KindPadded:
 		a.answerPadded(pair, payload)
 	case probe.KindAcceptPart:

@@ -44,6 +44,8 @@ const (
 	// MaxVerdicts is how many verdicts of a client an agent takes over one
 	// slice in VerdictWindow: one about each of its slices.
 	MaxVerdicts = 32
+	// CallLeast is how often a client is called that does not say that it is parked.
+	CallLeast = 3
 	// MaxEnded is how many sessions that are over an arbiter may wait to hear of.
 	MaxEnded = 65536
 	// MaxTesters is how many nodes a path test goes to: if it comes out to one,
@@ -174,6 +176,10 @@ const (
 	TellFaults = 5 * time.Second
 	// LinkRetry is how long a request for an SA with a node waits for its answer.
 	LinkRetry = 1500 * time.Millisecond
+	// CallAgain is how soon a client is called again, twice as long each time up to
+	// CallMost, while it says that it is parked.
+	CallAgain = time.Second
+	CallMost  = 15 * time.Second
 	// RekeyLinger is how long an SA still opens after its successor is in use.
 	RekeyLinger = 10 * time.Second
 )

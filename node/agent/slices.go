@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -47,6 +48,7 @@ type slice struct {
 	due         time.Duration      // when it is looked at again
 	place       int                // among those that are due, from 1; 0: it is not
 	said        saidUsage
+	mark        atomic.Uint64 // under which its client says that it is parked; 0: it does not
 }
 
 // pairs are the SA pairs of a slice that exist.
@@ -224,7 +226,8 @@ func (a *Agent) newPair(s *slice, keys mka.Keys) (*dataplane.Pair, error) {
 		pair.SetRule(s.pair.Rule())
 	}
 	key := s.key
-	pair.Control = func(payload []byte) { a.control(key, pair, payload) }
+	mark := &s.mark
+	pair.Control = func(payload []byte) { a.control(key, mark, pair, payload) }
 	return pair, nil
 }
 

@@ -15,6 +15,8 @@ type streamState struct {
 	Stream
 	fenced bool // the arbiter named its fence and it was not below ours
 	told   bool // the usage of all slices
+	calls  bool // the arbiter knows of parked sessions
+	viewed bool // it said what this node is to hold
 }
 
 // redial lets others end the way to an arbiter that is none any more.
@@ -118,8 +120,9 @@ func (e streamOpened) apply(a *Agent) {
 	}
 	a.stream, a.view.changes = e.s, false
 	a.forgetEnded()
+	a.forgetCalls()
 	hello := a.config.Facts()
-	hello.Beats = true
+	hello.Beats, hello.Calls = true, true
 	hello.Exposed = a.inside.exposed
 	hello.Held = a.slices.held()
 	hello.Condition = a.sound.condition()
@@ -147,6 +150,8 @@ func (e received) apply(a *Agent) {
 		return
 	}
 	if e.m.Fence != nil {
+		e.s.calls = e.m.Calls
+		a.parking.other.Store(!e.m.Calls)
 		a.passFence(*e.m.Fence)
 		return
 	}
@@ -159,6 +164,7 @@ func (e received) apply(a *Agent) {
 	switch m := e.m; {
 	case m.View != nil:
 		a.learn(m.View)
+		e.s.viewed = e.s.viewed || m.View.Full
 	case m.Grant != nil:
 		a.takeGrant(m.Grant)
 	case m.Offer != nil:
@@ -169,6 +175,8 @@ func (e received) apply(a *Agent) {
 		a.prekeys.drop(m.Unused.SPIs)
 	case m.Ended != nil:
 		a.takeEnded(m.Ended)
+	case m.Call != nil:
+		a.takeCall(m.Call)
 	case m.Known != nil:
 		a.config.Told(*m.Known)
 	case m.Standby != nil:
@@ -181,6 +189,7 @@ func (e received) apply(a *Agent) {
 		a.config.Left(m.Left.Reason)
 	}
 	a.footing.word(a.wordAt)
+	a.hearArbiter(e.s)
 }
 
 // giveWay stops what this process carries: the node's key was copied, and another

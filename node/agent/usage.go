@@ -18,6 +18,7 @@ type saidUsage struct {
 	counters dataplane.PairCounters
 	heard    time.Duration
 	at       time.Duration
+	mark     uint64
 }
 
 // reportUsage tells the arbiter what each slice has moved, and whether its client
@@ -31,11 +32,11 @@ func (a *Agent) reportUsage(now time.Duration) {
 		if s.pair == nil || !s.from.IsZero() || usage.Changes && !s.hasNews(now) {
 			continue
 		}
-		n := s.pair.Counters()
+		n, mark := s.pair.Counters(), s.mark.Load()
 		usage.Slices = append(usage.Slices, protocol.SliceUsage{
-			Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut, Refused: n.Refused, Quiet: s.quiet(now),
+			Slice: s.key.ref(), In: n.BytesIn, Out: n.BytesOut, Refused: n.Refused, Quiet: s.quiet(now), Parked: mark,
 		})
-		s.said = saidUsage{n, s.heard(), now}
+		s.said = saidUsage{n, s.heard(), now, mark}
 	}
 	a.stream.told = true
 	if len(usage.Slices) > 0 {
@@ -45,7 +46,7 @@ func (a *Agent) reportUsage(now time.Duration) {
 
 // hasNews reports whether the arbiter was told anything else of a slice, or nothing.
 func (s *slice) hasNews(now time.Duration) bool {
-	return s.said.at == 0 || s.said.counters != s.pair.Counters() || s.said.heard != s.heard() && now-s.said.at >= HeardEvery
+	return s.said.at == 0 || s.said.mark != s.mark.Load() || s.said.counters != s.pair.Counters() || s.said.heard != s.heard() && now-s.said.at >= HeardEvery
 }
 
 // heard is when anything of the client was heard last; before, when the slice or its
