@@ -38,6 +38,7 @@ const (
 	Opened  What = iota + 1 // answer to Open or Resume: the session, and these slices
 	Granted                 // push: these slices replace older epochs of their numbers, or are new
 	Ended                   // the session is over, Reason says why
+	Parked                  // answer to Park: nothing is
 )
 
 // SendClient tells the client of a session. Each slice was acknowledged by
@@ -84,6 +85,9 @@ type RevokeSlice struct {
 	Epoch   uint32
 }
 
+// CallClient has the agents of a session call its client, which is parked.
+type CallClient struct{ Session registry.SessionID }
+
 // DropPrekey says that a prekey which was taken from its pool is granted to nobody: its
 // agent is to make another.
 type DropPrekey struct {
@@ -109,6 +113,7 @@ func (SendGrant) action()     {}
 func (SendClient) action()    {}
 func (Refuse) action()        {}
 func (CloseClient) action()   {}
+func (CallClient) action()    {}
 func (RevokeSlice) action()   {}
 func (DropPrekey) action()    {}
 func (KeepPart) action()      {}

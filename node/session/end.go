@@ -54,6 +54,8 @@ func (a *Arbitrator) forget(view *registry.State, id registry.SessionID) {
 	if s == nil || s.Bandwidth > 0 {
 		a.release(id)
 	}
+	l.called = false
+	a.callParked(l) // ahead of the revocations, which end what it is called by
 	reason := "session is over"
 	if s != nil {
 		reason = s.Reason

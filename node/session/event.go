@@ -106,7 +106,13 @@ type SliceSilent struct {
 // Heard says how long ago an agent heard the clients of sessions last.
 type Heard struct {
 	Ago map[registry.SessionID]time.Duration
+	// Parked are those of them whose clients say that they are parked.
+	Parked []registry.SessionID
 }
+
+// Park is a client's question whether anything is left to be said to it: it would close
+// its stream, and come when it is called.
+type Park struct{ Request registry.RequestID }
 
 // Takeover is a second's word that it took a part's inside address.
 type Takeover struct {
@@ -158,6 +164,7 @@ func (SliceAck) event()    {}
 func (SliceUp) event()     {}
 func (SliceSilent) event() {}
 func (Heard) event()       {}
+func (Park) event()        {}
 func (Takeover) event()    {}
 func (Condition) event()   {}
 func (Drain) event()       {}

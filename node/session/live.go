@@ -23,6 +23,8 @@ type live struct {
 	request  registry.RequestID // of that stream
 	since    time.Duration      // last change of attached
 	heard    time.Duration      // its client, by any of its agents, or to ask for it again
+	parked   time.Duration      // its client was last heard to be parked; 0: not since it was attached
+	called   bool               // it is, since then
 	resuming Tag                // ResumeKey without outcome
 	keepsSAs bool               // the client resumed with the keys of slices that are up
 	end      *End               // it is to end
@@ -149,6 +151,7 @@ func (sl *slot) avoids(node identity.NodeID, now time.Duration) bool {
 func (a *Arbitrator) attach(l *live, request registry.RequestID) {
 	a.detach(l)
 	a.attached[request] = l
+	l.back()
 	l.attached, l.request, l.since, l.answered = true, request, a.now, false
 	l.openBy, l.giveUp = a.now+OpenWait, a.now+OpenDeadline
 	a.soon(l)

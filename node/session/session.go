@@ -116,6 +116,9 @@ func (a *Arbitrator) Step(now time.Duration, view *registry.State, e Event) []Ac
 		a.stir(e.Session)
 	case Heard:
 		a.heard(e)
+		a.hearParked(e)
+	case Park:
+		a.park(view, e)
 	case Takeover:
 		a.takeover(view, e)
 	case Condition:

@@ -12,7 +12,7 @@ import (
 // for later it notes in l, or nobody looks again.
 func (a *Arbitrator) look(view *registry.State, s *registry.Session, l *live) {
 	if l.end == nil && !l.attached {
-		abandoned := l.since + headless(view) + AbandonAfter
+		abandoned := max(l.since, l.parked) + headless(view) + AbandonAfter
 		if l.again(abandoned); a.now >= abandoned {
 			l.end = &End{Session: s.ID, Reason: "client gone for longer than headless"}
 		}
@@ -54,6 +54,8 @@ func (a *Arbitrator) tendSlice(view *registry.State, s *registry.Session, l *liv
 	case granted && known.heard && !a.gather(s, l):
 		a.mark(s, known, sl, registry.SliceUp)
 	case granted && known.heard:
+	case granted && !l.attached:
+		a.callParked(l) // it left while the grant was on its way
 	case granted && l.attached && a.overdue(known, sl.Agent):
 		known.fail(a.now, sl.Agent)
 		a.refill(view, s, l, sl)
@@ -129,6 +131,9 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 			a.alert("slice %d of client %s has no agent", sl.Number, s.Client)
 		}
 	}
+	if !held {
+		a.callToRefill(view, s, l, sl)
+	}
 	if c == nil {
 		if sl.State != registry.SliceVoid {
 			a.mark(s, known, sl, registry.SliceVoid)
@@ -148,7 +153,7 @@ func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl
 		l.again(known.movedAt + MoveHold)
 		return
 	}
-	if !l.attached || retiring(s, sl.Number) {
+	if !l.attached && !l.callable() || retiring(s, sl.Number) {
 		return
 	}
 	a.awaitAgent(l, known)
@@ -158,6 +163,8 @@ func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl
 	case !enough && c == nil:
 	case !a.moves.take(a.now):
 		l.again(a.moves.renewed())
+	case !l.attached:
+		a.callParked(l)
 	case enough:
 		a.mark(s, known, sl, registry.SliceVoid)
 	default:

@@ -226,7 +226,7 @@ func (s *script) heard(client string, args []string) Heard {
 			said[ses.ID] = ago
 		}
 	}
-	return Heard{said}
+	return Heard{Ago: said}
 }
 
 func (s *script) slice(args []string) (registry.SessionID, registry.Slice) {

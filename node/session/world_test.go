@@ -239,6 +239,8 @@ func (w *world) do(actions []Action) {
 			w.log("close %s", c.name)
 			c.attached, c.told = false, "closed"
 			w.queue = append(w.queue, ClientGone(action))
+		case CallClient:
+			w.log("call %s", w.clientOf(action.Session))
 		case RevokeSlice:
 			w.log("revoke %s %s/%d@%d", w.node(action.Node).name, w.clientOf(action.Session), action.Number, action.Epoch)
 		case NodeDrained:
@@ -309,7 +311,7 @@ func (w *world) grant(g SendGrant) {
 
 func (w *world) tell(t SendClient) {
 	c := w.byRequest(t.Request)
-	what := map[What]string{Opened: "opened", Granted: "granted", Ended: "ended"}[t.What]
+	what := map[What]string{Opened: "opened", Granted: "granted", Ended: "ended", Parked: "parked"}[t.What]
 	c.told = what
 	var list []string
 	for _, sl := range t.Slices {
