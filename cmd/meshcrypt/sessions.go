@@ -44,6 +44,8 @@ func stateCell(s control.Session) string {
 	switch {
 	case s.Reason != "":
 		return s.State + " (" + s.Reason + ")"
+	case s.State == "active" && s.Parked:
+		return "active (parked)"
 	case s.State == "active" && !s.Connected:
 		return "active (away)"
 	default:

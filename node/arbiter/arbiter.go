@@ -98,6 +98,7 @@ type Arbiter struct {
 	nodes      map[identity.NodeID]*nodeStream
 	clients    map[registry.RequestID]*clientStream
 	served     map[registry.SessionID]*clientStream // those of them that have one
+	parking    parking
 	book       *book
 	measures   map[registry.SessionID]*measures
 	lateFlows  map[registry.SessionID]*measures        // of them, those that the egress is to be told later
@@ -171,6 +172,7 @@ func newArbiter(config Config, term uint64) *Arbiter {
 		nodes:      make(map[identity.NodeID]*nodeStream),
 		clients:    make(map[registry.RequestID]*clientStream),
 		served:     make(map[registry.SessionID]*clientStream),
+		parking:    parking{sessions: make(map[registry.SessionID]parked)},
 		book:       newBook(),
 		measures:   make(map[registry.SessionID]*measures),
 		lateFlows:  make(map[registry.SessionID]*measures),
@@ -304,6 +306,7 @@ func (a *Arbiter) tick() {
 		a.sayAlive()
 	}
 	a.tellFlows(now)
+	a.callWaiting(now)
 	a.tellKnown(now)
 	if a.tickCount%ElectorateTicks == 0 {
 		a.tendLeavers()
@@ -353,6 +356,8 @@ func (a *Arbiter) do(actions []session.Action) {
 			if c := a.clients[action.Request]; c != nil {
 				go c.Close() // a goodbye may wait, for a client or a gateway that takes nothing
 			}
+		case session.CallClient:
+			a.call(action.Session)
 		case session.RevokeSlice:
 			a.revoke(action)
 		case session.DropPrekey:

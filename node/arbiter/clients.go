@@ -39,6 +39,7 @@ type clientStream struct {
 	routed        bool                   // told that replies find their way back
 	weights       []registry.SliceWeight // told last
 	offered       []netip.Prefix         // networks, told last
+	mark          uint64                 // it may close the connection, and is parked under this; 0: it may not
 }
 
 // introduction is what a client says of itself and asks for, until it has its session: it
@@ -296,6 +297,7 @@ func (a *Arbiter) leaveOlder(id registry.SessionID, newer *clientStream) {
 func (a *Arbiter) serve(c *clientStream, id registry.SessionID) {
 	c.session = id
 	a.served[id] = c
+	delete(a.parking.sessions, id)
 }
 
 // leave forgets a client's stream.
@@ -314,6 +316,7 @@ type clientClosed struct{ c *clientStream }
 func (e clientClosed) apply(a *Arbiter) {
 	if a.clients[e.c.request] == e.c {
 		a.leave(e.c)
+		a.parted(e.c)
 		a.step(session.ClientGone{Request: e.c.request})
 	}
 }
@@ -358,7 +361,10 @@ func (e clientSaid) apply(a *Arbiter) {
 	if a.clients[c.request] != c || c.session == (registry.SessionID{}) {
 		return
 	}
+	c.mark = 0 // who says anything has not left
 	switch m := e.m; {
+	case m.Park != nil:
+		a.park(c)
 	case m.Alive != nil:
 		c.bytes = m.Alive.Bytes
 		a.takeMeasures(c.session, m.Alive)
@@ -399,13 +405,15 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 		for i := range offers {
 			c.Say(&protocol.Client{Offer: &offers[i]})
 		}
+	case session.Parked:
+		a.letGo(c)
 	case session.Ended:
 		c.Say(&protocol.Client{Bye: &protocol.Bye{Reason: action.Reason}})
 	}
 }
 
 func (a *Arbiter) welcome(c *clientStream, id registry.SessionID, offers []protocol.SliceOffer) *protocol.Welcome {
-	w := &protocol.Welcome{Session: id, Slices: offers, Proof: c.settled()}
+	w := &protocol.Welcome{Session: id, Slices: offers, Proof: c.settled(), Parks: true}
 	a.config.Store.View(func(s *registry.State) {
 		live := s.Sessions.Get(id)
 		if live == nil {

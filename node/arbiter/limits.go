@@ -32,6 +32,10 @@ const (
 	// each second.
 	LoginsFree = 4096
 	LoginsRate = 32
+	// CallsFree is how many parked clients are called at once for what all are told, and
+	// CallsRate how many more each second: each comes back, which costs some 10 ms.
+	CallsFree = 64
+	CallsRate = 50
 	// LinesFree is how many lines of the log one client causes at once, LinesRate how
 	// many more each second.
 	LinesFree = 32
@@ -124,6 +128,8 @@ const (
 	// ServersWithin is how long a term waits for the streams of those that keep the
 	// log before it takes them to be down.
 	ServersWithin = 10 * time.Second
+	// CallAgain is when a parked client is called again that an agent still reports.
+	CallAgain = 10 * time.Second
 	// AskAgain is when an agent that did not say that it freed a session is asked
 	// again: after its slices have lingered.
 	AskAgain = 10 * time.Second

@@ -92,7 +92,7 @@ func (e nodeOpened) apply(a *Arbiter) {
 	n.openedAt = a.config.Now()
 	delete(a.expelled, n.node)
 	a.lookAtReaders()
-	n.Say(&protocol.Node{Fence: &a.fence, Trunks: true})
+	n.Say(&protocol.Node{Fence: &a.fence, Trunks: true, Calls: true})
 	a.hearKnown(n)
 	if a.known != nil {
 		n.Say(&protocol.Node{Known: a.known})
@@ -301,6 +301,7 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 	if !m.Changes {
 		clear(n.usage) // it names every slice that the agent holds
 	}
+	var parked []registry.SessionID
 	ago := make(map[registry.SessionID]time.Duration)
 	for _, u := range m.Slices {
 		n.usage[keyOf(u.Slice)] = moved{u.In, u.Out, u.Refused, u.Quiet}
@@ -308,8 +309,11 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 		if least, other := ago[u.Slice.Session]; !other || quiet < least {
 			ago[u.Slice.Session] = quiet
 		}
+		if a.hearParked(n, &u) {
+			parked = append(parked, u.Slice.Session)
+		}
 	}
-	a.step(session.Heard{Ago: ago})
+	a.step(session.Heard{Ago: ago, Parked: parked})
 }
 
 // carries reports whether a slice epoch is this node's to speak of.

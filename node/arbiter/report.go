@@ -21,6 +21,7 @@ var ErrOver = errors.New("arbiter: the term is over")
 type Report struct {
 	Usage     map[protocol.SliceRef]protocol.SliceUsage // by slice epoch
 	Connected map[registry.SessionID]bool               // control connection is open
+	Parked    map[registry.SessionID]bool               // it is not, by agreement
 	Load      map[identity.NodeID]float64               // of nodes whose stream is open, 0..1
 	Silent    map[identity.NodeID]bool                  // some other node does not hear it
 	Flow      map[registry.SessionID]protocol.Flow      // as clients measured it
@@ -40,6 +41,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 	r = Report{
 		Usage:     make(map[protocol.SliceRef]protocol.SliceUsage),
 		Connected: make(map[registry.SessionID]bool),
+		Parked:    make(map[registry.SessionID]bool),
 		Load:      make(map[identity.NodeID]float64),
 		Silent:    make(map[identity.NodeID]bool),
 		Flow:      make(map[registry.SessionID]protocol.Flow),
@@ -78,6 +80,9 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 		}
 		for _, c := range a.clients {
 			r.Connected[c.session] = true
+		}
+		for id := range a.parking.sessions {
+			r.Parked[id] = true
 		}
 	})
 }

@@ -114,6 +114,7 @@ func (a *Arbiter) look(s *registry.State, touched registry.Touched) (seen sight)
 	}
 	if seen.policy != nil && (a.book.policy == nil || a.book.policy.Version != seen.policy.Version) {
 		seen.sessions = slices.AppendSeq(seen.sessions, maps.Keys(a.served))
+		seen.sessions = slices.AppendSeq(seen.sessions, maps.Keys(a.parking.sessions))
 	}
 	seen.sessions = append(seen.sessions, a.peersMoved(&seen)...)
 	return seen
@@ -182,6 +183,7 @@ func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
 		if live == nil {
 			delete(a.measures, id)
 			delete(a.offers, id)
+			delete(a.parking.sessions, id)
 			a.book.enterSession(id, nil, w)
 			continue
 		}
@@ -194,6 +196,7 @@ func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
 		if c := a.served[id]; c != nil {
 			a.tellClient(s, c, live)
 		}
+		a.compareMark(s, live)
 	}
 }
 

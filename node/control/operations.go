@@ -158,6 +158,7 @@ type Session struct {
 	Skew      uint32         `json:"skew_ms"`          // what its paths differ by, as its client measured it; 0: not known
 	Calmed    string         `json:"calmed,omitempty"` // what is done about that
 	Connected bool           `json:"connected"`        // its control connection is open
+	Parked    bool           `json:"parked,omitempty"` // it is not, by agreement: the client is idle
 	Reach     []netip.Prefix `json:"reach"`            // what it may reach
 	// NotAllowed is packets of its present slices, both ways, dropped because it
 	// may not reach, or be reached from, their other end.

@@ -1,0 +1,290 @@
+package arbiter
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
+)
+
+// lot is a client with a session that is settled, at one agent that calls.
+type lot struct {
+	*crasher
+	id registry.SessionID
+}
+
+func newLot(t *testing.T) *lot {
+	t.Helper()
+	l := &lot{crasher: newCrasher(t)}
+	l.peer.hello.Calls = true
+	if no := l.start(); no != nil {
+		t.Fatalf("%+v", no)
+	}
+	l.a.pushViews()
+	l.a.pushGateways()
+	for l.peer.Waiting() > 0 {
+		if m := l.peer.Take(); m.Grant != nil {
+			l.accept()
+		}
+	}
+	l.id = l.c.session
+	l.settle()
+	if l.id == (registry.SessionID{}) {
+		t.Fatal("not welcomed")
+	}
+	return l
+}
+
+// accept has the agent take all slices there are, and see them in use.
+func (l *lot) accept() {
+	l.Helper()
+	for _, live := range l.live() {
+		for _, sl := range live.Slices {
+			ref := protocol.SliceRef{Session: live.ID, Number: sl.Number, Epoch: sl.Epoch}
+			nodeSaid{l.peer, &protocol.Node{Ack: &protocol.SliceAck{Slice: ref, Ok: true}}}.apply(l.a)
+			nodeSaid{l.peer, &protocol.Node{Up: &ref}}.apply(l.a)
+		}
+	}
+}
+
+func (l *lot) live() (all []*registry.Session) {
+	l.store.View(func(r *registry.State) { all = r.ActiveSessions() })
+	return all
+}
+
+// settle lets the arbiter do what is to be done.
+func (l *lot) settle() {
+	l.Helper()
+	for range 40 {
+		l.now.Add(int64(TickEvery))
+		l.a.tick()
+		l.decide(l.a)
+		l.a.pushViews()
+		for l.c.Waiting() > 0 {
+			l.c.Take() // one that knows no beats is told twice a second that the arbiter lives
+		}
+	}
+}
+
+// asks is the client's question whether it may park, and the mark of the answer.
+func (l *lot) asks() (mark uint64) {
+	l.Helper()
+	clientSaid{c: l.c, m: &protocol.Client{Park: &protocol.Park{}}}.apply(l.a)
+	for l.c.Waiting() > 0 {
+		if m := l.c.Take(); m.Parked != nil {
+			mark = m.Parked.Mark
+		}
+	}
+	return mark
+}
+
+// reports is the agent's word that the client is parked.
+func (l *lot) reports(mark uint64) {
+	l.Helper()
+	nodeSaid{l.peer, &protocol.Node{Usage: &protocol.Usage{Changes: true, Slices: []protocol.SliceUsage{
+		{Slice: protocol.SliceRef{Session: l.id, Epoch: 1}, Quiet: 1, Parked: mark},
+	}}}}.apply(l.a)
+}
+
+// calls counts how often the agent was told to call the client, until now.
+func (l *lot) calls() (n int) {
+	l.settle()
+	for l.peer.Waiting() > 0 {
+		if m := l.peer.Take(); m.Call != nil && m.Call.Sessions[0] == l.id {
+			n++
+		}
+	}
+	return n
+}
+
+// TestClientParks: it is told its mark, and its session is parked once it has closed the
+// connection; it stays so for as long as its agent reports it.
+func TestClientParks(t *testing.T) {
+	l := newLot(t)
+	mark := l.asks()
+	if mark == 0 {
+		t.Fatal("it may not")
+	}
+	if _, is := l.a.parking.sessions[l.id]; is {
+		t.Error("parked, and still connected")
+	}
+	clientClosed{l.c}.apply(l.a)
+	if l.a.parking.sessions[l.id].mark != mark {
+		t.Error("not parked")
+	}
+	for range 60 { // headless is a day where there is one voter
+		l.now.Add(int64(time.Hour))
+		l.reports(mark)
+		if l.calls() != 0 {
+			t.Fatal("called for nothing")
+		}
+	}
+	if len(l.live()) != 1 {
+		t.Error("its session has ended")
+	}
+}
+
+// TestWhoIsNotLetGo: whose agent cannot call it, or who was not told of all gateways yet.
+// One that goes on speaking has not left.
+func TestWhoIsNotLetGo(t *testing.T) {
+	l := newLot(t)
+	l.peer.hello.Calls = false
+	if l.asks() != 0 {
+		t.Error("its agent does not call")
+	}
+	l.peer.hello.Calls = true
+	l.a.told = "other"
+	if l.asks() != 0 {
+		t.Error("it was not told of the gateways")
+	}
+	l.a.pushGateways()
+	if l.asks() == 0 {
+		t.Fatal("nothing is in the way")
+	}
+	clientSaid{c: l.c, m: &protocol.Client{Alive: &protocol.Alive{}}}.apply(l.a)
+	clientClosed{l.c}.apply(l.a)
+	if len(l.a.parking.sessions) != 0 {
+		t.Error("it went on, and counts as parked when its connection breaks")
+	}
+}
+
+// TestParkedClientIsCalledForNews: for what it is not told, at once, and again while its
+// agent reports it as parked. It is not called when it came, nor for what it knows.
+func TestParkedClientIsCalledForNews(t *testing.T) {
+	l := newLot(t)
+	mark := l.asks()
+	clientClosed{l.c}.apply(l.a)
+	l.calls()
+	l.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}}}})
+	if n := l.calls(); n != 1 {
+		t.Fatalf("called %d times for a change of policy", n)
+	}
+	l.reports(mark)
+	if n := l.calls(); n != 0 {
+		t.Errorf("called %d times more, at once", n)
+	}
+	for range 3 {
+		l.now.Add(int64(CallAgain))
+		l.reports(mark)
+		if n := l.calls(); n != 1 {
+			t.Errorf("called %d times more for a report of %v later", n, CallAgain)
+		}
+	}
+	l.a.clients[l.c.request] = l.c
+	l.a.serve(l.c, l.id)
+	l.now.Add(int64(CallAgain))
+	l.reports(mark) // was on its way
+	if n := l.calls(); n != 0 || len(l.a.parking.sessions) != 0 {
+		t.Errorf("called %d times though it is there", n)
+	}
+	if s := l.a.clone(); l.a.markOf(s, active(s, l.id)) == mark {
+		t.Error("what it is told now has the old mark")
+	}
+}
+
+// TestParkedClientIsCalledForGateways, which no session's row says.
+func TestParkedClientIsCalledForGateways(t *testing.T) {
+	l := newLot(t)
+	l.asks()
+	clientClosed{l.c}.apply(l.a)
+	l.calls()
+	l.commit(registry.Command{SetRoles: &registry.SetRoles{ID: l.asker.node, Is: dataRoles}})
+	l.commit(registry.Command{SetRoles: &registry.SetRoles{ID: l.peer.node, Is: registry.RoleAgent}})
+	l.a.pushGateways()
+	if n := l.calls(); n != 1 {
+		t.Errorf("called %d times", n)
+	}
+}
+
+// TestNewsBetweenTwoWords: what changes after the client was let go and before it closed the
+// connection is what it is called for.
+func TestNewsBetweenTwoWords(t *testing.T) {
+	l := newLot(t)
+	l.asks()
+	l.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{Search: []string{"example.org"}}}})
+	l.calls()
+	clientClosed{l.c}.apply(l.a)
+	if n := l.calls(); n != 1 {
+		t.Errorf("called %d times", n)
+	}
+}
+
+// TestAnotherArbiterFindsTheParked: by what agents report, and calls whom the one before
+// it should have. The mark is the same in each term.
+func TestAnotherArbiterFindsTheParked(t *testing.T) {
+	l := newLot(t)
+	mark := l.asks()
+	next := func() {
+		l.a = l.stillOn(l.trust)
+		l.peer = l.connect(l.a, l.peer.node)
+		l.peer.hello.Calls = true
+		l.settle()
+		for l.peer.Take() != nil {
+		}
+	}
+	next()
+	l.reports(mark)
+	if n := l.calls(); n != 0 || l.a.parking.sessions[l.id].mark != mark {
+		t.Errorf("called %d times, known as %x", n, l.a.parking.sessions[l.id].mark)
+	}
+	next()
+	l.reports(mark + 1)
+	if n := l.calls(); n != 1 {
+		t.Errorf("called %d times under a mark of something else", n)
+	}
+	l.asker = l.connect(l.a, l.asker.node)
+	l.a.parking.sessions = map[registry.SessionID]parked{}
+	nodeSaid{l.asker, &protocol.Node{Usage: &protocol.Usage{Slices: []protocol.SliceUsage{
+		{Slice: protocol.SliceRef{Session: l.id, Epoch: 1}, Parked: mark + 1},
+	}}}}.apply(l.a)
+	if len(l.a.parking.sessions) != 0 {
+		t.Error("a node that has no part in a session says that it is parked")
+	}
+}
+
+// TestKickedWhileParked: the call goes ahead of the revocation.
+func TestKickedWhileParked(t *testing.T) {
+	l := newLot(t)
+	l.asks()
+	clientClosed{l.c}.apply(l.a)
+	l.calls()
+	l.a.step(session.End{Session: l.id, Reason: "kicked"})
+	l.decide(l.a)
+	called := false
+	for l.peer.Waiting() > 0 {
+		m := l.peer.Take()
+		called = called || m.Call != nil
+		if m.Revoke != nil && !called {
+			t.Fatal("revoked before it is called")
+		}
+	}
+	if !called {
+		t.Error("not called")
+	}
+	if l.settle(); len(l.a.parking.sessions) != 0 {
+		t.Error("a session that is over is parked")
+	}
+}
+
+// TestCallsArePaced: what concerns all does not bring all back at once (I10).
+func TestCallsArePaced(t *testing.T) {
+	l := newLot(t)
+	for n := range byte(200) {
+		s := l.session(l.a, n+1, l.peer.node)
+		l.a.parking.sessions[s.ID] = parked{mark: 1}
+		l.a.line(s.ID)
+		l.a.line(s.ID)
+	}
+	now := l.a.config.Now()
+	l.a.callWaiting(now)
+	if n := 200 - len(l.a.parking.waiting); n != CallsFree {
+		t.Errorf("%d are called at once", n)
+	}
+	l.a.callWaiting(now + time.Second)
+	if n := 200 - len(l.a.parking.waiting); n != CallsFree+CallsRate {
+		t.Errorf("%d are called in a second", n)
+	}
+}
