@@ -132,6 +132,9 @@ func localCell(l control.ClientLocal) string {
 
 func clientArbiterCell(s control.ClientStatus) string {
 	if !s.Control {
+		if s.Parked {
+			return "parked, last word " + age(s.WordAge) + " ago"
+		}
 		return "not connected, last word " + age(s.WordAge) + " ago"
 	}
 	return "connected, last word " + age(s.WordAge) + " ago"

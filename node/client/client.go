@@ -121,7 +121,8 @@ type Client struct {
 	slices    map[sliceKey]*slice
 	gateways  gatewayList
 	transport transport
-	control   *controlState                      // nil while no arbiter is heard
+	control   *controlState // nil while no arbiter is heard
+	parking   parking
 	redial    chan haste                         // asks the dialer to hurry
 	attempts  uint64                             // of control connections; the dialer's
 	nextWait  atomic.Int64                       // before the next attempt, if this one does not last
@@ -213,6 +214,9 @@ func (c *Client) Run(ctx context.Context) error {
 		c.keepStreams(dialCtx)
 	}()
 	err := c.loop(ctx)
+	if err == nil {
+		c.comeToPart()
+	}
 	c.sayBye(err)
 	stop()
 	c.drain(dialed)
@@ -302,6 +306,7 @@ func (c *Client) tick() {
 	c.superviseMode(now)
 	c.superviseFloods()
 	c.superviseRetired(now)
+	c.superviseParking(now)
 	c.superviseControl(now)
 }
 

@@ -58,12 +58,14 @@ func (s *controlState) leave(bye protocol.Bye) error {
 	return s.Write(&protocol.Client{Bye: &bye})
 }
 
-// say sends to the arbiter if it is heard; slices' states are said again at
-// each resumption.
+// say sends to the arbiter if it is heard, and goes to it if it is parked; slices' states
+// are said again at each resumption.
 func (c *Client) say(m *protocol.Client) {
 	if c.control != nil {
 		c.control.Say(m)
+		return
 	}
+	c.come("it has something to say")
 }
 
 // keepControl connects, serves and reconnects until ctx ends or the arbiter
@@ -99,6 +101,11 @@ func (c *Client) keepControl(ctx context.Context) {
 				gateway++
 				continue
 			}
+		}
+		if c.rest(ctx) {
+			gateway = int(c.parking.through.Load())
+			pace.atOnce(again) // it lasted, or it was not let go
+			continue
 		}
 		if c.pause(ctx, &pace) {
 			gateway++

@@ -34,6 +34,8 @@ const (
 	// often a second from then on.
 	SaidFree = 16
 	SaidRate = 1.0 / 60
+	// Trickle is how many bytes a parked client moves in TrickleOver and stays so.
+	Trickle = 64 << 10
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
 )
@@ -65,6 +67,18 @@ const (
 	// makes the client try another gateway.
 	AliveEvery  = time.Second
 	AliveWithin = 4 * time.Second
+	// ParkAfter is after how much rest a client parks, ParkAgain how soon it asks for that
+	// again, and ParkMost how long it is parked at most: agents' word on the arbiter is all
+	// it has meanwhile.
+	ParkAfter = time.Minute
+	ParkAgain = time.Minute
+	ParkMost  = 6 * time.Hour
+	// TrickleOver: see Trickle.
+	TrickleOver = 10 * time.Second
+	// HeadlessLeast is the headless time of a mesh whose clients park: a few probes.
+	HeadlessLeast = 8 * ProbeIdle
+	// PartWithin is how long a parked client tries to reach the arbiter to say goodbye.
+	PartWithin = 3 * time.Second
 	// RestartAfter is how long this process may have stood still and keep its keys.
 	RestartAfter = time.Second
 	// ByeWithin bounds the wait for the arbiter's answer to a goodbye.

@@ -100,7 +100,7 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	if !s.direct.inUse() {
 		c.gateways.open.ask(now)
 	}
-	_ = s.pair.SendControl(probe.Ask(p.sequence, now)) // silence is judged, not errors
+	_ = s.pair.SendControl(c.question(p.sequence, now)) // silence is judged, not errors
 }
 
 // superviseLiveness probes what is due and judges who is silent. One that goes

@@ -118,6 +118,7 @@ type welcomed struct {
 func (e welcomed) apply(c *Client) {
 	c.control = e.s
 	now := c.config.Now()
+	c.parking.calm, c.parking.asked = now, 0
 	e.s.since = now
 	c.heard(now)
 	first := c.session == nil
@@ -209,6 +210,8 @@ func (e controlReceived) apply(c *Client) {
 		}
 	case m.Up != nil:
 		c.confirmedUp()
+	case m.Parked != nil:
+		c.park(m.Parked, now)
 	case m.Bye != nil:
 		c.config.Log.Info("the mesh ended the session", "reason", m.Bye.Reason)
 		c.fail(fmt.Errorf("%w: %s", ErrEnded, m.Bye.Reason))
@@ -275,6 +278,7 @@ func (c *Client) sayAlive(now time.Duration) {
 // Whose next attempt would wait for longer than a connection may be silent keeps the one
 // that it has until then: slices that are not heard may have too busy agents.
 func (c *Client) hurry(why haste) {
+	c.come("its connection is to be another")
 	lasts := c.control == nil || c.config.Now()-c.control.since >= Lasting
 	if why == elsewhere && !lasts && time.Duration(c.nextWait.Load()) > loop.ClientSilence {
 		return

@@ -333,10 +333,12 @@ func (e controlMessage) apply(c *Client) {
 	switch e.payload[0] {
 	case probe.KindReply:
 		if r, ok := probe.ParseReply(e.payload); ok && r.Sequence >= s.pulse.first {
-			s.pulse.answered(r, now)
-			c.dirty = s.pulse.measured(r.Sequence, now) || c.dirty
-			c.hears(s)
+			c.takeReply(s, r, now)
 		}
+	case probe.KindWord:
+		c.takeWord(s, e.payload, now)
+	case probe.KindCall:
+		c.come("it is called")
 	case probe.KindPaddedReply:
 		c.padded(s, e.payload, now)
 	case probe.KindPrekeyPart:
@@ -344,4 +346,11 @@ func (e controlMessage) apply(c *Client) {
 	case probe.KindConfirm:
 		c.finishRekey(s, e.payload[1:], now)
 	}
+}
+
+// takeReply is an agent's answer to a probe along the slice's present way.
+func (c *Client) takeReply(s *slice, r probe.Reply, now time.Duration) {
+	s.pulse.answered(r, now)
+	c.dirty = s.pulse.measured(r.Sequence, now) || c.dirty
+	c.hears(s)
 }

@@ -35,7 +35,7 @@ func (q statusQuestion) apply(c *Client) {
 	s := control.ClientStatus{
 		Problems: []string{}, Slices: []control.ClientSlice{}, Leases: []netip.Addr{},
 		Mode: c.spreading.String(), MTU: c.mtu, Source: c.exit.Source,
-		Control: c.control != nil, WordAge: now - c.wordAt, Gateways: c.gatewayRows(),
+		Control: c.control != nil, Parked: c.parking.mark != 0, WordAge: now - c.wordAt, Gateways: c.gatewayRows(),
 	}
 	if c.session != nil {
 		s.Session, s.Leases = c.session.welcome.Session.String(), c.session.welcome.Leases
@@ -113,7 +113,7 @@ func (c *Client) problems() (all []string) {
 			all = append(all, fmt.Sprintf("agent %s says that nothing goes on from it to the inside network; see `meshcrypt status` there", s.grant.Agent.Short()))
 		}
 	}
-	if c.session != nil && c.control == nil {
+	if c.session != nil && c.control == nil && c.parking.mark == 0 {
 		all = append(all, "no arbiter is heard; the session runs on, and the client keeps trying")
 	}
 	return all

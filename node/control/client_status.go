@@ -19,7 +19,8 @@ type ClientStatus struct {
 	Gateways []ClientGateway `json:"gateways"`
 	// Local are this host's networks that overlap with what the mesh pushed.
 	Local   []ClientLocal `json:"local,omitempty"`
-	Control bool          `json:"control"` // the connection to the arbiter is open
+	Control bool          `json:"control"`          // the connection to the arbiter is open
+	Parked  bool          `json:"parked,omitempty"` // it is not connected, and comes when its agents call it
 	WordAge time.Duration `json:"arbiter_word_age_ns"`
 	Slices  []ClientSlice `json:"slices"`
 	// Delivered and Dropped count packets by way and by reason; what the kernel

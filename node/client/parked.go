@@ -1,0 +1,199 @@
+package client
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// A client at rest parks: it closes its control connection by agreement, asks its agents
+// as it does anyway, and comes when they call it, or when it has something to say itself
+// (node/DESIGN.md, "Parked clients"). To come is to resume the session as after any loss
+// of a connection, so nothing else has to know of it.
+
+// parking is whether it does. The loop's, but for rests and through.
+type parking struct {
+	mark   probe.Mark    // what it says to its agents; 0: it is not parked
+	since  time.Duration // of that
+	calm   time.Duration // since when nothing was under way and little was moved
+	asked  time.Duration // the arbiter, over the present connection; 0: not yet
+	looked time.Duration // at what was moved
+	moved  uint64        // then
+
+	rests   atomic.Bool  // the dialer is to make no connection
+	through atomic.Int64 // the gateway of the data path, when it may again
+}
+
+// superviseParking parks when nothing was to be done for a while, and comes when
+// something is.
+func (c *Client) superviseParking(now time.Duration) {
+	p := &c.parking
+	why := ""
+	switch {
+	case c.session == nil:
+		return
+	case !c.settled():
+		why = "a slice is not as it should be"
+	case p.stirs(now, c.bytes()):
+		why = "it has traffic"
+	case p.mark == 0:
+	case c.wordIsOld(now):
+		why = "its agents have no word of an arbiter"
+	case now-p.since >= c.staggered(ParkMost):
+		why = "it was parked for long"
+	}
+	if why != "" {
+		p.calm = now
+		c.come(why)
+	}
+	if c.mayPark(now) {
+		p.asked = now
+		c.say(&protocol.Client{Park: &protocol.Park{}})
+	}
+}
+
+// mayPark reports whether it is time to ask for it. Where headless time is as short as a
+// few probes, these could not bring word in time.
+func (c *Client) mayPark(now time.Duration) bool {
+	p, w := &c.parking, &c.session.welcome
+	long := w.Headless == 0 || c.headless() >= HeadlessLeast
+	return c.control != nil && w.Parks && long && c.session.ready &&
+		now-p.calm >= c.staggered(ParkAfter) && (p.asked == 0 || now-p.asked >= ParkAgain)
+}
+
+func (c *Client) headless() time.Duration {
+	return time.Duration(c.session.welcome.Headless) * time.Second
+}
+
+// staggered is three quarters to all of a time, for each session another part of it: those
+// who came together do not go together.
+func (c *Client) staggered(d time.Duration) time.Duration {
+	return d - d/4*time.Duration(c.session.welcome.Session[0])/255
+}
+
+// settled reports whether every slice is in use and heard.
+func (c *Client) settled() bool {
+	for _, s := range c.slices {
+		if !s.proven() {
+			return false
+		}
+	}
+	return len(c.slices) > 0
+}
+
+// stirs reports whether more than a trickle was moved lately.
+func (p *parking) stirs(now time.Duration, moved uint64) bool {
+	if now-p.looked < TrickleOver {
+		return false
+	}
+	much := moved > p.moved && moved-p.moved > Trickle
+	p.looked, p.moved = now, moved
+	return much
+}
+
+// wordIsOld reports whether headless time is half over, or more.
+func (c *Client) wordIsOld(now time.Duration) bool {
+	return c.session.welcome.Headless > 0 && now-c.wordAt > c.staggered(c.headless()*2/3)
+}
+
+// park takes the arbiter's word that nothing is left to be said. Agents are asked at
+// once, so that they know. Whose matters changed meanwhile says something, and stays.
+func (c *Client) park(m *protocol.Parked, now time.Duration) {
+	p := &c.parking
+	if p.calm > p.asked || p.asked == 0 || m.Mark == 0 || !c.settled() {
+		p.asked = 0
+		c.say(&protocol.Client{Alive: &protocol.Alive{Bytes: c.bytes()}})
+		return
+	}
+	c.config.Log.Debug("parked")
+	p.mark, p.since, p.asked = probe.Mark(m.Mark), now, 0
+	p.rests.Store(true)
+	c.control.Close()
+	c.control = nil
+	c.askAll(now)
+}
+
+// come has a parked client make its control connection. Agents hear by its next probes
+// that it is on its way.
+func (c *Client) come(why string) {
+	p := &c.parking
+	p.asked = 0
+	if p.mark == 0 {
+		return
+	}
+	now := c.config.Now()
+	c.config.Log.Debug("not parked any more", "why", why)
+	p.mark, p.calm = 0, now
+	p.through.Store(int64(c.gateways.current))
+	p.rests.Store(false)
+	select {
+	case c.redial <- again:
+	default: // the dialer looks anyway
+	}
+	c.askAll(now)
+}
+
+func (c *Client) askAll(now time.Duration) {
+	for _, s := range c.inOrder() {
+		if s.held() {
+			c.ask(s, now)
+		}
+	}
+}
+
+// question is a probe, as a client that is parked asks it or another.
+func (c *Client) question(sequence uint32, now time.Duration) []byte {
+	if c.parking.mark != 0 {
+		return probe.AskParked(sequence, now, c.parking.mark)
+	}
+	return probe.Ask(sequence, now)
+}
+
+// takeWord is an agent's answer to that: one like any other, and the arbiter's word as
+// old as the agent says, counted from the question on.
+func (c *Client) takeWord(s *slice, payload []byte, now time.Duration) {
+	r, age, ok := probe.ParseWord(payload)
+	if !ok || r.Sequence < s.pulse.first {
+		return
+	}
+	c.takeReply(s, r, now)
+	if at := min(r.Sent, now) - age; age < probe.NoWord && at > c.wordAt {
+		c.heard(at)
+	}
+}
+
+// rest lets the dialer wait while the client is parked, and says whether it was.
+func (c *Client) rest(ctx context.Context) (rested bool) {
+	for c.parking.rests.Load() && ctx.Err() == nil {
+		rested = true
+		select {
+		case <-ctx.Done():
+		case <-c.redial:
+		}
+	}
+	return rested
+}
+
+// comeToPart gives a parked client the connection over which it says goodbye.
+func (c *Client) comeToPart() {
+	if c.parking.mark == 0 {
+		return
+	}
+	c.come("it ends")
+	late := time.NewTimer(PartWithin)
+	defer late.Stop()
+	for c.control == nil {
+		select {
+		case e := <-c.events:
+			c.turn(e)
+			c.publishIfDirty()
+		case <-c.failed:
+			return
+		case <-late.C:
+			return
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package client
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// atRest is a client with two slices, welcomed by an arbiter that knows parking, and at
+// rest from then on.
+func atRest(t *testing.T) (f *fixture, s []*slice) {
+	t.Helper()
+	f = newFixture(t)
+	s = []*slice{f.slice(0, 1), f.slice(1, 1)}
+	for _, one := range s {
+		one.pair.Ends = int64(100 * time.Hour)
+	}
+	f.welcomed(true)
+	f.rests(TickEvery, s...)
+	return f, s
+}
+
+// welcomed gives the client a connection and a session.
+func (f *fixture) welcomed(parks bool) {
+	f.Helper()
+	control := f.connect()
+	welcomed{control, protocol.Welcome{Session: registry.SessionID{255}, Parks: parks, Headless: 900}}.apply(f.Client)
+	f.session.ready = true
+}
+
+// asksToPark says how often it asked, until now.
+func (f *fixture) asksToPark() (n int) {
+	for _, m := range f.said() {
+		if m.Park != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// rests lets time pass while slices' agents are heard.
+func (f *fixture) rests(d time.Duration, heard ...*slice) {
+	f.Helper()
+	for ; d > 0; d -= TickEvery {
+		f.clock.Add(int64(TickEvery))
+		for _, s := range heard {
+			s.pulse.heard(f.config.Now())
+			f.hears(s)
+		}
+		f.tick()
+		f.publishIfDirty()
+	}
+}
+
+// parks takes the client to where it has parked.
+func (f *fixture) parks(s ...*slice) {
+	f.Helper()
+	f.rests(ParkAfter+time.Second, s...)
+	if f.asksToPark() == 0 {
+		f.Fatal("it does not ask to park")
+	}
+	controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{Mark: 9}}}.apply(f.Client)
+	if f.control != nil || f.parking.mark != 9 || !f.parking.rests.Load() {
+		f.Fatal("it does not park")
+	}
+}
+
+// asked is the kinds of probes that came to an agent since the last call.
+func (f *fixture) asked(s *slice) (kinds []byte) {
+	f.Helper()
+	for _, body := range f.arrived(0, s) {
+		kinds = append(kinds, body[0])
+	}
+	return kinds
+}
+
+// word is an agent's answer.
+func (f *fixture) word(s *slice, age time.Duration) {
+	f.Helper()
+	reply, _, _ := probe.AnswerParked(probe.AskParked(s.pulse.sequence, f.config.Now(), 9), probe.PathGood, 0, age)
+	controlMessage{s.key, reply}.apply(f.Client)
+}
+
+// TestClientParksAtRest: after a minute, once; not by an arbiter that does not know of it,
+// with traffic, or with a slice that is not in use.
+func TestClientParksAtRest(t *testing.T) {
+	f, s := atRest(t)
+	f.rests(ParkAfter/2, s...)
+	if f.asksToPark() != 0 {
+		t.Error("it asks too early")
+	}
+	f.rests(ParkAfter/2, s...)
+	if n := f.asksToPark(); n != 1 {
+		t.Errorf("it asks %d times", n)
+	}
+	for name, disturb := range map[string]func(*fixture, []*slice){
+		"an older arbiter":    func(f *fixture, _ []*slice) { f.session.welcome.Parks = false },
+		"a short headless":    func(f *fixture, _ []*slice) { f.session.welcome.Headless = 60 },
+		"a slice is silent":   func(f *fixture, s []*slice) { s[1].condemned = true },
+		"not heard there yet": func(f *fixture, s []*slice) { s[1].pulse.trial = true },
+		"a slice is dropped":  func(f *fixture, s []*slice) { s[1].retireAt = f.config.Now() + time.Hour },
+	} {
+		f, s := atRest(t)
+		heard := s
+		if disturb(f, s); !s[1].proven() {
+			heard = s[:1] // or it would be as it should be again
+		}
+		f.rests(2*ParkAfter, heard...)
+		if n := f.asksToPark(); n != 0 {
+			t.Errorf("%s: it asks %d times", name, n)
+		}
+	}
+}
+
+// TestParkedClientSaysSo: to each agent, at once, and as another once it comes.
+func TestParkedClientSaysSo(t *testing.T) {
+	f, s := atRest(t)
+	for _, one := range s {
+		f.asked(one)
+	}
+	f.parks(s...)
+	for _, one := range s {
+		if kinds := f.asked(one); len(kinds) == 0 || kinds[len(kinds)-1] != probe.KindParked {
+			t.Errorf("slice %d asks by %v", one.key.number, kinds)
+		}
+	}
+	controlMessage{s[0].key, []byte{probe.KindCall}}.apply(f.Client)
+	if f.parking.mark != 0 || f.parking.rests.Load() || len(f.redial) != 1 {
+		t.Fatal("it does not come when it is called")
+	}
+	for _, one := range s {
+		if kinds := f.asked(one); len(kinds) == 0 || kinds[len(kinds)-1] != probe.KindProbe {
+			t.Errorf("slice %d asks by %v", one.key.number, kinds)
+		}
+	}
+}
+
+// TestWhatBringsAParkedClient: all that it would have said over its connection.
+func TestWhatBringsAParkedClient(t *testing.T) {
+	for name, happens := range map[string]func(*fixture, []*slice){
+		"a slice is condemned":  func(f *fixture, s []*slice) { f.condemn(s[:1], s[1], "silent") },
+		"keys are over":         func(f *fixture, s []*slice) { s[0].pair.Ends = 1; f.superviseKeys(f.config.Now()) },
+		"its gateway is left":   func(f *fixture, s []*slice) { f.leaveGateway(f.config.Now(), "silent"); f.rests(TickEvery) },
+		"it stood still":        func(f *fixture, _ []*slice) { f.restart(f.config.Now()) },
+		"its network changed":   func(f *fixture, _ []*slice) { f.hurry(moved) },
+		"a slice is gone":       func(f *fixture, s []*slice) { s[1].retireAt = f.config.Now() + time.Hour; f.rests(TickEvery, s[0]) },
+		"no agent has word":     func(f *fixture, s []*slice) { f.rests(11*time.Minute, s...) },
+		"nothing for six hours": func(f *fixture, s []*slice) { f.parking.since -= ParkMost; f.rests(TickEvery, s...) },
+	} {
+		f, s := atRest(t)
+		f.parks(s...)
+		if happens(f, s); f.parking.mark != 0 || f.parking.rests.Load() {
+			t.Errorf("%s: it does not come", name)
+		}
+	}
+}
+
+// TestParkedClientStays: as long as some agent has word of an arbiter, whatever the others
+// have, it goes on beyond its headless time.
+func TestParkedClientStays(t *testing.T) {
+	f, s := atRest(t)
+	f.parks(s...)
+	for range 90 {
+		f.rests(20*time.Second, s...)
+		f.word(s[0], 5*time.Second)
+		f.word(s[1], probe.NoWord)
+	}
+	select {
+	case err := <-f.failed:
+		t.Fatal(err)
+	default:
+	}
+	if f.parking.mark == 0 {
+		t.Fatal("it came for nothing")
+	}
+	if age := f.config.Now() - f.wordAt; age != 5*time.Second {
+		t.Errorf("the last word is %v old", age)
+	}
+	f.word(s[0], time.Hour)
+	if age := f.config.Now() - f.wordAt; age != 5*time.Second {
+		t.Errorf("an older word makes it %v old", age)
+	}
+}
+
+// TestTrafficBringsAParkedClient: a trickle does not.
+func TestTrafficBringsAParkedClient(t *testing.T) {
+	p := &parking{}
+	for i, moved := range []uint64{0, 1, Trickle, 2 * Trickle, 3*Trickle + 1, 3*Trickle + 2, 7} {
+		if stirs := p.stirs(time.Duration(i+1)*TrickleOver, moved); stirs != (i == 4) {
+			t.Errorf("after %d bytes: %v", moved, stirs)
+		}
+	}
+	if p.stirs(p.looked+TrickleOver-1, 100*Trickle) {
+		t.Error("judged by less than its time")
+	}
+}
+
+// TestParkedTooLate: who has something going when it is let go says so, and stays.
+func TestParkedTooLate(t *testing.T) {
+	f, s := atRest(t)
+	f.rests(ParkAfter+time.Second, s...)
+	f.asksToPark()
+	s[1].condemned = true
+	controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{Mark: 9}}}.apply(f.Client)
+	if f.control == nil || f.parking.mark != 0 {
+		t.Fatal("it parks with a slice that is silent")
+	}
+	if len(f.said()) == 0 {
+		t.Error("its arbiter takes it for parked when the connection breaks")
+	}
+}
+
+// TestDialerRests: as long as the client is parked, whatever hurries it, and not longer.
+func TestDialerRests(t *testing.T) {
+	f, s := atRest(t)
+	f.parks(s...)
+	f.redial <- again // of earlier
+	done := make(chan bool)
+	go func() { done <- f.rest(context.Background()) }()
+	select {
+	case <-done:
+		t.Fatal("it dials")
+	case <-time.After(20 * time.Millisecond):
+	}
+	f.come("test")
+	if !<-done {
+		t.Error("it did not rest")
+	}
+	if f.rest(context.Background()) {
+		t.Error("it rests, and is not parked")
+	}
+}
