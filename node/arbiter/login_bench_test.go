@@ -107,7 +107,7 @@ func (g *benchAgent) serve(f *fixture) {
 	f.ok(raw.SetDeadline(time.Time{}))
 	g.conn = protocol.NewStream(raw)
 	f.ok(g.conn.Write(&protocol.Node{Hello: &protocol.NodeHello{
-		Boot: g.boot, Held: g.held, Reads: registry.CommandVersion, Judges: true, Inside: benchInside, Capacity: 8000, Outer: benchOuter,
+		Boot: g.boot, Held: g.held, Reads: registry.CommandVersion, Judges: true, Calls: true, Inside: benchInside, Capacity: 8000, Outer: benchOuter,
 	}}))
 	go func() {
 		for {

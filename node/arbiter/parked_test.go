@@ -288,3 +288,54 @@ func TestCallsArePaced(t *testing.T) {
 		t.Errorf("%d are called in a second", n)
 	}
 }
+
+// parkNext is a client that logs in and parks.
+func (m *loginMesh) parkNext() {
+	m.Helper()
+	conn := m.stay(true)
+	c := protocol.NewConn[protocol.Client](conn)
+	let := make(chan struct{})
+	go func() {
+		defer close(let)
+		for {
+			if said, err := c.Next(); err != nil || said != nil && said.Parked != nil {
+				return
+			}
+		}
+	}()
+	again := time.NewTicker(2 * TickEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-let:
+			conn.Close()
+			return
+		case <-again.C: // until its slices are settled
+			m.ok(c.Write(&protocol.Client{Park: &protocol.Park{}}))
+		}
+	}
+}
+
+// TestBytesOfAParkedClient is what one takes of its arbiter's heap, its session of three
+// slices included, and that is nothing that a session without a client would not take.
+func TestBytesOfAParkedClient(t *testing.T) {
+	const clients, most = 50, 6_000
+	m := newLoginMesh(t, 0)
+	m.store.others = nil // one replica, as each node has
+	m.start()
+	m.stock(1)
+	m.parkNext()
+	was := living()
+	m.stock(clients)
+	for range clients {
+		m.parkNext()
+	}
+	m.until(func(a *Arbiter) bool { return len(a.clients) == 0 && len(a.parking.sessions) == clients+1 })
+	now := living()
+	<-time.After(TickEvery) // something may have been under way
+	each := (min(now, living()) - was) / clients
+	t.Logf("%d bytes for each", each)
+	if each > most {
+		t.Errorf("%d bytes for each, at most %d", each, most)
+	}
+}
