@@ -146,7 +146,7 @@ func (v *visitor) kill() {
 	v.leave()
 }
 
-// attached says that the arbiter hears the client now.
+// attached says that the arbiter hears the client now, or let it park.
 func (v *visitor) attached(ctx context.Context) bool {
 	select {
 	case <-v.ready:
@@ -154,7 +154,7 @@ func (v *visitor) attached(ctx context.Context) bool {
 		return false
 	}
 	s, err := v.client.Status(ctx)
-	return err == nil && s.Control
+	return err == nil && (s.Control || s.Parked)
 }
 
 // nowhere is a host without a tunnel, and the device behind it, which never has a
