@@ -172,7 +172,7 @@ func newArbiter(config Config, term uint64) *Arbiter {
 		nodes:      make(map[identity.NodeID]*nodeStream),
 		clients:    make(map[registry.RequestID]*clientStream),
 		served:     make(map[registry.SessionID]*clientStream),
-		parking:    parking{sessions: make(map[registry.SessionID]parked)},
+		parking:    parking{sessions: make(map[registry.SessionID]parked), inLine: make(map[registry.SessionID]bool)},
 		book:       newBook(),
 		measures:   make(map[registry.SessionID]*measures),
 		lateFlows:  make(map[registry.SessionID]*measures),

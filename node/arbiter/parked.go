@@ -21,7 +21,8 @@ import (
 // parking is what a term knows of parked sessions.
 type parking struct {
 	sessions map[registry.SessionID]parked
-	waiting  []registry.SessionID // to be called, no faster than CallsRate
+	waiting  []registry.SessionID        // to be called, no faster than CallsRate
+	inLine   map[registry.SessionID]bool // are those
 	pace     bucket
 }
 
@@ -29,7 +30,6 @@ type parking struct {
 type parked struct {
 	mark     uint64        // that its client says to its agents
 	calledAt time.Duration // last; 0: it is not
-	waits    bool          // in line to be called
 }
 
 // markOf stands for what a client is told beside its slices: of two clients that were
@@ -105,7 +105,6 @@ func (a *Arbiter) hearParked(n *nodeStream, u *protocol.SliceUsage) bool {
 		a.line(id)
 	}
 	if !known || p.mark != u.Parked {
-		p = a.parking.sessions[id] // line may have changed it
 		p.mark = u.Parked
 		a.parking.sessions[id] = p
 		s := a.clone()
@@ -132,11 +131,11 @@ func (a *Arbiter) compareMarks(s *registry.State) {
 	}
 }
 
-// line has a client wait for its call.
+// line has a client wait for its call, once, however often an agent says that it is
+// parked, and is not.
 func (a *Arbiter) line(id registry.SessionID) {
-	if p := a.parking.sessions[id]; !p.waits {
-		p.waits = true
-		a.parking.sessions[id] = p
+	if !a.parking.inLine[id] {
+		a.parking.inLine[id] = true
 		a.parking.waiting = append(a.parking.waiting, id)
 	}
 }
@@ -147,14 +146,12 @@ func (a *Arbiter) callWaiting(now time.Duration) {
 	var due []registry.SessionID
 	for len(a.parking.waiting) > 0 {
 		id := a.parking.waiting[0]
-		p, is := a.parking.sessions[id]
+		_, is := a.parking.sessions[id]
 		if is && a.parking.pace.take(now, CallsFree, CallsRate) > 0 {
 			break
 		}
 		a.parking.waiting = a.parking.waiting[1:]
-		if is {
-			p.waits = false
-			a.parking.sessions[id] = p
+		if delete(a.parking.inLine, id); is {
 			due = append(due, id)
 		}
 	}

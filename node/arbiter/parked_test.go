@@ -245,6 +245,24 @@ func TestAnotherArbiterFindsTheParked(t *testing.T) {
 	}
 }
 
+// TestAgentThatWavers: however often it says that a client is parked, and is not, that waits
+// for one call (I10).
+func TestAgentThatWavers(t *testing.T) {
+	l := newLot(t)
+	l.asks()
+	clientClosed{l.c}.apply(l.a)
+	for n := range uint64(50) {
+		l.reports(n + 1)
+		l.reports(0)
+	}
+	if n := len(l.a.parking.waiting); n != 1 {
+		t.Errorf("%d calls wait", n)
+	}
+	if l.settle(); len(l.a.parking.waiting)+len(l.a.parking.inLine) != 0 {
+		t.Error("a call that is needed no more waits")
+	}
+}
+
 // TestKickedWhileParked: the call goes ahead of the revocation.
 func TestKickedWhileParked(t *testing.T) {
 	l := newLot(t)
@@ -319,7 +337,7 @@ func (m *loginMesh) parkNext() {
 // TestBytesOfAParkedClient is what one takes of its arbiter's heap, its session of three
 // slices included, and that is nothing that a session without a client would not take.
 func TestBytesOfAParkedClient(t *testing.T) {
-	const clients, most = 50, 6_000
+	const clients, most = 100, 6_600
 	m := newLoginMesh(t, 0)
 	m.store.others = nil // one replica, as each node has
 	m.start()
