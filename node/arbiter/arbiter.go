@@ -357,7 +357,7 @@ func (a *Arbiter) do(actions []session.Action) {
 				go c.Close() // a goodbye may wait, for a client or a gateway that takes nothing
 			}
 		case session.CallClient:
-			a.call(action.Session)
+			a.callFor(action.Session)
 		case session.RevokeSlice:
 			a.revoke(action)
 		case session.DropPrekey:

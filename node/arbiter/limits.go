@@ -32,8 +32,8 @@ const (
 	// each second.
 	LoginsFree = 4096
 	LoginsRate = 32
-	// CallsFree is how many parked clients are called at once for what all are told, and
-	// CallsRate how many more each second: each comes back, which costs some 10 ms.
+	// CallsFree is how many parked clients are called at once, and CallsRate how many more
+	// each second: each comes back, which costs some 10 ms.
 	CallsFree = 64
 	CallsRate = 50
 	// LinesFree is how many lines of the log one client causes at once, LinesRate how

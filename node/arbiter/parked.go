@@ -158,6 +158,17 @@ func (a *Arbiter) callWaiting(now time.Duration) {
 	a.call(due...)
 }
 
+// callFor calls a client that the arbitrator has something for: in its turn, since an agent
+// that dies concerns many. Who is to hear that its session is over is called at once, for
+// that ends what it is called by.
+func (a *Arbiter) callFor(id registry.SessionID) {
+	if _, is := a.parking.sessions[id]; is && active(a.clone(), id) != nil {
+		a.line(id)
+		return
+	}
+	a.call(id)
+}
+
 // call has the agents of sessions call their clients, now.
 func (a *Arbiter) call(ids ...registry.SessionID) {
 	if len(ids) == 0 {

@@ -287,14 +287,24 @@ func TestKickedWhileParked(t *testing.T) {
 	}
 }
 
-// TestCallsArePaced: what concerns all does not bring all back at once (I10).
+// TestCallsArePaced: what concerns all, or all of an agent, does not bring all back at
+// once (I10).
 func TestCallsArePaced(t *testing.T) {
 	l := newLot(t)
 	for n := range byte(200) {
 		s := l.session(l.a, n+1, l.peer.node)
 		l.a.parking.sessions[s.ID] = parked{mark: 1}
+		if n%2 == 0 {
+			l.a.callFor(s.ID)
+		} else {
+			l.a.line(s.ID)
+		}
 		l.a.line(s.ID)
-		l.a.line(s.ID)
+	}
+	for l.peer.Waiting() > 0 {
+		if l.peer.Take().Call != nil {
+			t.Fatal("called out of turn")
+		}
 	}
 	now := l.a.config.Now()
 	l.a.callWaiting(now)

@@ -49,17 +49,12 @@ func (a *Arbitrator) callParked(l *live) {
 // callable says that a client is parked and was not called yet.
 func (l *live) callable() bool { return !l.attached && l.parked != 0 && !l.called }
 
-// callToRefill calls a client that there is a slice for. Calls are made no faster than
-// grants, since each is to lead to one.
+// callToRefill calls a client that there is a slice for. What that takes of the budgets it
+// takes when the client is there; until then it has its siblings, which rest.
 func (a *Arbitrator) callToRefill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
-	if !l.callable() || a.superfluous(view, s, sl) || a.choose(view, s, sl.Number, sl.Spare) == nil {
-		return
+	if l.callable() && !a.superfluous(view, s, sl) && a.choose(view, s, sl.Number, sl.Spare) != nil {
+		a.callParked(l)
 	}
-	if !a.refills.take(a.now) {
-		l.again(a.refills.renewed())
-		return
-	}
-	a.callParked(l)
 }
 
 // back notes that a client is attached.

@@ -161,10 +161,10 @@ func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl
 	c := a.choose(view, s, sl.Number, sl.Spare)
 	switch {
 	case !enough && c == nil:
-	case !a.moves.take(a.now):
-		l.again(a.moves.renewed())
 	case !l.attached:
 		a.callParked(l)
+	case !a.moves.take(a.now):
+		l.again(a.moves.renewed())
 	case enough:
 		a.mark(s, known, sl, registry.SliceVoid)
 	default:
