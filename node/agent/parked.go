@@ -77,12 +77,12 @@ func (a *Agent) superviseCalls(now time.Duration) {
 	inOrder := slices.SortedFunc(maps.Keys(a.parking.calls), func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
 	for _, id := range inOrder {
 		c := a.parking.calls[id]
-		if now < c.next {
-			continue
-		}
 		held := a.slices.bySession[id]
 		if len(held) == 0 || c.said >= CallLeast && !slices.ContainsFunc(held, (*slice).isParked) {
-			delete(a.parking.calls, id)
+			delete(a.parking.calls, id) // now: it may be parked again when the next one is due
+			continue
+		}
+		if now < c.next {
 			continue
 		}
 		for _, s := range held {
