@@ -59,6 +59,9 @@ type Config struct {
 	// Tick is how often the client looks after itself; 0: TickEvery. It is longer where
 	// thousands are one process, as in a load generator.
 	Tick time.Duration
+	// ParkAfter is after how much rest the client asks whether it may park, and how soon it
+	// asks again; 0: ParkAfter. It is shorter where a run is, as in the simulation.
+	ParkAfter time.Duration
 	// Login authenticates the first hello; resumption needs it no more.
 	Login func(binding Binding) (Login, error)
 	// Bandwidth wanted in bit/s; 0 leaves it to the mesh.

@@ -67,11 +67,10 @@ const (
 	// makes the client try another gateway.
 	AliveEvery  = time.Second
 	AliveWithin = 4 * time.Second
-	// ParkAfter is after how much rest a client parks, ParkAgain how soon it asks for that
-	// again, and ParkMost how long it is parked at most: agents' word on the arbiter is all
-	// it has meanwhile.
+	// ParkAfter is after how much rest a client parks, and how soon it asks for that again;
+	// ParkMost is how long it is parked at most: agents' word on the arbiter is all it has
+	// meanwhile.
 	ParkAfter = time.Minute
-	ParkAgain = time.Minute
 	ParkMost  = 6 * time.Hour
 	// TrickleOver: see Trickle.
 	TrickleOver = 10 * time.Second

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -61,8 +62,10 @@ func (c *Client) mayPark(now time.Duration) bool {
 	p, w := &c.parking, &c.session.welcome
 	long := w.Headless == 0 || c.headless() >= HeadlessLeast
 	return c.control != nil && w.Parks && long && c.session.ready &&
-		now-p.calm >= c.staggered(ParkAfter) && (p.asked == 0 || now-p.asked >= ParkAgain)
+		now-p.calm >= c.staggered(c.parkAfter()) && (p.asked == 0 || now-p.asked >= c.parkAfter())
 }
+
+func (c *Client) parkAfter() time.Duration { return cmp.Or(c.config.ParkAfter, ParkAfter) }
 
 func (c *Client) headless() time.Duration {
 	return time.Duration(c.session.welcome.Headless) * time.Second
