@@ -18,19 +18,22 @@ func (w *World) follow(p plan.Plan) {
 		if f.Kind == plan.OldDisk {
 			w.after(max(f.At-f.Step, 0), func() { w.mesh.members[f.Who.Number].copyDisk() })
 		}
-		w.after(f.At, func() {
-			w.trace.note("plan", "%v", f)
-			w.begun(f)
-			undo := w.do(f)
-			w.blur(f, 1)
-			w.after(f.Lasts, func() {
-				w.trace.note("plan", "over: %v %v", f.Who, f.Kind)
-				undo()
-				w.blur(f, -1)
-				w.over(f)
-			})
-		})
+		w.after(f.At, func() { w.happen(f) })
 	}
+}
+
+// happen is one fault, from now until it is over.
+func (w *World) happen(f plan.Fault) {
+	w.trace.note("plan", "%v", f)
+	w.begun(f)
+	undo := w.do(f)
+	w.blur(f, 1)
+	w.after(f.Lasts, func() {
+		w.trace.note("plan", "over: %v %v", f.Who, f.Kind)
+		undo()
+		w.blur(f, -1)
+		w.over(f)
+	})
 }
 
 // begun and over keep count of what is wrong just now.
@@ -118,7 +121,9 @@ func (v *visitor) do(f plan.Fault) (undo func()) {
 		v.process.kill(!v.host.off)
 		return func() {
 			v.host.off = false
-			v.connect(f.Who.Number)
+			if !v.process.alive() { // see comeAgain
+				v.connect(f.Who.Number)
+			}
 		}
 	case plan.Stop:
 		v.process.stop()

@@ -58,7 +58,7 @@ func (w *World) found(nodes, clients int) {
 	for i := range clients + 2 {
 		v := w.newVisitor(i, random)
 		m.visitors = append(m.visitors, v)
-		m.commands = append(m.commands, registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: v.name, PasswordKey: v.key.Public()}}})
+		m.commands = append(m.commands, v.account())
 	}
 	m.passer, m.guest = m.visitors[clients+1], m.visitors[clients]
 	m.visitors = m.visitors[:clients]
@@ -102,7 +102,7 @@ func (w *World) foundation(random *source) *registry.Found {
 	return &registry.Found{
 		Cluster: registry.Cluster{ID: id, Incarnation: 1, CA: m.authority.Certificate(), Pool: []netip.Prefix{pool},
 			Egress: registry.EgressRouted, Recovery: recovery.Public()},
-		Policy: registry.Policy{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Slices: 2},
+		Policy: registry.Policy{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Slices: 2, Headless: w.headless},
 		Parts:  slices.Clone(parts), Secrets: secrets, Wraps: wraps, Founder: m.members[0].row(),
 	}
 }
@@ -142,6 +142,11 @@ func (n *member) newTrust(p *process) *trust.Trust {
 	})
 	n.world.ok(err)
 	return t
+}
+
+// account is how somebody is known.
+func (v *visitor) account() registry.Command {
+	return registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: v.name, PasswordKey: v.key.Public()}}}
 }
 
 // newVisitor is a client that has not started.

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/check"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 // Why the mesh is not yet what it is to be again; empty: it is.
@@ -74,17 +76,48 @@ func (w *watch) slices() string {
 	return ""
 }
 
-// controls: every client has a connection to an arbiter, and all slices of its own.
+// controls: every client has a connection to an arbiter or is parked, and has all slices that
+// are up by the registry.
 func (w *watch) controls(a *answers) string {
 	for _, v := range w.mesh.visitors {
 		s, ok := a.statuses[v]
 		switch {
 		case !ok:
 			return v.name + " does not answer"
-		case !s.Control:
+		case !s.Control && !s.Parked:
 			return v.name + " has no control connection"
 		case s.Health != "ok":
 			return fmt.Sprintf("%s is not well: %v", v.name, s.Problems)
+		}
+		if lacks := w.lacks(v, s); lacks != "" {
+			return lacks
+		}
+	}
+	return ""
+}
+
+// lacks is which slice is up by the registry, and not at its client.
+func (w *watch) lacks(v *visitor, s control.ClientStatus) string {
+	session := w.sessionOf(v)
+	if session == nil {
+		return v.name + " has no session"
+	}
+	for _, sl := range session.Slices {
+		has := func(own control.ClientSlice) bool {
+			return own.Number == sl.Number && own.Epoch == sl.Epoch && own.State == "up"
+		}
+		if sl.State == registry.SliceUp && !slices.ContainsFunc(s.Slices, has) {
+			return fmt.Sprintf("%s has no slice %d.%d", v.name, sl.Number, sl.Epoch)
+		}
+	}
+	return ""
+}
+
+// rest: every client has been parked since all is over.
+func (w *watch) rest() string {
+	for _, v := range w.mesh.visitors {
+		if !v.rested {
+			return v.name + " never parked"
 		}
 	}
 	return ""

@@ -76,6 +76,13 @@ func (l *arbiterLink) leads(to identity.NodeID) bool {
 	}
 }
 
+// open is the stream that the daemon has; nil: none.
+func (l *arbiterLink) open() *loop.Stream[protocol.Node] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stream
+}
+
 func (l *arbiterLink) get() (identity.NodeID, netip.AddrPort, context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

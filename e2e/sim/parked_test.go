@@ -54,6 +54,12 @@ func (w *World) active() (n int) {
 // parkedWorld is a mesh of three whose three clients have parked.
 func parkedWorld(t *testing.T) *World {
 	w := newWorld(t, 1)
+	w.parkWithin(t, 90*time.Second)
+	return w
+}
+
+// parkWithin has three clients log in, and park within that time.
+func (w *World) parkWithin(t *testing.T, within time.Duration) {
 	w.found(3, 3)
 	w.journal = journalOf()
 	w.cluster.Bootstrap(0)
@@ -68,9 +74,8 @@ func parkedWorld(t *testing.T) *World {
 	if _, connected := w.parked(); connected != 3 {
 		t.Fatalf("%d clients are connected", connected)
 	}
-	w.until(w.now() + 90*time.Second)
+	w.until(w.now() + within)
 	w.expectParked("at rest", 3)
-	return w
 }
 
 // expectParked fails the test unless so many clients are parked, and the others connected.
@@ -94,6 +99,39 @@ func TestParkedClientsStay(t *testing.T) {
 		w.expectParked("under another arbiter", 3)
 		w.until(w.now() + headless + 2*time.Minute)
 		w.expectParked("beyond headless under another arbiter", 3)
+	})
+}
+
+// TestParkedClientsWithoutWord: while one agent alone is left, which hears no arbiter, its
+// clients come in vain, and end when their last word is as old as headless time, and no sooner.
+func TestParkedClientsWithoutWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.headless = 150
+		w.parkWithin(t, 90*time.Second)
+		defer w.end()
+		leads := w.roles().leads
+		for _, other := range []int{leads, (leads + 1) % 3} {
+			w.do(plan.Fault{Kind: plan.PowerOff, Who: plan.Who{Number: other}})
+		}
+		const headless = 150 * time.Second
+		alone := w.now()
+		w.until(alone + headless - 35*time.Second) // an agent is asked every 15 s, and says whole seconds
+		for _, v := range w.mesh.visitors {
+			select {
+			case <-v.ended:
+				t.Errorf("%s ended before its time", v.name)
+			default:
+			}
+		}
+		w.until(alone + headless + 2*time.Second)
+		for _, v := range w.mesh.visitors {
+			select {
+			case <-v.ended:
+			default:
+				t.Errorf("%s goes on without a word", v.name)
+			}
+		}
 	})
 }
 

@@ -15,8 +15,15 @@ import (
 // Times of a run.
 const (
 	startWithin = 6 * time.Second  // until then there are three voters, and all clients are in
-	runs        = 34 * time.Second // all of it
+	breaks      = 12 * time.Second // in which there are faults
 	settles     = 16 * time.Second // after the last fault
+	rests       = 42 * time.Second // in place of that where clients park, whose orders come in it
+)
+
+// parkEvery is in which runs clients park, and after how little rest.
+const (
+	parkEvery = 3
+	parkAfter = 800 * time.Millisecond
 )
 
 // Result is what came of a run.
@@ -40,7 +47,12 @@ func Run(t *testing.T, seed uint64, journal io.Writer) (r Result) {
 
 // run is one run of this world.
 func (w *World) run() Result {
-	shape := plan.Shape{Nodes: 3 + w.random.IntN(2), Voters: 3, Clients: 3, Start: startWithin, Length: runs, Settle: settles}
+	shape := plan.Shape{Nodes: 3 + w.random.IntN(2), Voters: 3, Clients: 3, Start: startWithin, Settle: settles}
+	if w.seed%parkEvery == 2 {
+		shape.Parks, shape.Settle, w.parkAfter = true, rests, parkAfter
+	}
+	shape.Length = startWithin + breaks + shape.Settle
+	w.length = shape.Length
 	w.found(shape.Nodes, shape.Clients)
 	p := plan.Draw(w.seed, shape)
 	w.cluster.Bootstrap(0)
@@ -51,12 +63,13 @@ func (w *World) run() Result {
 		w.after(w.between(startWithin-2*time.Second, startWithin-time.Second), func() { v.connect(i) })
 	}
 	w.follow(p)
+	w.obey(p)
 	if w.seed%passersEvery == 0 {
 		w.after(passersFrom, func() { w.passers(p.Healed()) })
 	}
 	w.after(startWithin-time.Second, w.watch.look)
 	w.after(p.Healed()+apart, w.healed)
-	w.until(runs)
+	w.until(w.length)
 	w.watch.judge.End(w.now())
 	r := Result{Plan: p, Hash: w.trace.hash(), Lines: w.trace.lines, Violations: w.watch.judge.Violations()}
 	w.end()

@@ -102,6 +102,8 @@ func (t *trace) ofMesh(c registry.Command) string {
 		return "join " + c.JoinNode.Node.Name
 	case c.PutClient != nil:
 		return "client " + c.PutClient.Client.Name
+	case c.RevokeClient != nil:
+		return "revoke " + c.RevokeClient.Name
 	case c.Found != nil:
 		return "found"
 	}

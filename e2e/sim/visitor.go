@@ -25,6 +25,8 @@ type visitor struct {
 	key     identity.Key
 	device  mka.DeviceID
 	session string // that it said it has; the driver's
+	parked  bool   // it said so last; the driver's
+	rested  bool   // it was parked when all was over; the driver's
 	ready   func() // once it is in; nil: nobody wants to know
 
 	process *process
@@ -64,7 +66,7 @@ func (v *visitor) connect(first int) {
 				w.leave(v.name, v.ready)
 			}
 		},
-		Device: v.device,
+		Device: v.device, ParkAfter: w.parkAfter,
 		Random: p.newSource("client"), Now: p.now, Wall: p.wall, Log: p.log(),
 	})
 	w.ok(err)

@@ -39,14 +39,17 @@ func newWatch(w *World) *watch {
 func (w *watch) applied(server int, e raftmodel.Applied) {
 	n, at := w.mesh.members[server], w.now()
 	w.leave("~"+n.name, func() {
-		w.judge.Entry(at, n.key.ID(), e.Index, e.Term, e.Command)
-		if e.Index <= w.seen {
-			return // of another replica
+		if e.Index <= w.seen { // of another replica
+			w.judge.Entry(at, n.key.ID(), e.Index, e.Term, e.Command)
+			return
 		}
 		w.seen = e.Index
 		c, err := registry.DecodeCommand(e.Command)
 		w.ok(err)
+		w.ordered(c)
+		w.judge.Entry(at, n.key.ID(), e.Index, e.Term, e.Command)
 		w.trace.write(at, n.name, fmt.Sprintf("applies %d.%d %s", e.Term, e.Index, w.trace.command(c)))
+		w.obeyed(c)
 	})
 }
 
@@ -112,7 +115,7 @@ func (w *watch) sessionOf(v *visitor) *registry.Session {
 
 // look asks everybody, over and over.
 func (w *watch) look() {
-	if w.now() < runs-lookEvery {
+	if w.now() < w.length-lookEvery {
 		w.after(lookEvery, w.look)
 	}
 	w.judge.Tick(w.now())
@@ -171,6 +174,7 @@ func (w *watch) hold(a *answers) {
 		}
 	}
 	w.judge.Tables(w.now(), tables)
+	w.lookAtVisitors(a)
 	w.meanwhile(a)
 	w.stands(check.Led, w.led())
 	w.stands(check.Streams, w.streams(a))
@@ -183,6 +187,25 @@ func (w *watch) hold(a *answers) {
 		why = ""
 	}
 	w.stands(check.Logins, why)
+	if w.parkAfter > 0 {
+		w.stands(check.Rest, w.rest())
+	}
+}
+
+// lookAtVisitors notes who is parked, and tells the judge whose each client says that it is.
+func (w *watch) lookAtVisitors(a *answers) {
+	for _, v := range w.mesh.visitors {
+		status, ok := a.statuses[v]
+		if !ok {
+			continue
+		}
+		if v.parked != status.Parked {
+			v.parked = status.Parked
+			w.trace.write(w.now(), v.name, fmt.Sprintf("is parked: %v", v.parked))
+		}
+		v.rested = v.rested || v.parked && w.judge.IsHealed()
+		w.judge.Has(w.now(), v.name, status.Session)
+	}
 }
 
 // stands tells the judge of a goal, and why it is not reached; empty: it is.

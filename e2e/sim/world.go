@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/raftmodel"
 )
@@ -42,6 +43,11 @@ type World struct {
 	unclear int           // faults of the kind; see blur
 	cluster *raftmodel.Cluster
 	journal io.Writer // nil: nobody reads the log
+	length  time.Duration
+	orders  orders
+
+	parkAfter time.Duration // of all clients; 0: as ever
+	headless  uint64        // seconds of the mesh; 0: as ever
 
 	wake chan struct{} // something was sent, or noted
 	mu   sync.Mutex    // protects sent
@@ -58,7 +64,7 @@ type sending struct {
 func newWorld(t testing.TB, seed uint64) *World {
 	w := &World{
 		TB: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0x6d657368)), began: time.Now(),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), orders: orders{awaited: make(map[registry.CommandID]func())},
 	}
 	w.net = newNetwork(w)
 	w.trace = newTrace(w)

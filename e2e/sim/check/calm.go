@@ -31,7 +31,12 @@ func (j *Judge) Wrong(at time.Duration, faults int) {
 // calmAt says that nobody can know of a fault at that time.
 func (j *Judge) calmAt(at time.Duration) bool {
 	c := j.calm
-	return c.wrong == 0 && at-c.since >= Settled || c.quiet && c.wrong == 1 && at-c.since < Sudden
+	return j.settled(at) || c.quiet && c.wrong == 1 && at-c.since < Sudden
+}
+
+// settled says that nothing is wrong, nor was lately.
+func (j *Judge) settled(at time.Duration) bool {
+	return j.calm.wrong == 0 && at-j.calm.since >= Settled
 }
 
 // naming is an arbiter's word on who has an address.

@@ -182,6 +182,93 @@ func TestClientsGiveNothingUp(t *testing.T) {
 	s.green()
 }
 
+// TestPrekeysAreSpentOnce: of one process.
+func TestPrekeysAreSpentOnce(t *testing.T) {
+	s := begin(t)
+	s.open(1, "alice", 1)
+	was := s.Registry().Sessions.Get(sessionID(1)).Slices[0]
+	other := slot{sessionID(2), 0, 1}
+	reborn := was
+	reborn.Boot = identity.BootID{77}
+	s.lookAtPrekey(second, other, reborn)
+	s.lookAtPrekey(second, slot{sessionID(1), 0, 1}, was)
+	s.green()
+	s.lookAtPrekey(2*second, other, was)
+	s.red("I2", 2*second, sessionID(2).Short(), sessionID(1).Short(), "n2")
+}
+
+// TestResumedKeepsItsSlices: where nothing is wrong, and those that are up.
+func TestResumedKeepsItsSlices(t *testing.T) {
+	for name, c := range map[string]struct{ up, wrong, anew bool }{
+		"granted anew":     {true, false, true},
+		"nothing granted":  {true, false, false},
+		"was not up":       {false, false, true},
+		"something failed": {true, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			s.open(1, "alice", 1)
+			if c.up {
+				s.up(1)
+			}
+			if c.wrong {
+				s.Wrong(second, 1)
+			}
+			s.now = 10 * second
+			r := &registry.ResumeKey{Session: sessionID(1), Request: registry.RequestID{9}, Key: key(30), Hello: hash}
+			if c.anew {
+				next := s.slice(2)
+				next.Epoch = 2
+				r.Slices = []registry.Slice{next}
+			}
+			s.commit(registry.Command{ResumeKey: r})
+			if c.up && c.anew && !c.wrong {
+				s.red("kept", s.now, "alice", "epoch 1")
+			} else {
+				s.green()
+			}
+		})
+	}
+}
+
+// TestToldOfTheEnd: at once where nothing is wrong, else in time, and nobody while something is.
+func TestToldOfTheEnd(t *testing.T) {
+	ended := func(wrongAt time.Duration) *story {
+		s := begin(t)
+		s.open(1, "alice", 1)
+		s.up(1)
+		s.now = 20 * second
+		if wrongAt > 0 && wrongAt < s.now {
+			s.Wrong(wrongAt, 1)
+			s.Wrong(wrongAt+second, 0)
+		}
+		s.Ordered(sessionID(1), "kicked")
+		s.end(1, "kicked")
+		if wrongAt >= s.now {
+			s.Wrong(wrongAt, 1)
+			s.Has(wrongAt+ToldWithin+second, "alice", sessionID(1).String())
+			s.Wrong(wrongAt+second, 0)
+		}
+		return s
+	}
+	for name, c := range map[string]struct{ wrongAt, by time.Duration }{
+		"nothing wrong":   {0, 20*second + ToldAtOnce},
+		"wrong long ago":  {2 * second, 20*second + ToldAtOnce},
+		"wrong lately":    {16 * second, 20*second + ToldWithin},
+		"wrong after it":  {21 * second, 22*second + ToldWithin},
+		"wrong as it was": {20 * second, 21*second + ToldWithin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := ended(c.wrongAt)
+			s.Has(c.by, "alice", sessionID(2).String())
+			s.Has(c.by, "alice", sessionID(1).String())
+			s.green()
+			s.Has(c.by+1, "alice", sessionID(1).String())
+			s.red("told", c.by+1, "alice", "ended at 20s")
+		})
+	}
+}
+
 // TestAddressesAreGivenAnew: the agent acknowledged, but has the keys still.
 func TestAddressesAreGivenAnew(t *testing.T) {
 	for _, lies := range []bool{false, true} {

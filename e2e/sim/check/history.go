@@ -57,6 +57,7 @@ func (j *Judge) Entry(at time.Duration, by identity.NodeID, index, term uint64, 
 		j.fail(at, "one history", "%s applied what is no command at index %d: %v", j.name(by), index, err)
 		return
 	}
+	j.lookAtResumption(at, c)
 	registry.Apply(h.state, index, term, c)
 	j.lookAtParts(at, c)
 	j.look(at, c)

@@ -17,12 +17,13 @@ const (
 	Slices                // every slice of a living session is up
 	Clients               // every client that has a session is connected for control
 	Histories             // all replicas have applied the same
+	Rest                  // every client has parked, where they do
 	goals
 )
 
 var goalWords = [goals]string{
 	"an arbiter serves", "every node has a stream to the arbiter", "every egress address has its one owner", "a new login works",
-	"every slice of a living session is up", "every client is connected for control", "all replicas have applied the same",
+	"every slice of a living session is up", "every client is connected for control, or parked", "all replicas have applied the same", "every client has parked",
 }
 
 // within is how long it takes at most. Where the promise is of one fault, and several may
@@ -35,6 +36,7 @@ var within = [goals]time.Duration{
 	Slices:    10 * time.Second, // RebuildGrace is 7 s, then a grant and its first packet
 	Clients:   15 * time.Second, // every session accounted for <= 15 s
 	Histories: 5 * time.Second,  // a follower is filled
+	Rest:      25 * time.Second, // no sooner than its slices are all up
 }
 
 // String is the goal in words.
@@ -54,6 +56,9 @@ type recovery struct {
 
 // Healed says that the last fault is over.
 func (j *Judge) Healed(at time.Duration) { j.recovery = recovery{healed: at, begun: true} }
+
+// IsHealed says that the last fault is over.
+func (j *Judge) IsHealed() bool { return j.recovery.begun }
 
 // Stands says whether a goal is reached, and if not, why. Once its time is over, it is
 // reached at every look.

@@ -16,6 +16,8 @@ type sessionSeen struct {
 	up     bool          // a slice of it was
 	had    bool          // by a client, which said so
 	over   bool
+	overAt time.Duration
+	sudden bool // nothing was wrong then, nor lately
 }
 
 // Heard is a sign of life of a session's client.
@@ -44,7 +46,7 @@ func (j *Judge) lookAtEnd(at time.Duration, s *registry.Session, c registry.Comm
 	if s.State != registry.SessionEnded || seen.over {
 		return
 	}
-	seen.over = true
+	seen.over, seen.overAt, seen.sudden = true, at, j.settled(at)
 	if why := j.whyEnded(at, s, seen, c); !why {
 		j.fail(at, "I12", "session %s of %s ended (%q), %v after it was opened and %v after its client was heard: neither its client, "+
 			"nor policy, nor the headless time of %v ended it", s.ID.Short(), s.Client, s.Reason,
@@ -80,6 +82,29 @@ func (j *Judge) ClientEnded(at time.Duration, client string, id registry.Session
 		return
 	}
 	j.fail(at, "I12", "client %s gave session %s up (%q), which lives in the registry", client, id.Short(), why)
+}
+
+// ToldWithin is how long after the end of its session a client knows, by whom it hears or by
+// hearing nobody: it asks its agents every 15 s. ToldAtOnce is how long where nothing is wrong.
+const (
+	ToldWithin = 24 * time.Second
+	ToldAtOnce = 2 * time.Second
+)
+
+// Has says which session a client takes for its own. It hears of the end in time, parked or not.
+func (j *Judge) Has(at time.Duration, client, session string) {
+	for id, s := range j.sessions {
+		if !s.over || id.String() != session || j.calm.wrong > 0 {
+			continue
+		}
+		since, within := max(s.overAt, j.calm.since), ToldWithin
+		if s.sudden && j.calm.since <= s.overAt {
+			within = ToldAtOnce
+		}
+		if at-since > within {
+			j.fail(at, "told", "client %s takes session %s for its own, which ended at %v", client, id.Short(), s.overAt)
+		}
+	}
 }
 
 // lookAtLeases holds I13 where it counts: nobody has keys for an address that is another

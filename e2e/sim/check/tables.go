@@ -108,6 +108,7 @@ func (j *Judge) lookAtOwners(at time.Duration, s *registry.Session) {
 		}
 		if !known {
 			j.owned[key] = now
+			j.lookAtPrekey(at, key, sl)
 		}
 	}
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // likely is how often each kind is drawn, beside the others.
-var likely = [kinds]int{
+var likely = [drawn]int{
 	Kill: 4, PowerOff: 5, Stop: 4, Isolate: 5, Mute: 4, Deafen: 4, Part: 3, PartOneWay: 3,
 	Loss: 2, Delay: 2, Clock: 3, OldDisk: 2, EmptyDisk: 2, LostWrites: 2, Restart: 1,
 }
@@ -41,6 +41,9 @@ func Draw(seed uint64, s Shape) Plan {
 		}
 	}
 	slices.SortStableFunc(d.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+	if s.Parks {
+		d.orders()
+	}
 	return d.Plan
 }
 

@@ -9,6 +9,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,13 +35,20 @@ const (
 	EmptyDisk              // killed, and started from nothing
 	LostWrites             // without power, and its disk lacks the last Writes
 	Restart                // all nodes are killed at once
+	drawn                  // what follows is drawn for itself, where clients park
+
+	Lie        // its agent says of its clients that they are parked, or are not, as it likes
+	Kick       // an operator ends its session
+	KickUnsaid // the same, and the arbiter is killed when that is committed, before it says so
+	Revoke     // an operator takes its account away, and gives it again
 	kinds
 )
 
 var words = [kinds]string{
 	"is killed", "loses power", "is stopped", "is isolated", "is not heard", "hears nothing", "is apart from", "is not heard by",
 	"packets are lost", "packets are late", "has its clock set", "is killed, and comes back with an older disk",
-	"is killed, and comes back with an empty disk", "loses power, and its last writes", "all nodes are killed",
+	"is killed, and comes back with an empty disk", "loses power, and its last writes", "all nodes are killed", "",
+	"lies about parked clients", "is kicked", "is kicked by an arbiter that is killed", "is revoked",
 }
 
 // String is the kind in words.
@@ -103,6 +111,7 @@ type Shape struct {
 	Length                 time.Duration // of the run
 	Settle                 time.Duration // at its end, in which nothing does
 	Beyond                 bool          // more may go wrong at once than is promised to be borne
+	Parks                  bool          // clients are parked within the run
 }
 
 // Plan is what goes wrong in one run, by time.
@@ -110,20 +119,21 @@ type Plan struct {
 	Seed   uint64
 	Shape  Shape
 	Faults []Fault
+	Orders []Fault // what operators do and agents say meanwhile: nothing breaks by it
 }
 
 // String is the plan, a fault in a line.
 func (p Plan) String() string {
 	var b strings.Builder
-	for _, f := range p.Faults {
+	for _, f := range slices.Concat(p.Faults, p.Orders) {
 		fmt.Fprintln(&b, f)
 	}
 	return b.String()
 }
 
-// Healed is when the last fault is over.
+// Healed is when the last fault is over, and the last order.
 func (p Plan) Healed() (at time.Duration) {
-	for _, f := range p.Faults {
+	for _, f := range slices.Concat(p.Faults, p.Orders) {
 		at = max(at, f.End())
 	}
 	return at

@@ -82,7 +82,7 @@ func TestBeyond(t *testing.T) {
 
 // TestEveryKind is drawn within the seeds of one ordinary run, and can be read.
 func TestEveryKind(t *testing.T) {
-	var seen [kinds]int
+	var seen [drawn]int
 	clients, steps := 0, make(map[time.Duration]bool)
 	for seed := range uint64(300) {
 		for _, f := range Draw(seed, shape).Faults {
