@@ -18,12 +18,19 @@ const (
 
 // atRest is how long clients rest before what they take is measured: what their logins
 // needed is collected by then, and given back.
-const atRest = 2 * time.Minute
+const atRest = 150 * time.Second
 
 // emptyRest is how long a mesh without clients rests before it is measured: nodes that have
 // just begun have the heap's room of busy ones for two or three looks of node.HeapEvery, and
 // that would be taken off the clients' part.
 const emptyRest = 50 * time.Second
+
+// The CPU at rest is measured over the end of these alone: clients park after
+// client.ParkAfter, each at another time, and that costs more than a minute parked.
+const (
+	settledFor = time.Minute
+	emptyFor   = 20 * time.Second
+)
 
 // asked is all, with what each daemon itself says of its memory.
 func (m *mesh) asked() ([]usage, error) {
@@ -102,27 +109,51 @@ func verdict(most float64, clients int) error {
 
 // rest logs all clients in, lets them rest and says what they take.
 func (f *fleet) rest(o options) error {
-	time.Sleep(emptyRest)
-	empty, err := f.mesh.asked()
+	empty, err := f.restEmpty()
 	if err != nil {
 		return err
 	}
 	if err := f.login(o); err != nil {
 		return err
 	}
-	before, err := f.mesh.cpu()
+	spent, err := f.cpuOver(atRest - settledFor)
 	if err != nil {
 		return err
 	}
-	time.Sleep(atRest)
-	after, err := f.mesh.cpu()
+	settled, err := f.cpuOver(settledFor)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("after %v at rest, which took %.1f %% of a core, all nodes together:\n", atRest, 100*(after-before).Seconds()/atRest.Seconds())
+	fmt.Printf("after %v at rest, which took %.1f %% of a core, all nodes together, and %.1f %% in the last %v:\n",
+		atRest, share(spent+settled, atRest), share(settled, settledFor), settledFor)
 	most, err := f.memory(empty, o.clients)
 	if err != nil {
 		return err
 	}
 	return verdict(most, o.clients)
 }
+
+// restEmpty lets the mesh rest without clients, and says what that takes.
+func (f *fleet) restEmpty() ([]usage, error) {
+	time.Sleep(emptyRest - emptyFor)
+	spent, err := f.cpuOver(emptyFor)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Printf("without clients %.1f %% of a core, all nodes together\n", share(spent, emptyFor))
+	return f.mesh.asked()
+}
+
+// cpuOver is what the daemons take of the CPU from now on for so long.
+func (f *fleet) cpuOver(d time.Duration) (time.Duration, error) {
+	before, err := f.mesh.cpu()
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(d)
+	after, err := f.mesh.cpu()
+	return after - before, err
+}
+
+// share is the percentage of a core that so much CPU is.
+func share(spent, of time.Duration) float64 { return 100 * spent.Seconds() / of.Seconds() }
