@@ -20,6 +20,7 @@ const (
 	ReasonHandshake                   // the TLS handshake failed
 	ReasonBacklog                     // its Listener did not keep up
 	ReasonClosing                     // the port is closing
+	ReasonWait                        // told to come again, for its turn was not soon
 	reasonEnd
 )
 
@@ -28,7 +29,7 @@ var reasonNames = [reasonEnd]string{
 	ReasonFull: "full", ReasonSlow: "slow",
 	ReasonOversize: "oversize", ReasonMalformed: "malformed", ReasonVersion: "version",
 	ReasonALPN: "alpn", ReasonLoop: "loop", ReasonHandshake: "handshake",
-	ReasonBacklog: "backlog", ReasonClosing: "closing",
+	ReasonBacklog: "backlog", ReasonClosing: "closing", ReasonWait: "wait",
 }
 
 // String is the reason's name in metrics and logs.

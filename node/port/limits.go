@@ -16,6 +16,11 @@ const (
 	// QueueTimeout is how long it then waits for a slot: a client has given up
 	// not long after.
 	QueueTimeout = 3500 * time.Millisecond
+	// WaitTimeout is the same for a client that is told then when to come again: it may
+	// wait at a gateway, and at the arbiter after that.
+	WaitTimeout = 2500 * time.Millisecond
+	// waitWithin bounds the saying of that.
+	waitWithin = 100 * time.Millisecond
 	// HandshakeTimeout is how long the TLS handshake behind it may take.
 	HandshakeTimeout = 10 * time.Second
 	// SettleAfter is how long a relayed connection, or one that carries
@@ -57,6 +62,9 @@ const (
 	StrangerRate = 100
 	RelayRate    = 200
 	KnownRate    = 300
+	// LoginRate is how many logins a second each CPU is taken to do until it was measured:
+	// who waits is told by that when to come again.
+	LoginRate = 50
 	// SourceRate and SourceBurst bound the handshakes of one source of strangers
 	// or of clients known. Who proves itself gets its token back, so only
 	// strangers run dry.
@@ -83,13 +91,14 @@ const (
 // rules are the classes of this host.
 func rules(cpus, descriptors int) (r [5]slots.Rule) {
 	rate, relays, known := float64(StrangerRate*cpus), float64(RelayRate*cpus), float64(KnownRate*cpus)
+	logins := float64(LoginRate * cpus)
 	r[slots.Stranger] = slots.Rule{
 		Slots: MaxStrangerSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxStrangerRoom, descriptors/DescriptorShare)),
-		Rate: rate, Burst: rate / 2, EachRate: SourceRate, EachBurst: SourceBurst,
+		Rate: rate, Burst: rate / 2, Expected: logins, EachRate: SourceRate, EachBurst: SourceBurst,
 	}
 	r[slots.Known] = slots.Rule{
 		Slots: MaxKnownSlots, PerSource: MaxSourceSlots, Room: max(1, min(MaxKnownRoom, descriptors/DescriptorShare)),
-		Rate: known, Burst: known, EachRate: SourceRate, EachBurst: SourceBurst,
+		Rate: known, Burst: known, Expected: logins, EachRate: SourceRate, EachBurst: SourceBurst,
 	}
 	r[slots.Member] = slots.Rule{Slots: MaxMemberSlots, PerSource: MemberSourceSlots, Room: MaxMemberRoom}
 	r[slots.Relay] = slots.Rule{

@@ -10,7 +10,7 @@
 // without consuming it, find the route of its one ALPN, wait for a slot, then
 // either relay it as it came or finish TLS with that ALPN's own configuration.
 // Whatever fails is closed without a byte of answer and counted under a named
-// Reason.
+// Reason, but that a client which asked for it is told when its turn is (wait.go).
 package port
 
 import (
@@ -52,7 +52,8 @@ type Port struct {
 	memory   slots.Memory
 	named    slots.Memory // of addresses as other nodes named them
 	siege    slots.Siege
-	besieged bool // and said so
+	besieged bool  // and said so
+	pace     *pace // of the clients that end here; nil: there is none
 }
 
 // Listen opens the TCP port and starts to accept. Connections are closed

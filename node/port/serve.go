@@ -44,6 +44,9 @@ func (p *Port) handle(conn net.Conn, remote netip.AddrPort, by introduction) {
 	var deliver func()
 	loop.Apart(func() { deliver, why = p.prepare(h, remote) })
 	if why != 0 {
+		if why == ReasonWait {
+			sayWait(conn, h.come)
+		}
 		p.drop(conn, remote, p.fateOf(h, why))
 		return
 	}

@@ -1,6 +1,7 @@
 package port
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -21,6 +22,8 @@ type holding struct {
 	fate    Reason        // why it has to go; zero: it has not
 	handed  bool          // its handler has it, or will in a moment
 	kept    bool          // its handler keeps it though it has returned; of its goroutine alone
+	waits   bool          // it can be told to come again; of its goroutine alone
+	come    time.Duration // when it is told to; of its goroutine alone
 }
 
 // acquaintances are the addresses that this node knows; never changed.
@@ -99,7 +102,10 @@ func (p *Port) enter(conn net.Conn, from netip.Addr, by introduction) (*holding,
 
 // queue waits for a slot; it returns why there is none, or zero.
 func (p *Port) queue(h *holding, said hello) Reason {
-	late := time.NewTimer(QueueTimeout)
+	if why := p.appoint(h, said); why != 0 {
+		return why
+	}
+	late := time.NewTimer(queueTimeout(h.waits))
 	defer late.Stop()
 	p.mu.Lock()
 	class := h.ticket.Class()
@@ -124,13 +130,24 @@ func (p *Port) queue(h *holding, said hello) Reason {
 	if h.told {
 		return h.fate // in the last moment
 	}
-	p.refused(h)
-	return ReasonBusy
+	return p.postpone(h)
+}
+
+// queueTimeout is how long one waits for its slot: less if it is told to come again then.
+func queueTimeout(waits bool) time.Duration {
+	if waits {
+		return WaitTimeout
+	}
+	return QueueTimeout
 }
 
 // giveSlots lets node/slots decide, and tells whom it concerns.
 func (p *Port) giveSlots() {
-	granted, overtaken := p.slots.Next(p.now())
+	most := math.MaxInt
+	if p.pace != nil {
+		most = p.pace.most - p.pace.working()
+	}
+	granted, overtaken := p.slots.Next(p.now(), most)
 	for _, t := range overtaken {
 		p.expel(t, ReasonOvertaken)
 	}

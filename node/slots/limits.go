@@ -9,6 +9,21 @@ const (
 	// Grace is how long a handshake keeps its slot when others wait: a round
 	// trip to the far side of the earth, and the peer's own computing.
 	Grace = 700 * time.Millisecond
+	// Young is how long a handshake, and the introduction behind it, counts among those that
+	// are let in (Slots.Next).
+	Young = 2 * Grace
+	// Soon is how long a turn may be away for those who can be told to come again: they queue
+	// for what is nearer. MaxWait is the longest that they are told; Promised is the part of
+	// the turns that is given away by appointment.
+	Soon     = time.Second
+	MaxWait  = 30 * time.Second
+	Promised = 0.85
+	// SpeedOver is over how long turns are counted, SlowestRate how many a second there are
+	// taken to be at least, and Faster how much more after each such time in which nobody
+	// had to wait.
+	SpeedOver   = time.Second
+	SlowestRate = 5
+	Faster      = 1.25
 	// Remembered is how long a source counts as what it proved to be.
 	Remembered = time.Hour
 	// SiegeFrom is how many refusals, none later than CalmAfter behind the one

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"math"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -24,7 +25,7 @@ func TestSettledTakesNothing(t *testing.T) {
 		one := &all[i]
 		a.Enter(one, Stranger, SourceOf(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})))
 		a.Ready(one, Stranger)
-		if granted, _ := a.Next(at(i)); len(granted) != 1 {
+		if granted, _ := a.Next(at(i), math.MaxInt); len(granted) != 1 {
 			t.Fatalf("%d have a slot", len(granted))
 		}
 		a.Done(one)

@@ -44,6 +44,8 @@ type Rule struct {
 	Room      int     // connections that are silent, queued or unproven
 	Rate      float64 // handshakes a second
 	Burst     float64
+	// Expected is how many a second there are taken to be until it was measured.
+	Expected float64
 	// EachRate and EachBurst are those of one source.
 	EachRate, EachBurst float64
 }
@@ -70,6 +72,7 @@ type Ticket struct {
 	held   *list.Element // among its source's handshakes
 	order  *list.Element // among its class's handshakes
 	queue  *list.Element // in its part's queue
+	young  *list.Element // among those that are let in
 }
 
 // Class is whom the ticket counts among.
@@ -78,6 +81,7 @@ func (t *Ticket) Class() Class { return t.class }
 // Slots is the state of one port. It is not safe for concurrent use.
 type Slots struct {
 	pools [classes]pool
+	young list.List // tickets of clients with a slot or behind it, the newest last
 }
 
 // New makes an empty one.
@@ -127,21 +131,52 @@ func (a *Slots) Ready(t *Ticket, class Class) (evicted *Ticket) {
 }
 
 // Next gives out the slots that can be given now. The overtaken have lost theirs
-// and are out already.
-func (a *Slots) Next(now time.Duration) (granted, overtaken []*Ticket) {
+// and are out already. Of clients, strangers or known, no more than most are let in at once,
+// from the slot until they are proved, or are not young any more.
+func (a *Slots) Next(now time.Duration, most int) (granted, overtaken []*Ticket) {
+	for e := a.young.Front(); e != nil && now-e.Value.(*Ticket).since >= Young; e = a.young.Front() {
+		a.unlist(e.Value.(*Ticket))
+	}
 	for c := range a.pools {
+		a.pools[c].refill(now)
+	}
+	one := func(c Class) bool {
 		p := &a.pools[c]
-		p.refill(now)
-		for t, victim := p.next(now); t != nil; t, victim = p.next(now) {
-			if victim != nil {
-				a.Leave(victim)
-				overtaken = append(overtaken, victim)
-			}
-			p.grant(t, now)
-			granted = append(granted, t)
+		t, victim := p.next(now)
+		if t == nil {
+			return false
+		}
+		if victim != nil {
+			a.Leave(victim)
+			overtaken = append(overtaken, victim)
+		}
+		p.grant(t, now)
+		granted = append(granted, t)
+		if c <= Known {
+			t.young = a.young.PushBack(t)
+		}
+		return true
+	}
+	for c := Member; c < classes; c++ {
+		for one(c) {
 		}
 	}
+	for more := true; more; {
+		more = a.young.Len() < most && one(Known)
+		more = a.young.Len() < most && one(Stranger) || more
+	}
+	for c := range a.pools {
+		a.pools[c].speed.look(now, a.pools[c].waiting > 0, a.pools[c].rule)
+	}
 	return granted, overtaken
+}
+
+// unlist says that a client is let in no more.
+func (a *Slots) unlist(t *Ticket) {
+	if t.young != nil {
+		a.young.Remove(t.young)
+		t.young = nil
+	}
 }
 
 // Waiting reports whether a connection waits for its slot.
@@ -194,6 +229,7 @@ func (a *Slots) Leave(t *Ticket) {
 	if t == nil || t.stage == gone || t.source == nil {
 		return
 	}
+	a.unlist(t)
 	a.pools[t.class].take(t)
 	t.stage = gone
 	t.source, t.part = nil, nil // its connection may stay for days
@@ -208,9 +244,14 @@ type pool struct {
 	ring    list.List // of entrances that have somebody waiting; the next one first
 	shaking list.List // tickets with a slot, the oldest first
 	room    int
+	waiting int
 	tokens  float64
 	at      time.Duration
 	buckets buckets
+	speed   speed
+	told    bookings
+	booked  time.Duration // the last appointment
+	spread  time.Duration // of those who get none
 }
 
 func (p *pool) put(t *Ticket, from Source) {
@@ -283,6 +324,7 @@ func (p *pool) enqueue(t *Ticket) {
 	s := t.source
 	t.queue = t.part.queue.PushFront(t)
 	s.waiting++
+	p.waiting++
 	if s.turn == nil {
 		s.turn = s.door.ring.PushBack(s)
 	}
@@ -298,6 +340,7 @@ func (p *pool) unqueue(t *Ticket) {
 	s := t.source
 	t.part.queue.Remove(t.queue)
 	t.queue = nil
+	p.waiting--
 	if s.waiting--; s.waiting == 0 {
 		s.door.ring.Remove(s.turn)
 		s.turn = nil
@@ -391,6 +434,7 @@ func (p *pool) grant(t *Ticket, now time.Duration) {
 	t.stage, t.since = shaking, now
 	t.held, t.order = s.held.PushBack(t), p.shaking.PushBack(t)
 	p.tokens--
+	p.speed.turns++
 	if p.rule.EachRate > 0 {
 		p.buckets.take(s.key, now, p.rule)
 	}

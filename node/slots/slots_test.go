@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -30,7 +31,7 @@ func arrive(a *Slots, n int, from Source) (all []*Ticket) {
 
 func slots(t *testing.T, a *Slots, now, granted, overtaken int) []*Ticket {
 	t.Helper()
-	got, lost := a.Next(at(now))
+	got, lost := a.Next(at(now), math.MaxInt)
 	if len(got) != granted || len(lost) != overtaken {
 		t.Fatalf("at %d ms: %d granted and %d overtaken, want %d and %d", now, len(got), len(lost), granted, overtaken)
 	}
@@ -219,7 +220,7 @@ func TestReadyMoves(t *testing.T) {
 		t.Error("a relay takes the room of a node's stream")
 	}
 	a.Ready(stream, Member)
-	if got, _ := a.Next(0); len(got) != 2 || relay.Class() != Relay || stream.Class() != Member {
+	if got, _ := a.Next(0, math.MaxInt); len(got) != 2 || relay.Class() != Relay || stream.Class() != Member {
 		t.Errorf("%d slots, classes %d and %d", len(got), relay.Class(), stream.Class())
 	}
 }
@@ -325,7 +326,7 @@ func (w *storm) tick(ms int) {
 		w.forget(w.a.Enter(w.quiet, Stranger, source4(9999)))
 		w.a.Ready(w.quiet, Stranger)
 	}
-	granted, overtaken := w.a.Next(at(ms))
+	granted, overtaken := w.a.Next(at(ms), math.MaxInt)
 	for _, t := range overtaken {
 		if at(ms)-at(w.granted[t]) < Grace {
 			w.Fatalf("overtaken after %d ms", ms-w.granted[t])
@@ -399,7 +400,7 @@ func TestNobodyToGo(t *testing.T) {
 	var first, second Ticket
 	a.Enter(&first, Stranger, SourceOf(netip.MustParseAddr("192.0.2.1")))
 	a.Ready(&first, Stranger)
-	if granted, _ := a.Next(0); len(granted) != 1 {
+	if granted, _ := a.Next(0, math.MaxInt); len(granted) != 1 {
 		t.Fatalf("%d granted", len(granted))
 	}
 	if evicted := a.Enter(&second, Stranger, SourceOf(netip.MustParseAddr("192.0.2.1"))); evicted != nil {
