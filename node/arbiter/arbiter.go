@@ -98,6 +98,7 @@ type Arbiter struct {
 	nodes      map[identity.NodeID]*nodeStream
 	clients    map[registry.RequestID]*clientStream
 	served     map[registry.SessionID]*clientStream // those of them that have one
+	arrivals   arrivals
 	parking    parking
 	book       *book
 	measures   map[registry.SessionID]*measures
@@ -307,6 +308,7 @@ func (a *Arbiter) tick() {
 	}
 	a.tellFlows(now)
 	a.callWaiting(now)
+	a.arrivals.expire(now)
 	a.tellKnown(now)
 	if a.tickCount%ElectorateTicks == 0 {
 		a.tendLeavers()

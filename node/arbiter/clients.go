@@ -112,6 +112,7 @@ func (a *Arbiter) serveClient(ctx context.Context, raw *tls.Conn, remote netip.A
 	port.Prove(raw)
 	over := port.Keep(raw)
 	c.Within(0)
+	a.arrivals.proved()
 	a.must(ctx, clientOpened{c, credentials})
 	c.Follow(ctx, func(m *protocol.Client) bool { return a.hear(ctx, c, m) }, func(err error) {
 		defer over()
@@ -189,9 +190,17 @@ type clientOpened struct {
 // one that has hung up meanwhile: when all come at once it comes again, and the work for
 // what it asked before would delay the answer to what it asks then.
 func (e clientOpened) apply(a *Arbiter) {
+	a.arrivals.note(e.c, a.config.Now()+EnterWithin)
+	if !a.admit(e) {
+		a.arrivals.in(e.c)
+	}
+}
+
+// admit reports whether an answer of the arbitrator's is to come.
+func (a *Arbiter) admit(e clientOpened) bool {
 	select {
 	case <-e.c.Done():
-		return
+		return false
 	default:
 	}
 	c, older := e.c, a.clients[e.c.request]
@@ -203,10 +212,10 @@ func (e clientOpened) apply(a *Arbiter) {
 	switch {
 	case len(a.clients) >= MaxClients || older != nil:
 		c.dismiss(protocol.RefusedRetry, "too many connections; try again")
-		return
+		return false
 	case e.auth.Method == protocol.MethodResume && a.overtaken(c, e.auth.Session):
 		c.dismiss(protocol.RefusedRetry, "a later connection has the session")
-		return
+		return false
 	}
 	a.clients[c.request] = c
 	if e.auth.Method == protocol.MethodResume {
@@ -216,12 +225,12 @@ func (e clientOpened) apply(a *Arbiter) {
 			Session: e.auth.Session, Request: c.request, Key: c.key,
 			Hello: c.digest[:], KeepsSAs: len(e.auth.Held) > 0,
 		})
-		return
+		return true
 	}
 	var known bool
 	if c.peer, known = a.peerOf(c); !known {
 		c.dismiss(protocol.RefusedPolicy, fmt.Sprintf("no node %q that this client may reach (see meshcrypt members)", c.hello.Peer))
-		return
+		return false
 	}
 	who := c.who.IdentityHash(a.cluster.ID)
 	device, track := a.deviceOf(c)
@@ -231,6 +240,7 @@ func (e clientOpened) apply(a *Arbiter) {
 		Key: c.key, Identity: who[:], Hello: c.digest[:], Certificate: c.cert, Suite: uint16(c.suite),
 		Mode: c.wish.Mode, Shares: c.wish.Shares, SprayUDP: c.wish.SprayUDP, Peer: c.peer,
 	})
+	return true
 }
 
 // peerOf is the node that a client wants to reach itself: an agent, at an inside
@@ -303,6 +313,7 @@ func (a *Arbiter) serve(c *clientStream, id registry.SessionID) {
 // leave forgets a client's stream.
 func (a *Arbiter) leave(c *clientStream) {
 	delete(a.clients, c.request)
+	a.arrivals.in(c)
 	if a.served[c.session] == c {
 		delete(a.served, c.session)
 	}
@@ -399,6 +410,7 @@ func (a *Arbiter) sendClient(action session.SendClient) {
 	case session.Opened:
 		a.serve(c, action.Session)
 		c.Say(&protocol.Client{Welcome: a.welcome(c, action.Session, offers)})
+		a.arrivals.welcomed(c, a.config.Now())
 		a.pushSessions(action.Session)
 		a.config.Log.Info("client welcomed", "client", c.who.User, "from", c.remote, "new_slices", len(offers), "absorbed", action.Absorbed)
 	case session.Granted:
@@ -445,6 +457,7 @@ func (a *Arbiter) refuse(action session.Refuse) {
 	if c == nil {
 		return
 	}
+	a.arrivals.in(c)
 	codes := map[session.Code]string{
 		session.Denied:      protocol.RefusedCapacity,
 		session.Full:        protocol.RefusedCapacity,
@@ -473,6 +486,7 @@ func (a *Arbiter) tellClient(s *registry.State, c *clientStream, live *registry.
 	weights := weightsOf(live)
 	if len(weights) > 0 && !c.routed {
 		c.routed = true
+		a.arrivals.in(c)
 		c.Say(&protocol.Client{Up: &protocol.SliceRef{Number: weights[0].Number, Epoch: weights[0].Epoch}})
 	}
 	if len(weights) > 0 && !slices.Equal(weights, c.weights) {

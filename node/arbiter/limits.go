@@ -21,6 +21,9 @@ const (
 	MaxTrunks = 2
 	// MaxClients is how many client connections are held at once.
 	MaxClients = registry.MaxSessions
+	// ArrivalsEach is how many clients each CPU lets in at once: what it has done before the
+	// first of them gives up, and enough to keep it busy while they are far away.
+	ArrivalsEach = 64
 	// MaxSaidEach is how many messages of one client, of all its sessions, wait in the
 	// loop's queue. ClientFree is how many a session may say at once, as when it lost all
 	// its slices, and ClientRate how many more each second: it says one by itself.
@@ -89,6 +92,10 @@ const (
 	StoodStill = 300 * time.Millisecond
 	// HelloWithin is how long a connection may take to introduce itself.
 	HelloWithin = 5 * time.Second
+	// EnterWithin is how long a client counts among those that are being let in, and
+	// KeysWithin how long after its welcome, while it agrees keys with its agents.
+	EnterWithin = 15 * time.Second
+	KeysWithin  = time.Second
 	// ProposeWithin bounds the wait for one commit.
 	ProposeWithin = 5 * time.Second
 	// MeasuresEvery is how often an egress is told at most what the paths of a
