@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/port"
 )
 
 // haste is why a control connection is to be made anew.
@@ -25,9 +27,10 @@ const (
 type backoff struct {
 	wait    time.Duration
 	most    time.Duration
-	rested  bool // the last connection lasted: the next one may be made at once
-	session bool // there was a welcome
-	parted  bool // the last connection was closed from there, and not at once: no crowd's
+	rested  bool          // the last connection lasted: the next one may be made at once
+	session bool          // there was a welcome
+	parted  bool          // the last connection was closed from there, and not at once: no crowd's
+	told    time.Duration // when to come again; 0: it was not said
 	random  *rand.Rand
 }
 
@@ -41,6 +44,10 @@ func newBackoff(random io.Reader) backoff {
 
 // ended notes how an attempt ended that was welcomed as next says, or not.
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
+	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
+		b.told = max(min(wait.In, port.MaxWait), RedialMin)
+		return // an appointment is no failure
+	}
 	switch {
 	case next != nil && (!b.session || now-next.since >= Lasting):
 		b.wait, b.rested, b.session = RedialMin, true, true
@@ -62,16 +69,23 @@ func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 // atOnce reports whether a connection may be made without a wait, which is so once.
 func (b *backoff) atOnce(why haste) bool {
 	if why == moved {
-		b.wait = RedialMin
+		b.wait, b.told = RedialMin, 0
 		return true
+	}
+	if b.told > 0 {
+		return false
 	}
 	rested := b.rested
 	b.rested = false
 	return rested
 }
 
-// next is the wait before the next attempt.
+// next is the wait before the next attempt. Who has an appointment comes then, or up to an
+// eighth later, for a crowd may have the same.
 func (b *backoff) next() time.Duration {
+	if b.told > 0 {
+		return min(b.told+time.Duration(b.random.Int64N(int64(b.told/8))), port.MaxWait)
+	}
 	wait := min(b.wait, b.most)
 	b.wait, b.rested = min(wait*2, b.most), false
 	return b.jittered(wait)
@@ -90,7 +104,7 @@ func (b *backoff) expected() time.Duration {
 // wait no longer: the next agent to die takes its traffic along. Where the arbiter is at its
 // limit, so that connections are not welcomed, fall silent or end at once, it waits as all do.
 func (b *backoff) rounds(wait time.Duration) (first, rest time.Duration) {
-	if !b.parted || wait <= RedialMax {
+	if b.told > 0 || !b.parted || wait <= RedialMax {
 		return wait, 0
 	}
 	first = b.jittered(RedialMax)

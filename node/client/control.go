@@ -93,6 +93,7 @@ func (c *Client) keepControl(ctx context.Context) {
 			}
 			c.askAnew(err)
 			c.waiting(first, err)
+			first.appointed(pace.told)
 		}
 		c.config.Log.Debug("control connection ended", "gateway", to, "error", err)
 		if next != nil && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
@@ -116,7 +117,8 @@ func (c *Client) keepControl(ctx context.Context) {
 // pause waits before the next attempt, and reports whether that goes through another
 // gateway.
 func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
-	other = true
+	other = pace.told == 0 // who has an appointment has it where it was given
+	defer func() { pace.told = 0 }()
 	wait := pace.next()
 	round, rest := pace.rounds(wait)
 	late := time.NewTimer(round)
@@ -135,7 +137,7 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 			if other = why == elsewhere; pace.atOnce(why) {
 				return other
 			}
-			if why == again { // it has no keys, and nothing passes until then
+			if why == again && pace.told == 0 { // it has no keys, and nothing passes until then
 				rest = 0
 				late.Reset(min(wait, pace.jittered(RedialMax)))
 			}

@@ -1,8 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -29,6 +31,7 @@ type search struct {
 	beside int
 
 	mu    sync.Mutex    // protects the fields below
+	told  error         // to wait: whoever is asked beside is no less busy
 	begun int           // attempts
 	open  int           // of them that a gateway took and that have not ended
 	ended chan struct{} // closed when one of those fails, and made anew
@@ -48,6 +51,11 @@ func (s *search) reach(ctx context.Context, gateway netip.AddrPort) (r reached, 
 		taken = true
 		s.count(1)
 	})
+	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
+		s.mu.Lock()
+		s.told = wait
+		s.mu.Unlock()
+	}
 	if taken && err != nil {
 		s.count(-1)
 	}
@@ -68,10 +76,10 @@ func (s *search) count(n int) {
 func (s *search) patience(ctx context.Context) error {
 	s.mu.Lock()
 	s.begun++
-	waits, ended := s.begun > s.beside && s.open > 0, s.ended
+	waits, ended, told := s.begun > s.beside && s.open > 0, s.ended, s.told
 	s.mu.Unlock()
-	if !waits {
-		return nil
+	if told != nil || !waits {
+		return told
 	}
 	select {
 	case <-ctx.Done():
@@ -79,7 +87,9 @@ func (s *search) patience(ctx context.Context) error {
 	case <-ended:
 	case <-time.After(TakenPatience):
 	}
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told
 }
 
 // connect is TLS to the arbiter through one gateway; taken is told when that is there. The
@@ -90,11 +100,19 @@ func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, taken func
 		r.peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
 		return err
 	}
+	var waiter *port.Waiter
 	stands := func(raw net.Conn) net.Conn {
 		taken()
-		return channel.Below(raw)
+		waiter = &port.Waiter{Conn: raw}
+		return channel.Below(waiter)
 	}
-	if r.raw, err = c.secure(ctx, gateway, pki.Client(port.ALPNClient, nil, check), stands); err != nil {
+	config := pki.Client(port.ALPNClient, nil, check)
+	config.ServerName = port.WaitName
+	r.raw, err = c.secure(ctx, gateway, config, stands)
+	if err != nil && waiter != nil {
+		err = cmp.Or(waiter.Told(), err)
+	}
+	if err != nil {
 		return r, fmt.Errorf("no arbiter through gateway %s: %w", gateway, err)
 	}
 	return r, nil

@@ -43,6 +43,8 @@ const (
 // Times of a client.
 const (
 	TickEvery = 50 * time.Millisecond
+	// LookEvery is how often a client at rest looks at all that it has.
+	LookEvery = time.Second
 	// ProbeActive is the probe interval of a slice that carries or awaits
 	// traffic, ProbeIdle of one that does not.
 	ProbeActive = 100 * time.Millisecond
@@ -110,6 +112,8 @@ const (
 	TakenPatience = time.Second
 	// FirstWithin is how long a first login is tried again.
 	FirstWithin = 20 * time.Second
+	// AppointedMost is how much longer it is tried where the mesh says that its turn comes.
+	AppointedMost = 2 * time.Minute
 	// FirstRedialMax bounds the wait between attempts at a first login.
 	FirstRedialMax = 2 * time.Second
 	// RedialMin and RedialMax bound the wait between attempts; the wait is jittered.

@@ -15,7 +15,16 @@ import (
 // keepControl.
 type patience struct {
 	since time.Duration // when trying began, without what the user took
+	told  time.Duration // to wait, in all
 	said  bool
+}
+
+// appointed does not count a wait that the client is told, for AppointedMost in all: nobody
+// has proved that he may say so.
+func (p *patience) appointed(wait time.Duration) {
+	wait = min(wait, AppointedMost-p.told)
+	p.told += wait
+	p.since += wait
 }
 
 // out reports whether to give up: it has been long enough, or whoever answers is

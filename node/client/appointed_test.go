@@ -1,0 +1,106 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
+
+// TestAppointmentIsKept: a client that is told when to come again comes then, little later,
+// however it hurries; only another network of its own is reason to come at once. What it is
+// told is bounded, and no failure: it waits no longer after it.
+func TestAppointmentIsKept(t *testing.T) {
+	for told, least := range map[time.Duration]time.Duration{
+		0: RedialMin, 10 * time.Second: 10 * time.Second, port.MaxWait: port.MaxWait, time.Hour: port.MaxWait,
+	} {
+		b := newBackoff(rand.Reader)
+		ends(&b, Lasting, nil)
+		b.ended(0, nil, &port.Wait{In: told})
+		if b.atOnce(again) || b.atOnce(elsewhere) {
+			t.Errorf("told %v: it comes at once", told)
+		}
+		wait := b.next()
+		if first, rest := b.rounds(wait); wait < least || wait > least+least/8 || wait > port.MaxWait || first != wait || rest != 0 {
+			t.Errorf("told %v: waits %v, %v of it at first", told, wait, first)
+		}
+		if b.told = 0; b.expected() != 0 {
+			t.Errorf("told %v: an appointment counts as a failure", told)
+		}
+		b.ended(0, nil, &port.Wait{In: told})
+		if !b.atOnce(moved) || b.told != 0 {
+			t.Errorf("told %v: another network is no reason to come", told)
+		}
+	}
+}
+
+// TestNoKeysAreNoHaste: who lost all keys, as all clients have when all nodes were restarted,
+// keeps its appointment as well.
+func TestNoKeysAreNoHaste(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Client{redial: make(chan haste, 1)}
+		b := newBackoff(rand.Reader)
+		ends(&b, 0, os.ErrDeadlineExceeded)
+		b.ended(0, nil, &port.Wait{In: 20 * time.Second})
+		c.redial <- again
+		began := time.Now()
+		if other := c.pause(t.Context(), &b); other || time.Since(began) < 20*time.Second || b.told != 0 {
+			t.Errorf("came after %v, elsewhere %t", time.Since(began), other)
+		}
+	})
+}
+
+// telling is a gateway behind which a crowd waits.
+func telling(ms uint16) func(context.Context) (net.Conn, error) {
+	return func(context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		go func() {
+			b := make([]byte, 4096)
+			_, _ = far.Read(b)
+			_, _ = far.Write([]byte{0xF7, 3, 3, 0, 2, byte(ms >> 8), byte(ms)})
+			far.Close()
+		}()
+		return near, nil
+	}
+}
+
+// TestAppointmentIsHeard: and nobody else is asked then, for all are as busy.
+func TestAppointmentIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []netip.AddrPort
+		for i := range byte(4) {
+			all = append(all, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, i}), 6484))
+		}
+		dials, gateway := 0, telling(12_000)
+		client := &Client{gateways: gatewayList{all: all}, config: Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			dials++
+			return gateway(ctx)
+		}, Wall: time.Now}}
+		_, _, err := client.dial(t.Context(), all[0], nil)
+		if wait := (*port.Wait)(nil); !errors.As(err, &wait) || wait.In != 12*time.Second || dials != 1 {
+			t.Errorf("told %v by %d gateways", err, dials)
+		}
+	})
+}
+
+// TestFirstLoginWaitsForItsTurn, which is not counted, for AppointedMost in all.
+func TestFirstLoginWaitsForItsTurn(t *testing.T) {
+	p, now := &patience{}, time.Duration(0)
+	for range 4 {
+		p.appointed(port.MaxWait)
+		now += port.MaxWait
+		if p.out(now, os.ErrDeadlineExceeded, 1, 1) {
+			t.Fatalf("gave up after %v", now)
+		}
+	}
+	if p.appointed(port.MaxWait); !p.out(now+FirstWithin, os.ErrDeadlineExceeded, 1, 1) {
+		t.Error("whoever is on the way can have it wait for ever")
+	}
+}
