@@ -92,7 +92,7 @@ const (
 	// for session.SilentAfter.
 	HeardEvery = 20 * time.Second
 	// WaySilent is how long a silent client is answered where it was: less than its
-	// gateway keeps the way. Clients speak every 15 s.
+	// gateway keeps the way. Clients speak every 15 s, parked ones once a minute.
 	WaySilent = 75 * time.Second
 	// AcceptWithin is how long a granted slice waits for its client.
 	AcceptWithin = 30 * time.Second

@@ -76,8 +76,13 @@ const (
 	ParkMost  = 6 * time.Hour
 	// TrickleOver: see Trickle.
 	TrickleOver = 10 * time.Second
+	// ParkedTurn is how often a parked client asks one of the slices that go the same way,
+	// and ParkedEach how often each of them at least: a gateway keeps the way to a client
+	// for 90 s, and an agent uses it for 75 s.
+	ParkedTurn = 20 * time.Second
+	ParkedEach = time.Minute
 	// HeadlessLeast is the headless time of a mesh whose clients park: a few probes.
-	HeadlessLeast = 8 * ProbeIdle
+	HeadlessLeast = 2 * ParkedEach
 	// PartWithin is how long a parked client tries to reach the arbiter to say goodbye.
 	PartWithin = 3 * time.Second
 	// RestartAfter is how long this process may have stood still and keep its keys.

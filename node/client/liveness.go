@@ -77,9 +77,8 @@ func (p *pulse) witness(now time.Duration) bool {
 }
 
 // due reports whether it is time to probe: often while the slice carries or
-// awaits traffic or has to bear witness for a sibling, rarely otherwise.
-func (p *pulse) due(now, lastSent time.Duration, doubt bool) bool {
-	every := ProbeIdle
+// awaits traffic or has to bear witness for a sibling, else after every.
+func (p *pulse) due(now, lastSent time.Duration, doubt bool, every time.Duration) bool {
 	fresh := p.sequence < MeasureProbes && !p.meter.Measured()
 	if p.waiting != 0 || p.open.count > 0 || doubt || now-lastSent < ActiveFor || fresh {
 		every = ProbeActive
@@ -115,8 +114,9 @@ func (c *Client) ask(s *slice, now time.Duration) {
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
 	for _, s := range judged {
-		if s.pulse.due(now, c.lastSent(s), doubt) {
+		if s.pulse.due(now, c.lastSent(s), doubt, c.restless(s, judged)) {
 			c.ask(s, now)
+			c.keepOpen(s, judged, now)
 		}
 	}
 	c.superviseStops(judged, now)

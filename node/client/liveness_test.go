@@ -73,22 +73,22 @@ func TestProbesAreRareWhenIdle(t *testing.T) {
 		if c.waited != 0 {
 			p.waiting = now - c.waited
 		}
-		if got := p.due(now, now-c.sent, c.doubt); got != c.due {
+		if got := p.due(now, now-c.sent, c.doubt, ProbeIdle); got != c.due {
 			t.Errorf("%s: due %v", c.name, got)
 		}
 	}
 	fresh := pulse{askedAt: now - ProbeActive, sequence: MeasureProbes - 1}
-	if !fresh.due(now, 0, false) {
+	if !fresh.due(now, 0, false, ProbeIdle) {
 		t.Error("a fresh slice waits to be measured until it is busy")
 	}
 	for n := range uint32(slicing.MinProbes) {
-		if fresh.sequence = n; !fresh.due(now, 0, false) {
+		if fresh.sequence = n; !fresh.due(now, 0, false, ProbeIdle) {
 			t.Errorf("a slice rests after %d answers", n)
 		}
 		fresh.meter.Asked(n, now)
 		fresh.meter.Answered(n, now+ms)
 	}
-	if fresh.due(now, 0, false) {
+	if fresh.due(now, 0, false, ProbeIdle) {
 		t.Error("a slice whose path is known, and that has nothing to carry, is probed on")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -143,6 +144,41 @@ func (c *Client) askAll(now time.Duration) {
 	for _, s := range c.inOrder() {
 		if s.held() {
 			c.ask(s, now)
+		}
+	}
+}
+
+// restless is how long a slice that carries nothing goes without a question. Of a parked
+// client's slices that go one way those take turns: each question keeps the way open, any
+// answer brings the arbiter's word, and one that does not come has all of them asked.
+func (c *Client) restless(s *slice, judged []*slice) time.Duration {
+	if c.parking.mark == 0 {
+		return ProbeIdle
+	}
+	way, last, turns := c.wayOf(s), time.Duration(0), time.Duration(0)
+	for _, other := range judged {
+		if c.wayOf(other) != way {
+			continue
+		}
+		if other.pulse.askedAt < s.pulse.askedAt {
+			return ParkedEach // it is another one's turn
+		}
+		last = max(last, other.pulse.askedAt)
+		turns++
+	}
+	return min(ParkedTurn, ParkedEach/turns) + last - s.pulse.askedAt
+}
+
+// keepOpen has the mappings of NATs stay that the others have who go the same way as a
+// slice that was asked in its turn: each slice has a port of its own, and what an agent
+// says first, a call or a packet from inside, comes by any.
+func (c *Client) keepOpen(asked *slice, judged []*slice, now time.Duration) {
+	if c.parking.mark == 0 || c.transport.stream != nil {
+		return
+	}
+	for _, s := range judged {
+		if now-s.pulse.askedAt >= ParkedTurn && c.wayOf(s) == c.wayOf(asked) {
+			_ = s.pair.Send([]byte{dataplane.KeepAlive}) // the next is sent soon
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -183,6 +185,77 @@ func TestParkedClientStays(t *testing.T) {
 	f.word(s[0], time.Hour)
 	if age := f.config.Now() - f.wordAt; age != 5*time.Second {
 		t.Errorf("an older word makes it %v old", age)
+	}
+}
+
+// TestParkedClientAsksInTurns: one slice each ParkedTurn, each slice each ParkedEach, and
+// what NATs keep of each slice's port is used as often; ten minutes are some thirty
+// questions, not a hundred and twenty.
+func TestParkedClientAsksInTurns(t *testing.T) {
+	f, s := atRest(t)
+	s = append(s, f.slice(2, 1))
+	s[2].pair.Ends = s[0].pair.Ends
+	f.parks(s...)
+	for _, one := range s {
+		f.sizesKnown(one)
+	}
+	f.received(0)
+	asked, at, kept := map[uint32]int{}, map[uint32]time.Duration{}, 0
+	begun := f.config.Now()
+	for now := begun; now < begun+10*time.Minute; now = f.config.Now() {
+		f.rests(TickEvery, s...)
+		f.heard(now) // an agent's word of an arbiter
+		for _, d := range f.received(0) {
+			spi, ok := esp.ParseSPI(d)
+			if !ok {
+				kept++
+				continue
+			}
+			if last := max(at[spi], begun); now-last > ParkedEach {
+				t.Errorf("%v since a slice was asked", now-last)
+			}
+			asked[spi]++
+			at[spi] = now
+		}
+	}
+	for _, one := range s {
+		if n := asked[one.grant.SPI]; n < 9 || n > 11 {
+			t.Errorf("slice %d is asked %d times", one.key.number, n)
+		}
+	}
+	if kept < 56 || kept > 62 {
+		t.Errorf("NATs are told %d times to keep the ports of those that are not asked", kept)
+	}
+}
+
+// sizesKnown has nothing left to be found out of how large a slice's packets may be.
+func (f *fixture) sizesKnown(s *slice) {
+	for now := f.config.Now(); !s.sizing.search.Settled(); now += time.Second {
+		for _, size := range s.sizing.search.Step(pmtu.Tick{Now: now, Heard: now, Patience: time.Second}) {
+			s.sizing.search.Pass(size, now)
+		}
+	}
+	f.tick()
+	s.sizing.heard = s.sizing.say
+}
+
+// TestSilenceInTurns: a gateway that dies is noticed in the next turn, an agent in its own.
+func TestSilenceInTurns(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		dead   int // of two slices
+		within time.Duration
+	}{{"an agent", 1, 2 * ParkedTurn}, {"the gateway", 2, ParkedTurn}} {
+		f, s := atRest(t)
+		f.parks(s...)
+		f.rests(time.Second, s...)
+		began := f.config.Now()
+		for f.parking.mark != 0 && f.config.Now() < began+2*ParkedEach {
+			f.rests(TickEvery, s[c.dead:]...)
+		}
+		if took := f.config.Now() - began; took > c.within+2*time.Second {
+			t.Errorf("%s: it comes after %v", c.name, took)
+		}
 	}
 }
 

@@ -115,11 +115,11 @@ func TestUnheardEverywhere(t *testing.T) {
 // TestUnansweredIsAskedOn, though the slice is idle and heard: one question may be lost.
 func TestUnansweredIsAskedOn(t *testing.T) {
 	p := pulse{askedAt: time.Hour, sequence: MeasureProbes}
-	if at := time.Hour + ProbeActive; p.due(at, 0, false) {
+	if at := time.Hour + ProbeActive; p.due(at, 0, false, ProbeIdle) {
 		t.Error("an idle slice is asked at once")
 	}
 	p.open.ask(time.Hour)
-	if at := time.Hour + ProbeActive; !p.due(at, 0, false) {
+	if at := time.Hour + ProbeActive; !p.due(at, 0, false, ProbeIdle) {
 		t.Error("not asked again")
 	}
 }

@@ -287,7 +287,7 @@ func TestInboundReasons(t *testing.T) {
 		{DropLoop, seal(t, far, loop, esp.NextIPv4)},
 		{DropEarly, early},
 		{DropUnknownSPI, unknown},
-		{DropShort, []byte{0xff}},
+		{DropShort, []byte{0xfe}},
 		{DropShort, good[:20]},
 		{DropMalformed, []byte{0, 0, 0, 0, 1}},
 		{DropType, Marker{Type: MarkerAccept}.Append(nil, nil)},
@@ -307,6 +307,10 @@ func TestInboundReasons(t *testing.T) {
 		if got := w.ledger.stats(); got.Dropped[c.want] != before+1 || got.Balance() != 0 {
 			t.Errorf("%v: %+v", c.want, got)
 		}
+	}
+	feed(w, []byte{KeepAlive})
+	if got := w.ledger.stats(); got.Delivered[PortControl] != 1 || got.Balance() != 0 {
+		t.Errorf("what keeps a NAT's mapping: %+v", got)
 	}
 	feed(w, append([]byte(nil), forged...))
 	if raised[DropAuth] != 1 || raised[DropReplay] != 0 {

@@ -113,6 +113,10 @@ func (w *inbound) train(b []byte, segment int) {
 
 // datagram sorts: marked datagrams to the owner, ESP to be opened.
 func (w *inbound) datagram(d []byte) Reason {
+	if len(d) == 1 && d[0] == KeepAlive {
+		w.ledger.consume(PortControl, 1)
+		return Pass
+	}
 	if len(d) < 4 {
 		return DropShort
 	}

@@ -8,8 +8,12 @@ import (
 )
 
 // MarkerLen is the length of the header of every datagram on the data port
-// that is not ESP.
+// that is not ESP, but for KeepAlive.
 const MarkerLen = 12
+
+// KeepAlive is a datagram of one byte that keeps a NAT's mapping, and is nothing else
+// (RFC 3948 2.3).
+const KeepAlive = 0xff
 
 // HandOnOverhead is what handing on over a network of that address's family
 // adds to a packet, at most.

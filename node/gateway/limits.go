@@ -41,7 +41,8 @@ const (
 	MaxStreams          = 512
 	MaxStreamsPerPrefix = 64
 	// IdleUnconfirmed and IdleConfirmed are how long a row lives without an
-	// answer of its node: the first one, and the next. Clients ask every 15 s. A
+	// answer of its node: the first one, and the next. Clients ask every 15 s, parked ones
+	// each slice once a minute. A
 	// stream lives as long without one.
 	IdleUnconfirmed = 5 * time.Second
 	IdleConfirmed   = 90 * time.Second
