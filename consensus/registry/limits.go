@@ -49,6 +49,7 @@ const (
 const (
 	DefaultHeadless = 15 * 60      // seconds data runs without word from an arbiter, unless policy says
 	HeadlessAlone   = 24 * 60 * 60 // the same while one node votes: nobody can take over
+	MaxParkedWord   = 5 * 60       // seconds that agents say nothing of a parked client they hear
 	EndedKept       = 24 * 60 * 60 // how long an ended session or a spent token stays listed
 	HoldMargin      = 60           // added to headless before a lease or index is free again (I13)
 	ReservedLeases  = 16           // addresses at the start of a pool that no client gets

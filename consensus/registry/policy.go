@@ -55,6 +55,10 @@ func (s *State) PolicyInForce() Policy {
 	return p
 }
 
+// ParkedWord is after how many seconds agents say again that they hear a client which is
+// parked, for a headless time that is longer: its session lives by their word.
+func ParkedWord(headless uint64) uint64 { return min(headless/3, MaxParkedWord) }
+
 // raiseHeadlessFloor goes before a change of the headless time: a node that is
 // out of reach now goes on by the one it knows.
 func (s *State) raiseHeadlessFloor() {

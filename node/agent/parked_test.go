@@ -153,3 +153,30 @@ func TestCallBeforeTheClientIsParked(t *testing.T) {
 		t.Errorf("called %d times", n)
 	}
 }
+
+// TestParkedIsToldRarely: what a client says that is parked is told every ParkedWord, three
+// times in its headless time, and at once when it comes.
+func TestParkedIsToldRarely(t *testing.T) {
+	const report = UsageTicks * TickEvery
+	f := newFixture(t)
+	f.Agent.rekeyAfter = time.Hour
+	f.serves(true)
+	c := f.customer(f.offered()[0], nil).up()
+	c.asksParked(9)
+	f.advance(report)
+	f.usages()
+	const minutes = 10
+	for range minutes {
+		f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+		c.asksParked(9)
+		f.advance(time.Minute)
+	}
+	if rows, count, _ := f.usages(); count == 0 || count > minutes*60/registry.MaxParkedWord || rows[c.sliceKey()].Parked != 9 {
+		t.Errorf("told %d times in %d minutes: %+v", count, minutes, rows)
+	}
+	c.ping()
+	f.advance(report)
+	if rows, count, _ := f.usages(); count == 0 || rows[c.sliceKey()].Parked != 0 {
+		t.Error("not told that it came")
+	}
+}

@@ -3,15 +3,17 @@ package agent
 import (
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // What slices moved, and whether their clients are heard, is told every two seconds:
 // of all of them at the start of a stream, then of those alone of which the arbiter
-// knows something else. An idle client is heard every 15 s. That is told every
-// HeardEvery while it goes on, and at once after a longer silence; so what an arbiter
-// takes for silence of SilentAfter never is less.
+// knows something else. An idle client is heard every 15 s, a parked one once a minute.
+// That is told every HeardEvery while it goes on, and at once after a longer silence; so
+// what an arbiter takes for silence of SilentAfter never is less. Of a parked client,
+// whose session lives by it for headless time, it is told every registry.ParkedWord.
 
 // saidUsage is what the arbiter was told of a slice, and when.
 type saidUsage struct {
@@ -29,7 +31,7 @@ func (a *Agent) reportUsage(now time.Duration) {
 	}
 	usage := &protocol.Usage{Changes: a.stream.told && a.view.changes}
 	for _, s := range a.slices.byKey {
-		if s.pair == nil || !s.from.IsZero() || usage.Changes && !s.hasNews(now) {
+		if s.pair == nil || !s.from.IsZero() || usage.Changes && !s.hasNews(now, a.wordEvery(s)) {
 			continue
 		}
 		n, mark := s.pair.Counters(), s.mark.Load()
@@ -44,9 +46,17 @@ func (a *Agent) reportUsage(now time.Duration) {
 	}
 }
 
+// wordEvery is how often it is told that a slice's client is heard still.
+func (a *Agent) wordEvery(s *slice) time.Duration {
+	if !s.isParked() {
+		return HeardEvery
+	}
+	return max(HeardEvery, time.Duration(registry.ParkedWord(a.view.policy.Headless))*time.Second)
+}
+
 // hasNews reports whether the arbiter was told anything else of a slice, or nothing.
-func (s *slice) hasNews(now time.Duration) bool {
-	return s.said.at == 0 || s.said.mark != s.mark.Load() || s.said.counters != s.pair.Counters() || s.said.heard != s.heard() && now-s.said.at >= HeardEvery
+func (s *slice) hasNews(now, wordEvery time.Duration) bool {
+	return s.said.at == 0 || s.said.mark != s.mark.Load() || s.said.counters != s.pair.Counters() || s.said.heard != s.heard() && now-s.said.at >= wordEvery
 }
 
 // heard is when anything of the client was heard last; before, when the slice or its

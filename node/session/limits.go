@@ -104,8 +104,11 @@ const (
 	AbandonAfter = time.Minute
 
 	// SilentAfter is how long nobody may have heard a session's client when it
-	// gives way to a new login: four of the probes of a client that is idle.
-	SilentAfter = time.Minute
+	// gives way to a new login: four of the probes of a client that is idle. Of a parked
+	// one agents say nothing for registry.ParkedWord, and it asks each of them once a
+	// minute: so it is that and ParkedSilent.
+	SilentAfter  = time.Minute
+	ParkedSilent = 2 * time.Minute
 )
 
 // Sizes (I10).

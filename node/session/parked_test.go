@@ -18,6 +18,7 @@ func parkedWorld(t *testing.T) (w *world, c *fakeClient, said *strings.Builder) 
 	}
 	w.run(5*time.Second, 100*time.Millisecond)
 	c = w.addClient("c")
+	c.device = registry.DeviceID{1}
 	w.ask(c, 0, w.nodes[0].id())
 	w.run(10*time.Second, 100*time.Millisecond)
 	said = &strings.Builder{}
@@ -162,5 +163,26 @@ func TestWhoCameIsNotParked(t *testing.T) {
 	w.run(time.Minute, 100*time.Millisecond)
 	if strings.Contains(said.String(), "call c\n") {
 		t.Errorf("called\n%s", said)
+	}
+}
+
+// TestParkedSessionGivesWayLater: agents tell of a parked client rarely, and it lives in
+// between (I12); the same silence of one that is not parked ends its session.
+func TestParkedSessionGivesWayLater(t *testing.T) {
+	w, c, _ := parkedWorld(t)
+	word := time.Duration(registry.ParkedWord(w.state.Headless())) * time.Second
+	for range 3 {
+		w.hearsParked(c)
+		w.run(word+SilentAfter+10*time.Second, time.Second) // the last word of it was a question old
+		if w.arb.makeRoom(w.state, "c") {
+			t.Fatal("a living session gives way")
+		}
+	}
+	if in := w.arb.roomIn(w.state, "c"); in <= 0 || in > SilentAfter {
+		t.Errorf("it gives way in %v", in)
+	}
+	w.run(ParkedSilent-SilentAfter, time.Second)
+	if !w.arb.makeRoom(w.state, "c") {
+		t.Error("a dead one does not")
 	}
 }
