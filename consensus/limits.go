@@ -7,7 +7,8 @@ const (
 	HeartbeatTimeout = 400 * time.Millisecond // a follower that hears nothing this long stands
 	ElectionTimeout  = 400 * time.Millisecond // a candidate without a majority tries again
 	LeaderLease      = 200 * time.Millisecond // a leader without a majority steps down
-	CommitTimeout    = 50 * time.Millisecond  // an idle leader tells its commit index this often
+	CommitTimeout    = 50 * time.Millisecond  // a leader tells its commit index this soon
+	SaidAgain        = time.Second            // an idle one tells it again this often
 )
 
 // Limits of the log and its transport (I10).

@@ -96,26 +96,6 @@ func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, as
 	return err
 }
 
-// AppendEntriesPipeline does so many times.
-func (t transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
-	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
-	return pipeline{p, t.replica}, err
-}
-
-type pipeline struct {
-	raft.AppendPipeline
-	replica *Raft
-}
-
-// AppendEntries is the transport's.
-func (p pipeline) AppendEntries(ask *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	said, err := p.replica.vouch(ask)
-	if err != nil {
-		return nil, err
-	}
-	return p.AppendPipeline.AppendEntries(said, answer)
-}
-
 // InstallSnapshot sends a snapshot, with whose entry it ends with.
 func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, ask *raft.InstallSnapshotRequest,
 	answer *raft.InstallSnapshotResponse, data io.Reader) error {

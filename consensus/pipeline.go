@@ -1,0 +1,62 @@
+package consensus
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// AppendEntriesPipeline sends entries to a follower that has all those before them.
+func (t transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	return &pipeline{AppendPipeline: p, replica: t.replica, now: time.Now}, err
+}
+
+// pipeline is the transport's. An idle leader says each CommitTimeout what it said before:
+// how far it has committed. Its beats go by another way, so what is said a second time is
+// left out, but for once in SaidAgain, which shows that the connection is there. Raft waits
+// for no answer to what it is not given one for.
+type pipeline struct {
+	raft.AppendPipeline
+	replica *Raft
+	now     func() time.Time
+	said    said // its one sender's
+}
+
+// said is a request without entries.
+type said struct {
+	term      uint64
+	before    mark
+	committed uint64
+	at        time.Time
+}
+
+// AppendEntries is the transport's.
+func (p *pipeline) AppendEntries(ask *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.repeats(ask) {
+		return nil, nil
+	}
+	vouched, err := p.replica.vouch(ask)
+	if err != nil {
+		return nil, err
+	}
+	return p.AppendPipeline.AppendEntries(vouched, answer)
+}
+
+// repeats reports whether a request says again what the last one said a moment ago.
+func (p *pipeline) repeats(ask *raft.AppendEntriesRequest) bool {
+	if len(ask.Entries) > 0 {
+		p.said = said{}
+		return false
+	}
+	now := said{ask.Term, mark{ask.PrevLogEntry, ask.PrevLogTerm}, ask.LeaderCommitIndex, p.now()}
+	last := p.said
+	if age := now.at.Sub(last.at); age < SaidAgain {
+		last.at = now.at
+		if last == now {
+			return true
+		}
+	}
+	p.said = now
+	return false
+}
