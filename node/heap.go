@@ -41,6 +41,16 @@ func heapRoom(made uint64, in time.Duration) int {
 	return min(room, HeapBusy)
 }
 
+// roomOf is a room of so many percent, or more where what lives is little: what a node
+// without clients makes in a second would fill it, and each collection costs some
+// milliseconds whatever lives.
+func roomOf(live uint64, percent int) int {
+	for percent < HeapBusy && live*uint64(percent)/100 < HeapLeast {
+		percent *= 2
+	}
+	return min(percent, HeapBusy)
+}
+
 // keepsMuch reports whether more is kept for later than the heap will grow into with such a
 // room: what a crowd needed, which Go gives back a little at a time.
 func keepsMuch(u *control.MemoryUse, room int) bool {
@@ -50,7 +60,7 @@ func keepsMuch(u *control.MemoryUse, room int) bool {
 // lookAtHeap is the room that the heap is to have from now on, and whether memory is given
 // back: at any look of a node that has little to do, also at the first one at which it has.
 func lookAtHeap(made uint64, in time.Duration, use *control.MemoryUse) (room int, giveBack bool) {
-	room = heapRoom(made, in)
+	room = roomOf(use.Live, heapRoom(made, in))
 	return room, room < HeapBusy && keepsMuch(use, room)
 }
 

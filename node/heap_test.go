@@ -52,7 +52,7 @@ func TestHeapIsGivenBack(t *testing.T) {
 // large, and at none while much goes on.
 func TestHeapIsGivenBackAtOnce(t *testing.T) {
 	const heap = 100 << 20
-	left := &control.MemoryUse{Heap: heap, Free: heap}
+	left := &control.MemoryUse{Live: heap, Heap: heap, Free: heap}
 	for made, want := range map[uint64]struct {
 		room int
 		back bool
@@ -61,7 +61,22 @@ func TestHeapIsGivenBackAtOnce(t *testing.T) {
 			t.Errorf("%d KiB made: a room of %d %%, given back %v", made>>10, room, back)
 		}
 	}
-	if _, back := lookAtHeap(0, time.Second, &control.MemoryUse{Heap: heap}); back {
+	if _, back := lookAtHeap(0, time.Second, &control.MemoryUse{Live: heap, Heap: heap}); back {
 		t.Error("nothing is kept, and given back")
+	}
+}
+
+// TestSmallHeapIsCollectedRarely: a node without clients has little alive, and a tenth of
+// that is made each second; what lives of thousands is room enough.
+func TestSmallHeapIsCollectedRarely(t *testing.T) {
+	for live, want := range map[uint64]int{
+		0: HeapBusy, 1 << 20: HeapBusy, 8 << 20: 160, HeapLeast * 100 / HeapAtRest: HeapAtRest, 1 << 30: HeapAtRest,
+	} {
+		if got := roomOf(live, HeapAtRest); got != want {
+			t.Errorf("%d KiB alive: a room of %d %%, want %d", live>>10, got, want)
+		}
+	}
+	if got := roomOf(1<<30, 40); got != 40 {
+		t.Errorf("a busy node has a room of %d %%", got)
 	}
 }
