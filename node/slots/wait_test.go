@@ -129,14 +129,14 @@ func newCrowd(rate int, appoints bool) *crowd {
 
 // TestCrowdIsLetIn: twenty times as many as can be let in a second come at once. All are in
 // after little more than it takes, each by two connections; a host that is slower than it was
-// taken to be needs two more of some. Where nobody tells them when to come again they are many.
+// taken to be needs four of some. Where nobody tells them when to come again they are many.
 func TestCrowdIsLetIn(t *testing.T) {
 	for _, c := range []struct {
 		rate, guests, within int // s
 		appoints             bool
 		most                 int
 	}{
-		{100, 2000, 25, true, 2}, {60, 1200, 30, true, 4}, {300, 6000, 40, true, 2}, {100, 2000, 40, false, 9},
+		{100, 2000, 25, true, 2}, {60, 1200, 30, true, 4}, {25, 600, 40, true, 4}, {300, 6000, 40, true, 2}, {100, 2000, 40, false, 9},
 	} {
 		w := newCrowd(c.rate, c.appoints)
 		all, took := w.run(t, c.guests, c.within*1000)
@@ -145,7 +145,7 @@ func TestCrowdIsLetIn(t *testing.T) {
 			most = max(most, g.tries)
 		}
 		t.Logf("%+v: %.2f connections each, %d at most, in %d ms", c, float64(w.tries)/float64(c.guests), most, took)
-		if few := most <= c.most && w.tries <= 2*c.guests; few != c.appoints {
+		if few := most <= c.most && 10*w.tries <= 21*c.guests; few != c.appoints {
 			t.Errorf("%+v: %d connections, %d of one", c, w.tries, most)
 		}
 	}
