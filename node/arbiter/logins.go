@@ -128,6 +128,12 @@ func (a *Arbiter) certified(cert *registry.Certificate, user string) (err error)
 	return nil
 }
 
+// errOver is a no to one that proved who it is. It guessed nothing: each client that was
+// away, or parked, when its session ended asks once.
+type errOver struct{ error }
+
+func (e errOver) Unwrap() error { return e.error }
+
 // bySession resumes: the session's key, and what the session was opened with.
 func (a *Arbiter) bySession(c *clientStream, m *protocol.Auth, binding auth.Binding) (err error) {
 	var key identity.PublicKey
@@ -145,7 +151,7 @@ func (a *Arbiter) bySession(c *clientStream, m *protocol.Auth, binding auth.Bind
 		return no(protocol.RefusedSession, "there is no such session to resume")
 	}
 	if over != "" { // said to its owner alone
-		return no(protocol.RefusedSession, "%s", over)
+		return errOver{no(protocol.RefusedSession, "%s", over)}
 	}
 	return a.certified(cert, user)
 }

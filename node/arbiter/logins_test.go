@@ -238,6 +238,26 @@ func TestResumptionLooksAtTheCertificate(t *testing.T) {
 	v.no("revoked", resume(), protocol.RefusedAuth, "revoked")
 }
 
+// TestWhoseSessionIsOverDoesNotGuess: thousands may ask for sessions that ended while they
+// were away; none is a wrong login, and nobody is slowed down by them.
+func TestWhoseSessionIsOverDoesNotGuess(t *testing.T) {
+	v := newVisitors(t)
+	v.admit(registry.Client{Name: "ann"})
+	id, session := registry.SessionID{7}, v.joiner("session").key
+	v.store.state.Sessions.Put(id, &registry.Session{
+		ID: id, Client: "ann", Key: session.Public(), State: registry.SessionEnded, Reason: "kicked",
+	})
+	for range 2 * GuessesFree {
+		v.no("over", &protocol.Auth{Method: protocol.MethodResume, Session: id, Proof: auth.SignResume(session, v.binding, id)},
+			protocol.RefusedSession, "it ended: kicked")
+		for len(v.a.events) > 0 {
+			if w, is := (<-v.a.events).(wrongLogin); is {
+				t.Fatalf("it counts as a wrong login: %+v", w)
+			}
+		}
+	}
+}
+
 // TestLoginBySharedKey: an unknown user, one without a key and a wrong key are one
 // answer; the right key gets the mesh's proof.
 func TestLoginBySharedKey(t *testing.T) {

@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -24,13 +25,17 @@ func (a *Arbiter) authenticate(c *clientStream, m *protocol.Auth, binding auth.B
 		a.report(wrongLogin{user: m.User, source: c.remote.Addr(), through: c.entered, refused: true})
 		return tooMany(wait)
 	}
-	if err := a.prove(c, m, binding); err != nil {
+	err := a.prove(c, m, binding)
+	if err != nil && !errors.As(err, new(errOver)) {
 		a.report(wrongLogin{user: m.User, source: c.remote.Addr(), through: c.entered, count: charges[0].before.wrong + 1})
 		return err
 	}
 	a.guesses.right(charges)
 	if wait := a.accounts.enter(c.who.User, a.config.Now()); wait > 0 {
 		return a.tooOften(c.who.User, wait)
+	}
+	if err != nil {
+		return err
 	}
 	revoked := false
 	a.config.Store.View(func(s *registry.State) {
