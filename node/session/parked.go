@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 )
 
@@ -9,18 +11,26 @@ import (
 // away, but for two things: its time runs from when an agent last heard that, and who
 // would grant it something calls it instead.
 
-// park lets a client go of whose session nothing is under way.
+// park lets a client go of whose session nothing is under way, and nothing is to be moved
+// as soon as it may be.
 func (a *Arbitrator) park(view *registry.State, e Park) {
 	l := a.attached[e.Request]
 	if l == nil || !l.answered || l.end != nil || l.resuming != 0 {
 		return
 	}
 	s := active(view, l.id)
-	if s == nil || len(s.Retiring) > 0 || !a.settled(view, s, l) {
+	if s == nil || len(s.Retiring) > 0 || !a.settled(view, s, l) || leaves(view, s) {
 		return
 	}
 	l.parked = a.now
 	a.emit(SendClient{Request: e.Request, Session: l.id, What: Parked})
+}
+
+// leaves says that a slice of the session is at a node that gives its slices away.
+func leaves(view *registry.State, s *registry.Session) bool {
+	return slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool {
+		return sl.State != registry.SliceVoid && !mayCarry(view.Nodes[sl.Agent])
+	})
 }
 
 // hearParked notes whose clients were heard to be parked. What an agent heard of a client

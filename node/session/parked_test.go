@@ -133,6 +133,11 @@ func TestWhoMayPark(t *testing.T) {
 		"it is to end": func(w *world, c *fakeClient) {
 			w.arb.Step(w.now, w.state, End{Session: c.session, Reason: "kicked"}) // and the log is slow
 		},
+		"a slice is to be moved, and was lately": func(w *world, c *fakeClient) {
+			w.arb.slot(c.session, 0).moved, w.arb.slot(c.session, 0).movedAt = true, w.now
+			w.queue = append(w.queue, Drain{w.state.Sessions.Get(c.session).Slices[0].Agent, true})
+			w.settle()
+		},
 		"it has gone": func(w *world, c *fakeClient) { w.clientGone(c) },
 	} {
 		w := newWorld(2, registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst, Slices: 2}, 1000)
