@@ -144,10 +144,15 @@ func (l *logStore) broken() error {
 
 func (l *logStore) note(err error, took time.Duration) {
 	if l.disk.note(err, took) {
-		select {
-		case l.ailing <- struct{}{}:
-		default:
-		}
+		l.tend()
+	}
+}
+
+// tend asks for a look at once.
+func (l *logStore) tend() {
+	select {
+	case l.ailing <- struct{}{}:
+	default:
 	}
 }
 
@@ -191,15 +196,17 @@ func (r *Raft) alone() bool {
 func (r *Raft) tendDisk() {
 	ticker := time.NewTicker(DiskLook)
 	defer ticker.Stop()
-	type condition struct{ ails, behind, only bool }
+	type condition struct{ ails, behind, only, refrains bool }
 	var was condition
 	for opened := r.raft.ReloadableConfig().HeartbeatTimeout == DiskPatience; ; opened = false {
 		ails, lacks := r.Disk(), r.Behind()
-		if now := (condition{ails != nil, lacks, lacks && r.alone()}); now != was || opened {
+		if now := (condition{ails != nil, lacks, lacks && r.alone(), r.leavesLead()}); now != was || opened {
 			if ails == nil && lacks {
 				ails = errBehind
 			}
-			r.sayDisk(ails, was.ails)
+			if silent := (condition{was.ails, was.behind, was.only, now.refrains}); now != silent || opened {
+				r.sayDisk(ails, was.ails)
+			}
 			was = now
 			r.suffer(ails)
 		}
@@ -243,6 +250,9 @@ func (r *Raft) sayDisk(ails error, was bool) {
 func (r *Raft) suffer(ails error) {
 	timing := r.raft.ReloadableConfig()
 	timing.HeartbeatTimeout, timing.ElectionTimeout = r.heartbeat, r.election
+	if r.leavesLead() {
+		timing.HeartbeatTimeout, timing.ElectionTimeout = RefrainTimes*r.heartbeat, RefrainTimes*r.election
+	}
 	_, slow := errors.AsType[SlowDisk](ails)
 	// Slow are perhaps all of them, on one storage: somebody has to lead. An only voter leads
 	// on, too, but not by a log that was given up. Who is behind has no patience with a leader

@@ -78,3 +78,17 @@ func (r *Raft) tell(seen Leadership) {
 	}
 	r.leadership <- seen // watch is the only writer: the slot is free
 }
+
+// Refrain has this replica leave elections to others, or stand like any other again. Later
+// than they would it stands all the same: of voters that all refrain one has to lead.
+func (r *Raft) Refrain(from bool) {
+	if r.refrains.Swap(from) != from {
+		r.file.tend()
+	}
+}
+
+// leavesLead says that this replica waits longer than others before it stands. One that leads
+// has the timing of all, by which a leader beats.
+func (r *Raft) leavesLead() bool {
+	return r.refrains.Load() && r.raft.State() != raft.Leader && !r.alone()
+}

@@ -29,6 +29,7 @@ const (
 	DiskLook          = time.Second             // between two looks at a disk that fails
 	DiskTry           = 128 << 10               // bytes that are written to see whether it is well
 	DiskPatience      = time.Hour               // without a leader, before a voter whose disk fails stands for the lead
+	RefrainTimes      = 12                      // as long as others a voter waits that leaves the lead to them
 	SlowWrite         = time.Second             // of one write: more than the others wait for a leader
 	SlowOnce          = 2 * SlowWrite           // of one write, that needs no second one
 	SlowFor           = 30 * time.Second        // a slow write counts

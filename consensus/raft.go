@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -47,6 +48,7 @@ type Raft struct {
 
 	heartbeat, election time.Duration
 	started             chan struct{} // closed when raft is set
+	refrains            atomic.Bool   // see Refrain
 	refusers            *refusers
 
 	transport  *raft.NetworkTransport
