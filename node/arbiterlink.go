@@ -147,7 +147,11 @@ func (n *Node) dialTLS(ctx context.Context, at netip.AddrPort, config *tls.Confi
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	dialer := tls.Dialer{Config: config}
-	conn, err := dialer.DialContext(ctx, "tcp", at.String())
+	var conn net.Conn
+	err := n.reserve.Open(func() (err error) {
+		conn, err = dialer.DialContext(ctx, "tcp", at.String())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

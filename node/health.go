@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/agent"
+	"github.com/meshcrypt/meshcrypt/node/conntrack"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
@@ -45,6 +46,8 @@ func (n *Node) problems(r agent.Report, obstacles []string, certLeft time.Durati
 	all = append(all, n.unheard(r)...)
 	all = append(all, n.wrongClocks(r.Heard)...)
 	all = append(all, n.failingDisks(r.Heard)...)
+	all = append(all, n.lackingNodes(r.Heard)...)
+	all = append(all, fullTable(conntrack.Table())...)
 	if certLeft <= 0 {
 		all = append(all, "this node's certificate has expired; it is renewed as soon as an arbiter answers")
 	}

@@ -34,7 +34,11 @@ func (l raftLayer) Dial(ctx context.Context, server identity.NodeID) (conn net.C
 	}
 	dialer := tls.Dialer{Config: l.node.trust.ToNode(port.ALPNRaft, server)}
 	for _, at := range l.node.reach(row) {
-		if conn, err = dialer.DialContext(ctx, "tcp", at.String()); err == nil {
+		err = l.node.reserve.Open(func() (err error) {
+			conn, err = dialer.DialContext(ctx, "tcp", at.String())
+			return err
+		})
+		if err == nil {
 			return conn, nil
 		}
 	}

@@ -95,6 +95,8 @@ const (
 	HeapMarks  = 4 << 20
 	HeapLeast  = 8 << 20
 	HeapSpare  = 5
+	// HandOverWithin is how long another voter may take to take the lead over.
+	HandOverWithin = time.Second
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
 	// waits before it tries again.
 	LeadAgain = time.Second

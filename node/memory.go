@@ -85,7 +85,7 @@ func (n *Node) saveMembers() {
 	m.mu.Lock()
 	members := datadir.Members{Nodes: m.rows, GossipKey: m.key, Fence: m.fence}
 	m.mu.Unlock()
-	err := n.dir.SaveMembers(members)
+	err := n.reserve.Open(func() error { return n.dir.SaveMembers(members) })
 	n.memory.mu.Lock()
 	defer n.memory.mu.Unlock()
 	if err != nil && n.memory.unsaved == nil {
@@ -115,7 +115,7 @@ func (n *Node) saveFence(fence protocol.Fence) error {
 	if !m.furthest().Less(told) {
 		return nil
 	}
-	if err := n.dir.SaveKnown(told); err != nil {
+	if err := n.reserve.Open(func() error { return n.dir.SaveKnown(told) }); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -182,7 +182,7 @@ func (n *Node) saveKnown() {
 	if !due {
 		return
 	}
-	err := n.dir.SaveKnown(k)
+	err := n.reserve.Open(func() error { return n.dir.SaveKnown(k) })
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -253,7 +253,7 @@ func diskWords(path string, err error) string {
 	var cause syscall.Errno
 	slow, drags := errors.AsType[consensus.SlowDisk](err)
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE): // of the process, which says so by itself
 		return ""
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return path + " is full: free space there"

@@ -22,6 +22,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
+	"github.com/meshcrypt/meshcrypt/node/descriptors"
 	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/load"
 	"github.com/meshcrypt/meshcrypt/node/mirror"
@@ -71,8 +72,11 @@ type Node struct {
 	clocks  timekeeping
 	memory  memory
 	room    func(path string) error // why nothing more fits on the disk of a directory
-	editing sync.Mutex              // held by an operation that changes what it read of the registry
-	kept    chan struct{}           // closed when this node starts to keep the log
+	reserve *descriptors.Reserve
+	lacks   func(now time.Duration) error // why this process can open nothing more
+	lack    atomic.Pointer[string]        // the same, as it is told
+	editing sync.Mutex                    // held by an operation that changes what it read of the registry
+	kept    chan struct{}                 // closed when this node starts to keep the log
 	// replicas are the others that keep it.
 	replicas replicas
 	left     chan string   // why this node is a member no more
@@ -98,13 +102,15 @@ type memberList struct {
 // Found or Join wrote.
 func Run(ctx context.Context, config RunConfig) error {
 	seatWorkers()
+	descriptors.Raise(Descriptors) // before anybody takes a share of them
+	reserve := descriptors.SetAside()
 	dir, err := datadir.Open(config.DataDir)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	n := &Node{config: config, started: time.Now(), wall: wallClock(), room: roomOn, dir: dir, kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1),
-		over: make(chan struct{})}
+	n := &Node{config: config, started: time.Now(), wall: wallClock(), room: roomOn, reserve: reserve, lacks: reserve.Look, dir: dir,
+		kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1), over: make(chan struct{})}
 	rand.Read(n.boot[:])
 	if err := n.remember(); err != nil {
 		return err
@@ -170,10 +176,9 @@ func (n *Node) remember() (err error) {
 // port, then the packet path, then everything that talks to others. They stop
 // in the reverse order, the packet path last: it needs nobody.
 func (n *Node) run(ctx context.Context, cancel func()) (err error) {
-	raiseDescriptors() // before anybody takes a share of them
 	n.meter = newMeter(n.self.Capacity, n.config.Log)
 	n.mbit = load.Calibrate(CalibrateFor, n.self.Capacity)
-	if n.port, err = port.Listen(n.self.Listen, n.config.Log); err != nil {
+	if n.port, err = port.Listen(n.self.Listen, n.reserve, n.config.Log); err != nil {
 		return err
 	}
 	defer n.port.Close()
@@ -221,7 +226,7 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.takeStreams()
 	loops := []func(context.Context){
 		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
-		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk, n.keepRefusals, n.keepHeap,
+		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk, n.keepDescriptors, n.keepRefusals, n.keepHeap,
 	}
 	for _, loop := range loops {
 		n.group.Go(func() { loop(ctx) })
@@ -299,7 +304,7 @@ func (n *Node) facts() protocol.NodeHello {
 
 // load is what the arbiter is told of this host twice a second.
 func (n *Node) load() protocol.Load {
-	return protocol.Load{Used: n.meter.load(), Wall: n.wall().UnixMilli(), Disk: n.diskSays()}
+	return protocol.Load{Used: n.meter.load(), Wall: n.wall().UnixMilli(), Disk: n.diskSays(), Lack: n.lackSays()}
 }
 
 // insideNetworks are those whose addresses this host can be asked for. More than

@@ -34,7 +34,7 @@ func (n *Node) openOperator() (closeAll func(), err error) {
 		_, err := n.trust.Member(raw, func(id identity.NodeID) bool { return n.members.find(id).Index != 0 })
 		return err
 	}
-	stop := serveSocket(local, path, n.operations())
+	stop := serveSocket(n.reserve.Listener(local), path, n.operations())
 	remote := n.port.Listener(port.ALPNOperator, pki.Server(port.ALPNOperator, n.trust.ArbiterCertificate, check))
 	fromMembers := &http.Server{Handler: control.Handler(n.arbiterOperations(), n.callerOf), ReadHeaderTimeout: OperatorWait}
 	var served sync.WaitGroup

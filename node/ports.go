@@ -7,10 +7,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/descriptors"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
 )
 
@@ -23,19 +22,19 @@ type room struct {
 
 // roomFor is the share of the gateway: the host's other programs want ports as well,
 // and the rest of this process descriptors.
-func roomFor(given, descriptors int) room {
+func roomFor(given, files int) room {
 	r := room{ports: gateway.MaxPorts}
 	if most := given / 4 * 3; most < r.ports {
 		r = room{most, fmt.Sprintf("the kernel has %d ports to give out: widen net.ipv4.ip_local_port_range", given)}
 	}
-	if most := descriptors / 2; most < r.ports {
-		r = room{most, fmt.Sprintf("this process may open %d descriptors: raise its limit to %d (LimitNOFILE of its unit, or ulimit -Hn)", descriptors, Descriptors)}
+	if most := files / 2; most < r.ports {
+		r = room{most, fmt.Sprintf("this process may open %d descriptors: raise its limit to %d (LimitNOFILE of its unit, or ulimit -Hn)", files, Descriptors)}
 	}
 	return r
 }
 
 // hostRoom is what there is on this host.
-func hostRoom() room { return roomFor(portsGiven(), descriptors()) }
+func hostRoom() room { return roomFor(portsGiven(), descriptors.Limit()) }
 
 // say names a limit that the host sets, once. Most nodes never come near it, and `status` of
 // one that does says what to do.
@@ -67,25 +66,6 @@ func (r room) because() string {
 // gatewayUse is what status says of the gateway.
 func gatewayUse(s gateway.Stats) *control.GatewayUse {
 	return &control.GatewayUse{Rows: s.Rows, Ports: s.Ports, MaxPorts: s.MaxPorts, Streams: s.Streams}
-}
-
-// raiseDescriptors lets this process open as many as its limits of connections and ports
-// add up to, or as many as it may. The runtime has taken what the hard limit allows.
-var raiseDescriptors = sync.OnceFunc(func() {
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil && limit.Cur < Descriptors {
-		limit.Cur, limit.Max = Descriptors, max(limit.Max, Descriptors)
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // who may not is told by hostRoom
-	}
-})
-
-// descriptors is how many this process may open.
-func descriptors() int {
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
-		return 0
-	}
-	return int(min(limit.Cur, 1<<30))
 }
 
 // portsGiven is how many ports the kernel gives out to whoever asks for any. Where it

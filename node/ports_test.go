@@ -65,11 +65,3 @@ func TestRoomForPorts(t *testing.T) {
 		t.Errorf("a port that does not open: %q", said)
 	}
 }
-
-func TestDescriptorsAreRaised(t *testing.T) {
-	before := descriptors()
-	raiseDescriptors()
-	if n := descriptors(); n < before || n < 1024 {
-		t.Errorf("%d descriptors, %d before", n, before)
-	}
-}

@@ -23,7 +23,7 @@ func (w *world) again(m *member, before func(path string)) *member {
 	before(m.dir.Path(""))
 	dir, err := datadir.Open(m.dir.Path(""))
 	w.ok(err)
-	p, err := port.Listen(m.self.Listen, w.log())
+	p, err := port.Listen(m.self.Listen, nil, w.log())
 	w.ok(err)
 	w.start(dir, p)
 	now := w.members[len(w.members)-1]

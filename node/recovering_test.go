@@ -20,7 +20,7 @@ func (w *world) restart() {
 	for _, m := range stopped {
 		dir, err := datadir.Open(m.dir.Path(""))
 		w.ok(err)
-		p, err := port.Listen(m.self.Listen, w.log())
+		p, err := port.Listen(m.self.Listen, nil, w.log())
 		w.ok(err)
 		w.start(dir, p)
 	}

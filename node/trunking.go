@@ -78,7 +78,10 @@ func (n *Node) keepTrunk(reign context.Context, release func(), w *wayOnward, at
 	defer release()
 	ctx, cancel := context.WithTimeout(reign, DialTimeout)
 	var peer pki.Peer
-	w.trunk, w.err = port.DialTrunk(ctx, at, n.trust.ToArbiter(port.ALPNTrunk, &peer))
+	w.err = n.reserve.Open(func() (err error) {
+		w.trunk, err = port.DialTrunk(ctx, at, n.trust.ToArbiter(port.ALPNTrunk, &peer))
+		return err
+	})
 	cancel()
 	close(w.known)
 	if w.err != nil {

@@ -61,6 +61,7 @@ type member struct {
 	ahead  atomic.Int64    // how far its clock is ahead, in nanoseconds
 	wrong  atomic.Int64    // the same of its wall clock
 	full   atomic.Bool     // its disk
+	scarce atomic.Bool     // descriptors
 	ctx    context.Context // of its loops
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
@@ -163,7 +164,7 @@ func (w *world) place(n int) (Place, *port.Port) {
 	if n > 1 {
 		number = w.members[0].port.Addr().Port()
 	}
-	p, err := port.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 77, byte(n)}), number), w.log())
+	p, err := port.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 77, byte(n)}), number), nil, w.log())
 	w.ok(err)
 	return Place{
 		Name: "n" + string(rune('0'+n)), Listen: p.Addr(), Outer: p.Addr(), InsideIf: "sim", TUN: "sim",
@@ -217,6 +218,12 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 		}
 		return nil
 	}
+	m.lacks = func(time.Duration) error {
+		if m.scarce.Load() {
+			return syscall.EMFILE
+		}
+		return nil
+	}
 	m.wall = func() time.Time { return time.Now().Add(time.Duration(m.wrong.Load())) }
 	w.members = append(w.members, m)
 	rand.Read(m.boot[:])
@@ -233,6 +240,7 @@ func (w *world) start(dir *datadir.Dir, p *port.Port) {
 	m.loops.Go(func() { m.keepClocks(ctx) })
 	m.loops.Go(func() { m.keepMembers(ctx) })
 	m.loops.Go(func() { m.keepDisk(ctx) })
+	m.loops.Go(func() { m.keepDescriptors(ctx) })
 }
 
 // openPackets gives a member its packet path, over the twins.
@@ -261,7 +269,7 @@ func (w *world) openPackets(m *member) {
 		InsideMTU: func() int { return 0 },
 		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
 		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() protocol.Load {
-			return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays()}
+			return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays(), Lack: m.lackSays()}
 		}, Learned: m.learn, Told: m.told, Recovered: m.recovered, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
 		Follow: func(map[identity.NodeID][]registry.Part) {},
 		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,

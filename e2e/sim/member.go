@@ -69,7 +69,7 @@ func (n *member) start(keepsLog bool) {
 	random := d.newSource("boot")
 	d.trust = n.newTrust(d.process)
 	_, _ = random.Read(d.boot[:])
-	d.port = port.On(d.listenTCP(n.at()), d.log())
+	d.port = port.On(d.listenTCP(n.at()), nil, d.log())
 	d.openPackets()
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel

@@ -208,7 +208,7 @@ func newFixture(t testing.TB) *fixture {
 	f.ok(err)
 	f.joined[key.ID()] = joiner{key, wrap, "n1"}
 	f.trust = f.trustOf(key.ID())
-	f.port, err = port.Listen(netip.MustParseAddrPort("127.0.0.1:0"), slog.New(slog.DiscardHandler))
+	f.port, err = port.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, slog.New(slog.DiscardHandler))
 	f.ok(err)
 	t.Cleanup(func() { _ = f.port.Close() })
 	f.found(key, wrap)

@@ -35,6 +35,7 @@ type nodeStream struct {
 	asked    map[registry.SessionID]time.Duration // sessions that are over and that it may hold SAs of, and when
 	fault    string                               // why it says that it does not forward
 	disk     string                               // what it says is wrong with its disk
+	lack     string                               // what it says it lacks to open more connections
 	clock    time.Duration                        // what its wall clock shows, see shows; 0: not told
 }
 
@@ -252,7 +253,8 @@ func (e nodeSaid) apply(a *Arbiter) {
 	switch m := e.m; {
 	case m.Load != nil:
 		n.load = m.Load.Used
-		a.takeDisk(n, m.Load.Disk)
+		a.takeWord(n, &n.disk, m.Load.Disk, "a node's disk fails", "a node's disk is well again")
+		a.takeWord(n, &n.lack, m.Load.Lack, "a node can open no more connections", "a node can open connections again")
 		if m.Load.Wall != 0 {
 			n.clock = a.shows(time.UnixMilli(m.Load.Wall))
 		}
@@ -368,17 +370,17 @@ func (a *Arbiter) takeCondition(n *nodeStream, c *protocol.Condition) {
 	a.step(session.Condition{Node: n.node, Is: is})
 }
 
-// takeDisk keeps a node's word on its disk, and tells all nodes when that changes.
-func (a *Arbiter) takeDisk(n *nodeStream, says string) {
+// takeWord keeps a node's word on its host, and tells all nodes when that changes.
+func (a *Arbiter) takeWord(n *nodeStream, kept *string, says, fails, well string) {
 	says = says[:min(len(says), MaxFault)]
-	if n.disk == says {
+	if *kept == says {
 		return
 	}
-	n.disk, a.book.stale[n.node] = says, true
+	*kept, a.book.stale[n.node] = says, true
 	if says == "" {
-		a.config.Log.Info("a node's disk is well again", "node", a.nodeName(n.node))
+		a.config.Log.Info(well, "node", a.nodeName(n.node))
 	} else {
-		a.config.Log.Warn("a node's disk fails", "node", a.nodeName(n.node), "says", says)
+		a.config.Log.Warn(fails, "node", a.nodeName(n.node), "says", says)
 	}
 	a.pushViews()
 }

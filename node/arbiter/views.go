@@ -165,14 +165,14 @@ func (a *Arbiter) nodeRow(s *registry.State, id identity.NodeID) *protocol.NodeR
 	if n == nil || n.Removed {
 		return nil
 	}
-	stream, fault, disk := a.nodes[id], "", ""
+	stream, fault, disk, lack := a.nodes[id], "", "", ""
 	if stream != nil {
-		fault, disk = stream.fault, stream.disk
+		fault, disk, lack = stream.fault, stream.disk, stream.lack
 	}
 	return &protocol.NodeRow{
 		ID: n.ID, Key: n.Key, Name: n.Name, Index: n.Index, Outer: n.Outer, Other: n.Other, Inside: n.Inside,
 		May: n.May, Is: n.Is, Voter: a.book.voters[id], Up: stream != nil, Boot: n.Boot, Fault: fault, Drained: n.Drained,
-		Disk: disk, Clock: int64(a.wrong[id] / time.Second),
+		Disk: disk, Lack: lack, Clock: int64(a.wrong[id] / time.Second),
 	}
 }
 

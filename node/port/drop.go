@@ -21,6 +21,7 @@ const (
 	ReasonBacklog                     // its Listener did not keep up
 	ReasonClosing                     // the port is closing
 	ReasonWait                        // told to come again, for its turn was not soon
+	ReasonFiles                       // this process can open no more but those set aside for nodes
 	reasonEnd
 )
 
@@ -29,7 +30,7 @@ var reasonNames = [reasonEnd]string{
 	ReasonFull: "full", ReasonSlow: "slow",
 	ReasonOversize: "oversize", ReasonMalformed: "malformed", ReasonVersion: "version",
 	ReasonALPN: "alpn", ReasonLoop: "loop", ReasonHandshake: "handshake",
-	ReasonBacklog: "backlog", ReasonClosing: "closing", ReasonWait: "wait",
+	ReasonBacklog: "backlog", ReasonClosing: "closing", ReasonWait: "wait", ReasonFiles: "files",
 }
 
 // String is the reason's name in metrics and logs.

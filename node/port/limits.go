@@ -83,6 +83,10 @@ const (
 	// acceptRetry is the pause after an Accept that failed for want of
 	// descriptors.
 	acceptRetry = 50 * time.Millisecond
+	// freeLines and lineRate bound the lines of the log that say so: so many at once, and so
+	// many a second.
+	freeLines = 4
+	lineRate  = 1.0 / 60
 	// slotEvery is how often slots are given out while somebody waits and
 	// nothing else happens.
 	slotEvery = 10 * time.Millisecond

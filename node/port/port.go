@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"runtime"
@@ -27,6 +26,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/descriptors"
+	"github.com/meshcrypt/meshcrypt/node/said"
 	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
@@ -36,7 +37,9 @@ var ErrClosed = fmt.Errorf("port: closed: %w", net.ErrClosed)
 // Port accepts connections and hands each to the route of its ALPN.
 type Port struct {
 	listener net.Listener
+	reserve  *descriptors.Reserve
 	log      *slog.Logger
+	failing  said.Line // of accept alone
 	routes   routes
 	counts   counts
 	started  time.Time
@@ -56,15 +59,15 @@ type Port struct {
 	pace     *pace // of the clients that end here; nil: there is none
 }
 
-// Listen opens the TCP port and starts to accept. Connections are closed
-// until routes are registered.
-func Listen(addr netip.AddrPort, log *slog.Logger) (*Port, error) {
+// Listen opens the TCP port and starts to accept, by the reserve's descriptors only nodes.
+// Connections are closed until routes are registered.
+func Listen(addr netip.AddrPort, reserve *descriptors.Reserve, log *slog.Logger) (*Port, error) {
 	config := net.ListenConfig{KeepAlive: -1} // set for those that get a slot
 	l, err := config.Listen(context.Background(), "tcp", addr.String())
 	if err != nil {
 		return nil, explain(addr, err)
 	}
-	return On(l, log), nil
+	return On(l, reserve, log), nil
 }
 
 // explain says what to do about a port that cannot be opened.
@@ -80,29 +83,21 @@ func explain(addr netip.AddrPort, err error) error {
 }
 
 // On is Listen for a listener that there is already; the port closes it.
-func On(l net.Listener, log *slog.Logger) *Port {
+func On(l net.Listener, reserve *descriptors.Reserve, log *slog.Logger) *Port {
 	p := &Port{
 		listener: l,
+		reserve:  reserve,
 		log:      log,
 		started:  time.Now(),
 		wanted:   make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		live:     make(map[*slots.Ticket]*holding),
-		slots:    slots.New(rules(runtime.NumCPU(), descriptors())),
+		slots:    slots.New(rules(runtime.NumCPU(), descriptors.Limit())),
 	}
 	p.acquaint.Store(&acquaintances{})
 	p.running.Go(p.accept)
 	p.running.Go(p.keepSlots)
 	return p
-}
-
-// descriptors is how many this process may have open.
-func descriptors() int {
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Cur > math.MaxInt32 {
-		return math.MaxInt32
-	}
-	return int(limit.Cur)
 }
 
 // Addr is the address the port listens on.
@@ -130,17 +125,19 @@ func (p *Port) Close() error {
 
 func (p *Port) accept() {
 	for {
-		conn, err := p.listener.Accept()
+		conn, last, err := p.reserve.Accept(p.listener)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			p.log.Warn("port cannot accept", "error", err)
+			if unsaid, ok := p.failing.Say(p.now(), freeLines, lineRate); ok {
+				p.log.Warn("port cannot accept", append(said.Left(unsaid), "error", err)...)
+			}
 			if !p.pause(acceptRetry) {
 				return
 			}
 		default:
-			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), introduction{}) })
+			p.running.Go(func() { p.handle(conn, addrPort(conn.RemoteAddr()), introduction{last: last}) })
 		}
 	}
 }

@@ -39,14 +39,14 @@ func (l *fakeListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(stranger
 
 func newTestPort(t *testing.T) *Port {
 	t.Helper()
-	p := On(&fakeListener{conns: make(chan net.Conn), done: make(chan struct{})}, slog.New(slog.DiscardHandler))
+	p := On(&fakeListener{conns: make(chan net.Conn), done: make(chan struct{})}, nil, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { p.Close() })
 	return p
 }
 
 func listenTCP(t *testing.T) *Port {
 	t.Helper()
-	p, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), slog.New(slog.DiscardHandler))
+	p, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +450,7 @@ func TestListenOnTCP(t *testing.T) {
 	}
 	defer conn.Close()
 	wantEcho(t, conn, "tcp")
-	if _, err := Listen(p.Addr(), slog.New(slog.DiscardHandler)); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := Listen(p.Addr(), nil, slog.New(slog.DiscardHandler)); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("second listener on %v: %v", p.Addr(), err)
 	}
 }

@@ -33,6 +33,12 @@ func Relayed(alpn string) bool {
 	return alpn == ALPNJoin || alpn == ALPNRenew || alpn == ALPNClient
 }
 
+// forClients reports whether the protocol is one of those by which one client, or who is no
+// member yet, comes in.
+func forClients(alpn string) bool {
+	return Relayed(alpn) || alpn == ALPNRelay || alpn == ALPNDatagram
+}
+
 // routes maps an ALPN to what takes its connections.
 type routes struct {
 	mu     sync.Mutex // protects table

@@ -20,13 +20,15 @@ import (
 // is served; it is never relayed a second time. Serve returns when the
 // handler does, who may keep the connection (Keep).
 func (p *Port) Serve(conn net.Conn, client RelayHeader, through string) {
-	p.handle(conn, client.Client, introduction{through, client.Known})
+	p.handle(conn, client.Client, introduction{through: through, known: client.Known})
 }
 
-// introduction is who passed a connection on, and whether he knows whose it is.
+// introduction is who passed a connection on, and whether he knows whose it is; and whether
+// it was accepted with what this process kept aside, which is for nodes.
 type introduction struct {
 	through string
 	known   bool
+	last    bool
 }
 
 func (p *Port) handle(conn net.Conn, remote netip.AddrPort, by introduction) {
@@ -78,6 +80,8 @@ func (p *Port) prepare(h *holding, remote netip.AddrPort) (deliver func(), why R
 		return nil, ReasonALPN
 	case h.through != "" && (route.handler == nil || !Relayed(hello.alpn)):
 		return nil, ReasonLoop
+	case h.last && forClients(hello.alpn):
+		return nil, ReasonFiles
 	}
 	if why := p.queue(h, hello); why != 0 {
 		return nil, why

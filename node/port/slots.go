@@ -21,6 +21,7 @@ type holding struct {
 	told    bool          // turn is closed
 	fate    Reason        // why it has to go; zero: it has not
 	handed  bool          // its handler has it, or will in a moment
+	last    bool          // it has one of the last descriptors
 	kept    bool          // its handler keeps it though it has returned; of its goroutine alone
 	waits   bool          // it can be told to come again; of its goroutine alone
 	come    time.Duration // when it is told to; of its goroutine alone
@@ -82,7 +83,7 @@ func (p *Port) classOf(a netip.Addr, through string) slots.Class {
 
 // enter gives a connection its place; it returns why not, or zero.
 func (p *Port) enter(conn net.Conn, from netip.Addr, by introduction) (*holding, Reason) {
-	h := &holding{conn: conn, from: from, through: by.through, turn: make(chan struct{})}
+	h := &holding{conn: conn, from: from, through: by.through, last: by.last, turn: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	class := p.classOf(from, by.through)
@@ -94,6 +95,8 @@ func (p *Port) enter(conn net.Conn, from netip.Addr, by introduction) (*holding,
 		return nil, ReasonClosing
 	case len(p.live) >= MaxConnections || class != slots.Member && len(p.live) >= MaxConnections-ReservedConnections:
 		return nil, ReasonFull
+	case by.last && class != slots.Member:
+		return nil, ReasonFiles
 	}
 	p.live[&h.ticket] = h
 	p.expel(p.slots.Enter(&h.ticket, class, h.source()), ReasonCrowded)

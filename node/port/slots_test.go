@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/descriptors"
 	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
@@ -39,7 +40,7 @@ func (m *mute) Read([]byte) (int, error) {
 }
 
 // strangerRoom is MaxStrangerRoom, or what the descriptors of this host leave.
-func strangerRoom() int { return rules(1, descriptors())[slots.Stranger].Room }
+func strangerRoom() int { return rules(1, descriptors.Limit())[slots.Stranger].Room }
 
 // TestSlotsOfOneSource: handshakes that stall hold MaxSourceSlots at most; the
 // next one waits, a neighbour does not, and a stalled one is overtaken.
@@ -154,7 +155,7 @@ func TestKnownAddressesGoFirst(t *testing.T) {
 // TestBudgets: what handshakes cost is bounded for all but nodes, so an address that
 // somebody else shares, or forges, is no way around it (I10).
 func TestBudgets(t *testing.T) {
-	all := rules(2, descriptors())
+	all := rules(2, descriptors.Limit())
 	for class, r := range all {
 		if is := r.Rate > 0 && r.Burst > 0; is == (slots.Class(class) == slots.Member) {
 			t.Errorf("class %d: %+v", class, r)

@@ -86,7 +86,7 @@ func TestKnownByTheGateway(t *testing.T) {
 	p.Know([]netip.Addr{member}, nil)
 	for _, from := range []netip.Addr{stranger.Addr(), member} {
 		for known, want := range map[bool]slots.Class{true: slots.Known, false: slots.Stranger} {
-			h, why := p.enter(&net.TCPConn{}, from, introduction{"a node", known})
+			h, why := p.enter(&net.TCPConn{}, from, introduction{through: "a node", known: known})
 			if why != 0 {
 				t.Fatal(why)
 			}

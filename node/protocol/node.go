@@ -129,6 +129,8 @@ type Load struct {
 	Used float64 `json:"used"`           // own CPU plus foreign use over the capacity, 0..1
 	Wall int64   `json:"wall,omitempty"` // its wall clock, Unix milliseconds; 0: not told
 	Disk string  `json:"disk,omitempty"` // what is wrong with the disk of its data directory
+	// Lack is why its process can open no more connections, and what to do.
+	Lack string `json:"lack,omitempty"`
 }
 
 // Clock is all that is said over ALPN "mc-clock/1": what time who was asked has, on the
@@ -261,6 +263,7 @@ type NodeRow struct {
 	Fault   string             `json:"fault,omitempty"`   // why it says that it does not forward
 	Drained bool               `json:"drained,omitempty"` // it gets no work
 	Disk    string             `json:"disk,omitempty"`    // what is wrong with its disk, as it says
+	Lack    string             `json:"lack,omitempty"`    // why it can open no more connections, as it says
 	Clock   int64              `json:"clock,omitempty"`   // seconds that its wall clock is ahead, if that is wrong
 }
 
