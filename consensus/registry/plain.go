@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/meshcrypt/meshcrypt/consensus/registry/sorted"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
-// plain is the state as one JSON object, which snapshots up to version 4 are.
+// plain is the state as one JSON object, which snapshots up to version 4 are. It is read
+// into this whole; writeObject writes it.
 type plain struct {
 	Cluster  Cluster                      `json:"cluster"`
 	Tick     Tick                         `json:"tick"`
@@ -36,34 +36,6 @@ type plain struct {
 	Voters        int              `json:"voters,omitempty"`
 	Enlarged      bool             `json:"enlarged,omitempty"`
 }
-
-func (s *State) plain() *plain {
-	p := &plain{
-		Cluster: s.Cluster, Tick: s.Tick, Index: s.Index, Term: s.Term, Nodes: make(map[identity.NodeID]*Node),
-		Indexes: s.Indexes, Tokens: s.Tokens, Clients: asMap(s.Clients), Policy: s.Policy, Parts: s.Parts,
-		Leases: asMap(s.Leases), Sessions: asMap(s.Sessions), Requests: asMap(s.Requests),
-		Secrets: s.Secrets, Wraps: s.Wraps, Authorities: s.Authorities, Certificates: asMap(s.Certificates),
-		DataKey: s.DataKey, Applied: s.applied.list(), HeadlessFloor: s.HeadlessFloor, Voters: s.Voters,
-		Enlarged: s.Enlarged,
-	}
-	for id, n := range s.Nodes {
-		told, sp := *n, s.spent.Get(id)
-		told.Spent, told.SpentKept = sp.list(), sp.kept
-		p.Nodes[id] = &told
-	}
-	return p
-}
-
-func asMap[K comparable, V any](m sorted.Map[K, V]) map[K]V {
-	out := make(map[K]V, m.Len())
-	for k, v := range m.All() {
-		out[k] = v
-	}
-	return out
-}
-
-// MarshalJSON writes the state as one object.
-func (s *State) MarshalJSON() ([]byte, error) { return json.Marshal(s.plain()) }
 
 // UnmarshalJSON reads such a state whole, or nothing of it.
 func (s *State) UnmarshalJSON(raw []byte) error {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -47,15 +46,17 @@ func writeWithin(w io.Writer, s *State, most int) error {
 	if version == streamVersion {
 		return writeStream(w, s)
 	}
-	body, err := json.Marshal(s)
+	length, err := s.objectBytes(most)
+	if errors.Is(err, errLong) {
+		return writeStream(w, s)
+	}
+	if err == nil {
+		err = s.writeSealed(w, version, length)
+	}
 	if err != nil {
 		return fmt.Errorf("registry: snapshot: %w", err)
 	}
-	if len(body) > most {
-		return writeStream(w, s)
-	}
-	_, err = w.Write(sealSnapshot(version, body))
-	return err
+	return nil
 }
 
 func (s *State) version() byte {
@@ -107,16 +108,6 @@ func (s *State) newerClients() bool {
 		}
 	}
 	return false
-}
-
-func sealSnapshot(version byte, body []byte) []byte {
-	raw := make([]byte, 0, snapshotHeader+len(body)+sha256.Size)
-	raw = append(raw, snapshotMagic...)
-	raw = append(raw, version)
-	raw = binary.BigEndian.AppendUint64(raw, uint64(len(body)))
-	raw = append(raw, body...)
-	sum := sha256.Sum256(raw)
-	return append(raw, sum[:]...)
 }
 
 // DecodeSnapshot reads a whole state, or nothing of it.
