@@ -85,7 +85,7 @@ func (d *disk) health() (ails, fault error) {
 // steps down by that, and a follower is sent them again.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
 	l.sign(entries)
-	took, err := l.write(func() error { return l.BoltStore.StoreLogs(entries) }, l.alone)
+	took, err := l.write(func() error { return l.recentLog.StoreLogs(entries) }, l.alone)
 	if err == nil {
 		l.note(nil, took)
 	}
@@ -97,7 +97,7 @@ func (l *logStore) StoreLogs(entries []*raft.Log) error {
 // written, so it is tried until it is.
 func (l *logStore) SetUint64(key []byte, value uint64) error {
 	term := string(key) == keyTerm && l.serving.Load()
-	_, err := l.write(func() error { return l.BoltStore.SetUint64(key, value) }, func() bool { return term })
+	_, err := l.write(func() error { return l.recentLog.SetUint64(key, value) }, func() bool { return term })
 	if err == nil {
 		l.disk.end()
 	}
@@ -171,7 +171,7 @@ func (l *logStore) try() error {
 	if err = cmp.Or(err, f.Close(), l.broken()); err != nil {
 		return err
 	}
-	return l.BoltStore.Set([]byte(tryFile), []byte{1})
+	return l.recentLog.Set([]byte(tryFile), []byte{1})
 }
 
 const tryFile = "try"

@@ -201,7 +201,7 @@ func (l *logStore) end() mark {
 	last, err := l.LastIndex()
 	at := l.marked()
 	var entry raft.Log
-	if err == nil && last > at.index && l.BoltStore.GetLog(last, &entry) == nil {
+	if err == nil && last > at.index && l.recentLog.GetLog(last, &entry) == nil {
 		return mark{entry.Index, entry.Term}
 	}
 	return at
@@ -220,13 +220,13 @@ func (r *Raft) Misses(k Known) bool {
 // DeleteRange removes entries. Those at the end that were committed, as this replica was
 // told, stay: to overwrite them would be to forget them for good.
 func (l *logStore) DeleteRange(first, last uint64) error {
-	end, err := l.BoltStore.LastIndex()
+	end, err := l.recentLog.LastIndex()
 	if err == nil && last >= end && l.floor != nil && first > l.marked().index {
 		if err := l.floor.guard(l, first, l.floor.own()); err != nil {
 			return err
 		}
 	}
-	if err := l.BoltStore.DeleteRange(first, last); err != nil {
+	if err := l.recentLog.DeleteRange(first, last); err != nil {
 		return err
 	}
 	l.apart.CompareAndSwap(first, 0) // what comes there now is the leader's
@@ -267,10 +267,10 @@ func (f *floor) holds(l *logStore, term, incarnation uint64) bool {
 // committed is how far the log holds what a leadership committed, by what was told of it;
 // zero: not at all, or below the snapshot.
 func (l *logStore) committed(k Known) uint64 {
-	last, err := l.BoltStore.LastIndex()
+	last, err := l.recentLog.LastIndex()
 	at := min(k.Index, last)
 	var entry raft.Log
-	if err != nil || at <= l.marked().index || l.BoltStore.GetLog(at, &entry) != nil || entry.Term != k.Term ||
+	if err != nil || at <= l.marked().index || l.recentLog.GetLog(at, &entry) != nil || entry.Term != k.Term ||
 		originOf(&entry).differs(k.by()) {
 		return 0
 	}
@@ -286,12 +286,12 @@ func (l *logStore) keep(k Known) error {
 		return nil
 	}
 	b := binary.BigEndian.AppendUint64(nil, k.Incarnation)
-	return l.BoltStore.Set([]byte(keptKey), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, k.Term), k.Index))
+	return l.recentLog.Set([]byte(keptKey), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, k.Term), k.Index))
 }
 
 // kept is what was noted; zero: nothing.
 func (l *logStore) kept() (k Known, err error) {
-	b, err := l.BoltStore.Get([]byte(keptKey))
+	b, err := l.recentLog.Get([]byte(keptKey))
 	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return k, nil
 	}

@@ -18,6 +18,8 @@ const (
 	TrailingLogs      = 8_192                   // entries kept behind a snapshot, for followers a little behind
 	RetainedSnapshots = 2                       // on disk
 	MaxAppendEntries  = 64                      // in one message
+	MaxRecent         = 128                     // entries of the log that are kept in memory, too
+	MaxRecentEach     = 2 << 10                 // bytes of one of them
 	MaxPooledStreams  = 3                       // idle ones kept per server
 	MaxStreams        = 256                     // open ones, both ways
 	StreamTimeout     = 5 * time.Second         // for one message; longer in proportion for a snapshot

@@ -25,7 +25,7 @@ const logFile = "raft.db"
 // be sent the snapshot again for ever. DESIGN.md tells why raft's own
 // MonotonicLogStore does not help.
 type logStore struct {
-	*raftboltdb.BoltStore
+	*recentLog
 
 	dir     string
 	opened  os.FileInfo // the log's file
@@ -97,7 +97,7 @@ func openLog(dir string) (*logStore, error) {
 		return nil, errors.Join(fmt.Errorf("consensus: %w", err), bolt.Close())
 	}
 	return &logStore{
-		BoltStore: bolt, opened: opened, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
+		recentLog: &recentLog{BoltStore: bolt}, opened: opened, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
 		alone: func() bool { return false }, applied: func() Known { return Known{} },
 	}, nil
 }
@@ -114,7 +114,7 @@ func (l *logStore) gone() error {
 // GetLog reads an entry; at the snapshot's index it has at least the term. Where the
 // leader's is another one of the same term, ours shows none, for raft compares no more.
 func (l *logStore) GetLog(index uint64, entry *raft.Log) error {
-	err := l.BoltStore.GetLog(index, entry)
+	err := l.recentLog.GetLog(index, entry)
 	if apart := l.apart.Load(); err == nil && apart != 0 && index >= apart {
 		entry.Term = 0
 	}
@@ -130,7 +130,7 @@ func (l *logStore) GetLog(index uint64, entry *raft.Log) error {
 
 // LastIndex is the snapshot's when the file is empty behind it.
 func (l *logStore) LastIndex() (uint64, error) {
-	last, err := l.BoltStore.LastIndex()
+	last, err := l.recentLog.LastIndex()
 	if at := l.marked(); err == nil && last == 0 && at.stands(at.index) {
 		return at.index, nil
 	}
@@ -150,7 +150,7 @@ func (l *logStore) marked() mark {
 // entries counts what is in the file.
 func (l *logStore) entries() uint64 {
 	first, err1 := l.FirstIndex()
-	last, err2 := l.BoltStore.LastIndex()
+	last, err2 := l.recentLog.LastIndex()
 	if err1 != nil || err2 != nil || first == 0 {
 		return 0
 	}
@@ -167,7 +167,7 @@ func (l *logStore) snapshotted(at mark) error {
 		return err
 	}
 	var entry raft.Log
-	err = l.BoltStore.GetLog(at.index, &entry)
+	err = l.recentLog.GetLog(at.index, &entry)
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
@@ -189,5 +189,5 @@ func (l *logStore) discard(upTo uint64) error {
 	if err != nil || first == 0 || first > upTo {
 		return err
 	}
-	return l.BoltStore.DeleteRange(first, upTo)
+	return l.recentLog.DeleteRange(first, upTo)
 }

@@ -62,7 +62,7 @@ type led struct {
 // at is which entry stands at an index.
 func (l *logStore) at(index uint64) (led, error) {
 	var entry raft.Log
-	err := l.BoltStore.GetLog(index, &entry)
+	err := l.recentLog.GetLog(index, &entry)
 	if err == nil {
 		return led{entry.Term, originOf(&entry)}, nil
 	}
@@ -133,11 +133,11 @@ func (l *logStore) noteOrigin(at mark, by origin) error {
 	if err != nil {
 		return err
 	}
-	return l.BoltStore.Set([]byte(originsKey), raw)
+	return l.recentLog.Set([]byte(originsKey), raw)
 }
 
 func (l *logStore) origins() (noted []snapshotOrigin, err error) {
-	raw, err := l.BoltStore.Get([]byte(originsKey))
+	raw, err := l.recentLog.Get([]byte(originsKey))
 	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return nil, nil
 	}
@@ -160,7 +160,7 @@ func (l *logStore) snapshotOrigin(at mark) (origin, error) {
 		}
 	}
 	var entry raft.Log
-	err = l.BoltStore.GetLog(at.index, &entry)
+	err = l.recentLog.GetLog(at.index, &entry)
 	switch {
 	case errors.Is(err, raft.ErrLogNotFound), err == nil && entry.Term != at.term:
 		return origin{}, nil

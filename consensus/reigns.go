@@ -18,8 +18,8 @@ type reign struct {
 // reigns are the leaderships that wrote the end of this log, the latest first, as far as
 // its entries are there.
 func (l *logStore) reigns() (all []reign, err error) {
-	first, err1 := l.BoltStore.FirstIndex()
-	last, err2 := l.BoltStore.LastIndex()
+	first, err1 := l.recentLog.FirstIndex()
+	last, err2 := l.recentLog.LastIndex()
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}

@@ -81,12 +81,12 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 // had, so that no log which ends at that index is taken for the same; and its term is
 // beyond those that the voters which were given up may get to.
 func (l *logStore) newHistory() (term uint64, by origin, err error) {
-	term, err = l.BoltStore.GetUint64([]byte(keyTerm))
+	term, err = l.recentLog.GetUint64([]byte(keyTerm))
 	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return 0, by, err
 	}
 	term += TermsGivenUp
-	return term, newOrigin(), l.BoltStore.SetUint64([]byte(keyTerm), term)
+	return term, newOrigin(), l.recentLog.SetUint64([]byte(keyTerm), term)
 }
 
 // rewriter is an fsm whose snapshot is another state than its own.
