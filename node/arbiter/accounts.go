@@ -65,7 +65,7 @@ type bucket struct {
 func (b *bucket) take(now time.Duration, most, rate float64) (wait time.Duration) {
 	used := max(0, b.used-max(0, now-b.at).Seconds()*rate)
 	if used+1 > most {
-		return time.Duration((used + 1 - most) / rate * float64(time.Second))
+		return max(1, time.Duration((used+1-most)/rate*float64(time.Second))) // or it were a yes
 	}
 	b.used, b.at = used+1, now
 	return 0

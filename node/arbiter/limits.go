@@ -15,6 +15,11 @@ const (
 	MaxProposals = 8192
 	// MaxFlying is how many commands go to the log together.
 	MaxFlying = 256
+	// RoundsFree is how many rounds of the log follow each other at once, and RoundsRate how
+	// many more each second: what comes faster gathers, for a round costs the disks of all
+	// voters the same whatever goes along.
+	RoundsFree = 16
+	RoundsRate = 32
 	// MaxOutbox is how many messages may wait for one peer.
 	MaxOutbox = 4096
 	// MaxTrunks is how many trunks of one gateway are open at once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -40,15 +41,28 @@ type flight struct {
 // propose has the log write the commands in the loop's order. Those that are asked for
 // while others are being written wait for these and go together: of a crowd that comes back
 // that makes few rounds of disks and replicas for many commands, instead of one for each. A
-// log at rest begins at once.
+// log at rest begins at once, and a fast disk does not make many rounds of few.
 func (a *Arbiter) propose(ctx context.Context) {
 	flights := make(chan flight, MaxFlying) // kept: it takes much, for rounds that are mostly of one
+	begun, rounds := time.Now(), bucket{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case p := <-a.proposals:
+			gather(ctx, func() time.Duration { return rounds.take(time.Since(begun), RoundsFree, RoundsRate) })
 			a.round(ctx, p, flights)
+		}
+	}
+}
+
+// gather waits until another round is due, for what is to go along.
+func gather(ctx context.Context, due func() (wait time.Duration)) {
+	for wait := due(); wait > 0; wait = due() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
 		}
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
@@ -69,6 +71,59 @@ func TestProposalsAreOnTheirWayTogether(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// TestRushMakesFewRounds: what comes faster than RoundsRate gathers, however fast the disks
+// are; what comes alone begins at once.
+func TestRushMakesFewRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const commands, apart = 300, time.Millisecond
+		store := &countingStore{}
+		a := &Arbiter{config: Config{Store: store}, proposals: make(chan proposal, commands), events: make(chan event, commands)}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); a.propose(ctx) }()
+		begun := time.Now()
+		go func() {
+			for range commands {
+				a.submit(proposal{})
+				<-time.After(apart)
+			}
+		}()
+		for n := range commands {
+			<-a.events
+			if took := time.Since(begun); n == 0 && took > writing {
+				t.Errorf("the first command took %v, and there was nothing to wait for", took)
+			}
+		}
+		took, rounds := time.Since(begun), store.rounds.Load()
+		if most := RoundsFree + int64(RoundsRate*took.Seconds()) + 1; rounds > most {
+			t.Errorf("%d rounds of %d commands in %v, at most %d", rounds, commands, took, most)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// writing is how long the disk of a countingStore takes for what is enqueued together.
+const writing = 5 * time.Millisecond
+
+// countingStore counts how often its disk writes.
+type countingStore struct {
+	consensus.Store
+	flying, rounds atomic.Int64
+}
+
+func (s *countingStore) Enqueue(context.Context, registry.Command) (wait func() (registry.Result, error), err error) {
+	if s.flying.Add(1) == 1 {
+		s.rounds.Add(1)
+	}
+	written := time.Now().Add(writing)
+	return func() (registry.Result, error) {
+		defer s.flying.Add(-1)
+		<-time.After(time.Until(written))
+		return registry.Result{}, nil
+	}, nil
 }
 
 // TestRefusedByTheLog: what the log does not take has an outcome like any other.
