@@ -74,8 +74,9 @@ const (
 	// offered anew after half of it, so that an arbiter never grants a dead one.
 	PrekeyLife = 10 * time.Minute
 	// PrekeyBusy is how soon after it was full a pool that fell below half is
-	// doubled.
-	PrekeyBusy = 10 * time.Second
+	// doubled: it is full again after a tick or a few, and what is left in the end of a
+	// rush was made for nobody.
+	PrekeyBusy = 2 * time.Second
 	// PrekeyRest is after how long without a grant a pool that has grown is as small as
 	// the least again.
 	PrekeyRest = time.Minute

@@ -153,6 +153,26 @@ func TestPoolGrowsWithDemand(t *testing.T) {
 	}
 }
 
+// TestRushLeavesFewPrekeys: a crowd that takes a hundred a second is given what it takes, and
+// not a pool for ten seconds of it.
+func TestRushLeavesFewPrekeys(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.fill()
+	const ticks, each, most = 80, 10, 512
+	for n := range ticks {
+		if f.use(each); f.prekeys.offered() == 0 {
+			t.Fatal("there is none left to grant")
+		}
+		if f.advance(TickEvery); n%10 == 0 {
+			f.hear(&protocol.Node{Alive: &protocol.Alive{}})
+		}
+	}
+	if left := f.prekeys.offered(); left > most {
+		t.Errorf("%d prekeys are left of a rush that took %d, at most %d", left, ticks*each, most)
+	}
+}
+
 // TestPoolShrinksSlowly: by half for each series of which less than a quarter
 // was used, never below the least.
 func TestPoolShrinksSlowly(t *testing.T) {
