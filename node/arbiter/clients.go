@@ -52,6 +52,7 @@ type introduction struct {
 	suite  esp.Suite             // chosen
 	claims string                // to be that user, not proved: for the log alone
 	proof  []byte                // of the mesh, to one with a pre-shared key
+	proved bool                  // has the session key: its resumption is signed by it
 	peer   identity.NodeID       // it wants to reach itself; zero: none
 	cert   *registry.Certificate // logged in by; nil: by something else
 }
@@ -162,12 +163,6 @@ func (a *Arbiter) introduce(c *clientStream, raw *tls.Conn) (*protocol.Auth, err
 	if !slices.Contains(c.hello.Versions, mka.Version) {
 		return nil, no(protocol.RefusedVersion, "no common version; upgrade the older side")
 	}
-	if !mka.VerifyHello(c.key, exporter, m.Hello.Hello, m.Hello.Signature) {
-		return nil, no(protocol.RefusedAuth, "the session key's proof does not hold")
-	}
-	if err := c.ofDevice(m.Hello, exporter); err != nil {
-		return nil, err
-	}
 	if m, err = c.Read(); err != nil {
 		return nil, err
 	}
@@ -175,10 +170,37 @@ func (a *Arbiter) introduce(c *clientStream, raw *tls.Conn) (*protocol.Auth, err
 		return nil, protocol.ErrFrame
 	}
 	c.claims = m.Auth.User[:min(len(m.Auth.User), auth.MaxUser)]
-	if err := a.authenticate(c, m.Auth, auth.Binding{Exporter: [32]byte(exporter), Hello: c.digest}); err != nil {
+	if err := a.establish(c, m.Auth, exporter); err != nil {
 		return nil, err
 	}
 	return m.Auth, a.settle(c, m.Auth)
+}
+
+// establish checks whose the connection is, and that the session key is its client's. Who
+// resumes with the key that the session has proves both by one signature over all that M1's
+// covers: a crowd that comes back costs one in place of three. Its device the session knows.
+func (a *Arbiter) establish(c *clientStream, m *protocol.Auth, exporter []byte) error {
+	resumes := m.Method == protocol.MethodResume
+	if !resumes {
+		if err := c.possesses(exporter); err != nil {
+			return err
+		}
+	}
+	if err := a.authenticate(c, m, auth.Binding{Exporter: [32]byte(exporter), Hello: c.digest}); err != nil {
+		return err
+	}
+	if resumes && !c.proved {
+		return c.possesses(exporter)
+	}
+	return nil
+}
+
+// possesses checks M1's own proofs: of the session key, and of the device.
+func (c *clientStream) possesses(exporter []byte) error {
+	if !mka.VerifyHello(c.key, exporter, c.wish.Hello, c.wish.Signature) {
+		return no(protocol.RefusedAuth, "the session key's proof does not hold")
+	}
+	return c.ofDevice(&c.wish, exporter)
 }
 
 type clientOpened struct {

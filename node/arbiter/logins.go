@@ -150,6 +150,7 @@ func (a *Arbiter) bySession(c *clientStream, m *protocol.Auth, binding auth.Bind
 	if c.who, err = auth.VerifyResume(key, binding, m.Session, user, m.Proof); err != nil {
 		return no(protocol.RefusedSession, "there is no such session to resume")
 	}
+	c.proved = key == c.key
 	if over != "" { // said to its owner alone
 		return errOver{no(protocol.RefusedSession, "%s", over)}
 	}
