@@ -69,11 +69,14 @@ func (c *Client) measure(s *slice, now time.Duration) {
 	if c.transport.stream != nil {
 		return // a stream takes any size, and is to be left again
 	}
+	s.sizing.decide(c.mtu)
 	for _, size := range s.sizing.search.Step(pmtu.Tick{
 		Now: now, Heard: s.pulse.heardAt, Patience: s.pulse.rtt.Silence(), Active: now-c.lastSent(s) < ActiveFor,
 	}) {
 		if errors.Is(c.sendPadded(s, size), link.ErrTooBig) {
 			s.sizing.search.Refuse(size)
+		} else {
+			s.sizing.told(now)
 		}
 		if now-s.pulse.askedAt >= ProbeActive {
 			c.ask(s, now) // what is lost says something only beside what is not
@@ -124,10 +127,7 @@ func (c *Client) settleMTU() {
 // until it confirms; one that never does is older than this.
 func (c *Client) tellSizes(s *slice, now time.Duration) {
 	z := &s.sizing
-	if want := (spoken{c.mtu, z.search.Size()}); want != z.say {
-		z.say = want
-		z.retell()
-	}
+	z.decide(c.mtu)
 	for _, p := range s.pairs() {
 		p.SetSizes(z.say.mtu, z.say.limit)
 	}
@@ -153,6 +153,22 @@ func (c *Client) padded(s *slice, payload []byte, now time.Duration) {
 		z.search.Pass(reply.Size, now)
 		c.settleMTU()
 		c.tellSizes(s, now)
+	}
+}
+
+// decide takes what is to be in force. A probe of the path says it as well as what is sent to
+// say it.
+func (z *sizing) decide(mtu int) {
+	if want := (spoken{mtu, z.search.Size()}); want != z.say {
+		z.say = want
+		z.retell()
+	}
+}
+
+// told notes that a probe said it, so that it is said alone only if that is not answered.
+func (z *sizing) told(now time.Duration) {
+	if z.tries == 0 {
+		z.tries, z.saidAt = 1, now
 	}
 }
 

@@ -187,3 +187,21 @@ func TestNewSliceTriesWhatIsKnown(t *testing.T) {
 		t.Errorf("through another gateway it tries %v", got)
 	}
 }
+
+// TestNewSliceSaysLittle: of a client that is back, whose MTU is known, a new slice sends what
+// shows the size of its path, which says that MTU to the agent as well, and then that size.
+func TestNewSliceSaysLittle(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	a := f.sized(0, 1500)
+	f.pass(8*time.Second, a)
+	b := f.sized(1, 1500)
+	b.sizing.search = pmtu.Like(f.path.search, false)
+	f.pass(2*time.Second, a, b)
+	if mtu, limit := b.pair.Sizes(); mtu != 1438 || limit != 1438 || b.told.MTU != 1438 || b.told.Limit != 1438 {
+		t.Errorf("%d, %d here, %+v there", mtu, limit, b.told)
+	}
+	if b.probes != 2 {
+		t.Errorf("%d packets, where two say all", b.probes)
+	}
+}
