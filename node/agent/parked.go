@@ -22,6 +22,8 @@ type parking struct {
 	word  atomic.Int64 // when an arbiter that knows of parked clients was heard last; 0: never
 	other atomic.Bool  // the present one does not know of them: they have to come
 	calls map[registry.SessionID]*call
+
+	closing atomic.Pointer[closing] // gateways
 }
 
 // call is that a client is to come to the arbiter.
@@ -46,6 +48,7 @@ func (a *Agent) answerParked(mark *atomic.Uint64, pair *dataplane.Pair, payload 
 	if a.parking.other.Load() {
 		_ = pair.SendControl([]byte{probe.KindCall})
 	}
+	a.warnOfClosing(pair)
 }
 
 // hearArbiter notes a word of an arbiter for the clients that have no other. It counts

@@ -57,6 +57,9 @@ func (a *Agent) learn(m *protocol.View) {
 		a.routeOnly(m.Routes)
 	}
 	a.learnNodes(m)
+	if a.changes.nodes {
+		a.noteClosing()
+	}
 	for _, id := range m.Unroutes {
 		a.unroute(id)
 	}

@@ -68,7 +68,6 @@ func (a *Arbiter) pushGateways() {
 	if first {
 		return // whoever connects in this term is welcomed with them
 	}
-	a.compareMarks(s)
 	said := make(map[string]*protocol.Client)
 	for id, c := range a.served {
 		live := s.Sessions.Get(id)

@@ -1,9 +1,7 @@
 package arbiter
 
 import (
-	"bytes"
 	"hash/fnv"
-	"maps"
 	"slices"
 	"time"
 
@@ -33,11 +31,10 @@ type parked struct {
 }
 
 // markOf stands for what a client is told beside its slices: of two clients that were
-// told different things it differs. It is the same in every term, and never 0.
-func (a *Arbiter) markOf(s *registry.State, live *registry.Session) uint64 {
-	told := protocol.Update{
-		Gateways: a.gateways(s, identity.NodeID{}), Prefixes: Reach(s, live), DNS: s.Policy.DNS, Search: s.Policy.Search,
-	}
+// told different things it differs. It is the same in every term, and never 0. Gateways
+// are not in it: agents tell of one that is to stop, and a new one can wait.
+func markOf(s *registry.State, live *registry.Session) uint64 {
+	told := protocol.Update{Prefixes: Reach(s, live), DNS: s.Policy.DNS, Search: s.Policy.Search}
 	h := fnv.New64a()
 	h.Write([]byte(encoded(told)))
 	return max(h.Sum64(), 1)
@@ -71,7 +68,7 @@ func (a *Arbiter) letGo(c *clientStream) {
 		return
 	}
 	a.tellClient(s, c, live)
-	c.mark = a.markOf(s, live)
+	c.mark = markOf(s, live)
 	c.Say(&protocol.Client{Parked: &protocol.Parked{Mark: c.mark}})
 }
 
@@ -117,17 +114,8 @@ func (a *Arbiter) hearParked(n *nodeStream, u *protocol.SliceUsage) bool {
 
 // compareMark calls the client of a session, if it is parked, for what it was not told.
 func (a *Arbiter) compareMark(s *registry.State, live *registry.Session) {
-	if p, is := a.parking.sessions[live.ID]; is && p.calledAt == 0 && p.mark != a.markOf(s, live) {
+	if p, is := a.parking.sessions[live.ID]; is && p.calledAt == 0 && p.mark != markOf(s, live) {
 		a.line(live.ID)
-	}
-}
-
-// compareMarks is that for all of them: what everybody is told has changed.
-func (a *Arbiter) compareMarks(s *registry.State) {
-	for _, id := range sortedIDs(maps.Keys(a.parking.sessions)) {
-		if live := active(s, id); live != nil {
-			a.compareMark(s, live)
-		}
 	}
 }
 
@@ -199,8 +187,4 @@ func (a *Arbiter) call(ids ...registry.SessionID) {
 			n.Say(&protocol.Node{Call: of})
 		}
 	}
-}
-
-func sortedIDs(ids func(func(registry.SessionID) bool)) []registry.SessionID {
-	return slices.SortedFunc(ids, func(x, y registry.SessionID) int { return bytes.Compare(x[:], y[:]) })
 }

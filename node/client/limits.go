@@ -74,7 +74,7 @@ const (
 	// meanwhile.
 	ParkAfter = time.Minute
 	ParkMost  = 6 * time.Hour
-	// TrickleOver: see Trickle.
+	// TrickleOver: see Trickle. It is less than the rest that it ends.
 	TrickleOver = 10 * time.Second
 	// ParkedTurn is how often a parked client asks one of the slices that go the same way,
 	// and ParkedEach how often each of them at least: a gateway keeps the way to a client
@@ -83,6 +83,10 @@ const (
 	ParkedEach = time.Minute
 	// HeadlessLeast is the headless time of a mesh whose clients park: a few probes.
 	HeadlessLeast = 2 * ParkedEach
+	// MoveWithin is how long a parked client's slices may take to be heard by another
+	// gateway, and MinKnown how many gateways it knows at least.
+	MoveWithin = time.Second
+	MinKnown   = 2
 	// PartWithin is how long a parked client tries to reach the arbiter to say goodbye.
 	PartWithin = 3 * time.Second
 	// RestartAfter is how long this process may have stood still and keep its keys.

@@ -3,6 +3,8 @@ package client
 import (
 	"cmp"
 	"context"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +26,7 @@ type parking struct {
 	asked  time.Duration // the arbiter, over the present connection; 0: not yet
 	looked time.Duration // at what was moved
 	moved  uint64        // then
+	moves  time.Duration // until when its slices may be on their way to another gateway
 
 	rests   atomic.Bool  // the dialer is to make no connection
 	through atomic.Int64 // the gateway of the data path, when it may again
@@ -37,9 +40,9 @@ func (c *Client) superviseParking(now time.Duration) {
 	switch {
 	case c.session == nil:
 		return
-	case !c.settled():
+	case !c.settled() && now >= p.moves:
 		why = "a slice is not as it should be"
-	case p.stirs(now, c.bytes()):
+	case p.stirs(now, c.bytes(), min(TrickleOver, c.parkAfter())):
 		why = "it has traffic"
 	case p.mark == 0:
 	case c.wordIsOld(now):
@@ -89,8 +92,8 @@ func (c *Client) settled() bool {
 }
 
 // stirs reports whether more than a trickle was moved lately.
-func (p *parking) stirs(now time.Duration, moved uint64) bool {
-	if now-p.looked < TrickleOver {
+func (p *parking) stirs(now time.Duration, moved uint64, over time.Duration) bool {
+	if now-p.looked < over {
 		return false
 	}
 	much := moved > p.moved && moved-p.moved > Trickle
@@ -138,6 +141,26 @@ func (c *Client) come(why string) {
 	default: // the dialer looks anyway
 	}
 	c.askAll(now)
+}
+
+// leaveClosing takes an agent's word that a gateway is to stop: a parked client does not
+// hear it of the arbiter. It goes to the next that it knows. Before it knows one alone it
+// comes, for the arbiter's list: there may be others now.
+func (c *Client) leaveClosing(payload []byte, now time.Duration) {
+	at, ok := probe.ParseLeaving(payload)
+	if !ok || c.parking.mark == 0 {
+		return
+	}
+	all := c.gateways.list()
+	left := slices.DeleteFunc(slices.Clone(all), func(g netip.AddrPort) bool { return slices.Contains(at, g) })
+	if len(left) == len(all) {
+		return
+	}
+	c.parking.moves = now + MoveWithin
+	c.adoptGateways(left, now)
+	if len(left) < MinKnown {
+		c.come("a gateway is to stop, and it knows few others")
+	}
 }
 
 func (c *Client) askAll(now time.Duration) {

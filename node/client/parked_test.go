@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -263,11 +265,11 @@ func TestSilenceInTurns(t *testing.T) {
 func TestTrafficBringsAParkedClient(t *testing.T) {
 	p := &parking{}
 	for i, moved := range []uint64{0, 1, Trickle, 2 * Trickle, 3*Trickle + 1, 3*Trickle + 2, 7} {
-		if stirs := p.stirs(time.Duration(i+1)*TrickleOver, moved); stirs != (i == 4) {
+		if stirs := p.stirs(time.Duration(i+1)*TrickleOver, moved, TrickleOver); stirs != (i == 4) {
 			t.Errorf("after %d bytes: %v", moved, stirs)
 		}
 	}
-	if p.stirs(p.looked+TrickleOver-1, 100*Trickle) {
+	if p.stirs(p.looked+TrickleOver-1, 100*Trickle, TrickleOver) {
 		t.Error("judged by less than its time")
 	}
 }
@@ -305,5 +307,73 @@ func TestDialerRests(t *testing.T) {
 	}
 	if f.rest(context.Background()) {
 		t.Error("it rests, and is not parked")
+	}
+}
+
+// knows gives the client so many gateways; the first is in use.
+func (f *fixture) knows(count int) (all []netip.AddrPort) {
+	all = append(all, f.Client.gateways.at(f.Client.gateways.current))
+	for n := 1; n < count; n++ {
+		all = append(all, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 100 + byte(n)}), 6484))
+	}
+	f.Client.gateways.replace(all, all[0])
+	return all
+}
+
+// TestGatewayIsToStop: a parked client whose agent says so goes to the next, stays parked,
+// and does not take that one again.
+func TestGatewayIsToStop(t *testing.T) {
+	f, s := atRest(t)
+	all := f.knows(3)
+	f.parks(s...)
+	controlMessage{s[0].key, probe.Leaving([]netip.AddrPort{netip.MustParseAddrPort("203.0.113.9:1")})}.apply(f.Client)
+	if f.Client.gateways.at(f.Client.gateways.current) != all[0] || f.Client.gateways.count() != 3 {
+		t.Fatal("it leaves its gateway for one that it does not know")
+	}
+	f.tick()
+	for range 2 { // each agent says it
+		controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
+	}
+	f.tick()
+	if got := f.Client.gateways.list(); f.Client.gateways.at(f.Client.gateways.current) != all[1] || len(got) != 2 || slices.Contains(got, all[0]) {
+		t.Errorf("it uses %v of %v", f.Client.gateways.at(f.Client.gateways.current), got)
+	}
+	if f.parking.mark == 0 {
+		t.Error("it comes, and knows another")
+	}
+	for _, one := range s {
+		f.word(one, time.Second) // heard by the new one
+	}
+	if f.rests(2*MoveWithin, s...); f.parking.mark == 0 {
+		t.Error("it comes after it has moved")
+	}
+}
+
+// TestFewGatewaysAreLeft: it comes before it knows one alone; and where the next one does
+// not lead to its agents.
+func TestFewGatewaysAreLeft(t *testing.T) {
+	f, s := atRest(t)
+	all := f.knows(2)
+	f.parks(s...)
+	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
+	if f.parking.mark != 0 || f.Client.gateways.at(f.Client.gateways.current) != all[1] {
+		t.Error("it knows one gateway, and does not ask for others")
+	}
+	f, s = atRest(t)
+	all = f.knows(3)
+	f.parks(s...)
+	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
+	if f.rests(MoveWithin + 2*TickEvery); f.parking.mark != 0 {
+		t.Error("it stays where it is not heard")
+	}
+}
+
+// TestGatewaysOfTheArbiter: who is connected does not take an agent's word on them.
+func TestGatewaysOfTheArbiter(t *testing.T) {
+	f, s := atRest(t)
+	all := f.knows(3)
+	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
+	if f.Client.gateways.at(f.Client.gateways.current) != all[0] || f.Client.gateways.count() != 3 {
+		t.Error("it leaves a gateway")
 	}
 }

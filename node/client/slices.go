@@ -339,6 +339,8 @@ func (e controlMessage) apply(c *Client) {
 		c.takeWord(s, e.payload, now)
 	case probe.KindCall:
 		c.come("it is called")
+	case probe.KindLeaving:
+		c.leaveClosing(e.payload, now)
 	case probe.KindPaddedReply:
 		c.padded(s, e.payload, now)
 	case probe.KindPrekeyPart:

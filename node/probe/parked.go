@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"time"
 )
 
@@ -13,7 +14,12 @@ const (
 	KindWord   = 12
 	// KindCall asks the client to come to the arbiter; it has no body.
 	KindCall = 13
+	// KindLeaving says that the gateway at some addresses is to stop.
+	KindLeaving = 14
 )
+
+// MaxLeaving is how many addresses a gateway has: one of each family.
+const MaxLeaving = 2
 
 // Mark stands for what an arbiter told a client that it let go. 0 is none.
 type Mark uint64
@@ -60,4 +66,34 @@ func ParseWord(b []byte) (r Reply, age time.Duration, ok bool) {
 		return r, 0, false
 	}
 	return replyOf(b), time.Duration(binary.BigEndian.Uint16(b[lenReply:])) * time.Second, true
+}
+
+// lenAt is an address and a port.
+const lenAt = 16 + 2
+
+// Leaving says that the gateway at these addresses is to stop.
+func Leaving(at []netip.AddrPort) []byte {
+	b := append(make([]byte, 0, 1+MaxLeaving*lenAt), KindLeaving)
+	for _, one := range at[:min(len(at), MaxLeaving)] {
+		addr := one.Addr().As16()
+		b = append(b, addr[:]...)
+		b = binary.BigEndian.AppendUint16(b, one.Port())
+	}
+	return b
+}
+
+// ParseLeaving reads that; ok is false when it is nothing of the kind.
+func ParseLeaving(b []byte) (at []netip.AddrPort, ok bool) {
+	if len(b) == 0 || b[0] != KindLeaving {
+		return nil, false
+	}
+	b = b[1:]
+	if len(b) == 0 || len(b)%lenAt != 0 || len(b) > MaxLeaving*lenAt {
+		return nil, false
+	}
+	for ; len(b) > 0; b = b[lenAt:] {
+		addr := netip.AddrFrom16([16]byte(b[:16])).Unmap()
+		at = append(at, netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[16:lenAt])))
+	}
+	return at, true
 }

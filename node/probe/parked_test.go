@@ -3,6 +3,8 @@ package probe
 import (
 	"bytes"
 	"encoding/hex"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -54,5 +56,27 @@ func TestParkedIsApart(t *testing.T) {
 	word[lenProbe] = byte(PathLost) + 1
 	if _, _, ok := ParseWord(word); ok {
 		t.Error("an unknown verdict is taken")
+	}
+}
+
+// TestLeaving holds the wire format, and that nothing else is read as that.
+func TestLeaving(t *testing.T) {
+	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:6484"), netip.MustParseAddrPort("[2001:db8::1]:443")}
+	said := Leaving(at)
+	if got := hex.EncodeToString(said); got != "0e"+"00000000000000000000ffffc0000201"+"1954"+"20010db8000000000000000000000001"+"01bb" {
+		t.Errorf("said: %s", got)
+	}
+	for n := 1; n <= MaxLeaving; n++ {
+		if got, ok := ParseLeaving(Leaving(at[:n])); !ok || !slices.Equal(got, at[:n]) {
+			t.Errorf("%v was read as %v, %v", at[:n], got, ok)
+		}
+	}
+	if got, ok := ParseLeaving(Leaving(append(at, at...))); !ok || len(got) != MaxLeaving {
+		t.Errorf("more than a gateway has: %v", got)
+	}
+	for _, b := range [][]byte{nil, {KindLeaving}, {KindCall}, said[:len(said)-1], append(bytes.Clone(said), said[1:]...), AskParked(1, 0, 1)} {
+		if got, ok := ParseLeaving(b); ok {
+			t.Errorf("%x was read as %v", b, got)
+		}
 	}
 }

@@ -188,7 +188,11 @@ func FuzzControl(f *testing.F) {
 	word, _, _ := AnswerParked(AskParked(1, time.Second, 3), PathGood, 9, time.Minute)
 	f.Add(AskParked(1, time.Second, 3))
 	f.Add(word)
+	f.Add(Leaving([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:6484"), netip.MustParseAddrPort("[2001:db8::1]:443")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if at, ok := ParseLeaving(b); ok && !bytes.Equal(Leaving(at), b) {
+			t.Fatalf("%x came back as %x", b, Leaving(at))
+		}
 		if reply, ok := Answer(b, PathGood, 9); ok {
 			if r, ok := ParseReply(reply); !ok || !bytes.Equal(Ask(r.Sequence, r.Sent), b) {
 				t.Fatalf("%x was answered with %x", b, reply)
