@@ -35,14 +35,26 @@ func (n *Node) askLeave(r *http.Request, _ control.Nothing) (control.Nothing, er
 		}
 		select {
 		case <-ctx.Done():
-			return control.Nothing{}, control.Errorf(control.CodeDegraded,
-				"run meshcrypt leave again, or: meshcrypt undrain; meshcrypt status tells what the mesh lacks",
-				"this node has not left: the arbiter did not confirm%s", because(last))
+			return control.Nothing{}, n.notLeft(r.Context(), last)
 		case <-n.gone:
 		case <-ticker.C:
 		}
 	}
 	return control.Nothing{}, nil
+}
+
+// notLeft says how far it is with leaving when nobody waits any longer. The arbiter goes on.
+func (n *Node) notLeft(ctx context.Context, last error) error {
+	ctx, cancel := context.WithTimeout(ctx, WorkLook)
+	defer cancel()
+	if report, ok := n.agent.Report(ctx); ok && report.Slices > 0 && last == nil {
+		return control.Errorf(control.CodeDegraded,
+			"run meshcrypt leave again to wait on, or meshcrypt undrain to stay",
+			"this node is leaving still: %d slices on it are moved one after the other, as their clients come for others", report.Slices)
+	}
+	return control.Errorf(control.CodeDegraded,
+		"run meshcrypt leave again, or: meshcrypt undrain; meshcrypt status tells what the mesh lacks",
+		"this node has not left: the arbiter did not confirm%s", because(last))
 }
 
 func because(err error) string {

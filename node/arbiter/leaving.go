@@ -15,6 +15,8 @@ import (
 // its key is refused. If this term ends before, the node asks the next arbiter.
 type leaver struct {
 	since    time.Duration
+	least    int           // sessions that it had at least at a time
+	moved    time.Duration // when it last had fewer than ever before
 	emptyAt  time.Duration // since when it holds nothing; 0 while it holds something
 	removing bool          // RemoveNode without outcome
 }
@@ -24,7 +26,8 @@ func (a *Arbiter) beginLeave(id identity.NodeID) {
 	if a.leavers[id] != nil || !a.listed(id) {
 		return
 	}
-	a.leavers[id] = &leaver{since: a.config.Now()}
+	now := a.config.Now()
+	a.leavers[id] = &leaver{since: now, moved: now, least: a.judge.Has(id)}
 	a.config.Log.Info("node is leaving", "node", a.nodeName(id))
 	a.step(session.Drain{Node: id, On: true})
 }
@@ -39,6 +42,7 @@ func (a *Arbiter) tendLeavers() {
 		}
 		holds := false
 		a.config.Store.View(func(s *registry.State) { holds = session.Holds(s, id) })
+		l.has(a.judge.Has(id), now)
 		switch {
 		case holds:
 			l.emptyAt = 0
@@ -46,12 +50,26 @@ func (a *Arbiter) tendLeavers() {
 			l.emptyAt = now
 		}
 		empty := l.emptyAt != 0 && now-l.emptyAt >= LeaveLinger
-		if l.removing || !(empty || now-l.since >= LeaveWithin) || a.inRaft(id) {
+		if l.removing || !(empty || l.overdue(now)) || a.inRaft(id) {
 			continue
 		}
 		l.removing = true
 		a.removeNode(id)
 	}
+}
+
+// has notes how many sessions the leaver has still.
+func (l *leaver) has(sessions int, now time.Duration) {
+	if sessions < l.least {
+		l.least, l.moved = sessions, now
+	}
+}
+
+// overdue says that nothing more can be moved from the leaver, or that it took very long.
+// Thousands of sessions are moved one after the other, and each whose client is parked
+// has to be called first.
+func (l *leaver) overdue(now time.Duration) bool {
+	return now-l.moved >= LeaveWithin || now-l.since >= LeaveMost
 }
 
 func (a *Arbiter) inRaft(id identity.NodeID) bool {
@@ -66,13 +84,13 @@ func (a *Arbiter) inRaft(id identity.NodeID) bool {
 // readyToLeave says that a leaver's vote may go: it carries nothing any more.
 func (a *Arbiter) readyToLeave(id identity.NodeID) bool {
 	l := a.leavers[id]
-	return l != nil && (l.emptyAt != 0 || a.config.Now()-l.since >= LeaveWithin)
+	return l != nil && (l.emptyAt != 0 || l.overdue(a.config.Now()))
 }
 
 // overdue says that a leaver has waited long enough for a successor.
 func (a *Arbiter) overdue() bool {
 	for _, l := range a.leavers {
-		if a.config.Now()-l.since >= LeaveWithin {
+		if l.overdue(a.config.Now()) {
 			return true
 		}
 	}

@@ -83,6 +83,32 @@ func TestLeaverKeepsItsVoteWhileItCarries(t *testing.T) {
 	}
 }
 
+// TestLeaverIsWaitedForWhileItGivesAway: thousands of sessions take longer than one that
+// cannot be moved is waited for, but not for ever. What comes and goes is no progress.
+func TestLeaverIsWaitedForWhileItGivesAway(t *testing.T) {
+	l, now := &leaver{least: 1000}, time.Duration(0)
+	for left := 999; left > 990; left-- {
+		now += LeaveWithin - time.Second
+		if l.has(left, now); l.overdue(now) {
+			t.Fatalf("removed while it gives away, %d are left", left)
+		}
+	}
+	for range 10 {
+		l.has(992, now)
+		l.has(991, now)
+		now += LeaveWithin / 10
+	}
+	if !l.overdue(now) {
+		t.Error("sessions that nobody takes keep it for ever")
+	}
+	for now = 0; now < LeaveMost; now += time.Second {
+		l.has(l.least-1, now)
+	}
+	if !l.overdue(now) {
+		t.Error("it gives away for ever")
+	}
+}
+
 // TestLeaverThatStopped is a drained member when it is back, not a leaver.
 func TestLeaverThatStopped(t *testing.T) {
 	q := newQuorum(t)

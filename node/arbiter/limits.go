@@ -112,8 +112,10 @@ const (
 	// LeaveLinger is how long a leaver that holds nothing any more still opens
 	// and seals what is on its way: longer than Linger.
 	LeaveLinger = 6 * time.Second
-	// LeaveWithin ends the patience with sessions that cannot be moved.
+	// LeaveWithin ends the patience with sessions that cannot be moved: so long none was.
+	// LeaveMost ends it in any case; 25,000 are moved by then (session.MovesPerSecond).
 	LeaveWithin = 45 * time.Second
+	LeaveMost   = 10 * time.Minute
 	// VoterSilence is how long a voter may be silent before it is replaced.
 	VoterSilence = 60 * time.Second
 	// StandbyPatience is how long the Raft port of a standby may be closed before

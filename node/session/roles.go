@@ -55,6 +55,9 @@ func (a *Arbitrator) tendDrained(view *registry.State) {
 	}
 }
 
+// Has is how many sessions are entered with a node.
+func (a *Arbitrator) Has(id identity.NodeID) int { return len(a.on[id]) }
+
 // holds is Holds by the sessions that are entered with the node.
 func (a *Arbitrator) holds(view *registry.State, id identity.NodeID) bool {
 	for session := range a.on[id] {
