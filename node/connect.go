@@ -193,7 +193,7 @@ func (c *connection) newClient() (*client.Client, error) {
 		Profile: c.config.Profile, Login: c.config.Login, Bandwidth: c.config.Bandwidth, Mode: registry.Mode(c.config.Mode),
 		Shares: registry.Shares(c.config.Shares), SprayUDP: c.config.SprayUDP, Peer: c.config.Peer,
 		Engine: c.engine, Host: c.user, Network: c, Open: c.openSocket, Ledger: ledger, KeyLog: keyLog(),
-		Mark: c.user.mark(), Ready: c.config.Ready, Waiting: c.config.Waiting,
+		Mark: c.user.mark(), Ready: c.config.Ready, Waiting: c.config.Waiting, ParkAfter: parksAfter(),
 		Random: rand.Reader, Now: bootTime, Wall: wallClock(), Log: c.config.Log,
 	})
 }

@@ -15,11 +15,12 @@ import (
 
 // This file is in test builds only. It gives away what production never does:
 // nonces to the oracle of a test run (I2), keys to a decrypting capture, and
-// the wall clock and the load to whoever sets the environment.
+// the wall clock, the load and a client's rest to whoever sets the environment.
 const (
 	envOracle = "MESHCRYPT_NONCE_ORACLE" // file shared by all processes of a run
 	envKeys   = "MESHCRYPT_KEYLOG"       // file of "SPI key||salt suite" lines
 	envClock  = "MESHCRYPT_CLOCK_OFFSET" // a duration added to the wall clock, or @ and a file that holds one
+	envPark   = "MESHCRYPT_PARK_AFTER"   // a duration: the rest after which a client parks
 	envAlone  = "MESHCRYPT_OWN_LOAD"     // set: other work on the host is no load
 )
 
@@ -39,6 +40,11 @@ func wallClock() func() time.Time {
 }
 
 func measuresAlone() bool { return os.Getenv(envAlone) != "" }
+
+func parksAfter() time.Duration {
+	after, _ := time.ParseDuration(os.Getenv(envPark)) // without it the client's own
+	return after
+}
 
 func openLedger() (esp.Ledger, error) {
 	path := os.Getenv(envOracle)

@@ -36,6 +36,7 @@ func eachOlder(t *testing.T, test func(t *testing.T, older string)) {
 func TestOlderAmongNewer(t *testing.T) {
 	eachOlder(t, func(t *testing.T, older string) {
 		m := newMesh(t, 3)
+		m.parksSoon()
 		m.watch("client")
 		m.nodes[2].binary = older
 		m.found()
@@ -56,6 +57,10 @@ func TestOlderAmongNewer(t *testing.T) {
 		m.carries("an older node among newer ones")
 		m.oneRegistry()
 		m.slices(1)
+		time.Sleep(2 * parkAfter)
+		if s, err := m.clientStatus(); err != nil || s.Parked {
+			t.Errorf("parked %v, though an agent of the older build could not call it: %v", s.Parked, err)
+		}
 		if !m.nodes[2].process.Terminate(20 * time.Second) {
 			t.Error("n3 does not end")
 		}
@@ -64,6 +69,7 @@ func TestOlderAmongNewer(t *testing.T) {
 		m.threeVoters()
 		m.carries("when all are upgraded")
 		m.oneRegistry()
+		m.parked()
 	})
 }
 

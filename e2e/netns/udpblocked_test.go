@@ -45,9 +45,11 @@ func (m *mesh) transport(want string, limit time.Duration) {
 	})
 }
 
-// TestUDPBlockedFromTheStart: a client connects and carries both ways by TLS alone.
+// TestUDPBlockedFromTheStart: a client connects and carries both ways by TLS alone, and
+// after it has parked, too.
 func TestUDPBlockedFromTheStart(t *testing.T) {
 	m := newMesh(t, 3)
+	m.parksSoon()
 	m.up()
 	m.blockUDP()
 	m.watch("client")
@@ -62,6 +64,14 @@ func TestUDPBlockedFromTheStart(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	m.parked()
+	for _, down := range []bool{true, false} {
+		if took, err := m.begins(down); err != nil || took > parkedStall {
+			t.Errorf("parked, from inside %v: %v, %v", down, took, err)
+		}
+	}
+	m.transport("tls", time.Second)
+	m.parked()
 }
 
 // TestUDPBlockedMidTransfer: to TLS, and back when UDP answers again.
