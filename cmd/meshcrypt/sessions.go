@@ -16,7 +16,10 @@ func (a *app) sessionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sessions", Short: "list the clients' sessions", Args: cobra.NoArgs,
 		Long: `List the sessions of the mesh. --ended lists those that ended within 24 hours,
-with the reason.`,
+with the reason. A client that is idle is "parked": it has no connection to the
+arbiter, its agents hear it and call it when there is something for it, and its
+traffic goes at once. One that is "away" is not heard of: its session is kept for
+the headless time and a minute.`,
 		Example: "  meshcrypt sessions\n  meshcrypt sessions --ended\n  meshcrypt sessions show 4f2a\n  meshcrypt sessions kick 4f2a --reason maintenance",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.sessions(cmd.Context(), ended) },
 	}
