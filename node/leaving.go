@@ -122,7 +122,7 @@ func (n *Node) drainAndWait(r *http.Request, in control.DrainRequest) (control.N
 		case <-ctx.Done():
 			return control.Nothing{}, control.Errorf(control.CodeDegraded,
 				"run the same command again; meshcrypt members tells what it carries",
-				"the node is drained but still carries work: no other node took it, or a client is away")
+				"the node is drained but still carries work: thousands of sessions are moved one after the other; one stays whose client is away, or that no other node takes")
 		case <-ticker.C:
 		}
 	}

@@ -27,7 +27,9 @@ func (a *Arbiter) beginLeave(id identity.NodeID) {
 		return
 	}
 	now := a.config.Now()
-	a.leavers[id] = &leaver{since: now, moved: now, least: a.judge.Has(id)}
+	l := &leaver{since: now, moved: now}
+	a.config.Store.View(func(s *registry.State) { l.least = a.judge.Has(s, id) })
+	a.leavers[id] = l
 	a.config.Log.Info("node is leaving", "node", a.nodeName(id))
 	a.step(session.Drain{Node: id, On: true})
 }
@@ -41,8 +43,10 @@ func (a *Arbiter) tendLeavers() {
 			continue
 		}
 		holds := false
-		a.config.Store.View(func(s *registry.State) { holds = session.Holds(s, id) })
-		l.has(a.judge.Has(id), now)
+		a.config.Store.View(func(s *registry.State) {
+			holds = session.Holds(s, id)
+			l.has(a.judge.Has(s, id), now)
+		})
 		switch {
 		case holds:
 			l.emptyAt = 0

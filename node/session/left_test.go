@@ -33,3 +33,25 @@ func TestWhoLeftIsNotDrained(t *testing.T) {
 		t.Errorf("said %d times:\n%s", n, &said)
 	}
 }
+
+// TestHasCountsWhatIsThere: a slice that was given up without another in its place still
+// names its agent, and is not there.
+func TestHasCountsWhatIsThere(t *testing.T) {
+	w := newWorld(2, registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst, Slices: 2}, 1000)
+	for _, n := range w.nodes {
+		w.nodeUp(n, 1)
+	}
+	w.run(5*time.Second, 100*time.Millisecond)
+	c := w.addClient("c")
+	w.ask(c, 0, w.nodes[0].id())
+	w.run(10*time.Second, 100*time.Millisecond)
+	leaver := w.nodes[1].id()
+	if n := w.arb.Has(w.state, leaver); n != 1 {
+		t.Fatalf("it has %d sessions", n)
+	}
+	w.queue = append(w.queue, Drain{leaver, true})
+	w.run(30*time.Second, 100*time.Millisecond)
+	if n := w.arb.Has(w.state, leaver); n != 0 || len(w.arb.on[leaver]) == 0 {
+		t.Errorf("it has %d sessions, and %d are entered", n, len(w.arb.on[leaver]))
+	}
+}

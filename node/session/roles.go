@@ -55,8 +55,15 @@ func (a *Arbitrator) tendDrained(view *registry.State) {
 	}
 }
 
-// Has is how many sessions are entered with a node.
-func (a *Arbitrator) Has(id identity.NodeID) int { return len(a.on[id]) }
+// Has is how many sessions have a slice or an old epoch at a node.
+func (a *Arbitrator) Has(view *registry.State, id identity.NodeID) (n int) {
+	for session := range a.on[id] {
+		if s := active(view, session); s != nil && isOn(s, id) {
+			n++
+		}
+	}
+	return n
+}
 
 // holds is Holds by the sessions that are entered with the node.
 func (a *Arbitrator) holds(view *registry.State, id identity.NodeID) bool {
