@@ -29,7 +29,7 @@ type arbiterLink struct {
 	stream *loop.Stream[protocol.Node] // the last one to it; nil: none
 	fenced *loop.Stream[protocol.Node] // the one by which it spoke last
 	trunks bool                        // it said then that it takes trunks
-	way    *wayOnward                  // the trunk to it; nil: none was needed yet
+	way    *port.Way                   // the trunk to it; nil: none was needed yet
 }
 
 // set notes who the arbiter is.
@@ -208,11 +208,11 @@ func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward n
 
 // tryRelay is one attempt: none waits for a host without power while another node
 // becomes the arbiter. An arbiter of an older build takes no trunk.
-func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, way *wayOnward, header port.RelayHeader) (net.Conn, error) {
+func (n *Node) tryRelay(reign context.Context, at netip.AddrPort, until time.Time, way *port.Way, header port.RelayHeader) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(reign, min(DialTimeout, time.Until(until)))
 	defer cancel()
 	if way != nil {
-		return way.relay(ctx, header)
+		return way.Relay(ctx, header)
 	}
 	var peer pki.Peer
 	return port.DialRelay(ctx, at, n.trust.ToArbiter(port.ALPNRelay, &peer), header)

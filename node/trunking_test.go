@@ -23,7 +23,7 @@ func (m *member) singly() *atomic.Int32 {
 }
 
 // way is the node's present trunk; nil: none was needed.
-func (m *member) way() *wayOnward {
+func (m *member) way() *port.Way {
 	m.link.mu.Lock()
 	defer m.link.mu.Unlock()
 	return m.link.way
@@ -47,7 +47,7 @@ func TestOneTrunkForAll(t *testing.T) {
 	gateway.takesTrunks(w)
 	relays := arbiter.singly()
 	var visitors []*visitor
-	var first *wayOnward
+	var first *port.Way
 	for _, name := range []string{"ann", "ben", "cem"} {
 		before := arbiter.port.Stats().Handled
 		visitors = append(visitors, w.connect(name, wide, gateway))
@@ -63,7 +63,7 @@ func TestOneTrunkForAll(t *testing.T) {
 	if relays.Load() != 0 {
 		t.Errorf("%d were relayed singly", relays.Load())
 	}
-	first.trunk.Close()
+	first.Close()
 	for _, v := range visitors {
 		w.until("the session is resumed", func() bool { return v.journal.count("session resumed") == 1 })
 	}
@@ -83,7 +83,7 @@ func TestTrunkEndsWithTheReign(t *testing.T) {
 	first := gateway.way()
 	gateway.link.set(identity.NodeID{9}, netip.AddrPort{}, nil)
 	gateway.agent.Redial()
-	w.until("the trunk ends", func() bool { return first.trunk.Over() })
+	w.until("the trunk ends", func() bool { return first.Over() })
 	w.until("the session is resumed", func() bool { return v.journal.count("session resumed") >= 1 })
 }
 
