@@ -22,6 +22,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"slices"
@@ -75,10 +76,10 @@ func (t *Trunk) Run(accept func(s *Stream, word []byte)) error {
 	return err
 }
 
-// Close ends the trunk, and all streams with it.
+// Close ends the trunk, and all streams with it, in their order.
 func (t *Trunk) Close() {
 	t.mu.Lock()
-	streams := t.streams
+	streams := slices.SortedFunc(maps.Values(t.streams), func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
 	t.over, t.streams, t.queue = true, nil, nil
 	for _, s := range streams {
 		s.change()
