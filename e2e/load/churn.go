@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -14,6 +16,8 @@ const (
 	// the size that this load needs, and as many sessions of clients that ended without a
 	// goodbye are given up as come (headless, which is far less).
 	settled = 10 * time.Minute
+	// compared is how many looks, a minute apart, are one side of the comparison.
+	compared = 5
 	// headless is how long such a session is kept for its client, who may only be cut off
 	// from its arbiter.
 	headless = 2 * time.Minute
@@ -30,14 +34,17 @@ const (
 )
 
 // churn logs clients in at a rate, each out after a while, a third by kill -9, and
-// compares what the nodes have in use at the end with what they had when it was settled. A
-// shorter one only shows the figures.
+// compares what the nodes have in use at the end with what they had when it was settled, by
+// the medians of several looks. A shorter one only shows the figures.
 func (f *fleet) churn(ctx context.Context, o options) error {
 	length := time.Duration(o.minutes) * time.Minute
-	first := min(settled, length/3)
-	var reference []usage
-	referred := 0
-	begin, sampled := time.Now(), time.Now()
+	begin := time.Now()
+	var looks []look
+	note := func() error {
+		nodes, err := f.sample()
+		looks = append(looks, look{at: time.Since(begin), logins: f.serial, nodes: nodes})
+		return err
+	}
 	gone, leaving := make(chan error, 4096), 0
 	for time.Since(begin) < length {
 		next := begin.Add(time.Duration(float64(f.serial+1) / o.rate * float64(time.Second)))
@@ -54,22 +61,14 @@ func (f *fleet) churn(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		if reference == nil && time.Since(begin) >= first {
-			if reference, err = f.sample(); err != nil {
-				return err
-			}
-			referred = f.serial
-		}
-		if time.Since(sampled) >= time.Minute {
-			sampled = time.Now()
-			if _, err := f.sample(); err != nil {
+		if len(looks) == 0 || time.Since(begin)-looks[len(looks)-1].at >= time.Minute {
+			if err := note(); err != nil {
 				return err
 			}
 		}
 		time.Sleep(time.Until(next))
 	}
-	last, err := f.sample()
-	if err != nil {
+	if err := note(); err != nil {
 		return err
 	}
 	fmt.Printf("%d logins in %v\n", f.serial, time.Since(begin).Round(time.Second))
@@ -77,7 +76,44 @@ func (f *fleet) churn(ctx context.Context, o options) error {
 		fmt.Printf("no verdict: what nodes hold has settled after %v\n", settled)
 		return nil
 	}
-	return compare(reference, last, f.serial-referred)
+	reference, last := around(looks, settled), middle(looks[len(looks)-min(compared, len(looks)):])
+	return compare(reference.nodes, last.nodes, last.logins-reference.logins)
+}
+
+// look is what every node had in use at a time.
+type look struct {
+	at     time.Duration
+	logins int // until then
+	nodes  []usage
+}
+
+// around is the middle of the looks around a time.
+func around(looks []look, at time.Duration) look {
+	i := slices.IndexFunc(looks, func(l look) bool { return l.at >= at })
+	return middle(looks[max(0, i-compared/2):min(len(looks), i+compared/2+1)])
+}
+
+// middle is the median of everything: one look may come right before a collection of the
+// heap, and another right behind one.
+func middle(looks []look) look {
+	m := look{logins: median(looks, func(l look) int { return l.logins })}
+	for i, u := range looks[0].nodes {
+		u.rss = median(looks, func(l look) int64 { return l.nodes[i].rss })
+		u.log = median(looks, func(l look) int64 { return l.nodes[i].log })
+		u.descriptors = median(looks, func(l look) int { return l.nodes[i].descriptors })
+		u.threads = median(looks, func(l look) int { return l.nodes[i].threads })
+		m.nodes = append(m.nodes, u)
+	}
+	return m
+}
+
+func median[T cmp.Ordered](looks []look, of func(look) T) T {
+	var all []T
+	for _, l := range looks {
+		all = append(all, of(l))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // stay is one client's life.

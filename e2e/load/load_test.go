@@ -34,6 +34,28 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestMiddle: one look in five that is off is not what a churn is judged by, three are;
+// it is compared around minute ten.
+func TestMiddle(t *testing.T) {
+	var looks []look
+	for i := range 31 {
+		u := usage{rss: int64(100 + i), descriptors: 5, threads: 3, log: int64(i)}
+		if i%5 == 2 {
+			u.rss, u.descriptors, u.threads = 1_000, 90, 90
+		}
+		looks = append(looks, look{at: time.Duration(i)*time.Minute + time.Second, logins: 300 * i, nodes: []usage{u, {rss: 7}}})
+	}
+	want := func(name string, got look, rss int64, logins int) {
+		t.Helper()
+		if u := got.nodes[0]; u.rss != rss || u.descriptors != 5 || u.threads != 3 || got.logins != logins || got.nodes[1].rss != 7 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	want("around ten", around(looks, settled), 110, 3_000)
+	want("the end", middle(looks[26:]), 129, 8_400)
+	want("few", around(looks[:11], settled), 109, 2_700)
+}
+
 // TestCrewSaysThatItStoodStill: for so long that its clients begin anew, and not before.
 func TestCrewSaysThatItStoodStill(t *testing.T) {
 	last := time.Now()
