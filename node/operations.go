@@ -181,10 +181,8 @@ func (n *Node) listClients(*http.Request, control.Nothing) (control.Clients, err
 	out := control.Clients{Schema: "meshcrypt.clients/v1", Clients: []control.ClientRow{}}
 	err := n.view(func(s *registry.State) {
 		sessions := make(map[string]int)
-		for _, live := range s.Sessions.All() {
-			if live.State == registry.SessionActive {
-				sessions[live.Client]++
-			}
+		for _, live := range s.Sessions.Active() {
+			sessions[live.Client]++
 		}
 		for _, c := range s.Clients.All() {
 			row := control.ClientRow{Name: c.Name, State: "allowed", Group: c.Group, Login: loginOf(c), Prefixes: c.Prefixes, Sessions: sessions[c.Name]}

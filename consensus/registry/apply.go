@@ -26,7 +26,7 @@ func New() *State {
 		Secrets: make(map[string]Sealed), Wraps: make(map[string][]byte),
 		Clients:      sorted.New[string, *Client](strings.Compare),
 		Leases:       sorted.New[netip.Addr, *Lease](netip.Addr.Compare),
-		Sessions:     sorted.New[SessionID, *Session](SessionID.Compare),
+		Sessions:     newSessions(),
 		Requests:     sorted.New[RequestID, SessionID](RequestID.Compare),
 		Certificates: sorted.New[CertificateID, *Certificate](CertificateID.Compare),
 		applied:      newApplied(),

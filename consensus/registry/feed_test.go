@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -15,7 +16,7 @@ func untold(before, after *State, touched Touched) (what []any) {
 		return nil
 	}
 	known := func(id SessionID) bool { return slices.Contains(touched.Sessions, id) }
-	for id := range union(asMap(before.Sessions), asMap(after.Sessions)) {
+	for id := range union(maps.Collect(before.Sessions.All()), maps.Collect(after.Sessions.All())) {
 		x, y := before.Sessions.Get(id), after.Sessions.Get(id)
 		if !known(id) && (!reflect.DeepEqual(x, y) || !slices.Equal(networksOf(before, x), networksOf(after, y))) {
 			what = append(what, id)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"runtime"
 	"testing"
@@ -16,7 +17,7 @@ func (s *State) plain() *plain {
 	p := &plain{
 		Cluster: s.Cluster, Tick: s.Tick, Index: s.Index, Term: s.Term, Nodes: make(map[identity.NodeID]*Node),
 		Indexes: s.Indexes, Tokens: s.Tokens, Clients: asMap(s.Clients), Policy: s.Policy, Parts: s.Parts,
-		Leases: asMap(s.Leases), Sessions: asMap(s.Sessions), Requests: asMap(s.Requests),
+		Leases: asMap(s.Leases), Sessions: maps.Collect(s.Sessions.All()), Requests: asMap(s.Requests),
 		Secrets: s.Secrets, Wraps: s.Wraps, Authorities: s.Authorities, Certificates: asMap(s.Certificates),
 		DataKey: s.DataKey, Applied: s.applied.list(), HeadlessFloor: s.HeadlessFloor, Voters: s.Voters,
 		Enlarged: s.Enlarged,

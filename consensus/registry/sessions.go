@@ -240,10 +240,8 @@ func (ses *Session) copy() *Session {
 // ActiveSessions returns the sessions that are not over, by ID.
 func (s *State) ActiveSessions() []*Session {
 	var active []*Session
-	for _, ses := range s.Sessions.All() {
-		if ses.State == SessionActive {
-			active = append(active, ses)
-		}
+	for _, ses := range s.Sessions.Active() {
+		active = append(active, ses)
 	}
 	return active
 }

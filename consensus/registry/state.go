@@ -108,7 +108,7 @@ type State struct {
 	Policy   Policy
 	Parts    []Part
 	Leases   sorted.Map[netip.Addr, *Lease]
-	Sessions sorted.Map[SessionID, *Session]
+	Sessions Sessions
 	Requests sorted.Map[RequestID, SessionID]
 	Secrets  map[string]Sealed
 	Wraps    map[string][]byte // NodeID or RecoveryWrap → wrapped data key

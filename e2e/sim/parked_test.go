@@ -43,10 +43,8 @@ func (w *World) parked() (parked, connected int) {
 
 // active counts the sessions.
 func (w *World) active() (n int) {
-	for _, s := range w.watch.judge.Registry().Sessions.All() {
-		if s.State == registry.SessionActive {
-			n++
-		}
+	for range w.watch.judge.Registry().Sessions.Active() {
+		n++
 	}
 	return n
 }

@@ -105,8 +105,8 @@ func (w *watch) ended(v *visitor, err error) {
 // sessionOf is the session that a client says it has; nil: none that lives. One that a
 // killed process of it had may live on beside it.
 func (w *watch) sessionOf(v *visitor) *registry.Session {
-	for id, s := range w.judge.Registry().Sessions.All() {
-		if s.State == registry.SessionActive && id.String() == v.session {
+	for id, s := range w.judge.Registry().Sessions.Active() {
+		if id.String() == v.session {
 			return s
 		}
 	}

@@ -131,7 +131,7 @@ func (a *Arbiter) lookAround(s *registry.State, seen *sight) {
 	for id := range a.nodes {
 		seen.nodes[id] = a.nodeRow(s, id)
 	}
-	for id := range s.Sessions.All() {
+	for id := range s.Sessions.IDs() {
 		seen.sessions = append(seen.sessions, id)
 	}
 	for id := range a.book.sessions {

@@ -89,10 +89,8 @@ func (a *Arbitrator) stirNode(id identity.NodeID) {
 
 // stirAll stirs every active session, those too that this term has not seen yet.
 func (a *Arbitrator) stirAll(view *registry.State) {
-	for id, s := range view.Sessions.All() {
-		if s.State == registry.SessionActive {
-			a.soon(a.live(id))
-		}
+	for id := range view.Sessions.Active() {
+		a.soon(a.live(id))
 	}
 }
 

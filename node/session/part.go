@@ -141,8 +141,8 @@ func (a *Arbitrator) keepsEgress(view *registry.State, p registry.Part, able []i
 
 // leased says that an active session has its address from the part.
 func leased(view *registry.State, p registry.Part) bool {
-	for _, s := range view.Sessions.All() {
-		if s.State == registry.SessionActive && slices.ContainsFunc(s.Leases, p.Contains) {
+	for _, s := range view.Sessions.Active() {
+		if slices.ContainsFunc(s.Leases, p.Contains) {
 			return true
 		}
 	}

@@ -77,8 +77,8 @@ func (a *Arbitrator) holds(view *registry.State, id identity.NodeID) bool {
 
 // Holds says that a node still owns a slice, keeps an old epoch or is egress.
 func Holds(view *registry.State, id identity.NodeID) bool {
-	for _, s := range view.Sessions.All() {
-		if s.State == registry.SessionActive && isOn(s, id) {
+	for _, s := range view.Sessions.Active() {
+		if isOn(s, id) {
 			return true
 		}
 	}

@@ -70,7 +70,7 @@ func (j *Judge) look(at time.Duration, c registry.Command) {
 	h.mark = mark
 	ids := touched.Sessions
 	if touched.All {
-		for id := range h.state.Sessions.All() {
+		for id := range h.state.Sessions.IDs() {
 			ids = append(ids, id)
 		}
 	}
