@@ -64,7 +64,7 @@ func (w *watch) egresses() string {
 
 // slices: every client that runs has what it is to have.
 func (w *watch) slices() string {
-	for _, v := range w.mesh.visitors {
+	for _, v := range w.staying() {
 		s := w.sessionOf(v)
 		if s == nil {
 			return v.name + " has no session"
@@ -79,7 +79,7 @@ func (w *watch) slices() string {
 // controls: every client has a connection to an arbiter or is parked, and has all slices that
 // are up by the registry.
 func (w *watch) controls(a *answers) string {
-	for _, v := range w.mesh.visitors {
+	for _, v := range w.staying() {
 		s, ok := a.statuses[v]
 		switch {
 		case !ok:
@@ -115,7 +115,7 @@ func (w *watch) lacks(v *visitor, s control.ClientStatus) string {
 
 // rest: every client has been parked since all is over.
 func (w *watch) rest() string {
-	for _, v := range w.mesh.visitors {
+	for _, v := range w.staying() {
 		if !v.rested {
 			return v.name + " never parked"
 		}

@@ -43,6 +43,10 @@ type arbiterLink struct {
 	reign  context.Context // ends when another takes its place
 	depose context.CancelFunc
 	stream *loop.Stream[protocol.Node]
+	fenced *loop.Stream[protocol.Node] // the one by which it spoke last
+	trunks bool                        // it said then that it takes trunks
+	way    *port.Way
+	wire   *conn // under it; nil: it has none yet
 }
 
 func (l *arbiterLink) set(node identity.NodeID, at netip.AddrPort, stream *loop.Stream[protocol.Node]) {
@@ -53,7 +57,7 @@ func (l *arbiterLink) set(node identity.NodeID, at netip.AddrPort, stream *loop.
 			l.depose()
 		}
 		l.reign, l.depose = context.WithCancel(context.Background())
-		l.stream = nil
+		l.stream, l.way, l.wire = nil, nil, nil
 	}
 	l.node, l.at = node, at
 	if stream != nil {
@@ -123,6 +127,7 @@ func (d *daemon) dialArbiter(ctx context.Context) (agent.Stream, error) {
 		return agent.Stream{}, err
 	}
 	d.link.set(to.Node, to.At, to.Stream.Stream)
+	to.Stream.Fenced = func(trunks bool) { d.link.heard(to.Stream.Stream, trunks && d.world.trunks) }
 	return to.Stream, nil
 }
 
@@ -172,7 +177,7 @@ func (d *daemon) dialRelay(ctx context.Context, header port.RelayHeader) (onward
 	for {
 		var at netip.AddrPort
 		if _, at, reign = d.link.get(); at.IsValid() {
-			if onward, err = d.tryRelay(ctx, at, header); err == nil {
+			if onward, err = d.tryRelay(ctx, at, header); onward != nil {
 				return onward, reign, nil
 			}
 		}
@@ -184,7 +189,21 @@ func (d *daemon) dialRelay(ctx context.Context, header port.RelayHeader) (onward
 	}
 }
 
+// tryRelay goes by the trunk, where the arbiter takes one.
 func (d *daemon) tryRelay(ctx context.Context, at netip.AddrPort, header port.RelayHeader) (net.Conn, error) {
+	switch way, told := d.wayOnward(); {
+	case way != nil:
+		ctx, cancel := context.WithTimeout(ctx, dialWithin)
+		defer cancel()
+		return way.Relay(ctx, header)
+	case !told:
+		return nil, nil
+	}
+	return d.relayAlone(ctx, at, header)
+}
+
+// relayAlone is a connection for one client, as among earlier builds.
+func (d *daemon) relayAlone(ctx context.Context, at netip.AddrPort, header port.RelayHeader) (net.Conn, error) {
 	frame, err := header.Marshal()
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 const (
 	orderAgain = 500 * time.Millisecond // until an operator tries again
 	backAfter  = 500 * time.Millisecond // until somebody comes again who was thrown out
+	inAfter    = 3 * time.Second        // that, until he is in and has all that he is to have
 	lieEvery   = 300 * time.Millisecond
 )
 
@@ -44,7 +45,8 @@ func (w *World) throwOut(v *visitor, o plan.Fault) {
 	again := func() { v.comeAgain(o.Who.Number) }
 	if o.Kind == plan.Revoke {
 		w.order(registry.Command{RevokeClient: &registry.RevokeClient{Name: v.name}}, func() {
-			w.after(o.Lasts, func() { w.order(v.account(), again) })
+			v.out++
+			w.after(o.Lasts, func() { w.order(v.account(), func() { v.out--; again() }) })
 		})
 		return
 	}
@@ -108,22 +110,35 @@ func (w *watch) obeyed(c registry.Command) {
 	}
 }
 
-// comeAgain has a client whose session was ended log in anew, once it knows.
+// comeAgain has a client whose session was ended log in anew, once it knows: how long that
+// takes is another judge's.
 func (v *visitor) comeAgain(first int) {
 	w, p, ended := v.world, v.process, v.ended
+	v.out++
 	go func() {
 		<-ended
 		w.leave(v.name, func() {
 			if p.alive() {
 				p.kill(true)
-				w.after(backAfter, func() {
-					if v.process == p && !v.host.off {
-						v.connect(first)
-					}
-				})
 			}
+			w.after(backAfter, func() {
+				if v.process == p && !v.host.off {
+					v.connect(first)
+				}
+				w.after(inAfter, func() { v.out-- })
+			})
 		})
 	}()
+}
+
+// staying are the clients that nobody has thrown out.
+func (w *World) staying() (all []*visitor) {
+	for _, v := range w.mesh.visitors {
+		if v.out == 0 {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // lie has an agent say, until that time, of all clients whose slices it has and of others that

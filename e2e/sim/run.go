@@ -67,6 +67,10 @@ func (w *World) run() Result {
 	if w.seed%passersEvery == 0 {
 		w.after(passersFrom, func() { w.passers(p.Healed()) })
 	}
+	if w.trunks {
+		n, both := w.mesh.members[w.random.IntN(shape.Nodes)], w.chance(0.5)
+		w.after(w.between(startWithin, startWithin+breaks), func() { w.breakTrunk(n, both) })
+	}
 	w.after(startWithin-time.Second, w.watch.look)
 	w.after(p.Healed()+apart, w.healed)
 	w.until(w.length)

@@ -27,6 +27,7 @@ type visitor struct {
 	session string // that it said it has; the driver's
 	parked  bool   // it said so last; the driver's
 	rested  bool   // it was parked when all was over; the driver's
+	out     int    // orders that threw it out, and it is not back; the driver's
 	ready   func() // once it is in; nil: nobody wants to know
 
 	process *process

@@ -48,6 +48,7 @@ type World struct {
 
 	parkAfter time.Duration // of all clients; 0: as ever
 	headless  uint64        // seconds of the mesh; 0: as ever
+	trunks    bool          // gateways have them
 
 	wake chan struct{} // something was sent, or noted
 	mu   sync.Mutex    // protects sent
@@ -64,7 +65,8 @@ type sending struct {
 func newWorld(t testing.TB, seed uint64) *World {
 	w := &World{
 		TB: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0x6d657368)), began: time.Now(),
-		wake: make(chan struct{}, 1), orders: orders{awaited: make(map[registry.CommandID]func())},
+		trunks: seed%singlyEvery != 0,
+		wake:   make(chan struct{}, 1), orders: orders{awaited: make(map[registry.CommandID]func())},
 	}
 	w.net = newNetwork(w)
 	w.trace = newTrace(w)
