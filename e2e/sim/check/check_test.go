@@ -231,6 +231,27 @@ func TestResumedKeepsItsSlices(t *testing.T) {
 	}
 }
 
+// TestRecovered: in a higher incarnation, and nobody is admitted whom the old history refuses.
+// Entries behind the state that is left come again, and are others.
+func TestRecovered(t *testing.T) {
+	s := begin(t)
+	left := s.Registry().Clone()
+	left.Cluster.Incarnation++
+	s.commit(registry.Command{CreateToken: &registry.CreateToken{Token: registry.Token{ID: "lost", Verify: []byte("v"), May: roles, Uses: 1, Expires: 100}}})
+	s.Recovered(second, left)
+	s.index = left.Index
+	s.commit(registry.Command{CreateToken: &registry.CreateToken{Token: registry.Token{ID: "next", Verify: []byte("v"), May: roles, Uses: 1, Expires: 100}}})
+	s.green()
+	if s.Registry().Tokens["lost"] != nil || s.Registry().Tokens["next"] == nil {
+		t.Error("it does not go on from what is left")
+	}
+	left = s.Registry().Clone()
+	s.commit(registry.Command{RevokeClient: &registry.RevokeClient{Name: "alice"}})
+	s.Recovered(2*second, left)
+	s.red("recover", 2*second, "incarnation 2, and was in 2")
+	s.red("recover", 2*second, "alice")
+}
+
 // TestToldOfTheEnd: at once where nothing is wrong, else in time, and nobody while something is.
 func TestToldOfTheEnd(t *testing.T) {
 	ended := func(wrongAt time.Duration) *story {

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"maps"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -61,6 +62,26 @@ func (j *Judge) Entry(at time.Duration, by identity.NodeID, index, term uint64, 
 	registry.Apply(h.state, index, term, c)
 	j.lookAtParts(at, c)
 	j.look(at, c)
+}
+
+// Recovered says that an operator made one node's log that of the mesh, which goes on from
+// that state. It is another history: entries behind it come again. Nobody is admitted by it
+// whom the old one refuses.
+func (j *Judge) Recovered(at time.Duration, state *registry.State) {
+	h := &j.history
+	was := h.state
+	if state.Cluster.Incarnation <= was.Cluster.Incarnation {
+		j.fail(at, "recover", "the mesh goes on in incarnation %d, and was in %d", state.Cluster.Incarnation, was.Cluster.Incarnation)
+	}
+	for name, c := range was.Clients.All() {
+		if now := state.Clients.Get(name); c.Revoked && (now == nil || !now.Revoked) {
+			j.fail(at, "recover", "%s was revoked, and is not any more", name)
+		}
+	}
+	maps.DeleteFunc(h.commands, func(index uint64, _ committed) bool { return index > state.Index })
+	maps.DeleteFunc(j.owned, func(_ slot, o owner) bool { return o.index > state.Index })
+	h.state, h.mark = state.Clone(), registry.Mark{}
+	h.state.Feed = &registry.Feed{}
 }
 
 // look at what an entry changed.

@@ -119,8 +119,8 @@ func (r *Replica) takeSnapshot(from int, m message) {
 	answer := message{kind: installed, era: m.era, number: m.number}
 	if r.obeys(from, m.term) && !r.refusesSnapshot(m) {
 		r.heard = r.now()
-		s := m.snapshot
-		if s.index > r.disk.snapshot.index {
+		s, recovered := m.snapshot, m.incarnation > r.incarnation() // then it is another history
+		if s.index > r.disk.snapshot.index || recovered {
 			r.disk.write(func(i *Image) {
 				if e, ok := i.at(s.index); ok && e.place == s.place {
 					i.trim(s.index + 1)
@@ -130,7 +130,7 @@ func (r *Replica) takeSnapshot(from int, m message) {
 				i.snapshot = s
 			})
 			r.servers, r.serversAt = r.disk.configuration()
-			if s.index > r.applied {
+			if s.index > r.applied || recovered {
 				r.install(s)
 			}
 			r.say("installs a snapshot up to %d.%d", s.term, s.index)
