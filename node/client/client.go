@@ -139,6 +139,7 @@ type Client struct {
 	stalls    said.Line
 	outdated  bool // a connection under way may have named slices that are gone
 	tickAt    time.Duration
+	calm      calm
 	aliveAt   time.Duration
 	auto      slicing.Auto // step 0: a slice per flow, 1: spraying
 	spreading slicing.Mode // how runs are spread now
@@ -263,6 +264,7 @@ func (c *Client) turn(e event) {
 	if c.config.Now()-c.tickAt > dataplane.StallLimit {
 		c.tick()
 	}
+	c.calm.is = false
 	e.apply(c)
 }
 
@@ -298,6 +300,10 @@ func (c *Client) tick() {
 	c.tickAt = now
 	c.superviseCopies()
 	c.superviseEngine(now)
+	c.superviseFloods()
+	if c.undisturbed(now) {
+		return
+	}
 	c.superviseNetwork()
 	c.superviseKeys(now)
 	c.superviseAccepts(now)
@@ -307,10 +313,10 @@ func (c *Client) tick() {
 	c.superviseDirect(now)
 	c.superviseDataflow(now)
 	c.superviseMode(now)
-	c.superviseFloods()
 	c.superviseRetired(now)
 	c.superviseParking(now)
 	c.superviseControl(now)
+	c.noteCalm(now)
 }
 
 // speaks lets an agent's message wait for its slice's turn: an agent that says too

@@ -49,6 +49,10 @@ const (
 	// traffic, ProbeIdle of one that does not.
 	ProbeActive = 100 * time.Millisecond
 	ProbeIdle   = 15 * time.Second
+	// ProbeMute is the longest interval for one that nobody answers and that has nothing to
+	// send: a MutePart-th of how long nobody did.
+	ProbeMute = time.Second
+	MutePart  = 16
 	// ActiveFor is how long after its last packet a slice counts as active.
 	ActiveFor = 2 * time.Second
 	// StopLimit, StopsOver and StopHold: see MaxStops. Who was left is not taken

@@ -18,6 +18,7 @@ type pulse struct {
 	sequence uint32
 	askedAt  time.Duration // last probe
 	waiting  time.Duration // first probe since the last sign of life; 0: none out
+	mute     time.Duration // the same, along whichever way
 	open     questions     // since the last answer
 	first    uint32        // the first probe along the present way
 	heardAt  time.Duration // last sign of life
@@ -55,6 +56,9 @@ func (p *pulse) heard(at time.Duration) {
 	if p.waiting != 0 && at >= p.waiting {
 		p.waiting = 0
 	}
+	if p.mute != 0 && at >= p.mute {
+		p.mute = 0
+	}
 }
 
 // silent reports whether the slice said nothing for longer than it may.
@@ -77,11 +81,16 @@ func (p *pulse) witness(now time.Duration) bool {
 }
 
 // due reports whether it is time to probe: often while the slice carries or
-// awaits traffic or has to bear witness for a sibling, else after every.
+// awaits traffic or has to bear witness for a sibling, else after every. Who has nothing to
+// send asks the less often the longer nobody answers: where all nodes restart ten thousand
+// clients would have them drop 300,000 questions a second while they come up.
 func (p *pulse) due(now, lastSent time.Duration, doubt bool, every time.Duration) bool {
 	fresh := p.sequence < MeasureProbes && !p.meter.Measured()
 	if p.waiting != 0 || p.open.count > 0 || doubt || now-lastSent < ActiveFor || fresh {
 		every = ProbeActive
+	}
+	if every == ProbeActive && p.mute != 0 && now-lastSent >= ActiveFor {
+		every = max(every, min((now-p.mute)/MutePart, ProbeMute))
 	}
 	return now-p.askedAt >= every
 }
@@ -94,6 +103,9 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	p.meter.Asked(p.sequence, now)
 	if p.waiting == 0 {
 		p.waiting = now
+	}
+	if p.mute == 0 {
+		p.mute = now
 	}
 	p.open.ask(now)
 	if !s.direct.inUse() {

@@ -148,12 +148,12 @@ func TestWhatBringsAParkedClient(t *testing.T) {
 	for name, happens := range map[string]func(*fixture, []*slice){
 		"a slice is condemned":  func(f *fixture, s []*slice) { f.condemn(s[:1], s[1], "silent") },
 		"keys are over":         func(f *fixture, s []*slice) { s[0].pair.Ends = 1; f.superviseKeys(f.config.Now()) },
-		"its gateway is left":   func(f *fixture, s []*slice) { f.leaveGateway(f.config.Now(), "silent"); f.rests(TickEvery) },
+		"its gateway is left":   func(f *fixture, s []*slice) { f.leaveGateway(f.config.Now(), "silent"); f.rests(LookEvery) },
 		"it stood still":        func(f *fixture, _ []*slice) { f.restart(f.config.Now()) },
 		"its network changed":   func(f *fixture, _ []*slice) { f.hurry(moved) },
-		"a slice is gone":       func(f *fixture, s []*slice) { s[1].retireAt = f.config.Now() + time.Hour; f.rests(TickEvery, s[0]) },
+		"a slice is gone":       func(f *fixture, s []*slice) { s[1].retireAt = f.config.Now() + time.Hour; f.rests(LookEvery, s[0]) },
 		"no agent has word":     func(f *fixture, s []*slice) { f.rests(11*time.Minute, s...) },
-		"nothing for six hours": func(f *fixture, s []*slice) { f.parking.since -= ParkMost; f.rests(TickEvery, s...) },
+		"nothing for six hours": func(f *fixture, s []*slice) { f.parking.since -= ParkMost; f.rests(LookEvery, s...) },
 	} {
 		f, s := atRest(t)
 		f.parks(s...)

@@ -69,6 +69,9 @@ func (c *Client) measure(s *slice, now time.Duration) {
 	if c.transport.stream != nil {
 		return // a stream takes any size, and is to be left again
 	}
+	if p := &s.pulse; p.mute != 0 && now-p.mute > MutePart*ProbeActive {
+		return // what does not answer at all shows nothing of sizes
+	}
 	s.sizing.decide(c.mtu)
 	for _, size := range s.sizing.search.Step(pmtu.Tick{
 		Now: now, Heard: s.pulse.heardAt, Patience: s.pulse.rtt.Silence(), Active: now-c.lastSent(s) < ActiveFor,

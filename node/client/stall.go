@@ -16,6 +16,7 @@ func (c *Client) superviseEngine(now time.Duration) {
 	if stood == 0 {
 		return
 	}
+	c.calm.is = false
 	if unsaid, ok := c.stalls.Say(now, SaidFree, SaidRate); ok {
 		c.config.Log.Warn("this process stood still", append([]any{"for", stood.Round(time.Millisecond)}, said.Left(unsaid)...)...)
 	}
