@@ -36,6 +36,8 @@ type visitor struct {
 	err    error // of Run; read when ended is closed
 	flow   *flow // nil: it has nothing to send
 	dials  atomic.Int64
+	ends   atomic.Int64 // of connections
+	look   glance       // its fleet's
 
 	mu    sync.Mutex // protects what follows
 	conns []net.Conn // of every control connection that was made
@@ -112,7 +114,19 @@ func (v *visitor) dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, net.ErrClosed
 	}
 	v.conns = append(v.conns[:0], conn) // a client has one at a time, or two for a moment
-	return conn, nil
+	return &counted{conn, v}, nil
+}
+
+// counted is a connection whose end is counted.
+type counted struct {
+	net.Conn
+	of *visitor
+}
+
+// Close is net.Conn's.
+func (c *counted) Close() error {
+	c.of.ends.Add(1)
+	return c.Conn.Close()
 }
 
 // open is client.Config.Open.
@@ -146,16 +160,33 @@ func (v *visitor) kill() {
 	v.leave()
 }
 
-// attached says that the arbiter hears the client now, or let it park.
+// glance is how a client was when it was looked at last, and what had happened until then.
+type glance struct {
+	attached    bool
+	dials, ends int64
+	from        int64 // of dials: only one that was made since counts
+}
+
+// attached says that the arbiter hears the client now, or let it park. To ask a client costs
+// more than it does at rest, so it is asked only while it is not attached, or when it
+// has made or lost a connection.
 func (v *visitor) attached(ctx context.Context) bool {
 	select {
 	case <-v.ready:
 	default:
 		return false
 	}
-	s, err := v.client.Status(ctx)
-	return err == nil && (s.Control || s.Parked)
+	l := &v.look
+	dials, ends := v.dials.Load(), v.ends.Load()
+	if !l.attached || l.dials != dials || l.ends != ends {
+		s, err := v.client.Status(ctx)
+		l.attached, l.dials, l.ends = err == nil && (s.Control || s.Parked), dials, ends
+	}
+	return l.attached && dials > l.from
 }
+
+// anew has it count as attached only by another connection than it has had until now.
+func (v *visitor) anew() { v.look.from = v.dials.Load() }
 
 // nowhere is a host without a tunnel, and the device behind it, which never has a
 // packet to send. Its engine's outbound side is not started.

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,9 +20,11 @@ const (
 	// maxCrew is how many clients one process has: each needs three descriptors, a
 	// fourth while it connects anew, and a process may have 20,000 in many places.
 	maxCrew = 4_000
-	// pace is between two logins, all crews together: no more than the ports of the
-	// nodes take of strangers.
-	pace = 10 * time.Millisecond
+	// pace is between two logins, all crews together, at least: no more than the ports of
+	// the nodes take of strangers. No crew begins more while atOnce of its clients, its part
+	// of all crews', have not been let in: what machine this is shows in the time it takes.
+	pace   = 5 * time.Millisecond
+	atOnce = 64
 	// reportEvery is how often a crew says how its clients are.
 	reportEvery = 500 * time.Millisecond
 	// talkers is every how many clients one sends packets.
@@ -30,6 +34,7 @@ const (
 // crew is a process with clients.
 type crew struct {
 	process *exec.Cmd
+	words   io.Writer              // to it
 	said    atomic.Pointer[report] // last
 	worst   atomic.Int64           // stall since it was asked last
 	ended   chan error
@@ -40,17 +45,18 @@ type report struct {
 	attached int           // clients that the arbiter hears
 	dials    int           // control connections that were opened so far
 	talking  int           // clients that send packets and were answered
+	words    int           // that were heard when it was made
 	stall    time.Duration // longest of those since the last report
 }
 
 func (r report) String() string {
-	return fmt.Sprint(r.attached, " ", r.dials, " ", r.talking, " ", int64(r.stall))
+	return fmt.Sprint(r.attached, " ", r.dials, " ", r.talking, " ", r.words, " ", int64(r.stall))
 }
 
 // take notes what a crew says.
 func (c *crew) take(line string) {
 	var r report
-	if _, err := fmt.Sscan(line, &r.attached, &r.dials, &r.talking, (*int64)(&r.stall)); err != nil {
+	if _, err := fmt.Sscan(line, &r.attached, &r.dials, &r.talking, &r.words, (*int64)(&r.stall)); err != nil {
 		return // a crew of our own writes nothing else, but may be killed in the middle
 	}
 	c.said.Store(&r)
@@ -82,11 +88,14 @@ func (f *fleet) hire(o options) error {
 	for first := 0; first < o.clients; first += maxCrew {
 		c := &crew{ended: make(chan error, 1), process: exec.Command("/proc/self/exe", "-what", "crew", "-talk="+fmt.Sprint(o.talk),
 			"-nodes", fmt.Sprint(o.nodes), "-accounts", fmt.Sprint(o.accounts), "-keep", f.mesh.dir, "-first", fmt.Sprint(first),
-			"-clients", fmt.Sprint(min(maxCrew, o.clients-first)), "-pace", fmt.Sprint(pace*time.Duration(crews)))}
+			"-clients", fmt.Sprint(min(maxCrew, o.clients-first)), "-pace", fmt.Sprint(pace*time.Duration(crews)), "-at-once", fmt.Sprint(max(1, atOnce/crews)))}
 		c.said.Store(&report{})
 		c.process.Stderr = os.Stderr
 		c.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		said, err := c.process.StdoutPipe()
+		if err == nil {
+			c.words, err = c.process.StdinPipe()
+		}
 		if err == nil {
 			err = c.process.Start()
 		}
@@ -102,6 +111,28 @@ func (f *fleet) hire(o options) error {
 		f.crews = append(f.crews, c)
 	}
 	return nil
+}
+
+// anew has every client count as attached only by a connection that it makes from now on.
+// A crew that gets little of the CPU reports late, and what it says before it has heard that
+// is of the time before.
+func (f *fleet) anew() error {
+	f.words++
+	for _, c := range f.crews {
+		if _, err := io.WriteString(c.words, "anew\n"); err != nil {
+			return err
+		}
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(reportEvery / 10) {
+		_, err := f.crowd()
+		late := slices.ContainsFunc(f.crews, func(c *crew) bool { return c.said.Load().words < f.words })
+		switch {
+		case err != nil || !late:
+			return err
+		case time.Now().After(end):
+			return errors.New("a crew hears nothing")
+		}
+	}
 }
 
 // crowd is how all clients are, as the crews said last.
@@ -134,16 +165,11 @@ func (o options) crew(ctx context.Context) error {
 	}
 	go watchPace()
 	f, failed := &fleet{mesh: m, serial: o.first, talk: o.talk}, make(chan error, 1)
-	joined := make(chan *visitor)
+	joined, words := make(chan *visitor), make(chan string)
+	go f.join(ctx, o, joined, failed)
 	go func() {
-		for range o.clients {
-			v, err := f.add(ctx)
-			if err != nil {
-				failed <- err
-				return
-			}
-			joined <- v
-			time.Sleep(o.pace)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			words <- lines.Text()
 		}
 	}()
 	report := time.NewTicker(reportEvery)
@@ -154,12 +180,39 @@ func (o options) crew(ctx context.Context) error {
 			f.clients = append(f.clients, v)
 		case err := <-failed:
 			return err
+		case <-words: // there is one
+			f.words++
+			for _, v := range f.clients {
+				v.anew()
+			}
 		case <-report.C:
 			if err := f.ended(); err != nil {
 				return fmt.Errorf("a client gave up: %w", err)
 			}
 			fmt.Println(f.report(ctx))
 		}
+	}
+}
+
+// join starts the clients of this process, no more at once than are to be.
+func (f *fleet) join(ctx context.Context, o options, joined chan<- *visitor, failed chan<- error) {
+	room := make(chan struct{}, o.atOnce)
+	for range o.clients {
+		room <- struct{}{}
+		v, err := f.add(ctx)
+		if err != nil {
+			failed <- err
+			return
+		}
+		go func() {
+			select {
+			case <-v.ready:
+			case <-v.ended:
+			}
+			<-room
+		}()
+		joined <- v
+		time.Sleep(o.pace)
 	}
 }
 
@@ -187,6 +240,7 @@ func stoodStill(last, now time.Time) time.Duration {
 
 // report is how the clients of this process are.
 func (f *fleet) report(ctx context.Context) (r report) {
+	r.words = f.words
 	for _, v := range f.clients {
 		if v.attached(ctx) {
 			r.attached++

@@ -19,6 +19,7 @@ type fleet struct {
 	clients []*visitor // of this process
 	serial  int
 	crews   []*crew
+	words   int  // said to them, or heard as one
 	talk    bool // one client of many sends packets
 }
 
@@ -33,9 +34,8 @@ func (f *fleet) add(ctx context.Context) (*visitor, error) {
 	return v, err
 }
 
-// await waits until as many clients are attached, and so many connections were opened in
-// all, and says how many when that changes.
-func (f *fleet) await(all, dials int) error {
+// await waits until as many clients are attached, and says how many when that changes.
+func (f *fleet) await(all int) error {
 	last, end := -1, time.Now().Add(patience)
 	for {
 		now, err := f.crowd()
@@ -46,7 +46,7 @@ func (f *fleet) await(all, dials int) error {
 		switch {
 		case err != nil:
 			return err
-		case now.attached == all && now.dials >= dials:
+		case now.attached == all:
 			return nil
 		case time.Now().After(end):
 			return fmt.Errorf("%d of %d clients attached after %v", now.attached, all, patience)
@@ -77,7 +77,7 @@ func (f *fleet) login(o options) error {
 	if err := f.hire(o); err != nil {
 		return err
 	}
-	if err := f.await(o.clients, o.clients); err != nil {
+	if err := f.await(o.clients); err != nil {
 		return err
 	}
 	before, err := f.mesh.cpu()
@@ -95,6 +95,9 @@ func (f *fleet) restart(o options) error {
 		return err
 	}
 	f.mesh.kill()
+	if err := f.anew(); err != nil {
+		return err
+	}
 	before, err := f.mesh.cpu()
 	if err != nil {
 		return err
@@ -107,7 +110,7 @@ func (f *fleet) restart(o options) error {
 	for range f.mesh.nodes {
 		err = errors.Join(err, <-up)
 	}
-	if err = errors.Join(err, f.await(o.clients, was.dials+o.clients)); err != nil {
+	if err = errors.Join(err, f.await(o.clients)); err != nil {
 		return err
 	}
 	after, err := f.mesh.cpu()

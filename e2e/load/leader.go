@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
@@ -57,8 +58,7 @@ func (f *fleet) outlive(o options, killed int, sessions map[string]bool, was rep
 	begin := time.Now()
 	account := make(chan error, 1)
 	go func() { account <- f.mesh.account((killed+1)%len(f.mesh.nodes), sessions, begin) }()
-	err := f.await(o.clients, was.dials+o.clients)
-	took := time.Since(begin)
+	took, err := f.steady(o.clients, begin)
 	err = errors.Join(err, <-account)
 	now, crowdErr := f.crowd()
 	spent, cpuErr := f.mesh.cpu()
@@ -75,6 +75,31 @@ func (f *fleet) outlive(o options, killed int, sessions map[string]bool, was rep
 		err = errors.Join(err, fmt.Errorf("control connections took %v, at most %v", took, mustReconnect))
 	}
 	return err
+}
+
+// settles is how long all have to be attached until that counts: who is parked finds out by
+// its next probe that it has to come.
+const settles = client.ProbeIdle + 5*time.Second
+
+// steady waits until all clients are attached and stay so, and says when that began.
+func (f *fleet) steady(all int, begin time.Time) (took time.Duration, err error) {
+	for {
+		time.Sleep(2 * reportEvery) // what the crews said last is older than what happened
+		if err := f.await(all); err != nil {
+			return 0, err
+		}
+		took, stays := time.Since(begin), true
+		for end := time.Now().Add(settles); stays && time.Now().Before(end); time.Sleep(reportEvery) {
+			now, err := f.crowd()
+			if err != nil {
+				return 0, err
+			}
+			stays = now.attached == all
+		}
+		if stays {
+			return took, nil
+		}
+	}
 }
 
 // talking waits until so many clients have heard answers.

@@ -84,6 +84,36 @@ func TestClockDoesNotStandStill(t *testing.T) {
 	}
 }
 
+// TestGlance: a client is asked only after it has made or lost a connection, or while it is
+// not attached; told so, only one that it makes from then on counts.
+func TestGlance(t *testing.T) {
+	v := &visitor{ready: make(chan struct{})} // one that was asked would panic
+	if v.attached(t.Context()) {
+		t.Error("attached before it has a session")
+	}
+	close(v.ready)
+	v.dials.Store(1)
+	v.look = glance{attached: true, dials: 1}
+	if !v.attached(t.Context()) {
+		t.Error("not attached any more, and nothing happened")
+	}
+	if v.anew(); v.attached(t.Context()) {
+		t.Error("attached by the connection that it had")
+	}
+	v.dials.Store(2)
+	if v.look.dials = 2; !v.attached(t.Context()) {
+		t.Error("its next connection does not count")
+	}
+	asked := func() (is bool) {
+		defer func() { is = recover() != nil }()
+		v.attached(t.Context())
+		return is
+	}
+	if v.ends.Add(1); !asked() {
+		t.Error("it lost its connection, and is not asked")
+	}
+}
+
 // TestSource: every client has an address of this host alone.
 func TestSource(t *testing.T) {
 	seen := make(map[netip.Addr]bool)
@@ -152,5 +182,22 @@ func TestRoom(t *testing.T) {
 	}
 	if err := room(10_000, 3, 4_096); err == nil || !strings.Contains(err.Error(), "at most 4315 clients") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestReport: what a crew writes is what is read, with how much it had heard.
+func TestReport(t *testing.T) {
+	want := report{attached: 3, dials: 9, talking: 2, words: 1, stall: 7 * time.Millisecond}
+	var c crew
+	c.take(want.String())
+	if got := c.said.Load(); got == nil || *got != want {
+		t.Errorf("%+v", got)
+	}
+	if c.take("4 10"); *c.said.Load() != want {
+		t.Error("half a line counts")
+	}
+	v := &visitor{ready: make(chan struct{})}
+	if got := (&fleet{clients: []*visitor{v}, words: 2}).report(t.Context()); got.words != 2 {
+		t.Errorf("%+v", got)
 	}
 }

@@ -32,6 +32,7 @@ type options struct {
 	accounts int
 	first    int
 	pace     time.Duration
+	atOnce   int
 	talk     bool
 	binary   string
 	keep     string
@@ -51,6 +52,7 @@ func start() int {
 	flag.IntVar(&o.accounts, "accounts", 16, "accounts that the clients share")
 	flag.IntVar(&o.first, "first", 0, "of a crew: the number of its first client")
 	flag.DurationVar(&o.pace, "pace", pace, "of a crew: between two logins")
+	flag.IntVar(&o.atOnce, "at-once", atOnce, "of a crew: logins under way")
 	flag.BoolVar(&o.talk, "talk", false, "of a crew: one client of many sends packets")
 	flag.StringVar(&o.binary, "binary", "bin/meshcrypt", "meshcrypt to load")
 	flag.StringVar(&o.keep, "keep", "", "directory that stays, for the daemons' logs")
