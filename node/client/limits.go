@@ -49,6 +49,9 @@ const (
 	// traffic, ProbeIdle of one that does not.
 	ProbeActive = 100 * time.Millisecond
 	ProbeIdle   = 15 * time.Second
+	// WordAfter is how long after the first question that nobody answers a word of the arbiter
+	// was surely not on its way already.
+	WordAfter = time.Second
 	// ProbeMute is the longest interval for one that nobody answers and that has nothing to
 	// send: a MutePart-th of how long nobody did.
 	ProbeMute = time.Second

@@ -275,9 +275,22 @@ func (c *Client) leaveGateway(now time.Duration, why string) {
 	c.leaveStream(now)
 	c.sayLeft(why, old, next)
 	c.moveTo(next, now)
-	if c.control != nil && c.control.gateway == old {
+	if c.control != nil && c.control.gateway == old && !c.heardMeanwhile() {
 		c.hurry(elsewhere)
 	}
+}
+
+// heardMeanwhile reports whether the arbiter was heard after the slices fell silent: then its
+// connection goes where theirs do not. So it is where all nodes were restarted: agents know
+// nothing of the old keys, and who was let in again would give that up for them.
+func (c *Client) heardMeanwhile() bool {
+	var since time.Duration
+	for _, s := range c.slices {
+		if mute := s.pulse.mute; mute != 0 && (since == 0 || mute < since) {
+			since = mute
+		}
+	}
+	return since != 0 && c.wordAt > since+WordAfter
 }
 
 // sayLeft logs that a gateway was left. Where none answers, or none reaches other nodes, they

@@ -181,6 +181,24 @@ func TestAllSilentMeansTheGateway(t *testing.T) {
 	}
 }
 
+// TestArbiterThatIsHeardIsKept: who was let in through a gateway while his slices were silent
+// does not give that up with it, as where all nodes were restarted; a word that was on its
+// way when they fell silent shows nothing.
+func TestArbiterThatIsHeardIsKept(t *testing.T) {
+	for after, kept := range map[time.Duration]bool{0: false, WordAfter: false, WordAfter + 1: true} {
+		f := newFixture(t)
+		s := f.slice(0, 1)
+		f.ask(s, f.config.Now())
+		f.clock.Add(int64(after))
+		f.connect()
+		f.heard(f.config.Now())
+		f.leaveGateway(f.config.Now(), "gateway is silent")
+		if path, _ := s.pair.Path(); path.Remote != gatewayAddr(1) || (f.control != nil) != kept {
+			t.Errorf("heard %v after the first question: the slice goes by %v, the connection stays: %t", after, path.Remote, f.control != nil)
+		}
+	}
+}
+
 // TestGatewayDiesBetweenTwoAnswers: the slice whose silence ends first is not
 // condemned for the gateway's death, though its sibling is not silent yet.
 func TestGatewayDiesBetweenTwoAnswers(t *testing.T) {
