@@ -144,6 +144,10 @@ const (
 	// boot was superseded between plan and commit.
 	MaxReplans = 3
 
+	// BareAfter is how long slices without an agent are gathered before the
+	// operator is told of them.
+	BareAfter = time.Second
+
 	// RefillsPerSecond is how many slices without owner are granted anew in
 	// a second, over all sessions.
 	RefillsPerSecond = 2000

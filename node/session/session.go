@@ -61,6 +61,8 @@ type Arbitrator struct {
 	ticked   time.Duration
 	looks    int // at sessions, for tests
 
+	bare bare
+
 	reservedUntil time.Duration // the last reservation ends; 0: none
 
 	out []Action
@@ -149,6 +151,7 @@ func (a *Arbitrator) Tick(now time.Duration, view *registry.State) []Action {
 	a.tendDue(view)
 	a.tendEnded(view)
 	a.tendDrained(view)
+	a.sayBare()
 	a.ticked = a.now
 	return a.flush()
 }

@@ -128,7 +128,7 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 		}
 		if c == nil && !known.alerted {
 			known.alerted = true
-			a.alert("slice %d of client %s has no agent", sl.Number, s.Client)
+			a.noteBare(s.Client, sl.Number)
 		}
 	}
 	if !held {
