@@ -35,7 +35,7 @@ func (n *Node) askLeave(r *http.Request, _ control.Nothing) (control.Nothing, er
 		}
 		select {
 		case <-ctx.Done():
-			return control.Nothing{}, n.notLeft(r.Context(), last)
+			return control.Nothing{}, notLeft(n.remaining(r.Context()), last)
 		case <-n.gone:
 		case <-ticker.C:
 		}
@@ -43,14 +43,21 @@ func (n *Node) askLeave(r *http.Request, _ control.Nothing) (control.Nothing, er
 	return control.Nothing{}, nil
 }
 
-// notLeft says how far it is with leaving when nobody waits any longer. The arbiter goes on.
-func (n *Node) notLeft(ctx context.Context, last error) error {
+// remaining is how many slices there are here still; 0 where that is not known.
+func (n *Node) remaining(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, WorkLook)
 	defer cancel()
-	if report, ok := n.agent.Report(ctx); ok && report.Slices > 0 && last == nil {
+	report, _ := n.agent.Report(ctx)
+	return report.Slices
+}
+
+// notLeft says how far it is with leaving when nobody waits any longer. The arbiter goes
+// on, unless it could not be asked last.
+func notLeft(slices int, last error) error {
+	if slices > 0 && last == nil {
 		return control.Errorf(control.CodeDegraded,
 			"run meshcrypt leave again to wait on, or meshcrypt undrain to stay",
-			"this node is leaving still: %d slices on it are moved one after the other, as their clients come for others", report.Slices)
+			"this node is leaving still: %d slices on it are moved one after the other, as their clients come for others", slices)
 	}
 	return control.Errorf(control.CodeDegraded,
 		"run meshcrypt leave again, or: meshcrypt undrain; meshcrypt status tells what the mesh lacks",
