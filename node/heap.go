@@ -28,17 +28,24 @@ func memoryUse() *control.MemoryUse {
 	return &control.MemoryUse{Live: at(0), Heap: at(1) + at(2), Stacks: at(3), Free: at(4), Goroutines: at(5)}
 }
 
+// mostRoom is the most room that the heap may have, in percent of what lives: Go never
+// moves what lives, so where a crowd's garbage lay between its sessions holes stay, as
+// much as half of the room.
+func mostRoom(live uint64) int {
+	return int(min(HeapBusy, max(HeapAtRest, HeapHoles*100/max(live, 1))))
+}
+
 // heapRoom is how much more than what lives the heap may have before it is collected, in
 // percent, when so many bytes were made on it in a time. Each collection marks what
 // lives, so what they mark together is what is made, divided by the room: no more of it is
-// given than keeps that at HeapMarks a second. A crowd has twice Go's own room; at rest
-// it would be kept for nothing.
-func heapRoom(made uint64, in time.Duration) int {
-	room := HeapAtRest
-	for room < HeapBusy && float64(made)/in.Seconds() > float64(HeapMarks*room/100) {
+// given than keeps that at HeapMarks a second. At rest a crowd's room would be kept for
+// nothing. busy says that so much is made that the most is given.
+func heapRoom(made uint64, in time.Duration, most int) (room int, busy bool) {
+	more := func() bool { return float64(made)/in.Seconds() > float64(HeapMarks*room/100) }
+	for room = HeapAtRest; room < most && more(); {
 		room *= 2
 	}
-	return min(room, HeapBusy)
+	return min(room, most), room > most || more()
 }
 
 // roomOf is a room of so many percent, or more where what lives is little: what a node
@@ -59,9 +66,16 @@ func keepsMuch(u *control.MemoryUse, room int) bool {
 
 // lookAtHeap is the room that the heap is to have from now on, and whether memory is given
 // back: at any look of a node that has little to do, also at the first one at which it has.
-func lookAtHeap(made uint64, in time.Duration, use *control.MemoryUse) (room int, giveBack bool) {
-	room = roomOf(use.Live, heapRoom(made, in))
-	return room, room < HeapBusy && keepsMuch(use, room)
+// To give back is a collection of its own, so only each HeapTurns-th look does it for what
+// the heap may grow into again: into its holes first.
+func lookAtHeap(made uint64, in time.Duration, use *control.MemoryUse, look int) (room int, giveBack bool) {
+	room, busy := heapRoom(made, in, mostRoom(use.Live))
+	room = roomOf(use.Live, room)
+	keeps := room
+	if look%HeapTurns == 0 {
+		keeps = 0
+	}
+	return room, !busy && keepsMuch(use, keeps)
 }
 
 // keepHeap keeps the heap small while this node has little to do, and gives back what a
@@ -73,14 +87,15 @@ func (n *Node) keepHeap(ctx context.Context) {
 	defer debug.SetGCPercent(debug.SetGCPercent(HeapBusy))
 	ticker := time.NewTicker(HeapEvery)
 	defer ticker.Stop()
-	for made, room := heapMade(), HeapBusy; ; {
+	made, room := heapMade(), HeapBusy
+	for look := 1; ; look++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
 		now := heapMade()
-		next, giveBack := lookAtHeap(now-made, HeapEvery, memoryUse())
+		next, giveBack := lookAtHeap(now-made, HeapEvery, memoryUse(), look)
 		if next != room { // to set it stops the process for a moment
 			debug.SetGCPercent(next)
 			room = next

@@ -19,7 +19,7 @@ func TestHeapIsSmallAtRest(t *testing.T) {
 		second/5*8 + 1024: HeapBusy,
 		100 * second:      HeapBusy,
 	} {
-		if got := heapRoom(10*made, 10*time.Second); got != want {
+		if got, busy := heapRoom(10*made, 10*time.Second, HeapBusy); got != want || busy != (want == HeapBusy) {
 			t.Errorf("%d KiB made a second: room of %d %%, want %d", made>>10, got, want)
 		}
 	}
@@ -30,6 +30,21 @@ func TestHeapIsSmallAtRest(t *testing.T) {
 	}
 	if made := heapMade() - before; made < 32<<20 || len(kept) == 0 {
 		t.Errorf("64 MiB were made, %d bytes counted", made)
+	}
+}
+
+// TestCrowdLeavesFewHoles: the more lives, the less room in its proportion has a crowd.
+func TestCrowdLeavesFewHoles(t *testing.T) {
+	const crowd = 1000 * HeapMarks
+	for live, want := range map[uint64]int{0: HeapBusy, HeapHoles / 2: HeapBusy, HeapHoles: 100, 3 * HeapHoles: 33, 1000 * HeapHoles: HeapAtRest} {
+		if room, back := lookAtHeap(crowd, time.Second, &control.MemoryUse{Live: live, Free: 1 << 40}, 1); room != want || back {
+			t.Errorf("%d MiB live: a room of %d %%, want %d; given back %v", live>>20, room, want, back)
+		}
+	}
+	for _, live := range []uint64{4 * HeapHoles, 1000 * HeapHoles} {
+		if room, back := lookAtHeap(0, time.Second, &control.MemoryUse{Live: live, Free: 1 << 40}, 1); room != HeapAtRest || !back {
+			t.Errorf("%d MiB live, at rest a room of %d %%, given back %v", live>>20, room, back)
+		}
 	}
 }
 
@@ -56,13 +71,25 @@ func TestHeapIsGivenBackAtOnce(t *testing.T) {
 	for made, want := range map[uint64]struct {
 		room int
 		back bool
-	}{0: {HeapAtRest, true}, 2 * HeapMarks: {4 * HeapAtRest, true}, 1000 * HeapMarks: {HeapBusy, false}} {
-		if room, back := lookAtHeap(made, 10*time.Second, left); room != want.room || back != want.back {
+	}{0: {HeapAtRest, true}, HeapMarks: {2 * HeapAtRest, true}, 1000 * HeapMarks: {mostRoom(heap), false}} {
+		if room, back := lookAtHeap(made, 10*time.Second, left, 1); room != want.room || back != want.back {
 			t.Errorf("%d KiB made: a room of %d %%, given back %v", made>>10, room, back)
 		}
 	}
-	if _, back := lookAtHeap(0, time.Second, &control.MemoryUse{Live: heap, Heap: heap}); back {
-		t.Error("nothing is kept, and given back")
+	given := 0
+	for look := range HeapTurns {
+		if _, back := lookAtHeap(0, time.Second, &control.MemoryUse{Live: heap, Heap: heap}, look); back {
+			t.Error("nothing is kept, and given back")
+		}
+		if _, back := lookAtHeap(0, time.Second, &control.MemoryUse{Live: heap, Heap: heap, Free: heap * HeapAtRest / 100}, look); back {
+			given++
+		}
+		if _, back := lookAtHeap(1000*HeapMarks, time.Second, &control.MemoryUse{Live: heap, Heap: heap, Free: heap}, look); back {
+			t.Error("much goes on, and memory is given back")
+		}
+	}
+	if given != 1 {
+		t.Errorf("%d of %d looks at rest give back what is room", given, HeapTurns)
 	}
 }
 

@@ -85,16 +85,18 @@ const (
 	MaxRefusals = 1024
 	// HeapEvery is how often it is looked how much is made on the heap. HeapAtRest and
 	// HeapBusy are the least and the most that it may have more than what lives, in
-	// percent; HeapMarks is how many bytes collections may mark in a second with less
-	// than the most: about half a hundredth of a core. HeapLeast is the least that it may
-	// have more in bytes. What is kept for later and is more than the room by HeapSpare
-	// percent of the heap goes back to the host at once.
-	HeapEvery  = 15 * time.Second
+	// percent, and HeapLeast and HeapHoles the same in bytes; HeapMarks is how many bytes
+	// collections may mark in a second with less than the most: about half a hundredth of a
+	// core. What is kept for later and is more than the room by HeapSpare percent of the
+	// heap goes back to the host at once; each HeapTurns-th look, also what is room.
+	HeapEvery  = 5 * time.Second
 	HeapAtRest = 10
 	HeapBusy   = 200
-	HeapMarks  = 4 << 20
 	HeapLeast  = 8 << 20
+	HeapHoles  = 24 << 20
+	HeapMarks  = 4 << 20
 	HeapSpare  = 5
+	HeapTurns  = 12
 	// HandOverWithin is how long another voter may take to take the lead over.
 	HandOverWithin = time.Second
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,
