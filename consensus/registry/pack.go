@@ -15,6 +15,7 @@ func one[T ~string](word T) T { return unique.Make(word).Value() }
 func (ses *Session) pack() {
 	ses.Client, ses.Reason, ses.State = one(ses.Client), one(ses.Reason), one(ses.State)
 	ses.Mode, ses.Shares, ses.EgressKind = one(ses.Mode), one(ses.Shares), one(ses.EgressKind)
+	ses.hashes(ses.Identity, ses.Hello)
 	ses.Leases, ses.Holders = slices.Clone(ses.Leases), slices.Clone(ses.Holders)
 	ses.Slices, ses.Retiring = slices.Clone(ses.Slices), slices.Clone(ses.Retiring)
 	for _, epochs := range [][]Slice{ses.Slices, ses.Retiring} {
@@ -22,6 +23,12 @@ func (ses *Session) pack() {
 			epochs[i].State = one(epochs[i].State)
 		}
 	}
+}
+
+// hashes keeps the session's two in one piece of memory.
+func (ses *Session) hashes(who, hello []byte) {
+	both := append(append(make([]byte, 0, len(who)+len(hello)), who...), hello...)
+	ses.Identity, ses.Hello = both[:len(who):len(who)], both[len(who):]
 }
 
 // pack is that for a lease.

@@ -39,7 +39,8 @@ func (c *ResumeKey) apply(s *State, at entry) (Result, *Error) {
 	// The client has moved on to the new request: one per session is enough.
 	s.Requests.Delete(ses.Request)
 	s.Requests.Put(c.Request, ses.ID)
-	resumed.Request, resumed.Key, resumed.Hello = c.Request, c.Key, slices.Clone(c.Hello)
+	resumed.Request, resumed.Key = c.Request, c.Key
+	resumed.hashes(resumed.Identity, c.Hello)
 	s.putSession(resumed)
 	return Result{Session: ses.ID}, nil
 }

@@ -171,15 +171,16 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 	if !ses.Peer.IsZero() {
 		kind = EgressLocal
 	}
-	return &Session{
+	now := &Session{
 		Certificate: ses.Certificate, Peer: ses.Peer,
 		ID: ses.ID, Client: one(ses.Client), Device: ses.Device, Request: ses.Request, Key: ses.Key,
-		Holding:  Holding{Tracked: c.Track},
-		Identity: slices.Clone(ses.Identity), Hello: slices.Clone(ses.Hello),
-		Leases: leases, Egress: p.Egress, Second: p.Second, EgressKind: kind,
+		Holding: Holding{Tracked: c.Track},
+		Leases:  leases, Egress: p.Egress, Second: p.Second, EgressKind: kind,
 		Mode: one(cmp.Or(ses.Mode, s.Policy.Mode)), Shares: one(ses.Shares), SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
 		State: SessionActive, Opened: s.Tick,
 	}
+	now.hashes(ses.Identity, ses.Hello)
+	return now
 }
 
 // roomForSession reports whether one more session fits; when there are

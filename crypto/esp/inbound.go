@@ -28,11 +28,16 @@ func NewInbound(spi uint32, k Key, l Limits) (*Inbound, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
-	tr, err := newTransform(k)
-	if err != nil {
+	var made struct { // in one piece
+		half Inbound
+		tr   transform
+	}
+	if err := made.tr.begin(k); err != nil {
 		return nil, err
 	}
-	return &Inbound{spi: spi, limits: l, tr: tr}, nil
+	i := &made.half
+	i.spi, i.limits, i.tr = spi, l, &made.tr
+	return i, nil
 }
 
 // SPI returns the SPI that every frame must carry.

@@ -17,7 +17,7 @@ type Ledger interface {
 type Outbound struct {
 	spi     uint32
 	limits  Limits
-	tr      *transform
+	tr      *transform // by a pointer: who prints the half sees no key
 	ledger  Ledger
 	keyHash [16]byte // of the key, set only with a ledger
 
@@ -44,11 +44,15 @@ func NewOutbound(spi uint32, k Key, l Limits, led Ledger) (*Outbound, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
-	tr, err := newTransform(k)
-	if err != nil {
+	var made struct { // in one piece
+		half Outbound
+		tr   transform
+	}
+	if err := made.tr.begin(k); err != nil {
 		return nil, err
 	}
-	o := &Outbound{spi: spi, limits: l, tr: tr, ledger: led}
+	o := &made.half
+	o.spi, o.limits, o.tr, o.ledger = spi, l, &made.tr, led
 	if led != nil {
 		o.keyHash = k.secret().oracleHash()
 	}

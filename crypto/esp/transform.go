@@ -42,38 +42,39 @@ type scratch struct {
 	_     [64 - 4 - nonceSize]byte
 }
 
-func newTransform(k Key) (*transform, error) {
+// begin gives a new transform its key.
+func (t *transform) begin(k Key) error {
 	secret := k.secret()
 	if secret == nil {
-		return nil, fmt.Errorf("%w: empty key", ErrSuite)
+		return fmt.Errorf("%w: empty key", ErrSuite)
 	}
-	return makeTransform(suites[secret.suite].aead, secret.material)
+	return t.take(suites[secret.suite].aead, secret.material)
 }
 
-// makeTransform takes material, key || salt, that an AEAD can be made of.
-func makeTransform(aead func(key []byte) (cipher.AEAD, error), material []byte) (*transform, error) {
+// take takes material, key || salt, that an AEAD can be made of.
+func (t *transform) take(aead func(key []byte) (cipher.AEAD, error), material []byte) error {
 	key, salt := material[:len(material)-saltSize], material[len(material)-saltSize:]
 	if _, err := aead(key); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSuite, err)
+		return fmt.Errorf("%w: %w", ErrSuite, err)
 	}
-	t := &transform{make: aead, size: len(key)}
+	t.make, t.size = aead, len(key)
 	copy(t.key[:], key)
 	copy(t.salt[:], salt)
-	return t, nil
+	return nil
 }
 
 // cipher makes the key's AEAD.
 func (t *transform) cipher() cipher.AEAD {
 	made, err := t.make(t.key[:t.size])
 	if err != nil {
-		panic("esp: " + err.Error()) // makeTransform made one of the same key
+		panic("esp: " + err.Error()) // take made one of the same key
 	}
 	return made
 }
 
 // seal seals what stands between IV and ICV, in place.
 func (t *transform) seal(frame []byte) {
-	aead, s := t.begin(frame)
+	aead, s := t.cipherFor(frame)
 	aead.Seal(frame[PayloadOffset:PayloadOffset], s.nonce[:], frame[PayloadOffset:len(frame)-icvSize], frame[:headerSize])
 	s.busy.Store(false)
 }
@@ -81,7 +82,7 @@ func (t *transform) seal(frame []byte) {
 // open opens what stands between IV and ICV, in place, and returns it. A frame
 // that is not authentic is overwritten.
 func (t *transform) open(frame []byte) ([]byte, error) {
-	aead, s := t.begin(frame)
+	aead, s := t.cipherFor(frame)
 	plain, err := aead.Open(frame[PayloadOffset:PayloadOffset], s.nonce[:], frame[PayloadOffset:], frame[:headerSize])
 	s.busy.Store(false)
 	if err != nil {
@@ -90,8 +91,8 @@ func (t *transform) open(frame []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// begin returns the AEAD and a slot with the frame's nonce.
-func (t *transform) begin(frame []byte) (cipher.AEAD, *scratch) {
+// cipherFor returns the AEAD and a slot with the frame's nonce.
+func (t *transform) cipherFor(frame []byte) (cipher.AEAD, *scratch) {
 	iv := frame[headerSize:PayloadOffset]
 	w := t.warm.Load()
 	if w == nil {

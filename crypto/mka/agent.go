@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // Agent is an agent's side of one slice: it waits for the client's Accept and
 // later offers rekeys.
 type Agent struct {
-	grant *Grant         // never changed
+	terms terms          // of the grant
 	hash  [hashSize]byte // of the grant
 
-	waiting *offer // nil while nothing is offered
-	first   answer // to the slice's own Accept
-	latest  answer // to the last rekey's Accept
+	waiting *offer  // nil while nothing is offered
+	first   answer  // to the slice's own Accept
+	latest  *answer // to the last rekey's Accept; nil: there was none
 
 	// Set by every agreement.
 	up         bool
@@ -71,13 +72,13 @@ func (c CheckedGrant) NewAgent(share *Share, secret *PrekeySecret, key identity.
 	if g.AgentKey != key.Public() {
 		return nil, fmt.Errorf("%w: grant of agent %s", ErrMismatch, g.Agent.Short())
 	}
-	if err := g.names(secret.public); err != nil {
+	if err := g.terms().names(secret.public); err != nil {
 		return nil, err
 	}
 	if err := built(g.Suite); err != nil {
 		return nil, err
 	}
-	a := &Agent{grant: &g, hash: c.hash}
+	a := &Agent{terms: g.terms(), hash: c.hash}
 	var err error
 	a.waiting, err = newOffer(0, secret, sliceTranscript(a.hash, secret.signed), share[:])
 	if err != nil {
@@ -86,27 +87,35 @@ func (c CheckedGrant) NewAgent(share *Share, secret *PrekeySecret, key identity.
 	return a, nil
 }
 
+// terms is what an agreement needs of its grant.
+type terms struct {
+	session identity.PublicKey // of the client
+	agent   identity.PublicKey
+	boot    identity.BootID
+	spi     uint32 // SPI_A
+	suite   esp.Suite
+}
+
+func (g *Grant) terms() terms { return terms{g.SessionKey, g.AgentKey, g.Boot, g.SPI, g.Suite} }
+
 // names checks that a prekey is the one the grant speaks of.
-func (g Grant) names(p Prekey) error {
-	if p.SPI != g.SPI {
-		return fmt.Errorf("%w: prekey of SPI %#08x, grant of %#08x", ErrMismatch, p.SPI, g.SPI)
+func (t terms) names(p Prekey) error {
+	if p.SPI != t.spi {
+		return fmt.Errorf("%w: prekey of SPI %#08x, grant of %#08x", ErrMismatch, p.SPI, t.spi)
 	}
-	return g.binds(p)
+	return t.binds(p)
 }
 
 // binds checks that a prekey is of the granted agent and process.
-func (g Grant) binds(p Prekey) error {
+func (t terms) binds(p Prekey) error {
 	switch {
-	case p.AgentKey != g.AgentKey:
-		return fmt.Errorf("%w: prekey of agent %s, grant of %s", ErrMismatch, p.Agent.Short(), g.Agent.Short())
-	case p.Boot != g.Boot:
-		return fmt.Errorf("%w: prekey of boot %v, grant of %v", ErrMismatch, p.Boot, g.Boot)
+	case p.AgentKey != t.agent:
+		return fmt.Errorf("%w: prekey of agent %s, grant of %s", ErrMismatch, p.Agent.Short(), t.agent.ID().Short())
+	case p.Boot != t.boot:
+		return fmt.Errorf("%w: prekey of boot %v, grant of %v", ErrMismatch, p.Boot, t.boot)
 	}
 	return nil
 }
-
-// Grant is what the arbiter stated. It must not be changed.
-func (a *Agent) Grant() *Grant { return a.grant }
 
 // Wipe ends the machine and clears its secrets; every later step is ErrOrder.
 func (a *Agent) Wipe() {
@@ -114,10 +123,12 @@ func (a *Agent) Wipe() {
 		a.waiting.secret.Expire()
 		a.waiting.early.forget()
 	}
-	a.first.knock.forget()
-	a.latest.knock.forget()
+	if a.latest != nil {
+		a.latest.forget()
+	}
+	a.first.forget()
 	clear(a.current.secret[:])
-	*a = Agent{grant: a.grant, over: true}
+	*a = Agent{over: true}
 }
 
 // Accept takes the client's datagram and returns the Confirm to send back and,
@@ -133,7 +144,7 @@ func (a *Agent) Accept(datagram []byte) (confirm []byte, keys *Keys, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if m.spiA != a.grant.SPI {
+	if m.spiA != a.terms.spi {
 		return nil, nil, fmt.Errorf("%w: accept for SPI %#08x", ErrMismatch, m.spiA)
 	}
 	if a.up {
@@ -144,14 +155,14 @@ func (a *Agent) Accept(datagram []byte) (confirm []byte, keys *Keys, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	a.first = o.answered(m, marshalConfirm(m.spiC, out.mac))
-	return bytes.Clone(a.first.confirm), out.forAgent(m.spiA, m.spiC), nil
+	a.first = o.answered(m, out.mac)
+	return a.first.confirm(), out.forAgent(m.spiA, m.spiC), nil
 }
 
 // agree ends the waiting offer with an Accept, or leaves the machine as it was.
 func (a *Agent) agree(m accept) (outcome, *offer, error) {
 	o := a.waiting
-	out, err := o.accept(m, a.grant.SessionKey, a.grant.Suite)
+	out, err := o.accept(m, a.terms.session, a.terms.suite)
 	if err != nil {
 		return outcome{}, nil, err
 	}
@@ -161,10 +172,10 @@ func (a *Agent) agree(m accept) (outcome, *offer, error) {
 	return out, o, nil
 }
 
-// answered wipes the offer but for what recognises its Accept.
-func (o *offer) answered(m accept, confirm []byte) answer {
-	o.early.wipe()
-	return answer{o.number, early{knock: o.early.knock}, sha256.Sum256(m.raw), confirm}
+// answered wipes the offer, and keeps what recognises its Accept.
+func (o *offer) answered(m accept, mac [hashSize]byte) answer {
+	defer o.early.forget()
+	return answer{o.number, m.spiC, [hashSize]byte(o.early.knock), mac, sha256.Sum256(m.raw)}
 }
 
 // Offer begins a rekey and returns control-message bodies of at most MaxPart
@@ -179,7 +190,7 @@ func (a *Agent) Offer(_ io.Reader, next *PrekeySecret, signed SignedPrekey) (par
 	if !bytes.Equal(signed, next.signed) {
 		return nil, fmt.Errorf("%w: prekey and its secret", ErrMismatch)
 	}
-	if err := a.grant.follows(next.public, a.spiA); err != nil {
+	if err := a.terms.follows(next.public, a.spiA); err != nil {
 		return nil, err
 	}
 	number := a.offered + 1
@@ -205,7 +216,7 @@ func (a *Agent) AcceptPart(body []byte) (confirm []byte, keys *Keys, err error) 
 		return nil, nil, err
 	}
 	waits := a.waiting != nil && p.number == a.waiting.number
-	repeats := a.latest.confirm != nil && p.number == a.latest.number
+	repeats := a.latest != nil && p.number == a.latest.number
 	if !a.up || (!waits && !repeats) {
 		return nil, nil, fmt.Errorf("%w: rekey %d is not on offer", ErrOrder, p.number)
 	}
@@ -235,7 +246,9 @@ func (a *Agent) acceptRekey(m accept) (confirm []byte, keys *Keys, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	a.latest.knock.forget()
-	a.latest = o.answered(m, marshalRekeyConfirm(o.number, out.mac))
-	return bytes.Clone(a.latest.confirm), out.forAgent(m.spiA, m.spiC), nil
+	if a.latest != nil {
+		a.latest.forget()
+	}
+	a.latest = new(o.answered(m, out.mac))
+	return a.latest.confirm(), out.forAgent(m.spiA, m.spiC), nil
 }

@@ -47,7 +47,7 @@ func TestCheckedGrant(t *testing.T) {
 	s.start()
 	checked, err := CheckGrant(s.signed, s.arbiter.Public())
 	must(t, err)
-	if checked.Grant.Session != s.agent.Grant().Session || checked.hash != hashGrant(s.signed) {
+	if checked.Grant.terms() != s.agent.terms || checked.hash != hashGrant(s.signed) {
 		t.Errorf("checked: %+v", checked)
 	}
 	for size := range signatureSize + 2 {

@@ -50,7 +50,7 @@ func NewClient(random io.Reader, session identity.Key, sg SignedGrant, arbiter i
 	if err != nil {
 		return nil, nil, Keys{}, err
 	}
-	if err := g.names(p); err != nil {
+	if err := g.terms().names(p); err != nil {
 		return nil, nil, Keys{}, err
 	}
 	c := &Client{grant: g, hash: hashGrant(sg), session: session, spiA: p.SPI, spiC: spiC, firstSPI: spiC}

@@ -21,8 +21,8 @@ type rekey struct {
 }
 
 // follows checks that a prekey may replace the SA of spiA in the same slice.
-func (g Grant) follows(p Prekey, spiA uint32) error {
-	if err := g.binds(p); err != nil {
+func (t terms) follows(p Prekey, spiA uint32) error {
+	if err := t.binds(p); err != nil {
 		return err
 	}
 	if p.SPI == spiA || esp.Index(p.SPI) != esp.Index(spiA) {
@@ -82,7 +82,7 @@ func (c *Client) answer(random io.Reader, number uint32, offer []byte, nextSPI u
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.grant.follows(p, c.spiA); err != nil {
+	if err := c.grant.terms().follows(p, c.spiA); err != nil {
 		return nil, nil, err
 	}
 	if nextSPI == c.spiC {

@@ -166,7 +166,7 @@ func TestStrangerCostsOneHMAC(t *testing.T) {
 	s := newScene(t).start()
 	s.agent.waiting.secret = nil
 	s.agent.waiting.transcript = nil
-	s.agent.grant.SessionKey = [32]byte{}
+	s.agent.terms.session = [32]byte{}
 	bad := flipped(s.acceptData, AcceptSize-1)
 	if _, _, err := s.agent.Accept(bad); !errors.Is(err, ErrKnock) {
 		t.Fatal(err)

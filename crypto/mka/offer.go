@@ -1,7 +1,6 @@
 package mka
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -20,13 +19,24 @@ type offer struct {
 	early      early
 }
 
-// answer remembers the Accept an offer ended with, to answer a repeat of it.
+// answer remembers the Accept an offer ended with, to answer a repeat of it. Agents have
+// one for each client at rest, so it is in one piece.
 type answer struct {
-	number  uint32
-	knock   early
-	digest  [sha256.Size]byte
-	confirm []byte // nil until there is one
+	number, spiC uint32
+	knock, mac   [hashSize]byte
+	digest       [sha256.Size]byte
 }
+
+// confirm is what the Accept was answered with.
+func (r *answer) confirm() []byte {
+	if r.number == 0 {
+		return marshalConfirm(r.spiC, r.mac)
+	}
+	return marshalRekeyConfirm(r.number, r.mac)
+}
+
+// forget clears what recognises the Accept.
+func (r *answer) forget() { clear(r.knock[:]) }
 
 // newOffer claims the prekey.
 func newOffer(number uint32, secret *PrekeySecret, t transcript, share []byte) (*offer, error) {
@@ -62,14 +72,14 @@ func (e early) knows(m accept) bool { return hmac.Equal(e.tag(m.knocked()), m.kn
 
 // replay answers an Accept that comes after the offer's end: the same bytes
 // get the same confirm, others find the prekey spent.
-func (r answer) replay(m accept) ([]byte, error) {
-	if !r.knock.knows(m) {
+func (r *answer) replay(m accept) ([]byte, error) {
+	if !(early{knock: r.knock[:]}).knows(m) {
 		return nil, ErrKnock
 	}
 	if sha256.Sum256(m.raw) != r.digest {
 		return nil, ErrPrekey
 	}
-	return bytes.Clone(r.confirm), nil
+	return r.confirm(), nil
 }
 
 // A rekey offer is the number of the agreement it follows, then the prekey.

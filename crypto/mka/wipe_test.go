@@ -19,7 +19,7 @@ func TestWipeAgent(t *testing.T) {
 	parts := s.offerParts(3)
 	a := s.agent
 	secrets := map[string][]byte{
-		"the first knock": a.first.knock.knock, "the rekey's knock": a.latest.knock.knock,
+		"the first knock": a.first.knock[:], "the rekey's knock": a.latest.knock[:],
 		"the offer's knock": a.waiting.early.knock, "the offer's key": a.waiting.early.prk,
 		"the next rekey's secret": a.current.secret[:],
 	}
@@ -84,9 +84,9 @@ func TestWipeClient(t *testing.T) {
 func TestRekeyLeavesNoOlderSecret(t *testing.T) {
 	s := newScene(t)
 	s.established()
-	knock, older := s.agent.first.knock.knock, s.agent.current.secret
+	knock, older := s.agent.first.knock[:], s.agent.current.secret
 	s.rekey(2, 0x2000)
-	second := s.agent.latest.knock.knock
+	second := s.agent.latest.knock[:]
 	s.rekey(3, 0x3000)
 	if s.agent.current.secret == older || s.client.current.secret != s.agent.current.secret {
 		t.Error("the secret of an older agreement is kept")

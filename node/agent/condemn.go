@@ -92,7 +92,8 @@ func (e passedVerdict) apply(a *Agent) {
 
 // routedBy finds the slice of a session's route by its granted SPI.
 func (v *viewState) routedBy(id registry.SessionID, spi uint32) (sliceKey, bool) {
-	for _, s := range v.routes[id].Slices {
+	row, _ := v.route(id)
+	for _, s := range row.Slices {
 		if s.SPI == spi {
 			return sliceKey{id, s.Number, s.Epoch}, true
 		}
@@ -102,7 +103,8 @@ func (v *viewState) routedBy(id registry.SessionID, spi uint32) (sliceKey, bool)
 
 // routed reports whether a session's route has this epoch of a slice.
 func (v *viewState) routed(key sliceKey) bool {
-	return slices.ContainsFunc(v.routes[key.session].Slices, func(s protocol.RouteSlice) bool {
+	row, _ := v.route(key.session)
+	return slices.ContainsFunc(row.Slices, func(s protocol.RouteSlice) bool {
 		return s.Number == key.number && s.Epoch == key.epoch
 	})
 }

@@ -27,7 +27,7 @@ func numbered(n int) (id registry.SessionID, leases []netip.Addr) {
 func (f *fixture) holdSlice(key sliceKey, leases []netip.Addr) *slice {
 	f.Helper()
 	s := &slice{
-		key: key, grant: &mka.Grant{Session: key.session, Slice: key.number, Epoch: key.epoch, SPI: f.freshSPI(own), Leases: leases},
+		key: key, grant: granted{SPI: f.freshSPI(own), Leases: leases},
 		since: f.Agent.config.Now(), local: dataplane.NewSpread(1),
 	}
 	f.slices.add(s)

@@ -14,8 +14,7 @@ import (
 // sliceTable is every slice this agent holds, by name, by SPI, and by whom it is for.
 type sliceTable struct {
 	byKey     map[sliceKey]*slice
-	bySPI     map[uint32]*slice    // the granted SPI and those of rekeys
-	newest    map[sliceName]uint32 // highest epoch held
+	bySPI     map[uint32]*slice // the granted SPI and those of rekeys
 	bySession map[registry.SessionID][]*slice
 	byNode    map[identity.NodeID][]*slice // those that are for other nodes
 	due       dueSlices
@@ -31,7 +30,7 @@ func (k sliceKey) name() sliceName { return sliceName{k.session, k.number} }
 
 func newSliceTable() *sliceTable {
 	return &sliceTable{
-		byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice), newest: make(map[sliceName]uint32),
+		byKey: make(map[sliceKey]*slice), bySPI: make(map[uint32]*slice),
 		bySession: make(map[registry.SessionID][]*slice), byNode: make(map[identity.NodeID][]*slice),
 	}
 }
@@ -41,7 +40,6 @@ func (t *sliceTable) add(s *slice) {
 		return
 	}
 	t.byKey[s.key], t.bySPI[s.grant.SPI] = s, s
-	t.newest[s.key.name()] = max(t.newest[s.key.name()], s.key.epoch)
 	t.schedule(s, 0)
 	if s.from.IsZero() {
 		t.bySession[s.key.session] = append(t.bySession[s.key.session], s)
@@ -58,9 +56,6 @@ func (t *sliceTable) remove(s *slice) {
 	for _, p := range s.pairs() {
 		delete(t.bySPI, p.In.SPI())
 	}
-	if t.newest[s.key.name()] == s.key.epoch {
-		delete(t.newest, s.key.name())
-	}
 	if s.from.IsZero() {
 		takeOut(t.bySession, s.key.session, s)
 	} else {
@@ -76,6 +71,15 @@ func takeOut[K, V comparable](rows map[K][]V, key K, v V) {
 		return
 	}
 	rows[key] = left
+}
+
+// supersedes reports whether a newer epoch of a slice is held.
+func (t *sliceTable) supersedes(s *slice) bool {
+	others := t.byNode[s.from]
+	if s.from.IsZero() {
+		others = t.bySession[s.key.session]
+	}
+	return slices.ContainsFunc(others, func(o *slice) bool { return o.key.name() == s.key.name() && o.key.epoch > s.key.epoch })
 }
 
 // holds reports whether a slice is one of these still.

@@ -137,7 +137,7 @@ func TestLinkIsAgreed(t *testing.T) {
 	if r := c.egress.engineTable(); !r.Sealed || len(r.Links) != 0 {
 		t.Errorf("before: %+v", r)
 	}
-	if r := c.egress.route(c.egress.Agent.view.routes[registry.SessionID{1}]); r.Set.Weights[0] != 0 {
+	if r := c.egress.route(*c.egress.Agent.view.routes[registry.SessionID{1}]); r.Set.Weights[0] != 0 {
 		t.Error("a slice that cannot be sealed for carries traffic")
 	}
 	c.joined()
@@ -148,7 +148,7 @@ func TestLinkIsAgreed(t *testing.T) {
 	if a.Node != 2 || b.Node != 1 {
 		t.Errorf("between nodes %d and %d", b.Node, a.Node)
 	}
-	if r := c.egress.route(c.egress.Agent.view.routes[registry.SessionID{1}]); r.Slices[0].Link != a || !r.Slices[0].Sealed {
+	if r := c.egress.route(*c.egress.Agent.view.routes[registry.SessionID{1}]); r.Slices[0].Link != a || !r.Slices[0].Sealed {
 		t.Errorf("route %+v", r.Slices[0])
 	}
 	if n := c.agent.engineTable().In.Len(); n != 0 {

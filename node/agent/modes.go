@@ -99,7 +99,7 @@ func (a *Agent) superviseMode(id registry.SessionID, now time.Duration) {
 		return
 	}
 	a.looks++
-	step := m.steps.Choose(now, a.loadsOf(a.view.routes[id]), a.spread(id).Carried())
+	step := m.steps.Choose(now, a.loadsOf(*a.view.routes[id]), a.spread(id).Carried())
 	if m.steps.Rests() {
 		delete(a.view.restless, id)
 	} else {

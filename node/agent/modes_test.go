@@ -37,7 +37,7 @@ func TestModeOfARoute(t *testing.T) {
 // TestModeIsAsCalmAsThePaths: the egress goes by what the client measured.
 func TestModeIsAsCalmAsThePaths(t *testing.T) {
 	s := newAutoSession(t)
-	row := s.Agent.view.routes[registry.SessionID(s.grant.Session)]
+	row := *s.Agent.view.routes[registry.SessionID(s.grant.Session)]
 	for _, c := range []struct {
 		skew uint32
 		want slicing.Mode
@@ -159,7 +159,7 @@ func TestLoadOfTheSilentDoesNotCount(t *testing.T) {
 // TestFixedModeStays whatever the loads are.
 func TestFixedModeStays(t *testing.T) {
 	s := newAutoSession(t)
-	row := s.Agent.view.routes[registry.SessionID(s.grant.Session)]
+	row := *s.Agent.view.routes[registry.SessionID(s.grant.Session)]
 	row.Mode = registry.ModePin
 	s.hear(&protocol.Node{View: &protocol.View{Routes: []protocol.RouteRow{row}}})
 	s.load = 1

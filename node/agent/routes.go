@@ -15,11 +15,8 @@ import (
 // slice can: when an agent dies with the arbiter, nobody grants another meanwhile.
 func (a *Agent) route(r protocol.RouteRow) *dataplane.Route {
 	mode := a.view.modes[r.Session]
-	route := &dataplane.Route{
-		Set:    &slicing.Set{Mode: mode.mode(), Step: mode.step, Gap: r.GapTime()},
-		Spread: a.spread(r.Session), SprayUDP: r.SprayUDP,
-		Upward: r.Upward,
-	}
+	route := dataplane.NewRoute(slicing.Set{Mode: mode.mode(), Step: mode.step, Gap: r.GapTime()}, len(r.Slices))
+	route.Spread, route.SprayUDP, route.Upward = a.spread(r.Session), r.SprayUDP, r.Upward
 	carried := false
 	for _, s := range r.Slices {
 		slice, usable := a.routeSlice(r.Session, s)

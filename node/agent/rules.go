@@ -14,7 +14,7 @@ import (
 // rules is what clients may reach from this host. It is owned by the control
 // loop; what it gives away never changes.
 type rules struct {
-	rows map[registry.SessionID]protocol.RuleRow // as the arbiter told
+	rows map[registry.SessionID]*protocol.RuleRow // as the arbiter told; never changed
 	// unsaid: the arbiter is from before there were rules, and tells none.
 	unsaid bool
 	own    []netip.Addr // of this host, and not of the inside network
@@ -40,7 +40,7 @@ type compiledRule struct {
 
 func newRules(own []netip.Addr) rules {
 	return rules{
-		own: own, rows: make(map[registry.SessionID]protocol.RuleRow),
+		own: own, rows: make(map[registry.SessionID]*protocol.RuleRow),
 		compiled: make(map[ruleKey]*compiledRule), of: make(map[registry.SessionID]*compiledRule),
 	}
 }
@@ -62,10 +62,21 @@ func (a *Agent) learnRules(m *protocol.View) {
 	}
 	for _, row := range m.Rules {
 		if was, told := r.rows[row.Session]; !told || !was.Equal(row) {
-			r.rows[row.Session] = row
+			r.rows[row.Session] = a.ruleGranted(&row)
 			a.changes.session(row.Session)
 		}
 	}
+}
+
+// ruleGranted is a row as it came with a grant, or the row itself where none brought it:
+// one copy of a row is enough.
+func (a *Agent) ruleGranted(row *protocol.RuleRow) *protocol.RuleRow {
+	for _, s := range a.slices.bySession[row.Session] {
+		if s.rule != nil && s.rule.Equal(*row) {
+			return s.rule
+		}
+	}
+	return row
 }
 
 // forgetUntold drops the rows that a full view does not say again.
@@ -175,8 +186,8 @@ func (a *Agent) compiledFor(id registry.SessionID) *compiledRule {
 // ruleRow is what is known of a session's client. A grant brings the row that it was
 // made under, so that a slice need not wait for the next view.
 func (a *Agent) ruleRow(id registry.SessionID) (row protocol.RuleRow, told bool) {
-	if row, told = a.rules.rows[id]; told {
-		return row, true
+	if row := a.rules.rows[id]; row != nil {
+		return *row, true
 	}
 	all := a.slices.bySession[id]
 	for i := len(all) - 1; i >= 0; i-- {

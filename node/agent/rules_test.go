@@ -52,7 +52,8 @@ func TestRulesFollowTheArbiter(t *testing.T) {
 	c := f.customer(f.offered()[0], nil)
 	id := registry.SessionID(c.grant.Session)
 	row := protocol.RuleRow{Session: id, Client: "ann", Prefixes: network("10.20.0.100/32")}
-	c.rule = &row
+	granted := row
+	c.rule = &granted
 	c.keyed()
 	c.wantMay("by the grant", "10.20.0.100")
 	lacks := f.ruled()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,7 @@ type sliceKey struct {
 // its pairs are shared with the packet engine, which only adds to counters.
 type slice struct {
 	key         sliceKey
-	grant       *mka.Grant
+	grant       granted
 	rule        *protocol.RuleRow // told with the grant; nil by an arbiter from before there were rules
 	from        identity.NodeID   // the node it is for; zero: a client
 	machine     *mka.Agent
@@ -49,6 +50,13 @@ type slice struct {
 	place       int                // among those that are due, from 1; 0: it is not
 	said        saidUsage
 	mark        atomic.Uint64 // under which its client says that it is parked; 0: it does not
+}
+
+// granted is what is needed of a grant while its slice lives.
+type granted struct {
+	SPI               uint32 // of the prekey: it names the slice whatever rekeys came since
+	Leases            []netip.Addr
+	Incarnation, Term uint64
 }
 
 // pairs are the SA pairs of a slice that exist.
@@ -107,9 +115,9 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if err != nil {
 		return nil, err
 	}
-	grant := checked.Grant
-	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, grant: &grant, rule: m.Rule, since: a.config.Now(),
-		local: dataplane.NewSpread(a.config.Engine.Queues())}
+	grant := &checked.Grant
+	s := &slice{key: sliceKey{grant.Session, grant.Slice, grant.Epoch}, rule: m.Rule, since: a.config.Now(),
+		local: dataplane.NewSpread(a.config.Engine.Queues()), grant: granted{grant.SPI, grant.Leases, grant.Incarnation, grant.Term}}
 	if grant.Mode == protocol.ModeLink {
 		if s.from = identity.NodeID(grant.IdentityHash); a.view.nodeByID(s.from).Index == 0 {
 			return s, errStranger
@@ -121,7 +129,7 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 	if len(a.slices.byKey) >= MaxSlices {
 		return s, errFull
 	}
-	if a.slices.newest[s.key.name()] > s.key.epoch {
+	if a.slices.supersedes(s) {
 		return s, errSuperseded
 	}
 	share, ok := shareOf(m.Share)
@@ -137,7 +145,6 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 		secret.Expire()
 		return s, err
 	}
-	s.grant = s.machine.Grant()
 	return s, nil
 }
 

@@ -166,7 +166,7 @@ func TestRevokedSliceEndsAfterItsLinger(t *testing.T) {
 	f.advance(5*time.Second - TickEvery)
 	c.ping()
 	f.advance(TickEvery)
-	if len(f.slices.byKey)+len(f.slices.bySPI)+len(f.slices.newest) != 0 {
+	if len(f.slices.byKey)+len(f.slices.bySPI)+len(f.slices.bySession) != 0 {
 		t.Error("a revoked slice is still held")
 	}
 }

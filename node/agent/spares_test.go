@@ -22,7 +22,7 @@ func TestSparesCarryWhenNothingElseLives(t *testing.T) {
 	f.hear(&protocol.Node{View: &protocol.View{Routes: []protocol.RouteRow{row}}})
 	expect := func(when string, want ...uint32) {
 		t.Helper()
-		if got := f.route(f.Agent.view.routes[id]).Set.Weights; !slices.Equal(got, want) {
+		if got := f.route(*f.Agent.view.routes[id]).Set.Weights; !slices.Equal(got, want) {
 			t.Errorf("%s: weights %v, want %v", when, got, want)
 		}
 	}
@@ -49,7 +49,7 @@ func TestSparesCarryWhenNothingElseLives(t *testing.T) {
 // TestSpareIsNoneToSpreadOver: an idle spare is no reason for mode auto to step on.
 func TestSpareIsNoneToSpreadOver(t *testing.T) {
 	s := newAutoSession(t)
-	row := s.Agent.view.routes[registry.SessionID(s.grant.Session)]
+	row := *s.Agent.view.routes[registry.SessionID(s.grant.Session)]
 	row.Slices[1].Weight, row.Slices[2].Weight = 0, 0
 	s.hear(&protocol.Node{View: &protocol.View{Routes: []protocol.RouteRow{row}}})
 	s.load = 0.95

@@ -180,7 +180,7 @@ func (a *Agent) makeSession(id registry.SessionID) {
 	rule := a.settleRule(id)
 	was := t.routed[id]
 	var now routed
-	if row, is := a.view.routes[id]; is {
+	if row, is := a.view.route(id); is {
 		now = routed{a.route(row), row.Leases}
 		now.route.Rule = rule
 		t.routed[id] = now
@@ -266,7 +266,8 @@ func (s *slice) answering() *dataplane.Route {
 	case s.answers != nil && s.answers.Slices[0].Pair == s.pair && s.answers.Rule == s.pair.Rule():
 		return s.answers
 	}
-	s.answers = &dataplane.Route{Set: &slicing.Set{Mode: slicing.Pin}, Spread: s.local, Rule: s.pair.Rule()}
+	s.answers = dataplane.NewRoute(slicing.Set{Mode: slicing.Pin}, 1)
+	s.answers.Spread, s.answers.Rule = s.local, s.pair.Rule()
 	s.answers.Put(0, dataplane.RouteSlice{Pair: s.pair, SPI: s.grant.SPI}, 1)
 	return s.answers
 }

@@ -361,7 +361,7 @@ func (f *fixture) nothingLeft() {
 		"routed": len(t.routed), "leased": len(t.leased),
 		"view routes": len(v.routes), "spreads": len(v.spreads), "modes": len(v.modes), "verdicts": len(v.silent),
 		"fed": len(v.fed), "raised": len(v.raised), "restless": len(v.restless),
-		"slices": len(s.byKey), "SPIs": len(s.bySPI), "newest": len(s.newest), "by session": len(s.bySession), "by node": len(s.byNode), "due": len(s.due),
+		"slices": len(s.byKey), "SPIs": len(s.bySPI), "by session": len(s.bySession), "by node": len(s.byNode), "due": len(s.due),
 		"rule rows": len(r.rows), "compiled": len(r.compiled), "rules of": len(r.of), "ended": len(f.ended),
 	} {
 		if n != 0 {

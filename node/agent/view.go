@@ -17,7 +17,7 @@ type viewState struct {
 	nodes   map[identity.Index]protocol.NodeRow
 	ids     map[identity.NodeID]identity.Index
 	parts   map[netip.Prefix]*part
-	routes  map[registry.SessionID]protocol.RouteRow
+	routes  map[registry.SessionID]*protocol.RouteRow // never changed
 	spreads map[registry.SessionID]*dataplane.Spread
 	modes   map[registry.SessionID]*sessionMode
 	silent  map[sliceKey]bool      // condemned by the session's client
@@ -38,7 +38,7 @@ func newViewState() *viewState {
 		nodes:    make(map[identity.Index]protocol.NodeRow),
 		ids:      make(map[identity.NodeID]identity.Index),
 		parts:    make(map[netip.Prefix]*part),
-		routes:   make(map[registry.SessionID]protocol.RouteRow),
+		routes:   make(map[registry.SessionID]*protocol.RouteRow),
 		spreads:  make(map[registry.SessionID]*dataplane.Spread),
 		modes:    make(map[registry.SessionID]*sessionMode),
 		silent:   make(map[sliceKey]bool),
@@ -142,13 +142,13 @@ func (a *Agent) routeOnly(said []protocol.RouteRow) {
 
 func (a *Agent) learnRoute(r protocol.RouteRow) {
 	v := a.view
-	was, routed := v.routes[r.Session]
+	was, routed := v.route(r.Session)
 	if routed && was.Equal(r) {
 		return
 	}
 	v.count(was, -1)
 	v.count(r, +1)
-	v.routes[r.Session] = r
+	v.routes[r.Session] = &r
 	v.learnMode(r)
 	v.forgetVerdicts(was)
 	a.changes.session(r.Session)
@@ -161,7 +161,7 @@ func (a *Agent) learnRoute(r protocol.RouteRow) {
 
 func (a *Agent) unroute(id registry.SessionID) {
 	v := a.view
-	was, routed := v.routes[id]
+	was, routed := v.route(id)
 	if !routed {
 		return
 	}
@@ -172,6 +172,14 @@ func (a *Agent) unroute(id registry.SessionID) {
 	delete(v.restless, id)
 	v.forgetVerdicts(was)
 	a.changes.session(id)
+}
+
+// route is the row of a session, if this node has to know the way to its client.
+func (v *viewState) route(id registry.SessionID) (row protocol.RouteRow, routed bool) {
+	if r := v.routes[id]; r != nil {
+		return *r, true
+	}
+	return row, false
 }
 
 // count keeps how many slices of routes each agent has, and how many may only come up.

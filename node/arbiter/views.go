@@ -267,6 +267,7 @@ func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol
 		Session: session.ID, Leases: session.Leases, Mode: session.Mode, SprayUDP: session.SprayUDP, Flow: a.flowOf(session.ID),
 	}
 	newest := make(map[uint8]registry.Slice)
+	row.Upward = make([]uint32, 0, len(session.Retiring)+len(session.Slices))
 	for _, sl := range append(slices.Clone(session.Retiring), session.Slices...) {
 		if sl.State != registry.SliceVoid {
 			row.Upward = append(row.Upward, sl.SPI)
@@ -276,6 +277,7 @@ func (a *Arbiter) routeOf(s *registry.State, session *registry.Session) protocol
 		}
 	}
 	onlySpares := true
+	row.Slices = make([]protocol.RouteSlice, 0, len(newest))
 	for _, sl := range newest {
 		onlySpares = onlySpares && sl.Spare
 	}

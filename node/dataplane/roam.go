@@ -110,7 +110,9 @@ func (p *Pair) trail() *trail {
 	if t := p.trod.Load(); t != nil {
 		return t
 	}
-	p.trod.CompareAndSwap(nil, new(trail))
+	t := new(trail)
+	t.ways = t.only[:0]
+	p.trod.CompareAndSwap(nil, t)
 	return p.trod.Load()
 }
 

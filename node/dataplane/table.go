@@ -82,7 +82,10 @@ type RouteSlice struct {
 
 // Spread holds what one session was given so far, for each worker that reads
 // the TUN; nothing of one that never had a run of it.
-type Spread struct{ workers []atomic.Pointer[spreader] }
+type Spread struct {
+	queues  int
+	workers atomic.Pointer[[]atomic.Pointer[spreader]] // nil until a worker had one
+}
 
 // spreader is one worker's part. The picker is the worker's own.
 type spreader struct {
@@ -91,22 +94,31 @@ type spreader struct {
 }
 
 // NewSpread makes the state of a new session for a device of so many queues.
-func NewSpread(queues int) *Spread { return &Spread{make([]atomic.Pointer[spreader], queues)} }
+func NewSpread(queues int) *Spread { return &Spread{queues: queues} }
 
 // worker is that of one queue, which alone calls it.
 func (s *Spread) worker(n int) *spreader {
-	w := s.workers[n].Load()
+	all := s.workers.Load()
+	if all == nil {
+		s.workers.CompareAndSwap(nil, new(make([]atomic.Pointer[spreader], s.queues)))
+		all = s.workers.Load()
+	}
+	w := (*all)[n].Load()
 	if w == nil {
 		w = new(spreader)
-		s.workers[n].Store(w)
+		(*all)[n].Store(w)
 	}
 	return w
 }
 
 // Carried is the bytes of inner packets that found a slice so far.
 func (s *Spread) Carried() (bytes uint64) {
-	for i := range s.workers {
-		if w := s.workers[i].Load(); w != nil {
+	all := s.workers.Load()
+	if all == nil {
+		return 0
+	}
+	for i := range *all {
+		if w := (*all)[i].Load(); w != nil {
 			bytes += w.carried.Load()
 		}
 	}
@@ -127,6 +139,17 @@ func (t *Table) route(in *inner) *Route {
 		return r
 	}
 	return t.Default
+}
+
+// NewRoute is a route of a set, with room for so many slices.
+func NewRoute(set slicing.Set, slices int) *Route {
+	r := &struct {
+		Route
+		set slicing.Set
+	}{set: set}
+	r.set.Weights = make([]uint32, 0, slices)
+	r.Slices, r.Set = make([]RouteSlice, 0, slices), &r.set
+	return &r.Route
 }
 
 // Put gives the route a slice at its number.

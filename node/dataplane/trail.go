@@ -15,7 +15,8 @@ import (
 // comes along another way than the one in use, and while that one is not proven.
 type trail struct {
 	mu     sync.Mutex // protects what follows
-	ways   []*known   // at most MaxWays; most peers have one
+	ways   []*known   // at most MaxWays
+	only   [1]*known  // room for the one that most peers have
 	fresh  float64    // new ways that may be remembered now
 	filled int64      // clock
 }
@@ -29,6 +30,17 @@ type known struct {
 	asked  int64       // clock, of the last question
 	proven bool        // an echo came along it
 	seen   int64       // clock, of the last packet along it, or of its last use
+
+	left  atomic.Int64 // bytes of its ration
+	first ration       // unsure, until it comes by another socket
+}
+
+// newKnown is a way that was found now.
+func newKnown(found way, now int64) *known {
+	k := &known{way: found, seen: now}
+	k.first = ration{found.socket, &k.left}
+	k.unsure = &k.first
+	return k
 }
 
 // ration is a socket for a way that has not been proven: no more leaves by it than
@@ -67,7 +79,7 @@ func (t *trail) at(found way, inUse *way, now int64) *known {
 	if !t.spend(now) {
 		return nil
 	}
-	k := &known{way: found, unsure: &ration{found.socket, new(atomic.Int64)}, seen: now}
+	k := newKnown(found, now)
 	if len(t.ways) < MaxWays {
 		t.ways = append(t.ways, k)
 	} else {
@@ -103,13 +115,13 @@ func (t *trail) left(path link.Path, now int64) {
 // who have not proven themselves are received apart.
 func (k *known) came(by link.Socket, n int, now int64) {
 	if k.way.socket != by {
-		k.way.socket, k.unsure = by, &ration{by, k.unsure.left}
+		k.way.socket, k.unsure = by, &ration{by, &k.left}
 	}
 	if now-k.seen > int64(ProvenFor) {
 		k.proven = false
 	}
 	k.seen = now
-	k.unsure.left.Add(int64(AmplificationMost * n))
+	k.left.Add(int64(AmplificationMost * n))
 }
 
 // question is what is to be asked along the way now; nil when it was asked a

@@ -30,7 +30,7 @@ func TestNewWayHasProvenNothing(t *testing.T) {
 		t.Fatalf("there was no room: %+v", k)
 	}
 	if k.proven || k.token != (probe.Token{}) || k.asked != 0 || k.unsure.left.Load() != 0 {
-		t.Errorf("a new way has %+v and may have %d bytes", *k, k.unsure.left.Load())
+		t.Errorf("a new way has %+v and may have %d bytes", k, k.unsure.left.Load())
 	}
 }
 

@@ -76,7 +76,7 @@ func (a *Arbitrator) add(view *registry.State, s *registry.Session, base registr
 // way. A vacant slice is as it should be, and nobody waits for a spare.
 func (a *Arbitrator) settled(view *registry.State, s *registry.Session, l *live) bool {
 	for _, sl := range s.Slices {
-		known := l.slots[sl.Number]
+		known := l.slot(sl.Number)
 		switch {
 		case known == nil || known.proposal != 0:
 			return false

@@ -39,9 +39,9 @@ type live struct {
 	upBy      time.Duration // until when a slice that is up waits for the others
 	growAt    time.Duration
 	weighAt   time.Duration
-	unweighed bool // its weights may have to be others, from weighAt on
-	weighed   Tag  // WeighSlices without outcome
-	slots     map[uint8]*slot
+	unweighed bool    // its weights may have to be others, from weighAt on
+	weighed   Tag     // WeighSlices without outcome
+	slots     []*slot // by when they were heard of
 }
 
 // phase is how far the present epoch of a slice has been told.
@@ -54,26 +54,27 @@ const (
 	offered       // told to the client, not up yet
 )
 
-// slot is what this term knows of one slice number of a session.
+// slot is what this term knows of one slice number of a session. There are some for each
+// session, so what is small stands together.
 type slot struct {
 	epoch     uint32 // the one that phase, deadline and condemned are about
+	number    uint8
 	phase     phase
-	deadline  time.Duration // of the acknowledgement, then of coming up
-	condemned bool          // the epoch is to be replaced
-	heard     bool          // a packet passed under its keys
-	proposal  Tag           // a command about this slot without outcome
-
-	holdUntil  time.Duration // not granted again before, while a sibling is up
-	retryAt    time.Duration // nor before this: it was refused
-	movedAt    time.Duration
-	moved      bool
-	failures   int // since it was last up
-	tried      []failure
-	lastFailed identity.NodeID
-	alerted    bool
-
+	condemned bool // the epoch is to be replaced
+	heard     bool // a packet passed under its keys
+	moved     bool
+	alerted   bool
 	settled   bool // up was seen at settledAt, older epochs may be freed RetireDelay later
+	failures  int  // since it was last up
+
+	deadline time.Duration // of the acknowledgement, then of coming up
+	proposal Tag           // a command about this slot without outcome
+
+	holdUntil time.Duration // not granted again before, while a sibling is up
+	retryAt   time.Duration // nor before this: it was refused
+	movedAt   time.Duration
 	settledAt time.Duration
+	tried     []failure // the last one last
 }
 
 // failure keeps a node away from a slot for a while.
@@ -85,7 +86,7 @@ type failure struct {
 func (a *Arbitrator) live(id registry.SessionID) *live {
 	l := a.lives[id]
 	if l == nil {
-		l = &live{id: id, place: unqueued, due: never, since: a.now, unweighed: true, slots: map[uint8]*slot{}}
+		l = &live{id: id, place: unqueued, due: never, since: a.now, unweighed: true}
 		a.lives[id] = l
 		a.soon(l)
 	}
@@ -94,12 +95,22 @@ func (a *Arbitrator) live(id registry.SessionID) *live {
 
 func (a *Arbitrator) slot(id registry.SessionID, number uint8) *slot {
 	l := a.live(id)
-	sl := l.slots[number]
+	sl := l.slot(number)
 	if sl == nil {
-		sl = &slot{}
-		l.slots[number] = sl
+		sl = &slot{number: number}
+		l.slots = append(l.slots, sl)
 	}
 	return sl
+}
+
+// slot is that of a number; nil: nothing is known of it.
+func (l *live) slot(number uint8) *slot {
+	for _, sl := range l.slots {
+		if sl.number == number {
+			return sl
+		}
+	}
+	return nil
 }
 
 // follow makes the slot be about the slice's present epoch.
@@ -119,7 +130,6 @@ func (sl *slot) fail(now time.Duration, node identity.NodeID) {
 func (sl *slot) avoid(now time.Duration, node identity.NodeID) {
 	hold := min(FailureHold<<min(sl.failures, 10), MaxFailureHold)
 	sl.failures++
-	sl.lastFailed = node
 	sl.tried = slices.DeleteFunc(sl.tried, func(f failure) bool { return f.node == node || f.until <= now })
 	if len(sl.tried) == MaxTried {
 		sl.tried = sl.tried[1:]
@@ -130,7 +140,15 @@ func (sl *slot) avoid(now time.Duration, node identity.NodeID) {
 // recover forgets failures: the slice is up.
 func (sl *slot) recover(now time.Duration) {
 	sl.settled, sl.settledAt = true, now
-	sl.failures, sl.tried, sl.lastFailed, sl.alerted = 0, nil, identity.NodeID{}, false
+	sl.failures, sl.tried, sl.alerted = 0, nil, false
+}
+
+// lastFailed is the node that failed last since the slot was up; zero: none did.
+func (sl *slot) lastFailed() (node identity.NodeID) {
+	if n := len(sl.tried); n > 0 {
+		node = sl.tried[n-1].node
+	}
+	return node
 }
 
 // avoidsAny says that a slot is kept away from a node, which time ends.

@@ -90,7 +90,7 @@ func (a *Arbitrator) gather(s *registry.Session, l *live) bool {
 		return false
 	}
 	for _, sl := range s.Slices {
-		known := l.slots[sl.Number]
+		known := l.slot(sl.Number)
 		if sl.State == registry.SliceGranted && known != nil && known.epoch == sl.Epoch && known.phase == offered &&
 			!known.heard && !known.condemned && a.now < known.deadline {
 			l.again(l.upBy)

@@ -222,7 +222,7 @@ func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
 	var agreedSlices []registry.Slice
 	waiting, usable := false, false
 	for _, sl := range s.Slices {
-		known := l.slots[sl.Number]
+		known := l.slot(sl.Number)
 		switch {
 		case known == nil:
 			waiting = true
@@ -247,7 +247,7 @@ func (a *Arbitrator) tendOpening(s *registry.Session, l *live) {
 func (a *Arbitrator) answer(s *registry.Session, l *live, list []registry.Slice) {
 	l.answered = true
 	for _, sl := range list {
-		known := l.slots[sl.Number]
+		known := l.slot(sl.Number)
 		known.phase, known.deadline = offered, a.now+UpTimeout
 	}
 	a.emit(SendClient{Request: l.request, Session: s.ID, What: Opened, Slices: list, Absorbed: l.absorbed})

@@ -152,7 +152,7 @@ func (a *Arbitrator) choose(view *registry.State, s *registry.Session, number ui
 	best := slices.MinFunc(list, func(x, y candidate) int {
 		hx, hy := held[x.node.ID], held[y.node.ID]
 		return cmp.Or(
-			compareBool(x.node.ID == sl.lastFailed, y.node.ID == sl.lastFailed),
+			compareBool(x.node.ID == sl.lastFailed(), y.node.ID == sl.lastFailed()),
 			compareBool(x.last, y.last),
 			compareBool(!x.room(), !y.room()),
 			cmp.Compare(hx.main+hx.spare, hy.main+hy.spare),
@@ -200,9 +200,9 @@ func (a *Arbitrator) slicesByNode(s *registry.Session, except int) map[identity.
 // coming is the slices of numbers that the registry does not know yet, while
 // their first grants are under way.
 func (a *Arbitrator) coming(s *registry.Session) (list []registry.Slice) {
-	for number, known := range a.live(s.ID).slots {
-		first := a.proposals[known.proposal].grants(number)
-		if _, found := sliceOf(s, number); !found && first != nil {
+	for _, known := range a.live(s.ID).slots {
+		first := a.proposals[known.proposal].grants(known.number)
+		if _, found := sliceOf(s, known.number); !found && first != nil {
 			list = append(list, *first)
 		}
 	}

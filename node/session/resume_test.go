@@ -112,9 +112,9 @@ func TestResumptionsLoseNoPrekey(t *testing.T) {
 			t.Errorf("%s: of %d prekeys %d are granted, %d dropped, and %d are missing", name, taken, granted, dropped, before-w.unused())
 		}
 		if l := w.arb.lives[c.session]; l != nil {
-			for number, known := range l.slots {
+			for _, known := range l.slots {
 				if known.proposal == p.Tag {
-					t.Errorf("%s: slice %d waits for what is over", name, number)
+					t.Errorf("%s: slice %d waits for what is over", name, known.number)
 				}
 			}
 		}
