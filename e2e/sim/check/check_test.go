@@ -254,11 +254,16 @@ func TestRecovered(t *testing.T) {
 
 // TestToldOfTheEnd: at once where nothing is wrong, else in time, and nobody while something is.
 func TestToldOfTheEnd(t *testing.T) {
-	ended := func(wrongAt time.Duration) *story {
+	ended := func(wrongAt time.Duration, reborn bool) *story {
 		s := begin(t)
 		s.open(1, "alice", 1)
 		s.up(1)
 		s.now = 20 * second
+		holder := table(1, s.has(1, 1))
+		if reborn {
+			holder = Table{Agent: node(1), Boot: identity.BootID{77}}
+		}
+		s.Tables(s.now, []Table{holder})
 		if wrongAt > 0 && wrongAt < s.now {
 			s.Wrong(wrongAt, 1)
 			s.Wrong(wrongAt+second, 0)
@@ -272,15 +277,19 @@ func TestToldOfTheEnd(t *testing.T) {
 		}
 		return s
 	}
-	for name, c := range map[string]struct{ wrongAt, by time.Duration }{
-		"nothing wrong":   {0, 20*second + ToldAtOnce},
-		"wrong long ago":  {2 * second, 20*second + ToldAtOnce},
-		"wrong lately":    {16 * second, 20*second + ToldWithin},
-		"wrong after it":  {21 * second, 22*second + ToldWithin},
-		"wrong as it was": {20 * second, 21*second + ToldWithin},
+	for name, c := range map[string]struct {
+		wrongAt, by time.Duration
+		reborn      bool
+	}{
+		"nothing wrong":        {0, 20*second + ToldAtOnce, false},
+		"wrong long ago":       {2 * second, 20*second + ToldAtOnce, false},
+		"nobody could call it": {2 * second, 20*second + ToldWithin, true},
+		"wrong lately":         {16 * second, 20*second + ToldWithin, false},
+		"wrong after it":       {21 * second, 22*second + ToldWithin, false},
+		"wrong as it was":      {20 * second, 21*second + ToldWithin, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := ended(c.wrongAt)
+			s := ended(c.wrongAt, c.reborn)
 			s.Has(c.by, "alice", sessionID(2).String())
 			s.Has(c.by, "alice", sessionID(1).String())
 			s.green()
@@ -392,7 +401,7 @@ func TestLacking(t *testing.T) {
 	if why := s.Lacking(29*second, ses()); why != "" {
 		t.Errorf("a sibling carries, and lacking is: %s", why)
 	}
-	if s.Lacking(31*second, ses()) == "" {
+	if s.Lacking(32*second, ses()) == "" {
 		t.Error("a slice may wait for ever")
 	}
 	s.commit(registry.Command{MarkSlice: &registry.MarkSlice{Session: sessionID(1), Number: 1, Epoch: 1, State: registry.SliceUp}})

@@ -52,6 +52,7 @@ type Judge struct {
 	history   history
 	owned     map[slot]owner
 	spent     map[prekey]slot
+	void      map[slot]time.Duration // since when
 	agents    map[identity.NodeID]*agentSeen
 	sessions  map[registry.SessionID]*sessionSeen
 	left      map[string]bool               // clients that ended their session
@@ -71,7 +72,7 @@ type Judge struct {
 func New(c Config) *Judge {
 	return &Judge{
 		config: c, said: make(map[string]bool), history: newHistory(),
-		owned: make(map[slot]owner), spent: make(map[prekey]slot), agents: make(map[identity.NodeID]*agentSeen),
+		owned: make(map[slot]owner), spent: make(map[prekey]slot), void: make(map[slot]time.Duration), agents: make(map[identity.NodeID]*agentSeen),
 		sessions: make(map[registry.SessionID]*sessionSeen), left: make(map[string]bool),
 		ordered: make(map[registry.SessionID]string), holders: make(map[netip.Addr]*addressSeen),
 		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool), clear: -time.Hour,

@@ -17,7 +17,7 @@ type sessionSeen struct {
 	had    bool          // by a client, which said so
 	over   bool
 	overAt time.Duration
-	sudden bool // nothing was wrong then, nor lately
+	sudden bool // nothing was wrong then, nor lately, and an agent could call its client
 }
 
 // Heard is a sign of life of a session's client.
@@ -46,7 +46,7 @@ func (j *Judge) lookAtEnd(at time.Duration, s *registry.Session, c registry.Comm
 	if s.State != registry.SessionEnded || seen.over {
 		return
 	}
-	seen.over, seen.overAt, seen.sudden = true, at, j.settled(at)
+	seen.over, seen.overAt, seen.sudden = true, at, j.settled(at) && j.hasAgent(s)
 	if why := j.whyEnded(at, s, seen, c); !why {
 		j.fail(at, "I12", "session %s of %s ended (%q), %v after it was opened and %v after its client was heard: neither its client, "+
 			"nor policy, nor the headless time of %v ended it", s.ID.Short(), s.Client, s.Reason,
@@ -85,11 +85,18 @@ func (j *Judge) ClientEnded(at time.Duration, client string, id registry.Session
 }
 
 // ToldWithin is how long after the end of its session a client knows, by whom it hears or by
-// hearing nobody: it asks its agents every 15 s. ToldAtOnce is how long where nothing is wrong.
+// hearing nobody: parked it asks each agent once a minute. ToldAtOnce is how long where nothing
+// is wrong.
 const (
-	ToldWithin = 24 * time.Second
+	ToldWithin = 65 * time.Second
 	ToldAtOnce = 2 * time.Second
 )
+
+// hasAgent says that a slice of a session is at the process that it was granted to: by any
+// other its client can't be called.
+func (j *Judge) hasAgent(s *registry.Session) bool {
+	return slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return j.agents[sl.Agent] != nil && j.agents[sl.Agent].boot == sl.Boot })
+}
 
 // Has says which session a client takes for its own. It hears of the end in time, parked or not.
 func (j *Judge) Has(at time.Duration, client, session string) {
@@ -129,14 +136,18 @@ func (j *Judge) lookAtLeases(at time.Duration, t Table, h Holding) {
 	}
 }
 
+// CalledWithin is how long a parked client takes to come that is called for a slice.
+const CalledWithin = time.Second
+
 // Lacking says which slice of a session should be up by now and is not; empty: none. One
-// that was granted lately, or whose node is not to be given it again yet, may wait where
+// that was granted or lost lately, or whose node is not to be given it again yet, may wait where
 // another slice carries the session.
 func (j *Judge) Lacking(at time.Duration, s *registry.Session) string {
 	carried := slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return sl.State == registry.SliceUp })
 	for _, sl := range s.Slices {
-		granted := j.owned[slot{s.ID, sl.Number, sl.Epoch}].at
-		if sl.State == registry.SliceUp || carried && at < granted+session.MoveHold {
+		key := slot{s.ID, sl.Number, sl.Epoch}
+		since := max(j.owned[key].at, j.void[key]) // a parked client is called when that time is over
+		if sl.State == registry.SliceUp || carried && at < since+session.MoveHold+CalledWithin {
 			continue
 		}
 		return fmt.Sprintf("slice %d of %s is %s at %s, epoch %d", sl.Number, s.Client, sl.State, j.name(sl.Agent), sl.Epoch)

@@ -106,6 +106,9 @@ func (j *Judge) lookAtOwners(at time.Duration, s *registry.Session) {
 			j.fail(at, "I3", "the registry gives %v to %s (%d.%d), and had given it to %s (%d.%d)",
 				key, j.name(now.agent), now.term, now.index, j.name(was.agent), was.term, was.index)
 		}
+		if _, said := j.void[key]; sl.State == registry.SliceVoid && !said {
+			j.void[key] = at
+		}
 		if !known {
 			j.owned[key] = now
 			j.lookAtPrekey(at, key, sl)
