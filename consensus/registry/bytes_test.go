@@ -88,6 +88,26 @@ func TestBytesOfAnEndedSession(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
+// mostForADevice is how many bytes it may take beside, where its device never came before:
+// the address is remembered for it.
+const mostForADevice = 320
+
+// TestBytesOfADevice: who logs in once and never again leaves that.
+func TestBytesOfADevice(t *testing.T) {
+	f := crowd(t, 0)
+	each := f.bytesOf(1_500, func(i int) {
+		c := tracked(f.opening(i, fmt.Sprint("c", i/4%100), f.slice(0, i%4), f.slice(1, (i+1)%4)), 1+i)
+		c.Part = f.s.Parts[0].Prefix
+		f.must(f.read(Command{OpenSession: c}))
+		f.out(i)
+	})
+	t.Logf("%d bytes for each", each)
+	if each > mostEnded+mostForADevice {
+		t.Errorf("%d bytes for each session of a new device, at most %d", each, mostEnded+mostForADevice)
+	}
+	runtime.KeepAlive(f)
+}
+
 // many is a mesh with an account for every four sessions.
 func many(t *testing.T, sessions int) *fixture {
 	f := crowd(t, 0)
