@@ -88,7 +88,7 @@ type quietly func()
 
 func (q quietly) apply(*Client) { q() }
 
-// TestNobodyAnswersOneAtRest: it asks ten times a second at first, later once a second, and
+// TestNobodyAnswersOneAtRest: it asks ten times a second at first, later every other second, and
 // often again as soon as it has something to send or is answered.
 func TestNobodyAnswersOneAtRest(t *testing.T) {
 	asks := func(from, to time.Duration, sent func(now time.Duration) time.Duration) (n int) {
@@ -108,7 +108,7 @@ func TestNobodyAnswersOneAtRest(t *testing.T) {
 		sent     func(time.Duration) time.Duration
 		want     int
 	}{
-		{0, time.Second, silent, 9}, {time.Minute, 70 * time.Second, silent, 10},
+		{0, time.Second, silent, 6}, {time.Minute, 70 * time.Second, silent, 5},
 		{time.Minute, 70 * time.Second, func(now time.Duration) time.Duration { return now }, 100},
 	} {
 		if n := asks(c.from, c.to, c.sent); n < c.want-1 || n > c.want+1 {
@@ -128,5 +128,24 @@ func TestNobodyAnswersOneAtRest(t *testing.T) {
 	}
 	if s[0].pulse.heard(f.config.Now()); s[0].pulse.mute != 0 {
 		t.Error("an answer is not taken for one")
+	}
+}
+
+// TestSilentGatewaysAreNotTriedOnAndOn: where all were silent, and there is nothing to send,
+// the next is tried as seldom as agents are asked.
+func TestSilentGatewaysAreNotTriedOnAndOn(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.ask(s, f.config.Now())
+	f.advance(time.Minute)
+	was := f.Client.gateways.inVain
+	if most := f.Client.gateways.count() + 40; was <= f.Client.gateways.count() || was > most {
+		t.Errorf("%d gateways were left in a minute, at most %d", was, most)
+	}
+	for range 10 * time.Second / TickEvery {
+		f.advance(TickEvery)
+	}
+	if n, most := f.Client.gateways.inVain-was, int(10*time.Second/ProbeMute)+1; n == 0 || n > most {
+		t.Errorf("then %d in ten seconds, at most %d", n, most)
 	}
 }

@@ -53,9 +53,9 @@ const (
 	// was surely not on its way already.
 	WordAfter = time.Second
 	// ProbeMute is the longest interval for one that nobody answers and that has nothing to
-	// send: a MutePart-th of how long nobody did.
-	ProbeMute = time.Second
-	MutePart  = 16
+	// send, and between two gateways then: a MutePart-th of how long nobody did.
+	ProbeMute = 2 * time.Second
+	MutePart  = 4
 	// ActiveFor is how long after its last packet a slice counts as active.
 	ActiveFor = 2 * time.Second
 	// StopLimit, StopsOver and StopHold: see MaxStops. Who was left is not taken
@@ -104,6 +104,11 @@ const (
 	// stream over TLS is opened: longer than the way from a dead gateway to the
 	// next one and to the one after it.
 	FallbackAfter = time.Second
+	// FallbackIdle is the same for a session that has nothing to send, FallbackAway where the
+	// arbiter is away then, too: it may be that the mesh has no time to answer, and a crowd
+	// that opened streams to it would make each of its gateways a handshake for nothing.
+	FallbackIdle = 3 * time.Second
+	FallbackAway = 10 * time.Second
 	// OpenWaitMin and OpenWaitMax bound the wait after a stream that did not open.
 	OpenWaitMin = time.Second
 	OpenWaitMax = 30 * time.Second

@@ -90,9 +90,31 @@ func (p *pulse) due(now, lastSent time.Duration, doubt bool, every time.Duration
 		every = ProbeActive
 	}
 	if every == ProbeActive && p.mute != 0 && now-lastSent >= ActiveFor {
-		every = max(every, min((now-p.mute)/MutePart, ProbeMute))
+		every = max(every, p.patience(now))
 	}
 	return now-p.askedAt >= every
+}
+
+// patience is how long who has nothing to send waits between two tries where nobody answers.
+func (p *pulse) patience(now time.Duration) time.Duration {
+	return min((now-p.mute)/MutePart, ProbeMute)
+}
+
+// mayWait reports whether a silent gateway is kept: all were silent, and there is
+// nothing to send.
+func (c *Client) mayWait(silent []*slice, now time.Duration) bool {
+	return c.gateways.inVain > c.gateways.count() && !c.sends(now) &&
+		!slices.ContainsFunc(silent, func(s *slice) bool { return now-s.pulse.waiting >= s.pulse.patience(now) })
+}
+
+// sends reports whether anything was sent lately.
+func (c *Client) sends(now time.Duration) bool {
+	for _, s := range c.slices {
+		if now-time.Duration(s.pair.LastSent()) < ActiveFor {
+			return true
+		}
+	}
+	return false
 }
 
 // ask sends one probe on a slice's SA.
@@ -157,7 +179,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	case len(r.silent) == 0:
 	case len(through) < len(judged) && !slices.ContainsFunc(r.silent, (*slice).usable):
 		// The others go directly, so nothing hangs on the gateway.
-	case len(r.silent) == len(through):
+	case len(r.silent) == len(through) && !c.mayWait(r.silent, now):
 		c.leaveGateway(now, "gateway is silent")
 	}
 }

@@ -105,7 +105,7 @@ func (c *Client) listenToUDP(now time.Duration) {
 		t.deafSince, t.urgent = 0, false
 		return
 	}
-	if t.opening || now < t.openAfter || now-t.deafSince < FallbackAfter && !t.urgent {
+	if t.opening || now < t.openAfter || now-t.deafSince < t.patience(c.control == nil, c.rested(now)) {
 		return
 	}
 	gateway := c.gateways.at(c.gateways.current)
@@ -117,6 +117,25 @@ func (c *Client) listenToUDP(now time.Duration) {
 		t.opening = true
 	default:
 	}
+}
+
+// patience is how long UDP may be silent before a stream is asked for. away says that there
+// is no connection to the arbiter, rested that the session has nothing to send.
+func (t *transport) patience(away, rested bool) time.Duration {
+	switch {
+	case away && rested:
+		return FallbackAway
+	case t.urgent:
+		return 0
+	case rested:
+		return FallbackIdle
+	}
+	return FallbackAfter
+}
+
+// rested reports whether the session was in use and has nothing to send.
+func (c *Client) rested(now time.Duration) bool {
+	return c.session != nil && c.session.ready && !c.sends(now)
 }
 
 // expecting reports whether any slice has asked something that was not

@@ -51,14 +51,47 @@ func (f *fixture) wanted() bool {
 // deaf lets UDP be silent until a stream is asked for, and says how long that took.
 func (f *fixture) deaf(s *slice) (took time.Duration) {
 	f.Helper()
+	return f.deafFor(s, 2*FallbackAfter, true)
+}
+
+// deafFor is that for so long at most. near says that there is an arbiter, which is
+// reached by TCP each time that its connection is given up.
+func (f *fixture) deafFor(s *slice, most time.Duration, near bool) (took time.Duration) {
+	f.Helper()
 	f.ask(s, f.config.Now())
 	for begin := f.config.Now(); !f.wanted(); took = f.config.Now() - begin {
-		if took > 2*FallbackAfter {
+		if near && f.control == nil {
+			f.connect()
+		}
+		if took > most {
 			f.Fatal("no stream is asked for")
 		}
 		f.advance(TickEvery)
 	}
 	return took
+}
+
+// TestNoStreamForNobody: where the arbiter is away, too, a stream waits until there is
+// something to send. It is the mesh then that does not answer, and all its clients would
+// have it make as many handshakes more.
+func TestNoStreamForNobody(t *testing.T) {
+	f := newFixture(t)
+	f.Client.session = &session{ready: true}
+	s := f.slice(0, 1)
+	if took := f.deafFor(s, 2*FallbackAway, false); took < FallbackAway {
+		t.Errorf("asked for a stream after %v", took)
+	}
+	for _, c := range []struct {
+		urgent, away, rested bool
+		want                 time.Duration
+	}{
+		{false, false, false, FallbackAfter}, {false, false, true, FallbackIdle}, {true, false, true, 0},
+		{false, true, false, FallbackAfter}, {true, true, false, 0}, {true, true, true, FallbackAway},
+	} {
+		if got := (&transport{urgent: c.urgent}).patience(c.away, c.rested); got != c.want {
+			t.Errorf("%+v: it waits %v", c, got)
+		}
+	}
 }
 
 // TestSilentUDPFallsBack: not before it has been silent for a while; then
@@ -198,7 +231,8 @@ func TestSilentStream(t *testing.T) {
 	f.deaf(s)
 	f.opened(0)
 	f.advance(500 * ms)
-	if !f.wanted() || f.transport.stream != nil {
+	f.connect() // through another gateway
+	if f.advance(TickEvery); !f.wanted() || f.transport.stream != nil {
 		t.Error("the client stays on a silent stream")
 	}
 	if got := f.Client.gateways.at(f.Client.gateways.current); got != gatewayAddr(1) {
@@ -234,6 +268,9 @@ func (f *fixture) triedEverLess(s *slice, fail func()) {
 		fail()
 		begin := f.config.Now()
 		for !f.wanted() {
+			if f.control == nil {
+				f.connect()
+			}
 			f.advance(TickEvery)
 		}
 		wait := f.config.Now() - begin
