@@ -93,7 +93,7 @@ const (
 	HeapAtRest = 10
 	HeapBusy   = 200
 	HeapLeast  = 8 << 20
-	HeapHoles  = 24 << 20
+	HeapHoles  = 48 << 20
 	HeapMarks  = 4 << 20
 	HeapSpare  = 5
 	HeapTurns  = 12
