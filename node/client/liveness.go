@@ -290,14 +290,16 @@ func (c *Client) condemn(silent []*slice, living *slice, why string) {
 }
 
 // leaveGateway moves the slices to the next gateway and sends one packet on
-// every SA at once, so that all agents learn the new way back.
+// every SA at once, so that all agents learn the new way back. Who has nothing to send keeps
+// its connection to the arbiter through the old one for as long as that is heard: where agents
+// have a crowd to answer, all would give up what they waited for, and come anew.
 func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn(now)
 	c.leaveStream(now)
 	c.sayLeft(why, old, next)
 	c.moveTo(next, now)
-	if c.control != nil && c.control.gateway == old && !c.heardMeanwhile() {
+	if c.control != nil && c.control.gateway == old && !c.heardMeanwhile() && !c.rested(now) {
 		c.hurry(elsewhere)
 	}
 }

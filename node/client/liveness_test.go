@@ -316,3 +316,17 @@ func TestNewerEpochRetiresTheOlder(t *testing.T) {
 		t.Errorf("said: %+v", s)
 	}
 }
+
+// TestConnectionOutlivesSilentAgents: who has nothing to send does not give up the connection
+// to the arbiter because agents are silent.
+func TestConnectionOutlivesSilentAgents(t *testing.T) {
+	for _, idle := range []bool{false, true} {
+		f := newFixture(t)
+		f.Client.session = &session{ready: idle}
+		f.connect()
+		f.leaveGateway(f.config.Now(), "gateway is silent")
+		if kept := f.control != nil; kept != idle {
+			t.Errorf("with nothing to send %v: the connection is kept: %v", idle, kept)
+		}
+	}
+}
