@@ -88,6 +88,8 @@ const (
 	// for 90 s, and an agent uses it for 75 s.
 	ParkedTurn = 20 * time.Second
 	ParkedEach = time.Minute
+	// AskedLately is how often agents that ask where a parked client is have it ask them all.
+	AskedLately = time.Second
 	// HeadlessLeast is the headless time of a mesh whose clients park: a few probes.
 	HeadlessLeast = 2 * ParkedEach
 	// MoveWithin is how long a parked client's slices may take to be heard by another

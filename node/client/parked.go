@@ -163,6 +163,20 @@ func (c *Client) leaveClosing(payload []byte, now time.Duration) {
 	}
 }
 
+// askOthers is for a parked client one of whose agents asks where it is. That slice came by
+// another way than before, as behind a NAT that forgot: the ways of the others, whose turn
+// is in up to ParkedEach, may be gone too, and what their agents say first with them.
+func (c *Client) askOthers(now time.Duration) {
+	if c.parking.mark == 0 {
+		return
+	}
+	for _, s := range c.inOrder() {
+		if s.held() && now-s.pulse.askedAt >= AskedLately {
+			c.ask(s, now)
+		}
+	}
+}
+
 func (c *Client) askAll(now time.Duration) {
 	for _, s := range c.inOrder() {
 		if s.held() {

@@ -377,3 +377,25 @@ func TestGatewaysOfTheArbiter(t *testing.T) {
 		t.Error("it leaves a gateway")
 	}
 }
+
+// TestParkedClientThatIsAskedWhereItIs: by one slice, whose way is another than before. It
+// asks by the others, whose ways may be gone, and not again for what it asked itself.
+func TestParkedClientThatIsAskedWhereItIs(t *testing.T) {
+	f, s := atRest(t)
+	s = append(s, f.slice(2, 1))
+	s[2].pair.Ends = s[0].pair.Ends
+	f.parks(s...)
+	f.rests(ParkedTurn, s...)
+	for _, one := range s {
+		f.asked(one)
+	}
+	s[0].pulse.askedAt = f.config.Now() // its turn is now
+	for range 3 {
+		controlMessage{s[0].key, probe.Seen(probe.Token{1})}.apply(f.Client)
+	}
+	for n, one := range s {
+		if kinds := f.asked(one); len(kinds) != min(n, 1) || n > 0 && kinds[0] != probe.KindParked {
+			t.Errorf("slice %d asks by %v", n, kinds)
+		}
+	}
+}

@@ -341,6 +341,8 @@ func (e controlMessage) apply(c *Client) {
 		c.come("it is called")
 	case probe.KindLeaving:
 		c.leaveClosing(e.payload, now)
+	case probe.KindSeen:
+		c.askOthers(now)
 	case probe.KindPaddedReply:
 		c.padded(s, e.payload, now)
 	case probe.KindPrekeyPart:

@@ -117,8 +117,9 @@ func (p *Pair) trail() *trail {
 }
 
 // roaming handles a question and its echo, in a packet of n bytes; false when it is
-// another message. An echo that is not the newest packet proves its way, but
-// moves nothing: its sender may be elsewhere by now.
+// another message, or one that the owner is to hear of too: a client that is asked where it
+// is comes by another way than it did, and may not know. An echo that is not the newest
+// packet proves its way, but moves nothing: its sender may be elsewhere by now.
 func (w *inbound) roaming(p *Pair, payload []byte, n int, newest bool) bool {
 	if len(payload) == 0 {
 		return false
@@ -131,6 +132,7 @@ func (w *inbound) roaming(p *Pair, payload []byte, n int, newest bool) bool {
 		if echo, ok := probe.EchoSeen(payload); ok {
 			w.echo(p, echo, n)
 		}
+		return p.Agent
 	case probe.KindSeenEcho:
 		if token, ok := probe.ParseSeenEcho(payload); ok {
 			w.echoed(p, token, newest)

@@ -133,6 +133,37 @@ func (w *world) echo(from link.Socket, token probe.Token) {
 	client.SetPath(was)
 }
 
+// TestOwnerHearsThatItIsAskedWhereItIs: a client's, for it comes by another way than its
+// agent knows; the engine answers all the same. An agent's owner hears of no question.
+func TestOwnerHearsThatItIsAskedWhereItIs(t *testing.T) {
+	w := newWorld(t, 2, 2)
+	client, agent := w.pairs[2][0], w.pairs[2][1]
+	client.SetPath(to(at(outer(2))))
+	var asked, other atomic.Int64
+	client.Control = func(b []byte) {
+		if b[0] == probe.KindSeen {
+			asked.Add(1)
+		}
+	}
+	agent.Control = func(b []byte) {
+		if b[0] == probe.KindSeen || b[0] == probe.KindSeenEcho {
+			other.Add(1)
+		}
+	}
+	w.start()
+	w.say()
+	w.prove(home)
+	w.wait(func() bool { return asked.Load() > 0 })
+	if err := client.SendControl(probe.Seen(probe.Token{1})); err != nil {
+		t.Fatal(err)
+	}
+	w.settled()
+	w.stop()
+	if n := other.Load(); n != 0 {
+		t.Errorf("the agent's owner hears of %d", n)
+	}
+}
+
 // TestEchoThatNobodyAskedFor: a client's own echo, with the source of somebody else,
 // moves nothing, whatever is in it: his address, as builds before had it, nothing,
 // or the token of a question that went elsewhere.
