@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 )
 
 // footing is what this node has heard lately of the rest of its mesh: whether it may
@@ -26,6 +28,9 @@ type footing struct {
 	lostAt   time.Duration
 	firmAt   time.Duration
 	losses   uint64 // numbers what is asked of the arbiter
+
+	outages said.Line // how often it was said that nobody answers
+	named   bool      // it was the last time
 }
 
 type foothold byte
@@ -75,6 +80,25 @@ func (f *footing) judge(now time.Duration, quorum bool) (changed bool) {
 	return f.is != was
 }
 
+// log says what the verdict is now, within bounds as that of a single node (see logSilence).
+func (f *footing) log(to *slog.Logger, now time.Duration) {
+	if f.is == firm {
+		if f.named {
+			to.Info("other nodes answer")
+		}
+		return
+	}
+	var unsaid int
+	if unsaid, f.named = f.outages.Say(now, SaidFree, SaidRate); !f.named {
+		return
+	}
+	line := "neither an arbiter nor any other node is heard; others may take over what this node holds"
+	if f.is == worded {
+		line = "no other node answers; going by the arbiter's word"
+	}
+	to.Warn(line, said.Left(unsaid)...)
+}
+
 // quorum reports whether the mesh has voters of which a majority can be elsewhere.
 func (a *Agent) quorum() bool {
 	voters := 0
@@ -92,14 +116,7 @@ func (a *Agent) superviseFooting(now time.Duration) {
 	changed := a.footing.judge(now, a.quorum())
 	if changed {
 		a.changes.mesh = true
-		switch a.footing.is {
-		case lost:
-			a.config.Log.Warn("neither an arbiter nor any other node is heard; others may take over what this node holds")
-		case worded:
-			a.config.Log.Warn("no other node answers; going by the arbiter's word")
-		case firm:
-			a.config.Log.Info("other nodes answer")
-		}
+		a.footing.log(a.config.Log, now)
 	}
 	if a.footing.is == lost && (changed || a.ticks%LoadTicks == 0) || a.ticks%LoadTicks == 0 && a.ceded() {
 		a.say(&protocol.Node{Assure: &protocol.Assure{Number: a.footing.losses}})

@@ -195,8 +195,9 @@ const (
 // RestartAfter is how long a process may have stood still and keep its keys.
 const RestartAfter = time.Second
 
-// SaidFree is how often in a row it is said that a node is silent, or that this process stood
-// still, SaidRate how often a second from then on.
+// SaidFree is how often in a row it is said that a node is silent, that none is heard, that
+// the path is good again, or that this process stood still, SaidRate how often a second from
+// then on.
 const (
 	SaidFree = 16
 	SaidRate = 1.0 / 60

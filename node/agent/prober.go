@@ -25,6 +25,7 @@ type proberState struct {
 	sequence uint64
 	pathSent uint64 // path tests that count, since the last one that came out
 	path     pathVerdict
+	tested   said.Line   // that it is good
 	lost     atomic.Bool // nothing opened here goes on; read by packet workers
 	own      ownLoad
 	tests    int           // of this host's path, in each tick
@@ -326,7 +327,9 @@ func (a *Agent) foundPath(verdict probe.Verdict) {
 		a.config.Log.Warn("this host does not forward packets from the TUN to the inside network",
 			"next", "meshcrypt status shows what is in the way")
 	case probe.PathGood:
-		a.config.Log.Info("plaintext path tested", "verdict", verdict)
+		if unsaid, ok := a.probes.tested.Say(a.config.Now(), SaidFree, SaidRate); ok {
+			a.config.Log.Info("plaintext path tested", append([]any{"verdict", verdict}, said.Left(unsaid)...)...)
+		}
 	case probe.PathUnknown:
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
 )
 
 // TestStarvedHostFillsNoLog: that a node is silent, is heard again, or that this process stood
@@ -34,9 +35,22 @@ func TestStarvedHostFillsNoLog(t *testing.T) {
 	if lines("times_not_said=144") != 1 || lines("heard again") != SaidFree+1 {
 		t.Errorf("later: %s", log.String())
 	}
-	log.Reset()
 	f := newFixture(t).ready()
 	f.Agent.config.Log = to
+	log.Reset()
+	for range times {
+		for _, f.footing.is = range []foothold{lost, firm} {
+			f.footing.log(to, time.Hour)
+		}
+		f.probes.path.store(probe.PathLost)
+		f.foundPath(probe.PathGood)
+	}
+	if lines("is heard; others") != SaidFree || lines("other nodes answer") != SaidFree || lines("path tested") != SaidFree {
+		t.Errorf("of a host that hears nobody again and again: %s", log.String())
+	}
+	if f.footing.is, f.footing.named = firm, false; lines("times_not_said") != 0 {
+		t.Error(log.String())
+	}
 	for range times {
 		f.clock.Add(int64(dataplane.StallLimit + 1))
 		f.do(stalled{})
