@@ -94,11 +94,16 @@ func aboutPeer(args []any) bool {
 	return slices.ContainsFunc(args, func(arg any) bool { return arg == "peer" || arg == "target" || unreached(arg) })
 }
 
-// unreached reports whether an argument is the network's error, or its end.
+// unreached reports whether an argument is the network's error, its end, or that no answer
+// came in time. What raft's codec met while it read is behind an error of its own, which
+// errors.As does not look behind.
 func unreached(arg any) bool {
-	var network *net.OpError
 	err, ok := arg.(error)
-	return ok && (errors.As(err, &network) || errors.Is(err, io.EOF))
+	if read, is := arg.(interface{ Cause() error }); is && read.Cause() != nil {
+		err = read.Cause()
+	}
+	var network *net.OpError
+	return ok && (errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // needless reports whether a line asks for nothing. It tells of an entry that the log has no more:

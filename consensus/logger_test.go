@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,6 +67,8 @@ func TestDeadServerIsOneLine(t *testing.T) {
 		l.Error("failed to heartbeat to", "peer", b.Address, "backoff time", time.Second, "error", refused)
 		l.Error("failed to appendEntries to", "peer", b, "error", fmt.Errorf("x: %w", io.EOF))
 		l.Error("failed to make requestVote RPC", "target", b, "error", refused, "term", 7)
+		l.Error("failed to make requestVote RPC", "target", b, "error", decodeError{refused}, "term", 8)
+		l.Error("failed to appendEntries to", "peer", b, "error", context.DeadlineExceeded)
 	}
 	if lines := strings.Count(text.String(), "\n"); lines != 1 {
 		t.Errorf("%d lines: %s", lines, text.String())
@@ -89,3 +92,9 @@ func TestQuietLimit(t *testing.T) { // I10
 		t.Fatal("a line is told once in QuietFor")
 	}
 }
+
+// decodeError is like that of raft's codec, which errors.As does not look behind.
+type decodeError struct{ err error }
+
+func (d decodeError) Error() string { return "msgpack decode error [pos 486]: " + d.err.Error() }
+func (d decodeError) Cause() error  { return d.err }
