@@ -23,6 +23,7 @@ const (
 	MaxPooledStreams  = 3                       // idle ones kept per server
 	MaxStreams        = 256                     // open ones, both ways
 	StreamTimeout     = 5 * time.Second         // for one message; longer in proportion for a snapshot
+	HandOverWithin    = 2 * StreamTimeout       // until a request is sent, and the one before it answered
 	MidRequest        = 1500 * time.Millisecond // until more of a request that has begun comes
 	EnqueueTimeout    = 5 * time.Second         // until the leader's queue takes a proposal
 	LockTimeout       = 1 * time.Second         // until another process lets go of the log file

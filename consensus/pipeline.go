@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,7 +21,8 @@ type pipeline struct {
 	raft.AppendPipeline
 	replica *Raft
 	now     func() time.Time
-	said    said // its one sender's
+	said    said          // its one sender's
+	within  time.Duration // 0: HandOverWithin
 }
 
 // said is a request without entries.
@@ -40,7 +42,18 @@ func (p *pipeline) AppendEntries(ask *raft.AppendEntriesRequest, answer *raft.Ap
 	if err != nil {
 		return nil, err
 	}
-	return p.AppendPipeline.AppendEntries(vouched, answer)
+	return p.handOver(vouched, answer)
+}
+
+// handOver is the transport's AppendEntries, which waits for room. Where raft's reader of
+// answers has ended meanwhile, for a newer term or a request that came to nothing, nobody makes
+// room ever again, and the sender alone closes the pipeline: it, the beats that it began, and
+// the end of this process, which waits for it, would wait for ever. Each request has its time
+// in which it is sent and the one before it answered; after that the pipeline is closed.
+func (p *pipeline) handOver(ask *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	late := time.AfterFunc(cmp.Or(p.within, HandOverWithin), func() { _ = p.Close() })
+	defer late.Stop()
+	return p.AppendPipeline.AppendEntries(ask, answer)
 }
 
 // repeats reports whether a request says again what the last one said a moment ago.

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -57,5 +58,47 @@ func TestIdleLeaderSaysLittle(t *testing.T) {
 	}
 	if !say(committed) {
 		t.Error("not said after entries")
+	}
+}
+
+// TestSenderWaitsForNobody: whose answers raft takes no more ends, or its process could not.
+func TestSenderWaitsForNobody(t *testing.T) {
+	var ends [2]*raft.NetworkTransport
+	for n := range ends {
+		end, err := raft.NewTCPTransport("127.0.0.1:0", nil, 2, time.Second, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { end.Close() })
+		ends[n] = end
+	}
+	go func() {
+		for ask := range ends[1].Consumer() {
+			ask.Respond(&raft.AppendEntriesResponse{Term: 9}, nil)
+		}
+	}()
+	real, err := ends[0].AppendEntriesPipeline("b", ends[1].LocalAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer real.Close()
+	p := &pipeline{AppendPipeline: real, replica: &Raft{fsm: newFSM()}, now: time.Now, within: 50 * time.Millisecond}
+	ended := make(chan error, 1)
+	go func() {
+		for n := uint64(1); n < 10; n++ {
+			if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: 3, LeaderCommitIndex: n}, new(raft.AppendEntriesResponse)); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("there is room for all: this shows nothing")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for ever")
 	}
 }
