@@ -1,12 +1,16 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,4 +107,55 @@ func TestFirstLoginWaitsForItsTurn(t *testing.T) {
 	if p.appointed(port.MaxWait); !p.out(now+FirstWithin, os.ErrDeadlineExceeded, 1, 1) {
 		t.Error("whoever is on the way can have it wait for ever")
 	}
+}
+
+// TestAppointmentsKeepNobodyAway: whoever is on the way to one gateway can tell a client to
+// come again whenever it comes. After MaxAppointments it queues at another one, where nobody
+// can tell it.
+func TestAppointmentsKeepNobodyAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:6484"), netip.MustParseAddrPort("192.0.2.2:6484")}
+		ctx, cancel := context.WithCancel(t.Context())
+		began, asked := time.Now(), []string(nil)
+		dial := func(_ context.Context, _, to string) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() {
+				b := make([]byte, 4096)
+				n, _ := far.Read(b)
+				asked = append(asked, fmt.Sprintf("%s %t", to, bytes.Contains(b[:n], []byte(port.WaitName))))
+				if len(asked) > MaxAppointments {
+					cancel()
+				}
+				_, _ = far.Write([]byte{0xF7, 3, 3, 0, 2, 0x75, 0x30})
+				far.Close()
+			}()
+			return near, nil
+		}
+		c := &Client{gateways: gatewayList{all: all}, redial: make(chan haste, 1), failed: make(chan error, 1), config: Config{
+			Dial: dial, Wall: time.Now, Now: func() time.Duration { return time.Since(began) },
+			Random: rand.Reader, Log: slog.New(slog.DiscardHandler),
+		}}
+		c.keepControl(ctx)
+		want := append(slices.Repeat([]string{"192.0.2.1:6484 true"}, MaxAppointments), "192.0.2.2:6484 false")
+		if took := time.Since(began); !slices.Equal(asked[:min(len(asked), len(want))], want) || took > AppointedMost+time.Second {
+			t.Errorf("after %v it had asked %v", took, asked)
+		}
+	})
+}
+
+// TestAppointmentsAgain: once it has queued in vain a client is one of the crowd again, and
+// others see no appointment where nobody gave one.
+func TestAppointmentsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, b := &Client{redial: make(chan haste, 1)}, newBackoff(rand.Reader)
+		for n := 1; n <= MaxAppointments; n++ {
+			b.ended(0, nil, &port.Wait{In: time.Second})
+			if other := c.pause(t.Context(), &b); b.queues() != (n == MaxAppointments) || other != b.queues() {
+				t.Errorf("after %d appointments it queues: %t, elsewhere: %t", n, b.queues(), other)
+			}
+		}
+		if b.ended(0, nil, os.ErrDeadlineExceeded); b.queues() {
+			t.Error("it takes no appointment any more")
+		}
+	})
 }

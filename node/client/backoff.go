@@ -31,6 +31,7 @@ type backoff struct {
 	session bool          // there was a welcome
 	parted  bool          // the last connection was closed from there, and not at once: no crowd's
 	told    time.Duration // when to come again; 0: it was not said
+	often   int           // that was said in a row
 	random  *rand.Rand
 }
 
@@ -46,8 +47,10 @@ func newBackoff(random io.Reader) backoff {
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
 		b.told = max(min(wait.In, port.MaxWait), RedialMin)
+		b.often++
 		return // an appointment is no failure
 	}
+	b.often = 0
 	switch {
 	case next != nil && (!b.session || now-next.since >= Lasting):
 		b.wait, b.rested, b.session = RedialMin, true, true
@@ -65,6 +68,10 @@ func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 		b.most = RedialMax
 	}
 }
+
+// queues reports whether the next connection takes no appointment, and goes through another
+// gateway: whoever says that a turn comes, and has proved nothing, was believed often enough.
+func (b *backoff) queues() bool { return b.often >= MaxAppointments }
 
 // atOnce reports whether a connection may be made without a wait, which is so once.
 func (b *backoff) atOnce(why haste) bool {

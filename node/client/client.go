@@ -128,6 +128,7 @@ type Client struct {
 	parking   parking
 	redial    chan haste                         // asks the dialer to hurry
 	attempts  uint64                             // of control connections; the dialer's
+	queues    bool                               // the next one takes no appointment; the dialer's
 	nextWait  atomic.Int64                       // before the next attempt, if this one does not last
 	onLast    atomic.Bool                        // without a connection: one slice is left, and none on its way
 	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt

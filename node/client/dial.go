@@ -29,6 +29,7 @@ type reached struct {
 type search struct {
 	*Client
 	beside int
+	queues bool // it takes no appointment
 
 	mu    sync.Mutex    // protects the fields below
 	told  error         // to wait: whoever is asked beside is no less busy
@@ -38,7 +39,7 @@ type search struct {
 }
 
 func newSearch(c *Client, beside int) *search {
-	return &search{Client: c, beside: beside, ended: make(chan struct{})}
+	return &search{Client: c, beside: beside, queues: c.queues, ended: make(chan struct{})}
 }
 
 // reach is one attempt. It names no further way.
@@ -47,7 +48,7 @@ func (s *search) reach(ctx context.Context, gateway netip.AddrPort) (r reached, 
 		return r, nil, err
 	}
 	taken := false
-	r, err = s.connect(ctx, gateway, func() {
+	r, err = s.connect(ctx, gateway, s.queues, func() {
 		taken = true
 		s.count(1)
 	})
@@ -93,8 +94,9 @@ func (s *search) patience(ctx context.Context) error {
 }
 
 // connect is TLS to the arbiter through one gateway; taken is told when that is there. The
-// arbiter is recognised by the pinned CA before a byte of the client's is sent.
-func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, taken func()) (r reached, err error) {
+// arbiter is recognised by the pinned CA before a byte of the client's is sent. Who queues
+// does not say that it can be told to come again, and hears nobody who says so.
+func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, queues bool, taken func()) (r reached, err error) {
 	r.gateway = gateway
 	check := func(raw [][]byte) (err error) {
 		r.peer, err = pki.VerifyArbiter(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
@@ -103,11 +105,16 @@ func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, taken func
 	var waiter *port.Waiter
 	stands := func(raw net.Conn) net.Conn {
 		taken()
+		if queues {
+			return channel.Below(raw)
+		}
 		waiter = &port.Waiter{Conn: raw}
 		return channel.Below(waiter)
 	}
 	config := pki.Client(port.ALPNClient, nil, check)
-	config.ServerName = port.WaitName
+	if !queues {
+		config.ServerName = port.WaitName
+	}
 	r.raw, err = c.secure(ctx, gateway, config, stands)
 	if err != nil && waiter != nil {
 		err = cmp.Or(waiter.Told(), err)

@@ -36,6 +36,9 @@ const (
 	SaidRate = 1.0 / 60
 	// Trickle is how many bytes a parked client moves in TrickleOver and stays so.
 	Trickle = 64 << 10
+	// MaxAppointments is how often in a row a client comes when it is told to; then it queues
+	// once, at another gateway.
+	MaxAppointments = 4
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
 )

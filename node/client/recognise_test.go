@@ -79,7 +79,7 @@ func TestArbiterIsRecognised(t *testing.T) {
 			heard <- err
 		}()
 		ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
-		r, reachErr := f.Client.connect(ctx, listener.Addr().(*net.TCPAddr).AddrPort(), func() {})
+		r, reachErr := f.Client.connect(ctx, listener.Addr().(*net.TCPAddr).AddrPort(), false, func() {})
 		cancel()
 		if (reachErr == nil) != c.sound || c.sound && r.peer.Key != ours.key.Public() {
 			t.Errorf("%s: %v, taken for %v", name, reachErr, r.peer.Node)
