@@ -28,6 +28,8 @@ type parking struct {
 	moved  uint64        // then
 	moves  time.Duration // until when its slices may be on their way to another gateway
 
+	closing []netip.AddrPort // gateways that are to stop, as agents said since it is parked
+
 	rests   atomic.Bool  // the dialer is to make no connection
 	through atomic.Int64 // the gateway of the data path, when it may again
 }
@@ -133,7 +135,7 @@ func (c *Client) come(why string) {
 	}
 	now := c.config.Now()
 	c.config.Log.Debug("not parked any more", "why", why)
-	p.mark, p.calm = 0, now
+	p.mark, p.calm, p.closing = 0, now, nil
 	p.through.Store(int64(c.gateways.current))
 	p.rests.Store(false)
 	select {
@@ -143,21 +145,22 @@ func (c *Client) come(why string) {
 	c.askAll(now)
 }
 
-// leaveClosing takes an agent's word that a gateway is to stop: a parked client does not
-// hear it of the arbiter. It goes to the next that it knows. Before it knows one alone it
-// comes, for the arbiter's list: there may be others now.
+// leaveClosing takes an agent's word that the gateway in use is to stop: a parked client does
+// not hear it of the arbiter. It goes to the next that it knows. Before it knows one alone it
+// comes, for the arbiter's list: there may be others now. Until it has that, those that it
+// left are the last that it tries: an agent that lies leads it away from none for good.
 func (c *Client) leaveClosing(payload []byte, now time.Duration) {
+	p := &c.parking
 	at, ok := probe.ParseLeaving(payload)
-	if !ok || c.parking.mark == 0 {
+	if !ok || p.mark == 0 || !slices.Contains(at, c.gateways.at(c.gateways.current)) {
 		return
 	}
 	all := c.gateways.list()
-	left := slices.DeleteFunc(slices.Clone(all), func(g netip.AddrPort) bool { return slices.Contains(at, g) })
-	if len(left) == len(all) {
-		return
-	}
-	c.parking.moves = now + MoveWithin
+	p.closing = append(p.closing, slices.DeleteFunc(at, func(g netip.AddrPort) bool { return !slices.Contains(all, g) })...)
+	left := slices.DeleteFunc(slices.Clone(all), func(g netip.AddrPort) bool { return slices.Contains(p.closing, g) })
+	p.moves = now + MoveWithin
 	c.adoptGateways(left, now)
+	c.gateways.put(all)
 	if len(left) < MinKnown {
 		c.come("a gateway is to stop, and it knows few others")
 	}

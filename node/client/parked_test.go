@@ -321,7 +321,7 @@ func (f *fixture) knows(count int) (all []netip.AddrPort) {
 }
 
 // TestGatewayIsToStop: a parked client whose agent says so goes to the next, stays parked,
-// and does not take that one again.
+// and takes that one last of all.
 func TestGatewayIsToStop(t *testing.T) {
 	f, s := atRest(t)
 	all := f.knows(3)
@@ -335,7 +335,7 @@ func TestGatewayIsToStop(t *testing.T) {
 		controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
 	}
 	f.tick()
-	if got := f.Client.gateways.list(); f.Client.gateways.at(f.Client.gateways.current) != all[1] || len(got) != 2 || slices.Contains(got, all[0]) {
+	if got := f.Client.gateways.list(); f.Client.gateways.at(f.Client.gateways.current) != all[1] || !slices.Equal(got, []netip.AddrPort{all[1], all[2], all[0]}) {
 		t.Errorf("it uses %v of %v", f.Client.gateways.at(f.Client.gateways.current), got)
 	}
 	if f.parking.mark == 0 {
@@ -365,6 +365,28 @@ func TestFewGatewaysAreLeft(t *testing.T) {
 	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
 	if f.rests(MoveWithin + 2*TickEvery); f.parking.mark != 0 {
 		t.Error("it stays where it is not heard")
+	}
+}
+
+// TestLyingAgentTakesNoGatewayAway: whom agents lead to one gateway, which may be the liar's
+// own, comes by that, and by the others if it is let down there.
+func TestLyingAgentTakesNoGatewayAway(t *testing.T) {
+	f, s := atRest(t)
+	all := f.knows(4)
+	f.parks(s...)
+	for n, one := range all[:3] {
+		if f.parking.mark == 0 {
+			t.Fatalf("it comes after %d", n)
+		}
+		controlMessage{s[0].key, probe.Leaving(all[3:])}.apply(f.Client) // it does not come by that one
+		controlMessage{s[0].key, probe.Leaving([]netip.AddrPort{one})}.apply(f.Client)
+		f.tick()
+	}
+	if got := f.Client.gateways.list(); f.parking.mark != 0 || f.Client.gateways.at(f.Client.gateways.current) != all[3] || len(got) != 4 {
+		t.Errorf("mark %d, it uses %v of %v", f.parking.mark, f.Client.gateways.at(f.Client.gateways.current), got)
+	}
+	if len(f.parking.closing) > 0 {
+		t.Errorf("what was said before it came counts: %v", f.parking.closing)
 	}
 }
 

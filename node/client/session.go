@@ -109,6 +109,18 @@ func (g *gatewayList) replace(all []netip.AddrPort, present netip.AddrPort) {
 	g.all, g.current = ordered, 0
 }
 
+// put adds those at the end that are not in the list.
+func (g *gatewayList) put(more []netip.AddrPort) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = slices.Clone(g.all) // others may read it
+	for _, gateway := range more {
+		if !slices.Contains(g.all, gateway) {
+			g.all = append(g.all, gateway)
+		}
+	}
+}
+
 type welcomed struct {
 	s       *controlState
 	welcome protocol.Welcome
