@@ -252,3 +252,14 @@ func TestFewAreLetIn(t *testing.T) { // I10
 		t.Errorf("%d are let in", a.young.Len())
 	}
 }
+
+// TestWhoIsOutHasNoAppointment: one may have to go for others just when its hello is whole.
+func TestWhoIsOutHasNoAppointment(t *testing.T) {
+	a := loaded(200)
+	one := &Ticket{}
+	a.Enter(one, Stranger, source4(999))
+	a.Leave(one)
+	if in := a.Appoint(one, at(0)); in != 0 {
+		t.Errorf("it is to come in %v", in)
+	}
+}
