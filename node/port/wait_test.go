@@ -149,3 +149,40 @@ func (o *oneByOne) Read(b []byte) (int, error) {
 	b[0], o.rest = o.rest[0], o.rest[1:]
 	return 1, nil
 }
+
+// TestWordToWait: nothing else is taken for it, and what comes later in a connection, which
+// may begin with any octet, is TLS's.
+func TestWordToWait(t *testing.T) {
+	word := (&Wait{time.Second}).marshal()
+	for i := range word[:5] {
+		other := bytes.Clone(word)
+		other[i]++
+		if wait, err := parseWait(other); err == nil {
+			t.Errorf("octet %d is another one: %v", i, wait)
+		}
+	}
+	near, far := net.Pipe()
+	w := &Waiter{Conn: near}
+	go func() {
+		_, _ = far.Write([]byte{22})
+		_, _ = far.Write(word)
+	}()
+	b := make([]byte, 16)
+	for _, first := range []byte{22, waitType} {
+		if n, err := w.Read(b); n == 0 || err != nil || b[0] != first || w.Told() != nil {
+			t.Errorf("read %x, %v, told %v", b[:n], err, w.Told())
+		}
+	}
+}
+
+// TestWordToWaitWaitsForNobody: a stranger who reads nothing keeps nothing of this host.
+func TestWordToWaitWaitsForNobody(t *testing.T) { // I10
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		began := time.Now()
+		if sayWait(near, time.Second); time.Since(began) != waitWithin {
+			t.Errorf("after %v", time.Since(began))
+		}
+	})
+}
