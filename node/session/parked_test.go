@@ -63,6 +63,22 @@ func TestParkedSessionStays(t *testing.T) {
 	}
 }
 
+// TestParkedClientThatIsGone: what is sent to it has its agent go on to report it, and for
+// how long it was silent. Its session ends as if nothing were sent.
+func TestParkedClientThatIsGone(t *testing.T) {
+	w, c, _ := parkedWorld(t)
+	w.hearsParked(c)
+	const every = 30 * time.Second
+	for ago := every; ago <= headless(w.state)+AbandonAfter+every; ago += every {
+		w.run(every, time.Second)
+		w.queue = append(w.queue, Heard{Ago: map[registry.SessionID]time.Duration{c.session: ago}, Parked: []registry.SessionID{c.session}})
+		w.settle()
+	}
+	if w.state.Sessions.Get(c.session).State == registry.SessionActive {
+		t.Error("it goes on")
+	}
+}
+
 // TestParkedClientIsCalled: once, when there is a slice for it; it has that when it comes.
 func TestParkedClientIsCalled(t *testing.T) {
 	for name, loses := range map[string]func(*world, *fakeNode){
