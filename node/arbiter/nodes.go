@@ -311,7 +311,7 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 		if least, other := ago[u.Slice.Session]; !other || quiet < least {
 			ago[u.Slice.Session] = quiet
 		}
-		if a.hearParked(n, &u) {
+		if a.hearParked(n, &u, !m.Changes) {
 			parked = append(parked, u.Slice.Session)
 		}
 	}

@@ -87,8 +87,8 @@ func (a *Arbiter) parted(c *clientStream) {
 
 // hearParked takes an agent's word on a client, and reports whether that is parked. One
 // that is connected said so before; of sessions that the agent has no part in its word is
-// nothing.
-func (a *Arbiter) hearParked(n *nodeStream, u *protocol.SliceUsage) bool {
+// nothing. The first word of a stream is of an agent that forgot the calls of the one before.
+func (a *Arbiter) hearParked(n *nodeStream, u *protocol.SliceUsage, first bool) bool {
 	id := u.Slice.Session
 	switch {
 	case a.served[id] != nil || a.book.of[n.node][id] == nil:
@@ -98,7 +98,7 @@ func (a *Arbiter) hearParked(n *nodeStream, u *protocol.SliceUsage) bool {
 		return false
 	}
 	p, known := a.parking.sessions[id]
-	if p.calledAt != 0 && a.config.Now()-p.calledAt >= CallAgain {
+	if p.calledAt != 0 && (first || a.config.Now()-p.calledAt >= CallAgain) {
 		a.line(id)
 	}
 	if !known || p.mark != u.Parked {

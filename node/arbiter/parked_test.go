@@ -185,6 +185,27 @@ func TestParkedClientIsCalledForNews(t *testing.T) {
 	}
 }
 
+// TestCallOutlivesAStream: an agent whose stream breaks forgets whom it was to call, and says
+// in its first word on the next one who is parked. The next word may be minutes away.
+func TestCallOutlivesAStream(t *testing.T) {
+	l := newLot(t)
+	mark := l.asks()
+	clientClosed{l.c}.apply(l.a)
+	l.calls()
+	l.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}}}})
+	if n := l.calls(); n != 1 {
+		t.Fatalf("called %d times for a change of policy", n)
+	}
+	l.peer = l.connect(l.a, l.peer.node)
+	l.peer.hello.Calls = true
+	nodeSaid{l.peer, &protocol.Node{Usage: &protocol.Usage{Slices: []protocol.SliceUsage{
+		{Slice: protocol.SliceRef{Session: l.id, Epoch: 1}, Quiet: 1, Parked: mark},
+	}}}}.apply(l.a)
+	if n := l.calls(); n != 1 {
+		t.Errorf("called %d times by the next stream", n)
+	}
+}
+
 // TestParkedClientsRestWhenGatewaysChange: their agents tell those whom it concerns. That
 // every one of them comes took 100 s of CPU for ten thousand.
 func TestParkedClientsRestWhenGatewaysChange(t *testing.T) {
