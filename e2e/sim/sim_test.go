@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,19 +23,15 @@ var (
 	journal = flag.Bool("journal", false, "print what all processes log")
 )
 
-// TestMain has one processor, and collects garbage between two runs: goroutines that are
-// ready at one instant run in their order then. So there are no races to detect, and the
-// tests of e2e/netns are not kept waiting for what the others have run already.
+// TestMain has one processor: goroutines that are ready at one instant run in their order
+// then. So there are no races to detect, and the tests of e2e/netns are not kept waiting for
+// what the others have run already.
 func TestMain(m *testing.M) {
 	flag.Usage = func() { fmt.Fprintln(os.Stderr, "make sim SEEDS=300 FIRST=1: whole numbers, from 1 on") }
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(-1)
 	os.Exit(m.Run())
 }
-
-// collectEvery is after how many runs: each leaves some 100 MB.
-const collectEvery = 8
 
 // TestSeeds: whatever goes wrong, nothing happens that must not, and all is well again in
 // time.
@@ -49,9 +44,6 @@ func TestSeeds(t *testing.T) {
 			r := Run(t, seed, journalOf())
 			show(t, seed, r)
 		})
-		if seed%collectEvery == 0 {
-			runtime.GC()
-		}
 	}
 }
 
@@ -92,7 +84,6 @@ func TestSameSeedSameRun(t *testing.T) {
 			}
 			last = one.Hash
 		})
-		runtime.GC()
 	}
 }
 
