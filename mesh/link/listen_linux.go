@@ -21,16 +21,12 @@ func Listen(c Config) ([]Socket, error) {
 	}
 	sockets := make([]Socket, 0, c.Count)
 	for range c.Count {
-		s, err := openOne(c)
+		s, err := openRead(c)
 		if err != nil {
 			for _, open := range sockets {
 				_ = open.Close()
 			}
 			return nil, err
-		}
-		s.in = newReceiver()
-		if c.Ahead {
-			s.in.open()
 		}
 		c.Addr = netip.AddrPortFrom(c.Addr.Addr(), s.LocalAddr().Port())
 		sockets = append(sockets, s)
@@ -38,7 +34,24 @@ func Listen(c Config) ([]Socket, error) {
 	return sockets, nil
 }
 
-// openOne opens one of them, without a receiver.
+// openRead opens one of them.
+func openRead(c Config) (*socket, error) {
+	s, err := openOne(c)
+	if err != nil {
+		return nil, err
+	}
+	if s.rest, err = newRest(s); err != nil {
+		_ = s.end()
+		return nil, err
+	}
+	s.in = newReceiver()
+	if c.Ahead {
+		s.in.open()
+	}
+	return s, nil
+}
+
+// openOne opens one without a receiver.
 func openOne(c Config) (*socket, error) {
 	config := net.ListenConfig{Control: func(network, address string, raw syscall.RawConn) error {
 		// Where each of many may share its port the kernel gives one out twice.

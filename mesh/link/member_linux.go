@@ -14,7 +14,11 @@ type member struct {
 	receive func([]byte, Train)
 	number  int32
 	state   atomic.Int32 // atRest, beingRead or lookAgain
-	// Of whoever reads: when it was last woken, and how often at short intervals.
+	pace                 // of whoever reads
+}
+
+// pace is when a reader was woken last, and how often at short intervals.
+type pace struct {
 	woken time.Duration
 	wakes int
 }
@@ -65,7 +69,7 @@ func (m *member) claim() bool {
 
 // attend takes what waits.
 func (m *member) attend() {
-	if !m.claim() || m.busy() && m.part() {
+	if !m.claim() || m.busy(time.Since(m.group.started)) && m.part() {
 		return
 	}
 	r := m.group.buffers()
@@ -79,14 +83,14 @@ func (m *member) attend() {
 	m.giveWay()
 }
 
-// busy reports whether so much comes that a reader of its own is worth it.
-func (m *member) busy() bool {
-	now := time.Since(m.group.started)
-	if m.wakes++; now-m.woken > busyWithin {
-		m.wakes /= 2
+// busy notes that the reader is woken, and reports whether so much comes that it is worth
+// to wait in a system call.
+func (p *pace) busy(now time.Duration) bool {
+	if p.wakes = min(p.wakes+1, busyAfter); now-p.woken > busyWithin {
+		p.wakes /= 2
 	}
-	m.woken = now
-	return m.wakes >= busyAfter
+	p.woken = now
+	return p.wakes >= busyAfter
 }
 
 // part gives the socket a goroutine of its own, if there may be one more: waiting in

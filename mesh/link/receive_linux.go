@@ -91,7 +91,7 @@ func hopeful(errno unix.Errno) bool {
 func (s *socket) receive(b []byte) (place, n int, errno unix.Errno) {
 	r := s.in
 	if r.next == r.got {
-		if errno = s.fetch(r, b, unix.MSG_WAITFORONE); errno != 0 {
+		if errno = s.rest.await(s, b); errno != 0 {
 			return 0, 0, errno
 		}
 	}

@@ -24,6 +24,7 @@ type socket struct {
 	cut      atomic.Uint64 // datagrams that did not fit a Receive's buffer
 
 	in     *receiver // owned by the goroutine in Receive, as is budget; nil in a Group
+	rest   *rest     // where it waits; nil in a Group
 	budget *budget   // nil but at a strangers' socket
 
 	answers *answers // nil where everybody is heard
@@ -115,6 +116,9 @@ func (s *socket) Close() error {
 func (s *socket) end() error {
 	s.using.Lock()
 	defer s.using.Unlock()
+	if s.rest != nil {
+		_ = s.rest.file.Close() // nobody waits there
+	}
 	return unix.Close(s.fd)
 }
 
