@@ -39,11 +39,14 @@ const nodeMbit = 100
 // nodeLoad is the load every node reports: little, but not the zero of silence.
 const nodeLoad = 0.01
 
+// worldPool is where the world's sessions have their leases: enough for a crowd.
+var worldPool = netip.MustParsePrefix("10.77.0.0/18")
+
 // world is a whole mesh in this process and without root: real registry, TCP
 // ports, TLS, arbiter, agents, gateways and packet engines. Only the UDP
 // network and the TUN devices are the in-memory twins.
 type world struct {
-	*testing.T
+	testing.TB
 	sim     *linktest.Network
 	lan     link.Socket // where path tests enter the inside network
 	journal *journal
@@ -94,10 +97,10 @@ func (j *journal) count(message string) int {
 }
 
 // newWorld founds a mesh and has size-1 further nodes join it.
-func newWorld(t *testing.T, size int) *world {
+func newWorld(t testing.TB, size int) *world {
 	t.Helper()
 	t.TempDir() // the first one's end is the end of all: after the nodes'
-	w := &world{T: t, sim: linktest.New(1), journal: &journal{said: make(map[string]int)}}
+	w := &world{TB: t, sim: linktest.New(1), journal: &journal{said: make(map[string]int)}}
 	w.sockets.Store(20000)
 	t.Cleanup(func() {
 		for i := len(w.members) - 1; i >= 0; i-- {
@@ -178,7 +181,7 @@ func (w *world) found() {
 	dir, err := datadir.Open(w.TempDir())
 	w.ok(err)
 	w.founded, err = Found(dir, FoundConfig{
-		Place: place, Pool: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")},
+		Place: place, Pool: []netip.Prefix{worldPool},
 		Egress: registry.EgressRouted, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 	}, time.Now())
 	w.ok(err)

@@ -14,7 +14,7 @@ import (
 )
 
 // packages have rows of the table.
-var packages = []string{"./consensus/registry", "./node/session", "./node/arbiter", "./node/agent"}
+var packages = []string{"./consensus/registry", "./node/session", "./node/arbiter", "./node/agent", "./node"}
 
 func main() {
 	times := flag.Int("times", 200, "how often each row is measured")
