@@ -3,8 +3,10 @@ package link
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +17,9 @@ import (
 // descriptor and some 300 bytes of memory, and neither a thread nor a buffer. The
 // busiest have a goroutine of their own while they are.
 type Group struct {
-	poll, wake int // descriptors: the set of all, and what ends the readers
+	poll, wake int             // descriptors: the set of all, and what ends the readers
+	file       *os.File        // of poll, in Go's poller
+	raw        syscall.RawConn // of file
 	readers    sync.WaitGroup
 	own        chan struct{} // a place for each goroutine that reads one socket
 	started    time.Time
@@ -40,11 +44,11 @@ func NewGroup(readers int) (*Group, error) {
 	}
 	g := &Group{own: make(chan struct{}, ownReaders*readers), started: time.Now(), quietAfter: quietAfter}
 	var err error
-	if g.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if g.poll, g.file, g.raw, err = newSet(); err != nil {
 		return nil, fmt.Errorf("link: open a group of sockets: %w", err)
 	}
 	if g.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		_ = unix.Close(g.poll)
+		_ = g.file.Close()
 		return nil, fmt.Errorf("link: open a group of sockets: %w", err)
 	}
 	err = unix.EpollCtl(g.poll, unix.EPOLL_CTL_ADD, g.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeUp})
@@ -172,18 +176,24 @@ func (g *Group) Close() error {
 
 func (g *Group) release() {
 	_ = unix.Close(g.wake)
-	_ = unix.Close(g.poll)
+	_ = g.file.Close()
 }
 
-// read is one reader.
+// read is one reader. All wait in Go's poller, see rest: one after the other looks into the
+// set and waits, and who has something lets the next one look.
 func (g *Group) read() {
 	var ready [readyAtOnce]unix.EpollEvent
+	var n int
+	var err error
+	look := func(uintptr) bool {
+		n, err = unix.EpollWait(g.poll, ready[:], 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	}
 	for {
-		n, err := unix.EpollWait(g.poll, ready[:], -1)
-		if err != nil && err != unix.EINTR {
+		if g.raw.Read(look) != nil || err != nil {
 			return // the set is no set: impossible while the group lives
 		}
-		for _, e := range ready[:max(n, 0)] {
+		for _, e := range ready[:n] {
 			if e.Fd == wakeUp {
 				return
 			}

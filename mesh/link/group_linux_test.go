@@ -222,6 +222,21 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// TestGroupRests: readers to which something comes now and then do not wait in system calls.
+func TestGroupRests(t *testing.T) {
+	g := group(t, 8)
+	peer := open(t, "127.0.0.1:0")
+	var got atomic.Int64
+	s := join(t, g, func([]byte, Train) { got.Add(1) })
+	for n := range int64(20) {
+		if err := peer.Send([]byte("now and then"), 0, Path{Remote: s.LocalAddr()}); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "a datagram", func() bool { return got.Load() == n+1 })
+		await(t, "nobody in a system call", func() bool { return inCalls() == 0 })
+	}
+}
+
 // TestGroupPortsAreApart: the kernel gives no port out twice, of thousands.
 func TestGroupPortsAreApart(t *testing.T) {
 	g := group(t, 1)

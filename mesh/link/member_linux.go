@@ -69,7 +69,7 @@ func (m *member) claim() bool {
 
 // attend takes what waits.
 func (m *member) attend() {
-	if !m.claim() || m.busy(time.Since(m.group.started)) && m.part() {
+	if !m.claim() || m.busy(time.Since(m.group.started), busyWithin) && m.part() {
 		return
 	}
 	r := m.group.buffers()
@@ -85,8 +85,8 @@ func (m *member) attend() {
 
 // busy notes that the reader is woken, and reports whether so much comes that it is worth
 // to wait in a system call.
-func (p *pace) busy(now time.Duration) bool {
-	if p.wakes = min(p.wakes+1, busyAfter); now-p.woken > busyWithin {
+func (p *pace) busy(now, within time.Duration) bool {
+	if p.wakes++; now-p.woken > within {
 		p.wakes /= 2
 	}
 	p.woken = now

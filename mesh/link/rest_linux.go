@@ -26,19 +26,25 @@ type rest struct {
 	waits int // in the poller, for tests
 }
 
+// newSet makes a set of sockets that Go's poller waits for.
+func newSet() (poll int, file *os.File, raw syscall.RawConn, err error) {
+	if poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return -1, nil, nil, err
+	}
+	_ = unix.SetNonblock(poll, true) // or Go's poller would not take it; it cannot fail
+	file = os.NewFile(uintptr(poll), "set of sockets")
+	if raw, err = file.SyscallConn(); err != nil {
+		_ = file.Close()
+	}
+	return poll, file, raw, err
+}
+
 // newRest makes one for a socket that has a receiver.
 func newRest(s *socket) (*rest, error) {
-	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err == nil {
-		err = unix.SetNonblock(poll, true) // or Go's poller does not take it
-	}
-	if err != nil {
-		return nil, fmt.Errorf("link: open a poller: %w", err)
-	}
-	r := &rest{poll: poll, file: os.NewFile(uintptr(poll), "poller of a socket"), began: time.Now()}
-	if r.raw, err = r.file.SyscallConn(); err != nil {
-		_ = r.file.Close()
-		return nil, fmt.Errorf("link: open a poller: %w", err)
+	r := &rest{began: time.Now()}
+	var err error
+	if r.poll, r.file, r.raw, err = newSet(); err != nil {
+		return nil, fmt.Errorf("link: open what a socket rests in: %w", err)
 	}
 	r.try = func(uintptr) bool {
 		r.errno = s.fetch(s.in, r.room, unix.MSG_DONTWAIT)
@@ -49,7 +55,7 @@ func newRest(s *socket) (*rest, error) {
 
 // await fetches what comes next, and waits for it.
 func (r *rest) await(s *socket, b []byte) unix.Errno {
-	if !r.busy(time.Since(r.began)) && r.arm(s.fd) {
+	if !r.busy(time.Since(r.began), quietAfter) && r.arm(s.fd) {
 		r.waits++
 		r.room = b
 		err := r.raw.Read(r.try)

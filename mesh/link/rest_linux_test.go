@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"runtime/metrics"
 	"testing"
 	"time"
 )
@@ -12,6 +13,13 @@ func hurry(s *socket, much bool) {
 	if much {
 		s.rest.pace = pace{woken: time.Hour, wakes: busyAfter}
 	}
+}
+
+// inCalls is how many goroutines are in a system call: each may keep a processor.
+func inCalls() uint64 {
+	sample := []metrics.Sample{{Name: "/sched/goroutines/not-in-go:goroutines"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // TestRestInThePoller: a socket waits in Go's poller for what comes now and then, in a system
@@ -37,7 +45,7 @@ func TestRestInThePoller(t *testing.T) {
 	}
 }
 
-// TestRestEndsByClose: wherever a reader waits, Close wakes it.
+// TestRestEndsByClose: wherever a reader waits, Close wakes it; at rest that is in no system call.
 func TestRestEndsByClose(t *testing.T) {
 	for round := range 20 {
 		s := open(t, "127.0.0.1:0")
@@ -54,6 +62,9 @@ func TestRestEndsByClose(t *testing.T) {
 			}
 			return !none
 		})
+		if round%2 != 0 {
+			await(t, "nobody in a system call", func() bool { return inCalls() == 0 })
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
