@@ -29,8 +29,6 @@ func (r *Raft) compare(ask *raft.AppendEntriesRequest) (heard func(raft.RPCRespo
 	refuse := at != 0 && at == ask.PrevLogEntry
 	switch own := r.incarnation(); {
 	case !told:
-	case said.incarnation > 0 && said.incarnation < own: // it leads by a log that was given up
-		at, refuse = max(1, ask.PrevLogEntry), true
 	case said.incarnation > own && own > 0 && !said.by.known && ask.PrevLogEntry > 0:
 		at, refuse = ask.PrevLogEntry, true // an older build recovered the mesh: only its snapshot shows where
 	case at > 0:
@@ -90,9 +88,6 @@ func (r *Raft) refusesSnapshot(ask *raft.InstallSnapshotRequest) bool {
 	}
 	at := led{ask.LastLogTerm, said.by}
 	own := r.incarnation()
-	if said.incarnation > 0 && said.incarnation < own {
-		return true
-	}
 	if kept := r.floor.kept(); kept != nil && kept.Incarnation >= said.incarnation {
 		return true
 	}

@@ -82,8 +82,12 @@ func (d *disk) health() (ails, fault error) {
 
 // StoreLogs writes entries. The only voter tries until it can, for nobody else could do
 // better, and to step down would only be to stand again. Any other says no: a leader
-// steps down by that, and a follower is sent them again.
+// steps down by that, and a follower is sent them again. So is what would be decided by a
+// log that was given up.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
+	if own := entries[0].Extensions == nil; own && l.floor != nil && l.floor.givenUp() {
+		return errGivenUp
+	}
 	l.sign(entries)
 	took, err := l.write(func() error { return l.recentLog.StoreLogs(entries) }, l.alone)
 	if err == nil {

@@ -376,38 +376,6 @@ func TestVoterOfAnEarlierIncarnation(t *testing.T) {
 	}
 }
 
-// TestLeaderOfAnEarlierIncarnation: it leads by a log that was given up. However far that
-// goes, neither its snapshot nor its entries replace the recovered state.
-func TestLeaderOfAnEarlierIncarnation(t *testing.T) {
-	c := newCluster(t, 1, nil)
-	c.must(c.leader(), tick(1))
-	c.stop(0)
-	c.ok(Rewrite(c.rewriteConfig(0), func(s *registry.State) (*registry.State, error) {
-		s.Cluster.Incarnation++
-		return s, nil
-	}))
-	c.start(0, false)
-	r := c.leader()
-	c.until("it has the recovered state", func() bool { return r.Barrier(c.ctx()) == nil && r.incarnation() > 1 })
-	own, end := r.incarnation(), r.file.end()
-	for incarnation, refuses := range map[uint64]bool{own - 1: true, own: false, own + 1: false} {
-		said := word{incarnation, newOrigin()}.bytes()
-		snapshot := &raft.InstallSnapshotRequest{Leader: said, Term: end.term + 1, LastLogIndex: end.index + 100, LastLogTerm: end.term + 1}
-		if got := r.refusesSnapshot(snapshot); got != refuses {
-			t.Errorf("a snapshot of incarnation %d, where this one has %d: refused %v", incarnation, own, got)
-		}
-		ask := &raft.AppendEntriesRequest{
-			//lint:ignore SA1019 the field is free for the word: see compare
-			Leader: said, Term: end.term + 1, PrevLogEntry: end.index + 100, PrevLogTerm: end.term + 1,
-			Entries: []*raft.Log{{Index: end.index + 101, Term: end.term + 1}},
-		}
-		r.compare(ask)(raft.RPCResponse{})
-		if got := ask.PrevLogTerm == noTerm && len(ask.Entries) == 0; got != refuses {
-			t.Errorf("entries of incarnation %d, where this one has %d: refused %v", incarnation, own, got)
-		}
-	}
-}
-
 // TestSnapshotThatLacksSomething: a snapshot replaces everything, so one that lacks what is
 // committed here, or that comes while something is kept from being overwritten, is refused.
 func TestSnapshotThatLacksSomething(t *testing.T) {

@@ -33,6 +33,10 @@ func (t transport) SetHeartbeatHandler(short func(raft.RPC)) {
 		case <-t.replica.closing:
 			return
 		}
+		if err := t.replica.outlived(rpc.Command); err != nil {
+			rpc.Respond(nil, err)
+			return
+		}
 		if ask, is := rpc.Command.(*raft.AppendEntriesRequest); is && t.replica.follows(ask.Term) {
 			short(rpc)
 			return
@@ -63,7 +67,7 @@ func (t transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, a
 	if word, ok := t.replica.candidate(ask.LastLogIndex, ask.LastLogTerm); ok {
 		said.Addr = slices.Concat(ask.Addr, word)
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, &said, answer)
+	return t.replica.heed(id, t.NetworkTransport.RequestPreVote(id, target, &said, answer))
 }
 
 // RequestVote is the same for one whom its leader hands the lead to. It says who led
@@ -79,7 +83,7 @@ func (t transport) RequestVote(id raft.ServerID, target raft.ServerAddress, ask 
 		//lint:ignore SA1019 raft takes the candidate from the header, so this field is free for the word
 		said.Candidate = word
 	}
-	return t.NetworkTransport.RequestVote(id, target, &said, answer)
+	return t.replica.heed(id, t.NetworkTransport.RequestVote(id, target, &said, answer))
 }
 
 // AppendEntries sends entries, with whose the one before them is.
@@ -89,7 +93,7 @@ func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, as
 	if err != nil {
 		return err
 	}
-	err = t.NetworkTransport.AppendEntries(id, target, said, answer)
+	err = t.replica.heed(id, t.NetworkTransport.AppendEntries(id, target, said, answer))
 	if err == nil {
 		t.replica.refusers.ends(id, answer.LastLog)
 	}
@@ -100,6 +104,9 @@ func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, as
 func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, ask *raft.InstallSnapshotRequest,
 	answer *raft.InstallSnapshotResponse, data io.Reader) error {
 	by, err := t.replica.file.snapshotOrigin(mark{ask.LastLogIndex, ask.LastLogTerm})
+	if t.replica.givenUp() {
+		err = errGivenUp
+	}
 	if err != nil {
 		return err
 	}
@@ -108,7 +115,7 @@ func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, 
 	}
 	said := *ask
 	said.Leader = word{t.replica.incarnation(), by}.bytes()
-	err = t.NetworkTransport.InstallSnapshot(id, target, &said, answer, data)
+	err = t.replica.heed(id, t.NetworkTransport.InstallSnapshot(id, target, &said, answer, data))
 	if err == nil && !answer.Success && answer.Term <= ask.Term && t.replica.refusers.refused(id, time.Now()) {
 		t.replica.log.Warn("a voter does not take this leader's snapshot: its log may hold changes that this one lacks, see meshcrypt status there; "+
 			"it is offered again from time to time", "node", id)
@@ -119,12 +126,13 @@ func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, 
 // errMoved means that the log changed under a request: this server leads no more.
 var errMoved = errors.New("consensus: the log is not what it was")
 
-// vouch adds the word to a request. A heartbeat names no entry, and stays as it is.
+// vouch adds the word to a request; of a heartbeat, which names no entry, the incarnation. Who
+// leads by a log that was given up says nothing more, and its lease runs out.
 func (r *Raft) vouch(ask *raft.AppendEntriesRequest) (*raft.AppendEntriesRequest, error) {
-	if ask.PrevLogEntry == 0 && len(ask.Entries) == 0 {
-		return ask, nil
+	if r.givenUp() {
+		return nil, errGivenUp
 	}
-	before := led{by: origin{known: true}}
+	before := led{by: origin{known: ask.PrevLogEntry > 0 || len(ask.Entries) > 0}}
 	if ask.PrevLogEntry > 0 {
 		var err error
 		if before, err = r.file.at(ask.PrevLogEntry); err != nil || before.term != ask.PrevLogTerm {
@@ -160,11 +168,15 @@ func (r *Raft) filter(t transport) {
 
 func (r *Raft) pass(t transport, rpc raft.RPC) {
 	heard := func(raft.RPCResponse) {}
+	err := r.outlived(rpc.Command)
 	if malformed(rpc.Command) {
+		err = errMalformed
+	}
+	if err != nil {
 		if rpc.Reader != nil {
 			_, _ = io.Copy(io.Discard, rpc.Reader) // the next request is behind it
 		}
-		rpc.Respond(nil, errMalformed)
+		rpc.Respond(nil, err)
 		return
 	}
 	switch ask := rpc.Command.(type) {

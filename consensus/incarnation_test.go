@@ -1,0 +1,121 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// TestRecoveredBesideVotersThatRanOn: the mesh was recovered at one of three voters while the
+// others were only cut off. Once all hear each other the old ones decide nothing more, the
+// recovered one leads on in its term, and they vote again by its log.
+func TestRecoveredBesideVotersThatRanOn(t *testing.T) {
+	for name, others := range map[string]func(c *cluster){
+		"each alone": func(*cluster) {},
+		"two that hear each other": func(c *cluster) {
+			c.network.heal(id(0))
+			c.network.heal(id(1))
+			c.must(c.leader(), tick(50))
+		},
+		"each started anew": func(c *cluster) {
+			for n := range 2 {
+				c.stop(n)
+				c.start(n, false)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 3, nil)
+			c.must(c.leader(), tick(1))
+			c.agree(1)
+			recovered := c.recoverApart(2)
+			others(c)
+			term := recovered.look().Term
+			for n := range 3 {
+				c.network.heal(id(n))
+			}
+			c.until("the others heard that the mesh was recovered", func() bool { return c.nodes[0].givenUp() && c.nodes[1].givenUp() })
+			c.until("nobody leads by the old log", func() bool { return !c.nodes[0].look().Leader && !c.nodes[1].look().Leader })
+			c.silence(10)
+			if seen := recovered.look(); !seen.Leader || seen.Term != term || c.nodes[0].look().Leader || c.nodes[1].look().Leader {
+				t.Errorf("%+v in place of the lead of term %d", seen, term)
+			}
+			for n := range 2 {
+				c.ok(recovered.AddStandby(c.ctx(), id(n)))
+			}
+			for n := range 2 {
+				c.ok(recovered.AddVoter(c.ctx(), id(n)))
+			}
+			c.must(recovered, tick(1))
+			c.agree(102)
+		})
+	}
+}
+
+// recoverApart cuts all off from each other, and makes one the only voter of a mesh whose
+// tick is 100.
+func (c *cluster) recoverApart(left int) *Raft {
+	c.Helper()
+	for n := range c.nodes {
+		c.network.isolate(id(n))
+	}
+	c.stop(left)
+	c.ok(Rewrite(c.rewriteConfig(left), func(s *registry.State) (*registry.State, error) {
+		s.Cluster.Incarnation++
+		s.Tick = 100
+		return s, nil
+	}))
+	c.start(left, false)
+	r := c.nodes[left]
+	c.until("it leads alone", func() bool { return r.look().Leader && r.Barrier(c.ctx()) == nil })
+	c.must(r, tick(1))
+	return r
+}
+
+// TestOnlyVoterStopsDeciding: it needs nobody's vote, so nothing but its own log keeps it.
+func TestOnlyVoterStopsDeciding(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	r := c.leader()
+	c.must(r, tick(1))
+	r.hear(2, serverID(id(1)))
+	if result, err := r.Propose(c.ctx(), c.command(tick(1))); !errors.Is(err, ErrOutcomeUnknown) {
+		t.Errorf("decided %+v, %v", result, err)
+	}
+	c.until("it leads no more", func() bool { return !r.look().Leader })
+}
+
+// TestRequestsOfAnEarlierIncarnation: none of them comes to raft, which would enter its
+// term; who has no state yet is of an earlier one, too. None of this or a later one is kept.
+func TestRequestsOfAnEarlierIncarnation(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.must(c.leader(), tick(1))
+	r := c.recoverApart(0)
+	own, term := r.incarnation(), r.look().Term
+	for incarnation := range own + 1 {
+		said := word{incarnation, newOrigin()}.bytes()
+		for _, ask := range []any{
+			&raft.AppendEntriesRequest{Leader: said, Term: term + 1}, //nolint:staticcheck // the field is free for the word
+			&raft.AppendEntriesRequest{Leader: said, Term: term + 1, PrevLogEntry: 100, PrevLogTerm: term + 1},
+			&raft.InstallSnapshotRequest{Leader: said, Term: term + 1, LastLogIndex: 100, LastLogTerm: term + 1},
+			&raft.RequestVoteRequest{Candidate: said, Term: term + 1, LastLogIndex: 100, LastLogTerm: term + 1},
+			&raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{Addr: append([]byte("n1"), said...)}, Term: term + 1, LastLogIndex: 100, LastLogTerm: term + 1},
+		} {
+			err := r.outlived(ask)
+			if refused := err != nil; refused != (incarnation < own) {
+				t.Errorf("%T of incarnation %d, where this one has %d: %v", ask, incarnation, own, err)
+			}
+		}
+	}
+	if r.givenUp() {
+		t.Error("it gave itself up")
+	}
+	_ = r.heed(serverID(id(1)), fmt.Errorf("%w", outlivedBy(own+1)))
+	if !r.givenUp() || !r.Behind() {
+		t.Error("an answer of a later incarnation is not heard")
+	}
+}
