@@ -50,35 +50,40 @@ func TestMajorityOfDisksLost(t *testing.T) {
 }
 
 // TestLaggardIsLeft: the one that is left lacks the end of the log. What was committed there
-// is given up, and who has it follows when it comes back.
+// is given up, and who has it follows when it comes back, or is heard again: the others may
+// have been cut off only, from each other, too.
 func TestLaggardIsLeft(t *testing.T) {
 	for left := range 3 {
-		t.Run(fmt.Sprintf("n%d", left+1), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, uint64(left+1))
-				defer w.end()
-				w.revokedWorld()
-				alone := plan.Fault{Kind: plan.Isolate, Who: plan.Who{Number: left}, At: w.now()}
-				w.begun(alone)
-				undo := w.do(alone)
-				w.until(w.now() + 5*time.Second)
-				for i := range 9 {
-					w.order(registry.Command{CreateToken: &registry.CreateToken{Token: registry.Token{
-						ID: fmt.Sprint("lost", i), Verify: []byte("v"), May: allRoles, Uses: 1, Expires: 1000}}}, func() {})
-				}
-				w.until(w.now() + 2*time.Second)
-				back := w.loseMajority(left, plan.PowerOff)
-				undo()
-				w.over(alone)
-				w.recover(w.mesh.members[left])
-				w.until(w.now() + 3*time.Second)
-				back()
-				w.expectRecovered(left)
-				if w.watch.judge.Registry().Tokens["lost0"] != nil {
-					t.Error("nothing was lost: the one that is left had it all")
-				}
+		for _, kind := range []plan.Kind{plan.PowerOff, plan.Isolate} {
+			t.Run(fmt.Sprintf("n%d is left, each of the others %v", left+1, kind), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { laggardIsLeft(t, left, kind) })
 			})
-		})
+		}
+	}
+}
+
+func laggardIsLeft(t *testing.T, left int, kind plan.Kind) {
+	w := newWorld(t, uint64(left+1))
+	defer w.end()
+	w.revokedWorld()
+	alone := plan.Fault{Kind: plan.Isolate, Who: plan.Who{Number: left}, At: w.now()}
+	w.begun(alone)
+	undo := w.do(alone)
+	w.until(w.now() + 5*time.Second)
+	for i := range 9 {
+		w.order(registry.Command{CreateToken: &registry.CreateToken{Token: registry.Token{
+			ID: fmt.Sprint("lost", i), Verify: []byte("v"), May: allRoles, Uses: 1, Expires: 1000}}}, func() {})
+	}
+	w.until(w.now() + 2*time.Second)
+	back := w.loseMajority(left, kind)
+	undo()
+	w.over(alone)
+	w.recover(w.mesh.members[left])
+	w.until(w.now() + 3*time.Second)
+	back()
+	w.expectRecovered(left)
+	if w.watch.judge.Registry().Tokens["lost0"] != nil {
+		t.Error("nothing was lost: the one that is left had it all")
 	}
 }
 

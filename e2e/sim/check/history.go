@@ -79,7 +79,13 @@ func (j *Judge) Recovered(at time.Duration, state *registry.State) {
 		}
 	}
 	maps.DeleteFunc(h.commands, func(index uint64, _ committed) bool { return index > state.Index })
-	maps.DeleteFunc(j.owned, func(_ slot, o owner) bool { return o.index > state.Index })
+	j.former = make(map[slot]identity.NodeID)
+	maps.DeleteFunc(j.owned, func(key slot, o owner) bool {
+		if o.index > state.Index {
+			j.former[key] = o.agent
+		}
+		return o.index > state.Index
+	})
 	h.state, h.mark = state.Clone(), registry.Mark{}
 	h.state.Feed = &registry.Feed{}
 }

@@ -51,6 +51,7 @@ type Judge struct {
 
 	history   history
 	owned     map[slot]owner
+	former    map[slot]identity.NodeID // to whom the history that was given up had granted it
 	spent     map[prekey]slot
 	void      map[slot]time.Duration // since when
 	agents    map[identity.NodeID]*agentSeen

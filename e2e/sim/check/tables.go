@@ -85,6 +85,9 @@ func (j *Judge) Tables(at time.Duration, tables []Table) {
 	owners := make(map[slot]identity.NodeID)
 	for _, t := range tables {
 		for _, h := range t.Holdings {
+			if j.givenUp(t.Agent, h) {
+				continue
+			}
 			if other, twice := owners[h.slot()]; twice && other != t.Agent {
 				j.fail(at, "I3", "%v has two owners: %s and %s", h.slot(), j.name(other), j.name(t.Agent))
 			}
@@ -94,6 +97,13 @@ func (j *Judge) Tables(at time.Duration, tables []Table) {
 		}
 		j.lookAtFresh(at, t)
 	}
+}
+
+// givenUp says that an agent was granted a slice in the history that was given up when the mesh was
+// recovered, and has heard of no arbiter of the recovered one: when it does, it lets go.
+func (j *Judge) givenUp(agent identity.NodeID, h Holding) bool {
+	now := j.history.state.Cluster.Incarnation
+	return j.former[h.slot()] == agent && h.Fence.Incarnation < now && j.agent(agent).fence.Incarnation < now
 }
 
 // lookAtOwners holds I3 in the registry.

@@ -51,11 +51,11 @@ func (r *Replica) incarnation() (own uint64) {
 
 // lacks says that a log which ends at a place is below the floor.
 func (r *Replica) lacks(end place) bool {
-	k, own := r.floor.known, r.incarnation()
+	k := r.floor.known
 	if r.cluster.flaws.heedless {
 		return false
 	}
-	return k.Incarnation > own && own > 0 || k.Incarnation >= own && end.before(at(k))
+	return r.givenUp() || k.Incarnation >= r.incarnation() && end.before(at(k))
 }
 
 func (r *Replica) behind() bool { return r.lacks(r.disk.end()) }

@@ -51,11 +51,7 @@ func (r *Replica) obeys(from int, term uint64) bool {
 
 // takeAfter appends entries behind the one before them, and commits.
 func (r *Replica) takeAfter(m message) bool {
-	own := r.incarnation()
-	if m.incarnation > 0 && m.incarnation < own {
-		return false // it leads by a log that was given up
-	}
-	bound := max(own, m.incarnation)
+	bound := max(r.incarnation(), m.incarnation)
 	before, ok := r.disk.placeAt(m.previous.index)
 	if ok && before != m.previous {
 		r.guards(before.index, bound)
@@ -103,9 +99,6 @@ func (r *Replica) fresh(list []entry, incarnation uint64) ([]entry, bool) {
 // replaces everything. One of a recovered mesh does so on purpose.
 func (r *Replica) refusesSnapshot(m message) bool {
 	own, s := r.incarnation(), m.snapshot
-	if m.incarnation > 0 && m.incarnation < own {
-		return true
-	}
 	if f := r.floor.fork; f != nil && f.Incarnation >= m.incarnation {
 		return true
 	}

@@ -17,6 +17,7 @@ const (
 	handOver
 	reach
 	reached
+	outlived
 )
 
 // message is one from a server to another. An answer has the era of its question.
@@ -60,6 +61,7 @@ func (r *Replica) send(to int, m message) {
 	if m.era == 0 {
 		m.era = r.era
 	}
+	m.incarnation = max(m.incarnation, r.incarnation())
 	there, from := r.cluster.running[to], r.number
 	r.cluster.effect(func() {
 		r.cluster.config.Network.Send(from, to, m.bytes(), func() {
@@ -72,7 +74,7 @@ func (r *Replica) send(to int, m message) {
 
 // take is one message's effect.
 func (r *Replica) take(from int, m message) {
-	if r.role == over {
+	if r.role == over || r.outlives(from, m) {
 		return
 	}
 	switch m.kind {

@@ -150,6 +150,10 @@ func (r *Replica) write() {
 	}
 	r.reign.writes = true
 	r.after(r.between(WriteLeast, WriteMost), func() {
+		if r.givenUp() { // a vote came when it had just heard so: it writes nothing
+			r.follow()
+			return
+		}
 		batch := r.reign.queue[:min(len(r.reign.queue), consensus.MaxAppendEntries)]
 		r.reign.queue, r.reign.writes = r.reign.queue[len(batch):], false
 		r.append(batch)
@@ -190,7 +194,7 @@ func (r *Replica) replicate(to int) {
 	if p.waits {
 		return
 	}
-	m := message{kind: entries, term: r.disk.term, commit: r.commit, incarnation: r.incarnation()}
+	m := message{kind: entries, term: r.disk.term, commit: r.commit}
 	most := consensus.MaxAppendEntries
 	if r.cluster.flaws.oneByOne {
 		most = 1
