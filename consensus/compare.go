@@ -96,6 +96,7 @@ func (r *Raft) refusesSnapshot(ask *raft.InstallSnapshotRequest) bool {
 	if less && errors.Is(r.floor.guard(r.file, ask.LastLogIndex, max(own, said.incarnation)), ErrFork) {
 		return true
 	}
+	r.keepFormer(said.incarnation)
 	r.file.coming.Store(&coming{mark{ask.LastLogIndex, ask.LastLogTerm}, said.by})
 	return false
 }

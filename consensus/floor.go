@@ -171,7 +171,7 @@ func (r *Raft) Hold(k Known) { r.floor.hold(k) }
 func (r *Raft) lacks(end mark) bool {
 	k := r.floor.get()
 	own := r.incarnation()
-	return r.givenUp() || k.Incarnation >= own && end.before(mark{k.Index, k.Term})
+	return r.GivenUp() || k.Incarnation >= own && end.before(mark{k.Index, k.Term})
 }
 
 // incarnation is that of the state this replica has.

@@ -21,14 +21,15 @@ func (o outlivedBy) Error() string { return outlivedText + strconv.FormatUint(ui
 // errGivenUp is why a server of an earlier incarnation decides nothing.
 var errGivenUp = errors.New("consensus: the mesh was recovered without this log")
 
+// GivenUp says that the mesh was recovered without this replica, whose log is of before.
+func (r *Raft) GivenUp() bool { return r.floor.givenUp() }
+
 // givenUp says that the mesh was recovered in a later incarnation than this replica's. One
 // that has none yet is a new one, or of the first: no other begins without a snapshot.
 func (f *floor) givenUp() bool {
 	heard := f.get().Incarnation
 	return heard > 1 && heard > f.own()
 }
-
-func (r *Raft) givenUp() bool { return r.floor.givenUp() }
 
 // outlived is why a request does not come to raft: whoever sent it is of an earlier
 // incarnation than this replica, or than one it heard of. Of a later one it hears so.

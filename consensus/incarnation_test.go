@@ -35,11 +35,15 @@ func TestRecoveredBesideVotersThatRanOn(t *testing.T) {
 			c.agree(1)
 			recovered := c.recoverApart(2)
 			others(c)
+			old := ticks(c.nodes[0])
+			if old == 0 {
+				old = 1 // it was started anew
+			}
 			term := recovered.look().Term
 			for n := range 3 {
 				c.network.heal(id(n))
 			}
-			c.until("the others heard that the mesh was recovered", func() bool { return c.nodes[0].givenUp() && c.nodes[1].givenUp() })
+			c.until("the others heard that the mesh was recovered", func() bool { return c.nodes[0].GivenUp() && c.nodes[1].GivenUp() })
 			c.until("nobody leads by the old log", func() bool { return !c.nodes[0].look().Leader && !c.nodes[1].look().Leader })
 			c.silence(10)
 			if seen := recovered.look(); !seen.Leader || seen.Term != term || c.nodes[0].look().Leader || c.nodes[1].look().Leader {
@@ -53,6 +57,9 @@ func TestRecoveredBesideVotersThatRanOn(t *testing.T) {
 			}
 			c.must(recovered, tick(1))
 			c.agree(102)
+			if former := c.nodes[0].Former(); former == nil || former.Cluster.Incarnation != 1 || former.Tick != old {
+				t.Errorf("what the old log had is not known any more: %+v", former)
+			}
 		})
 	}
 }
@@ -111,11 +118,11 @@ func TestRequestsOfAnEarlierIncarnation(t *testing.T) {
 			}
 		}
 	}
-	if r.givenUp() {
+	if r.GivenUp() {
 		t.Error("it gave itself up")
 	}
 	_ = r.heed(serverID(id(1)), fmt.Errorf("%w", outlivedBy(own+1)))
-	if !r.givenUp() || !r.Behind() {
+	if !r.GivenUp() || !r.Behind() {
 		t.Error("an answer of a later incarnation is not heard")
 	}
 }

@@ -29,3 +29,25 @@ func (r *Raft) Kept() (*registry.State, error) {
 	}
 	return f.state, f.failure()
 }
+
+// Former is the registry of the incarnation that was given up, by all that this log had of
+// it, once the recovered mesh took its place; nil: it did not in this process, or what is to
+// be told of it was. The recovered mesh may lack refusals that it has.
+func (r *Raft) Former() *registry.State { return r.former.Load() }
+
+// ForgetFormer ends that.
+func (r *Raft) ForgetFormer() { r.former.Store(nil) }
+
+// keepFormer is called before the snapshot of another incarnation replaces the log.
+func (r *Raft) keepFormer(incarnation uint64) {
+	if incarnation <= max(r.incarnation(), 1) {
+		return
+	}
+	state, err := r.Kept()
+	switch {
+	case err != nil:
+		r.log.Error("whom the log from before the recovery refuses cannot be read, and is not told", "error", err)
+	case state.Founded() && state.Cluster.Incarnation < incarnation:
+		r.former.Store(state)
+	}
+}

@@ -46,6 +46,8 @@ type Raft struct {
 	file  *logStore
 	floor floor
 
+	former atomic.Pointer[registry.State] // see Former
+
 	heartbeat, election time.Duration
 	started             chan struct{} // closed when raft is set
 	refrains            atomic.Bool   // see Refrain

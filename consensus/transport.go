@@ -104,7 +104,7 @@ func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, as
 func (t transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, ask *raft.InstallSnapshotRequest,
 	answer *raft.InstallSnapshotResponse, data io.Reader) error {
 	by, err := t.replica.file.snapshotOrigin(mark{ask.LastLogIndex, ask.LastLogTerm})
-	if t.replica.givenUp() {
+	if t.replica.GivenUp() {
 		err = errGivenUp
 	}
 	if err != nil {
@@ -129,7 +129,7 @@ var errMoved = errors.New("consensus: the log is not what it was")
 // vouch adds the word to a request; of a heartbeat, which names no entry, the incarnation. Who
 // leads by a log that was given up says nothing more, and its lease runs out.
 func (r *Raft) vouch(ask *raft.AppendEntriesRequest) (*raft.AppendEntriesRequest, error) {
-	if r.givenUp() {
+	if r.GivenUp() {
 		return nil, errGivenUp
 	}
 	before := led{by: origin{known: ask.PrevLogEntry > 0 || len(ask.Entries) > 0}}

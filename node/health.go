@@ -158,6 +158,9 @@ func (n *Node) noArbiter(woke bool) string {
 			"sessions run headless, new logins wait"
 	case woke:
 		return "this daemon stood still until a moment ago (a pause, a sleep, or no CPU) and looks for the arbiter; look again in some seconds"
+	case n.votes() && n.store.Load().GivenUp():
+		return "the mesh was recovered on another host, without this node, whose log is of before: it decides nothing by that, and votes again by itself when the recovered " +
+			"arbiter hears it; look at the links to the other hosts, and do not recover here as well"
 	case n.votes() && n.store.Load().Behind():
 		return "this voter's log lacks changes that others know of" + n.wordOf(n.clocks.passed()) + ", so it elects nobody who lacks them too; " +
 			"start the voters that are down. If they will not come back: meshcrypt operator recover on one of the voters, which undoes those changes"

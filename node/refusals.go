@@ -41,7 +41,8 @@ func refusalsOf(s *registry.State) (all control.Refusals) {
 // keepRefusals has the arbiter refuse whom this voter's log refuses while that holds
 // committed changes that the arbiter's lacks: what else was lost waits for an operator,
 // and somebody who was shut out must not. It is done once for what the log holds: who is
-// let in again after that stays so.
+// let in again after that stays so. The same is told of a log that was given up when the mesh
+// was recovered without this node: on its host nobody knew of what was refused since.
 func (n *Node) keepRefusals(ctx context.Context) {
 	store := n.awaitStore(ctx)
 	if store == nil {
@@ -55,6 +56,7 @@ func (n *Node) keepRefusals(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		n.tellFormer(ctx, store)
 		if keeps := errors.Is(store.Disk(), consensus.ErrFork); !keeps || told {
 			told = keeps
 			continue
@@ -66,12 +68,29 @@ func (n *Node) keepRefusals(ctx context.Context) {
 	}
 }
 
+// tellFormer tells whom the log from before a recovery refuses, until an arbiter takes it.
+func (n *Node) tellFormer(ctx context.Context, store *consensus.Raft) {
+	former := store.Former()
+	if former == nil {
+		return
+	}
+	if err := n.tellRefusalsOf(ctx, former); err != nil {
+		n.config.Log.Debug("the arbiter was not told whom the log from before the recovery refuses; tried again", "error", err)
+		return
+	}
+	store.ForgetFormer()
+}
+
 // tellRefusals does nothing if it was done.
 func (n *Node) tellRefusals(ctx context.Context, store *consensus.Raft) error {
 	state, err := store.Kept()
 	if err != nil {
 		return err
 	}
+	return n.tellRefusalsOf(ctx, state)
+}
+
+func (n *Node) tellRefusalsOf(ctx context.Context, state *registry.State) error {
 	all, holds := refusalsOf(state), datadir.Told{Term: state.Term, Index: state.Index}
 	if was, err := n.dir.Told(); was == holds && err == nil { // where the file is damaged they are refused once more: better than not at all
 		return nil
@@ -88,7 +107,7 @@ func (n *Node) tellRefusals(ctx context.Context, store *consensus.Raft) error {
 	if err != nil {
 		return err
 	}
-	n.config.Log.Warn("the arbiter refuses whom this log refuses, which holds changes that the arbiter's lacks", "clients", len(all.Clients),
+	n.config.Log.Warn("the arbiter refuses whom this node's log refuses, which holds or held changes that the arbiter's lacks", "clients", len(all.Clients),
 		"authorities", len(all.Authorities), "certificates", len(all.Certificates), "nodes", len(all.Nodes))
 	return n.dir.SaveTold(holds)
 }

@@ -199,3 +199,53 @@ func TestMembersMayOnlyLook(t *testing.T) {
 		t.Errorf("any member may ask for %v, want %v", looks, want)
 	}
 }
+
+// TestRefusalsOfAMeshThatWasGivenUp: a user was revoked by two voters that a third one did
+// not hear. The mesh is recovered at that one; when the others are back they follow it, and
+// the user is refused there, too.
+func TestRefusalsOfAMeshThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	one, other, left := w.members[0], w.members[1], w.members[2]
+	w.propose(registry.Command{PutClient: &registry.PutClient{Client: registry.Client{Name: "alice", PasswordKey: one.trust.Key.Public()}}})
+	w.until("all know alice", func() bool { return w.knows(one, "alice") && w.knows(other, "alice") && w.knows(left, "alice") })
+	left.stop()
+	w.until("two voters have an arbiter", func() bool { return w.arbiter() != nil && len(w.heard(w.arbiter())) >= 2 })
+	w.propose(registry.Command{RevokeClient: &registry.RevokeClient{Name: "alice"}})
+	w.until("both have it", func() bool { return w.revoked(one, "alice") && w.revoked(other, "alice") })
+	one.stop()
+	other.stop()
+	left = w.again(left, func(path string) {
+		_, err := Recover(RecoverConfig{DataDir: path, Log: w.log()})
+		w.ok(err)
+	})
+	w.leads(left)
+	w.serveOperators(left)
+	if w.revoked(left, "alice") {
+		t.Fatal("it knew of that")
+	}
+	one = w.again(one, asItIs)
+	one.loops.Go(func() { one.keepRefusals(one.ctx) })
+	w.until("alice is refused by the recovered mesh", func() bool { return w.revoked(left, "alice") && w.revoked(one, "alice") })
+	w.until("it is told once", func() bool { return one.store.Load().Former() == nil })
+	if left.arbiter.Load() == nil {
+		t.Error("the recovered node leads no more")
+	}
+}
+
+// knows says whether a member's own registry has a user.
+func (w *world) knows(m *member, name string) (has bool) {
+	w.Helper()
+	w.ok(m.view(func(s *registry.State) { has = s.Clients.Get(name) != nil }))
+	return has
+}
+
+// TestStatusOfALogThatWasGivenUp: nobody is told to recover beside the recovered mesh.
+func TestStatusOfALogThatWasGivenUp(t *testing.T) {
+	w := newWorld(t, 1)
+	m := w.members[0]
+	m.store.Load().Learn(consensus.Known{Incarnation: 2})
+	if says := m.noArbiter(false); !strings.Contains(says, "the mesh was recovered on another host") || strings.Contains(says, "operator recover") {
+		t.Errorf("status says %q", says)
+	}
+}
