@@ -2,6 +2,8 @@ package consensus
 
 import (
 	"cmp"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -10,19 +12,30 @@ import (
 // AppendEntriesPipeline sends entries to a follower that has all those before them.
 func (t transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
 	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
-	return &pipeline{AppendPipeline: p, replica: t.replica, now: time.Now}, err
+	return &pipeline{AppendPipeline: p, replica: t.replica, now: time.Now, answered: t.replica.answers.of(id)}, err
 }
 
 // pipeline is the transport's. An idle leader says each CommitTimeout what it said before:
 // how far it has committed. Its beats go by another way, so what is said a second time is
-// left out, but for once in SaidAgain, which shows that the connection is there. Raft waits
-// for no answer to what it is not given one for.
+// left out, but for once in SaidAgain, which shows that the connection is there. Where no beat
+// was answered lately all of it is said, for the lease is held by any answer: one packet
+// lost delays a beat by more than a lease. Raft waits for no answer to what it is not given
+// one for.
 type pipeline struct {
 	raft.AppendPipeline
-	replica *Raft
-	now     func() time.Time
-	said    said          // its one sender's
-	within  time.Duration // 0: HandOverWithin
+	replica  *Raft
+	now      func() time.Time
+	answered *atomic.Int64 // when the follower answered beside this
+	said     said          // its one sender's
+	within   time.Duration // 0: HandOverWithin
+}
+
+// answers are when followers last answered what is no pipeline's: beats, most of the time.
+type answers struct{ at sync.Map }
+
+func (a *answers) of(id raft.ServerID) *atomic.Int64 {
+	at, _ := a.at.LoadOrStore(id, new(atomic.Int64))
+	return at.(*atomic.Int64)
 }
 
 // said is a request without entries.
@@ -35,7 +48,7 @@ type said struct {
 
 // AppendEntries is the transport's.
 func (p *pipeline) AppendEntries(ask *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if p.repeats(ask) {
+	if p.repeats(ask) && p.now().UnixNano()-p.answered.Load() < int64(AnsweredLately) {
 		return nil, nil
 	}
 	vouched, err := p.replica.vouch(ask)

@@ -23,7 +23,9 @@ func (s *sent) AppendEntries(*raft.AppendEntriesRequest, *raft.AppendEntriesResp
 // once.
 func TestIdleLeaderSaysLittle(t *testing.T) {
 	out, now := &sent{}, time.Now()
-	p := &pipeline{AppendPipeline: out, replica: &Raft{fsm: newFSM()}, now: func() time.Time { return now }}
+	var beats answers
+	p := &pipeline{AppendPipeline: out, replica: &Raft{fsm: newFSM()}, now: func() time.Time { return now }, answered: beats.of("other")}
+	beats.of("other").Store(now.Add(time.Hour).UnixNano())
 	say := func(ask raft.AppendEntriesRequest) (went bool) {
 		t.Helper()
 		before := out.count
@@ -58,6 +60,10 @@ func TestIdleLeaderSaysLittle(t *testing.T) {
 	}
 	if !say(committed) {
 		t.Error("not said after entries")
+	}
+	beats.of("other").Store(now.Add(-AnsweredLately).UnixNano())
+	if !say(committed) {
+		t.Error("its beats are not answered, and the lease hangs on them alone")
 	}
 }
 

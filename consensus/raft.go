@@ -52,6 +52,7 @@ type Raft struct {
 	started             chan struct{} // closed when raft is set
 	refrains            atomic.Bool   // see Refrain
 	refusers            *refusers
+	answers             answers
 
 	transport  *raft.NetworkTransport
 	leadership chan Leadership // one slot: the newest view

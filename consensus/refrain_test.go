@@ -44,5 +44,9 @@ func TestWhoRefrainsDoesNotStand(t *testing.T) {
 	})
 	c.stop(c.number(leader))
 	next := c.leader()
+	term := next.raft.CurrentTerm()
 	c.until("it beats as a leader does", func() bool { return next.raft.ReloadableConfig().HeartbeatTimeout == usual })
+	if next.raft.CurrentTerm() != term {
+		t.Errorf("it lost the lead before it beat as a leader does")
+	}
 }

@@ -96,6 +96,7 @@ func (t transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, as
 	err = t.replica.heed(id, t.NetworkTransport.AppendEntries(id, target, said, answer))
 	if err == nil {
 		t.replica.refusers.ends(id, answer.LastLog)
+		t.replica.answers.of(id).Store(time.Now().UnixNano())
 	}
 	return err
 }
