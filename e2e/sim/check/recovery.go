@@ -36,7 +36,7 @@ var within = [goals]time.Duration{
 	Slices:    10 * time.Second, // RebuildGrace is 7 s, then a grant and its first packet
 	Clients:   15 * time.Second, // every session accounted for <= 15 s
 	Histories: 5 * time.Second,  // a follower is filled
-	Rest:      25 * time.Second, // no sooner than its slices are all up
+	Rest:      35 * time.Second, // no sooner than its slices are all up: one that was lost last is granted anew 30 s later
 }
 
 // String is the goal in words.
