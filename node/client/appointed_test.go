@@ -91,6 +91,10 @@ func TestAppointmentIsHeard(t *testing.T) {
 		if wait := (*port.Wait)(nil); !errors.As(err, &wait) || wait.In != 12*time.Second || dials != 1 {
 			t.Errorf("told %v by %d gateways", err, dials)
 		}
+		client.queues = true // it has waited often enough
+		if _, _, err := client.dial(t.Context(), all[0], nil); err == nil || errors.As(err, new(*port.Wait)) {
+			t.Errorf("who queues is told %v", err)
+		}
 	})
 }
 

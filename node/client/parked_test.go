@@ -363,7 +363,10 @@ func TestFewGatewaysAreLeft(t *testing.T) {
 	all = f.knows(3)
 	f.parks(s...)
 	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
-	if f.rests(MoveWithin + 2*TickEvery); f.parking.mark != 0 {
+	if f.rests(MoveWithin / 2); f.parking.mark == 0 {
+		t.Error("it does not wait until its agents answer by the next one")
+	}
+	if f.rests(MoveWithin/2 + 2*TickEvery); f.parking.mark != 0 {
 		t.Error("it stays where it is not heard")
 	}
 }
@@ -419,5 +422,47 @@ func TestParkedClientThatIsAskedWhereItIs(t *testing.T) {
 		if kinds := f.asked(one); len(kinds) != min(n, 1) || n > 0 && kinds[0] != probe.KindParked {
 			t.Errorf("slice %d asks by %v", n, kinds)
 		}
+	}
+}
+
+// TestWordsThatCount: neither one to a question of before its gateway changed, nor one of the
+// future, makes a client take the arbiter for alive.
+func TestWordsThatCount(t *testing.T) {
+	f, s := atRest(t)
+	f.parks(s...)
+	f.rests(time.Minute, s...)
+	now, was := f.config.Now(), f.wordAt
+	reply, _, _ := probe.AnswerParked(probe.AskParked(s[0].pulse.sequence, now+time.Hour, 9), probe.PathGood, 0, 0)
+	s[0].pulse.first = s[0].pulse.sequence + 1
+	if (controlMessage{s[0].key, reply}).apply(f.Client); f.wordAt != was {
+		t.Errorf("an old word counts as of %v", f.wordAt)
+	}
+	s[0].pulse.first = 0
+	if (controlMessage{s[0].key, reply}).apply(f.Client); f.wordAt != now {
+		t.Errorf("a word counts as of %v, it is %v", f.wordAt, now)
+	}
+}
+
+// TestNoMarkIsNoParking: under none it would rest, and never come.
+func TestNoMarkIsNoParking(t *testing.T) {
+	f, s := atRest(t)
+	f.rests(ParkAfter+time.Second, s...)
+	if f.asksToPark() == 0 {
+		t.Fatal("it does not ask")
+	}
+	controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{}}}.apply(f.Client)
+	if f.control == nil || f.parking.rests.Load() {
+		t.Error("it parks")
+	}
+}
+
+// TestComesByItsGateway: by the one that carries its data.
+func TestComesByItsGateway(t *testing.T) {
+	f, s := atRest(t)
+	f.knows(3)
+	f.parks(s...)
+	f.Client.gateways.current = 2
+	if f.come("it is called"); f.parking.through.Load() != 2 {
+		t.Errorf("it comes by gateway %d", f.parking.through.Load())
 	}
 }
