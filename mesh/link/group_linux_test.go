@@ -144,7 +144,9 @@ func TestGroupBusiest(t *testing.T) {
 			}
 		})
 		m := all[n].(*member) // so many wakes within a millisecond are no busy machine's
+		g.mu.Lock() // readers take it before they look at a member
 		m.wakes, m.woken = busyAfter, time.Hour
+		g.mu.Unlock()
 	}
 	b := make([]byte, 8)
 	for round := range rounds {
