@@ -20,6 +20,7 @@ func TestRecoveredBesideVotersThatRanOn(t *testing.T) {
 			c.network.heal(id(0))
 			c.network.heal(id(1))
 			c.must(c.leader(), tick(50))
+			c.until("both have it", func() bool { return ticks(c.nodes[0]) == 51 && ticks(c.nodes[1]) == 51 })
 		},
 		"each started anew": func(c *cluster) {
 			for n := range 2 {

@@ -34,6 +34,9 @@ func (r *Raft) watch() {
 		}
 		if seen := r.look(); seen != told {
 			r.sayLeader(seen, told)
+			if seen.Leader != told.Leader {
+				r.file.tend() // who refrains beats as slowly as it waits, unless it leads
+			}
 			told = seen
 			r.tell(seen)
 		}
