@@ -107,9 +107,12 @@ func TestRequestsOfAnEarlierIncarnation(t *testing.T) {
 	for incarnation := range own + 1 {
 		said := word{incarnation, newOrigin()}.bytes()
 		for _, ask := range []any{
-			&raft.AppendEntriesRequest{Leader: said, Term: term + 1}, //nolint:staticcheck // the field is free for the word
+			//lint:ignore SA1019 the field is free for the word
+			&raft.AppendEntriesRequest{Leader: said, Term: term + 1},
+			//lint:ignore SA1019 the field is free for the word
 			&raft.AppendEntriesRequest{Leader: said, Term: term + 1, PrevLogEntry: 100, PrevLogTerm: term + 1},
 			&raft.InstallSnapshotRequest{Leader: said, Term: term + 1, LastLogIndex: 100, LastLogTerm: term + 1},
+			//lint:ignore SA1019 the field is free for the word
 			&raft.RequestVoteRequest{Candidate: said, Term: term + 1, LastLogIndex: 100, LastLogTerm: term + 1},
 			&raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{Addr: append([]byte("n1"), said...)}, Term: term + 1, LastLogIndex: 100, LastLogTerm: term + 1},
 		} {

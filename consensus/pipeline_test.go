@@ -55,7 +55,7 @@ func TestIdleLeaderSaysLittle(t *testing.T) {
 	}
 	entry := idle
 	entry.Entries = []*raft.Log{{Index: 1, Term: 3}}
-	if !say(entry) || !say(entry) {
+	if once, twice := say(entry), say(entry); !once || !twice {
 		t.Error("entries are left out")
 	}
 	if !say(committed) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
@@ -147,7 +148,7 @@ func (n *Node) refuse(r *http.Request, in control.Refusals) (control.Nothing, er
 		return control.Nothing{}, control.Errorf(control.CodeUsage, "", "more than %d refusals at a time", MaxRefusals)
 	}
 	var lacking []registry.Command
-	if err := n.view(func(s *registry.State) { lacking = lackingRefusals(s, in) }); err != nil {
+	if err := n.view(func(s *registry.State) { lacking = lackingRefusals(s, in, n.trust.Key.ID()) }); err != nil {
 		return control.Nothing{}, err
 	}
 	for _, command := range lacking {
@@ -168,8 +169,9 @@ func (n *Node) refuse(r *http.Request, in control.Refusals) (control.Nothing, er
 }
 
 // lackingRefusals are the commands for what a state does not refuse. Whom it does not know
-// it lets in by nothing; a certificate counts by itself.
-func lackingRefusals(s *registry.State, in control.Refusals) (all []registry.Command) {
+// it lets in by nothing; a certificate counts by itself. A log that was given up may have
+// removed the very node by which the mesh was recovered, which is not to remove itself.
+func lackingRefusals(s *registry.State, in control.Refusals, own identity.NodeID) (all []registry.Command) {
 	for _, name := range in.Clients {
 		if c := s.Clients.Get(name); c != nil && !c.Revoked {
 			all = append(all, registry.Command{RevokeClient: &registry.RevokeClient{Name: name}})
@@ -181,7 +183,7 @@ func lackingRefusals(s *registry.State, in control.Refusals) (all []registry.Com
 		}
 	}
 	for _, id := range in.Nodes {
-		if row := s.Nodes[id]; row != nil && !row.Removed {
+		if row := s.Nodes[id]; row != nil && !row.Removed && id != own {
 			all = append(all, registry.Command{RemoveNode: &registry.RemoveNode{ID: id}})
 		}
 	}

@@ -115,15 +115,16 @@ func TestRefusalsOf(t *testing.T) {
 	}
 }
 
-// TestLackingRefusals: of what another registry denies, only what this one lets in.
+// TestLackingRefusals: of what another registry denies, only what this one lets in, and never
+// the node itself.
 func TestLackingRefusals(t *testing.T) {
 	present := registry.New()
-	present.Nodes = map[identity.NodeID]*registry.Node{{1}: {}, {2}: {Removed: true}}
+	present.Nodes = map[identity.NodeID]*registry.Node{{1}: {}, {2}: {Removed: true}, {4}: {}}
 	present.Authorities = map[string]*registry.Authority{"old": {}, "gone": {Revoked: true}}
 	all := lackingRefusals(present, control.Refusals{
-		Nodes: []identity.NodeID{{1}, {2}, {3}}, Authorities: []string{"old", "gone", "strange"}, Clients: []string{"nobody"},
+		Nodes: []identity.NodeID{{1}, {2}, {3}, {4}}, Authorities: []string{"old", "gone", "strange"}, Clients: []string{"nobody"},
 		Certificates: []registry.Certificate{{ID: registry.CertificateID{7}}},
-	})
+	}, identity.NodeID{4})
 	var nodes, authorities, certificates int
 	for _, c := range all {
 		switch {
@@ -149,7 +150,7 @@ func TestRefusalWithoutRoomStopsNoOther(t *testing.T) {
 	present.Nodes = map[identity.NodeID]*registry.Node{{1}: {}}
 	present.Certificates.Put(registry.CertificateID{8}, &registry.Certificate{ID: registry.CertificateID{8}})
 	strange, listed := registry.Certificate{ID: registry.CertificateID{7}}, registry.Certificate{ID: registry.CertificateID{8}}
-	all := lackingRefusals(present, control.Refusals{Nodes: []identity.NodeID{{1}}, Certificates: []registry.Certificate{strange, listed}})
+	all := lackingRefusals(present, control.Refusals{Nodes: []identity.NodeID{{1}}, Certificates: []registry.Certificate{strange, listed}}, identity.NodeID{})
 	if len(all) != 3 || all[0].RemoveNode == nil || all[1].PutCertificate.Certificate.ID != listed.ID || all[2].PutCertificate.Certificate.ID != strange.ID {
 		t.Errorf("in this order: %+v", all)
 	}

@@ -65,11 +65,7 @@ func (e early) tag(knocked []byte) []byte {
 	return m.Sum(nil)[:knockSize]
 }
 
-// wipe forgets what is not needed once keys are derived; the knock key stays
-// to recognise a repeated Accept.
-func (e early) wipe() { clear(e.prk) }
-
-// forget forgets the knock key too.
+// forget forgets all of it.
 func (e early) forget() {
 	clear(e.prk)
 	clear(e.knock)
