@@ -144,7 +144,7 @@ func TestGroupBusiest(t *testing.T) {
 			}
 		})
 		m := all[n].(*member) // so many wakes within a millisecond are no busy machine's
-		g.mu.Lock() // readers take it before they look at a member
+		g.mu.Lock()           // readers take it before they look at a member
 		m.wakes, m.woken = busyAfter, time.Hour
 		g.mu.Unlock()
 	}
