@@ -89,15 +89,16 @@ func TestOnlyArbitersSignTheLog(t *testing.T) {
 			t.Errorf("%s: believed", what)
 		}
 	}
-	good := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7, "")
-	founder.tells(row, good)
-	if !founder.store.Load().Behind() || !founder.recovered(row, 7) || founder.recovered(row, 8) {
-		t.Error("a word of one that may be an arbiter is not believed")
-	}
+	founder.tells(row, protocol.SignKnown(founder.trust.Key, founder.self.Cluster, protocol.Fence{Incarnation: 1, Term: 99}, 99, ""))
 	for _, woke := range []bool{false, true} { // it heard of all that at once, and of no arbiter yet
 		if says := founder.noArbiter(woke); strings.Contains(says, "operator recover") == woke {
 			t.Errorf("just after a stop, %v: %q", woke, says)
 		}
+	}
+	good := protocol.SignKnown(founder.trust.Key, founder.self.Cluster, far, 7, "")
+	founder.tells(row, good)
+	if !founder.store.Load().Behind() || !founder.recovered(row, 7) || founder.recovered(row, 8) {
+		t.Error("a word of one that may be an arbiter is not believed")
 	}
 	if says := member.wordOf(good); !strings.Contains(says, "up to 7.7.7 by the word of n1; if it never was the arbiter it lies: stop it") {
 		t.Errorf("the signer is not named: %q", says)
