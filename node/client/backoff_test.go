@@ -102,7 +102,7 @@ func TestCrowdKeepsItsConnection(t *testing.T) {
 		f.connect()
 		s := f.slice(0, 1)
 		f.nextWait.Store(int64(wait))
-		f.control.since = f.config.Now()
+		f.control.since = f.config.Now() - JustMade
 		f.ask(s, f.config.Now())
 		if f.advance(400 * ms); (f.control != nil) != kept || (len(f.redial) == 0) != kept {
 			t.Errorf("before a wait of %v: kept %v, %d asked for", wait, f.control != nil, len(f.redial))

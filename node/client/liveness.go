@@ -180,7 +180,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	case len(through) < len(judged) && !slices.ContainsFunc(r.silent, (*slice).usable):
 		// The others go directly, so nothing hangs on the gateway.
 	case len(r.silent) == len(through) && !c.mayWait(r.silent, now):
-		c.leaveGateway(now, "gateway is silent")
+		c.leaveGateway(now, gatewayIsSilent)
 	}
 }
 
@@ -289,17 +289,24 @@ func (c *Client) condemn(silent []*slice, living *slice, why string) {
 	}
 }
 
+const gatewayIsSilent = "gateway is silent"
+
 // leaveGateway moves the slices to the next gateway and sends one packet on
 // every SA at once, so that all agents learn the new way back. Who has nothing to send keeps
 // its connection to the arbiter through the old one for as long as that is heard: where agents
-// have a crowd to answer, all would give up what they waited for, and come anew.
+// have a crowd to answer, all would give up what they waited for, and come anew. Nor is one
+// given up for silence that was just made: it led through that gateway a moment ago, and where
+// the last slice's agent is cut off, what is granted in the others' place comes by it.
 func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn(now)
 	c.leaveStream(now)
 	c.sayLeft(why, old, next)
 	c.moveTo(next, now)
-	if c.control != nil && c.control.gateway == old && !c.heardMeanwhile() && !c.rested(now) {
+	if c.control == nil || c.control.gateway != old || c.heardMeanwhile() || c.rested(now) {
+		return
+	}
+	if why != gatewayIsSilent || now-c.control.since >= JustMade {
 		c.hurry(elsewhere)
 	}
 }
