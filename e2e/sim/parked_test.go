@@ -56,8 +56,8 @@ func parkedWorld(t *testing.T) *World {
 	return w
 }
 
-// parkWithin has three clients log in, and park within that time.
-func (w *World) parkWithin(t *testing.T, within time.Duration) {
+// foundThree is a mesh of three nodes, to which three clients have come.
+func (w *World) foundThree() {
 	w.found(3, 3)
 	w.journal = journalOf()
 	w.cluster.Bootstrap(0)
@@ -69,6 +69,11 @@ func (w *World) parkWithin(t *testing.T, within time.Duration) {
 		v.connect(i)
 	}
 	w.until(startWithin)
+}
+
+// parkWithin has three clients log in, and park within that time.
+func (w *World) parkWithin(t *testing.T, within time.Duration) {
+	w.foundThree()
 	if _, connected := w.parked(); connected != 3 {
 		t.Fatalf("%d clients are connected", connected)
 	}

@@ -90,17 +90,7 @@ func laggardIsLeft(t *testing.T, left int, kind plan.Kind) {
 // revokedWorld is a mesh of three, of three clients that are in, and one that is revoked.
 func (w *World) revokedWorld() {
 	w.length = time.Hour
-	w.found(3, 3)
-	w.journal = journalOf()
-	w.cluster.Bootstrap(0)
-	for i, n := range w.mesh.members {
-		n.start(i == 0)
-	}
-	w.until(startWithin - 2*time.Second)
-	for i, v := range w.mesh.visitors {
-		v.connect(i)
-	}
-	w.until(startWithin)
+	w.foundThree()
 	w.after(time.Millisecond, w.watch.look)
 	w.order(registry.Command{RevokeClient: &registry.RevokeClient{Name: w.mesh.passer.name}}, func() {})
 	w.until(w.now() + 2*time.Second)

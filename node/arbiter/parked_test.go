@@ -151,17 +151,25 @@ func TestWhoIsNotLetGo(t *testing.T) {
 	}
 }
 
-// TestParkedClientIsCalledForNews: for what it is not told, at once, and again while its
-// agent reports it as parked. It is not called when it came, nor for what it knows.
-func TestParkedClientIsCalledForNews(t *testing.T) {
-	l := newLot(t)
-	mark := l.asks()
+// newsForParked is a lot whose parked client was called for a change of policy, and the mark
+// that it says.
+func newsForParked(t *testing.T) (l *lot, mark uint64) {
+	t.Helper()
+	l = newLot(t)
+	mark = l.asks()
 	clientClosed{l.c}.apply(l.a)
 	l.calls()
 	l.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}}}})
 	if n := l.calls(); n != 1 {
 		t.Fatalf("called %d times for a change of policy", n)
 	}
+	return l, mark
+}
+
+// TestParkedClientIsCalledForNews: for what it is not told, at once, and again while its
+// agent reports it as parked. It is not called when it came, nor for what it knows.
+func TestParkedClientIsCalledForNews(t *testing.T) {
+	l, mark := newsForParked(t)
 	l.reports(mark)
 	if n := l.calls(); n != 0 {
 		t.Errorf("called %d times more, at once", n)
@@ -188,14 +196,7 @@ func TestParkedClientIsCalledForNews(t *testing.T) {
 // TestCallOutlivesAStream: an agent whose stream breaks forgets whom it was to call, and says
 // in its first word on the next one who is parked. The next word may be minutes away.
 func TestCallOutlivesAStream(t *testing.T) {
-	l := newLot(t)
-	mark := l.asks()
-	clientClosed{l.c}.apply(l.a)
-	l.calls()
-	l.commit(registry.Command{PutPolicy: &registry.PutPolicy{Policy: registry.Policy{DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}}}})
-	if n := l.calls(); n != 1 {
-		t.Fatalf("called %d times for a change of policy", n)
-	}
+	l, mark := newsForParked(t)
 	l.peer = l.connect(l.a, l.peer.node)
 	l.peer.hello.Calls = true
 	nodeSaid{l.peer, &protocol.Node{Usage: &protocol.Usage{Slices: []protocol.SliceUsage{

@@ -37,14 +37,7 @@ func TestWhoLeftIsNotDrained(t *testing.T) {
 // TestHasCountsWhatIsThere: a slice that was given up without another in its place still
 // names its agent, and is not there.
 func TestHasCountsWhatIsThere(t *testing.T) {
-	w := newWorld(2, registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst, Slices: 2}, 1000)
-	for _, n := range w.nodes {
-		w.nodeUp(n, 1)
-	}
-	w.run(5*time.Second, 100*time.Millisecond)
-	c := w.addClient("c")
-	w.ask(c, 0, w.nodes[0].id())
-	w.run(10*time.Second, 100*time.Millisecond)
+	w, _ := newWorldOfTwo()
 	leaver := w.nodes[1].id()
 	if n := w.arb.Has(w.state, leaver); n != 1 {
 		t.Fatalf("it has %d sessions", n)

@@ -156,14 +156,7 @@ func TestWhoMayPark(t *testing.T) {
 		},
 		"it has gone": func(w *world, c *fakeClient) { w.clientGone(c) },
 	} {
-		w := newWorld(2, registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst, Slices: 2}, 1000)
-		for _, n := range w.nodes {
-			w.nodeUp(n, 1)
-		}
-		w.run(5*time.Second, 100*time.Millisecond)
-		c := w.addClient("c")
-		w.ask(c, 0, w.nodes[0].id())
-		w.run(10*time.Second, 100*time.Millisecond)
+		w, c := newWorldOfTwo()
 		disturb(w, c)
 		w.queue = append(w.queue, Park{c.request})
 		if w.settle(); c.told == "parked" {
@@ -206,4 +199,17 @@ func TestParkedSessionGivesWayLater(t *testing.T) {
 	if !w.arb.makeRoom(w.state, "c") {
 		t.Error("a dead one does not")
 	}
+}
+
+// newWorldOfTwo is a mesh of two nodes, and a client with a slice at each.
+func newWorldOfTwo() (w *world, c *fakeClient) {
+	w = newWorld(2, registry.Policy{Overload: registry.OverloadAbsorb, Mode: registry.ModeBurst, Slices: 2}, 1000)
+	for _, n := range w.nodes {
+		w.nodeUp(n, 1)
+	}
+	w.run(5*time.Second, 100*time.Millisecond)
+	c = w.addClient("c")
+	w.ask(c, 0, w.nodes[0].id())
+	w.run(10*time.Second, 100*time.Millisecond)
+	return w, c
 }
