@@ -86,6 +86,7 @@ func (b *branches) across(t *testing.T) {
 // link may be narrower than the networks. The session's egress and its second
 // are where the moving addresses are.
 func TestAgentsInAnotherSubnet(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"routed", "strict", "masquerade"} {
 		t.Run(kind, func(t *testing.T) {
 			b := inBranches(t)

@@ -62,6 +62,7 @@ func (m *mesh) bystander() *host {
 // TestDirect: both ways through three agents, each entered at its own address;
 // the node without a slice carries none of it.
 func TestDirect(t *testing.T) {
+	t.Parallel()
 	m := directMesh(t)
 	idle := m.bystander()
 	m.watch(idle.Name)
@@ -115,7 +116,10 @@ func (m *mesh) atOwnAddresses(t *testing.T) {
 
 // TestDirectBlocked: a firewall takes the direct ways away under transfers, and
 // gives them back. The slices go through the gateway meanwhile, none is lost.
-func TestDirectBlocked(t *testing.T) { unspoiled(t, testDirectBlocked) }
+func TestDirectBlocked(t *testing.T) {
+	t.Parallel()
+	unspoiled(t, testDirectBlocked)
+}
 
 func testDirectBlocked(t *testing.T) {
 	m := directMesh(t)

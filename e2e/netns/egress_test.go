@@ -40,6 +40,7 @@ var egressFaults = []egressFault{
 // keeps doing so, a whole node is egress within the outage, and stays so; the
 // host at fault says what is wrong, and no other host is told to look at its own.
 func TestEgressMoves(t *testing.T) {
+	t.Parallel()
 	faults := egressFaults
 	if os.Getenv(envMatrix) != "all" {
 		faults = faults[:2]

@@ -91,6 +91,7 @@ func (m *mesh) slicesOn(n *host) (text string, err error) {
 // clear on the inside network, in a mesh that routes and in one that
 // masquerades; other destinations are reached as always.
 func TestFinalMile(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"routed", "masquerade"} {
 		t.Run(kind, func(t *testing.T) {
 			m := newMesh(t, 3)

@@ -39,6 +39,7 @@ func moving(a netip.Addr) bool {
 // TestMasquerade: transfers both ways through one, two and three agents; the
 // destination sees one address, that of the session's part.
 func TestMasquerade(t *testing.T) {
+	t.Parallel()
 	for agents := 1; agents <= 3; agents++ {
 		t.Run(fmt.Sprintf("%d agents", agents), func(t *testing.T) {
 			m := newMesh(t, agents).masquerade()

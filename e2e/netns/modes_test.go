@@ -20,6 +20,7 @@ import (
 // that the mode says and by the shares that it says, and a flow of UDP stays
 // with one agent unless it was asked otherwise.
 func TestModes(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 4)
 	m.watch("client")
 	m.up()

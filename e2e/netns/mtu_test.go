@@ -200,6 +200,7 @@ func (m *mesh) bothWays(t *testing.T) {
 // says so. Transfers in both directions go on within seconds, and end well; also
 // where the sender inside knows the client by its egress's address only.
 func TestBlackHole(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"routed", "masquerade"} {
 		t.Run(kind, func(t *testing.T) {
 			unspoiled(t, func(t *testing.T) {
@@ -251,6 +252,7 @@ func (m *mesh) shrink(t *testing.T, mtu int) {
 // ways; what a router in the outer network marks as congestion arrives too; and
 // each way costs one hop.
 func TestMarksArrive(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.up()
 	for _, s := range []*lab.Space{m.client.Space, m.dest} {

@@ -102,6 +102,7 @@ func (r *refusal) files() []string {
 // how to allow them, and carries a download and an upload through nodes without
 // a TUN, one of which is killed, all by processes of nobody.
 func TestDemoWithoutNamespaces(t *testing.T) {
+	t.Parallel()
 	r := newRefusal(t)
 	var out, said bytes.Buffer
 	beside := r.Beside()

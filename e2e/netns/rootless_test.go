@@ -146,6 +146,7 @@ func (m *mesh) listenAtDestination(port string) (listener net.Listener) {
 // TestRootless: a client without any right carries 200 MB each by SOCKS5, by
 // CONNECT and by a plain proxied GET, hashes equal, and an upload.
 func TestRootless(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 2)
 	m.watch("client", "n1")
 	m.up()
@@ -250,6 +251,7 @@ func nameAnswer(query []byte, name string) []byte {
 // TestRootlessNames: the mesh pushes a DNS server inside and a search domain;
 // the proxy resolves by it, and a program asks it itself by UDP ASSOCIATE.
 func TestRootlessNames(t *testing.T) {
+	t.Parallel()
 	const name = "web.corp.example"
 	m := newMesh(t, 1)
 	m.watch("client")

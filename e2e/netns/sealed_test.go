@@ -17,6 +17,7 @@ import (
 // inside network sealed, in both directions, and an agent that was killed gets new
 // keys when it is back. In clear the same capture shows the canary.
 func TestSealedHandOn(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"clear", "sealed"} {
 		t.Run(kind, func(t *testing.T) {
 			m := newMesh(t, 3).masquerade() // so that agents hand on upwards too

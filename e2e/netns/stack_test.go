@@ -47,6 +47,7 @@ var stacks = []struct {
 // works, or the node's status exits 6 and names it, and works once what it says
 // was done.
 func TestHostStacks(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 3)
 	m.up()
 	m.connect("--slice-mode", "burst")
@@ -113,6 +114,7 @@ const policyDrop = `nft 'add table ip hostfw; add chain ip hostfw forward { type
 // would forward. Its own status says so, and its slice of the client's packets
 // reaches the destination through the egress.
 func TestAgentThatMayNotForward(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 3)
 	m.up()
 	m.connect("--slice-mode", "burst")

@@ -33,6 +33,7 @@ func TestLab(t *testing.T) {
 
 // TestFounderAloneServes: one host, init --run, and a client gets through.
 func TestFounderAloneServes(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 1)
 	m.watch("client")
 	m.nodes[0].start(m.initArgs("--run")...)
@@ -52,6 +53,7 @@ func TestFounderAloneServes(t *testing.T) {
 // goes nowhere (I4); the watch would see it. A new client takes over what the
 // dead one left.
 func TestClientKilled(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 1)
 	m.watch("client")
 	m.found()

@@ -48,6 +48,7 @@ func (m *mesh) transport(want string, limit time.Duration) {
 // TestUDPBlockedFromTheStart: a client connects and carries both ways by TLS alone, and
 // after it has parked, too.
 func TestUDPBlockedFromTheStart(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 3)
 	m.parksSoon()
 	m.up()

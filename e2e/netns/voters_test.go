@@ -43,6 +43,7 @@ func (m *mesh) voters() (names []string, arbiter string, err error) {
 // keeps its arbiter, gives them no vote, and says why; good hosts pass them by.
 // With votes of that kind a dead arbiter would be the end of logins.
 func TestVotersBehindAFirewall(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 4)
 	n1, n2, n3, n4 := m.nodes[0], m.nodes[1], m.nodes[2], m.nodes[3]
 	m.watch("client")
@@ -107,6 +108,7 @@ func TestVotersBehindAFirewall(t *testing.T) {
 // say goodbye, as with its power. The others have another arbiter, and all of them
 // are on it within seconds, not when TCP gives up; the transfer goes on.
 func TestArbiterVanishes(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, 4)
 	n1 := m.nodes[0]
 	m.watch("client")
