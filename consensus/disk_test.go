@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +43,7 @@ func newDisks(t *testing.T, size int) (*cluster, disks) {
 // while its disk fails, and has all that it missed soon after. Before, it lost the lead at
 // each entry and was chosen again for its long log, 18 terms in 9 s.
 func TestLeaderWithAFullDiskGivesWay(t *testing.T) {
+	t.Parallel()
 	c, full := newDisks(t, 3)
 	first := c.leader()
 	victim := c.number(first)
@@ -67,7 +67,7 @@ func TestLeaderWithAFullDiskGivesWay(t *testing.T) {
 		if state := first.raft.State(); state != raft.Follower {
 			t.Fatalf("it is a %v again", state)
 		}
-		runtime.Gosched()
+		<-time.After(time.Millisecond)
 	}
 	second := c.leader()
 	if c.number(second) == victim {
@@ -81,6 +81,7 @@ func TestLeaderWithAFullDiskGivesWay(t *testing.T) {
 
 // TestFollowerWithAFullDisk: nothing else notices, and it answers whoever asks for it.
 func TestFollowerWithAFullDisk(t *testing.T) {
+	t.Parallel()
 	c, full := newDisks(t, 3)
 	leader := c.leader()
 	victim := (c.number(leader) + 1) % 3
@@ -138,6 +139,7 @@ func TestTermsNeverGoBack(t *testing.T) {
 // TestFailingDiskDoesNotStand: a voter that hears no leader stands for the lead, and with a
 // disk that fails it does not, for it could not keep it.
 func TestFailingDiskDoesNotStand(t *testing.T) {
+	t.Parallel()
 	c, full := newDisks(t, 3)
 	leader := c.leader()
 	victim := (c.number(leader) + 1) % 3
@@ -154,7 +156,7 @@ func TestFailingDiskDoesNotStand(t *testing.T) {
 		if state := r.raft.State(); state != raft.Follower {
 			t.Fatalf("it is a %v", state)
 		}
-		runtime.Gosched()
+		<-time.After(time.Millisecond)
 	}
 	full[victim].Store(false)
 	c.until("it stands with a disk that is well", func() bool { return r.raft.State() == raft.Candidate })
@@ -261,6 +263,7 @@ func TestOnlyVoterWithAFullDisk(t *testing.T) {
 // TestLogRemovedUnderTheReplica: what it writes on goes with it, so it says so and gives the
 // lead away; the file put back, all is well.
 func TestLogRemovedUnderTheReplica(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	first := c.leader()
 	path := filepath.Join(first.file.dir, logFile)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +15,17 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
+
+// waiters is how many tests run at a time: they wait for elections, and the package's take
+// a tenth of a processor.
+const waiters = "8"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", waiters); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // cluster is some replicas in this process.
 type cluster struct {

@@ -61,6 +61,7 @@ func lost(t *testing.T, told *heard) (*cluster, Known) {
 // once they were told of it, and the one that has it leads when it is back. Without a word
 // from anybody they would, and the entry would be gone on all three.
 func TestNobodyLeadsWithoutWhatIsKnown(t *testing.T) {
+	t.Parallel()
 	var told heard
 	c, known := lost(t, &told)
 	told.others = known
@@ -83,6 +84,7 @@ func TestNobodyLeadsWithoutWhatIsKnown(t *testing.T) {
 // TestNobodyVotesForWhoLacksIt: one voter that was told is enough, also when the other
 // stands.
 func TestNobodyVotesForWhoLacksIt(t *testing.T) {
+	t.Parallel()
 	var told heard
 	c, known := lost(t, &told)
 	c.start(1, false)
@@ -120,6 +122,7 @@ func TestVotesAreHeldToTheFloor(t *testing.T) {
 // when the holder hears first of the leader's term, and in another process that was told of
 // nothing else.
 func TestCommittedEntriesStay(t *testing.T) {
+	t.Parallel()
 	var told heard
 	c, known := lost(t, &told)
 	c.start(1, false)
@@ -152,6 +155,7 @@ func TestCommittedEntriesStay(t *testing.T) {
 
 // TestRunningHolderKeepsWhatItWasTold: it was cut off, so nobody told it anything since.
 func TestRunningHolderKeepsWhatItWasTold(t *testing.T) {
+	t.Parallel()
 	var told heard
 	c, known := lost(t, &told)
 	c.start(1, false)
@@ -214,6 +218,7 @@ func TestRecoveryIsNotBoundByTheFloor(t *testing.T) {
 
 // TestOnlyVoterOfAGivenUpLog does not lead by it beside whoever recovered the mesh.
 func TestOnlyVoterOfAGivenUpLog(t *testing.T) {
+	t.Parallel()
 	var told heard
 	c := newCluster(t, 1, func(config *Config) { config.Told, config.Known = told.own, told.others })
 	c.must(c.leader(), tick(1))
@@ -235,6 +240,7 @@ func TestOnlyVoterOfAGivenUpLog(t *testing.T) {
 // without it has changes that the recovery gave up. That was said with it, and binds it
 // no more than it binds its vote.
 func TestRecoveryOverwritesWhatItLacks(t *testing.T) {
+	t.Parallel()
 	var told Known
 	c := newCluster(t, 3, func(config *Config) { config.Known = told })
 	c.must(c.leader(), tick(1))

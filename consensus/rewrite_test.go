@@ -77,6 +77,7 @@ func TestRewriteNeedsALog(t *testing.T) {
 // TestAllStopAndStart: three that were all stopped find themselves again, with
 // all they had.
 func TestAllStopAndStart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.must(c.leader(), tick(5))
 	c.agree(5)
