@@ -347,7 +347,7 @@ func (a *Arbiter) do(actions []session.Action) {
 	for _, action := range actions {
 		switch action := action.(type) {
 		case session.Propose:
-			a.submit(proposal{tag: action.Tag, judged: true, command: action.Command})
+			a.submit(proposal{tag: action.Tag, judged: true, command: a.accounted(action.Command)})
 		case session.SendGrant:
 			a.sendGrant(action)
 		case session.SendClient:

@@ -34,7 +34,6 @@ type clientStream struct {
 	who           auth.Principal
 	entered       identity.NodeID // gateway it came through
 	remote        netip.AddrPort
-	bytes         uint64
 	pace          bucket                 // of what it says; its reader's own
 	routed        bool                   // told that replies find their way back
 	weights       []registry.SliceWeight // told last
@@ -399,7 +398,6 @@ func (e clientSaid) apply(a *Arbiter) {
 	case m.Park != nil:
 		a.park(c)
 	case m.Alive != nil:
-		c.bytes = m.Alive.Bytes
 		a.takeMeasures(c.session, m.Alive)
 	case m.Up != nil:
 		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch})

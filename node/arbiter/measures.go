@@ -15,6 +15,7 @@ type measures struct {
 	said   protocol.Flow // as the client said it last; one at rest does not say it again
 	toldAt time.Duration
 	paths  []protocol.Path
+	bytes  uint64 // that it moved, both ways
 }
 
 // takeMeasures keeps what a client measured, and tells the egress when what
@@ -29,7 +30,7 @@ func (a *Arbiter) takeMeasures(id registry.SessionID, alive *protocol.Alive) {
 		a.measures[id] = m
 	}
 	m.paths = slices.Clone(alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]) // without the decoder's room
-	m.said = alive.Flow
+	m.said, m.bytes = alive.Flow, max(m.bytes, alive.Bytes)
 	a.tellFlow(id, m, a.config.Now())
 }
 
@@ -56,6 +57,39 @@ func (a *Arbiter) tellFlows(now time.Duration) {
 		}
 		a.tellFlow(id, m, now)
 	}
+}
+
+// accounted gives a command that ends a session what that moved, whoever ends it: the most
+// of what its client said, now or last, and what the agents say of its slices. It costs a
+// look at each slice.
+func (a *Arbiter) accounted(c registry.Command) registry.Command {
+	if c.EndSession == nil {
+		return c
+	}
+	end := *c.EndSession // the arbitrator keeps its own
+	if m := a.measures[end.Session]; m != nil {
+		end.Bytes = max(end.Bytes, m.bytes)
+	}
+	var moved uint64
+	a.config.Store.View(func(s *registry.State) {
+		if live := active(s, end.Session); live != nil {
+			moved = a.movedBy(live.ID, live.Slices) + a.movedBy(live.ID, live.Retiring)
+		}
+	})
+	end.Bytes = max(end.Bytes, moved)
+	c.EndSession = &end
+	return c
+}
+
+// movedBy is what their agents said last that slices of a session moved.
+func (a *Arbiter) movedBy(session registry.SessionID, of []registry.Slice) (sum uint64) {
+	for _, sl := range of {
+		if n := a.nodes[sl.Agent]; n != nil {
+			u := n.usage[sliceKey{session, sl.Number, sl.Epoch}]
+			sum += u.in + u.out
+		}
+	}
+	return sum
 }
 
 // flowOf is what the paths of a session differ by.

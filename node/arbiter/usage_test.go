@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
 // TestUsageByChange: a report of changes leaves the rest as it was, one of everything
@@ -16,7 +17,11 @@ func TestUsageByChange(t *testing.T) {
 		t.Error("nodes are not told that changes are taken")
 	}
 	say := func(m *protocol.Node) { nodeSaid{s.peer, m}.apply(s.a) }
-	ref := func(n byte) protocol.SliceRef { return protocol.SliceRef{Session: registry.SessionID{n}, Epoch: 1} }
+	var sessions [3]registry.SessionID
+	for n := range sessions {
+		sessions[n] = s.session(s.a, byte(n+1), s.peer.node).ID
+	}
+	ref := func(n byte) protocol.SliceRef { return protocol.SliceRef{Session: sessions[n], Epoch: 1} }
 	used := func(n byte, in uint64) protocol.SliceUsage { return protocol.SliceUsage{Slice: ref(n), In: in} }
 	expect := func(what string, want ...uint64) {
 		t.Helper()
@@ -43,5 +48,36 @@ func TestUsageByChange(t *testing.T) {
 func TestUsageIsSmall(t *testing.T) {
 	if row := reflect.TypeFor[sliceKey]().Size() + reflect.TypeFor[moved]().Size(); row > 64 {
 		t.Errorf("a row takes %d bytes", row)
+	}
+}
+
+// TestWhatAnEndedSessionMoved: whoever ends it, it is listed with the most that anybody
+// knows it to have moved: its agents, its client while it had a connection, or at its end.
+func TestWhatAnEndedSessionMoved(t *testing.T) {
+	for name, c := range map[string]struct{ agents, client, goodbye, want uint64 }{
+		"agents know more": {70, 50, 0, 70}, "its client did": {70, 90, 0, 90},
+		"it says so": {70, 90, 95, 95}, "nobody knows": {},
+	} {
+		l := newLot(t)
+		if c.client > 0 {
+			clientSaid{c: l.c, m: &protocol.Client{Alive: &protocol.Alive{Bytes: c.client}}}.apply(l.a)
+		}
+		if c.goodbye == 0 {
+			clientClosed{l.c}.apply(l.a)
+		}
+		var of []protocol.SliceUsage
+		for i, sl := range l.live()[0].Slices {
+			ref := protocol.SliceRef{Session: l.id, Number: sl.Number, Epoch: sl.Epoch}
+			of = append(of, protocol.SliceUsage{Slice: ref, Quiet: 1})
+			if i == 0 {
+				of[0].In, of[0].Out = c.agents/7, c.agents/7*6
+			}
+		}
+		nodeSaid{l.peer, &protocol.Node{Usage: &protocol.Usage{Slices: of}}}.apply(l.a)
+		l.a.step(session.End{Session: l.id, Reason: "kicked", Bytes: c.goodbye})
+		l.settle()
+		if got := l.store.state.Sessions.Get(l.id); got.State != registry.SessionEnded || got.Bytes != c.want {
+			t.Errorf("%s: %s, moved %d, want %d", name, got.State, got.Bytes, c.want)
+		}
 	}
 }
