@@ -298,14 +298,15 @@ func (e nodeSaid) apply(a *Arbiter) {
 type moved struct{ in, out, refused, quiet uint64 }
 
 // takeUsage keeps what an agent's slices moved, and passes on when it heard their
-// clients. Of a build that does not tell every client counts as heard.
+// clients; of sessions that it may run no SA of its word is nothing. Of a build that does not
+// tell every client counts as heard.
 func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 	if !m.Changes {
 		clear(n.usage) // it names every slice that the agent holds
 	}
 	var parked []registry.SessionID
 	ago := make(map[registry.SessionID]time.Duration)
-	for _, u := range m.Slices {
+	for _, u := range a.heldBy(n, m.Slices) {
 		n.usage[keyOf(u.Slice)] = moved{u.In, u.Out, u.Refused, u.Quiet}
 		quiet := time.Duration(min(u.Quiet, maxQuiet)) * time.Second
 		if least, other := ago[u.Slice.Session]; !other || quiet < least {
@@ -316,6 +317,22 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 		}
 	}
 	a.step(session.Heard{Ago: ago, Parked: parked})
+}
+
+// heldBy are those of what an agent moved whose sessions it has a slice of, or had one: the
+// keys of that may run there still.
+func (a *Arbiter) heldBy(n *nodeStream, all []protocol.SliceUsage) (held []protocol.SliceUsage) {
+	ours := func(sl registry.Slice) bool { return sl.Agent == n.node }
+	a.config.Store.View(func(s *registry.State) {
+		for _, u := range all {
+			live := s.Sessions.Get(u.Slice.Session)
+			if live != nil && (slices.ContainsFunc(live.Slices, ours) || slices.ContainsFunc(live.Retiring, ours) ||
+				slices.ContainsFunc(live.Holders, func(h registry.Holder) bool { return h.Agent == n.node })) {
+				held = append(held, u)
+			}
+		}
+	})
+	return held
 }
 
 // carries reports whether a slice epoch is this node's to speak of.

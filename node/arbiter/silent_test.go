@@ -88,6 +88,27 @@ func TestSilentSessionGivesWay(t *testing.T) {
 	}
 }
 
+// TestOnlyHoldersHear: an agent that has no slice of a session keeps it from giving way by
+// no lie, nor says what it moved.
+func TestOnlyHoldersHear(t *testing.T) {
+	s := newCrasher(t)
+	if no := s.start(); no != nil {
+		t.Fatalf("the first: %+v", no)
+	}
+	clientClosed{s.c}.apply(s.a)
+	holder, liar := s.peer, s.member(s.a, "liar", dataRoles)
+	s.now.Add(int64(session.SilentAfter))
+	s.usage(uint64(session.SilentAfter / time.Second))
+	s.peer = liar
+	s.usage(1)
+	if s.peer = holder; len(liar.usage) != 0 {
+		t.Error("its word is kept")
+	}
+	if no := s.start(); no != nil {
+		t.Errorf("it does not give way: %+v", no)
+	}
+}
+
 // TestLivingSessionsDoNotGiveWay, and nobody is told to wait for them.
 func TestLivingSessionsDoNotGiveWay(t *testing.T) {
 	s := newCrasher(t)
