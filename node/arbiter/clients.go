@@ -129,7 +129,11 @@ func (a *Arbiter) turnAway(c *clientStream, err error) {
 		if refusal.Wait > 0 {
 			level = slog.LevelDebug // whoever guesses decides how often
 		}
-		a.config.Log.Log(context.Background(), level, "client refused", "claims_to_be", c.claims, "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
+		who, name := "claims_to_be", c.claims
+		if c.who.User != "" { // it has proved it, by a session's key without a word on its name
+			who, name = "client", c.who.User
+		}
+		a.config.Log.Log(context.Background(), level, "client refused", who, name, "from", c.remote, "code", refusal.Code, "reason", refusal.Reason)
 		refused := protocol.Refused(*refusal)
 		_ = c.Write(&protocol.Client{Refused: &refused}) // it may be gone already
 		return

@@ -14,6 +14,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -83,6 +84,18 @@ func TestGuessesAreNoNews(t *testing.T) {
 		if got := strings.Count(log.String(), "client refused"); got != lines || strings.Count(log.String(), "claims_to_be=mallory") != lines {
 			t.Errorf("to wait %d s: %d lines, want %d", wait, got, lines)
 		}
+	}
+}
+
+// TestWhoIsTurnedAway: a resumption gives no name, but who proved it has one.
+func TestWhoIsTurnedAway(t *testing.T) {
+	f := newFixture(t)
+	a := f.still()
+	log := logging(a)
+	c := &clientStream{introduction: &introduction{}, who: auth.Principal{User: "ann"}, Stream: loop.New(&watchedConn{}, protocol.NewAsked[protocol.Client], loop.Clients(), 1), remote: netip.MustParseAddrPort("192.0.2.1:1")}
+	a.turnAway(c, &errNo{Code: protocol.RefusedSession, Reason: "it ended: kicked"})
+	if said := log.String(); !strings.Contains(said, "client=ann") || strings.Contains(said, "claims_to_be") {
+		t.Errorf("logged %s", said)
 	}
 }
 
