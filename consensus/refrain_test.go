@@ -50,3 +50,16 @@ func TestWhoRefrainsDoesNotStand(t *testing.T) {
 		t.Errorf("it lost the lead before it beat as a leader does")
 	}
 }
+
+// TestSoleVoterDoesNotRefrain: nobody else could lead.
+func TestSoleVoterDoesNotRefrain(t *testing.T) {
+	for voters, leaves := range map[int]bool{1: false, 3: true} {
+		c := newCluster(t, voters, nil)
+		r := c.leader()
+		r.Refrain(true)
+		c.stop(c.number(r)) // so that it leads no more
+		if r.leavesLead() != leaves {
+			t.Errorf("of %d voters: %v", voters, !leaves)
+		}
+	}
+}

@@ -30,7 +30,7 @@ func (c *Client) undisturbed(now time.Duration) bool {
 // noteCalm is called when all was looked at.
 func (c *Client) noteCalm(now time.Duration) {
 	t := &c.transport
-	is := c.session != nil && len(c.slices) > 0 && !c.stranded() && t.stream == nil && len(t.parting) == 0 && t.deafSince == 0
+	is := c.session != nil && len(c.slices) > 0 && !c.stranded() && t.stream == nil && len(t.parting) == 0
 	until := now + LookEvery
 	for _, s := range c.slices {
 		is = is && s.atRest(now)

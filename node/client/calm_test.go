@@ -1,9 +1,11 @@
 package client
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -80,6 +82,27 @@ func TestWhatDisturbs(t *testing.T) {
 		if n := f.looks(3 * TickEvery); n != c.looks {
 			t.Errorf("%s: it looked %d times, want %d", name, n, c.looks)
 		}
+	}
+}
+
+// TestWhatIsHeardDisturbs: a packet from inside is no event, and is seen all the same.
+func TestWhatIsHeardDisturbs(t *testing.T) {
+	f, s := calmed(t)
+	for f.looks(TickEvery, s...) == 0 { // so that none is due
+	}
+	f.clock.Add(int64(TickEvery))
+	now := f.config.Now()
+	if !f.undisturbed(now) {
+		t.Fatal("disturbed by nothing")
+	}
+	f.ok(f.far[s[0].key].SendControl(probe.Ask(1, 0)))
+	for hang := time.Now().Add(hangLimit); s[0].pair.LastHeard() != int64(now); runtime.Gosched() {
+		if time.Now().After(hang) {
+			t.Fatal("it is not heard")
+		}
+	}
+	if f.undisturbed(now) {
+		t.Error("undisturbed")
 	}
 }
 

@@ -362,7 +362,7 @@ func TestFewGatewaysAreLeft(t *testing.T) {
 	f, s = atRest(t)
 	all = f.knows(3)
 	f.parks(s...)
-	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
+	f.turn(controlMessage{s[0].key, probe.Leaving(all[:1])}) // an event, or one at rest looks no sooner than it has moved
 	if f.rests(MoveWithin / 2); f.parking.mark == 0 {
 		t.Error("it does not wait until its agents answer by the next one")
 	}
