@@ -168,3 +168,12 @@ func TestAClientWithoutSocketRuns(t *testing.T) {
 	meshcrypt(t, "", "connect", "--profile", profile, "--proxy", "127.0.0.1:1089", "--run-dir", runDir, "--data-dir", t.TempDir(),
 		"--password-file", write(t, "x")).want(t, control.CodeFailed, "a client runs here already", "meshcrypt disconnect")
 }
+
+// TestShutForRevoked: who is revoked is not told to try again, but whom to ask.
+func TestShutForRevoked(t *testing.T) {
+	f := explain(&node.Shut{Why: client.ErrRevoked})
+	if f.code != control.CodeDenied || strings.Contains(f.next, "try again") ||
+		!strings.Contains(f.next, "ask the mesh's operator") || !strings.Contains(f.next, "meshcrypt disconnect") {
+		t.Errorf("%+v", f)
+	}
+}

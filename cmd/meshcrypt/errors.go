@@ -52,6 +52,10 @@ func explain(err error) failure {
 	case errors.As(err, &shut):
 		f := explain(shut.Why)
 		f.cause = shut.Error()
+		if errors.Is(err, client.ErrRevoked) { // to try again is of no use
+			f.next = "meshcrypt disconnect to reach those networks without the tunnel; " + f.next
+			return f
+		}
 		f.next = "meshcrypt connect to try again, or meshcrypt disconnect to reach those networks without the tunnel; " + f.next
 		return f
 	case errors.As(err, &silent):
@@ -111,6 +115,7 @@ func knownFailures() []knownFailure {
 		{client.ErrProfile, control.CodeUsage, "meshcrypt client profile NAME on a member prints a good one"},
 		{client.ErrUnreachable, control.CodeUnreachable, "see that the profile's gateways are reachable on TCP and UDP; meshcrypt status on a member tells the rest"},
 		{client.ErrHeadless, control.CodeUnreachable, "meshcrypt status on a member tells what the mesh lacks"},
+		{client.ErrRevoked, control.CodeDenied, "ask the mesh's operator: meshcrypt client enable NAME on a member lets a client connect again, meshcrypt ca issue makes another certificate"},
 		{client.ErrEnded, control.CodeDenied, "meshcrypt sessions --ended on a member tells who ended it"},
 		{auth.ErrUser, control.CodeUsage, "use letters, digits, dot, dash, underscore"},
 		{auth.ErrPassword, control.CodeUsage, "give a password by --password-file or at the prompt"},

@@ -143,7 +143,7 @@ func (a *Arbiter) bySession(c *clientStream, m *protocol.Auth, binding auth.Bind
 		if live := s.Sessions.Get(m.Session); live != nil {
 			key, user, cert = live.Key, live.Client, live.Certificate
 			if live.State != registry.SessionActive {
-				over = "it ended: " + live.Reason
+				over = protocol.ItEnded + live.Reason
 			}
 		}
 	})

@@ -37,6 +37,8 @@ import (
 // Why Run ended by itself.
 var (
 	ErrEnded = errors.New("client: the session is over")
+	// ErrRevoked is beside ErrEnded where the client is not to come again as it is.
+	ErrRevoked = errors.New("client: this client is revoked")
 	// ErrUnreachable is for the first connection only: a session that was
 	// open is resumed for as long as headless time lasts.
 	ErrUnreachable = errors.New("client: no gateway led to an arbiter")

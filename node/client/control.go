@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
 	"github.com/meshcrypt/meshcrypt/node/auth"
@@ -161,9 +163,23 @@ func finalRefusal(err error, resume *resumption) error {
 	case refusal.Code != protocol.RefusedSession:
 		return refusal
 	case resume != nil:
-		return fmt.Errorf("%w: %s", ErrEnded, refusal.Reason)
+		return over{refusal.Reason}
 	}
 	return nil // what an earlier try opened is over, and nobody had it
+}
+
+// over is the end of a session, in the arbiter's words.
+type over struct{ reason string }
+
+func (o over) Error() string { return ErrEnded.Error() + ": " + o.reason }
+
+// Is has it be ErrEnded, and ErrRevoked for the reasons that the registry has for that.
+func (o over) Is(target error) bool {
+	switch strings.TrimPrefix(o.reason, protocol.ItEnded) {
+	case registry.ReasonRevoked, registry.ReasonCertificate, registry.ReasonAuthority:
+		return target == ErrEnded || target == ErrRevoked
+	}
+	return target == ErrEnded
 }
 
 // askAnew makes another request of a first login that was refused: what the arbiter opened

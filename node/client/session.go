@@ -1,7 +1,6 @@
 package client
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -226,7 +225,7 @@ func (e controlReceived) apply(c *Client) {
 		c.park(m.Parked, now)
 	case m.Bye != nil:
 		c.config.Log.Info("the mesh ended the session", "reason", m.Bye.Reason)
-		c.fail(fmt.Errorf("%w: %s", ErrEnded, m.Bye.Reason))
+		c.fail(over{m.Bye.Reason})
 	}
 }
 

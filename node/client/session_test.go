@@ -218,3 +218,16 @@ func TestFirstLoginIsOneRequest(t *testing.T) {
 		t.Error("a resumption is an older request")
 	}
 }
+
+// TestRevokedIsAnEnd: whoever says it, at once or when the client comes back, by a name of its own.
+func TestRevokedIsAnEnd(t *testing.T) {
+	for reason, revoked := range map[string]bool{
+		registry.ReasonRevoked: true, registry.ReasonCertificate: true, protocol.ItEnded + registry.ReasonAuthority: true,
+		"ended by the operator": false, "": false,
+	} {
+		err := error(over{reason})
+		if !errors.Is(err, ErrEnded) || errors.Is(err, ErrRevoked) != revoked || errors.Is(err, ErrHeadless) {
+			t.Errorf("%q: revoked %v", reason, errors.Is(err, ErrRevoked))
+		}
+	}
+}

@@ -140,6 +140,9 @@ const (
 	RefusedSession  = "session"  // the session to resume is over
 )
 
+// ItEnded stands in a RefusedSession before why the session ended.
+const ItEnded = "it ended: "
+
 // Refused tells a client why it gets no session.
 type Refused struct {
 	Code   string `json:"code"`
