@@ -302,7 +302,7 @@ func (a *Agent) superviseSlice(s *slice, now time.Duration) {
 	}
 	switch {
 	case s.dropAt != 0 && now >= s.dropAt:
-		a.dropSlice(s, "revoked")
+		a.dropSlice(s, "taken back") // its session is over, or it moved
 	case !s.from.IsZero() && (a.view.nodeByID(s.from).Index == 0 || !a.sealed()):
 		a.dropSlice(s, "no longer wanted")
 	case s.pair == nil && now-s.since > AcceptWithin:
