@@ -68,6 +68,9 @@ func (r *Raft) Barrier(ctx context.Context) error {
 	_, err := r.await(ctx, func(timeout time.Duration) (any, error) {
 		return nil, r.raft.Barrier(timeout).Error()
 	})
+	if errors.Is(err, raft.ErrLeadershipLost) {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err) // a barrier is nothing that may have had an effect
+	}
 	if err != nil {
 		return outcome(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -192,12 +193,21 @@ func (n *Node) lead(ctx context.Context, store *consensus.Raft, now consensus.Le
 			return next
 		case err := <-served:
 			if err != nil {
-				n.config.Log.Error("this node cannot be the arbiter", "error", err)
+				n.config.Log.Log(ctx, gravity(err), "this node cannot be the arbiter", "error", err)
 			}
 			n.redirect()
 			return n.giveUpLead(ctx, store, now)
 		}
 	}
+}
+
+// gravity is how loudly it is said why a term did not begin or end: that somebody else was
+// elected first is ordinary.
+func gravity(err error) slog.Level {
+	if errors.Is(err, consensus.ErrNotLeader) {
+		return slog.LevelDebug
+	}
+	return slog.LevelError
 }
 
 // giveUpLead has somebody else lead, who may be able to. It returns this node's next
@@ -210,7 +220,7 @@ func (n *Node) giveUpLead(ctx context.Context, store *consensus.Raft, now consen
 	if err == nil {
 		return consensus.Leadership{} // what comes next is told
 	}
-	n.config.Log.Warn("nobody else can be the arbiter either", "error", err)
+	n.config.Log.Log(ctx, min(gravity(err), slog.LevelWarn), "nobody else can be the arbiter either", "error", err)
 	select {
 	case <-ctx.Done():
 	case next := <-store.Leadership():
