@@ -19,6 +19,7 @@ func TestTrunkBreaks(t *testing.T) {
 		t.Run(fmt.Sprint("both ends: ", both), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1)
+				w.parkAfter = neverParks
 				w.found(3, 3)
 				defer w.end()
 				w.cluster.Bootstrap(0)

@@ -187,7 +187,7 @@ func (w *watch) hold(a *answers) {
 		why = ""
 	}
 	w.stands(check.Logins, why)
-	if w.parkAfter > 0 {
+	if w.parkAfter == parkAfter {
 		w.stands(check.Rest, w.rest())
 	}
 }

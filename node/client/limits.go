@@ -82,10 +82,11 @@ const (
 	AliveEvery  = time.Second
 	AliveWithin = 4 * time.Second
 	// ParkAfter is after how much rest a client parks, and how soon it asks for that again;
-	// ParkMost is how long it is parked at most: agents' word on the arbiter is all it has
-	// meanwhile.
-	ParkAfter = time.Minute
-	ParkMost  = 6 * time.Hour
+	// ParkUnused is the same for who moved nothing since it came (parkAfter). ParkMost is
+	// how long it is parked at most: agents' word on the arbiter is all it has meanwhile.
+	ParkAfter  = time.Minute
+	ParkUnused = 10 * time.Second
+	ParkMost   = 6 * time.Hour
 	// TrickleOver: see Trickle. It is less than the rest that it ends.
 	TrickleOver = 10 * time.Second
 	// ParkedTurn is how often a parked client asks one of the slices that go the same way,

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -22,6 +21,7 @@ import (
 type parking struct {
 	mark   probe.Mark    // what it says to its agents; 0: it is not parked
 	since  time.Duration // of that
+	stays  bool          // since it parked last it moved more than a trickle, or was called
 	calm   time.Duration // since when nothing was under way and little was moved
 	asked  time.Duration // the arbiter, over the present connection; 0: not yet
 	looked time.Duration // at what was moved
@@ -68,10 +68,27 @@ func (c *Client) mayPark(now time.Duration) bool {
 	p, w := &c.parking, &c.session.welcome
 	long := w.Headless == 0 || c.headless() >= HeadlessLeast
 	return c.control != nil && w.Parks && long && c.session.ready &&
-		now-p.calm >= c.staggered(c.parkAfter()) && (p.asked == 0 || now-p.asked >= c.parkAfter())
+		p.rested(now, c.staggered(c.parkAfter()), c.bytes()) && (p.asked == 0 || now-p.asked >= c.parkAfter())
 }
 
-func (c *Client) parkAfter() time.Duration { return cmp.Or(c.config.ParkAfter, ParkAfter) }
+// rested reports whether it was calm for so long, and what began since the last look is no
+// more than a trickle.
+func (p *parking) rested(now, after time.Duration, moved uint64) bool {
+	return now-p.calm >= after && !p.much(moved)
+}
+
+// parkAfter is less for who came and moves nothing: of a crowd that is back those that are let
+// in would else take from the nodes, by their beats, what the others wait for. An agent that
+// calls again and again makes no crowd: who is called stays for the whole time.
+func (c *Client) parkAfter() time.Duration {
+	switch {
+	case c.config.ParkAfter != 0:
+		return c.config.ParkAfter
+	case c.parking.stays:
+		return ParkAfter
+	}
+	return ParkUnused
+}
 
 func (c *Client) headless() time.Duration {
 	return time.Duration(c.session.welcome.Headless) * time.Second
@@ -98,10 +115,13 @@ func (p *parking) stirs(now time.Duration, moved uint64, over time.Duration) boo
 	if now-p.looked < over {
 		return false
 	}
-	much := moved > p.moved && moved-p.moved > Trickle
-	p.looked, p.moved = now, moved
+	much := p.much(moved)
+	p.looked, p.moved, p.stays = now, moved, p.stays || much
 	return much
 }
+
+// much reports whether more than a trickle was moved since it was looked at.
+func (p *parking) much(moved uint64) bool { return moved > p.moved && moved-p.moved > Trickle }
 
 // wordIsOld reports whether headless time is half over, or more.
 func (c *Client) wordIsOld(now time.Duration) bool {
@@ -118,7 +138,7 @@ func (c *Client) park(m *protocol.Parked, now time.Duration) {
 		return
 	}
 	c.config.Log.Debug("parked")
-	p.mark, p.since, p.asked = probe.Mark(m.Mark), now, 0
+	p.mark, p.since, p.asked, p.stays = probe.Mark(m.Mark), now, 0, false
 	p.rests.Store(true)
 	c.control.Close()
 	c.control = nil
@@ -162,6 +182,7 @@ func (c *Client) leaveClosing(payload []byte, now time.Duration) {
 	c.adoptGateways(left, now)
 	c.gateways.put(all)
 	if len(left) < MinKnown {
+		p.stays = true
 		c.come("a gateway is to stop, and it knows few others")
 	}
 }

@@ -89,17 +89,20 @@ func (f *fixture) word(s *slice, age time.Duration) {
 	controlMessage{s.key, reply}.apply(f.Client)
 }
 
-// TestClientParksAtRest: after a minute, once; not by an arbiter that does not know of it,
-// with traffic, or with a slice that is not in use.
+// TestClientParksAtRest: after a minute, once, or sooner if it had no traffic since it came;
+// not by an arbiter that does not know of it, with traffic, or with a slice that is not in use.
 func TestClientParksAtRest(t *testing.T) {
-	f, s := atRest(t)
-	f.rests(ParkAfter/2, s...)
-	if f.asksToPark() != 0 {
-		t.Error("it asks too early")
-	}
-	f.rests(ParkAfter/2, s...)
-	if n := f.asksToPark(); n != 1 {
-		t.Errorf("it asks %d times", n)
+	for stays, after := range map[bool]time.Duration{true: ParkAfter, false: ParkUnused} {
+		f, s := atRest(t)
+		f.parking.stays = stays
+		f.rests(after/2, s...)
+		if f.asksToPark() != 0 {
+			t.Errorf("it stays: %v: it asks too early", stays)
+		}
+		f.rests(after/2, s...)
+		if n := f.asksToPark(); n != 1 {
+			t.Errorf("it stays: %v: it asks %d times", stays, n)
+		}
 	}
 	for name, disturb := range map[string]func(*fixture, []*slice){
 		"an older arbiter":    func(f *fixture, _ []*slice) { f.session.welcome.Parks = false },
@@ -117,6 +120,31 @@ func TestClientParksAtRest(t *testing.T) {
 		if n := f.asksToPark(); n != 0 {
 			t.Errorf("%s: it asks %d times", name, n)
 		}
+	}
+}
+
+// TestUnusedClientParksSooner: not if something began to move meanwhile, nor if an agent
+// called it: one that lies could have it resume all the time.
+func TestUnusedClientParksSooner(t *testing.T) {
+	begin := map[string]func(*fixture, []*slice){
+		"it had traffic": func(f *fixture, _ []*slice) { f.parking.stirs(f.config.Now(), Trickle+1, 0) },
+		"it was called":  func(f *fixture, s []*slice) { controlMessage{s[0].key, []byte{probe.KindCall}}.apply(f.Client) },
+		"nothing":        func(*fixture, []*slice) {},
+	}
+	for name, begins := range begin {
+		f, s := atRest(t)
+		f.parks(s...)
+		begins(f, s)
+		f.come("test")
+		f.welcomed(true)
+		f.rests(ParkUnused, s...)
+		if asks := f.asksToPark() != 0; asks != (name == "nothing") {
+			t.Errorf("%s: it asks to park: %v", name, asks)
+		}
+	}
+	p := parking{moved: 5}
+	if !p.rested(ParkUnused, ParkUnused, Trickle+5) || p.rested(ParkUnused-1, ParkUnused, 5) || p.rested(ParkUnused, ParkUnused, Trickle+6) {
+		t.Error("it parks while traffic begins, or not at rest")
 	}
 }
 

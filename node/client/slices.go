@@ -338,6 +338,7 @@ func (e controlMessage) apply(c *Client) {
 	case probe.KindWord:
 		c.takeWord(s, e.payload, now)
 	case probe.KindCall:
+		c.parking.stays = true
 		c.come("it is called")
 	case probe.KindLeaving:
 		c.leaveClosing(e.payload, now)
