@@ -1,9 +1,13 @@
 package client
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A client at rest has nothing to do but its probes, and is at rest for most of its life: so
-// it looks at all that it has only when something happened, or a second has passed. In
+// it looks at all that it has only when something happened, or a second has passed; where none
+// of its agents answers, a quarter of one: of a mesh that begins anew all clients wait. In
 // between a tick looks whether this process stood still, at floods, and at whether a packet
 // went or came.
 
@@ -29,18 +33,22 @@ func (c *Client) undisturbed(now time.Duration) bool {
 
 // noteCalm is called when all was looked at.
 func (c *Client) noteCalm(now time.Duration) {
-	t := &c.transport
-	is := c.session != nil && len(c.slices) > 0 && !c.stranded() && t.stream == nil && len(t.parting) == 0
-	until := now + LookEvery
-	for _, s := range c.slices {
-		is = is && s.atRest(now)
+	t, all := &c.transport, c.inOrder()
+	c.calm = calm{looked: now}
+	if c.session == nil || len(all) == 0 || c.stranded() || t.stream != nil || len(t.parting) > 0 {
+		return
 	}
-	if is {
-		for all, i := c.inOrder(), 0; i < len(all); i++ {
-			until = min(until, all[i].pulse.askedAt+c.restless(all[i], all)) // its next question
+	moving := func(s *slice) bool { return !s.atRest(now) }
+	heard := func(s *slice) bool { return !s.isMute(now) }
+	switch {
+	case !slices.ContainsFunc(all, moving):
+		c.calm.is, c.calm.until = true, now+LookEvery
+		for _, s := range all {
+			c.calm.until = min(c.calm.until, s.pulse.askedAt+c.restless(s, all)) // its next question
 		}
+	case !slices.ContainsFunc(all, heard):
+		c.calm.is, c.calm.until = true, now+LookMute
 	}
-	c.calm = calm{is, now, until}
 }
 
 // atRest reports whether nothing of a slice is under way.
@@ -49,4 +57,11 @@ func (s *slice) atRest(now time.Duration) bool {
 	measured := p.sequence >= MeasureProbes || p.meter.Measured()
 	return s.proven() && s.older == nil && p.waiting == 0 && p.open.count == 0 && !p.lost() && measured &&
 		z.search.Settled() && (z.say == z.heard || z.tries >= SizeTries) && now-time.Duration(s.pair.LastSent()) >= ActiveFor
+}
+
+// isMute reports whether its agent has long not answered, and nothing is to be sent: then all
+// that is done is to ask on, each ProbeMute.
+func (s *slice) isMute(now time.Duration) bool {
+	return s.confirmed && s.older == nil && s.retireAt == 0 && s.pulse.mute != 0 && now-s.pulse.mute >= ProbeMute &&
+		now-time.Duration(s.pair.LastSent()) >= ActiveFor
 }

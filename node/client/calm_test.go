@@ -59,6 +59,22 @@ func TestClientAtRestLooksSeldom(t *testing.T) {
 	}
 }
 
+// TestMuteClientLooksSeldom: where nobody answers who has nothing to send asks on and does
+// little else, and whatever comes or goes is seen at the next tick.
+func TestMuteClientLooksSeldom(t *testing.T) {
+	f, s := calmed(t)
+	f.looks(ProbeIdle + 2*ProbeMute)
+	f.asked(s[0])
+	ticks, asked := f.looks(8*ProbeMute), len(f.asked(s[0]))
+	if most := int(8 * ProbeMute / LookMute); ticks > most || ticks < most/2 || asked < 6 || asked > 9 {
+		t.Errorf("it looked %d times, at most %d, and asked %d times", ticks, most, asked)
+	}
+	f.speak(s[0])
+	if n := f.looks(TickEvery); n != 1 {
+		t.Error("it does not see that an agent answers")
+	}
+}
+
 // TestWhatDisturbs: whatever happens is seen at the next tick.
 func TestWhatDisturbs(t *testing.T) {
 	for name, c := range map[string]struct {

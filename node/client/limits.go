@@ -46,8 +46,10 @@ const (
 // Times of a client.
 const (
 	TickEvery = 50 * time.Millisecond
-	// LookEvery is how often a client at rest looks at all that it has.
+	// LookEvery is how often a client at rest looks at all that it has, LookMute one that has
+	// nothing to send and that nobody answers.
 	LookEvery = time.Second
+	LookMute  = 250 * time.Millisecond
 	// ProbeActive is the probe interval of a slice that carries or awaits
 	// traffic, ProbeIdle of one that does not.
 	ProbeActive = 100 * time.Millisecond
