@@ -114,18 +114,19 @@ func (v *visitor) dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, net.ErrClosed
 	}
 	v.conns = append(v.conns[:0], conn) // a client has one at a time, or two for a moment
-	return &counted{conn, v}, nil
+	return &counted{Conn: conn, of: v}, nil
 }
 
 // counted is a connection whose end is counted.
 type counted struct {
 	net.Conn
-	of *visitor
+	of   *visitor
+	once sync.Once // it is closed more than once
 }
 
 // Close is net.Conn's.
 func (c *counted) Close() error {
-	c.of.ends.Add(1)
+	c.once.Do(func() { c.of.ends.Add(1) })
 	return c.Conn.Close()
 }
 
@@ -168,8 +169,8 @@ type glance struct {
 }
 
 // attached says that the arbiter hears the client now, or let it park. To ask a client costs
-// more than it does at rest, so it is asked only while it is not attached, or when it
-// has made or lost a connection.
+// more than it does at rest, so it is asked only when it has made or lost a connection, or
+// has one over which it is not attached yet.
 func (v *visitor) attached(ctx context.Context) bool {
 	select {
 	case <-v.ready:
@@ -178,7 +179,7 @@ func (v *visitor) attached(ctx context.Context) bool {
 	}
 	l := &v.look
 	dials, ends := v.dials.Load(), v.ends.Load()
-	if !l.attached || l.dials != dials || l.ends != ends {
+	if l.dials != dials || l.ends != ends || !l.attached && dials > ends {
 		s, err := v.client.Status(ctx)
 		l.attached, l.dials, l.ends = err == nil && (s.Control || s.Parked), dials, ends
 	}
