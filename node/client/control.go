@@ -238,7 +238,7 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 // family when that does not answer. A first login goes on to the next ones: nobody has
 // told it yet which are alive.
 func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*controlState, Binding, error) {
-	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, AttemptWithin)
 	defer cancel()
 	c.dialing.Store(&cancel)
 	ways := c.gateways.ways(gateway)

@@ -128,18 +128,50 @@ func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, queues boo
 // secure opens TLS by way of a gateway, outside the tunnel; stands is told when the
 // connection below it does, and makes of it what TLS goes over.
 func (c *Client) secure(ctx context.Context, gateway netip.AddrPort, config *tls.Config, stands func(net.Conn) net.Conn) (*tls.Conn, error) {
-	dial := c.config.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Control: c.mark}).DialContext
-	}
-	raw, err := dial(ctx, "tcp", gateway.String())
+	raw, err := c.open(ctx, gateway)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(stands(raw), config)
+	conn := tls.Client(stands(hearing(raw)), config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close() // the handshake's error is the one to tell
 		return nil, err
 	}
 	return conn, nil
 }
+
+func (c *Client) open(ctx context.Context, gateway netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	dial := c.config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Control: c.mark}).DialContext
+	}
+	return dial(ctx, "tcp", gateway.String())
+}
+
+// answered is a connection over which the other end has AnswerWithin to say something first.
+// What comes behind that has the time of the whole attempt: where a crowd is let in whoever
+// gives up in the middle of a handshake throws it away, and asks for another one.
+type answered struct {
+	net.Conn
+	heard bool
+}
+
+func hearing(conn net.Conn) net.Conn {
+	_ = conn.SetReadDeadline(time.Now().Add(AnswerWithin)) // the attempt ends in any case
+	return &answered{Conn: conn}
+}
+
+// Read is the connection's. It belongs to one goroutine.
+func (a *answered) Read(b []byte) (int, error) {
+	n, err := a.Conn.Read(b)
+	if n > 0 && !a.heard {
+		a.heard = true
+		_ = a.Conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// NetConn is the connection below, as with crypto/tls.
+func (a *answered) NetConn() net.Conn { return a.Conn }

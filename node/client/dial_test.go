@@ -121,3 +121,35 @@ func closing(context.Context) (net.Conn, error) {
 	go func() { _, _ = far.Read(make([]byte, 4096)) }()
 	return near, nil
 }
+
+// deadlined is a connection that notes what was asked of it.
+type deadlined struct {
+	net.Conn
+	at    []time.Time
+	bytes []int // of each read
+}
+
+func (d *deadlined) SetReadDeadline(at time.Time) error { d.at = append(d.at, at); return nil }
+
+func (d *deadlined) Read([]byte) (n int, err error) {
+	n, d.bytes = d.bytes[0], d.bytes[1:]
+	return n, nil
+}
+
+// TestAnsweredAttemptGoesOn: the other end has a time to say something first, and none for
+// what it says then.
+func TestAnsweredAttemptGoesOn(t *testing.T) {
+	below := &deadlined{bytes: []int{0, 1, 1}}
+	conn := hearing(below)
+	if len(below.at) != 1 || time.Until(below.at[0]) > AnswerWithin || time.Until(below.at[0]) < AnswerWithin-time.Minute {
+		t.Fatalf("deadlines %v", below.at)
+	}
+	for i, want := range []int{1, 2, 2} {
+		if _, err := conn.Read(nil); err != nil || len(below.at) != want {
+			t.Errorf("after %d reads: %v, %v", i+1, below.at, err)
+		}
+	}
+	if !below.at[1].IsZero() {
+		t.Error("what comes behind the first byte has a deadline")
+	}
+}

@@ -131,8 +131,12 @@ const (
 	// way straight to it is open.
 	AskDirectMin = time.Second
 	AskDirectMax = 5 * time.Minute
-	// DialTimeout bounds one attempt to reach an arbiter through one gateway.
-	DialTimeout = 4 * time.Second
+	// DialTimeout is how long a gateway may take to take a connection, AnswerWithin how long
+	// nothing may come over it then: it may queue at the gateway and at the arbiter
+	// (port.WaitTimeout). AttemptWithin bounds the whole attempt.
+	DialTimeout   = 4 * time.Second
+	AnswerWithin  = 6 * time.Second
+	AttemptWithin = 15 * time.Second
 	// DialStagger is how long one family is tried alone, and a gateway at a first login.
 	DialStagger = 250 * time.Millisecond
 	// FirstWays bounds the gateways that one attempt at a first login tries: the first two

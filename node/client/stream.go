@@ -38,7 +38,7 @@ func (c *Client) keepStreams(ctx context.Context) {
 }
 
 func (c *Client) openStream(ctx context.Context, gateway netip.AddrPort) (Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, AttemptWithin)
 	defer cancel()
 	config := pki.Client(port.ALPNDatagram, nil, func(raw [][]byte) error {
 		_, err := pki.VerifyGateway(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
