@@ -102,7 +102,7 @@ func TestCrowdKeepsItsConnection(t *testing.T) {
 		f.connect()
 		s := f.slice(0, 1)
 		f.nextWait.Store(int64(wait))
-		f.control.since = f.config.Now() - JustMade
+		f.control.since = f.config.Now()
 		f.ask(s, f.config.Now())
 		if f.advance(400 * ms); (f.control != nil) != kept || (len(f.redial) == 0) != kept {
 			t.Errorf("before a wait of %v: kept %v, %d asked for", wait, f.control != nil, len(f.redial))
@@ -115,6 +115,7 @@ func TestCrowdKeepsItsConnection(t *testing.T) {
 		}
 		f.clock.Add(int64(Lasting))
 		f.leaveGateway(f.config.Now(), "back to the first")
+		f.hears(s)
 		if f.leaveGateway(f.config.Now(), "and on"); f.control != nil {
 			t.Error("one that has lasted is kept, though another would be made at once")
 		}

@@ -103,12 +103,14 @@ func (f *fixture) ok(err error) {
 }
 
 // connect gives the client a control connection through its first gateway.
-func (f *fixture) connect() *controlState {
+func (f *fixture) connect() *controlState { return f.connectBy(0) }
+
+func (f *fixture) connectBy(gateway int) *controlState {
 	near, far := net.Pipe()
 	f.peer = far
 	f.Cleanup(func() { near.Close(); far.Close() })
 	hello := mka.Hello{Versions: []uint16{mka.Version}, Suites: []esp.Suite{esp.AES256GCM}, SessionKey: f.key.Public()}
-	f.control = newControl(near, f.arbiter.Public(), gatewayAddr(0), hello.Marshal())
+	f.control = newControl(near, f.arbiter.Public(), gatewayAddr(gateway), hello.Marshal())
 	f.aliveAt = f.config.Now()
 	return f.control
 }

@@ -57,8 +57,6 @@ const (
 	// WordAfter is how long after the first question that nobody answers a word of the arbiter
 	// was surely not on its way already.
 	WordAfter = time.Second
-	// JustMade is how young a connection to the arbiter is that outlives its gateway's silence.
-	JustMade = 1500 * time.Millisecond
 	// ProbeMute is the longest interval for one that nobody answers and that has nothing to
 	// send, and between two gateways then: a MutePart-th of how long nobody did.
 	ProbeMute = 2 * time.Second

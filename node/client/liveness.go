@@ -162,7 +162,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 		r.witness = witness
 	}
 	if r.witness != nil {
-		c.reached()
+		c.reached(r.witness)
 	}
 	waits := len(r.silent) + len(r.unheard) + r.late
 	switch alone := r.lost > 0 && r.witness == nil && waits+r.lost == len(through); {
@@ -180,7 +180,7 @@ func (c *Client) superviseLiveness(now time.Duration) {
 	case len(through) < len(judged) && !slices.ContainsFunc(r.silent, (*slice).usable):
 		// The others go directly, so nothing hangs on the gateway.
 	case len(r.silent) == len(through) && !c.mayWait(r.silent, now):
-		c.leaveGateway(now, gatewayIsSilent)
+		c.leaveGateway(now, "gateway is silent")
 	}
 }
 
@@ -289,39 +289,26 @@ func (c *Client) condemn(silent []*slice, living *slice, why string) {
 	}
 }
 
-const gatewayIsSilent = "gateway is silent"
-
 // leaveGateway moves the slices to the next gateway and sends one packet on
 // every SA at once, so that all agents learn the new way back. Who has nothing to send keeps
 // its connection to the arbiter through the old one for as long as that is heard: where agents
-// have a crowd to answer, all would give up what they waited for, and come anew. Nor is one
-// given up for silence that was just made: it led through that gateway a moment ago, and where
-// the last slice's agent is cut off, what is granted in the others' place comes by it.
+// have a crowd to answer, all would give up what they waited for, and come anew. Nor is it
+// given up yet where nobody was heard by the old one since the client moved to it.
 func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn(now)
 	c.leaveStream(now)
 	c.sayLeft(why, old, next)
+	kept := c.control == nil || c.control.gateway != old || c.heardMeanwhile() || c.rested(now)
+	led := c.led()
 	c.moveTo(next, now)
-	if c.control == nil || c.control.gateway != old || c.heardMeanwhile() || c.rested(now) {
-		return
-	}
-	if why != gatewayIsSilent || now-c.control.since >= JustMade {
+	switch {
+	case kept:
+	case led:
 		c.hurry(elsewhere)
+	default:
+		c.gateways.blamed, c.gateways.blamedAt = old, now
 	}
-}
-
-// heardMeanwhile reports whether the arbiter was heard after the slices fell silent: then its
-// connection goes where theirs do not. So it is where all nodes were restarted: agents know
-// nothing of the old keys, and who was let in again would give that up for them.
-func (c *Client) heardMeanwhile() bool {
-	var since time.Duration
-	for _, s := range c.slices {
-		if mute := s.pulse.mute; mute != 0 && (since == 0 || mute < since) {
-			since = mute
-		}
-	}
-	return since != 0 && c.wordAt > since+WordAfter
 }
 
 // sayLeft logs that a gateway was left. Where none answers, or none reaches other nodes, they
@@ -340,11 +327,14 @@ func (c *Client) sayLeft(why string, old, next netip.AddrPort) {
 }
 
 // reached notes that a gateway leads to an agent which passes on what it opens.
-func (c *Client) reached() {
+func (c *Client) reached(witness *slice) {
 	if c.gateways.cutOff > c.gateways.count() {
 		c.config.Log.Info("a gateway reaches other nodes again", "gateway", c.gateways.at(c.gateways.current))
 	}
 	c.gateways.cutOff = 0
+	if !witness.pulse.trial { // else what it said may have come by the way before
+		c.leaveBlamed()
+	}
 }
 
 // hears notes that a slice's agent hears it by its present way, and so its gateway.

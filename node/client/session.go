@@ -22,6 +22,9 @@ type gatewayList struct {
 	cutOff  int       // gateways left since one was heard that reaches other nodes
 	unheard int       // gateways left since an answer came by one
 	open    questions // through the present one, whoever was asked
+
+	blamed   netip.AddrPort // left while the arbiter's connection goes by it, and by none was anybody heard since
+	blamedAt time.Duration
 }
 
 func (g *gatewayList) at(i int) netip.AddrPort {

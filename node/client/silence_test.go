@@ -1,0 +1,90 @@
+package client
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/probe"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// leaves lets ticks pass until the gateway in use is left, each with what then does.
+func (f *fixture) leaves(each func()) {
+	f.Helper()
+	for before, n := f.Client.gateways.current, 0; f.Client.gateways.current == before; n++ {
+		if n == 40 {
+			f.Fatalf("gateway %d is not left", before)
+		}
+		each()
+		f.advance(TickEvery)
+	}
+}
+
+// TestConnectionOutlivesACutOffAgent: the client came to the arbiter through another gateway
+// long ago. The one of its slices is cut off from other nodes, with the agent on it, and is
+// left; by the next one that agent, who is the last, is silent too. The arbiter's offers are on
+// the way by the connection through it, which stays until somebody is heard elsewhere, and then
+// if a word came by it.
+func TestConnectionOutlivesACutOffAgent(t *testing.T) {
+	for _, word := range []bool{false, true} {
+		f := newFixture(t)
+		f.do(welcomed{f.connectBy(1), protocol.Welcome{}})
+		near, granted := f.slice(0, 1), f.slice(1, 2)
+		granted.confirmed = false
+		f.advance(3*time.Second, near)
+		f.leaves(func() { f.speak(near); f.says(near, probe.PathLost) })
+		for range 2 {
+			f.speak(near) // what it sent by the way before
+			f.advance(TickEvery)
+		}
+		if f.leaves(func() {}); f.control == nil {
+			t.Fatal("the connection is given up for an agent that is cut off")
+		}
+		f.speak(near)
+		f.tick()
+		f.hears(near)
+		if f.advance(TickEvery); f.control == nil {
+			t.Fatal("an agent that says it is lost shows that the other gateway is dead")
+		}
+		if word {
+			f.heard(f.config.Now())
+		}
+		f.speak(near)
+		f.says(near, probe.PathGood)
+		if f.tick(); (f.control != nil) != word {
+			t.Errorf("a word came %t: the connection is kept %t", word, f.control != nil)
+		}
+	}
+}
+
+// TestSilentGatewayIsLeftWithItsConnection: one that led to an agent, however new to the
+// client, and then is dead.
+func TestSilentGatewayIsLeftWithItsConnection(t *testing.T) {
+	f := newFixture(t)
+	s := f.slice(0, 1)
+	f.advance(time.Second, s)
+	f.ask(s, f.config.Now())
+	f.leaves(func() {})
+	f.do(welcomed{f.connectBy(1), protocol.Welcome{}})
+	f.advance(500*ms, s)
+	f.ask(s, f.config.Now())
+	if f.leaves(func() {}); f.control != nil {
+		t.Error("the connection is kept")
+	}
+}
+
+// TestDeadSiblingIsNoExcuse: a gateway that was heard until now is left with the connection
+// through it, though the arbiter was heard after one of the slices had fallen silent for good.
+func TestDeadSiblingIsNoExcuse(t *testing.T) {
+	f := newFixture(t)
+	f.do(welcomed{f.connect(), protocol.Welcome{}})
+	dead, living := f.slice(0, 1), f.slice(1, 1)
+	f.ask(dead, f.config.Now())
+	for range 40 {
+		f.advance(TickEvery, living)
+		f.heard(f.config.Now())
+	}
+	if f.leaves(func() {}); f.control != nil {
+		t.Error("the connection is kept")
+	}
+}
