@@ -23,7 +23,11 @@ func TestLeaderWithoutDescriptors(t *testing.T) {
 		m.scarce.Store(true)
 	}
 	w.says(first, "on "+second.self.Name+" the daemon has all the files open that it may")
-	if n := w.journal.count("this node can open no more connections: it turns clients away, and leaves the lead to others"); n != 3 {
+	said := func() int {
+		return w.journal.count("this node can open no more connections: it turns clients away, and leaves the lead to others")
+	}
+	w.until("all three say it", func() bool { return said() >= 3 }) // the third looks a little later
+	if n := said(); n != 3 {
 		t.Errorf("said %d times by three nodes", n)
 	}
 	for _, m := range w.members {
