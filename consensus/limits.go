@@ -16,7 +16,7 @@ const (
 const (
 	SnapshotThreshold = 4_096                   // entries since the last snapshot that make another
 	SnapshotInterval  = 30 * time.Second        // how often that is looked at
-	TrailingLogs      = 8_192                   // entries kept behind a snapshot, for followers a little behind
+	TrailingLogs      = 2_048                   // entries kept behind a snapshot, for followers a little behind
 	RetainedSnapshots = 2                       // on disk
 	MaxAppendEntries  = 64                      // in one message
 	MaxRecent         = 128                     // entries of the log that are kept in memory, too

@@ -86,7 +86,7 @@ const (
 	// HeapEvery is how often it is looked how much is made on the heap. HeapAtRest and
 	// HeapBusy are the least and the most that it may have more than what lives, in
 	// percent, and HeapLeast and HeapHoles the same in bytes; HeapMarks is how many bytes
-	// collections may mark in a second with less than the most: about half a hundredth of a
+	// collections may mark in a second with less than the most: some two hundredths of a
 	// core. What is kept for later and is more than the room by HeapSpare percent of the
 	// heap goes back to the host at once; each HeapTurns-th look, also what is room.
 	HeapEvery  = 5 * time.Second
@@ -94,7 +94,7 @@ const (
 	HeapBusy   = 200
 	HeapLeast  = 8 << 20
 	HeapHoles  = 48 << 20
-	HeapMarks  = 4 << 20
+	HeapMarks  = 16 << 20
 	HeapSpare  = 5
 	HeapTurns  = 12
 	// HandOverWithin is how long another voter may take to take the lead over.

@@ -26,7 +26,7 @@ const (
 	// mostEnded is how many bytes of memory an ended session may take: it stays listed for
 	// a day.
 	mostEnded = 1 << 10
-	// mostLog bounds raft.db: 12,288 entries between two snapshots, with room for the
+	// mostLog bounds raft.db: 6,144 entries between two snapshots, with room for the
 	// pages that bolt keeps free.
 	mostLog = 64 << 20
 	// staysLeast and staysMost are how long a client stays.
