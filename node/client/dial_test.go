@@ -114,6 +114,53 @@ func still(context.Context) (net.Conn, error) {
 	return near, nil
 }
 
+// stalling is a gateway, or whoever is on the way to it, that answers a byte and no more.
+func stalling(ctx context.Context) (net.Conn, error) {
+	near, err := still(ctx)
+	return &begun{Conn: near}, err
+}
+
+// begun is a connection over which a first byte came, of a record of TLS.
+type begun struct {
+	net.Conn
+	read bool
+}
+
+func (b *begun) Read(p []byte) (int, error) {
+	if b.read {
+		return b.Conn.Read(p)
+	}
+	b.read, p[0] = true, 22
+	return 1, nil
+}
+
+// TestAttemptEnds: whatever the other end does, and that of a stream as soon as ever: where UDP
+// is blocked nothing passes until the next gateway is tried.
+func TestAttemptEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		host            func(context.Context) (net.Conn, error)
+		attempt, stream time.Duration
+	}{
+		"a host without power":   {dark, DialTimeout, DialTimeout},
+		"one that stands still":  {still, AnswerWithin, DialTimeout},
+		"one that says one byte": {stalling, AttemptWithin, DialTimeout},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client := &Client{gateways: gatewayList{all: []netip.AddrPort{way4}}, config: Config{
+				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.host(ctx) }, Wall: time.Now,
+			}}
+			began := time.Now()
+			if _, _, err := client.dial(t.Context(), way4, &resumption{}); err == nil || time.Since(began) != c.attempt {
+				t.Errorf("%s: an attempt takes %v: %v", name, time.Since(began), err)
+			}
+			began = time.Now()
+			if _, err := client.openStream(t.Context(), way4); err == nil || time.Since(began) != c.stream {
+				t.Errorf("%s: a stream takes %v: %v", name, time.Since(began), err)
+			}
+		})
+	}
+}
+
 // closing is a gateway that finds no arbiter.
 func closing(context.Context) (net.Conn, error) {
 	near, far := net.Pipe()

@@ -129,9 +129,9 @@ const (
 	// way straight to it is open.
 	AskDirectMin = time.Second
 	AskDirectMax = 5 * time.Minute
-	// DialTimeout is how long a gateway may take to take a connection, AnswerWithin how long
-	// nothing may come over it then: it may queue at the gateway and at the arbiter
-	// (port.WaitTimeout). AttemptWithin bounds the whole attempt.
+	// DialTimeout is how long a gateway may take to take a connection, and a stream in all.
+	// AnswerWithin is how long nothing may come over a connection then: it may queue at the
+	// gateway and at the arbiter (port.WaitTimeout). AttemptWithin bounds the whole attempt.
 	DialTimeout   = 4 * time.Second
 	AnswerWithin  = 6 * time.Second
 	AttemptWithin = 15 * time.Second

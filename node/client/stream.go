@@ -37,8 +37,10 @@ func (c *Client) keepStreams(ctx context.Context) {
 	}
 }
 
+// openStream is one attempt, which does not go on for being answered: meanwhile nothing of the
+// session passes, and it queues at no arbiter.
 func (c *Client) openStream(ctx context.Context, gateway netip.AddrPort) (Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, AttemptWithin)
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	config := pki.Client(port.ALPNDatagram, nil, func(raw [][]byte) error {
 		_, err := pki.VerifyGateway(raw, c.config.Profile.CAHash, c.config.Profile.Cluster, c.config.Wall())
