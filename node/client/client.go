@@ -128,15 +128,15 @@ type Client struct {
 	transport transport
 	control   *controlState // nil while no arbiter is heard
 	parking   parking
-	redial    chan haste                         // asks the dialer to hurry
-	attempts  uint64                             // of control connections; the dialer's
-	queues    bool                               // the next one takes no appointment; the dialer's
-	nextWait  atomic.Int64                       // before the next attempt, if this one does not last
-	onLast    atomic.Bool                        // without a connection: one slice is left, and none on its way
-	dialing   atomic.Pointer[context.CancelFunc] // of the dialer's present attempt
-	life      life                               // TLS connections; has a lock of its own
-	copied    atomic.Bool                        // this machine was, and nothing was done about it yet
-	exit      host.Exit                          // to the gateway in use, as last seen
+	redial    chan haste              // asks the dialer to hurry
+	attempts  uint64                  // of control connections; the dialer's
+	queues    bool                    // the next one takes no appointment; the dialer's
+	nextWait  atomic.Int64            // before the next attempt, if this one does not last
+	onLast    atomic.Bool             // without a connection: one slice is left, and none on its way
+	dialing   atomic.Pointer[attempt] // the dialer's present one
+	life      life                    // TLS connections; has a lock of its own
+	copied    atomic.Bool             // this machine was, and nothing was done about it yet
+	exit      host.Exit               // to the gateway in use, as last seen
 	wordAt    time.Duration
 	stood     bool // this process stood still for long since that word
 	stalls    said.Line

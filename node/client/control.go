@@ -240,7 +240,7 @@ func (c *Client) serveControl(ctx context.Context, gateway netip.AddrPort, resum
 func (c *Client) dial(ctx context.Context, gateway netip.AddrPort, resume *resumption) (*controlState, Binding, error) {
 	ctx, cancel := context.WithTimeout(ctx, AttemptWithin)
 	defer cancel()
-	c.dialing.Store(&cancel)
+	c.dialing.Store(&attempt{gateway, cancel})
 	ways := c.gateways.ways(gateway)
 	look := newSearch(c, len(ways))
 	if resume == nil {

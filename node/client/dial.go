@@ -23,6 +23,12 @@ type reached struct {
 	gateway netip.AddrPort
 }
 
+// attempt is what the dialer is at: the gateway that it tries first, and how to end that.
+type attempt struct {
+	gateway netip.AddrPort
+	cancel  context.CancelFunc
+}
+
 // search is one search of loop.Race for a way to the arbiter. Its first ways are tried
 // beside each other. A further gateway is for hosts that do not answer: where one takes
 // a connection the arbiter may only be busy, and a crowd that asks it twice makes it busier.

@@ -293,7 +293,8 @@ func (c *Client) condemn(silent []*slice, living *slice, why string) {
 // every SA at once, so that all agents learn the new way back. Who has nothing to send keeps
 // its connection to the arbiter through the old one for as long as that is heard: where agents
 // have a crowd to answer, all would give up what they waited for, and come anew. Nor is it
-// given up yet where nobody was heard by the old one since the client moved to it.
+// given up yet where nobody was heard by the old one since the client moved to it. It is the
+// same with an attempt to make one.
 func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn(now)
@@ -301,6 +302,9 @@ func (c *Client) leaveGateway(now time.Duration, why string) {
 	c.sayLeft(why, old, next)
 	kept := c.control == nil || c.control.gateway != old || c.heardMeanwhile() || c.rested(now)
 	led := c.led()
+	if led && !c.rested(now) {
+		c.abandonThrough(old)
+	}
 	c.moveTo(next, now)
 	switch {
 	case kept:

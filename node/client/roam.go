@@ -96,8 +96,15 @@ func (c *Client) stranded() bool { return c.config.Network != nil && !c.exit.Lea
 
 // abandonDial ends an attempt that began on the old network.
 func (c *Client) abandonDial() {
-	if cancel := c.dialing.Load(); cancel != nil {
-		(*cancel)()
+	if a := c.dialing.Load(); a != nil {
+		a.cancel()
+	}
+}
+
+// abandonThrough ends an attempt through a gateway that is left.
+func (c *Client) abandonThrough(gateway netip.AddrPort) {
+	if a := c.dialing.Load(); a != nil && a.gateway == gateway {
+		a.cancel()
 	}
 }
 

@@ -95,7 +95,7 @@ func TestDialOfTheOldNetworkIsAbandoned(t *testing.T) {
 	f := newFixture(t)
 	network := f.inNetwork()
 	ctx, cancel := context.WithCancel(context.Background())
-	f.dialing.Store(&cancel)
+	f.dialing.Store(&attempt{gatewayAddr(0), cancel})
 	network.exit.Device = 3
 	networkChanged{}.apply(f.Client)
 	if ctx.Err() == nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -70,6 +71,37 @@ func TestSilentGatewayIsLeftWithItsConnection(t *testing.T) {
 	f.ask(s, f.config.Now())
 	if f.leaves(func() {}); f.control != nil {
 		t.Error("the connection is kept")
+	}
+}
+
+// TestAttemptThroughASilentGatewayIsAbandoned: one that the gateway answered may go on for
+// long, but not when that was heard until now and is silent, and traffic waits: what takes the
+// place of a lost slice is granted over that connection. The attempt goes on where it is
+// through another gateway, or where nobody was heard, or for who has nothing to send: a mesh
+// that begins anew is silent to all its clients.
+func TestAttemptThroughASilentGatewayIsAbandoned(t *testing.T) {
+	for name, c := range map[string]struct {
+		through                 int
+		unheard, rests, abandon bool
+	}{
+		"it is that gateway":             {abandon: true},
+		"another one":                    {through: 1},
+		"nobody was heard by it":         {unheard: true},
+		"the client has nothing to send": {rests: true},
+	} {
+		f := newFixture(t)
+		s := f.slice(0, 1)
+		f.Client.session = &session{ready: c.rests}
+		f.advance(time.Second, s)
+		s.pulse.trial = c.unheard
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		f.dialing.Store(&attempt{gatewayAddr(c.through), cancel})
+		f.ask(s, f.config.Now())
+		f.leaves(func() {})
+		if (ctx.Err() != nil) != c.abandon {
+			t.Errorf("%s: abandoned: %t", name, ctx.Err() != nil)
+		}
 	}
 }
 
