@@ -75,6 +75,36 @@ func TestMuteClientLooksSeldom(t *testing.T) {
 	}
 }
 
+// TestWhoIsNotMute looks at each tick: of whose agents one was heard, or who has something under
+// way that does not wait for an answer.
+func TestWhoIsNotMute(t *testing.T) {
+	for name, c := range map[string]struct {
+		is   func(*fixture, *slice)
+		calm bool
+	}{
+		"nothing":                  {func(*fixture, *slice) {}, true},
+		"an agent was heard":       {func(_ *fixture, s *slice) { s.pulse.mute = 0 }, false},
+		"one was lately":           {func(f *fixture, s *slice) { s.pulse.mute = f.config.Now() - ProbeMute + 1 }, false},
+		"keys are being renewed":   {func(_ *fixture, s *slice) { s.older = s.pair }, false},
+		"a slice is dropped":       {func(_ *fixture, s *slice) { s.retireAt = 9 * time.Hour }, false},
+		"a slice is offered":       {func(_ *fixture, s *slice) { s.confirmed = false }, false},
+		"all goes by a stream":     {func(f *fixture, _ *slice) { f.transport.stream = endless{} }, false},
+		"a stream was left lately": {func(f *fixture, _ *slice) { f.transport.parting = []parting{{}} }, false},
+	} {
+		f, s := calmed(t)
+		f.looks(ProbeIdle + 2*ProbeMute)
+		now := f.config.Now()
+		c.is(f, s[1])
+		if f.noteCalm(now); f.calm.is != c.calm {
+			t.Errorf("%s: calm %t", name, f.calm.is)
+		}
+		s[1].older, f.transport.stream, f.transport.parting = nil, nil, nil // for the end
+	}
+}
+
+// endless is a stream of which nothing is asked.
+type endless struct{ Stream }
+
 // TestWhatDisturbs: whatever happens is seen at the next tick.
 func TestWhatDisturbs(t *testing.T) {
 	for name, c := range map[string]struct {

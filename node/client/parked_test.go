@@ -133,6 +133,7 @@ func TestUnusedClientParksSooner(t *testing.T) {
 	}
 	for name, begins := range begin {
 		f, s := atRest(t)
+		f.parking.stays = true // until it has parked
 		f.parks(s...)
 		begins(f, s)
 		f.come("test")
@@ -141,6 +142,11 @@ func TestUnusedClientParksSooner(t *testing.T) {
 		if asks := f.asksToPark() != 0; asks != (name == "nothing") {
 			t.Errorf("%s: it asks to park: %v", name, asks)
 		}
+	}
+	f, s := atRest(t)
+	f.config.ParkAfter = time.Second
+	if f.rests(2*time.Second, s...); f.asksToPark() == 0 {
+		t.Error("it rests for longer than all may")
 	}
 	p := parking{moved: 5}
 	if !p.rested(ParkUnused, ParkUnused, Trickle+5) || p.rested(ParkUnused-1, ParkUnused, 5) || p.rested(ParkUnused, ParkUnused, Trickle+6) {
@@ -386,6 +392,9 @@ func TestFewGatewaysAreLeft(t *testing.T) {
 	controlMessage{s[0].key, probe.Leaving(all[:1])}.apply(f.Client)
 	if f.parking.mark != 0 || f.Client.gateways.at(f.Client.gateways.current) != all[1] {
 		t.Error("it knows one gateway, and does not ask for others")
+	}
+	if f.parkAfter() != ParkAfter {
+		t.Error("an agent that says so again and again has it come as often")
 	}
 	f, s = atRest(t)
 	all = f.knows(3)
