@@ -120,3 +120,61 @@ func TestDeadSiblingIsNoExcuse(t *testing.T) {
 		t.Error("the connection is kept")
 	}
 }
+
+// TestBlamedGatewayIsGivenUp: when another one leads on and no word came by it. Of whom
+// packets come that were sent by the way before shows nothing, and who is heard by the blamed
+// one itself clears it.
+func TestBlamedGatewayIsGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		is   func(*fixture, *slice)
+		kept bool
+	}{
+		"another one leads on":         {func(*fixture, *slice) {}, false},
+		"a word came when it was left": {func(f *fixture, _ *slice) { f.heard(f.Client.gateways.blamedAt) }, false},
+		"a word came by it since":      {func(f *fixture, _ *slice) { f.heard(f.Client.gateways.blamedAt + 1) }, true},
+		"what comes may be old":        {func(_ *fixture, s *slice) { s.pulse.trial = true }, true},
+		"the connection is another":    {func(f *fixture, _ *slice) { f.control.gateway = gatewayAddr(0) }, true},
+		"it leads on itself": {func(f *fixture, s *slice) {
+			f.Client.gateways.use(gatewayAddr(1))
+			f.reached(s)
+			f.Client.gateways.use(gatewayAddr(0))
+		}, true},
+	} {
+		f := newFixture(t)
+		f.do(welcomed{f.connectBy(1), protocol.Welcome{}})
+		s := f.slice(0, 1)
+		f.advance(time.Second, s)
+		f.Client.gateways.blamed, f.Client.gateways.blamedAt = gatewayAddr(1), f.config.Now()
+		c.is(f, s)
+		if f.reached(s); (f.control != nil) != c.kept {
+			t.Errorf("%s: the connection is kept: %t", name, f.control != nil)
+		}
+	}
+}
+
+// TestHeardByTheGateway: who goes past it, or is not in use, says nothing of it, dead or alive.
+func TestHeardByTheGateway(t *testing.T) {
+	for name, c := range map[string]struct {
+		is    func(*slice)
+		leads bool
+	}{
+		"by it":         {func(*slice) {}, true},
+		"directly":      {func(s *slice) { s.direct.way = gatewayAddr(7) }, false},
+		"it is offered": {func(s *slice) { s.confirmed = false }, false},
+		"it is dropped": {func(s *slice) { s.retireAt = 9 * time.Hour }, false},
+	} {
+		f := newFixture(t)
+		mute, other := f.slice(0, 1), f.slice(1, 1)
+		now := f.config.Now()
+		mute.pulse.trial, mute.pulse.mute, f.wordAt = true, now, now+WordAfter+1
+		other.pulse.heardAt = now + 1
+		c.is(other)
+		if f.led() != c.leads || f.heardMeanwhile() == c.leads {
+			t.Errorf("%s: it leads to agents: %t, all are silent: %t", name, f.led(), f.heardMeanwhile())
+		}
+		f.wordAt = now + WordAfter
+		if f.heardMeanwhile() {
+			t.Errorf("%s: a word that may have been on its way counts", name)
+		}
+	}
+}
