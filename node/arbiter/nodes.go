@@ -306,8 +306,7 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 	}
 	var parked []registry.SessionID
 	ago := make(map[registry.SessionID]time.Duration)
-	for _, u := range a.heldBy(n, m.Slices) {
-		n.usage[keyOf(u.Slice)] = moved{u.In, u.Out, u.Refused, u.Quiet}
+	for _, u := range a.keepHeld(n, m.Slices) {
 		quiet := time.Duration(min(u.Quiet, maxQuiet)) * time.Second
 		if least, other := ago[u.Slice.Session]; !other || quiet < least {
 			ago[u.Slice.Session] = quiet
@@ -319,15 +318,25 @@ func (a *Arbiter) takeUsage(n *nodeStream, m *protocol.Usage) {
 	a.step(session.Heard{Ago: ago, Parked: parked})
 }
 
-// heldBy are those of what an agent moved whose sessions it has a slice of, or had one: the
-// keys of that may run there still.
-func (a *Arbiter) heldBy(n *nodeStream, all []protocol.SliceUsage) (held []protocol.SliceUsage) {
+// keepHeld keeps what an agent's slices moved, and returns those whose sessions it has a slice of,
+// or had one: the keys of that may run there still. A row is kept for a slice that there is: of
+// epochs that an agent makes up there would be rows without bound.
+func (a *Arbiter) keepHeld(n *nodeStream, all []protocol.SliceUsage) (held []protocol.SliceUsage) {
 	ours := func(sl registry.Slice) bool { return sl.Agent == n.node }
 	a.config.Store.View(func(s *registry.State) {
 		for _, u := range all {
 			live := s.Sessions.Get(u.Slice.Session)
-			if live != nil && (slices.ContainsFunc(live.Slices, ours) || slices.ContainsFunc(live.Retiring, ours) ||
-				slices.ContainsFunc(live.Holders, func(h registry.Holder) bool { return h.Agent == n.node })) {
+			if live == nil {
+				continue
+			}
+			is := func(sl registry.Slice) bool {
+				return ours(sl) && sl.Number == u.Slice.Number && sl.Epoch == u.Slice.Epoch
+			}
+			if slices.ContainsFunc(live.Slices, is) || slices.ContainsFunc(live.Retiring, is) {
+				n.usage[keyOf(u.Slice)] = moved{u.In, u.Out, u.Refused, u.Quiet}
+			}
+			if slices.ContainsFunc(live.Slices, ours) || slices.ContainsFunc(live.Retiring, ours) ||
+				slices.ContainsFunc(live.Holders, func(h registry.Holder) bool { return h.Agent == n.node }) {
 				held = append(held, u)
 			}
 		}

@@ -44,6 +44,30 @@ func TestUsageByChange(t *testing.T) {
 	}
 }
 
+// TestUsageOfSlicesThereAre: an agent that makes up epochs of a session that it has a slice of
+// has no rows kept for them (I10). One that retires has its own.
+func TestUsageOfSlicesThereAre(t *testing.T) {
+	s := newCrasher(t)
+	live := s.session(s.a, 1, s.peer.node)
+	retiring := live.Slices[0]
+	retiring.Epoch = 3
+	live.Retiring = append(live.Retiring, retiring)
+	s.store.View(func(r *registry.State) { r.Sessions.Put(live.ID, live) })
+	var said []protocol.SliceUsage
+	for n := range uint32(1000) {
+		said = append(said, protocol.SliceUsage{Slice: protocol.SliceRef{Session: live.ID, Epoch: n}, In: 1})
+	}
+	nodeSaid{s.peer, &protocol.Node{Usage: &protocol.Usage{Changes: true, Slices: said}}}.apply(s.a)
+	if len(s.peer.usage) > 2 {
+		t.Errorf("%d rows are kept", len(s.peer.usage))
+	}
+	for _, sl := range []registry.Slice{live.Slices[0], retiring} {
+		if s.a.movedBy(live.ID, []registry.Slice{sl}) != 1 {
+			t.Errorf("epoch %d of slice %d has none", sl.Epoch, sl.Number)
+		}
+	}
+}
+
 // TestUsageIsSmall: the arbiter has a row of it for each slice of all agents.
 func TestUsageIsSmall(t *testing.T) {
 	if row := reflect.TypeFor[sliceKey]().Size() + reflect.TypeFor[moved]().Size(); row > 64 {
