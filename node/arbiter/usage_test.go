@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
@@ -61,9 +62,29 @@ func TestUsageOfSlicesThereAre(t *testing.T) {
 	if len(s.peer.usage) > 2 {
 		t.Errorf("%d rows are kept", len(s.peer.usage))
 	}
-	for _, sl := range []registry.Slice{live.Slices[0], retiring} {
-		if s.a.movedBy(live.ID, []registry.Slice{sl}) != 1 {
-			t.Errorf("epoch %d of slice %d has none", sl.Epoch, sl.Number)
+	if end := s.a.accounted(registry.Command{EndSession: &registry.EndSession{Session: live.ID}}).EndSession; end.Bytes != 2 {
+		t.Errorf("both that there are moved %d", end.Bytes)
+	}
+}
+
+// TestWhoHeldASliceHears: while its keys may run, though it has no slice any more.
+func TestWhoHeldASliceHears(t *testing.T) {
+	for name, is := range map[string]func(*registry.Session, identity.NodeID){
+		"one that retires": func(live *registry.Session, n identity.NodeID) {
+			live.Retiring = []registry.Slice{{Agent: n, Epoch: 1}}
+		},
+		"one that has not said that its keys ended": func(live *registry.Session, n identity.NodeID) {
+			live.Holders = []registry.Holder{{Session: live.ID, Agent: n}}
+		},
+		"another": func(*registry.Session, identity.NodeID) {},
+	} {
+		s := newCrasher(t)
+		live := s.session(s.a, 1, identity.NodeID{9})
+		is(live, s.peer.node)
+		s.store.View(func(r *registry.State) { r.Sessions.Put(live.ID, live) })
+		held := s.a.keepHeld(s.peer, []protocol.SliceUsage{{Slice: protocol.SliceRef{Session: live.ID, Epoch: 1}}})
+		if len(held) == 0 != (name == "another") {
+			t.Errorf("%s: %d are heard", name, len(held))
 		}
 	}
 }
@@ -83,8 +104,8 @@ func TestWhatAnEndedSessionMoved(t *testing.T) {
 		"it says so": {70, 90, 95, 95}, "nobody knows": {},
 	} {
 		l := newLot(t)
-		if c.client > 0 {
-			clientSaid{c: l.c, m: &protocol.Client{Alive: &protocol.Alive{Bytes: c.client}}}.apply(l.a)
+		for _, bytes := range []uint64{c.client, c.client / 2} { // its count falls when a slice moves
+			clientSaid{c: l.c, m: &protocol.Client{Alive: &protocol.Alive{Bytes: bytes}}}.apply(l.a)
 		}
 		if c.goodbye == 0 {
 			clientClosed{l.c}.apply(l.a)
