@@ -56,7 +56,7 @@ func TestUsageOfSlicesThereAre(t *testing.T) {
 	s.store.View(func(r *registry.State) { r.Sessions.Put(live.ID, live) })
 	var said []protocol.SliceUsage
 	for n := range uint32(1000) {
-		said = append(said, protocol.SliceUsage{Slice: protocol.SliceRef{Session: live.ID, Epoch: n}, In: 1})
+		said = append(said, protocol.SliceUsage{Slice: protocol.SliceRef{Session: live.ID, Number: uint8(n / 500), Epoch: n % 500}, In: 1})
 	}
 	nodeSaid{s.peer, &protocol.Node{Usage: &protocol.Usage{Changes: true, Slices: said}}}.apply(s.a)
 	if len(s.peer.usage) > 2 {

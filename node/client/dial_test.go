@@ -146,8 +146,12 @@ func TestAttemptEnds(t *testing.T) {
 		"one that says one byte": {stalling, AttemptWithin, DialTimeout},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			client := &Client{gateways: gatewayList{all: []netip.AddrPort{way4}}, config: Config{
-				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.host(ctx) }, Wall: time.Now,
+			client := &Client{gateways: gatewayList{all: []netip.AddrPort{way4}}}
+			client.config = Config{Wall: time.Now, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				if a := client.dialing.Load(); a == nil || a.gateway != way4 {
+					t.Errorf("%s: the attempt is %+v", name, a)
+				}
+				return c.host(ctx)
 			}}
 			began := time.Now()
 			if _, _, err := client.dial(t.Context(), way4, &resumption{}); err == nil || time.Since(began) != c.attempt {
