@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -156,6 +157,10 @@ func (c *Client) open(ctx context.Context, gateway netip.AddrPort) (net.Conn, er
 	return dial(ctx, "tcp", gateway.String())
 }
 
+// errMute is no time of an arbiter that was exceeded, after which a crowd waits (backoff.ended):
+// that is told to come again before.
+var errMute = errors.New("it took the connection and says nothing")
+
 // answered is a connection over which the other end has AnswerWithin to say something first.
 // What comes behind that has the time of the whole attempt: where a crowd is let in whoever
 // gives up in the middle of a handshake throws it away, and asks for another one.
@@ -172,9 +177,13 @@ func hearing(conn net.Conn) net.Conn {
 // Read is the connection's. It belongs to one goroutine.
 func (a *answered) Read(b []byte) (int, error) {
 	n, err := a.Conn.Read(b)
-	if n > 0 && !a.heard {
+	switch {
+	case a.heard:
+	case n > 0:
 		a.heard = true
 		_ = a.Conn.SetReadDeadline(time.Time{})
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = errMute
 	}
 	return n, err
 }

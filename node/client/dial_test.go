@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -154,8 +155,14 @@ func TestAttemptEnds(t *testing.T) {
 				return c.host(ctx)
 			}}
 			began := time.Now()
-			if _, _, err := client.dial(t.Context(), way4, &resumption{}); err == nil || time.Since(began) != c.attempt {
+			_, _, err := client.dial(t.Context(), way4, &resumption{})
+			if err == nil || time.Since(began) != c.attempt {
 				t.Errorf("%s: an attempt takes %v: %v", name, time.Since(began), err)
+			}
+			b := newBackoff(rand.Reader)
+			ends(&b, 0, nil) // of the session that is resumed
+			if b.ended(0, nil, err); b.most != RedialMax {
+				t.Errorf("%s: it waits up to %v, as one of a crowd", name, b.most)
 			}
 			began = time.Now()
 			if _, err := client.openStream(t.Context(), way4); err == nil || time.Since(began) != c.stream {
