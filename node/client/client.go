@@ -148,8 +148,8 @@ type Client struct {
 	spreading slicing.Mode // how runs are spread now
 	flow      slicing.Dataflow
 	spread    *dataplane.Spread
-	mtu       int // of the session: what any slice carries
-	path      pathSize
+	mtu       int         // of the session: what any slice carries
+	path      pmtu.Search // of the way that was settled last; zero: nothing is known
 	dirty     bool
 }
 

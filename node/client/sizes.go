@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"net/netip"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
@@ -26,14 +25,6 @@ type sizing struct {
 // spoken is what a client tells an agent.
 type spoken struct{ mtu, limit int }
 
-// pathSize is what the common gateway's way was found to carry by the slice that was
-// settled last: what a new one begins with, or each of thousands of clients that come back
-// at once would send fifteen packets, of up to 9,000 bytes, that are answered as large.
-type pathSize struct {
-	gateway netip.AddrPort
-	search  *pmtu.Search // nil: nothing is known
-}
-
 // superviseSizes measures every slice's path, makes one MTU of them, and tells
 // the agents until they confirm.
 func (c *Client) superviseSizes(now time.Duration) {
@@ -51,15 +42,14 @@ func (c *Client) superviseSizes(now time.Duration) {
 	}
 }
 
-// notePath remembers what the way through the gateway in use carries.
+// notePath remembers what the way through a gateway was found to carry by the slice that was
+// settled last: what a new one begins with, or each of thousands of clients that come back
+// at once would send fifteen packets, of up to 9,000 bytes, that are answered as large. Ways
+// through other gateways are mostly alike: what is narrow is at the client's own end.
 func (c *Client) notePath() {
-	gateway := c.gateways.at(c.gateways.current)
-	if c.path.gateway != gateway {
-		c.path = pathSize{gateway: gateway}
-	}
 	for _, s := range c.slices {
 		if s.proven() && !s.direct.inUse() && s.sizing.search.Settled() {
-			c.path.search = s.sizing.search
+			c.path = *s.sizing.search // its own forgets, as it moves
 		}
 	}
 }

@@ -114,7 +114,7 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		key: sliceKey{grant.Slice, grant.Epoch}, grant: grant, weight: grant.Weight, spare: offer.Spare,
 		inside: offer.Inside, last: dataplane.NewSpread(c.config.Engine.Queues()),
 		machine: machine, socket: socket, accept: accept,
-		sizing: sizing{search: pmtu.Like(c.path.search, c.gateways.at(c.gateways.current).Addr().Is6())},
+		sizing: sizing{search: pmtu.Like(&c.path, c.gateways.at(c.gateways.current).Addr().Is6())},
 	}
 	if offer.Direct {
 		s.direct.ways = grant.Gateways
