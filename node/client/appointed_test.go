@@ -49,26 +49,30 @@ func TestAppointmentIsKept(t *testing.T) {
 // keeps its appointment as well.
 func TestNoKeysAreNoHaste(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Client{redial: make(chan haste, 1)}
+		c := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return 0 }}}
 		b := newBackoff(rand.Reader)
 		ends(&b, 0, os.ErrDeadlineExceeded)
 		b.ended(0, nil, &port.Wait{In: 20 * time.Second})
 		c.redial <- again
-		began := time.Now()
+		began, meanwhile := time.Now(), false
+		time.AfterFunc(10*time.Second, func() { meanwhile = c.appointed.Load() != nil })
 		if other := c.pause(t.Context(), &b); other || time.Since(began) < 20*time.Second || b.told != 0 {
 			t.Errorf("came after %v, elsewhere %t", time.Since(began), other)
+		}
+		if !meanwhile || c.appointed.Load() != nil {
+			t.Errorf("it has an appointment meanwhile: %t, and after it: %t", meanwhile, c.appointed.Load() != nil)
 		}
 	})
 }
 
 // telling is a gateway behind which a crowd waits.
-func telling(ms uint16) func(context.Context) (net.Conn, error) {
+func telling(hundredths uint16) func(context.Context) (net.Conn, error) {
 	return func(context.Context) (net.Conn, error) {
 		near, far := net.Pipe()
 		go func() {
 			b := make([]byte, 4096)
 			_, _ = far.Read(b)
-			_, _ = far.Write([]byte{0xF7, 3, 3, 0, 2, byte(ms >> 8), byte(ms)})
+			_, _ = far.Write([]byte{0xF7, 3, 3, 0, 2, byte(hundredths >> 8), byte(hundredths)})
 			far.Close()
 		}()
 		return near, nil
@@ -82,7 +86,7 @@ func TestAppointmentIsHeard(t *testing.T) {
 		for i := range byte(4) {
 			all = append(all, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, i}), 6484))
 		}
-		dials, gateway := 0, telling(12_000)
+		dials, gateway := 0, telling(1_200)
 		client := &Client{gateways: gatewayList{all: all}, config: Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			dials++
 			return gateway(ctx)
@@ -101,9 +105,9 @@ func TestAppointmentIsHeard(t *testing.T) {
 // TestFirstLoginWaitsForItsTurn, which is not counted, for AppointedMost in all.
 func TestFirstLoginWaitsForItsTurn(t *testing.T) {
 	p, now := &patience{}, time.Duration(0)
-	for range 4 {
-		p.appointed(port.MaxWait)
-		now += port.MaxWait
+	for range AppointedMost / (30 * time.Second) {
+		p.appointed(30 * time.Second)
+		now += 30 * time.Second
 		if p.out(now, os.ErrDeadlineExceeded, 1, 1) {
 			t.Fatalf("gave up after %v", now)
 		}
@@ -130,7 +134,7 @@ func TestAppointmentsKeepNobodyAway(t *testing.T) {
 				if len(asked) > MaxAppointments {
 					cancel()
 				}
-				_, _ = far.Write([]byte{0xF7, 3, 3, 0, 2, 0x75, 0x30})
+				_, _ = far.Write([]byte{0xF7, 3, 3, 0, 2, 0x0B, 0xB8})
 				far.Close()
 			}()
 			return near, nil
@@ -141,7 +145,7 @@ func TestAppointmentsKeepNobodyAway(t *testing.T) {
 		}}
 		c.keepControl(ctx)
 		want := append(slices.Repeat([]string{"192.0.2.1:6484 true"}, MaxAppointments), "192.0.2.2:6484 false")
-		if took := time.Since(began); !slices.Equal(asked[:min(len(asked), len(want))], want) || took > AppointedMost+time.Second {
+		if took := time.Since(began); !slices.Equal(asked[:min(len(asked), len(want))], want) || took > AppointedMost*9/8+time.Second {
 			t.Errorf("after %v it had asked %v", took, asked)
 		}
 	})
@@ -151,7 +155,7 @@ func TestAppointmentsKeepNobodyAway(t *testing.T) {
 // others see no appointment where nobody gave one.
 func TestAppointmentsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, b := &Client{redial: make(chan haste, 1)}, newBackoff(rand.Reader)
+		c, b := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return 0 }}}, newBackoff(rand.Reader)
 		for n := 1; n <= MaxAppointments; n++ {
 			b.ended(0, nil, &port.Wait{In: time.Second})
 			if other := c.pause(t.Context(), &b); b.queues() != (n == MaxAppointments) || other != b.queues() {
@@ -161,5 +165,67 @@ func TestAppointmentsAgain(t *testing.T) {
 		if b.ended(0, nil, os.ErrDeadlineExceeded); b.queues() {
 			t.Error("it takes no appointment any more")
 		}
+		if b.ended(0, nil, &port.Wait{In: port.MaxWait}); !b.queues() {
+			t.Error("it waits for as long as it is told, and takes another appointment then")
+		}
 	})
+}
+
+// waiting is a client at rest whose agents are silent by every gateway, and that was told when
+// its turn is.
+func waiting(t *testing.T) (f *fixture, s []*slice) {
+	t.Helper()
+	f, s = calmed(t)
+	f.looks(ProbeIdle + 2*ProbeMute)
+	now := f.config.Now()
+	f.Client.appointed.Store(&appointment{now, now + port.MaxWait})
+	f.looks(AskedFirst + 2*LookEvery)
+	for _, one := range s {
+		f.asked(one)
+	}
+	f.transport.opening = false // the stream that it wanted before came to nothing
+	select {
+	case <-f.transport.wanted:
+	default:
+	}
+	return f, s
+}
+
+// TestWhoWaitsIsQuiet: who was told when its turn is asks nobody until then, leaves no gateway,
+// and wants no stream.
+func TestWhoWaitsIsQuiet(t *testing.T) {
+	f, s := waiting(t)
+	left := f.Client.gateways.inVain
+	if n := f.looks(30 * time.Second); n > 31 {
+		t.Errorf("it looked %d times in 30 s", n)
+	}
+	for _, one := range s {
+		if n := len(f.asked(one)); n > 0 {
+			t.Errorf("slice %d was asked %d times", one.key.number, n)
+		}
+	}
+	if f.Client.gateways.inVain != left || f.transport.opening {
+		t.Errorf("it left %d gateways, opens a stream: %t", f.Client.gateways.inVain-left, f.transport.opening)
+	}
+}
+
+// TestWhatEndsTheQuiet: the appointed time, a packet to send, an answer; and who was told a
+// moment ago asks first whether it is the arbiter alone that is busy.
+func TestWhatEndsTheQuiet(t *testing.T) {
+	for name, change := range map[string]func(*fixture, *slice){
+		"its turn comes": func(f *fixture, _ *slice) { f.Client.appointed.Store(nil) },
+		"it is over":     func(f *fixture, _ *slice) { f.Client.appointed.Store(&appointment{1, f.config.Now()}) },
+		"it is in use":   func(f *fixture, _ *slice) { f.session.ready = false }, // as one that was never at rest
+		"another word": func(f *fixture, _ *slice) {
+			f.Client.appointed.Store(&appointment{f.config.Now(), f.config.Now() + port.MaxWait})
+		},
+	} {
+		f, s := waiting(t)
+		f.looks(2 * ProbeMute)
+		change(f, s[0])
+		f.looks(AskedFirst)
+		if len(f.asked(s[0]))+len(f.asked(s[1])) == 0 {
+			t.Errorf("%s: it asks nobody", name)
+		}
+	}
 }

@@ -32,6 +32,7 @@ type backoff struct {
 	parted  bool          // the last connection was closed from there, and not at once: no crowd's
 	told    time.Duration // when to come again; 0: it was not said
 	often   int           // that was said in a row
+	waited  time.Duration // because it was, in all
 	random  *rand.Rand
 }
 
@@ -47,10 +48,10 @@ func newBackoff(random io.Reader) backoff {
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
 		b.told = max(min(wait.In, port.MaxWait), RedialMin)
-		b.often++
+		b.often, b.waited = b.often+1, b.waited+b.told
 		return // an appointment is no failure
 	}
-	b.often = 0
+	b.often, b.waited = 0, 0
 	switch {
 	case next != nil && (!b.session || now-next.since >= Lasting):
 		b.wait, b.rested, b.session = RedialMin, true, true
@@ -71,7 +72,7 @@ func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 
 // queues reports whether the next connection takes no appointment, and goes through another
 // gateway: whoever says that a turn comes, and has proved nothing, was believed often enough.
-func (b *backoff) queues() bool { return b.often >= MaxAppointments }
+func (b *backoff) queues() bool { return b.often >= MaxAppointments || b.waited >= AppointedMost }
 
 // atOnce reports whether a connection may be made without a wait, which is so once.
 func (b *backoff) atOnce(why haste) bool {

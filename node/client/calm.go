@@ -47,7 +47,7 @@ func (c *Client) noteCalm(now time.Duration) {
 			c.calm.until = min(c.calm.until, s.pulse.askedAt+c.restless(s, all)) // its next question
 		}
 	case !slices.ContainsFunc(all, heard):
-		c.calm.is, c.calm.until = true, now+LookMute
+		c.calm.is, c.calm.until = true, now+LookEvery
 	}
 }
 
@@ -62,6 +62,6 @@ func (s *slice) atRest(now time.Duration) bool {
 // isMute reports whether its agent has long not answered, and nothing is to be sent: then all
 // that is done is to ask on, each ProbeMute.
 func (s *slice) isMute(now time.Duration) bool {
-	return s.confirmed && s.older == nil && s.retireAt == 0 && s.pulse.mute != 0 && now-s.pulse.mute >= ProbeMute &&
+	return s.confirmed && s.older == nil && s.retireAt == 0 && s.pulse.mute != 0 && now-s.pulse.mute >= MuteAfter &&
 		now-time.Duration(s.pair.LastSent()) >= ActiveFor
 }

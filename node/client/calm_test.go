@@ -66,7 +66,7 @@ func TestMuteClientLooksSeldom(t *testing.T) {
 	f.looks(ProbeIdle + 2*ProbeMute)
 	f.asked(s[0])
 	ticks, asked := f.looks(8*ProbeMute), len(f.asked(s[0]))
-	if most := int(8 * ProbeMute / LookMute); ticks > most || ticks < most/2 || asked < 6 || asked > 9 {
+	if most := int(8 * ProbeMute / LookEvery); ticks > most || ticks < most/2 || asked < 6 || asked > 9 {
 		t.Errorf("it looked %d times, at most %d, and asked %d times", ticks, most, asked)
 	}
 	f.speak(s[0])
@@ -84,7 +84,7 @@ func TestWhoIsNotMute(t *testing.T) {
 	}{
 		"nothing":                  {func(*fixture, *slice) {}, true},
 		"an agent was heard":       {func(_ *fixture, s *slice) { s.pulse.mute = 0 }, false},
-		"one was lately":           {func(f *fixture, s *slice) { s.pulse.mute = f.config.Now() - ProbeMute + 1 }, false},
+		"one was lately":           {func(f *fixture, s *slice) { s.pulse.mute = f.config.Now() - MuteAfter + 1 }, false},
 		"keys are being renewed":   {func(_ *fixture, s *slice) { s.older = s.pair }, false},
 		"a slice is dropped":       {func(_ *fixture, s *slice) { s.retireAt = 9 * time.Hour }, false},
 		"a slice is offered":       {func(_ *fixture, s *slice) { s.confirmed = false }, false},
@@ -177,7 +177,7 @@ func TestNobodyAnswersOneAtRest(t *testing.T) {
 		sent     func(time.Duration) time.Duration
 		want     int
 	}{
-		{0, time.Second, silent, 6}, {time.Minute, 70 * time.Second, silent, 5},
+		{0, time.Second, silent, 6}, {time.Minute, 70 * time.Second, silent, 2},
 		{time.Minute, 70 * time.Second, func(now time.Duration) time.Duration { return now }, 100},
 	} {
 		if n := asks(c.from, c.to, c.sent); n < c.want-1 || n > c.want+1 {

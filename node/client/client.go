@@ -134,9 +134,10 @@ type Client struct {
 	nextWait  atomic.Int64            // before the next attempt, if this one does not last
 	onLast    atomic.Bool             // without a connection: one slice is left, and none on its way
 	dialing   atomic.Pointer[attempt] // the dialer's present one
-	life      life                    // TLS connections; has a lock of its own
-	copied    atomic.Bool             // this machine was, and nothing was done about it yet
-	exit      host.Exit               // to the gateway in use, as last seen
+	appointed atomic.Pointer[appointment]
+	life      life        // TLS connections; has a lock of its own
+	copied    atomic.Bool // this machine was, and nothing was done about it yet
+	exit      host.Exit   // to the gateway in use, as last seen
 	wordAt    time.Duration
 	stood     bool // this process stood still for long since that word
 	stalls    said.Line

@@ -123,6 +123,11 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 	other = pace.told == 0 || pace.queues() // who has an appointment has it where it was given
 	defer func() { pace.told = 0 }()
 	wait := pace.next()
+	if pace.told > 0 {
+		now := c.config.Now()
+		c.appointed.Store(&appointment{now, now + wait})
+		defer c.appointed.Store(nil)
+	}
 	round, rest := pace.rounds(wait)
 	late := time.NewTimer(round)
 	defer late.Stop()

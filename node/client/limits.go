@@ -36,8 +36,8 @@ const (
 	SaidRate = 1.0 / 60
 	// Trickle is how many bytes a parked client moves in TrickleOver and stays so.
 	Trickle = 64 << 10
-	// MaxAppointments is how often in a row a client comes when it is told to; then it queues
-	// once, at another gateway.
+	// MaxAppointments is how often in a row a client comes when it is told to, for
+	// AppointedMost in all; then it queues once, at another gateway.
 	MaxAppointments = 4
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
@@ -46,10 +46,12 @@ const (
 // Times of a client.
 const (
 	TickEvery = 50 * time.Millisecond
-	// LookEvery is how often a client at rest looks at all that it has, LookMute one that has
-	// nothing to send and that nobody answers.
+	// LookEvery is how often a client at rest looks at all that it has, and one that has
+	// nothing to send and that nobody answered for MuteAfter.
 	LookEvery = time.Second
-	LookMute  = 250 * time.Millisecond
+	MuteAfter = 2 * time.Second
+	// AskedFirst is how long a client asks its agents on that was told when its turn is.
+	AskedFirst = 2 * time.Second
 	// ProbeActive is the probe interval of a slice that carries or awaits
 	// traffic, ProbeIdle of one that does not.
 	ProbeActive = 100 * time.Millisecond
@@ -59,7 +61,7 @@ const (
 	WordAfter = time.Second
 	// ProbeMute is the longest interval for one that nobody answers and that has nothing to
 	// send, and between two gateways then: a MutePart-th of how long nobody did.
-	ProbeMute = 2 * time.Second
+	ProbeMute = 5 * time.Second
 	MutePart  = 4
 	// ActiveFor is how long after its last packet a slice counts as active.
 	ActiveFor = 2 * time.Second
@@ -85,7 +87,7 @@ const (
 	// ParkUnused is the same for who moved nothing since it came (parkAfter). ParkMost is
 	// how long it is parked at most: agents' word on the arbiter is all it has meanwhile.
 	ParkAfter  = time.Minute
-	ParkUnused = 10 * time.Second
+	ParkUnused = 4 * time.Second
 	ParkMost   = 6 * time.Hour
 	// TrickleOver: see Trickle. It is less than the rest that it ends.
 	TrickleOver = 10 * time.Second
@@ -116,7 +118,7 @@ const (
 	// arbiter is away then, too: it may be that the mesh has no time to answer, and a crowd
 	// that opened streams to it would make each of its gateways a handshake for nothing.
 	FallbackIdle = 3 * time.Second
-	FallbackAway = 10 * time.Second
+	FallbackAway = 30 * time.Second
 	// OpenWaitMin and OpenWaitMax bound the wait after a stream that did not open.
 	OpenWaitMin = time.Second
 	OpenWaitMax = 30 * time.Second
@@ -145,7 +147,8 @@ const (
 	TakenPatience = time.Second
 	// FirstWithin is how long a first login is tried again.
 	FirstWithin = 20 * time.Second
-	// AppointedMost is how much longer it is tried where the mesh says that its turn comes.
+	// AppointedMost is how much longer it is tried where the mesh says that its turn comes,
+	// and how long any client waits for such turns in a row.
 	AppointedMost = 2 * time.Minute
 	// FirstRedialMax bounds the wait between attempts at a first login.
 	FirstRedialMax = 2 * time.Second

@@ -103,8 +103,7 @@ func (p *pulse) patience(now time.Duration) time.Duration {
 // mayWait reports whether a silent gateway is kept: all were silent, and there is
 // nothing to send.
 func (c *Client) mayWait(silent []*slice, now time.Duration) bool {
-	return c.gateways.inVain > c.gateways.count() && !c.sends(now) &&
-		!slices.ContainsFunc(silent, func(s *slice) bool { return now-s.pulse.waiting >= s.pulse.patience(now) })
+	return c.gateways.inVain > c.gateways.count() && !c.sends(now) && (c.waits(now) || !slices.ContainsFunc(silent, func(s *slice) bool { return now-s.pulse.waiting >= s.pulse.patience(now) }))
 }
 
 // sends reports whether anything was sent lately.
@@ -147,7 +146,11 @@ func (c *Client) ask(s *slice, now time.Duration) {
 // answer: see questions.go.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
+	quiet := c.waits(now)
 	for _, s := range judged {
+		if quiet && s.pulse.mute != 0 {
+			continue
+		}
 		if s.pulse.due(now, c.lastSent(s), doubt, c.restless(s, judged)) {
 			c.ask(s, now)
 			c.keepOpen(s, judged, now)

@@ -96,7 +96,7 @@ func (c *Client) listenToUDP(now time.Duration) {
 	t := &c.transport
 	waiting, heard := c.expecting()
 	switch {
-	case !waiting || c.stranded():
+	case !waiting || c.stranded() || c.waits(now):
 		t.deafSince = 0
 		return
 	case t.deafSince == 0:

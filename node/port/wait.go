@@ -15,7 +15,7 @@ import (
 // spent on its handshake: in place of TLS's first record there is one of a type that TLS
 // does not have, framed as TLS's are.
 //
-//	type 0xF7 | version 3, 3 | length 2 | milliseconds 2
+//	type 0xF7 | version 3, 3 | length 2 | hundredths of a second 2
 //
 // Only who says in its hello, by its server name, that it reads that is told; all others see
 // an end. Nobody has proved anything then, so whoever is on the way can say it as he can cut
@@ -23,6 +23,7 @@ import (
 const (
 	waitType = 0xF7
 	waitSize = 7
+	waitUnit = 10 * time.Millisecond
 	// WaitName is that server name.
 	WaitName = "waits"
 	// MaxWait is the longest that a client waits because it was told.
@@ -40,7 +41,7 @@ func (w *Wait) Error() string {
 // marshal is the record; a wait that it cannot say is MaxWait.
 func (w *Wait) marshal() []byte {
 	b := []byte{waitType, 3, 3, 0, 2}
-	return binary.BigEndian.AppendUint16(b, uint16(min(max(w.In, 0), MaxWait).Milliseconds()))
+	return binary.BigEndian.AppendUint16(b, uint16(min(max(w.In, 0), MaxWait)/waitUnit))
 }
 
 // parseWait reads the record.
@@ -48,7 +49,7 @@ func parseWait(b []byte) (*Wait, error) {
 	if len(b) != waitSize || b[0] != waitType || b[1] != 3 || b[2] != 3 || b[3] != 0 || b[4] != 2 {
 		return nil, errWait
 	}
-	return &Wait{min(time.Duration(binary.BigEndian.Uint16(b[5:]))*time.Millisecond, MaxWait)}, nil
+	return &Wait{min(time.Duration(binary.BigEndian.Uint16(b[5:]))*waitUnit, MaxWait)}, nil
 }
 
 var errWait = errors.New("port: malformed word to wait")

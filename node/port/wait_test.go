@@ -91,7 +91,7 @@ func TestWhoseTurnDidNotCome(t *testing.T) {
 // TestWaitRecord: what is said is what is read, and never more than MaxWait.
 func TestWaitRecord(t *testing.T) {
 	for in, want := range map[time.Duration]time.Duration{
-		-1: 0, time.Millisecond: time.Millisecond, 7*time.Second + 1: 7 * time.Second, MaxWait: MaxWait, time.Hour: MaxWait,
+		-1: 0, waitUnit: waitUnit, 7*time.Second + 1: 7 * time.Second, MaxWait: MaxWait, time.Hour: MaxWait,
 	} {
 		if got, err := parseWait((&Wait{in}).marshal()); err != nil || got.In != want {
 			t.Errorf("%v is read as %v, %v", in, got, err)

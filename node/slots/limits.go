@@ -16,7 +16,7 @@ const (
 	// for what is nearer. MaxWait is the longest that they are told; Promised is the part of
 	// the turns that is given away by appointment.
 	Soon     = time.Second
-	MaxWait  = 30 * time.Second
+	MaxWait  = 2 * time.Minute
 	Promised = 0.85
 	// SpeedOver is over how long turns are counted, SlowestRate how many a second there are
 	// taken to be at least, and Faster how much more after each such time in which nobody
