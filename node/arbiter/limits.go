@@ -26,9 +26,10 @@ const (
 	MaxTrunks = 2
 	// MaxClients is how many client connections are held at once.
 	MaxClients = registry.MaxSessions
-	// ArrivalsEach is how many clients each CPU lets in at once: what it has done before the
-	// first of them gives up, and enough to keep it busy while they are far away.
-	ArrivalsEach = 64
+	// ArrivalsEach is how many clients each CPU lets in at once: few, for what they ask of the
+	// arbiter, of gateways and agents queues there, behind it beats of the log come too late,
+	// and answers after their client gave up; and enough to keep it busy while they are far away.
+	ArrivalsEach = 16
 	// MaxSaidEach is how many messages of one client, of all its sessions, wait in the
 	// loop's queue. ClientFree is how many a session may say at once, as when it lost all
 	// its slices, and ClientRate how many more each second: it says one by itself.
