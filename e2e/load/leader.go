@@ -59,13 +59,13 @@ func (f *fleet) outlive(o options, killed int, sessions map[string]bool, was rep
 	account := make(chan error, 1)
 	go func() { account <- f.mesh.account((killed+1)%len(f.mesh.nodes), sessions, begin) }()
 	took, err := f.steady(o.clients, begin)
-	err = errors.Join(err, <-account)
 	now, crowdErr := f.crowd()
 	spent, cpuErr := f.mesh.cpu()
 	if err = errors.Join(err, crowdErr, cpuErr); err != nil {
-		return err
+		return errors.Join(err, <-account)
 	}
 	stall := f.stall()
+	err = <-account
 	fmt.Printf("the leader of %d sessions was killed: control connections of all back in %.1f s (%.2f each), %d flows stalled for %v at most, %.1f core-seconds of the others\n",
 		o.clients, took.Seconds(), float64(now.dials-was.dials)/float64(o.clients), now.talking, stall.Round(time.Millisecond), (spent - before).Seconds())
 	if stall > mustStall {
@@ -162,24 +162,22 @@ func (m *mesh) ask(at int, answer any, command string) error {
 	return json.Unmarshal([]byte(out), answer)
 }
 
-// account waits until agents have told the next arbiter of every session that there was.
+// account waits until agents have told the next arbiter of every session that there was: once
+// of each is enough, for slices that are granted meanwhile are told of later.
 func (m *mesh) account(at int, before map[string]bool, begin time.Time) error {
-	last := 0
+	accounted := make(map[string]bool)
 	for time.Since(begin) < patience {
 		now, err := m.sessions(at)
 		if err == nil {
-			last = 0
-			for id := range now {
+			for id, told := range now {
 				if _, known := before[id]; !known {
 					return fmt.Errorf("session %s is new", id)
 				}
-			}
-			for id := range before {
-				if now[id] {
-					last++
+				if told {
+					accounted[id] = true
 				}
 			}
-			if last == len(before) {
+			if len(accounted) == len(before) {
 				took := time.Since(begin)
 				fmt.Printf("every session is accounted for after %.1f s\n", took.Seconds())
 				if took > mustAccount {
@@ -190,5 +188,5 @@ func (m *mesh) account(at int, before map[string]bool, begin time.Time) error {
 		}
 		time.Sleep(time.Second)
 	}
-	return fmt.Errorf("%d of %d sessions are accounted for after %v", last, len(before), patience)
+	return fmt.Errorf("%d of %d sessions are accounted for after %v", len(accounted), len(before), patience)
 }
