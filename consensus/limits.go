@@ -21,6 +21,7 @@ const (
 	MaxAppendEntries  = 64                      // in one message
 	MaxRecent         = 128                     // entries of the log that are kept in memory, too
 	MaxRecentEach     = 2 << 10                 // bytes of one of them
+	PagesKept         = 30 * time.Second        // of the log's mapping, until they are given back
 	MaxPooledStreams  = 3                       // idle ones kept per server
 	MaxStreams        = 256                     // open ones, both ways
 	StreamTimeout     = 5 * time.Second         // for one message; longer in proportion for a snapshot

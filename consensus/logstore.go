@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
@@ -82,7 +80,7 @@ type coming struct {
 
 func openLog(dir string) (*logStore, error) {
 	path := filepath.Join(dir, logFile)
-	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: LockTimeout}})
+	file, err := openMapped(path)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("consensus: %s is in use by another process: %w", path, err)
 	}
@@ -94,10 +92,10 @@ func openLog(dir string) (*logStore, error) {
 	}
 	opened, err := os.Stat(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("consensus: %w", err), bolt.Close())
+		return nil, errors.Join(fmt.Errorf("consensus: %w", err), file.Close())
 	}
 	return &logStore{
-		recentLog: &recentLog{BoltStore: bolt}, opened: opened, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
+		recentLog: &recentLog{mappedLog: file}, opened: opened, dir: dir, ailing: make(chan struct{}, 1), closing: make(chan struct{}),
 		alone: func() bool { return false }, applied: func() Known { return Known{} },
 	}, nil
 }

@@ -144,6 +144,7 @@ func (r *Raft) start(c Config, out *logger) error {
 	close(r.started)
 	r.watching.Go(r.watch)
 	r.watching.Go(r.tendDisk)
+	r.watching.Go(r.givePagesBack)
 	return nil
 }
 

@@ -4,13 +4,12 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // recentLog is the log's file with its last small entries in memory: raft reads what it has
 // just written again, to send it, to apply it, and each time to name the entry before.
 type recentLog struct {
-	*raftboltdb.BoltStore
+	*mappedLog
 
 	mu   sync.Mutex // protects what follows
 	kept [MaxRecent]raft.Log
@@ -21,7 +20,7 @@ func (r *recentLog) GetLog(index uint64, entry *raft.Log) error {
 	if r.recall(index, entry) {
 		return nil
 	}
-	return r.BoltStore.GetLog(index, entry)
+	return r.mappedLog.GetLog(index, entry)
 }
 
 func (r *recentLog) recall(index uint64, entry *raft.Log) bool {
@@ -43,7 +42,7 @@ func (r *recentLog) StoreLogs(entries []*raft.Log) error {
 	for _, e := range entries {
 		r.forget(e.Index, e.Index)
 	}
-	if err := r.BoltStore.StoreLogs(entries); err != nil {
+	if err := r.mappedLog.StoreLogs(entries); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -59,7 +58,7 @@ func (r *recentLog) StoreLogs(entries []*raft.Log) error {
 // DeleteRange removes entries.
 func (r *recentLog) DeleteRange(first, last uint64) error {
 	r.forget(first, last)
-	return r.BoltStore.DeleteRange(first, last)
+	return r.mappedLog.DeleteRange(first, last)
 }
 
 func (r *recentLog) forget(first, last uint64) {
