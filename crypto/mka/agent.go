@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"unique"
 
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -17,8 +18,8 @@ type Agent struct {
 	hash  [hashSize]byte // of the grant
 
 	waiting *offer  // nil while nothing is offered
-	first   answer  // to the slice's own Accept
-	latest  *answer // to the last rekey's Accept; nil: there was none
+	first   *answer // to the slice's own Accept; nil: there was none, or it is settled
+	latest  *answer // to the last rekey's Accept; nil likewise
 
 	// Set by every agreement.
 	up         bool
@@ -89,14 +90,21 @@ func (c CheckedGrant) NewAgent(share *Share, secret *PrekeySecret, key identity.
 
 // terms is what an agreement needs of its grant.
 type terms struct {
-	session identity.PublicKey // of the client
-	agent   identity.PublicKey
-	boot    identity.BootID
-	spi     uint32 // SPI_A
+	session identity.PublicKey     // of the client
+	by      unique.Handle[process] // the agent's, of which all its slices are
+	spi     uint32                 // SPI_A
 	suite   esp.Suite
 }
 
-func (g *Grant) terms() terms { return terms{g.SessionKey, g.AgentKey, g.Boot, g.SPI, g.Suite} }
+// process is an agent as long as it runs.
+type process struct {
+	agent identity.PublicKey
+	boot  identity.BootID
+}
+
+func (g *Grant) terms() terms {
+	return terms{g.SessionKey, unique.Make(process{g.AgentKey, g.Boot}), g.SPI, g.Suite}
+}
 
 // names checks that a prekey is the one the grant speaks of.
 func (t terms) names(p Prekey) error {
@@ -108,11 +116,11 @@ func (t terms) names(p Prekey) error {
 
 // binds checks that a prekey is of the granted agent and process.
 func (t terms) binds(p Prekey) error {
-	switch {
-	case p.AgentKey != t.agent:
-		return fmt.Errorf("%w: prekey of agent %s, grant of %s", ErrMismatch, p.Agent.Short(), t.agent.ID().Short())
-	case p.Boot != t.boot:
-		return fmt.Errorf("%w: prekey of boot %v, grant of %v", ErrMismatch, p.Boot, t.boot)
+	switch by := t.by.Value(); {
+	case p.AgentKey != by.agent:
+		return fmt.Errorf("%w: prekey of agent %s, grant of %s", ErrMismatch, p.Agent.Short(), by.agent.ID().Short())
+	case p.Boot != by.boot:
+		return fmt.Errorf("%w: prekey of boot %v, grant of %v", ErrMismatch, p.Boot, by.boot)
 	}
 	return nil
 }
@@ -123,17 +131,23 @@ func (a *Agent) Wipe() {
 		a.waiting.secret.Expire()
 		a.waiting.early.forget()
 	}
-	if a.latest != nil {
-		a.latest.forget()
-	}
-	a.first.forget()
+	a.Settle()
 	clear(a.current.secret[:])
 	*a = Agent{over: true}
 }
 
+// Settle forgets what recognises the Accepts so far: the client has used the keys of the
+// last one, so it has its Confirm. Who sends one of them again hears that the prekey is
+// spent.
+func (a *Agent) Settle() {
+	a.first.forget()
+	a.latest.forget()
+	a.first, a.latest = nil, nil
+}
+
 // Accept takes the client's datagram and returns the Confirm to send back and,
 // the first time, the keys. The identical datagram again gets the same Confirm
-// and nil keys. Errors, in the order of the checks: ErrMalformed, ErrVersion,
+// and nil keys, until Settle. Errors, in the order of the checks: ErrMalformed, ErrVersion,
 // ErrSPI, ErrMismatch (another SPI_A), ErrKnock, ErrSignature, ErrPrekey,
 // ErrEncapsulation. ErrOrder after Wipe.
 func (a *Agent) Accept(datagram []byte) (confirm []byte, keys *Keys, err error) {
@@ -155,7 +169,7 @@ func (a *Agent) Accept(datagram []byte) (confirm []byte, keys *Keys, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	a.first = o.answered(m, out.mac)
+	a.first = new(o.answered(m, out.mac))
 	return a.first.confirm(), out.forAgent(m.spiA, m.spiC), nil
 }
 
@@ -246,9 +260,7 @@ func (a *Agent) acceptRekey(m accept) (confirm []byte, keys *Keys, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if a.latest != nil {
-		a.latest.forget()
-	}
+	a.latest.forget()
 	a.latest = new(o.answered(m, out.mac))
 	return a.latest.confirm(), out.forAgent(m.spiA, m.spiC), nil
 }

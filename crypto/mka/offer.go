@@ -19,8 +19,7 @@ type offer struct {
 	early      early
 }
 
-// answer remembers the Accept an offer ended with, to answer a repeat of it. Agents have
-// one for each client at rest, so it is in one piece.
+// answer remembers the Accept an offer ended with, to answer a repeat of it.
 type answer struct {
 	number, spiC uint32
 	knock, mac   [hashSize]byte
@@ -35,8 +34,12 @@ func (r *answer) confirm() []byte {
 	return marshalRekeyConfirm(r.number, r.mac)
 }
 
-// forget clears what recognises the Accept.
-func (r *answer) forget() { clear(r.knock[:]) }
+// forget clears what recognises the Accept, if there is one.
+func (r *answer) forget() {
+	if r != nil {
+		clear(r.knock[:])
+	}
+}
 
 // newOffer claims the prekey.
 func newOffer(number uint32, secret *PrekeySecret, t transcript, share []byte) (*offer, error) {
@@ -73,6 +76,9 @@ func (e early) knows(m accept) bool { return hmac.Equal(e.tag(m.knocked()), m.kn
 // replay answers an Accept that comes after the offer's end: the same bytes
 // get the same confirm, others find the prekey spent.
 func (r *answer) replay(m accept) ([]byte, error) {
+	if r == nil {
+		return nil, ErrPrekey
+	}
 	if !(early{knock: r.knock[:]}).knows(m) {
 		return nil, ErrKnock
 	}

@@ -96,6 +96,32 @@ func TestRekeyLeavesNoOlderSecret(t *testing.T) {
 	}
 }
 
+// TestSettledKnowsNoAccept: once the client has used the keys nothing is kept that
+// recognises what they came of, and they are renewed as before.
+func TestSettledKnowsNoAccept(t *testing.T) {
+	s := newScene(t)
+	s.established()
+	s.rekey(2, 0x2000)
+	s.rekey(3, 0x3000)
+	a := s.agent
+	first, latest := a.first.knock[:], a.latest.knock[:]
+	a.Settle()
+	if !zero(first) || !zero(latest) {
+		t.Error("a knock is kept")
+	}
+	if confirm, keys, err := a.Accept(s.acceptData); confirm != nil || keys != nil || !errors.Is(err, ErrPrekey) {
+		t.Errorf("the accept again: a confirm of %d bytes, %v, %v", len(confirm), keys, err)
+	}
+	parts := s.offerParts(4)
+	answer, _ := s.answerParts(parts, 0x4000)
+	s.acceptParts(answer)
+	a.Settle()
+	if confirm, keys, err := a.AcceptPart(answer[0]); confirm != nil || keys != nil || !errors.Is(err, ErrOrder) {
+		t.Errorf("the answer again: a confirm of %d bytes, %v, %v", len(confirm), keys, err)
+	}
+	a.Settle()
+}
+
 // TestSharesAreCleared, at both ends, whether the machine comes about or not (I1).
 func TestSharesAreCleared(t *testing.T) {
 	for name, spoil := range map[string]func(*scene){

@@ -138,6 +138,7 @@ func (e acceptPart) apply(a *Agent) {
 func (a *Agent) switchKeys(s *slice, now time.Duration) {
 	a.release(s)
 	s.older, s.pair, s.next = s.pair, s.next, nil
+	s.settle()
 	s.olderAt, s.since, s.rekeyed, s.offer = now+RekeyLinger, time.Duration(s.pair.Ends)-KeysEnd, 0, nil
 	a.touched(s)
 	a.config.Log.Debug("slice rekeyed", "session", s.key.session, "slice", s.key.number)

@@ -39,6 +39,18 @@ func (c *customer) send(parts [][]byte) {
 	}
 }
 
+// TestUsedKeysAreSettled: what answers a repeated Accept is kept no longer than the client
+// may need it. TestLostConfirmIsSaidAgain shows that of a rekey.
+func TestUsedKeysAreSettled(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	s := f.slices.byKey[c.sliceKey()]
+	f.until("the slice is up", func() bool { f.advance(TickEvery); return s.up })
+	if _, _, err := s.machine.Accept(c.accept); !errors.Is(err, mka.ErrPrekey) {
+		t.Errorf("the accept again: %v", err)
+	}
+}
+
 // TestLostConfirmIsSaidAgain: the agent repeats its offer until the new keys
 // are used, the client its answer, and that fetches the confirm.
 func TestLostConfirmIsSaidAgain(t *testing.T) {
@@ -53,14 +65,16 @@ func TestLostConfirmIsSaidAgain(t *testing.T) {
 		lost = c.control()[0] == probe.KindConfirm
 	}
 	f.advance(RekeyRetry)
+	var parts [][]byte
 	for confirmed := false; !confirmed; {
 		switch body := c.control(); body[0] {
 		case probe.KindPrekeyPart:
-			parts, keys, err := c.machine.OfferPart(f.Agent.config.Random, body[1:], 5001)
+			again, keys, err := c.machine.OfferPart(f.Agent.config.Random, body[1:], 5001)
 			if err != nil || keys != nil {
 				t.Fatalf("the same offer again: %v, new keys %v", err, keys != nil)
 			}
-			c.send(parts)
+			parts = append(parts, again...)
+			c.send(again)
 		case probe.KindConfirm:
 			f.ok(c.machine.RekeyConfirm(body[1:]))
 			confirmed = true
@@ -69,6 +83,9 @@ func TestLostConfirmIsSaidAgain(t *testing.T) {
 	c.pair = c.seal(*next)
 	f.ok(c.pair.SendControl(probe.Ask(1, 0)))
 	f.until("the client's use is noticed", func() bool { f.advance(TickEvery); return s.next == nil })
+	if _, _, err := s.machine.AcceptPart(parts[0]); !errors.Is(err, mka.ErrOrder) {
+		t.Errorf("an answer whose keys are in use is kept: %v", err)
+	}
 }
 
 // TestKeysAreAsOldAsTheirBirth: keys that were agreed long before their first

@@ -18,9 +18,9 @@ const (
 // sessionMode is how this node, as egress, spreads one session's runs.
 type sessionMode struct {
 	auto  bool
-	fixed slicing.Mode // unless auto
-	step  int          // of auto
-	steps slicing.Auto
+	fixed slicing.Mode  // unless auto
+	step  int           // of auto
+	steps *slicing.Auto // nil while there never was anything to choose
 	skew  time.Duration // what the client's paths differ by
 }
 
@@ -46,7 +46,7 @@ func (m *sessionMode) own() bool { return m.auto && m.step == stepOwn }
 func (v *viewState) learnMode(r protocol.RouteRow) {
 	m := v.modes[r.Session]
 	if m == nil {
-		m = &sessionMode{steps: slicing.NewAuto(stepSpray)}
+		m = new(sessionMode)
 		v.modes[r.Session] = m
 	}
 	mode, err := slicing.ParseMode(string(r.Mode))
@@ -99,7 +99,14 @@ func (a *Agent) superviseMode(id registry.SessionID, now time.Duration) {
 		return
 	}
 	a.looks++
-	step := m.steps.Choose(now, a.loadsOf(*a.view.routes[id]), a.spread(id).Carried())
+	loads := a.loadsOf(*a.view.routes[id])
+	if m.steps == nil {
+		if !slicing.Uneven(loads) {
+			return // as with most, which have one slice and a spare
+		}
+		m.steps = new(slicing.NewAuto(stepSpray))
+	}
+	step := m.steps.Choose(now, loads, a.spread(id).Carried())
 	if m.steps.Rests() {
 		delete(a.view.restless, id)
 	} else {

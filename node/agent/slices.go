@@ -316,6 +316,13 @@ func (a *Agent) superviseSlice(s *slice, now time.Duration) {
 	}
 }
 
+// settle forgets how the keys were agreed that the client uses now.
+func (s *slice) settle() {
+	if s.machine != nil {
+		s.machine.Settle()
+	}
+}
+
 func (a *Agent) headless(now time.Duration) bool {
 	limit := time.Duration(a.view.policy.Headless) * time.Second
 	return limit > 0 && now-a.wordAt > limit
@@ -325,6 +332,7 @@ func (a *Agent) headless(now time.Duration) bool {
 func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 	if !s.up && s.pair.LastHeard() != 0 {
 		s.up = true
+		s.settle()
 		a.touched(s)
 		ref := s.key.ref()
 		a.say(&protocol.Node{Up: &ref})
