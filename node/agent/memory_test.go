@@ -11,7 +11,7 @@ import (
 // maxSessionBytes is what a session at rest may take of an agent that is its egress
 // too; maxEndedBytes what may be left of one that ended.
 const (
-	maxSessionBytes = 3150
+	maxSessionBytes = 3000
 	maxEndedBytes   = 100
 )
 

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/slicing"
@@ -47,7 +46,7 @@ func (a *Agent) routeSlice(session registry.SessionID, s protocol.RouteSlice) (s
 		slice.Pair = own.pair
 	case s.Agent != a.config.Index && a.view.nodes[s.Agent].Inside.IsValid():
 		to := a.view.nodes[s.Agent]
-		slice.HandOn = link.Path{Remote: a.insideOf(to)}
+		slice.HandOn = a.tables.pathTo(a.insideOf(to))
 		if slice.Sealed = a.sealed(); slice.Sealed {
 			slice.Link = a.linkTo(to)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 	"github.com/meshcrypt/meshcrypt/node/admit"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/gateway"
@@ -23,6 +24,7 @@ type tables struct {
 	reach         pages.AddressTable[*admit.Rule]
 	peers, nodes  map[netip.Addr]bool
 	links         map[uint32]*dataplane.Pair
+	paths         map[netip.AddrPort]*link.Path // to nodes, one for all routes; they do not change
 
 	routed  map[registry.SessionID]routed
 	leased  map[netip.Addr]*leased
@@ -45,7 +47,19 @@ type leased struct {
 }
 
 func newTables() *tables {
-	return &tables{routed: make(map[registry.SessionID]routed), leased: make(map[netip.Addr]*leased)}
+	return &tables{
+		routed: make(map[registry.SessionID]routed), leased: make(map[netip.Addr]*leased), paths: make(map[netip.AddrPort]*link.Path),
+	}
+}
+
+// pathTo is the way to where a node takes what is handed on.
+func (t *tables) pathTo(at netip.AddrPort) *link.Path {
+	p := t.paths[at]
+	if p == nil {
+		p = &link.Path{Remote: at}
+		t.paths[at] = p
+	}
+	return p
 }
 
 // publishIfDirty makes the rows that changed anew and publishes the packet engine's
@@ -99,6 +113,7 @@ func (a *Agent) engineTable() *dataplane.Table {
 func (a *Agent) makeNodes() {
 	t := a.tables
 	t.peers, t.nodes = make(map[netip.Addr]bool), make(map[netip.Addr]bool)
+	clear(t.paths)
 	for _, p := range a.view.pool {
 		t.peers[registry.PathTestAddress(p)] = true
 	}

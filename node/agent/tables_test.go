@@ -306,7 +306,15 @@ func (m *mayhem) picture() string {
 }
 
 func routeInWords(r *dataplane.Route) string {
-	return fmt.Sprintf("%+v %v %+v %p %+v %v", r.Slices, r.Upward, *r.Set, r.Spread, r.Rule, r.SprayUDP)
+	var ways []string
+	for _, s := range r.Slices {
+		way := "here"
+		if s.HandOn != nil {
+			way = fmt.Sprint(*s.HandOn)
+		}
+		ways = append(ways, fmt.Sprintf("%d: %p %s %v %p", s.SPI, s.Pair, way, s.Sealed, s.Link))
+	}
+	return fmt.Sprintf("%v %v %+v %p %+v %v", ways, r.Upward, *r.Set, r.Spread, r.Rule, r.SprayUDP)
 }
 
 // fromScratch is the picture of tables in which every row was made anew.

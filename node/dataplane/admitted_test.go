@@ -148,7 +148,7 @@ func read(t *testing.T, own bool) judge {
 	name := "read for an own slice"
 	if !own {
 		name = "read for another's slice"
-		table.Default.Slices = []RouteSlice{{SPI: esp.MakeSPI(3, 1), HandOn: link.Path{Remote: addrPort("10.0.0.3:6486")}}}
+		table.Default.Slices = []RouteSlice{{SPI: esp.MakeSPI(3, 1), HandOn: &link.Path{Remote: addrPort("10.0.0.3:6486")}}}
 	}
 	e, told := reporting(t)
 	e.config.Inside = []link.Socket{nowhere{}}

@@ -259,14 +259,14 @@ func (o *outbound) sealInto(p *Pair, counter uint64, n int) []byte {
 func (o *outbound) handOnRun(s *RouteSlice, now int64) Reason {
 	r := &o.run
 	socket := o.engine.inside(o.number)
-	if socket == nil || !s.HandOn.Remote.IsValid() {
+	if socket == nil || s.HandOn == nil {
 		return DropNoPath
 	}
 	if s.Sealed {
 		return o.sealOnRun(s, socket, now)
 	}
 	marker := handOnMarker(s.SPI)
-	along := s.HandOn
+	along := *s.HandOn
 	along.TOS = r.tos
 	for r.left() > 0 {
 		segment := MarkerLen + r.length()

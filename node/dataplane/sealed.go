@@ -66,7 +66,7 @@ func (o *outbound) sealOnRun(s *RouteSlice, socket link.Socket, now int64) Reaso
 	if reason := s.Link.usable(now); reason != Pass {
 		return reason
 	}
-	along := s.HandOn
+	along := *s.HandOn
 	along.TOS = r.tos
 	for r.left() > 0 {
 		segment := sealedOn(r.length())

@@ -184,7 +184,7 @@ func handOnRig(t testing.TB, sealed bool) (*outbound, tun.VnetHeader, func() []b
 	o, h, load := outRig(t)
 	table := *o.engine.table.Load()
 	route := *table.Default
-	route.Slices = []RouteSlice{{SPI: esp.MakeSPI(3, 1), HandOn: link.Path{Remote: addrPort("10.0.0.3:6486")}, Sealed: sealed}}
+	route.Slices = []RouteSlice{{SPI: esp.MakeSPI(3, 1), HandOn: &link.Path{Remote: addrPort("10.0.0.3:6486")}, Sealed: sealed}}
 	_, route.Slices[0].Link = linkTo(t, &table)
 	table.Default = &route
 	o.engine.config.Inside = []link.Socket{nowhere{}}

@@ -70,11 +70,12 @@ type Route struct {
 // RouteSlice is one way to the client. With a Pair this node seals itself;
 // otherwise the packets are handed on to the agent at HandOn.
 type RouteSlice struct {
-	Pair   *Pair
-	HandOn link.Path
+	Pair *Pair
+	// HandOn is one for all routes by that agent, and not changed; nil: there is no way.
+	HandOn *link.Path
 	// Sealed hands on under Link, the SA pair with that agent; nil: there is none yet.
-	Sealed bool
 	Link   *Pair
+	Sealed bool
 	// SPI is that of the slice's grant: it names the slice in packets handed
 	// on, downwards and upwards, whatever rekeys came since.
 	SPI uint32
@@ -141,14 +142,22 @@ func (t *Table) route(in *inner) *Route {
 	return t.Default
 }
 
-// NewRoute is a route of a set, with room for so many slices.
+// usual is how many slices most sessions have: one and a spare.
+const usual = 2
+
+// NewRoute is a route of a set, with room for so many slices: in one piece, if they are no
+// more than usual.
 func NewRoute(set slicing.Set, slices int) *Route {
 	r := &struct {
 		Route
-		set slicing.Set
+		set     slicing.Set
+		slices  [usual]RouteSlice
+		weights [usual]uint32
 	}{set: set}
-	r.set.Weights = make([]uint32, 0, slices)
-	r.Slices, r.Set = make([]RouteSlice, 0, slices), &r.set
+	r.Set, r.Slices, r.set.Weights = &r.set, r.slices[:0], r.weights[:0]
+	if slices > usual {
+		r.Slices, r.set.Weights = make([]RouteSlice, 0, slices), make([]uint32, 0, slices)
+	}
 	return &r.Route
 }
 

@@ -184,7 +184,7 @@ func (w *world) link(a, b int) {
 func (w *world) route(agents []int, egress int) *Route {
 	r := &Route{Set: &slicing.Set{}, Spread: NewSpread(1), Rule: admit.Any()}
 	for _, ix := range agents {
-		s := RouteSlice{SPI: spiOf(ix, 7), HandOn: to(at(inside(ix)))}
+		s := RouteSlice{SPI: spiOf(ix, 7), HandOn: new(to(at(inside(ix))))}
 		switch egress {
 		case 0:
 			s.Pair = w.pairs[ix][0]
