@@ -33,6 +33,15 @@ type memory struct {
 	unsaved error          // of the last try
 }
 
+// countStart is how often this node has started before.
+func (n *Node) countStart() uint64 {
+	before, err := n.dir.CountStart()
+	if err != nil {
+		n.config.Log.Warn("it is not kept how often this node has started; after the next time packets of its clients may look forged", "error", err)
+	}
+	return before
+}
+
 // learn keeps what the arbiter says of the mesh. The file is written beside the loop that
 // hears of it: a disk may take its time.
 func (n *Node) learn(rows []protocol.NodeRow, fence protocol.Fence, v *protocol.View) {

@@ -281,7 +281,7 @@ func (n *Node) hasLeft() bool { return len(n.left) > 0 }
 // newAgent wires the obedient half.
 func (n *Node) newAgent() {
 	n.agent = agent.New(agent.Config{
-		Key: n.trust.Key, Boot: n.boot, Index: n.self.Index,
+		Key: n.trust.Key, Boot: n.boot, Start: n.countStart(), Index: n.self.Index,
 		Port: n.self.Outer.Port(), InsidePort: insidePort(n.self),
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
 		Engine:    n.forward.engine, Gateway: n.forward.gateway, Host: n.forward.stack,

@@ -36,6 +36,7 @@ type member struct {
 	rows     []protocol.NodeRow // the members, as last heard
 	keepsLog bool
 	backup   *disk
+	starts   uint64 // so far; the driver's
 
 	daemon *daemon // the present one, or the last
 }
@@ -66,6 +67,7 @@ type daemon struct {
 func (n *member) start(keepsLog bool) {
 	d := &daemon{process: n.host.start(n.world), member: n, holding: make(map[netip.Addr]bool), announces: make(map[netip.Addr]bool)}
 	n.daemon = d
+	n.starts++
 	random := d.newSource("boot")
 	d.trust = n.newTrust(d.process)
 	_, _ = random.Read(d.boot[:])
@@ -105,7 +107,7 @@ func (d *daemon) openPackets() {
 	})
 	w.ok(err)
 	d.agent = agent.New(agent.Config{
-		Key: n.key, Boot: d.boot, Index: n.index, Port: outerPort, InsidePort: insidePort, InsideMTU: func() int { return 0 },
+		Key: n.key, Boot: d.boot, Start: n.starts, Index: n.index, Port: outerPort, InsidePort: insidePort, InsideMTU: func() int { return 0 },
 		Engine: d.engine, Gateway: d.gateway, Host: addresses{d}, Inside: inside, Outer: outer,
 		Dial: d.dialArbiter, Facts: d.facts, Faults: func() []string { return nil },
 		Load:    func() protocol.Load { return protocol.Load{Used: 0.1, Wall: d.wall().UnixMilli()} },

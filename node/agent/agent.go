@@ -57,6 +57,7 @@ type Stream struct {
 type Config struct {
 	Key   identity.Key
 	Boot  identity.BootID
+	Start uint64 // how often this node has started before: no SPI is one of the last time
 	Index identity.Index
 	Port  uint16 // of outer datagrams, on every node
 	// InsidePort is that of hand-on and probes between nodes.
@@ -188,7 +189,7 @@ func New(config Config, floor protocol.Fence) *Agent {
 		inband:     turns.New[sender, event](MaxControlEach, MaxControl),
 		floor:      seen,
 		kept:       seen,
-		prekeys:    newPrekeyPool(newSPIOrder(config.Random)),
+		prekeys:    newPrekeyPool(newSPIOrder(config.Random, config.Start)),
 		slices:     newSliceTable(),
 		ended:      make(map[registry.SessionID]bool),
 		parking:    parking{calls: make(map[registry.SessionID]*call)},

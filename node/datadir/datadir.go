@@ -38,6 +38,7 @@ const (
 	fileFounding = "founding.json"
 	fileKnown    = "known.json"
 	fileTold     = "told.json"
+	fileStarts   = "starts.json"
 	fileLock     = "lock"
 	// RaftDir holds the log of a voter or standby.
 	RaftDir = "raft"
@@ -217,6 +218,22 @@ func (d *Dir) Told() (t Told, err error) {
 // SaveTold writes it.
 func (d *Dir) SaveTold(t Told) error { return d.write(fileTold, t) }
 
+// starts is how often a node has started with this directory.
+type starts struct {
+	Count uint64 `json:"count"`
+}
+
+// CountStart is how often a node has started with this directory before, by what is kept
+// of it. Where that is damaged it begins again, and where it cannot be kept the number is
+// good for this time.
+func (d *Dir) CountStart() (before uint64, err error) {
+	var s starts
+	if err = d.read(fileStarts, &s); err != nil && !errors.Is(err, ErrNoState) && !errors.Is(err, ErrDamaged) {
+		return 0, err
+	}
+	return s.Count, d.write(fileStarts, starts{s.Count + 1})
+}
+
 // Founding reads the first command, if it still waits to be committed.
 func (d *Dir) Founding() (f Founding, ok bool, err error) {
 	err = d.read(fileFounding, &f)
@@ -257,7 +274,7 @@ func (d *Dir) SaveCertificate(der []byte) error { return d.replace(fileCert, der
 
 // Forget removes everything that makes this a member: after leave.
 func (d *Dir) Forget() error {
-	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, fileKnown, fileTold, RaftDir} {
+	for _, name := range []string{fileNode, fileKeys, fileCert, fileMembers, fileFounding, fileKnown, fileTold, fileStarts, RaftDir} {
 		if err := os.RemoveAll(d.Path(name)); err != nil {
 			return fmt.Errorf("datadir: %w", err)
 		}

@@ -166,6 +166,31 @@ func TestReplaceIsAtomic(t *testing.T) {
 	}
 }
 
+// TestStartsAreCounted: also after what is kept of them was damaged; what cannot be kept
+// is good for once.
+func TestStartsAreCounted(t *testing.T) {
+	d := open(t, t.TempDir())
+	count := func(want uint64) {
+		t.Helper()
+		if before, err := d.CountStart(); before != want || err != nil {
+			t.Errorf("%d, want %d: %v", before, want, err)
+		}
+	}
+	count(0)
+	count(1)
+	if err := os.Mkdir(d.Path(fileStarts+".new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if before, err := d.CountStart(); before != 2 || err == nil {
+		t.Errorf("where nothing can be kept: %d, %v", before, err)
+	}
+	if err := errors.Join(os.Remove(d.Path(fileStarts+".new")), os.WriteFile(d.Path(fileStarts), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	count(0)
+	count(1)
+}
+
 // TestKnownIsKeptInPlace: no new block is asked of the disk, and the fence that an older
 // build kept with the members counts. A torn file is said, and that fence is left.
 func TestKnownIsKeptInPlace(t *testing.T) {
