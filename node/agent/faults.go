@@ -115,7 +115,7 @@ func (a *Agent) deafTo(now time.Duration) string {
 		if !p.heard && p.askedAt == 0 {
 			wait = DeafFirst
 		}
-		if now-max(p.heardAt, p.askedAt) <= wait {
+		if now-max(p.heardAt, p.askedAt, p.upAt) <= wait {
 			return ""
 		}
 		name = max(name, row.Name)
@@ -143,12 +143,13 @@ type Unheard struct {
 	Asks bool // its own questions arrive here
 }
 
-// unheard are those; it says whose firewall to look at.
+// unheard are those; it says whose firewall to look at. A node that the arbiter hears
+// only lately may have begun just now: it answers once it was told who asks.
 func (a *Agent) unheard(now time.Duration) (all []Unheard) {
 	for index, p := range a.probes.peers {
 		row := a.view.nodes[index]
 		never := !p.heard && now-p.heardAt > DeafFirst
-		if row.Up && (p.silent || never) {
+		if row.Up && p.upAt != 0 && now-p.upAt > DeafFirst && (p.silent || never) {
 			all = append(all, Unheard{row.Name, p.asksStill(now)})
 		}
 	}

@@ -159,7 +159,8 @@ const (
 	// it is asked for each 500 ms, and one answer may be lost.
 	ClaimedLately = 1100 * time.Millisecond
 	// DeafAfter is how long nothing may arrive on the inside network from nodes
-	// that the arbiter hears; DeafFirst if nothing ever did.
+	// that the arbiter hears; DeafFirst if nothing ever did, and how long the arbiter
+	// hears a node before it is said to answer nothing.
 	DeafAfter = time.Second
 	DeafFirst = 5 * time.Second
 	// BrokenAfter is how long this node may have faults before it says that it

@@ -37,6 +37,7 @@ type proberState struct {
 type peer struct {
 	heardAt time.Duration // its last answer; before any: when it was first asked
 	askedAt time.Duration // its last question
+	upAt    time.Duration // since when the arbiter hears it, as far as this node was told; 0: it does not
 	says    probe.Says
 	since   time.Duration // heard without a gap
 	heard   bool          // since probing began: an unheard peer is not called silent
@@ -141,6 +142,7 @@ func (a *Agent) probe(now time.Duration) {
 	a.probes.sequence++
 	asked := a.asking(wanted)
 	for index := range wanted {
+		a.probes.peers[index].stands(a.view.nodes[index].Up, now)
 		a.judge(a.view.nodes[index], now)
 	}
 	if a.alone() {
@@ -216,6 +218,16 @@ func (a *Agent) neighbour() identity.Index {
 		return after
 	}
 	return lowest
+}
+
+// stands notes whether the arbiter hears a peer.
+func (p *peer) stands(up bool, now time.Duration) {
+	switch {
+	case !up:
+		p.upAt = 0
+	case p.upAt == 0:
+		p.upAt = now
+	}
 }
 
 func (a *Agent) sendProbe(to protocol.NodeRow, now time.Duration) {

@@ -272,6 +272,46 @@ func TestDeaf(t *testing.T) {
 	}
 }
 
+// TestNodesThatJustBegan: what restarts with this node, or while this one runs, has had no
+// time to answer when the arbiter hears it. Nobody's firewall is looked for yet.
+func TestNodesThatJustBegan(t *testing.T) {
+	for name, before := range map[string]func(*fixture){
+		"never heard":  func(*fixture) {},
+		"heard before": func(f *fixture) { f.passing(time.Second, 2, 3) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t).second()
+			before(f)
+			rows := f.view(3).Nodes[1:]
+			up := func(is bool) {
+				for i := range rows {
+					rows[i].Up = is
+				}
+				f.hear(&protocol.Node{View: &protocol.View{Nodes: rows}})
+			}
+			up(false)
+			pass := func(d time.Duration) {
+				for ; d > 0; d -= TickEvery {
+					f.alive()
+					f.passing(TickEvery)
+				}
+			}
+			pass(2 * DeafFirst)
+			up(true)
+			for range int(DeafAfter / TickEvery) {
+				pass(TickEvery)
+				if got, from := f.unheard(f.Agent.config.Now()), f.deafTo(f.Agent.config.Now()); len(got) > 0 || from != "" {
+					t.Fatalf("unheard %+v, deaf %q", got, from)
+				}
+			}
+			pass(DeafFirst)
+			if got := f.unheard(f.Agent.config.Now()); len(got) != 2 || f.deafTo(f.Agent.config.Now()) == "" {
+				t.Errorf("after a while unheard are %+v", got)
+			}
+		})
+	}
+}
+
 // TestDeafToOne: a node that misses its only peer does not know whose fault that is,
 // and one that is asked by a node which it does not ask hears.
 func TestDeafToOne(t *testing.T) {
