@@ -89,6 +89,10 @@ const (
 	ParkAfter  = time.Minute
 	ParkUnused = 4 * time.Second
 	ParkMost   = 6 * time.Hour
+	// ParkBriefly is how long it is parked in vain, and ParkVainMost the longest rest before
+	// it asks again then (restBefore).
+	ParkBriefly  = 2 * time.Minute
+	ParkVainMost = 5 * time.Minute
 	// TrickleOver: see Trickle. It is less than the rest that it ends.
 	TrickleOver = 10 * time.Second
 	// ParkedTurn is how often a parked client asks one of the slices that go the same way,

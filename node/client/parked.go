@@ -27,6 +27,7 @@ type parking struct {
 	looked time.Duration // at what was moved
 	moved  uint64        // then
 	moves  time.Duration // until when its slices may be on their way to another gateway
+	vain   int           // wishes to park in a row that came to nothing, or soon to an end
 
 	closing []netip.AddrPort // gateways that are to stop, as agents said since it is parked
 
@@ -57,6 +58,9 @@ func (c *Client) superviseParking(now time.Duration) {
 		c.come(why)
 	}
 	if c.mayPark(now) {
+		if p.asked != 0 {
+			p.vain++ // the arbiter does not let it
+		}
 		p.asked = now
 		c.say(&protocol.Client{Park: &protocol.Park{}})
 	}
@@ -67,8 +71,17 @@ func (c *Client) superviseParking(now time.Duration) {
 func (c *Client) mayPark(now time.Duration) bool {
 	p, w := &c.parking, &c.session.welcome
 	long := w.Headless == 0 || c.headless() >= HeadlessLeast
+	after := c.restBefore()
 	return c.control != nil && w.Parks && long && c.session.ready &&
-		p.rested(now, c.staggered(c.parkAfter()), c.bytes()) && (p.asked == 0 || now-p.asked >= c.parkAfter())
+		p.rested(now, c.staggered(after), c.bytes()) && (p.asked == 0 || now-p.asked >= after)
+}
+
+// restBefore is how long it is at rest before it asks: longer from the second time in a row
+// on that this was in vain. What an arbiter refuses lasts, and whom agents bring back each time,
+// by calls or by silence when they are asked, costs less while it stays.
+func (c *Client) restBefore() time.Duration {
+	after := c.parkAfter()
+	return max(after, min(after<<min(max(c.parking.vain-1, 0), 8), ParkVainMost))
 }
 
 // rested reports whether it was calm for so long, and what began since the last look is no
@@ -155,6 +168,9 @@ func (c *Client) come(why string) {
 	}
 	now := c.config.Now()
 	c.config.Log.Debug("not parked any more", "why", why)
+	if p.vain++; now-p.since >= ParkBriefly {
+		p.vain = 0
+	}
 	p.mark, p.calm, p.closing = 0, now, nil
 	p.through.Store(int64(c.gateways.current))
 	p.rests.Store(false)

@@ -154,6 +154,50 @@ func TestUnusedClientParksSooner(t *testing.T) {
 	}
 }
 
+// TestParkingInVain: who is refused asks ever less often, and so does whom an agent that is
+// silent when it is asked brings back each time; not who was parked for long.
+func TestParkingInVain(t *testing.T) {
+	f, s := atRest(t)
+	asks := 0
+	for range 30 {
+		f.rests(time.Minute, s...)
+		asks += f.asksToPark()
+	}
+	if asks > 14 || asks < 5 { // 180 times, each ten seconds, before
+		t.Errorf("refused, it asks %d times in half an hour", asks)
+	}
+	f, s = atRest(t)
+	comes := 0
+	for until := f.config.Now() + 30*time.Minute; f.config.Now() < until; {
+		f.rests(TickEvery, s...)
+		if f.asksToPark() == 0 {
+			continue
+		}
+		controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{Mark: 9}}}.apply(f.Client)
+		f.rests(ParkedTurn, s...)
+		f.condemn(s[:1], s[1], "silent")
+		if f.parking.mark != 0 {
+			t.Fatal("it does not come")
+		}
+		s[0].condemned = false
+		f.welcomed(true)
+		comes++
+	}
+	if comes > 14 || comes < 5 { // 64 before
+		t.Errorf("it comes %d times in half an hour", comes)
+	}
+	controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{Mark: 9}}}.apply(f.Client)
+	f.rests(ParkVainMost, s...)
+	f.asksToPark()
+	controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{Mark: 9}}}.apply(f.Client)
+	f.rests(ParkBriefly, s...)
+	f.come("test")
+	f.welcomed(true)
+	if f.rests(ParkUnused, s...); f.asksToPark() != 1 {
+		t.Error("after a long rest it does not ask as soon as others do")
+	}
+}
+
 // TestParkedClientSaysSo: to each agent, at once, and as another once it comes.
 func TestParkedClientSaysSo(t *testing.T) {
 	f, s := atRest(t)
