@@ -177,12 +177,12 @@ func (n *Node) relay(ctx context.Context, conn net.Conn, remote netip.AddrPort, 
 	splice.Relay(reign, conn, onward)
 }
 
-// dialRelay waits up to RelayWait for an arbiter: whoever comes during an
+// dialRelay waits up to port.RelayWait for an arbiter: whoever comes during an
 // election, or right after the start, is not sent away. reign ends when the arbiter that
 // was reached is known to be none any more, so that its client comes back to the next.
 func (n *Node) dialRelay(ctx context.Context, header port.RelayHeader) (onward net.Conn, reign context.Context, release func(), err error) {
 	begun := time.Now()
-	until := begun.Add(RelayWait)
+	until := begun.Add(port.RelayWait)
 	for err = search.ErrNoArbiter; ; {
 		var at netip.AddrPort
 		if at, reign, release = n.link.during(ctx); at.IsValid() {

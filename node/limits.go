@@ -44,9 +44,8 @@ const (
 	SupersededLinger = 500 * time.Millisecond
 	// RelayRetry is the pause between attempts to reach one meanwhile.
 	RelayRetry = 100 * time.Millisecond
-	// RelayWait is how long a client's connection waits for an arbiter, and TrunkWait how
-	// long at most to hear whether that takes trunks.
-	RelayWait = 3 * time.Second
+	// TrunkWait is how long at most of port.RelayWait a client's connection waits to hear
+	// whether the arbiter takes trunks.
 	TrunkWait = time.Second
 	// AcquaintEvery is how often the TCP port is told who is no stranger.
 	AcquaintEvery = time.Second

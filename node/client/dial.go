@@ -113,9 +113,9 @@ func (c *Client) connect(ctx context.Context, gateway netip.AddrPort, queues boo
 	stands := func(raw net.Conn) net.Conn {
 		taken()
 		if queues {
-			return channel.Below(raw)
+			return channel.Below(hearing(raw, QueuedWithin))
 		}
-		waiter = &port.Waiter{Conn: raw}
+		waiter = &port.Waiter{Conn: hearing(raw, AnswerWithin)}
 		return channel.Below(waiter)
 	}
 	config := pki.Client(port.ALPNClient, nil, check)
@@ -139,7 +139,7 @@ func (c *Client) secure(ctx context.Context, gateway netip.AddrPort, config *tls
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(stands(hearing(raw)), config)
+	conn := tls.Client(stands(raw), config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close() // the handshake's error is the one to tell
 		return nil, err
@@ -161,7 +161,7 @@ func (c *Client) open(ctx context.Context, gateway netip.AddrPort) (net.Conn, er
 // that is told to come again before.
 var errMute = errors.New("it took the connection and says nothing")
 
-// answered is a connection over which the other end has AnswerWithin to say something first.
+// answered is a connection over which the other end has a time to say something first.
 // What comes behind that has the time of the whole attempt: where a crowd is let in whoever
 // gives up in the middle of a handshake throws it away, and asks for another one.
 type answered struct {
@@ -169,8 +169,8 @@ type answered struct {
 	heard bool
 }
 
-func hearing(conn net.Conn) net.Conn {
-	_ = conn.SetReadDeadline(time.Now().Add(AnswerWithin)) // the attempt ends in any case
+func hearing(conn net.Conn, within time.Duration) net.Conn {
+	_ = conn.SetReadDeadline(time.Now().Add(within)) // the attempt ends in any case
 	return &answered{Conn: conn}
 }
 

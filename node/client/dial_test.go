@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/port"
 )
 
 var (
@@ -135,6 +138,27 @@ func (b *begun) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
+// queueing says a first byte when whoever comes waited at the gateway for its slot, for an
+// arbiter to be elected, and for a slot there, each for as long as they may.
+func queueing(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	time.AfterFunc(port.WaitTimeout+port.RelayWait+port.WaitTimeout, func() { _, _ = far.Write([]byte{22}) })
+	return near, nil
+}
+
+// TestQueueEnds: whoever takes no appointment waits longer at each, and for what it waits.
+func TestQueueEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &Client{config: Config{Wall: time.Now, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return still(ctx) }}}
+		began := time.Now()
+		_, err := client.connect(t.Context(), way4, true, func() {})
+		if took := time.Since(began); !errors.Is(err, errMute) || took < 2*port.QueueTimeout+port.RelayWait || took >= AttemptWithin {
+			t.Errorf("an attempt takes %v: %v", took, err)
+		}
+	})
+}
+
 // TestAttemptEnds: whatever the other end does, and that of a stream as soon as ever: where UDP
 // is blocked nothing passes until the next gateway is tried.
 func TestAttemptEnds(t *testing.T) {
@@ -144,6 +168,7 @@ func TestAttemptEnds(t *testing.T) {
 	}{
 		"a host without power":   {dark, DialTimeout, DialTimeout},
 		"one that stands still":  {still, AnswerWithin, DialTimeout},
+		"one with two queues":    {queueing, AttemptWithin, DialTimeout},
 		"one that says one byte": {stalling, AttemptWithin, DialTimeout},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -198,7 +223,7 @@ func (d *deadlined) Read([]byte) (n int, err error) {
 // what it says then.
 func TestAnsweredAttemptGoesOn(t *testing.T) {
 	below := &deadlined{bytes: []int{0, 1, 1}}
-	conn := hearing(below)
+	conn := hearing(below, AnswerWithin)
 	if len(below.at) != 1 || time.Until(below.at[0]) > AnswerWithin || time.Until(below.at[0]) < AnswerWithin-time.Minute {
 		t.Fatalf("deadlines %v", below.at)
 	}

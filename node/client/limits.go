@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/port"
+)
 
 // Limits of a client (I10).
 const (
@@ -137,9 +141,14 @@ const (
 	AskDirectMax = 5 * time.Minute
 	// DialTimeout is how long a gateway may take to take a connection, and a stream in all.
 	// AnswerWithin is how long nothing may come over a connection then: it may queue at the
-	// gateway and at the arbiter (port.WaitTimeout). AttemptWithin bounds the whole attempt.
+	// gateway, wait there for an arbiter to be elected, and queue at that. Whoever gave up
+	// before threw all of that away, and took a gateway that works for a mute one. QueuedWithin
+	// is the same for who takes no appointment, and queues for longer. AnswerSlack is for the way
+	// there and back. AttemptWithin bounds the whole attempt.
 	DialTimeout   = 4 * time.Second
-	AnswerWithin  = 6 * time.Second
+	AnswerWithin  = 2*port.WaitTimeout + port.RelayWait + AnswerSlack
+	QueuedWithin  = 2*port.QueueTimeout + port.RelayWait + AnswerSlack
+	AnswerSlack   = 500 * time.Millisecond
 	AttemptWithin = 15 * time.Second
 	// DialStagger is how long one family is tried alone, and a gateway at a first login.
 	DialStagger = 250 * time.Millisecond

@@ -19,6 +19,9 @@ const (
 	// WaitTimeout is the same for a client that is told then when to come again: it may
 	// wait at a gateway, and at the arbiter after that.
 	WaitTimeout = 2500 * time.Millisecond
+	// RelayWait is how long a gateway then looks for an arbiter to pass a connection on to.
+	// Clients know the three: they hear nothing for as long as all of them together.
+	RelayWait = 3 * time.Second
 	// waitWithin bounds the saying of that.
 	waitWithin = 100 * time.Millisecond
 	// HandshakeTimeout is how long the TLS handshake behind it may take.
