@@ -34,7 +34,7 @@ func newLogger(out *slog.Logger) *logger {
 // Log writes a line at hclog's level.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Error && !needless(args) && l.quiet.due(subject(msg, args), time.Now()) {
+	if level >= hclog.Error && !needless(args) && !parting(msg, args) && l.quiet.due(subject(msg, args), time.Now()) {
 		to = slog.LevelError
 		if aboutPeer(args) {
 			to = slog.LevelWarn
@@ -103,7 +103,7 @@ func unreached(arg any) bool {
 		err = read.Cause()
 	}
 	var network *net.OpError
-	return ok && (errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded))
+	return ok && (errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // needless reports whether a line asks for nothing. It tells of an entry that the log has no more:
@@ -114,6 +114,13 @@ func needless(args []any) bool {
 		err, ok := arg.(error)
 		return ok && (errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errRefused))
 	})
+}
+
+// parting reports whether a line tells no more than that a connection is over which another
+// server made. That one, or this, has ended it, as after each change of leadership; if it
+// means anything, whoever sends over one says so. What was sent and is no command is told.
+func parting(msg string, args []any) bool {
+	return (msg == "failed to decode incoming command" || msg == "failed to flush response") && slices.ContainsFunc(args, unreached)
 }
 
 // plain turns hclog's deferred formats into text, and servers into their ids.

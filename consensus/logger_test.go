@@ -80,6 +80,28 @@ func TestDeadServerIsOneLine(t *testing.T) {
 	}
 }
 
+// TestPartingIsNoNoise: a server that ends its connection, or one that this end closed, is
+// ordinary life; nonsense that comes over one is not, nor that none can be accepted.
+func TestPartingIsNoNoise(t *testing.T) {
+	var text bytes.Buffer
+	l := newLogger(slog.New(slog.NewTextHandler(&text, nil)))
+	for _, err := range []error{
+		&net.OpError{Op: "read", Err: net.ErrClosed}, decodeError{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}},
+		decodeError{io.ErrUnexpectedEOF}, decodeError{io.EOF},
+	} {
+		l.Error("failed to decode incoming command", "error", err)
+		l.Error("failed to flush response", "error", err)
+	}
+	if text.Len() > 0 {
+		t.Error(text.String())
+	}
+	l.Error("failed to accept connection", "error", &net.OpError{Op: "accept", Err: errors.New("too many open files")})
+	l.Error("failed to decode incoming command", "error", decodeError{errors.New("msgpack: no such type")})
+	if lines := strings.Count(text.String(), "\n"); lines != 2 {
+		t.Errorf("%d lines: %s", lines, text.String())
+	}
+}
+
 func TestQuietLimit(t *testing.T) { // I10
 	q := &quiet{told: map[string]time.Time{}}
 	now := time.Unix(1000, 0)
