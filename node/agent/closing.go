@@ -21,11 +21,14 @@ type closing map[netip.Addr][]byte
 // closes reports whether a member is no gateway, or none for long.
 func closes(n protocol.NodeRow) bool { return n.Drained || n.Is&registry.RoleGateway == 0 }
 
-// noteClosing tells those at once that come by a gateway of which it was not known.
+// noteClosing tells those at once that come by a gateway of which it was not known. While
+// there is no other to go to nobody is told: each would come for the arbiter's list, find
+// that nothing else is in it, park, and be told again.
 func (a *Agent) noteClosing() {
 	var now closing
+	goesOn := a.elsewhere()
 	for _, n := range a.view.nodes {
-		if !closes(n) {
+		if !closes(n) || !goesOn {
 			continue
 		}
 		if now == nil {
@@ -43,6 +46,16 @@ func (a *Agent) noteClosing() {
 			return
 		}
 	}
+}
+
+// elsewhere reports whether a gateway lives that is not to stop.
+func (a *Agent) elsewhere() bool {
+	for _, n := range a.view.nodes {
+		if n.Up && !closes(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // sayClosing looks at all slices: gateways change at an operator's word.

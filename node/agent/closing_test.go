@@ -63,6 +63,20 @@ func TestParkedClientIsToldOfItsGateway(t *testing.T) {
 	if told[0] != by {
 		t.Errorf("told of %v, not of %v", told, by)
 	}
+	f.hear(at(f.gateways()))
+	c.asksParked(9)
+	if f.advance(time.Second); len(c.warned()) != 0 {
+		t.Error("told of one that is to stop, and of no other there is")
+	}
+	down := at(f.gateways(3))
+	down.View.Nodes[2].Up = false
+	f.hear(down)
+	c.asksParked(9)
+	if f.advance(time.Second); len(c.warned()) != 0 {
+		t.Error("told to leave for one that is down")
+	}
+	f.hear(at(f.gateways(1, 3)))
+	f.until("it is told when there is one", func() bool { return len(c.warned()) == 1 })
 	c.asksParked(9)
 	f.until("it is told again when it asks", func() bool { return len(c.warned()) == 1 })
 	f.hear(at(f.gateways(1, 2, 3)))
