@@ -88,13 +88,17 @@ func (a *Arbiter) parted(c *clientStream) {
 // hearParked takes an agent's word on a client, and reports whether that is parked. One
 // that is connected said so before; of sessions that the agent has no part in its word is
 // nothing. The first word of a stream is of an agent that forgot the calls of the one before.
+// That a client was called is kept until it is there: of several agents one may not have
+// heard yet that it is parked, and what it was called for nobody calls it for again.
 func (a *Arbiter) hearParked(n *nodeStream, u *protocol.SliceUsage, first bool) bool {
 	id := u.Slice.Session
 	switch {
 	case a.served[id] != nil || a.book.of[n.node][id] == nil:
 		return false
 	case u.Parked == 0:
-		delete(a.parking.sessions, id)
+		if a.parking.sessions[id].calledAt == 0 {
+			delete(a.parking.sessions, id)
+		}
 		return false
 	}
 	p, known := a.parking.sessions[id]

@@ -286,6 +286,30 @@ func TestAgentThatWavers(t *testing.T) {
 	}
 }
 
+// TestCallIsNotForgotten: an agent that did not hear yet that a client is parked does not undo
+// that it was called. The others forget the call when their stream ends, and what it was called
+// for, a slice, is in no mark.
+func TestCallIsNotForgotten(t *testing.T) {
+	l := newLot(t)
+	mark := l.asks()
+	clientClosed{l.c}.apply(l.a)
+	l.reports(mark)
+	if l.a.callFor(l.id); l.calls() != 1 {
+		t.Fatal("not called for a slice")
+	}
+	l.reports(0)
+	l.now.Add(int64(CallAgain))
+	l.reports(mark)
+	if n := l.calls(); n != 1 {
+		t.Errorf("called %d times more", n)
+	}
+	l.a.clients[l.c.request] = l.c
+	l.a.serve(l.c, l.id)
+	if l.reports(0); len(l.a.parking.sessions) != 0 {
+		t.Error("it is there, and parked")
+	}
+}
+
 // TestKickedWhileParked: the call goes ahead of the revocation.
 func TestKickedWhileParked(t *testing.T) {
 	l := newLot(t)
