@@ -29,7 +29,7 @@ const (
 	reportEvery = 500 * time.Millisecond
 	// crewNice is a crew's priority. Its clients stand for hosts of their own, and take nothing
 	// from the nodes: where both need the CPU the clients are the slower ones.
-	crewNice = "19"
+	crewNice = "5"
 	// talkers is every how many clients one sends packets.
 	talkers = 50
 )
