@@ -85,6 +85,54 @@ func (c *cluster) recoverApart(left int) *Raft {
 	return r
 }
 
+// TestRecoveredTwice: the mesh was recovered at one voter, and then, with that one lost, at
+// another whose log knows of lower terms. When the first one is back it follows the second,
+// also after a start. Its own snapshot was the newer of the two by their terms, so it took the
+// other's again and again, and at the next start went on from its own.
+func TestRecoveredTwice(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	for n := range c.nodes {
+		c.network.isolate(id(n))
+		c.stop(n)
+	}
+	var told uint64
+	recovered := func(n int, incarnation uint64) *Raft {
+		config := c.rewriteConfig(n)
+		config.Term = told
+		c.ok(Rewrite(config, func(s *registry.State) (*registry.State, error) {
+			s.Cluster.Incarnation, s.Tick = incarnation, registry.Tick(100*incarnation)
+			return s, nil
+		}))
+		c.start(n, false)
+		r := c.nodes[n]
+		c.until("it leads alone", func() bool { return r.look().Leader && r.Barrier(c.ctx()) == nil })
+		c.must(r, tick(1))
+		told = r.look().Term
+		return r
+	}
+	c.setTerm(0, 50) // it was led longer than others know
+	recovered(0, 2)
+	last := recovered(2, 3)
+	for range 20 { // beyond what the first one committed, for raft counts on from there
+		c.must(last, tick(1))
+	}
+	for n := range c.nodes {
+		c.network.heal(id(n))
+	}
+	c.byLeader("a standby", func(*Raft) error { return last.AddStandby(c.ctx(), id(0)) })
+	c.until("the first one has what the second has", func() bool { return ticks(c.nodes[0]) == 321 })
+	c.must(last, tick(1))
+	c.until("it follows", func() bool { return ticks(c.nodes[0]) == 322 })
+	c.stop(0)
+	c.start(0, false)
+	c.until("it has that after a start", func() bool { return ticks(c.nodes[0]) == 322 && c.nodes[0].incarnation() == 3 })
+	c.must(last, tick(1))
+	c.until("it follows on", func() bool { return ticks(c.nodes[0]) == 323 })
+}
+
 // TestOnlyVoterStopsDeciding: it needs nobody's vote, so nothing but its own log keeps it.
 func TestOnlyVoterStopsDeciding(t *testing.T) {
 	c := newCluster(t, 1, nil)

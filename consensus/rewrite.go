@@ -22,6 +22,9 @@ type RewriteConfig struct {
 	ID    identity.NodeID
 	Log   *slog.Logger
 	Empty bool // a directory without a log is started from nothing
+	// Term is the newest that this node was told of: of a mesh that was recovered before, it is
+	// above all that this log knows.
+	Term uint64
 }
 
 // Rewrite makes a stopped replica the only server of its own log, for when the
@@ -65,7 +68,7 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 			return fmt.Errorf("consensus: rewrite: %w", err)
 		}
 	}
-	snapshots.rewrite = true
+	snapshots.rewrite = func() (uint64, origin, error) { return file.newHistory(c.Term) }
 	r := &rewriter{fsm: newFSM(), change: change}
 	err = raft.RecoverCluster(conf, r, file, file, snapshots, transport, alone)
 	switch {
@@ -79,13 +82,14 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 
 // newHistory is whose entry a rewritten snapshot ends with. Its leadership is one that nobody
 // had, so that no log which ends at that index is taken for the same; and its term is
-// beyond those that the voters which were given up may get to.
-func (l *logStore) newHistory() (term uint64, by origin, err error) {
+// beyond those that the voters which were given up may get to, those of an earlier recovery
+// among them: else a voter that has that one's snapshot takes this for the older of the two.
+func (l *logStore) newHistory(told uint64) (term uint64, by origin, err error) {
 	term, err = l.recentLog.GetUint64([]byte(keyTerm))
 	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return 0, by, err
 	}
-	term += TermsGivenUp
+	term = max(term, told) + TermsGivenUp
 	return term, newOrigin(), l.recentLog.SetUint64([]byte(keyTerm), term)
 }
 

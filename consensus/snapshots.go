@@ -16,7 +16,7 @@ const snapshotsDir = "snapshots" // raft's name for it
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	log     *logStore
-	rewrite bool // what is written is another history from here on
+	rewrite func() (term uint64, by origin, err error) // of the history that begins here; nil: none does
 }
 
 func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, error) {
@@ -52,8 +52,8 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if said := s.log.coming.Load(); said != nil && said.mark == at {
 		by = said.by
 	}
-	if s.rewrite {
-		at.term, by, err = s.log.newHistory()
+	if s.rewrite != nil {
+		at.term, by, err = s.rewrite()
 	}
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return nil, fmt.Errorf("consensus: snapshot %d: %w", index, err)

@@ -73,7 +73,7 @@ func Recover(c RecoverConfig) (done Recovered, err error) {
 		return done, err
 	}
 	err = consensus.Rewrite(consensus.RewriteConfig{
-		Dir: dir.Path(datadir.RaftDir), ID: r.key.ID(), Log: c.Log, Empty: c.Snapshot != nil,
+		Dir: dir.Path(datadir.RaftDir), ID: r.key.ID(), Log: c.Log, Empty: c.Snapshot != nil, Term: r.known.Fence.Term,
 	}, r.next)
 	if errors.Is(err, consensus.ErrNoLog) {
 		return done, fmt.Errorf("%w: %w", ErrNoCopy, err)

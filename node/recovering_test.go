@@ -6,10 +6,12 @@ import (
 	"os"
 	"testing"
 
+	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
 // restart starts every stopped member again from its data directory.
@@ -78,12 +80,19 @@ func TestRecover(t *testing.T) {
 		t.Fatalf("beside a running daemon: %v", err)
 	}
 	w.members[0].stop()
+	dir, err := datadir.Open(config.DataDir)
+	w.ok(err)
+	told := protocol.Fence{Incarnation: 1, Term: 5 * consensus.TermsGivenUp}
+	w.ok(errors.Join(dir.SaveKnown(protocol.Known{Fence: told}), dir.Close()))
 	done, err := Recover(config)
 	w.ok(err)
 	if done.Incarnation != 2 || done.Clients != 1 || done.Nodes != 1 {
 		t.Errorf("recovered %+v", done)
 	}
 	w.restart()
+	if term := w.members[0].store.Load().Stats().Term; term <= told.Term+consensus.TermsGivenUp {
+		t.Errorf("it leads in term %d, and was told of %d", term, told.Term)
+	}
 	w.registry(func(s *registry.State) {
 		for id, token := range s.Tokens {
 			if !token.Revoked {
