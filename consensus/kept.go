@@ -16,9 +16,9 @@ func (r *Raft) Kept() (*registry.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consensus: %w", err)
 	}
-	f := newFSM()
+	f, behind := newFSM(), r.file.marked() // a snapshot may end with what is no command, and the log begin there
 	r.fsm.view(func(s *registry.State) { f.state = s.Clone() })
-	for index := f.state.Index + 1; index <= last; index++ {
+	for index := max(f.state.Index, behind.index) + 1; index <= last; index++ {
 		var entry raft.Log
 		if err := r.file.GetLog(index, &entry); err != nil {
 			return nil, fmt.Errorf("consensus: entry %d: %w", index, err)
