@@ -45,6 +45,7 @@ func (r *Raft) compare(ask *raft.AppendEntriesRequest) (heard func(raft.RPCRespo
 	if !refuse && at > 0 {
 		r.file.apart.Store(at)
 	}
+	r.recommit(ask)
 	return func(answer raft.RPCResponse) {
 		r.file.apart.Store(0)
 		if a, ok := answer.Response.(*raft.AppendEntriesResponse); ok {
@@ -53,6 +54,20 @@ func (r *Raft) compare(ask *raft.AppendEntriesRequest) (heard func(raft.RPCRespo
 				r.floor.joined(before)
 			}
 		}
+	}
+}
+
+// recommit has raft apply what a leader has committed below what was once committed here. Of a
+// mesh that was recovered the log may be the shorter one, and raft, which never takes back how
+// far that is, would apply none of it before it is as long. In no other case does a log end
+// before what was committed in it.
+func (r *Raft) recommit(ask *raft.AppendEntriesRequest) {
+	end, err := r.file.LastIndex()
+	if n := len(ask.Entries); n > 0 {
+		end = max(end, ask.Entries[n-1].Index)
+	}
+	if was := r.raft.CommitIndex(); err == nil && end <= ask.LeaderCommitIndex && ask.LeaderCommitIndex < was {
+		ask.LeaderCommitIndex = was + 1 // raft takes no more than the log has
 	}
 }
 
