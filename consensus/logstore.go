@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
@@ -49,16 +51,44 @@ type logStore struct {
 type mark struct{ index, term uint64 }
 
 // HasLog says whether a directory holds a log that was begun. A voter whose log is gone
-// must not vote by an empty one: it has forgotten what it voted for and what it took.
+// must not vote by an empty one: it has forgotten what it voted for and what it took. One
+// that was begun has something in it: power may be lost while it is founded, and then it is
+// founded once more.
 func HasLog(dir string) (bool, error) {
 	info, err := os.Stat(filepath.Join(dir, logFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 		return false, nil
 	}
 	if err != nil {
 		return false, misplaced(dir, err)
 	}
-	return info.Size() > 0, nil
+	file, err := openLog(dir)
+	if err != nil {
+		return false, err
+	}
+	_, err = openSnapshots(dir, file, newLogger(slog.New(slog.DiscardHandler)))
+	empty, emptyErr := file.empty()
+	return !empty, errors.Join(err, emptyErr, file.Close())
+}
+
+// empty says that nothing is in the log, nor in a snapshot.
+func (l *logStore) empty() (bool, error) {
+	last, err := l.recentLog.LastIndex()
+	return last == 0 && l.marked().index == 0, err
+}
+
+// unbegin takes back the term of a log that has nothing in it, and returns it: raft founds
+// none where there is one, and writes it first.
+func (l *logStore) unbegin() (term uint64, err error) {
+	empty, err := l.empty()
+	if err != nil || !empty {
+		return 0, err
+	}
+	term, err = l.recentLog.GetUint64([]byte(keyTerm))
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return 0, nil
+	}
+	return term, errors.Join(err, l.recentLog.SetUint64([]byte(keyTerm), 0))
 }
 
 // misplaced says so where a file is in a directory's place, or the other way round.

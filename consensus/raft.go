@@ -149,6 +149,9 @@ func (r *Raft) start(c Config, out *logger) error {
 }
 
 func (r *Raft) bootstrap(c Config, out *logger, snapshots *snapshotStore) error {
+	if _, err := r.file.unbegin(); err != nil {
+		return err
+	}
 	alone := raft.Configuration{Servers: []raft.Server{{ID: serverID(c.ID), Address: serverAddress(c.ID)}}}
 	err := raft.BootstrapCluster(c.raft(out), r.file, r.file, snapshots, r.transport, alone)
 	if errors.Is(err, raft.ErrCantBootstrap) {

@@ -57,13 +57,18 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 	conf := Config{ID: c.ID}.raft(out)
 	_, transport := raft.NewInmemTransport(serverAddress(c.ID))
 	alone := raft.Configuration{Servers: []raft.Server{{ID: serverID(c.ID), Address: serverAddress(c.ID)}}}
-	has, err := raft.HasExistingState(file, file, snapshots)
+	empty, err := file.empty()
 	switch {
 	case err != nil:
 		return fmt.Errorf("consensus: %w", err)
-	case !has && !c.Empty:
+	case empty && !c.Empty:
 		return ErrNoLog
-	case !has:
+	case empty:
+		term, err := file.unbegin()
+		if err != nil {
+			return fmt.Errorf("consensus: %w", err)
+		}
+		c.Term = max(c.Term, term)
 		if err := raft.BootstrapCluster(conf, file, file, snapshots, transport, alone); err != nil {
 			return fmt.Errorf("consensus: rewrite: %w", err)
 		}
