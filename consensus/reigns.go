@@ -25,7 +25,10 @@ func (l *logStore) reigns() (all []reign, err error) {
 	}
 	if at := l.marked(); last == 0 && at.index > 0 {
 		of, err := l.at(at.index)
-		return []reign{{at.index, of}}, err
+		if err != nil || !of.by.known {
+			return nil, err // to say that it has no number would be to say that it is another one
+		}
+		return []reign{{at.index, of}}, nil
 	}
 	for last > 0 && last >= first && len(all) < MaxReigns {
 		of, err := l.at(last)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
 // TestHolderOfAHigherTerm: whoever holds lost entries may have them of a term above the one
@@ -73,5 +75,40 @@ func TestReigns(t *testing.T) {
 	}
 	if _, known := leaderAt(past, 2); known {
 		t.Error("who led before is known")
+	}
+}
+
+// TestReignsOfALog: each leadership with its first entry, the latest first; of a log that is all
+// snapshot the one that the snapshot ends with, and none where nobody knows which that is.
+func TestReignsOfALog(t *testing.T) {
+	l, first := openTestLog(t, nil), newOrigin()
+	second := newOrigin()
+	for index, by := range []led{{1, first}, {1, first}, {1, first}, {5, second}, {5, second}} {
+		if err := l.StoreLogs([]*raft.Log{{Index: uint64(index) + 1, Term: by.term, Extensions: []byte(by.by.id)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := l.reigns(); err != nil || !slices.Equal(got, []reign{{4, led{5, second}}, {1, led{1, first}}}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for by, want := range map[origin][]reign{second: {{9, led{5, second}}}, {}: nil} {
+		l := openTestLog(t, nil)
+		l.snapshot, l.snapshotBy = mark{9, 5}, by
+		if got, err := l.reigns(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("behind a snapshot of %+v: %+v, %v", by, got, err)
+		}
+	}
+	if of, known := leaderAt([]reign{{4, led{5, second}}}, 4); !known || of.term != 5 {
+		t.Error("a leadership begins with its first entry")
+	}
+	var many []reign
+	for range MaxReigns + 1 { // I10
+		many = append(many, reign{1, led{1, first}})
+	}
+	if got, _ := readReigns(reignsBytes(many)); len(got) != 0 {
+		t.Errorf("%d are read", len(got))
+	}
+	if got, _ := readReigns(reignsBytes([]reign{{1, led{1, origin{string(make([]byte, originSize+1)), true}}}})); len(got) != 0 {
+		t.Error("a number that is too long is read")
 	}
 }
