@@ -243,3 +243,28 @@ func TestKeptIsACopy(t *testing.T) {
 		t.Errorf("%+v, %v; the registry has %d ticks", state, err, ticks(r))
 	}
 }
+
+// TestNothingIsMissedBehindASnapshot: what was committed there is not known any more, so who was
+// told of it is told of no loss.
+func TestNothingIsMissedBehindASnapshot(t *testing.T) {
+	c := newCluster(t, 1, shortLogs)
+	c.must(c.leader(), tick(1))
+	r := c.nodes[0]
+	early := knows(r)
+	for range 10 {
+		c.must(r, tick(1))
+	}
+	c.ok(r.Snapshot(c.ctx()))
+	late := knows(r)
+	c.must(r, tick(1))
+	if first, err := r.file.FirstIndex(); err != nil || first <= early.Index {
+		t.Fatalf("the log begins at %d, %v: not the case to test", first, err)
+	}
+	if r.Misses(early) || r.Misses(late) {
+		t.Error("it misses what its snapshot has")
+	}
+	late.Index += 10
+	if !r.Misses(late) {
+		t.Error("it does not miss what no log has")
+	}
+}
