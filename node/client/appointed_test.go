@@ -151,6 +151,20 @@ func TestAppointmentsKeepNobodyAway(t *testing.T) {
 	})
 }
 
+// TestAppointmentsLastNoLonger than AppointedMost in all, whatever parts of it are told.
+func TestAppointmentsLastNoLonger(t *testing.T) {
+	for _, first := range []time.Duration{30 * time.Second, 59 * time.Second, AppointedMost - time.Second} {
+		b, waited := newBackoff(rand.Reader), time.Duration(0)
+		for in := first; !b.queues(); in = port.MaxWait {
+			b.ended(0, nil, &port.Wait{In: in})
+			waited += b.told
+		}
+		if waited > AppointedMost+RedialMin {
+			t.Errorf("told %v at first, it waits %v before it queues", first, waited)
+		}
+	}
+}
+
 // TestAppointmentsAgain: once it has queued in vain a client is one of the crowd again, and
 // others see no appointment where nobody gave one.
 func TestAppointmentsAgain(t *testing.T) {

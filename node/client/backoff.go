@@ -47,7 +47,7 @@ func newBackoff(random io.Reader) backoff {
 // ended notes how an attempt ended that was welcomed as next says, or not.
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
-		b.told = max(min(wait.In, port.MaxWait), RedialMin)
+		b.told = max(min(wait.In, port.MaxWait, AppointedMost-b.waited), RedialMin)
 		b.often, b.waited = b.often+1, b.waited+b.told
 		return // an appointment is no failure
 	}
