@@ -294,6 +294,10 @@ func TestCallIsNotForgotten(t *testing.T) {
 	mark := l.asks()
 	clientClosed{l.c}.apply(l.a)
 	l.reports(mark)
+	if l.reports(0); len(l.a.parking.sessions) != 0 {
+		t.Error("one that nobody called is parked, against its agent's word")
+	}
+	l.reports(mark)
 	if l.a.callFor(l.id); l.calls() != 1 {
 		t.Fatal("not called for a slice")
 	}
