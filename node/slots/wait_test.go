@@ -267,3 +267,18 @@ func TestWhoIsOutHasNoAppointment(t *testing.T) {
 		t.Errorf("it is to come in %v", in)
 	}
 }
+
+// TestWhoIsPromisedNothingComesLate: beyond MaxWait nobody has a turn, and those who are told
+// of none must not come before those who have one, nor all at once.
+func TestWhoIsPromisedNothingComesLate(t *testing.T) {
+	a := loaded(500)
+	var told []time.Duration
+	for i := range int(MaxWait.Seconds()*Promised*100) + 100 {
+		told = append(told, ask(a, source4(9000+i), 0))
+	}
+	for i, in := range told[len(told)-90:] {
+		if before := told[len(told)-91+i]; in < MaxWait/2 || in > MaxWait || (in-before).Abs() < MaxWait/10 {
+			t.Fatalf("told %v, the one before %v", in, before)
+		}
+	}
+}
