@@ -217,3 +217,25 @@ func BenchmarkHandOn64K(b *testing.B) {
 		})
 	}
 }
+
+// TestHandOnCarriesTheMark: the outer packet of a hand-on carries what the inner one says, and
+// the way, which is that of all sessions by this agent, is not changed for it.
+func TestHandOnCarriesTheMark(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		o, _, _ := handOnRig(t, sealed)
+		s := &fakeSocket{}
+		o.engine.config.Inside = []link.Socket{s}
+		for _, tos := range []uint8{0x2a, 0} {
+			down := NewTCP("10.1.0.2:4000", "10.9.0.1:80", 5, Pattern(1000))
+			down.TOS = tos
+			n := copy(o.buffer[headroom:], down.Bytes())
+			o.carry(tun.VnetHeader{}, o.buffer[headroom:headroom+n])
+			if n := len(s.paths); n == 0 || s.paths[n-1].TOS != tos {
+				t.Errorf("sealed %t, mark %#x: sent along %+v", sealed, tos, s.paths)
+			}
+		}
+		if way := o.engine.table.Load().Default.Slices[0].HandOn; way.TOS != 0 || len(s.paths) != 2 {
+			t.Errorf("sealed %t: the way is %+v now, %d were sent", sealed, *way, len(s.paths))
+		}
+	}
+}
