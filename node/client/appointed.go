@@ -5,8 +5,8 @@ import "time"
 // Where all nodes were restarted ten thousand clients come back, and each is told when its
 // turn is (port.Wait). Until then whoever has nothing to send is quiet: what it would ask its
 // agents, who know nothing of its keys any more, takes from the nodes what those need that are
-// let in. Whose agents are well, and only the arbiter is busy, hears so before: it asks on for
-// AskedFirst.
+// let in. Whose agents are well, and only the arbiter is busy, hears so before: it asks for
+// AskedFirst, each LookEvery at least, and whom it has heard since it asks as ever.
 
 // appointment is the time between a word to wait and the next attempt. It is never changed.
 type appointment struct{ since, until time.Duration }
@@ -17,4 +17,17 @@ type appointment struct{ since, until time.Duration }
 func (c *Client) waits(now time.Duration) bool {
 	a := c.appointed.Load()
 	return a != nil && now-a.since >= AskedFirst && now < a.until && c.rested(now)
+}
+
+// quiet reports whether an agent is not asked for that: one that has long not answered, for a
+// packet that is lost is no silence.
+func (c *Client) quiet(s *slice, now time.Duration) bool {
+	return s.pulse.mute != 0 && now-s.pulse.mute >= MuteAfter && c.waits(now)
+}
+
+// asksFirst reports whether an agent that does not answer is asked because the client was told
+// a moment ago that its turn comes.
+func (c *Client) asksFirst(s *slice, now time.Duration) bool {
+	a := c.appointed.Load()
+	return a != nil && now-a.since < AskedFirst && s.pulse.mute != 0 && now-s.pulse.askedAt >= LookEvery
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,5 +242,78 @@ func TestWhatEndsTheQuiet(t *testing.T) {
 		if len(f.asked(s[0]))+len(f.asked(s[1])) == 0 {
 			t.Errorf("%s: it asks nobody", name)
 		}
+	}
+}
+
+// TestLostAnswerIsNoSilence: one packet that is lost while the client waits for its turn is
+// asked for again, as ever. Ten thousand wait where an arbiter died and all agents are well.
+func TestLostAnswerIsNoSilence(t *testing.T) {
+	f, s := calmed(t)
+	now := f.config.Now()
+	f.Client.appointed.Store(&appointment{now, now + port.MaxWait})
+	f.looks(AskedFirst+LookEvery, s...)
+	for _, one := range s {
+		f.asked(one)
+	}
+	for range 2 * ProbeIdle / TickEvery {
+		if f.looks(TickEvery, s[1]); len(f.asked(s[0])) > 0 {
+			break // this one is lost
+		}
+	}
+	f.looks(3*ProbeActive, s[1])
+	if len(f.asked(s[0])) == 0 {
+		t.Error("it is not asked again")
+	}
+	f.looks(2*time.Second, s...)
+	if s[0].condemned || !s[0].usable() {
+		t.Error("it is condemned for one packet")
+	}
+}
+
+// TestWhoIsToldAsksFirst: a client that nobody answered for long, as where its network was away,
+// hears within AskedFirst that only the arbiter is busy, whenever it asked last.
+func TestWhoIsToldAsksFirst(t *testing.T) {
+	for wait := range 5 {
+		f, s := calmed(t)
+		f.looks(ProbeIdle + 12*ProbeMute)
+		for was := s[0].pulse.sequence; s[0].pulse.sequence == was; {
+			f.looks(TickEvery)
+		}
+		f.looks(time.Duration(wait) * time.Second)
+		now, before := f.config.Now(), []uint32{s[0].pulse.sequence, s[1].pulse.sequence}
+		f.Client.appointed.Store(&appointment{now, now + port.MaxWait})
+		f.looks(AskedFirst)
+		for i, one := range s {
+			if n := one.pulse.sequence - before[i]; n == 0 || n > 3 {
+				t.Errorf("told %d s after it asked it asks slice %d %d times", wait, one.key.number, n)
+			}
+		}
+	}
+}
+
+// TestAppointmentPassesAsleep: the time that a host sleeps is waited, too, though timers stand
+// still in it; who wakes has no keys.
+func TestAppointmentPassesAsleep(t *testing.T) {
+	for name, c := range map[string]struct{ slept, left time.Duration }{
+		"longer than the wait": {time.Hour, 0}, "for a part of it": {60 * time.Second, 40 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began, slept := time.Now(), new(atomic.Int64)
+				client := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return time.Since(began) + time.Duration(slept.Load()) }}}
+				b := newBackoff(rand.Reader)
+				b.ended(0, nil, &port.Wait{In: 100 * time.Second})
+				var woke time.Time
+				time.AfterFunc(5*time.Second, func() {
+					slept.Store(int64(c.slept))
+					woke = time.Now()
+					client.redial <- again
+				})
+				client.pause(t.Context(), &b)
+				if took := time.Since(woke); took > c.left+100*time.Second/8 {
+					t.Errorf("it comes %v after it woke", took)
+				}
+			})
+		})
 	}
 }

@@ -123,9 +123,10 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 	other = pace.told == 0 || pace.queues() // who has an appointment has it where it was given
 	defer func() { pace.told = 0 }()
 	wait := pace.next()
+	now := c.config.Now()
+	turn := appointment{now, now + wait}
 	if pace.told > 0 {
-		now := c.config.Now()
-		c.appointed.Store(&appointment{now, now + wait})
+		c.appointed.Store(&turn)
 		defer c.appointed.Store(nil)
 	}
 	round, rest := pace.rounds(wait)
@@ -145,7 +146,10 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 			if other = why == elsewhere; pace.atOnce(why) {
 				return other
 			}
-			if why == again && pace.told == 0 { // it has no keys, and nothing passes until then
+			switch {
+			case pace.told > 0: // a timer stands still while the host sleeps, its turn does not
+				late.Reset(turn.until - c.config.Now())
+			case why == again: // it has no keys, and nothing passes until then
 				rest = 0
 				late.Reset(min(wait, pace.jittered(RedialMax)))
 			}

@@ -146,12 +146,11 @@ func (c *Client) ask(s *slice, now time.Duration) {
 // answer: see questions.go.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
-	quiet := c.waits(now)
 	for _, s := range judged {
-		if quiet && s.pulse.mute != 0 {
+		if c.quiet(s, now) {
 			continue
 		}
-		if s.pulse.due(now, c.lastSent(s), doubt, c.restless(s, judged)) {
+		if c.asksFirst(s, now) || s.pulse.due(now, c.lastSent(s), doubt, c.restless(s, judged)) {
 			c.ask(s, now)
 			c.keepOpen(s, judged, now)
 		}
