@@ -134,6 +134,53 @@ func TestRecoveredTwice(t *testing.T) {
 	c.until("it follows on", func() bool { return ticks(c.nodes[0]) == 303 })
 }
 
+// TestRecoveredByAShorterLog: the mesh goes on from a saved snapshot on a disk that had no log,
+// and voters with a long one follow it: what they had is gone, and what is decided from then on
+// they have at once, as after they were started anew.
+func TestRecoveredByAShorterLog(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	for range 50 {
+		c.must(c.leader(), tick(1))
+	}
+	c.agree(50)
+	var saved *registry.State
+	c.nodes[0].View(func(s *registry.State) { saved = s.Clone() })
+	for n := range c.nodes {
+		c.network.isolate(id(n))
+	}
+	c.stop(2)
+	c.dirs[2] = t.TempDir()
+	config := c.rewriteConfig(2)
+	config.Empty = true
+	c.ok(Rewrite(config, func(*registry.State) (*registry.State, error) {
+		saved.Cluster.Incarnation++
+		saved.Tick = 100
+		return saved, nil
+	}))
+	c.start(2, false)
+	r := c.nodes[2]
+	c.until("it leads alone", func() bool { return r.look().Leader && r.Barrier(c.ctx()) == nil })
+	c.must(r, tick(1))
+	if state, err := r.Kept(); err != nil || state.Tick != 101 {
+		t.Errorf("it has %+v (%v)", state, err)
+	}
+	for n := range c.nodes {
+		c.network.heal(id(n))
+	}
+	c.until("the others heard of it", func() bool { return c.nodes[0].GivenUp() && c.nodes[1].GivenUp() })
+	for n := range 2 {
+		c.ok(r.AddStandby(c.ctx(), id(n)))
+	}
+	c.must(r, tick(1))
+	c.agree(102)
+	c.stop(2)
+	c.start(2, false)
+	if state, err := c.nodes[2].Kept(); err != nil || state.Tick != 102 {
+		t.Errorf("started anew it has %+v (%v)", state, err)
+	}
+}
+
 // TestOnlyVoterStopsDeciding: it needs nobody's vote, so nothing but its own log keeps it.
 func TestOnlyVoterStopsDeciding(t *testing.T) {
 	c := newCluster(t, 1, nil)

@@ -42,6 +42,7 @@ const (
 	MaxTerms          = 8                       // of which it is remembered what they committed
 	MaxReigns         = 32                      // that a candidate names, the latest ones
 	TermsGivenUp      = 1 << 20                 // that the voters of a lost majority may yet lead in, on their own
+	EntriesGivenUp    = 1 << 20                 // that they may yet have or write
 	RefusedFirst      = time.Minute             // until a snapshot is offered again to who refused it; twice as long each time
 	RefusedMost       = 10 * time.Minute        // at most
 	MaxQuiet          = 64                      // error lines remembered for that

@@ -74,7 +74,7 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 		}
 	}
 	snapshots.rewrite = func() (uint64, origin, error) { return file.newHistory(c.Term) }
-	r := &rewriter{fsm: newFSM(), change: change}
+	r := &rewriter{fsm: newFSM(), change: change, snapshots: snapshots}
 	err = raft.RecoverCluster(conf, r, file, file, snapshots, transport, alone)
 	switch {
 	case r.refused != nil:
@@ -101,8 +101,9 @@ func (l *logStore) newHistory(told uint64) (term uint64, by origin, err error) {
 // rewriter is an fsm whose snapshot is another state than its own.
 type rewriter struct {
 	*fsm
-	change  func(*registry.State) (*registry.State, error)
-	refused error
+	change    func(*registry.State) (*registry.State, error)
+	refused   error
+	snapshots *snapshotStore
 }
 
 // Snapshot asks for the state to go on from.
@@ -115,5 +116,6 @@ func (r *rewriter) Snapshot() (raft.FSMSnapshot, error) {
 		r.refused = err
 		return nil, err
 	}
+	r.snapshots.least = state.Index
 	return image{state}, nil
 }

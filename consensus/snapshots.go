@@ -17,6 +17,7 @@ type snapshotStore struct {
 	*raft.FileSnapshotStore
 	log     *logStore
 	rewrite func() (term uint64, by origin, err error) // of the history that begins here; nil: none does
+	least   uint64                                     // the index that a rewritten state has, perhaps of a longer log
 }
 
 func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, error) {
@@ -54,11 +55,12 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	}
 	if s.rewrite != nil {
 		at.term, by, err = s.rewrite()
+		at.index = max(index, s.least) + EntriesGivenUp // nothing of those that were given up is behind it
 	}
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return nil, fmt.Errorf("consensus: snapshot %d: %w", index, err)
 	}
-	sink, err := s.FileSnapshotStore.Create(version, index, at.term, servers, serversIndex, trans)
+	sink, err := s.FileSnapshotStore.Create(version, at.index, at.term, servers, serversIndex, trans)
 	if err != nil {
 		return nil, err
 	}
