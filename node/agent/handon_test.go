@@ -1,0 +1,39 @@
+package agent
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/protocol"
+)
+
+// TestHandOnGoesToTheAgent of the slice: at its inside address, by one way for all routes.
+func TestHandOnGoesToTheAgent(t *testing.T) {
+	f := ruling(t)
+	f.hear(&protocol.Node{View: &protocol.View{Parts: []registry.Part{f.part(3, f.self(), idOf(2))}}})
+	for range 3 {
+		f.pass(TickEvery, 2, 3)
+	}
+	ways := make(map[netip.AddrPort]any)
+	view := f.crowd(20)
+	for _, r := range view.Routes {
+		for _, s := range r.Slices {
+			made, _ := f.routeSlice(r.Session, s)
+			if s.Agent == own {
+				continue
+			}
+			at := f.insideOf(f.Agent.view.nodes[s.Agent])
+			if made.HandOn == nil || made.HandOn.Remote != at || !at.IsValid() {
+				t.Fatalf("what is for node %d is handed on along %+v, not to %v", s.Agent, made.HandOn, at)
+			}
+			if way, known := ways[at]; known && way != any(made.HandOn) {
+				t.Errorf("two ways to %v", at)
+			}
+			ways[at] = made.HandOn
+		}
+	}
+	if len(ways) == 0 {
+		t.Error("nothing is handed on: this test shows nothing")
+	}
+}
