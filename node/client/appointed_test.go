@@ -163,6 +163,10 @@ func TestAppointmentsLastNoLonger(t *testing.T) {
 		if waited > AppointedMost+RedialMin {
 			t.Errorf("told %v at first, it waits %v before it queues", first, waited)
 		}
+		b.ended(0, nil, os.ErrDeadlineExceeded)
+		if b.ended(0, nil, &port.Wait{In: first}); b.told != first || b.queues() {
+			t.Errorf("told %v once it has queued, it comes in %v, and queues: %t", first, b.told, b.queues())
+		}
 	}
 }
 
