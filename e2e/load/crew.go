@@ -40,6 +40,7 @@ type crew struct {
 	words   io.Writer              // to it
 	said    atomic.Pointer[report] // last
 	worst   atomic.Int64           // stall since it was asked last
+	late    atomic.Int64           // flows that stalled for more than mustStall at once, the most since then
 	ended   chan error
 }
 
@@ -49,21 +50,28 @@ type report struct {
 	dials    int           // control connections that were opened so far
 	talking  int           // clients that send packets and were answered
 	words    int           // that were heard when it was made
+	late     int           // of them, that stalled for more than mustStall since the last report
 	stall    time.Duration // longest of those since the last report
 }
 
 func (r report) String() string {
-	return fmt.Sprint(r.attached, " ", r.dials, " ", r.talking, " ", r.words, " ", int64(r.stall))
+	return fmt.Sprint(r.attached, " ", r.dials, " ", r.talking, " ", r.words, " ", r.late, " ", int64(r.stall))
 }
 
 // take notes what a crew says.
 func (c *crew) take(line string) {
 	var r report
-	if _, err := fmt.Sscan(line, &r.attached, &r.dials, &r.talking, &r.words, (*int64)(&r.stall)); err != nil {
+	if _, err := fmt.Sscan(line, &r.attached, &r.dials, &r.talking, &r.words, &r.late, (*int64)(&r.stall)); err != nil {
 		return // a crew of our own writes nothing else, but may be killed in the middle
 	}
 	c.said.Store(&r)
-	for was := c.worst.Load(); int64(r.stall) > was && !c.worst.CompareAndSwap(was, int64(r.stall)); was = c.worst.Load() {
+	raise(&c.worst, int64(r.stall))
+	raise(&c.late, int64(r.late))
+}
+
+// raise has a number be another one if that is more.
+func raise(of *atomic.Int64, is int64) {
+	for was := of.Load(); is > was && !of.CompareAndSwap(was, is); was = of.Load() {
 	}
 }
 
@@ -156,12 +164,13 @@ func (f *fleet) crowd() (all report, err error) {
 	return all, nil
 }
 
-// stall is the longest of all talking clients since it was asked last.
-func (f *fleet) stall() (worst time.Duration) {
+// stall is the longest of all talking clients since it was asked last, and how many stalled for
+// more than mustStall at once.
+func (f *fleet) stall() (worst time.Duration, late int) {
 	for _, c := range f.crews {
-		worst = max(worst, time.Duration(c.worst.Swap(0)))
+		worst, late = max(worst, time.Duration(c.worst.Swap(0))), late+int(c.late.Swap(0))
 	}
-	return worst
+	return worst, late
 }
 
 // crew is what such a process does, until it is killed or a client gives up.
@@ -258,6 +267,9 @@ func (f *fleet) report(ctx context.Context) (r report) {
 		}
 		if stall, heard := v.flow.stall(); heard {
 			r.talking, r.stall = r.talking+1, max(r.stall, stall)
+			if stall > mustStall {
+				r.late++
+			}
 		}
 	}
 	return r

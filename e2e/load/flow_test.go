@@ -44,7 +44,7 @@ func TestStall(t *testing.T) {
 
 // TestCrewReport: what a crew writes is what is read, and half a line is nothing.
 func TestCrewReport(t *testing.T) {
-	said := report{attached: 7, dials: 12, talking: 2, stall: 30 * time.Millisecond}
+	said := report{attached: 7, dials: 12, talking: 2, late: 1, stall: 30 * time.Millisecond}
 	c := &crew{}
 	c.take(said.String())
 	c.take("8 13")
@@ -53,10 +53,10 @@ func TestCrewReport(t *testing.T) {
 	}
 	c.take(report{stall: time.Millisecond}.String())
 	f := &fleet{crews: []*crew{c}}
-	if got := f.stall(); got != said.stall {
-		t.Errorf("stall %v", got)
+	if got, late := f.stall(); got != said.stall || late != said.late {
+		t.Errorf("stall %v, %d late", got, late)
 	}
-	if got := f.stall(); got != 0 {
-		t.Errorf("asked again: %v", got)
+	if got, late := f.stall(); got != 0 || late != 0 {
+		t.Errorf("asked again: %v, %d late", got, late)
 	}
 }

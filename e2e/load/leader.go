@@ -64,10 +64,10 @@ func (f *fleet) outlive(o options, killed int, sessions map[string]bool, was rep
 	if err = errors.Join(err, crowdErr, cpuErr); err != nil {
 		return errors.Join(err, <-account)
 	}
-	stall := f.stall()
+	stall, late := f.stall()
 	err = <-account
-	fmt.Printf("the leader of %d sessions was killed: control connections of all back in %.1f s (%.2f each), %d flows stalled for %v at most, %.1f core-seconds of the others\n",
-		o.clients, took.Seconds(), float64(now.dials-was.dials)/float64(o.clients), now.talking, stall.Round(time.Millisecond), (spent - before).Seconds())
+	fmt.Printf("the leader of %d sessions was killed: control connections of all back in %.1f s (%.2f each), of %d flows %d at once stalled for more than %v, for %v at most, %.1f core-seconds of the others\n",
+		o.clients, took.Seconds(), float64(now.dials-was.dials)/float64(o.clients), now.talking, late, mustStall, stall.Round(time.Millisecond), (spent - before).Seconds())
 	if stall > mustStall {
 		err = errors.Join(err, fmt.Errorf("a flow stalled for %v, at most %v", stall, mustStall))
 	}
