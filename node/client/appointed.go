@@ -19,10 +19,24 @@ func (c *Client) waits(now time.Duration) bool {
 	return a != nil && now-a.since >= AskedFirst && now < a.until && c.rested(now)
 }
 
-// quiet reports whether an agent is not asked for that: one that has long not answered, for a
-// packet that is lost is no silence.
+// quiet reports whether an agent is not asked for that: one that has long not answered, as all
+// the others, for a packet that is lost is no silence. They take turns, one each ParkedTurn: it
+// may be this host's network that was away, and what comes from inside waits for a question.
 func (c *Client) quiet(s *slice, now time.Duration) bool {
-	return s.pulse.mute != 0 && now-s.pulse.mute >= MuteAfter && c.waits(now)
+	if s.pulse.mute == 0 || now-s.pulse.mute < MuteAfter || !c.waits(now) {
+		return false
+	}
+	last, first := time.Duration(0), s.pulse.askedAt
+	for _, other := range c.slices {
+		if !other.held() {
+			continue
+		}
+		if other.pulse.mute == 0 {
+			return false
+		}
+		last, first = max(last, other.pulse.askedAt), min(first, other.pulse.askedAt)
+	}
+	return now-last < ParkedTurn || s.pulse.askedAt > first
 }
 
 // asksFirst reports whether an agent that does not answer is asked because the client was told

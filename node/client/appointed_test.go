@@ -210,16 +210,18 @@ func waiting(t *testing.T) (f *fixture, s []*slice) {
 	return f, s
 }
 
-// TestWhoWaitsIsQuiet: who was told when its turn is asks nobody until then, leaves no gateway,
-// and wants no stream.
+// TestWhoWaitsIsQuiet: who was told when its turn is asks one agent each ParkedTurn until then,
+// leaves no gateway, and wants no stream.
 func TestWhoWaitsIsQuiet(t *testing.T) {
 	f, s := waiting(t)
 	left := f.Client.gateways.inVain
 	if n := f.looks(30 * time.Second); n > 31 {
 		t.Errorf("it looked %d times in 30 s", n)
 	}
+	f.slice(2, 1).retireAt = 9 * time.Hour // nobody asks this one
+	f.looks(2*ParkedTurn - 30*time.Second)
 	for _, one := range s {
-		if n := len(f.asked(one)); n > 0 {
+		if n := len(f.asked(one)); n != 1 {
 			t.Errorf("slice %d was asked %d times", one.key.number, n)
 		}
 	}
@@ -243,9 +245,14 @@ func TestWhatEndsTheQuiet(t *testing.T) {
 		f.looks(2 * ProbeMute)
 		change(f, s[0])
 		f.looks(AskedFirst)
-		if len(f.asked(s[0]))+len(f.asked(s[1])) == 0 {
-			t.Errorf("%s: it asks nobody", name)
+		if len(f.asked(s[1])) == 0 {
+			t.Errorf("%s: it does not ask", name)
 		}
+	}
+	f, s := waiting(t)
+	f.looks(ProbeMute, s[0])
+	if len(f.asked(s[1])) == 0 {
+		t.Error("one agent answers: it does not ask the other")
 	}
 }
 

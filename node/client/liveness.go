@@ -103,7 +103,11 @@ func (p *pulse) patience(now time.Duration) time.Duration {
 // mayWait reports whether a silent gateway is kept: all were silent, and there is
 // nothing to send.
 func (c *Client) mayWait(silent []*slice, now time.Duration) bool {
-	return c.gateways.inVain > c.gateways.count() && !c.sends(now) && (c.waits(now) || !slices.ContainsFunc(silent, func(s *slice) bool { return now-s.pulse.waiting >= s.pulse.patience(now) }))
+	if c.gateways.inVain <= c.gateways.count() || c.sends(now) {
+		return false
+	}
+	late := func(s *slice) bool { return now-s.pulse.waiting >= s.pulse.patience(now) }
+	return c.waits(now) || !slices.ContainsFunc(silent, late)
 }
 
 // sends reports whether anything was sent lately.
