@@ -8,7 +8,7 @@ import (
 // TestBytesOfAnAgent: an agent has a machine for each client at rest, of which it needs what
 // the next rekey takes. Here each is of another process, which is some 50 bytes more.
 func TestBytesOfAnAgent(t *testing.T) {
-	const agents, most = 64, 330
+	const agents, most = 512, 330
 	living := func() int64 {
 		runtime.GC()
 		runtime.GC()
