@@ -91,7 +91,7 @@ const (
 	// ParkUnused is the same for who moved nothing since it came (parkAfter). ParkMost is
 	// how long it is parked at most: agents' word on the arbiter is all it has meanwhile.
 	ParkAfter  = time.Minute
-	ParkUnused = 4 * time.Second
+	ParkUnused = 10 * time.Second
 	ParkMost   = 6 * time.Hour
 	// ParkBriefly is how long it is parked in vain, and ParkVainMost the longest rest before
 	// it asks again then (restBefore).
