@@ -32,15 +32,23 @@ func (k compared) prepare(r *Raft, end mark, by origin) {
 	r.file.mu.Unlock()
 }
 
+// voterAlone is the only voter of a mesh, with a command, and the entry that its log ends with.
+func voterAlone(t *testing.T) (c *cluster, r *Raft, end mark, here led) {
+	t.Helper()
+	c = newCluster(t, 1, nil)
+	c.must(c.leader(), tick(1))
+	r = c.nodes[0]
+	end = r.file.end()
+	here, err := r.file.at(end.index)
+	c.ok(err)
+	return c, r, end, here
+}
+
 // TestCompare: what becomes of a request for entries that are those of the log or others, of
 // this leadership or another, committed or not, from this incarnation or a later one.
 func TestCompare(t *testing.T) {
-	c := newCluster(t, 1, nil)
-	c.must(c.leader(), tick(1))
-	r := c.nodes[0]
-	end, own := r.file.end(), r.incarnation()
-	here, err := r.file.at(end.index)
-	c.ok(err)
+	c, r, end, here := voterAlone(t)
+	own := r.incarnation()
 	earlier, err := r.file.at(end.index - 1)
 	c.ok(err)
 	other := newOrigin()
@@ -98,12 +106,8 @@ func TestCompare(t *testing.T) {
 
 // TestForkEndsByALeader that has what is kept, and says whose its entries are.
 func TestForkEndsByALeader(t *testing.T) {
-	c := newCluster(t, 1, nil)
-	c.must(c.leader(), tick(1))
-	r := c.nodes[0]
-	end, own := r.file.end(), r.incarnation()
-	here, err := r.file.at(end.index)
-	c.ok(err)
+	_, r, end, here := voterAlone(t)
+	own := r.incarnation()
 	for name, k := range map[string]struct {
 		said string
 		ends bool

@@ -145,12 +145,8 @@ func TestAppliedNamesItsLeadership(t *testing.T) {
 
 // TestWhatAVoteIsRefusedFor: a vote and a pre-vote alike, and the question of Reach for nothing.
 func TestWhatAVoteIsRefusedFor(t *testing.T) {
-	c := newCluster(t, 1, nil)
-	c.must(c.leader(), tick(1))
-	r := c.nodes[0]
-	end, own := r.file.end(), r.incarnation()
-	here, err := r.file.at(end.index)
-	c.ok(err)
+	_, r, end, here := voterAlone(t)
+	own := r.incarnation()
 	other := led{end.term + 1, newOrigin()}
 	for name, k := range map[string]struct {
 		by      origin
