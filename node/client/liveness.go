@@ -241,7 +241,7 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 		}
 		unfit := s.pulse.stops.often(now) || s.pulse.lost()
 		if s.condemned && s.pulse.waiting == 0 && !s.pulse.unheard(now) && (!unfit || !c.usableBeside(s)) { // heard again before it was replaced
-			s.condemned, c.dirty = false, true
+			c.reprieve(s)
 		}
 		doubt = doubt || s.pulse.doubtful(now) || s.pulse.lost()
 		judged = append(judged, s)
@@ -293,6 +293,14 @@ func (c *Client) condemn(silent []*slice, living *slice, why string) {
 		verdict := append([]byte{probe.KindVerdict}, probe.VerdictBody(s.key.number, s.key.epoch)...)
 		_ = living.pair.SendControl(verdict) // the egress has probes of its own
 	}
+}
+
+// reprieve uses a slice again that was condemned. The arbiter leaves it where it is for a while
+// if it was moved lately, and for longer if it hears of this.
+func (c *Client) reprieve(s *slice) {
+	s.condemned, c.dirty = false, true
+	ref := s.key.ref()
+	c.say(&protocol.Client{Up: &ref})
 }
 
 // leaveGateway moves the slices to the next gateway and sends one packet on

@@ -143,6 +143,9 @@ func TestSilentSliceIsCondemnedBesideALivingOne(t *testing.T) {
 	if dead.condemned || f.routed() != `["0.1","1.1"]` {
 		t.Errorf("not reprieved: %s", f.routed())
 	}
+	if said := f.said(); len(said) != 1 || said[0].Up == nil || *said[0].Up != dead.key.ref() {
+		t.Errorf("the arbiter, which would grant it elsewhere, is told %+v", said)
+	}
 }
 
 // TestAllSilentMeansTheGateway: nobody is condemned; every SA, a superseded

@@ -72,7 +72,7 @@ const (
 	RetryEvery = time.Second
 
 	// MoveHold is how long a slice stays where it is after a move, unless
-	// it has no living owner.
+	// it has no living owner, or is silent and no sibling is up.
 	MoveHold = 30 * time.Second
 
 	// FailureHold is how long a node that failed a slice is avoided for it;

@@ -103,14 +103,19 @@ func (a *Arbitrator) sliceUp(view *registry.State, e SliceUp) {
 		known := a.slot(e.Session, e.Number)
 		known.follow(sl)
 		known.heard = true
+		if known.proposal == 0 && a.stays(view, s, known, sl) {
+			known.condemned = false // its client hears it again
+		}
 		a.live(e.Session).cameUp(a.now)
 		a.tend(view, s)
 	}
 }
 
 // sliceSilent condemns an epoch. Right after a move, and while its agent lives
-// and a sibling carries the traffic, it waits for MoveHold: a client whose
-// verdicts flap does not make the mesh flap.
+// and a sibling carries the traffic, it waits for MoveHold and stays where it is: a client
+// whose verdicts flap does not make the mesh flap. It may be the way that is silent, and the
+// sibling the one that is cut off: then the client goes to another gateway, and hears the others
+// again.
 func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 	s := active(view, e.Session)
 	sl, found := sliceOf(s, e.Number)
@@ -122,11 +127,17 @@ func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 	if known.condemned {
 		return
 	}
-	if known.moved && a.owned(view, sl) && a.siblingUp(view, s, sl.Number) {
+	if known.moved {
 		known.holdUntil = known.movedAt + MoveHold
 	}
 	known.fail(a.now, sl.Agent)
 	a.tend(view, s)
+}
+
+// stays says that a slice that was up and is condemned waits for MoveHold.
+func (a *Arbitrator) stays(view *registry.State, s *registry.Session, known *slot, sl registry.Slice) bool {
+	return known.condemned && a.now < known.holdUntil && sl.State == registry.SliceUp &&
+		a.owned(view, sl) && a.siblingUp(view, s, sl.Number)
 }
 
 // siblingUp says that another slice carries the session, as far as is known.

@@ -105,12 +105,14 @@ func (a *Arbitrator) patience(known *slot, agent identity.NodeID) time.Duration 
 }
 
 // refill grants a slice elsewhere at its next epoch. Without a client to take
-// it, or without an agent to give it to, it is void until there is one.
+// it, or without an agent to give it to, it is void until there is one. But one that
+// waits for MoveHold stays with its agent.
 func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	var c *candidate
 	until := known.retryAt
-	if a.siblingUp(view, s, sl.Number) {
+	stays := a.stays(view, s, known, sl)
+	if stays {
 		until = max(until, known.holdUntil)
 	}
 	held := a.now < until
@@ -135,7 +137,7 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 		a.callToRefill(view, s, l, sl)
 	}
 	if c == nil {
-		if sl.State != registry.SliceVoid {
+		if sl.State != registry.SliceVoid && !stays {
 			a.mark(s, known, sl, registry.SliceVoid)
 		}
 		return

@@ -125,6 +125,9 @@ func (s *script) run(f []string) {
 	case "silent": // CLIENT NUMBER
 		id, sl := s.slice(args)
 		w.queue = append(w.queue, SliceSilent{id, sl.Number, sl.Epoch})
+	case "speaks": // CLIENT NUMBER: it is heard again
+		id, sl := s.slice(args)
+		w.queue = append(w.queue, SliceUp{id, sl.Number, sl.Epoch})
 	case "heard": // CLIENT device=N ago=DURATION: an agent says so
 		w.queue = append(w.queue, s.heard(w.client(args[0]).name, args))
 	case "takeover": // NODE [asked]
