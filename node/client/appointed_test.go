@@ -271,7 +271,7 @@ func TestLostAnswerIsNoSilence(t *testing.T) {
 			break // this one is lost
 		}
 	}
-	f.looks(3*ProbeActive, s[1])
+	f.looks(3*Unhurried*ProbeActive, s[1])
 	if len(f.asked(s[0])) == 0 {
 		t.Error("it is not asked again")
 	}

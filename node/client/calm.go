@@ -38,7 +38,7 @@ func (c *Client) noteCalm(now time.Duration) {
 	if c.session == nil || len(all) == 0 || c.stranded() || t.stream != nil || len(t.parting) > 0 {
 		return
 	}
-	moving := func(s *slice) bool { return !s.atRest(now) }
+	moving := func(s *slice) bool { return !s.atRest(now) || c.unmeasured(s) }
 	heard := func(s *slice) bool { return !s.isMute(now) }
 	switch {
 	case !slices.ContainsFunc(all, moving):
@@ -54,8 +54,7 @@ func (c *Client) noteCalm(now time.Duration) {
 // atRest reports whether nothing of a slice is under way.
 func (s *slice) atRest(now time.Duration) bool {
 	p, z := &s.pulse, &s.sizing
-	measured := p.sequence >= MeasureProbes || p.meter.Measured()
-	return s.proven() && s.older == nil && p.waiting == 0 && p.open.count == 0 && !p.lost() && measured &&
+	return s.proven() && s.older == nil && p.waiting == 0 && p.open.count == 0 && !p.lost() &&
 		z.search.Settled() && (z.say == z.heard || z.tries >= SizeTries) && now-time.Duration(s.pair.LastSent()) >= ActiveFor
 }
 

@@ -158,6 +158,7 @@ type Client struct {
 type session struct {
 	welcome protocol.Welcome
 	ready   bool // at least one slice carried traffic both ways
+	resumed bool // once or more
 }
 
 type event interface{ apply(*Client) }

@@ -60,6 +60,8 @@ const (
 	// traffic, ProbeIdle of one that does not.
 	ProbeActive = 100 * time.Millisecond
 	ProbeIdle   = 15 * time.Second
+	// Unhurried is how many times as long all takes for who moves nothing.
+	Unhurried = 4
 	// WordAfter is how long after the first question that nobody answers a word of the arbiter
 	// was surely not on its way already.
 	WordAfter = time.Second
@@ -88,10 +90,12 @@ const (
 	AliveEvery  = time.Second
 	AliveWithin = 4 * time.Second
 	// ParkAfter is after how much rest a client parks, and how soon it asks for that again;
-	// ParkUnused is the same for who moved nothing since it came (parkAfter). ParkMost is
-	// how long it is parked at most: agents' word on the arbiter is all it has meanwhile.
+	// ParkUnused is the same for who moved nothing since it logged in, ParkAgain for who moved
+	// nothing since it came back (parkAfter). ParkMost is how long it is parked at most: agents'
+	// word on the arbiter is all it has meanwhile.
 	ParkAfter  = time.Minute
 	ParkUnused = 10 * time.Second
+	ParkAgain  = 3 * time.Second
 	ParkMost   = 6 * time.Hour
 	// ParkBriefly is how long it is parked in vain, and ParkVainMost the longest rest before
 	// it asks again then (restBefore).

@@ -15,6 +15,7 @@ import (
 // one direction alone: who answers no question for longer does not hear us.
 type pulse struct {
 	rtt      probe.RTT
+	calm     bool // nothing hangs on a quick verdict, see unhurried
 	sequence uint32
 	askedAt  time.Duration // last probe
 	waiting  time.Duration // first probe since the last sign of life; 0: none out
@@ -61,14 +62,22 @@ func (p *pulse) heard(at time.Duration) {
 	}
 }
 
+// silence is how long the slice may say nothing.
+func (p *pulse) silence() time.Duration {
+	if p.calm {
+		return Unhurried * p.rtt.Silence()
+	}
+	return p.rtt.Silence()
+}
+
 // silent reports whether the slice said nothing for longer than it may.
 func (p *pulse) silent(now time.Duration) bool {
-	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()
+	return p.waiting != 0 && now-p.waiting > p.silence()
 }
 
 // doubtful reports whether an answer is late, though not yet a silence.
 func (p *pulse) doubtful(now time.Duration) bool {
-	return p.waiting != 0 && now-p.waiting > p.rtt.Silence()/2 || p.open.old(now, p.rtt.Silence()/2)
+	return p.waiting != 0 && now-p.waiting > p.silence()/2 || p.open.old(now, p.silence()/2)
 }
 
 // lost reports whether the agent says that nothing it opens goes on.
@@ -77,22 +86,31 @@ func (p *pulse) lost() bool { return p.verdict == probe.PathLost }
 // witness reports whether the slice was heard so lately that its gateway lives, and no
 // answer of it is late: what comes all the same shows that the gateway's other way is open.
 func (p *pulse) witness(now time.Duration) bool {
-	return p.heardAt != 0 && now-p.heardAt <= p.rtt.Silence()/2 && !p.open.old(now, p.rtt.Silence()/2)
+	return p.heardAt != 0 && now-p.heardAt <= p.silence()/2 && !p.open.old(now, p.silence()/2)
 }
 
 // due reports whether it is time to probe: often while the slice carries or
-// awaits traffic or has to bear witness for a sibling, else after every. Who has nothing to
+// awaits traffic, is to be measured, or has to bear witness for a sibling, else after every. Who has nothing to
 // send asks the less often the longer nobody answers: where all nodes restart ten thousand
 // clients would have them drop 300,000 questions a second while they come up.
-func (p *pulse) due(now, lastSent time.Duration, doubt bool, every time.Duration) bool {
-	fresh := p.sequence < MeasureProbes && !p.meter.Measured()
-	if p.waiting != 0 || p.open.count > 0 || doubt || now-lastSent < ActiveFor || fresh {
+func (p *pulse) due(now, lastSent time.Duration, often bool, every time.Duration) bool {
+	if p.waiting != 0 || p.open.count > 0 || often || now-lastSent < ActiveFor {
 		every = ProbeActive
+		if p.calm {
+			every = Unhurried * ProbeActive
+		}
 	}
-	if every == ProbeActive && p.mute != 0 && now-lastSent >= ActiveFor {
+	if every < ProbeIdle && p.mute != 0 && now-lastSent >= ActiveFor {
 		every = max(every, p.patience(now))
 	}
 	return now-p.askedAt >= every
+}
+
+// unmeasured reports whether a slice's path is to be known before it carries anything. Who came
+// back and moves nothing has it measured by what it sends: ten thousand do at once.
+func (c *Client) unmeasured(s *slice) bool {
+	rests := c.session != nil && c.session.resumed && c.unused()
+	return s.pulse.sequence < MeasureProbes && !s.pulse.meter.Measured() && !rests
 }
 
 // patience is how long who has nothing to send waits between two tries where nobody answers.
@@ -119,6 +137,11 @@ func (c *Client) sends(now time.Duration) bool {
 	}
 	return false
 }
+
+// unhurried reports whether nothing was moved since the client came and it sends nothing now:
+// then a verdict may take longer. Where ten thousand come back agents answer late, and each
+// slice that is given up for that costs them another agreement of keys.
+func (c *Client) unhurried(now time.Duration) bool { return c.rested(now) && c.unused() }
 
 // ask sends one probe on a slice's SA.
 func (c *Client) ask(s *slice, now time.Duration) {
@@ -154,7 +177,8 @@ func (c *Client) superviseLiveness(now time.Duration) {
 		if c.quiet(s, now) {
 			continue
 		}
-		if c.asksFirst(s, now) || s.pulse.due(now, c.lastSent(s), doubt, c.restless(s, judged)) {
+		often := doubt || c.unmeasured(s)
+		if c.asksFirst(s, now) || s.pulse.due(now, c.lastSent(s), often, c.restless(s, judged)) {
 			c.ask(s, now)
 			c.keepOpen(s, judged, now)
 		}
@@ -232,10 +256,12 @@ func (c *Client) onlyLost(through []*slice, now time.Duration) bool {
 // be judged, and whether the others are to bear witness: an answer is late, or says that
 // nothing goes on.
 func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
+	calm := c.unhurried(now)
 	for _, s := range c.inOrder() {
 		if !s.confirmed || s.retireAt != 0 {
 			continue
 		}
+		s.pulse.calm = calm
 		for _, p := range s.pairs() {
 			s.pulse.heard(time.Duration(p.LastHeard()))
 		}

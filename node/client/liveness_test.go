@@ -77,19 +77,34 @@ func TestProbesAreRareWhenIdle(t *testing.T) {
 			t.Errorf("%s: due %v", c.name, got)
 		}
 	}
-	fresh := pulse{askedAt: now - ProbeActive, sequence: MeasureProbes - 1}
-	if !fresh.due(now, 0, false, ProbeIdle) {
-		t.Error("a fresh slice waits to be measured until it is busy")
-	}
+}
+
+// TestFreshSliceIsMeasured before it has to carry anything, and rests then. Where its client
+// came back, and had nothing to send before, it is measured by what it carries.
+func TestFreshSliceIsMeasured(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	fresh := f.slice(0, 1)
 	for n := range uint32(slicing.MinProbes) {
-		if fresh.sequence = n; !fresh.due(now, 0, false, ProbeIdle) {
+		if fresh.pulse.sequence = n; !f.unmeasured(fresh) {
 			t.Errorf("a slice rests after %d answers", n)
 		}
-		fresh.meter.Asked(n, now)
-		fresh.meter.Answered(n, now+ms)
+		fresh.pulse.meter.Asked(n, 0)
+		fresh.pulse.meter.Answered(n, ms)
 	}
-	if fresh.due(now, 0, false, ProbeIdle) {
-		t.Error("a slice whose path is known, and that has nothing to carry, is probed on")
+	if f.unmeasured(fresh) {
+		t.Error("a slice whose path is known is measured on")
+	}
+	fresh.pulse.meter = slicing.Meter{}
+	f.session = &session{resumed: true}
+	if f.unmeasured(fresh) {
+		t.Error("measured for a client that came back and has nothing to send")
+	}
+	if f.parking.stays = true; !f.unmeasured(fresh) {
+		t.Error("not measured for a client that moves something")
+	}
+	if fresh.pulse.sequence = MeasureProbes; f.unmeasured(fresh) {
+		t.Error("measured for ever where no answer comes")
 	}
 }
 
@@ -145,6 +160,39 @@ func TestSilentSliceIsCondemnedBesideALivingOne(t *testing.T) {
 	}
 	if said := f.said(); len(said) != 1 || said[0].Up == nil || *said[0].Up != dead.key.ref() {
 		t.Errorf("the arbiter, which would grant it elsewhere, is told %+v", said)
+	}
+}
+
+// TestUnusedClientIsPatient: who moved nothing since it came gives late answers more time, and
+// asks less often meanwhile; who did, or sends something, waits no longer than ever.
+func TestUnusedClientIsPatient(t *testing.T) {
+	silence := (&probe.RTT{}).Silence()
+	for name, c := range map[string]struct {
+		change func(*fixture, *slice)
+		takes  time.Duration
+		asks   int
+	}{
+		"unused":        {func(*fixture, *slice) {}, Unhurried * silence, 4},
+		"it moved much": {func(f *fixture, _ *slice) { f.parking.stays = true }, silence, 4},
+	} {
+		f, s := calmed(t)
+		dead, living := s[0], s[1]
+		c.change(f, dead)
+		f.asked(dead)
+		for range 2 * ProbeIdle / TickEvery {
+			if f.looks(TickEvery, living); dead.pulse.waiting != 0 {
+				break
+			}
+		}
+		asked := dead.pulse.waiting
+		f.looks(c.takes-2*TickEvery, living)
+		if asked == 0 || dead.condemned {
+			t.Fatalf("%s: asked at %v, condemned: %t", name, asked, dead.condemned)
+		}
+		f.looks(4*TickEvery, living)
+		if n := len(f.asked(dead)); !dead.condemned || n > c.asks+1 {
+			t.Errorf("%s: condemned: %t, after %d questions", name, dead.condemned, n)
+		}
 	}
 }
 

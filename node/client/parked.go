@@ -97,11 +97,16 @@ func (c *Client) parkAfter() time.Duration {
 	switch {
 	case c.config.ParkAfter != 0:
 		return c.config.ParkAfter
-	case c.parking.stays:
+	case !c.unused():
 		return ParkAfter
+	case c.session.resumed:
+		return ParkAgain
 	}
 	return ParkUnused
 }
+
+// unused reports whether nothing was moved since it came, and no agent called it.
+func (c *Client) unused() bool { return !c.parking.stays }
 
 func (c *Client) headless() time.Duration {
 	return time.Duration(c.session.welcome.Headless) * time.Second

@@ -73,11 +73,13 @@ func (f *fixture) parks(s ...*slice) {
 	}
 }
 
-// asked is the kinds of probes that came to an agent since the last call.
+// asked is the kinds of probes that came to an agent since the last call, by any gateway.
 func (f *fixture) asked(s *slice) (kinds []byte) {
 	f.Helper()
-	for _, body := range f.arrived(0, s) {
-		kinds = append(kinds, body[0])
+	for gateway := range f.gateways {
+		for _, body := range f.arrived(gateway, s) {
+			kinds = append(kinds, body[0])
+		}
 	}
 	return kinds
 }
@@ -92,16 +94,19 @@ func (f *fixture) word(s *slice, age time.Duration) {
 // TestClientParksAtRest: after a minute, once, or sooner if it had no traffic since it came;
 // not by an arbiter that does not know of it, with traffic, or with a slice that is not in use.
 func TestClientParksAtRest(t *testing.T) {
-	for stays, after := range map[bool]time.Duration{true: ParkAfter, false: ParkUnused} {
+	for _, c := range []struct {
+		stays, resumed bool
+		after          time.Duration
+	}{{true, true, ParkAfter}, {true, false, ParkAfter}, {false, false, ParkUnused}, {false, true, ParkAgain}} {
 		f, s := atRest(t)
-		f.parking.stays = stays
-		f.rests(after/2, s...)
+		f.parking.stays, f.session.resumed = c.stays, c.resumed
+		f.rests(c.after/2, s...)
 		if f.asksToPark() != 0 {
-			t.Errorf("it stays: %v: it asks too early", stays)
+			t.Errorf("%+v: it asks too early", c)
 		}
-		f.rests(after/2, s...)
+		f.rests(c.after/2, s...)
 		if n := f.asksToPark(); n != 1 {
-			t.Errorf("it stays: %v: it asks %d times", stays, n)
+			t.Errorf("%+v: it asks %d times", c, n)
 		}
 	}
 	for name, disturb := range map[string]func(*fixture, []*slice){
@@ -193,7 +198,7 @@ func TestParkingInVain(t *testing.T) {
 	f.rests(ParkBriefly, s...)
 	f.come("test")
 	f.welcomed(true)
-	if f.rests(ParkUnused, s...); f.asksToPark() != 1 {
+	if f.rests(ParkAgain+time.Second, s...); f.asksToPark() != 1 {
 		t.Error("after a long rest it does not ask as soon as others do")
 	}
 }

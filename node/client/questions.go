@@ -34,7 +34,7 @@ func (q *questions) unheard(now, than time.Duration) bool {
 }
 
 // unheard reports whether the slice's agent seems not to hear it.
-func (p *pulse) unheard(now time.Duration) bool { return p.open.unheard(now, 2*p.rtt.Silence()) }
+func (p *pulse) unheard(now time.Duration) bool { return p.open.unheard(now, 2*p.silence()) }
 
 // unheardBy reports whether none of those behind the gateway seems to hear anything. If it
 // is this host's own way that is dead no gateway is better: each round of them is slower.
@@ -42,8 +42,8 @@ func (c *Client) unheardBy(through []*slice, now time.Duration) bool {
 	if c.gateways.count() < 2 || !slices.ContainsFunc(through, (*slice).usable) {
 		return false
 	}
-	slowest := slices.MaxFunc(through, func(x, y *slice) int { return int(x.pulse.rtt.Silence() - y.pulse.rtt.Silence()) })
-	return c.gateways.open.unheard(now, 2*slowest.pulse.rtt.Silence()<<c.gateways.slower(c.gateways.unheard))
+	slowest := slices.MaxFunc(through, func(x, y *slice) int { return int(x.pulse.silence() - y.pulse.silence()) })
+	return c.gateways.open.unheard(now, 2*slowest.pulse.silence()<<c.gateways.slower(c.gateways.unheard))
 }
 
 // slower is how often to double what is waited, when so many gateways were left in vain.

@@ -142,7 +142,7 @@ func (e welcomed) apply(c *Client) {
 	} else {
 		c.config.Log.Info("session resumed", "through", e.s.gateway, "new_slices", len(e.welcome.Slices))
 	}
-	c.session.welcome = e.welcome
+	c.session.welcome, c.session.resumed = e.welcome, !first
 	if err := c.config.Host.Up(e.welcome.Leases, e.welcome.Update); err != nil {
 		c.fail(err)
 		return

@@ -33,9 +33,9 @@ func (s *stops) often(now time.Duration) bool {
 
 // stands reports whether the slice has said nothing for longer than StopLimit
 // beyond the time that an answer takes at best. Before the first answer along
-// its way that time is not known.
+// its way that time is not known, and where nothing is sent none of it is lost.
 func (p *pulse) stands(now time.Duration) bool {
-	return p.waiting != 0 && p.nearest != 0 && now-p.waiting > StopLimit+p.nearest
+	return !p.calm && p.waiting != 0 && p.nearest != 0 && now-p.waiting > StopLimit+p.nearest
 }
 
 // fresh reports whether the slice was heard a moment ago: whoever is silent
