@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"unique"
 
 	"github.com/meshcrypt/meshcrypt/crypto/replay"
 )
@@ -12,7 +13,7 @@ import (
 // concurrent use: the lock is held around the window, never around the AEAD.
 type Inbound struct {
 	spi    uint32
-	limits Limits
+	limits unique.Handle[Limits] // of almost all keys the same
 	tr     *transform
 
 	mu     sync.Mutex
@@ -36,7 +37,7 @@ func NewInbound(spi uint32, k Key, l Limits) (*Inbound, error) {
 		return nil, err
 	}
 	i := &made.half
-	i.spi, i.limits, i.tr = spi, l, &made.tr
+	i.spi, i.limits, i.tr = spi, unique.Make(l), &made.tr
 	return i, nil
 }
 
@@ -51,7 +52,8 @@ func (i *Inbound) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "esp.Inbound(%08x
 func (i *Inbound) Soft() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.window.Top() >= i.limits.SoftPackets || i.bytes >= i.limits.SoftBytes
+	l := i.limits.Value()
+	return i.window.Top() >= l.SoftPackets || i.bytes >= l.SoftBytes
 }
 
 // Oldest is the lowest counter that a frame may still have. It never sinks.
@@ -98,7 +100,7 @@ func (i *Inbound) precheck(frame []byte) (counter uint64, err error) {
 		return 0, ErrSPI
 	}
 	counter = binary.BigEndian.Uint64(frame[headerSize:])
-	if binary.BigEndian.Uint32(frame[spiSize:]) != uint32(counter) || counter > i.limits.HardPackets {
+	if binary.BigEndian.Uint32(frame[spiSize:]) != uint32(counter) || counter > i.limits.Value().HardPackets {
 		return 0, ErrAuth
 	}
 	i.mu.Lock()
@@ -120,7 +122,7 @@ func (i *Inbound) accept(counter uint64, n int) (advanced bool, err error) {
 	}
 	advanced = i.window.Update(counter)
 	i.bytes += uint64(n)
-	if i.bytes > i.limits.HardBytes {
+	if i.bytes > i.limits.Value().HardBytes {
 		return false, ErrExhausted
 	}
 	return advanced, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
+	"unique"
 )
 
 // Ledger is told of every interval of counters before the first of them seals
@@ -15,11 +16,10 @@ type Ledger interface {
 // Outbound is the sending half of an SA. All its methods are safe for
 // concurrent use.
 type Outbound struct {
-	spi     uint32
-	limits  Limits
-	tr      *transform // by a pointer: who prints the half sees no key
-	ledger  Ledger
-	keyHash [16]byte // of the key, set only with a ledger
+	spi    uint32
+	limits unique.Handle[Limits] // of almost all keys the same
+	tr     *transform            // by a pointer: who prints the half sees no key
+	told   *told                 // nil: nobody
 
 	_ [64]byte // keeps used off the cache line that Seal reads
 
@@ -27,6 +27,12 @@ type Outbound struct {
 	// in units of byteUnit in the low 32. Nothing is ever added once it lies
 	// past a limit, so it cannot wrap, however often Reserve is called again.
 	used atomic.Uint64
+}
+
+// told is who is told of the counters of a key, and how the key is called there.
+type told struct {
+	ledger  Ledger
+	keyHash [16]byte
 }
 
 const (
@@ -52,9 +58,9 @@ func NewOutbound(spi uint32, k Key, l Limits, led Ledger) (*Outbound, error) {
 		return nil, err
 	}
 	o := &made.half
-	o.spi, o.limits, o.tr, o.ledger = spi, l, &made.tr, led
+	o.spi, o.limits, o.tr = spi, unique.Make(l), &made.tr
 	if led != nil {
-		o.keyHash = k.secret().oracleHash()
+		o.told = &told{led, k.secret().oracleHash()}
 	}
 	return o, nil
 }
@@ -81,22 +87,23 @@ func (o *Outbound) Reserve(packets, bytes int) (first uint64, err error) {
 		return 0, ErrExhausted
 	}
 	first = used>>packetShift - count + 1
-	if o.ledger != nil {
-		o.ledger.Reserved(o.keyHash, first, count)
+	if o.told != nil {
+		o.told.ledger.Reserved(o.told.keyHash, first, count)
 	}
 	return first, nil
 }
 
 func (o *Outbound) exhausted(used uint64) bool {
-	return used>>packetShift > o.limits.HardPackets || byteCount(used) > o.limits.HardBytes
+	l := o.limits.Value()
+	return used>>packetShift > l.HardPackets || byteCount(used) > l.HardBytes
 }
 
 func byteCount(used uint64) uint64 { return uint64(uint32(used)) * byteUnit }
 
 // Soft reports whether a soft limit is reached: time to rekey.
 func (o *Outbound) Soft() bool {
-	used := o.used.Load()
-	return used>>packetShift >= o.limits.SoftPackets || byteCount(used) >= o.limits.SoftBytes
+	used, l := o.used.Load(), o.limits.Value()
+	return used>>packetShift >= l.SoftPackets || byteCount(used) >= l.SoftBytes
 }
 
 // Stop is a hard stop now: every later Reserve fails. Counters handed out
@@ -111,7 +118,7 @@ func (o *Outbound) Seal(frame []byte, n int, next byte, counter uint64) []byte {
 	if n < 0 || cap(frame) < SealedLen(n) {
 		panic(fmt.Sprintf("esp: no room to seal %d bytes in a frame of %d", n, cap(frame)))
 	}
-	if counter == 0 || counter > o.limits.HardPackets {
+	if counter == 0 || counter > o.limits.Value().HardPackets {
 		panic(fmt.Sprintf("esp: counter %d was never reserved", counter))
 	}
 	frame = frame[:SealedLen(n)]

@@ -7,7 +7,7 @@ import (
 
 // mostAtRest is how many bytes of the heap an SA in each direction may take, of a client
 // that does no more than answer probes.
-const mostAtRest = 420
+const mostAtRest = 320
 
 // TestBytesAtRest: a gateway's and an agent's memory is mostly that of clients at rest.
 func TestBytesAtRest(t *testing.T) {

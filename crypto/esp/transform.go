@@ -16,13 +16,12 @@ const (
 // where header, IV and ICV stand in a frame, and nothing of counters. Safe for
 // concurrent use.
 type transform struct {
-	warm atomic.Pointer[warm] // nil until the key has seen some use
-	uses atomic.Uint32        // of a cold key
-
-	make func(key []byte) (cipher.AEAD, error)
-	size int // of the key
-	key  [maxKeySize]byte
-	salt [saltSize]byte
+	warm  atomic.Pointer[warm] // nil until the key has seen some use
+	uses  atomic.Uint32        // of a cold key
+	salt  [saltSize]byte
+	key   [maxKeySize]byte
+	size  uint8 // of the key
+	suite Suite
 }
 
 // warm is a key at work. A cipher is its key expanded to 30 times the size, too much for
@@ -48,16 +47,16 @@ func (t *transform) begin(k Key) error {
 	if secret == nil {
 		return fmt.Errorf("%w: empty key", ErrSuite)
 	}
-	return t.take(suites[secret.suite].aead, secret.material)
+	return t.take(secret.suite, secret.material)
 }
 
-// take takes material, key || salt, that an AEAD can be made of.
-func (t *transform) take(aead func(key []byte) (cipher.AEAD, error), material []byte) error {
+// take takes material, key || salt, that the suite's AEAD can be made of.
+func (t *transform) take(s Suite, material []byte) error {
 	key, salt := material[:len(material)-saltSize], material[len(material)-saltSize:]
-	if _, err := aead(key); err != nil {
+	if _, err := suites[s].aead(key); err != nil {
 		return fmt.Errorf("%w: %w", ErrSuite, err)
 	}
-	t.make, t.size = aead, len(key)
+	t.suite, t.size = s, uint8(len(key))
 	copy(t.key[:], key)
 	copy(t.salt[:], salt)
 	return nil
@@ -65,7 +64,7 @@ func (t *transform) take(aead func(key []byte) (cipher.AEAD, error), material []
 
 // cipher makes the key's AEAD.
 func (t *transform) cipher() cipher.AEAD {
-	made, err := t.make(t.key[:t.size])
+	made, err := suites[t.suite].aead(t.key[:t.size])
 	if err != nil {
 		panic("esp: " + err.Error()) // take made one of the same key
 	}
