@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -49,6 +50,18 @@ func TestUsedKeysAreSettled(t *testing.T) {
 	if _, _, err := s.machine.Accept(c.accept); !errors.Is(err, mka.ErrPrekey) {
 		t.Errorf("the accept again: %v", err)
 	}
+}
+
+// TestOneAtRestLeavesNoTrail: what its client has proven is the way in use, once it rests.
+func TestOneAtRestLeavesNoTrail(t *testing.T) {
+	f := newFixture(t).ready()
+	s := f.slices.byKey[f.customer(f.offered()[0], nil).up().sliceKey()]
+	trod := reflect.ValueOf(s.pair).Elem().FieldByName("trod").FieldByName("v")
+	if trod.IsNil() {
+		t.Fatal("no trail of a client that has just come")
+	}
+	f.advance(dataplane.MaxWays*dataplane.WayEvery + 2*LookEvery)
+	f.until("the trail is forgotten", func() bool { f.advance(LookEvery); return trod.IsNil() })
 }
 
 // TestLostConfirmIsSaidAgain: the agent repeats its offer until the new keys

@@ -343,6 +343,7 @@ func (a *Agent) superviseKeys(s *slice, now time.Duration) {
 	if heard := time.Duration(s.pair.LastHeard()); heard != 0 && now-heard > WaySilent && s.from.IsZero() {
 		s.pair.Leave()
 	}
+	s.pair.Forget(int64(now))
 	a.superviseRekey(s, now)
 }
 

@@ -42,7 +42,7 @@ func (p *Pair) roam(found way, n int, now int64) {
 	}
 	k.came(found.socket, n, now)
 	if k.proven {
-		p.take(k, old, now)
+		p.take(t, k, old, now)
 		t.mu.Unlock()
 		return
 	}
@@ -70,9 +70,9 @@ func (w *way) sure() bool {
 func (w *way) along(path link.Path) bool { return w.sure() && w.path == path }
 
 // take makes a proven way the one in use; under the trail's lock.
-func (p *Pair) take(k *known, old *way, now int64) {
+func (p *Pair) take(t *trail, k *known, old *way, now int64) {
 	if old.sure() {
-		p.trail().left(old.path, now)
+		t.left(old.path, now)
 	}
 	p.way.Store(&way{k.way.socket, k.way.path})
 }
@@ -105,15 +105,34 @@ func (p *Pair) Begin(socket link.Socket, path link.Path, n int, now int64) bool 
 // the way may be another client's by then.
 func (p *Pair) Leave() { p.way.Store(nil) }
 
-// trail is the pair's; the first use makes it.
+// trail is the pair's; the first use makes it, and that after Forget begins with what was
+// forgotten.
 func (p *Pair) trail() *trail {
 	if t := p.trod.Load(); t != nil {
 		return t
 	}
 	t := new(trail)
 	t.ways = t.only[:0]
+	if w := p.way.Load(); p.Agent && w.sure() {
+		t.ways = append(t.ways, newKnown(*w, 0))
+		t.ways[0].proven = true
+	}
 	p.trod.CompareAndSwap(nil, t)
 	return p.trod.Load()
+}
+
+// Forget drops the trail of a peer that was seen along the way in use alone, for a while: that
+// is almost every client at rest, and the way in use says it all.
+func (p *Pair) Forget(now int64) {
+	t := p.trod.Load()
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.says(p.way.Load(), now) {
+		p.trod.CompareAndSwap(t, nil)
+	}
 }
 
 // roaming handles a question and its echo, in a packet of n bytes; false when it is
@@ -190,7 +209,7 @@ func (w *inbound) echoed(p *Pair, token probe.Token, newest bool) {
 		case !p.Agent:
 			p.tried.Store(&answer{path.Remote, max(w.now, 1)})
 		case newest || old != nil && old.path == path:
-			p.take(k, old, w.now)
+			p.take(t, k, old, w.now)
 		}
 		return
 	}

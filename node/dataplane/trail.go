@@ -102,6 +102,12 @@ func (t *trail) spend(now int64) bool {
 	return true
 }
 
+// says reports whether there is nothing in the trail but one way, the one in use, which is sure,
+// and as many new ways may be remembered as in a new trail.
+func (t *trail) says(inUse *way, now int64) bool {
+	return len(t.ways) == 1 && inUse.along(t.ways[0].way.path) && now-t.filled > int64(MaxWays*WayEvery)
+}
+
 // left notes when a way was in use for the last time.
 func (t *trail) left(path link.Path, now int64) {
 	for _, k := range t.ways {

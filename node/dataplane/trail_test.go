@@ -65,9 +65,10 @@ func TestTokenEnds(t *testing.T) {
 	}
 }
 
-// TestOneWayTakesLittle: almost every client has one way, and there are ten thousand.
+// TestOneWayTakesLittle: almost every client has one way, and there are ten thousand. Once it
+// has proven that way, the way is all that is kept.
 func TestOneWayTakesLittle(t *testing.T) {
-	const pairs, most = 500, 400
+	const pairs, most, mostAtRest = 500, 400, 100
 	s := newFakeSocket()
 	var held [pairs]*Pair
 	living := func() int64 {
@@ -87,9 +88,59 @@ func TestOneWayTakesLittle(t *testing.T) {
 		}
 	}
 	each := (living() - before) / pairs
-	t.Logf("%d bytes", each)
-	if each > most {
-		t.Errorf("a pair's one way takes %d bytes, at most %d", each, most)
+	for _, p := range held {
+		p.prove()
+		p.Forget(2 + int64(MaxWays*WayEvery))
+	}
+	rest := (living() - before) / pairs
+	t.Logf("%d bytes, %d at rest", each, rest)
+	if each > most || rest > mostAtRest {
+		t.Errorf("a pair's one way takes %d bytes, at most %d, and %d at rest, at most %d", each, most, rest, mostAtRest)
 	}
 	runtime.KeepAlive(&held)
+}
+
+// prove has the echo of the pair's first way come.
+func (p *Pair) prove() {
+	k := p.trail().ways[0]
+	k.proven = true
+	p.take(p.trail(), k, p.way.Load(), 1)
+}
+
+// TestForgottenWayIsStillKnown: a trail that was forgotten said nothing but the way in use.
+// Whatever it says beside is kept, and the way in use stays proven when the peer leaves it.
+func TestForgottenWayIsStillKnown(t *testing.T) {
+	const rested = 2 + int64(MaxWays*WayEvery)
+	s := newFakeSocket()
+	for name, c := range map[string]struct {
+		step func(p *Pair)
+		now  int64
+		gone bool
+	}{
+		"proven":                  {(*Pair).prove, rested, true},
+		"proven, but just now":    {(*Pair).prove, rested - 1, false},
+		"not proven":              {func(*Pair) {}, rested, false},
+		"left since":              {func(p *Pair) { p.prove(); p.Leave() }, rested, false},
+		"seen along another, too": {func(p *Pair) { p.prove(); p.roam(wayOf(s, 2), 100, 1) }, rested, false},
+	} {
+		p := &Pair{Agent: true}
+		p.Begin(s, wayOf(s, 1).path, 100, 1)
+		c.step(p)
+		if p.Forget(c.now); (p.trod.Load() == nil) != c.gone {
+			t.Errorf("%s: forgotten %t", name, !c.gone)
+		}
+	}
+	p := &Pair{Agent: true}
+	p.Begin(s, wayOf(s, 1).path, 100, 1)
+	p.prove()
+	p.Forget(rested)
+	p.roam(wayOf(s, 2), 100, rested)
+	all := p.trail().ways
+	if len(all) != 2 || !all[0].proven || all[0].way != wayOf(s, 1) || all[1].proven {
+		t.Fatalf("after another way was seen: %+v", all)
+	}
+	p.take(p.trail(), all[1], p.way.Load(), rested)
+	if p.roam(wayOf(s, 1), 100, rested+int64(ProvenFor)); p.way.Load().path != wayOf(s, 1).path {
+		t.Error("the way that was in use has to be proven anew")
+	}
 }
