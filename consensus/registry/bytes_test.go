@@ -1,7 +1,10 @@
 package registry
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"runtime"
 	"testing"
 
@@ -11,7 +14,7 @@ import (
 
 // mostEnded is how many bytes of the heap an ended session may take, mostActive one that
 // goes on.
-const mostEnded, mostActive = 500, 1_600
+const mostEnded, mostActive = 500, 1_640
 
 // read is the command as a log entry brings it: it shares nothing with any other.
 func (f *fixture) read(c Command) Command {
@@ -127,6 +130,39 @@ func TestBytesOfASession(t *testing.T) {
 		t.Errorf("%d bytes for each active session, at most %d", each, mostActive)
 	}
 	runtime.KeepAlive(f)
+}
+
+// TestSessionIsOnePiece: what stays in the heap by small things keeps the memory of all that was
+// made beside them. A copy shares nothing with what it was made of, however long its lists are.
+func TestSessionIsOnePiece(t *testing.T) {
+	f := crowd(t, 0)
+	f.in(1, 1)
+	ses := f.s.Sessions.Get(session(1))
+	var held *Session
+	if pieces := testing.AllocsPerRun(10, func() { held = ses.copy() }); pieces != 1 {
+		t.Errorf("a session is %v pieces of memory", pieces)
+	}
+	said := func() string {
+		raw, err := json.Marshal(held)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	for range 3 {
+		before, c := said(), held.copy()
+		if !reflect.DeepEqual(c, held) {
+			t.Fatalf("copied %s, got %+v", before, c)
+		}
+		c.Slices[0].Epoch, c.Holders[0].Until, c.Leases[0] = 99, 99, netip.Addr{}
+		c.Identity[0]++
+		c.Hello[0]++
+		if said() != before {
+			t.Fatalf("what is done to a copy is done to the session: %s became %s", before, said())
+		}
+		held = held.copy()
+		held.Slices, held.Holders = append(held.Slices, Slice{Number: 9}), append(held.Holders, Holder{Until: 9})
+	}
 }
 
 // TestSnapshotTakesNoMore: what a snapshot brings back is no larger than what it was made of.

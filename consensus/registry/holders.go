@@ -152,9 +152,9 @@ func (s *State) forgetHolders(at iter.Seq[place], over func(Holder) bool) {
 			s.putLease(p.lease, &without)
 		}
 		if ses := s.Sessions.Get(p.in); ses != nil && slices.ContainsFunc(ses.Holders, over) {
-			without := *ses
+			without := ses.copy()
 			without.Holding = ses.Holding.without(over)
-			s.putSession(&without)
+			s.putSession(without)
 		}
 	}
 }
@@ -171,9 +171,9 @@ func (h Holding) without(over func(Holder) bool) Holding {
 // recorded.
 func (s *State) forgetTracking() {
 	for _, ses := range s.Sessions.All() {
-		untracked := *ses
+		untracked := ses.copy()
 		untracked.Holding = Holding{}
-		s.putSession(&untracked)
+		s.putSession(untracked)
 	}
 	for a, l := range s.Leases.All() {
 		untracked := *l

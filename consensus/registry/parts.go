@@ -87,9 +87,9 @@ func (s *State) setEgress(part int, egress, second identity.NodeID) {
 				break
 			}
 			if ses := s.Sessions.Get(l.Session); ses != nil && ses.State == SessionActive {
-				moved := *ses
+				moved := ses.copy()
 				moved.Egress, moved.Second = egress, second
-				s.putSession(&moved)
+				s.putSession(moved)
 			}
 		}
 	}

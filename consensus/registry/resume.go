@@ -30,7 +30,9 @@ func (c *ResumeKey) apply(s *State, at entry) (Result, *Error) {
 	for _, sl := range c.Slices {
 		s.spend(sl)
 	}
-	resumed := s.Sessions.Get(ses.ID).copy() // a new boot may have voided slices
+	with := *s.Sessions.Get(ses.ID) // a new boot may have voided slices
+	with.Request, with.Key, with.Hello = c.Request, c.Key, c.Hello
+	resumed := with.copy()
 	for _, sl := range c.Slices {
 		granted := sl.granted(s.Tick, at)
 		resumed.Slices[resumed.at(sl.Number)] = granted
@@ -39,8 +41,6 @@ func (c *ResumeKey) apply(s *State, at entry) (Result, *Error) {
 	// The client has moved on to the new request: one per session is enough.
 	s.Requests.Delete(ses.Request)
 	s.Requests.Put(c.Request, ses.ID)
-	resumed.Request, resumed.Key = c.Request, c.Key
-	resumed.hashes(resumed.Identity, c.Hello)
 	s.putSession(resumed)
 	return Result{Session: ses.ID}, nil
 }

@@ -179,7 +179,7 @@ func (c *OpenSession) admit(s *State, p Part, leases []netip.Addr) *Session {
 		Mode: one(cmp.Or(ses.Mode, s.Policy.Mode)), Shares: one(ses.Shares), SprayUDP: ses.SprayUDP, Bandwidth: ses.Bandwidth, Policy: s.Policy.Version,
 		State: SessionActive, Opened: s.Tick,
 	}
-	now.hashes(ses.Identity, ses.Hello)
+	now.hashes(nil, ses.Identity, ses.Hello)
 	return now
 }
 
@@ -231,11 +231,23 @@ func (s *State) endSession(living *Session, reason string, bytes uint64) {
 	s.putSession(ses)
 }
 
-// copy is the session to be changed and put in its place.
+// copy is the session to be changed and put in its place. It shares nothing that the change
+// might reach.
 func (ses *Session) copy() *Session {
-	c := *ses
-	c.Slices, c.Retiring, c.Holding = slices.Clone(ses.Slices), slices.Clone(ses.Retiring), ses.Holding.clone()
-	return &c
+	if len(ses.Slices) > usual || len(ses.Holders) > usual || len(ses.Leases) > usual {
+		c := *ses
+		return c.with(nil, nil, nil, nil)
+	}
+	made := &body{Session: *ses}
+	return made.Session.with(made.both[:0], made.slices[:0], made.holders[:0], made.leases[:0])
+}
+
+// with makes the session have lists of its own, each in some room if it fits.
+func (ses *Session) with(both []byte, epochs []Slice, holders []Holder, leases []netip.Addr) *Session {
+	ses.hashes(both, ses.Identity, ses.Hello)
+	ses.Slices, ses.Retiring = into(epochs, ses.Slices), slices.Clone(ses.Retiring)
+	ses.Holders, ses.Leases = into(holders, ses.Holders), into(leases, ses.Leases)
+	return ses
 }
 
 // ActiveSessions returns the sessions that are not over, by ID.

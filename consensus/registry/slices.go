@@ -183,20 +183,18 @@ func (c *WeighSlices) apply(s *State, _ entry) (Result, *Error) {
 	if len(c.Weights) == 0 || len(c.Weights) > len(ses.Slices) {
 		return Result{}, ErrInvalid.with("%d weights for %d slices", len(c.Weights), len(ses.Slices))
 	}
-	weighed := slices.Clone(ses.Slices)
+	changed := ses.copy()
 	for _, w := range c.Weights {
-		i := slices.IndexFunc(weighed, func(sl Slice) bool { return sl.Number == w.Number && sl.Epoch == w.Epoch })
+		i := slices.IndexFunc(changed.Slices, func(sl Slice) bool { return sl.Number == w.Number && sl.Epoch == w.Epoch })
 		switch {
-		case i < 0 || weighed[i].State == SliceVoid:
+		case i < 0 || changed.Slices[i].State == SliceVoid:
 			return Result{}, ErrStale.with("slice %d has no epoch %d", w.Number, w.Epoch)
 		case w.Weight == 0:
 			return Result{}, ErrInvalid.with("slice %d without weight", w.Number)
 		}
-		weighed[i].Weight = w.Weight
+		changed.Slices[i].Weight = w.Weight
 	}
-	changed := *ses
-	changed.Slices = weighed
-	s.putSession(&changed)
+	s.putSession(changed)
 	return Result{Session: ses.ID}, nil
 }
 
