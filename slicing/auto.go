@@ -95,6 +95,9 @@ func Uneven(loads []float64) bool {
 // Rests reports whether nothing but uneven loads can change what Choose says.
 func (a *Auto) Rests() bool { return a.step == 0 && !a.trial && a.wish == 0 }
 
+// Begins reports whether it rests and no trial has failed lately: a new one says the same.
+func (a *Auto) Begins() bool { return a.Rests() && a.pause == [MaxSteps + 1]time.Duration{} }
+
 // judge ends a trial when its time is over.
 func (a *Auto) judge(now time.Duration, carried uint64) {
 	if now-a.since < TrialTime {

@@ -55,6 +55,28 @@ func TestAutoStepsOnlyWhereItMay(t *testing.T) {
 	}
 }
 
+// TestAutoBeginsAnew: it has nothing to remember once it is down and calm, but for a trial
+// that failed.
+func TestAutoBeginsAnew(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		rates  []uint64
+		forget bool
+	}{{"it was worth it", []uint64{slow, fast}, true}, {"it was not", []uint64{slow, slow}, false}} {
+		d := newDrive(c.rates...)
+		if !d.Begins() {
+			t.Errorf("%s: a new one does not begin", c.name)
+		}
+		if d.advance(StepAfter/2, 0.95, 0.2); d.Begins() {
+			t.Errorf("%s: begins with a step that is due", c.name)
+		}
+		d.advance(StepAfter+TrialTime+time.Second, 0.95, 0.2)
+		if step := d.advance(2*CalmAfter, 0.1, 0.1); step != 0 || !d.Rests() || d.Begins() != c.forget {
+			t.Errorf("%s: at step %d, begins %t", c.name, step, d.Begins())
+		}
+	}
+}
+
 func TestAutoHasHysteresis(t *testing.T) {
 	d := newDrive(slow, fast)
 	full, idle := []float64{0.95, 0.2}, []float64{0.3, 0.2}

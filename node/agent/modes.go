@@ -76,8 +76,14 @@ func (a *Agent) superviseModes(now time.Duration) {
 		}
 		return
 	}
+	if len(a.view.restless) == 0 {
+		return
+	}
 	for id := range a.view.restless {
 		a.superviseMode(id, now)
+	}
+	if len(a.view.restless) == 0 { // a map keeps the room that a crowd needed
+		a.view.restless = make(map[registry.SessionID]bool)
 	}
 }
 
@@ -111,6 +117,9 @@ func (a *Agent) superviseMode(id registry.SessionID, now time.Duration) {
 		delete(a.view.restless, id)
 	} else {
 		a.view.restless[id] = true
+	}
+	if m.steps.Begins() {
+		m.steps = nil
 	}
 	if step != m.step {
 		m.step = step

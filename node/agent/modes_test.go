@@ -136,8 +136,14 @@ func TestAutoSpreadsAsFarAsItMust(t *testing.T) {
 	s.holds(slicing.Burst, 5, 6, 7)
 	s.lapse(slicing.CalmAfter)
 	s.holds(slicing.Pin, 5, 6, 7)
+	if s.Agent.view.modes[registry.SessionID(s.grant.Session)].steps == nil {
+		t.Error("it has forgotten what it is about")
+	}
 	s.lapse(slicing.CalmAfter + time.Second)
 	s.holds(slicing.Pin, 5, 0, 0)
+	if s.Agent.view.modes[registry.SessionID(s.grant.Session)].steps != nil || len(s.Agent.view.restless) > 0 {
+		t.Error("a session at rest keeps the ladder that it has come down")
+	}
 }
 
 // TestLoadOfTheSilentDoesNotCount: what a dead node said last must not make a
