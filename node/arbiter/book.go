@@ -32,7 +32,7 @@ type book struct {
 type entry struct {
 	route    protocol.RouteRow // to egress and second
 	rule     protocol.RuleRow  // to those and all its agents
-	judges   members           // whom the rule is told; whom the route comes first
+	judges   identity.Several  // whom the rule is told; whom the route comes first
 	forwards int               // of them: egress and second
 }
 
@@ -51,11 +51,11 @@ func (e *entry) routed(node identity.NodeID) bool {
 	if e == nil {
 		return false
 	}
-	at := e.judges.index(node)
+	at := e.judges.Index(node)
 	return at >= 0 && at < e.forwards
 }
 
-func (e *entry) judged(node identity.NodeID) bool { return e != nil && e.judges.index(node) >= 0 }
+func (e *entry) judged(node identity.NodeID) bool { return e != nil && e.judges.Index(node) >= 0 }
 
 // concerns are the nodes that are told of the session, and its peer, which it follows.
 func (e *entry) concerns() []identity.NodeID {
@@ -63,9 +63,9 @@ func (e *entry) concerns() []identity.NodeID {
 	case e == nil:
 		return nil
 	case e.rule.Peer.IsZero():
-		return e.judges.all()
+		return e.judges.All()
 	}
-	return append(e.judges.all(), e.rule.Peer)
+	return append(e.judges.All(), e.rule.Peer)
 }
 
 // share is the part of a session's news that one node is told.

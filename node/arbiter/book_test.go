@@ -12,25 +12,6 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
-// TestMembers: a list of nodes is what it was made of.
-func TestMembers(t *testing.T) {
-	a, b, c := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}
-	for _, ids := range [][]identity.NodeID{{}, {a}, {b, a}} {
-		m := membersOf(ids)
-		if got := m.all(); !slices.Equal(got, ids) {
-			t.Errorf("%v became %v", ids, got)
-		}
-		for at, id := range ids {
-			if m.index(id) != at {
-				t.Errorf("%v is at %d of %v", id.Short(), m.index(id), ids)
-			}
-		}
-		if m.index(c) != -1 {
-			t.Errorf("%v is among %v", c.Short(), ids)
-		}
-	}
-}
-
 // mostTold is how many bytes the arbiter may keep of what nodes are told of a session.
 const mostTold = 600
 

@@ -398,7 +398,7 @@ func (m *loginMesh) parkNext() {
 // TestBytesOfAParkedClient is what one takes of its arbiter's heap, its session of three
 // slices included, and that is nothing that a session without a client would not take.
 func TestBytesOfAParkedClient(t *testing.T) {
-	const clients, most = 100, 6_000
+	const clients, most = 100, 5_600
 	m := newLoginMesh(t, 0)
 	m.store.others = nil // one replica, as each node has
 	m.start()

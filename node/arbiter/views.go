@@ -191,7 +191,7 @@ func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
 		if !live.Second.IsZero() && live.Second != live.Egress {
 			now.forwards = 2
 		}
-		now.judges = membersOf(judges(live))
+		now.judges = identity.SeveralOf(judges(live))
 		a.book.enterSession(id, now, w)
 		if c := a.served[id]; c != nil {
 			a.tellClient(s, c, live)

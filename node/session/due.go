@@ -152,13 +152,13 @@ func (l *live) again(at time.Duration) { l.wait = min(l.wait, at) }
 
 // enter notes the nodes that a session is on.
 func (a *Arbitrator) enter(s *registry.Session, l *live) {
-	agents := agentsOf(s)
-	if slices.Equal(agents, l.agents) {
+	agents := identity.SeveralOf(agentsOf(s))
+	if agents == l.agents {
 		return
 	}
 	a.leave(l)
 	l.agents = agents
-	for _, id := range agents {
+	for _, id := range agents.All() {
 		if a.on[id] == nil {
 			a.on[id] = map[registry.SessionID]struct{}{}
 		}
@@ -168,12 +168,12 @@ func (a *Arbitrator) enter(s *registry.Session, l *live) {
 
 // leave takes a session off the nodes that it was on.
 func (a *Arbitrator) leave(l *live) {
-	for _, id := range l.agents {
+	for _, id := range l.agents.All() {
 		if delete(a.on[id], l.id); len(a.on[id]) == 0 {
 			delete(a.on, id)
 		}
 	}
-	l.agents = nil
+	l.agents = ""
 }
 
 // agentsOf is the owners of a session's slices, older epochs and void ones too.

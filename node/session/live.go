@@ -12,12 +12,12 @@ import (
 // live is what this term knows of an active session beyond the registry.
 type live struct {
 	id     registry.SessionID
-	due    time.Duration     // when to look at it; see due.go
-	place  int               // in the queue
-	wait   time.Duration     // of the look under way: the next one
-	wants  bool              // it may find more to do when another node is able
-	sated  bool              // it grows no more until then
-	agents []identity.NodeID // that it is entered with
+	due    time.Duration    // when to look at it; see due.go
+	place  int              // in the queue
+	wait   time.Duration    // of the look under way: the next one
+	wants  bool             // it may find more to do when another node is able
+	sated  bool             // it grows no more until then
+	agents identity.Several // that it is entered with
 
 	attached bool               // its client has a stream to us
 	request  registry.RequestID // of that stream
@@ -42,7 +42,14 @@ type live struct {
 	unweighed bool    // its weights may have to be others, from weighAt on
 	weighed   Tag     // WeighSlices without outcome
 	slots     []*slot // by when they were heard of
+
+	// What almost every session has, or less, stands in one piece with it: see registry.
+	listed [usual]*slot
+	room   [usual]slot
 }
+
+// usual is how many slots almost every session has, or fewer.
+const usual = 2
 
 // phase is how far the present epoch of a slice has been told.
 type phase uint8
@@ -83,10 +90,16 @@ type failure struct {
 	until time.Duration
 }
 
+func newLive(id registry.SessionID, now time.Duration) *live {
+	l := &live{id: id, place: unqueued, due: never, since: now, unweighed: true}
+	l.slots = l.listed[:0]
+	return l
+}
+
 func (a *Arbitrator) live(id registry.SessionID) *live {
 	l := a.lives[id]
 	if l == nil {
-		l = &live{id: id, place: unqueued, due: never, since: a.now, unweighed: true}
+		l = newLive(id, a.now)
 		a.lives[id] = l
 		a.soon(l)
 	}
@@ -97,9 +110,20 @@ func (a *Arbitrator) slot(id registry.SessionID, number uint8) *slot {
 	l := a.live(id)
 	sl := l.slot(number)
 	if sl == nil {
-		sl = &slot{number: number}
-		l.slots = append(l.slots, sl)
+		sl = l.add(number)
 	}
+	return sl
+}
+
+// add makes the slot of a number of which nothing is known. None is taken away again.
+func (l *live) add(number uint8) (sl *slot) {
+	if n := len(l.slots); n < len(l.room) {
+		sl = &l.room[n]
+	} else {
+		sl = new(slot)
+	}
+	sl.number = number
+	l.slots = append(l.slots, sl)
 	return sl
 }
 
