@@ -1,10 +1,21 @@
 package arbiter
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/auth"
+	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -75,4 +86,98 @@ func TestNobodyIsAtWorkForEver(t *testing.T) {
 	at(0, "takes too long for its keys")
 	a.arrivals.welcomed(c, now)
 	at(0, "welcomed late")
+}
+
+// TestOneAccountLeavesPlaces: however many of one account are welcomed and agree no keys,
+// others get in, and an account has its share again as soon as its own are in, or gone.
+func TestOneAccountLeavesPlaces(t *testing.T) { // I10
+	var w arrivals
+	var number byte
+	welcomed := func(user string) *clientStream {
+		number++
+		c := &clientStream{introduction: &introduction{}, request: registry.RequestID{number}, who: auth.Principal{User: user}}
+		w.proved()
+		w.note(c, EnterWithin)
+		w.welcomed(c, 0)
+		w.welcomed(c, 0) // says no more
+		return c
+	}
+	at := func(want int, what string) {
+		t.Helper()
+		if got := w.count(); got != want || len(w.until) != want {
+			t.Errorf("%s: %d of %d places are held, want %d", what, got, arrivalPlaces(), want)
+		}
+	}
+	first := welcomed("ann")
+	for range 2 * arrivalPlaces() {
+		welcomed("ann")
+	}
+	share := arrivalPlaces() / 8
+	at(share, "one account")
+	other := welcomed("bob")
+	at(share+1, "another beside it")
+	for _, c := range []*clientStream{first, other, other} {
+		w.in(c)
+	}
+	at(share-1, "one of each is in")
+	for range 2 {
+		welcomed("ann")
+	}
+	at(share, "the first once more")
+	w.expire(KeysWithin)
+	at(0, "after their time")
+	if len(w.owing) > 0 {
+		t.Errorf("%v is remembered of nobody", w.owing)
+	}
+	welcomed("ann")
+	at(1, "later")
+}
+
+// within is a listener inside a bubble.
+type within chan net.Conn
+
+func (l within) Addr() net.Addr { return &net.TCPAddr{} }
+func (l within) Close() error   { close(l); return nil }
+func (l within) Accept() (net.Conn, error) {
+	if c, ok := <-l; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// TestSoManyAreLetIn at once: 16 for each CPU, which is what ended the collapse of crowds on
+// measured machines (node/DESIGN.md). One more is told to come again.
+func TestSoManyAreLetIn(t *testing.T) { // I10
+	f := newFixture(t)
+	_ = f.port.Close() // a real one stands still time
+	synctest.Test(t, func(t *testing.T) {
+		door := make(within)
+		f.port = port.On(door, nil, slog.New(slog.DiscardHandler))
+		a := f.still()
+		ctx, cancel := context.WithCancel(t.Context())
+		withdraw := a.openDoors(ctx)
+		enters := func() (told bool, err error) {
+			near, far := net.Pipe()
+			defer near.Close()
+			door <- far
+			config := pki.Client(port.ALPNClient, nil, func([][]byte) error { return nil })
+			config.ServerName = port.WaitName
+			conn := &port.Waiter{Conn: near}
+			err = tls.Client(conn, config).Handshake()
+			wait := (*port.Wait)(nil)
+			return errors.As(conn.Told(), &wait), err
+		}
+		a.arrivals.working.Store(int64(16*runtime.NumCPU() - 1))
+		if told, err := enters(); told || err != nil {
+			t.Errorf("the last is told to wait: %v, %v", told, err)
+		}
+		<-time.After(HelloWithin) // no stranger's handshake counts any more
+		a.arrivals.proved()
+		if told, err := enters(); !told {
+			t.Errorf("one too many is let in: %v", err)
+		}
+		cancel()
+		withdraw()
+		_ = f.port.Close()
+	})
 }

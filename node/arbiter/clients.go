@@ -36,6 +36,7 @@ type clientStream struct {
 	remote        netip.AddrPort
 	pace          bucket                 // of what it says; its reader's own
 	routed        bool                   // told that replies find their way back
+	owes          bool                   // its keys, and an arrival's place waits for them; arrivals'
 	weights       []registry.SliceWeight // told last
 	offered       []netip.Prefix         // networks, told last
 	mark          uint64                 // it may close the connection, and is parked under this; 0: it may not

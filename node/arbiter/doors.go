@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
-	"runtime"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -33,7 +32,7 @@ func (a *Arbiter) openDoors(ctx context.Context) (withdraw func()) {
 		return err
 	}
 	withdrawals := []func(){
-		p.Pace(ArrivalsEach*runtime.NumCPU(), a.arrivals.count),
+		p.Pace(arrivalPlaces(), a.arrivals.count),
 		p.Handle(port.ALPNStream, pki.Server(port.ALPNStream, cert, member),
 			func(c *tls.Conn, _ netip.AddrPort) { a.serveNode(ctx, c) }),
 		p.Handle(port.ALPNRelay, pki.Server(port.ALPNRelay, cert, member), a.serveRelay),

@@ -31,6 +31,9 @@ const (
 	// and answers after their client gave up. Clients that are 100 ms away are some 50 a second
 	// for each CPU then, as computed from three round trips.
 	ArrivalsEach = 16
+	// OwingShare: of one account a share of 1 in so many of those places is held, at most, by
+	// clients that are welcomed and agree no keys.
+	OwingShare = 8
 	// MaxSaidEach is how many messages of one client, of all its sessions, wait in the
 	// loop's queue. ClientFree is how many a session may say at once, as when it lost all
 	// its slices, and ClientRate how many more each second: it says one by itself.
