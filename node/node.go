@@ -279,8 +279,10 @@ func (n *Node) watchGeneration(ctx context.Context) {
 func (n *Node) hasLeft() bool { return len(n.left) > 0 }
 
 // newAgent wires the obedient half.
-func (n *Node) newAgent() {
-	n.agent = agent.New(agent.Config{
+func (n *Node) newAgent() { n.agent = agent.New(n.agentConfig(), n.members.fence) }
+
+func (n *Node) agentConfig() agent.Config {
+	return agent.Config{
 		Key: n.trust.Key, Boot: n.boot, Start: n.countStart(), Index: n.self.Index,
 		Port: n.self.Outer.Port(), InsidePort: insidePort(n.self),
 		InsideMTU: func() int { return host.MTU(n.self.InsideIf) },
@@ -290,7 +292,7 @@ func (n *Node) newAgent() {
 		Follow: n.follow,
 		Left:   n.leave, Fenced: n.saveFence, Superseded: n.superseded,
 		Random: rand.Reader, Now: bootTime, Log: n.config.Log,
-	}, n.members.fence)
+	}
 }
 
 // facts is what this node says of itself at the start of a stream.

@@ -267,16 +267,14 @@ func (w *world) openPackets(m *member) {
 		Violation: f.violation, Stalled: func(gap time.Duration) { m.agent.Stalled(gap) },
 	})
 	w.ok(err)
-	m.agent = agent.New(agent.Config{
-		Key: m.trust.Key, Boot: m.boot, Index: m.self.Index, Port: m.self.Outer.Port(), InsidePort: insidePort(m.self),
-		InsideMTU: func() int { return 0 },
-		Engine:    f.engine, Gateway: f.gateway, Host: fixedHost{}, Inside: f.inside[0], Outer: f.outer[0],
-		Dial: m.dialArbiter, Facts: m.facts, Faults: func() []string { return nil }, Load: func() protocol.Load {
-			return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays(), Lack: m.lackSays()}
-		}, Learned: m.learn, Told: m.told, Recovered: m.recovered, Fenced: m.saveFence, Superseded: m.superseded, Standby: m.keepLog, Replica: m.replica,
-		Follow: func(map[identity.NodeID][]registry.Part) {},
-		Left:   m.leave, Random: rand.Reader, Now: m.now, Log: m.config.Log,
-	}, m.Node.members.fence)
+	c := m.agentConfig()
+	c.InsideMTU, c.Host, c.Now = func() int { return 0 }, fixedHost{}, m.now
+	c.Faults = func() []string { return nil }
+	c.Follow = func(map[identity.NodeID][]registry.Part) {}
+	c.Load = func() protocol.Load {
+		return protocol.Load{Used: nodeLoad, Wall: m.wall().UnixMilli(), Disk: m.diskSays(), Lack: m.lackSays()}
+	}
+	m.agent = agent.New(c, m.Node.members.fence)
 	w.ok(f.start(m.agent))
 }
 
