@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -66,9 +65,9 @@ func HasLog(dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = openSnapshots(dir, file, newLogger(slog.New(slog.DiscardHandler)))
-	empty, emptyErr := file.empty()
-	return !empty, errors.Join(err, emptyErr, file.Close())
+	snapshots, err := snapshotNames(dir)
+	empty, emptyErr := file.empty() // but for them
+	return !empty || len(snapshots) > 0, errors.Join(err, emptyErr, file.Close())
 }
 
 // empty says that nothing is in the log, nor in a snapshot.

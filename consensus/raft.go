@@ -99,23 +99,28 @@ func open(c Config) (*Raft, error) {
 	timing := c.raft(out)
 	r.heartbeat, r.election, file.fails = timing.HeartbeatTimeout, timing.ElectionTimeout, c.fails
 	file.alone, file.applied, file.floor, r.floor.own = r.alone, r.applied, &r.floor, r.incarnation
-	kept, err := file.kept()
-	r.floor.hold(c.Told)
-	for _, k := range []Known{kept, c.Told, c.Known} {
-		r.floor.learn(k)
-	}
-	if err == nil {
-		err = r.start(c, out)
-	}
-	if err != nil {
+	if err := r.start(c, out); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return r, nil
 }
 
+// remember takes what was told of the mesh's history, before this process too.
+func (r *Raft) remember(c Config) error {
+	kept, err := r.file.kept()
+	r.floor.hold(c.Told)
+	for _, k := range []Known{kept, c.Told, c.Known} {
+		r.floor.learn(k)
+	}
+	return err
+}
+
 func (r *Raft) start(c Config, out *logger) error {
 	snapshots, err := openSnapshots(c.Dir, r.file, out)
 	if err != nil {
+		return err
+	}
+	if err := r.remember(c); err != nil {
 		return err
 	}
 	r.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{

@@ -21,13 +21,12 @@ type snapshotStore struct {
 }
 
 func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, error) {
-	path := filepath.Join(dir, snapshotsDir)
-	if err := os.MkdirAll(path, 0o700); err != nil { // raft's error would not say which
-		return nil, misplaced(path, err)
-	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, out)
+	files, err := snapshotFiles(dir, out)
 	if err != nil {
-		return nil, fmt.Errorf("consensus: snapshots: %w", err)
+		return nil, err
+	}
+	if err := mend(dir, files, log, out); err != nil {
+		return nil, err
 	}
 	known, err := files.List()
 	if err != nil {
@@ -39,6 +38,18 @@ func openSnapshots(dir string, log *logStore, out *logger) (*snapshotStore, erro
 		}
 	}
 	return &snapshotStore{FileSnapshotStore: files, log: log}, nil
+}
+
+func snapshotFiles(dir string, out *logger) (*raft.FileSnapshotStore, error) {
+	path := filepath.Join(dir, snapshotsDir)
+	if err := os.MkdirAll(path, 0o700); err != nil { // raft's error would not say which
+		return nil, misplaced(path, err)
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, out)
+	if err != nil {
+		return nil, fmt.Errorf("consensus: snapshots: %w", err)
+	}
+	return files, nil
 }
 
 // Create begins a snapshot, our own or one that the leader sends.

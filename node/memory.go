@@ -299,6 +299,10 @@ func (n *Node) failingDisks(heard bool) (all []string) {
 	if says := n.diskSays(); says != "" {
 		all = append(all, "the disk below "+says+after)
 	}
+	if store := n.store.Load(); store != nil && store.Spoilt() != "" {
+		all = append(all, "the disk of this host has spoilt a snapshot of the registry, which lies in "+store.Spoilt()+
+			" now: look at the disk (dmesg), and remove that when it is well or another one")
+	}
 	for _, row := range n.members.all() {
 		if heard && row.Disk != "" && row.ID != n.trust.Key.ID() {
 			all = append(all, "on "+row.Name+" the disk below "+row.Disk+after)

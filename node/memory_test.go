@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +68,22 @@ func TestFailingDiskIsNamed(t *testing.T) {
 	w.until("nobody says so any more", func() bool {
 		return founder.diskSays() == "" && other.Node.members.find(founder.trust.Key.ID()).Disk == ""
 	})
+}
+
+// TestSpoiltSnapshotIsNamed as long as it lies there.
+func TestSpoiltSnapshotIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	m := w.members[0]
+	path := m.dir.Path(filepath.Join(datadir.RaftDir, "spoilt"))
+	says := func() bool { return strings.Contains(strings.Join(m.failingDisks(false), ""), path) }
+	if says() {
+		t.Error("one is named, and none is there")
+	}
+	w.ok(os.Mkdir(path, 0o700))
+	if !says() {
+		t.Errorf("it says %q", m.failingDisks(false))
+	}
 }
 
 // TestRevocationIsKeptAtOnce: what an arbiter tells of one is on disk before any time has

@@ -1,0 +1,194 @@
+package consensus
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
+)
+
+// spoils are ways in which a disk spoils the snapshot in a directory.
+var spoils = map[string]func(snapshot string) error{
+	"an octet is another one": func(snapshot string) error {
+		path := filepath.Join(snapshot, "state.bin")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		b[len(b)/2] ^= 1
+		return os.WriteFile(path, b, 0o600)
+	},
+	"it is gone":            func(snapshot string) error { return os.Remove(filepath.Join(snapshot, "state.bin")) },
+	"nothing says of what":  func(snapshot string) error { return os.WriteFile(filepath.Join(snapshot, "meta.json"), nil, 0o600) },
+	"what it is of is gone": func(snapshot string) error { return os.Remove(filepath.Join(snapshot, "meta.json")) },
+}
+
+// newest is the last snapshot of a stopped replica.
+func (c *cluster) newest(n int) (path string) {
+	c.Helper()
+	var at mark
+	names, err := snapshotNames(c.dirs[n])
+	c.ok(err)
+	for _, name := range names {
+		if m := markOf(name); at.before(m) {
+			at, path = m, filepath.Join(c.dirs[n], snapshotsDir, name)
+		}
+	}
+	if path == "" {
+		c.Fatal("there is none")
+	}
+	return path
+}
+
+// twoSnapshots has a replica write them, and more behind the second: 33 seconds in all.
+func (c *cluster) twoSnapshots(r *Raft) {
+	c.Helper()
+	for _, ticks := range []int{10, 20} {
+		for range ticks {
+			c.must(c.leader(), tick(1))
+		}
+		want := uint64(ticks)
+		c.until("a snapshot", func() bool { return uint64(r.Stats().Applied) >= want && r.Snapshot(c.ctx()) == nil })
+	}
+	for range 3 {
+		c.must(c.leader(), tick(1))
+	}
+	c.agree(33)
+}
+
+// TestSpoiltSnapshotIsSetAside: where the log reaches back to the one before, nothing is lost.
+func TestSpoiltSnapshotIsSetAside(t *testing.T) {
+	t.Parallel()
+	for how, spoil := range spoils {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 1, nil)
+			c.twoSnapshots(c.nodes[0])
+			c.stop(0)
+			bad := c.newest(0)
+			c.ok(spoil(bad))
+			c.start(0, false)
+			r := c.nodes[0]
+			state, err := r.Kept()
+			if err != nil || state.Tick != 33 {
+				t.Fatalf("of its log it has less than 33 seconds (%v)", err)
+			}
+			if c.leader(); ticks(r) != 33 || r.Behind() {
+				t.Errorf("it has %d seconds of 33, behind %v", ticks(r), r.Behind())
+			}
+			if names, err := os.ReadDir(r.Spoilt()); err != nil || len(names) != 1 || names[0].Name() != filepath.Base(bad) {
+				t.Errorf("set aside are %v (%v)", names, err)
+			}
+			c.must(r, tick(1))
+		})
+	}
+}
+
+// TestVoterWithASpoiltSnapshot: where the log does not reach back, as it seldom does, a voter
+// goes on from what there was before. It is held to all that it had, so it neither leads nor
+// has anybody lead who lacks that, until the others have filled it. Raft panicked.
+func TestVoterWithASpoiltSnapshot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, shortLogs)
+	victim := (c.number(c.leader()) + 1) % 3
+	c.twoSnapshots(c.nodes[victim])
+	had := c.nodes[victim].file.end()
+	for n := range c.nodes {
+		c.stop(n)
+	}
+	c.ok(spoils["an octet is another one"](c.newest(victim)))
+	for range 2 { // the second time what is owed is known from the log's file alone
+		c.start(victim, false)
+		r := c.nodes[victim]
+		if !r.Behind() || r.Stats().Stored != 0 || r.floor.get().Index < had.index {
+			t.Errorf("behind %v, %d entries, held to %+v", r.Behind(), r.Stats().Stored, r.floor.get())
+		}
+		ask := raft.RPC{RespChan: make(chan raft.RPCResponse, 2), Command: &raft.RequestVoteRequest{LastLogIndex: had.index - 1, LastLogTerm: had.term}}
+		if !r.refusesVote(ask) {
+			t.Error("it votes for one that lacks what it had")
+		}
+		c.stop(victim)
+	}
+	for n := range c.nodes {
+		c.start(n, false)
+	}
+	c.agree(33)
+	c.until("it is held up by nothing", func() bool { return !c.nodes[victim].Behind() })
+	c.must(c.leader(), tick(1))
+	c.agree(34)
+}
+
+// TestNothingIsLeftOfSnapshots: a log that begins in the middle is none, and is said to be none;
+// nothing is touched. It is one that was begun, too.
+func TestNothingIsLeftOfSnapshots(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, shortLogs)
+	for range 20 {
+		c.must(c.nodes[0], tick(1))
+	}
+	c.ok(c.nodes[0].Snapshot(c.ctx()))
+	c.stop(0)
+	only := c.newest(0)
+	for _, spoil := range []func(string) error{spoils["an octet is another one"], spoils["nothing says of what"], os.RemoveAll} {
+		c.ok(spoil(only))
+		if kept, err := HasLog(c.dirs[0]); !kept || err != nil {
+			t.Errorf("it has a log: %v, %v", kept, err)
+		}
+		if _, err := Open(c.listening(0)); !errors.Is(err, ErrDamagedLog) {
+			t.Fatalf("opened: %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(c.dirs[0], spoiltDir)); err == nil {
+			t.Error("the only one is set aside")
+		}
+		err := Rewrite(c.rewriteConfig(0), func(s *registry.State) (*registry.State, error) { return s, nil })
+		if !errors.Is(err, ErrDamagedLog) {
+			t.Errorf("rewritten: %v", err)
+		}
+	}
+}
+
+// TestSpoiltIsBounded: what is set aside is of the last time.
+func TestSpoiltIsBounded(t *testing.T) { // I10
+	dir := t.TempDir()
+	for _, names := range [][]string{{"1-2-3", "1-3-3"}, nil, {"1-4-3"}} {
+		for _, name := range names {
+			if err := os.MkdirAll(filepath.Join(dir, snapshotsDir, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := setAside(dir, names); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(dir, spoiltDir))
+	if err != nil || len(left) != 1 || left[0].Name() != "1-4-3" {
+		t.Errorf("%v, %v", left, err)
+	}
+	if names, err := snapshotNames(dir); len(names) > 0 || err != nil {
+		t.Errorf("in place are %v, %v", names, err)
+	}
+}
+
+// TestWhatCannotBeReadNowIsNotSpoilt: what may be had another time, here for a loop of links,
+// is left where it is.
+func TestWhatCannotBeReadNowIsNotSpoilt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	c.twoSnapshots(c.nodes[0])
+	c.stop(0)
+	state := filepath.Join(c.newest(0), "state.bin")
+	c.ok(os.Rename(state, state+"~"))
+	c.ok(os.Symlink("state.bin", state))
+	if _, err := Open(c.listening(0)); err == nil || errors.Is(err, ErrDamagedLog) {
+		t.Errorf("opened: %v", err)
+	}
+	c.ok(os.Rename(state+"~", state))
+	c.start(0, false)
+	if c.leader(); c.nodes[0].Spoilt() != "" || ticks(c.nodes[0]) != 33 {
+		t.Errorf("%q, %d", c.nodes[0].Spoilt(), ticks(c.nodes[0]))
+	}
+}
