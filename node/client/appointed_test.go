@@ -80,6 +80,23 @@ func telling(hundredths uint16) func(context.Context) (net.Conn, error) {
 	}
 }
 
+// TestHasteLeavesAnAppointmentWhereItIs: with no keys, or a gateway left, a client comes by
+// the gateway that gave it, and once it was told often enough by the next one in any case.
+func TestHasteLeavesAnAppointmentWhereItIs(t *testing.T) {
+	for _, why := range []haste{again, elsewhere} {
+		synctest.Test(t, func(t *testing.T) {
+			c, b := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return 0 }}}, newBackoff(rand.Reader)
+			for n := 1; n <= MaxAppointments; n++ {
+				b.ended(0, nil, &port.Wait{In: time.Second})
+				c.redial <- why
+				if other := c.pause(t.Context(), &b); other != (n == MaxAppointments) {
+					t.Errorf("haste %d, appointment %d: elsewhere %t", why, n, other)
+				}
+			}
+		})
+	}
+}
+
 // TestAppointmentIsHeard: and nobody else is asked then, for all are as busy.
 func TestAppointmentIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

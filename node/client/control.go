@@ -143,13 +143,14 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 			round, rest = pace.rounds(rest)
 			late.Reset(round)
 		case why := <-c.redial:
-			if other = why == elsewhere; pace.atOnce(why) {
-				return other
+			if pace.atOnce(why) {
+				return why == elsewhere
 			}
-			switch {
-			case pace.told > 0: // a timer stands still while the host sleeps, its turn does not
+			if pace.told > 0 { // its turn stands, and where; a timer stands still while the host sleeps, its turn does not
 				late.Reset(turn.until - c.config.Now())
-			case why == again: // it has no keys, and nothing passes until then
+				continue
+			}
+			if other = why == elsewhere; why == again { // it has no keys, and nothing passes until then
 				rest = 0
 				late.Reset(min(wait, pace.jittered(RedialMax)))
 			}
