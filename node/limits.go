@@ -81,6 +81,8 @@ const (
 	// RefuseEvery is how often it is looked whether the arbiter is to be told whom this log
 	// refuses, MaxRefusals how many at a time.
 	RefuseEvery = 2 * time.Second
+	// RoomEvery is how often that is tried where the arbiter has no room for it.
+	RoomEvery   = time.Minute
 	MaxRefusals = 1024
 	// HeapEvery is how often it is looked how much is made on the heap. HeapAtRest and
 	// HeapBusy are the least and the most that it may have more than what lives, in

@@ -57,29 +57,40 @@ func (n *Node) keepRefusals(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		n.tellFormer(ctx, store)
+		err := n.tellFormer(ctx, store)
 		if keeps := errors.Is(store.Disk(), consensus.ErrFork); !keeps || told {
 			told = keeps
-			continue
+		} else {
+			err = errors.Join(err, n.tellRefusals(ctx, store))
+			told = err == nil
 		}
-		err := n.tellRefusals(ctx, store)
-		if told = err == nil; !told {
+		ticker.Reset(refuseAgain(err))
+		if err != nil {
 			n.config.Log.Debug("the arbiter was not told whom this log refuses; tried again", "error", err)
 		}
 	}
 }
 
+// refuseAgain is when the arbiter is told what it did not take. Of a list that is full each
+// try is an entry of its log.
+func refuseAgain(err error) time.Duration {
+	if errors.Is(err, errNoRoom) {
+		return RoomEvery
+	}
+	return RefuseEvery
+}
+
 // tellFormer tells whom the log from before a recovery refuses, until an arbiter takes it.
-func (n *Node) tellFormer(ctx context.Context, store *consensus.Raft) {
+func (n *Node) tellFormer(ctx context.Context, store *consensus.Raft) error {
 	former := store.Former()
 	if former == nil {
-		return
+		return nil
 	}
-	if err := n.tellRefusalsOf(ctx, former); err != nil {
-		n.config.Log.Debug("the arbiter was not told whom the log from before the recovery refuses; tried again", "error", err)
-		return
+	err := n.tellRefusalsOf(ctx, former)
+	if err == nil {
+		store.ForgetFormer()
 	}
-	store.ForgetFormer()
+	return err
 }
 
 // tellRefusals does nothing if it was done.
@@ -92,37 +103,59 @@ func (n *Node) tellRefusals(ctx context.Context, store *consensus.Raft) error {
 }
 
 func (n *Node) tellRefusalsOf(ctx context.Context, state *registry.State) error {
-	all, holds := refusalsOf(state), datadir.Told{Term: state.Term, Index: state.Index}
-	if was, err := n.dir.Told(); was == holds && err == nil { // where the file is damaged they are refused once more: better than not at all
-		return nil
-	}
-	arbiter, err := n.atArbiter()
-	if err != nil {
-		return err
-	}
-	err = eachPiece(all, func(some control.Refusals) error {
+	return n.tellOnce(state, func(some control.Refusals) error {
+		arbiter, err := n.atArbiter()
+		if err != nil {
+			return err
+		}
 		within, cancel := context.WithTimeout(ctx, OperatorWait)
 		defer cancel()
 		return arbiter.Call(within, control.OpRefuse, some, nil)
 	})
-	if err != nil {
-		return err
-	}
-	n.config.Log.Warn("the arbiter refuses whom this node's log refuses, which holds or held changes that the arbiter's lacks", "clients", len(all.Clients),
-		"authorities", len(all.Authorities), "certificates", len(all.Certificates), "nodes", len(all.Nodes))
-	return n.dir.SaveTold(holds)
 }
 
-// eachPiece tells all of them: one that an arbiter does not take keeps no other from being.
-func eachPiece(all control.Refusals, tell func(control.Refusals) error) (failed error) {
-	for _, some := range pieces(all) {
-		err := tell(some)
-		failed = errors.Join(failed, err)
-		if err != nil && control.CodeOf(err) != control.CodeFailed {
-			break // there is none to take the next
+// errNoRoom is what is left of a report where the arbiter's list of certificates is full.
+var errNoRoom = errors.New("the arbiter has no room for certificates that this log refuses")
+
+// tellOnce tells what was not told of a log yet. All but certificates is told once also where
+// there is no room for those: who is let in again after that must stay so.
+func (n *Node) tellOnce(state *registry.State, tell func(control.Refusals) error) error {
+	all, holds := refusalsOf(state), datadir.Told{Term: state.Term, Index: state.Index}
+	waits := holds
+	waits.Waits = true
+	switch was, err := n.dir.Told(); {
+	case err != nil: // the file is damaged: they are refused once more, better than not at all
+	case was == holds:
+		return nil
+	case was == waits:
+		all = control.Refusals{Certificates: all.Certificates}
+	}
+	left, err := eachPiece(all, tell)
+	switch {
+	case err == nil:
+		n.config.Log.Warn("the arbiter refuses whom this node's log refuses, which holds or held changes that the arbiter's lacks", "clients", len(all.Clients),
+			"authorities", len(all.Authorities), "certificates", len(all.Certificates), "nodes", len(all.Nodes))
+		return n.dir.SaveTold(holds)
+	case control.CodeOf(err) == control.CodeFailed && !slices.ContainsFunc(left, func(r control.Refusals) bool { return len(r.Certificates) == 0 }):
+		return errors.Join(errNoRoom, err, n.dir.SaveTold(waits))
+	}
+	return err
+}
+
+// eachPiece tells all of them, and gives what is left: one that an arbiter does not take keeps
+// no other from being.
+func eachPiece(all control.Refusals, tell func(control.Refusals) error) (left []control.Refusals, failed error) {
+	some := pieces(all)
+	for i, one := range some {
+		switch err := tell(one); {
+		case err == nil:
+		case control.CodeOf(err) == control.CodeFailed:
+			left, failed = append(left, one), err
+		default: // there is none to take the next
+			return append(left, some[i:]...), err
 		}
 	}
-	return failed
+	return left, failed
 }
 
 // pieces are what one request takes. Certificates come last: there may be no room for them.

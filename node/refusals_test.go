@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
 
 // TestLostRefusalsAreRefused: two of three voters revoke a user; one of them is put back to
@@ -156,14 +158,60 @@ func TestRefusalWithoutRoomStopsNoOther(t *testing.T) {
 	}
 	for code, pieces := range map[int]int{control.CodeFailed: 3, control.CodeUnreachable: 1, control.CodeDegraded: 1} {
 		var told []control.Refusals
-		err := eachPiece(control.Refusals{Clients: []string{"alice"}, Nodes: []identity.NodeID{{1}}, Certificates: []registry.Certificate{strange}},
+		left, err := eachPiece(control.Refusals{Clients: []string{"alice"}, Nodes: []identity.NodeID{{1}}, Certificates: []registry.Certificate{strange}},
 			func(some control.Refusals) error {
 				told = append(told, some)
 				return control.Errorf(code, "", "no")
 			})
-		if err == nil || len(told) != pieces || pieces == 3 && len(told[1].Nodes)*len(told[2].Certificates) != 1 {
+		if err == nil || len(left) != 3 || len(told) != pieces || pieces == 3 && len(told[1].Nodes)*len(told[2].Certificates) != 1 {
 			t.Errorf("with code %d: told %+v, %v", code, told, err)
 		}
+	}
+}
+
+// TestOnlyCertificatesWaitForRoom: where the arbiter's list of them is full all else is told
+// once, in whatever process, so who is let in again after that stays so. They are tried again,
+// more seldom, and once there is room nothing is told any more, until the log holds more.
+func TestOnlyCertificatesWaitForRoom(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	s := registry.New()
+	s.Index = 7
+	s.Clients.Put("alice", &registry.Client{Name: "alice", Revoked: true})
+	s.Certificates.Put(registry.CertificateID{7}, &registry.Certificate{ID: registry.CertificateID{7}, Revoked: true})
+	room := error(control.Errorf(control.CodeFailed, "", "no room"))
+	tells := func() (clients, certificates int, err error) {
+		n := &Node{dir: dir, config: RunConfig{Log: slog.New(slog.DiscardHandler)}} // another process each time
+		err = n.tellOnce(s, func(some control.Refusals) error {
+			clients, certificates = clients+len(some.Clients), certificates+len(some.Certificates)
+			if len(some.Certificates) > 0 {
+				return room
+			}
+			return nil
+		})
+		return clients, certificates, err
+	}
+	for i, want := range [][2]int{{1, 1}, {0, 1}, {0, 1}} {
+		if clients, certificates, err := tells(); clients != want[0] || certificates != want[1] || refuseAgain(err) != RoomEvery {
+			t.Errorf("try %d: %d clients and %d certificates are told, again after %v", i, clients, certificates, refuseAgain(err))
+		}
+	}
+	room = control.Errorf(control.CodeUnreachable, "", "no arbiter")
+	if clients, certificates, err := tells(); clients+certificates != 1 || refuseAgain(err) != RefuseEvery {
+		t.Errorf("without an arbiter %d are told, again after %v", clients+certificates, refuseAgain(err))
+	}
+	room = nil
+	for i, want := range []int{1, 0} {
+		if clients, certificates, err := tells(); clients+certificates != want || err != nil {
+			t.Errorf("with room, try %d: %d are told (%v)", i, clients+certificates, err)
+		}
+	}
+	s.Index++
+	if clients, certificates, err := tells(); clients != 1 || certificates != 1 || err != nil {
+		t.Errorf("of a longer log %d, %d are told (%v)", clients, certificates, err)
 	}
 }
 

@@ -205,6 +205,7 @@ const knownSize = 512
 type Told struct {
 	Term  uint64 `json:"term"`
 	Index uint64 `json:"index"`
+	Waits bool   `json:"waits,omitempty"` // certificates do, for room
 }
 
 // Told reads it; none is not an error.
