@@ -155,6 +155,7 @@ func (m mark) before(o mark) bool {
 // Learn tells the replica how far the log was committed, by somebody else's word.
 func (r *Raft) Learn(k Known) {
 	if r.floor.learn(k) {
+		r.noteOutlived()
 		select {
 		case r.file.ailing <- struct{}{}: // it may have to wait now
 		default:

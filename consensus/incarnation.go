@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // outlivedBy is the answer to a server of an incarnation that was given up, in raft's place:
@@ -29,6 +30,32 @@ func (r *Raft) GivenUp() bool { return r.floor.givenUp() }
 func (f *floor) givenUp() bool {
 	heard := f.get().Incarnation
 	return heard > 1 && heard > f.own()
+}
+
+const outlivedKey = "outlived"
+
+// noteOutlived keeps on disk that the mesh was recovered: another process, which perhaps hears
+// nothing of that for a while, must not decide with others of this log again.
+func (r *Raft) noteOutlived() {
+	if !r.GivenUp() {
+		return
+	}
+	heard := r.floor.get().Incarnation
+	if was, err := r.file.outlived(); err == nil && was >= heard {
+		return
+	}
+	if err := r.file.recentLog.SetUint64([]byte(outlivedKey), heard); err != nil {
+		r.log.Warn("it is not kept that the mesh was recovered without this node", "error", err)
+	}
+}
+
+// outlived is the incarnation that was noted; zero: none was.
+func (l *logStore) outlived() (incarnation uint64, err error) {
+	incarnation, err = l.recentLog.GetUint64([]byte(outlivedKey))
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return 0, nil
+	}
+	return incarnation, err
 }
 
 // outlived is why a request does not come to raft: whoever sent it is of an earlier

@@ -181,6 +181,34 @@ func TestRecoveredByAShorterLog(t *testing.T) {
 	}
 }
 
+// TestOutlivedIsKept: a voter that heard over Raft alone that the mesh was recovered decides
+// nothing in its next process either, though it hears nobody of the recovered mesh then; until
+// its own log is what an operator goes on from.
+func TestOutlivedIsKept(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	c.must(c.leader(), tick(1))
+	c.agree(1)
+	c.nodes[0].hear(3, serverID(id(2)))
+	c.nodes[0].hear(2, serverID(id(2)))
+	for n := range 2 {
+		c.stop(n)
+		c.start(n, false)
+	}
+	c.silence(10)
+	if r := c.nodes[0]; !r.GivenUp() || r.floor.get().Incarnation != 3 || r.look().Leader || c.nodes[1].look().Leader {
+		t.Errorf("it goes on by a log that was given up: %+v, %+v", r.look(), c.nodes[1].look())
+	}
+	c.stop(1)
+	c.stop(0)
+	c.ok(Rewrite(c.rewriteConfig(0), func(s *registry.State) (*registry.State, error) {
+		s.Cluster.Incarnation++
+		return s, nil
+	}))
+	c.start(0, false)
+	c.must(c.leader(), tick(1))
+}
+
 // TestOnlyVoterStopsDeciding: it needs nobody's vote, so nothing but its own log keeps it.
 func TestOnlyVoterStopsDeciding(t *testing.T) {
 	c := newCluster(t, 1, nil)

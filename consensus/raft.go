@@ -108,11 +108,12 @@ func open(c Config) (*Raft, error) {
 // remember takes what was told of the mesh's history, before this process too.
 func (r *Raft) remember(c Config) error {
 	kept, err := r.file.kept()
+	outlived, noted := r.file.outlived()
 	r.floor.hold(c.Told)
-	for _, k := range []Known{kept, c.Told, c.Known} {
+	for _, k := range []Known{kept, {Incarnation: outlived}, c.Told, c.Known} {
 		r.floor.learn(k)
 	}
-	return err
+	return errors.Join(err, noted)
 }
 
 func (r *Raft) start(c Config, out *logger) error {

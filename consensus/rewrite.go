@@ -89,13 +89,15 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 // had, so that no log which ends at that index is taken for the same; and its term is
 // beyond those that the voters which were given up may get to, those of an earlier recovery
 // among them: else a voter that has that one's snapshot takes this for the older of the two.
+// That the log was given up is no more: an operator chose it.
 func (l *logStore) newHistory(told uint64) (term uint64, by origin, err error) {
 	term, err = l.recentLog.GetUint64([]byte(keyTerm))
 	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return 0, by, err
 	}
 	term = max(term, told) + TermsGivenUp
-	return term, newOrigin(), l.recentLog.SetUint64([]byte(keyTerm), term)
+	err = errors.Join(l.recentLog.SetUint64([]byte(keyTerm), term), l.recentLog.SetUint64([]byte(outlivedKey), 0))
+	return term, newOrigin(), err
 }
 
 // rewriter is an fsm whose snapshot is another state than its own.
