@@ -29,7 +29,7 @@ func TestRewriteStopsAnywhere(t *testing.T) {
 			c.write(func(l *logStore, _ *snapshotStore) error {
 				end := l.end()
 				term, by, err := l.newHistory(0)
-				return errors.Join(err, l.noteOrigin(mark{end.index, term}, by))
+				return errors.Join(err, l.noteOrigin(mark{end.index, term}, by, nil))
 			})
 		}, false},
 		"after the snapshot": {func(c *cluster) {

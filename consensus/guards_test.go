@@ -2,6 +2,8 @@ package consensus
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -209,10 +211,21 @@ func TestHeardOfARecovery(t *testing.T) {
 // stands for no other.
 func TestNotesOfSnapshots(t *testing.T) {
 	l, by := openTestLog(t, nil), []origin{newOrigin(), newOrigin(), newOrigin()}
+	var there []mark
 	for n, o := range by {
-		if err := l.noteOrigin(mark{10, uint64(n + 1)}, o); err != nil {
+		for failed := range uint64(5) { // snapshots that never got there
+			if err := l.noteOrigin(mark{failed, 9}, newOrigin(), there); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := mark{10, uint64(n + 1)}
+		if err := l.noteOrigin(at, o, there); err != nil {
 			t.Fatal(err)
 		}
+		there = append(there, at)
+	}
+	if noted, err := l.origins(); err != nil || len(noted) != len(there) {
+		t.Errorf("%d are noted of %d (%v)", len(noted), len(there), err)
 	}
 	for n, o := range by {
 		if got, err := l.snapshotOrigin(mark{10, uint64(n + 1)}); err != nil || got != o {
@@ -227,6 +240,36 @@ func TestNotesOfSnapshots(t *testing.T) {
 			t.Errorf("without a note, of term %d: %+v, %v", term, got, err)
 		}
 	}
+}
+
+// TestFailedSnapshotsKeepTheNote: as on a full disk, of the snapshot that a leader sent it is
+// still known whose entry it ends with.
+func TestFailedSnapshotsKeepTheNote(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.stop(0)
+	_, transport := raft.NewInmemTransport("")
+	c.write(func(l *logStore, s *snapshotStore) error {
+		begin := func(index uint64) (*snapshotSink, origin) {
+			said := &coming{mark{index, 9}, newOrigin()}
+			l.coming.Store(said)
+			sink, err := s.Create(1, index, 9, raft.Configuration{}, 1, transport)
+			c.ok(err)
+			return sink.(*snapshotSink), said.by
+		}
+		installed, by := begin(100)
+		c.ok(installed.Close())
+		for n := range uint64(5) {
+			own, _ := begin(101 + n)
+			c.ok(os.RemoveAll(filepath.Join(c.dirs[0], snapshotsDir, own.ID()+temporary)))
+			if own.Close() == nil {
+				t.Error("it did not fail")
+			}
+		}
+		if got, err := l.snapshotOrigin(installed.at); err != nil || got != by {
+			t.Errorf("%+v, %v", got, err)
+		}
+		return nil
+	})
 }
 
 // TestKeptIsACopy: what the log keeps is not given to the registry that the replica has.

@@ -120,16 +120,18 @@ type snapshotOrigin struct {
 	By    []byte `json:"by"`
 }
 
-// noteOrigin keeps that of a snapshot before the snapshot is on disk; those before stay,
-// for it may never get there.
-func (l *logStore) noteOrigin(at mark, by origin) error {
+// noteOrigin keeps that of a snapshot before the snapshot is on disk; those of the ones that
+// are there stay, for it may never get there, and however many do not.
+func (l *logStore) noteOrigin(at mark, by origin, there []mark) error {
 	noted, err := l.origins()
 	if err != nil {
 		return err
 	}
-	noted = slices.DeleteFunc(noted, func(o snapshotOrigin) bool { return o.Index == at.index && o.Term == at.term })
-	noted = append(noted, snapshotOrigin{at.index, at.term, []byte(by.id)})
-	raw, err := json.Marshal(noted[max(0, len(noted)-RetainedSnapshots-1):])
+	noted = slices.DeleteFunc(noted, func(o snapshotOrigin) bool {
+		of := mark{o.Index, o.Term}
+		return of == at || !slices.Contains(there, of)
+	})
+	raw, err := json.Marshal(append(noted, snapshotOrigin{at.index, at.term, []byte(by.id)}))
 	if err != nil {
 		return err
 	}

@@ -75,26 +75,39 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, log: s.log, at: at, by: by}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, at: at, by: by}, nil
+}
+
+// there are the snapshots on disk, RetainedSnapshots at most.
+func (s *snapshotStore) there() (all []mark, err error) {
+	known, err := s.List()
+	for _, meta := range known {
+		all = append(all, mark{meta.Index, meta.Term})
+	}
+	return all, err
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
-	log *logStore
-	at  mark
-	by  origin
+	store *snapshotStore
+	at    mark
+	by    origin
 }
 
 // Close makes the snapshot durable, then the log consistent with it. A crash
 // between the two is made good at the next start.
 func (s *snapshotSink) Close() error {
 	if s.by.known {
-		if err := s.log.noteOrigin(s.at, s.by); err != nil {
+		there, err := s.store.there()
+		if err == nil {
+			err = s.store.log.noteOrigin(s.at, s.by, there)
+		}
+		if err != nil {
 			return errors.Join(err, s.Cancel())
 		}
 	}
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	return s.log.snapshotted(s.at)
+	return s.store.log.snapshotted(s.at)
 }
