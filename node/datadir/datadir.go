@@ -178,17 +178,22 @@ func (d *Dir) Known() (k protocol.Known, err error) {
 }
 
 // SaveKnown writes it in place, so that a full disk has room for it: a node that cannot
-// keep a fence must not obey its arbiter.
+// keep a fence must not obey its arbiter. The first time there is no place yet, and one that
+// is to outlive a loss of power is made as all files are.
 func (d *Dir) SaveKnown(k protocol.Known) error {
 	raw, err := json.Marshal(k)
 	if err != nil || len(raw) > knownSize {
 		return fmt.Errorf("datadir: %d bytes: %w", len(raw), err)
 	}
-	f, err := os.OpenFile(d.Path(fileKnown), os.O_CREATE|os.O_WRONLY, 0o600)
+	raw = append(raw, bytes.Repeat([]byte(" "), knownSize-len(raw))...)
+	f, err := os.OpenFile(d.Path(fileKnown), os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.replace(fileKnown, raw)
+	}
 	if err != nil {
 		return fmt.Errorf("datadir: %w", err)
 	}
-	_, err = f.WriteAt(append(raw, bytes.Repeat([]byte(" "), knownSize-len(raw))...), 0)
+	_, err = f.WriteAt(raw, 0)
 	if err == nil {
 		err = f.Sync()
 	}

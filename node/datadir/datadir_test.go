@@ -199,7 +199,15 @@ func TestKnownIsKeptInPlace(t *testing.T) {
 		t.Errorf("of a new directory: %+v, %v", k, err)
 	}
 	fence := protocol.Fence{Incarnation: 2, Term: 7}
-	if err := d.SaveKnown(protocol.Known{Fence: fence, Index: 12}); err != nil {
+	known := protocol.Known{Fence: fence, Index: 12}
+	obstacle := d.Path(fileKnown + ".new")
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SaveKnown(known); err == nil {
+		t.Error("its place is made without a rename and a sync of the directory: power that is lost takes it along")
+	}
+	if err := errors.Join(os.Remove(obstacle), d.SaveKnown(known), os.Mkdir(obstacle, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(d.Path(fileKnown))
