@@ -28,10 +28,12 @@ const (
 	// reportEvery is how often a crew says how its clients are.
 	reportEvery = 500 * time.Millisecond
 	// crewNice is a crew's priority. Its clients stand for hosts of their own, and take nothing
-	// from the nodes: where both need the CPU the clients are the slower ones.
+	// from the nodes: where both need the CPU the clients are the slower ones. Those that send
+	// packets have the nodes' and a crew of their own, or they would stall for want of CPU among
+	// thousands that come back; of so many clients there is one.
 	crewNice = "5"
-	// talkers is every how many clients one sends packets.
-	talkers = 50
+	talkNice = "0"
+	talkers  = 50
 )
 
 // crew is a process with clients.
@@ -95,36 +97,69 @@ func room(clients, nodes int, limit uint64) error {
 
 // hire starts crews that have o.clients clients together.
 func (f *fleet) hire(o options) error {
+	crews := o.crews()
+	for _, part := range crews {
+		part.pace, part.atOnce = pace*time.Duration(len(crews)), max(1, atOnce/len(crews))
+		if err := f.start(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crews is who has which clients; those that are to send packets come first.
+func (o options) crews() (all []options) {
+	talking := 0
+	if o.talk {
+		talking = max(1, o.clients/talkers)
+	}
+	for first := 0; first < o.clients; {
+		part := o
+		part.first, part.talk = first, first < talking
+		end := o.clients
+		if part.talk {
+			end = talking
+		}
+		part.clients = min(maxCrew, end-first)
+		first += part.clients
+		all = append(all, part)
+	}
+	return all
+}
+
+// start has a process run a crew.
+func (f *fleet) start(o options) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	crews := (o.clients + maxCrew - 1) / maxCrew
-	for first := 0; first < o.clients; first += maxCrew {
-		c := &crew{ended: make(chan error, 1), process: exec.Command("nice", "-n", crewNice, self, "-what", "crew", "-talk="+fmt.Sprint(o.talk),
-			"-nodes", fmt.Sprint(o.nodes), "-accounts", fmt.Sprint(o.accounts), "-keep", f.mesh.dir, "-first", fmt.Sprint(first),
-			"-clients", fmt.Sprint(min(maxCrew, o.clients-first)), "-pace", fmt.Sprint(pace*time.Duration(crews)), "-at-once", fmt.Sprint(max(1, atOnce/crews)))}
-		c.said.Store(&report{})
-		c.process.Stderr = os.Stderr
-		c.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		said, err := c.process.StdoutPipe()
-		if err == nil {
-			c.words, err = c.process.StdinPipe()
-		}
-		if err == nil {
-			err = c.process.Start()
-		}
-		if err != nil {
-			return err
-		}
-		go func() {
-			for lines := bufio.NewScanner(said); lines.Scan(); {
-				c.take(lines.Text())
-			}
-			c.ended <- errors.Join(errors.New("a crew ended"), c.process.Wait())
-		}()
-		f.crews = append(f.crews, c)
+	priority := crewNice
+	if o.talk {
+		priority = talkNice
 	}
+	c := &crew{ended: make(chan error, 1), process: exec.Command("nice", "-n", priority, self, "-what", "crew", "-talk="+fmt.Sprint(o.talk),
+		"-nodes", fmt.Sprint(o.nodes), "-accounts", fmt.Sprint(o.accounts), "-keep", f.mesh.dir, "-first", fmt.Sprint(o.first),
+		"-clients", fmt.Sprint(o.clients), "-pace", fmt.Sprint(o.pace), "-at-once", fmt.Sprint(o.atOnce))}
+	c.said.Store(&report{})
+	c.process.Stderr = os.Stderr
+	c.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	said, err := c.process.StdoutPipe()
+	if err == nil {
+		c.words, err = c.process.StdinPipe()
+	}
+	if err == nil {
+		err = c.process.Start()
+	}
+	if err != nil {
+		return err
+	}
+	go func() {
+		for lines := bufio.NewScanner(said); lines.Scan(); {
+			c.take(lines.Text())
+		}
+		c.ended <- errors.Join(errors.New("a crew ended"), c.process.Wait())
+	}()
+	f.crews = append(f.crews, c)
 	return nil
 }
 

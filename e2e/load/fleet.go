@@ -20,7 +20,7 @@ type fleet struct {
 	serial  int
 	crews   []*crew
 	words   int  // said to them, or heard as one
-	talk    bool // one client of many sends packets
+	talk    bool // its clients send packets
 }
 
 // add starts one more client; each has an address of its own.
@@ -29,7 +29,7 @@ func (f *fleet) add(ctx context.Context) (*visitor, error) {
 	gateways := a.profile.Gateways
 	first := f.serial % len(gateways)
 	a.profile.Gateways = append(append(gateways[:0:0], gateways[first:]...), gateways[:first]...)
-	v, err := visit(ctx, f.serial, a.profile, a.key, f.talk && f.serial%talkers == 0)
+	v, err := visit(ctx, f.serial, a.profile, a.key, f.talk)
 	f.serial++
 	return v, err
 }

@@ -30,7 +30,7 @@ func (f *fleet) leader(o options) error {
 	if err := f.login(o); err != nil {
 		return err
 	}
-	if err := f.talking(o.clients / talkers); err != nil {
+	if err := f.talking(max(1, o.clients/talkers)); err != nil {
 		return err
 	}
 	at, err := f.mesh.leads()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,34 @@ func TestMiddle(t *testing.T) {
 	want("around ten", around(looks, settled), 110, 3_000)
 	want("the end", middle(looks[26:]), 129, 8_400)
 	want("few", around(looks[:11], settled), 109, 2_700)
+}
+
+// TestCrews: together they have each client once, and those that send packets none beside.
+func TestCrews(t *testing.T) {
+	for _, c := range []struct {
+		o       options
+		want    []int // clients of each crew
+		talking int   // crews
+	}{
+		{options{clients: 10_000}, []int{4000, 4000, 2000}, 0},
+		{options{clients: 10_000, talk: true}, []int{200, 4000, 4000, 1800}, 1},
+		{options{clients: 20, talk: true}, []int{1, 19}, 1},
+		{options{clients: 1, talk: true}, []int{1}, 1},
+	} {
+		next, talking := 0, 0
+		var got []int
+		for _, part := range c.o.crews() {
+			if got = append(got, part.clients); part.first != next {
+				t.Errorf("%+v: a crew begins at %d, not %d", c.o, part.first, next)
+			}
+			if next += part.clients; part.talk {
+				talking++
+			}
+		}
+		if !slices.Equal(got, c.want) || talking != c.talking {
+			t.Errorf("%+v: crews of %v, %d of them send packets", c.o, got, talking)
+		}
+	}
 }
 
 // TestCrewSaysThatItStoodStill: for so long that its clients begin anew, and not before.

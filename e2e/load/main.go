@@ -53,7 +53,7 @@ func start() int {
 	flag.IntVar(&o.first, "first", 0, "of a crew: the number of its first client")
 	flag.DurationVar(&o.pace, "pace", pace, "of a crew: between two logins")
 	flag.IntVar(&o.atOnce, "at-once", atOnce, "of a crew: logins under way")
-	flag.BoolVar(&o.talk, "talk", false, "of a crew: one client of many sends packets")
+	flag.BoolVar(&o.talk, "talk", false, "of a crew: its clients send packets")
 	flag.StringVar(&o.binary, "binary", "bin/meshcrypt", "meshcrypt to load")
 	flag.StringVar(&o.keep, "keep", "", "directory that stays, for the daemons' logs")
 	flag.Parse()
