@@ -33,6 +33,8 @@ type backoff struct {
 	told    time.Duration // when to come again; 0: it was not said
 	often   int           // that was said in a row
 	waited  time.Duration // because it was, in all
+	presses bool          // the next attempt is of a client that is stuck
+	pressed bool          // one was since the last welcome
 	random  *rand.Rand
 }
 
@@ -46,12 +48,14 @@ func newBackoff(random io.Reader) backoff {
 
 // ended notes how an attempt ended that was welcomed as next says, or not.
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
+	b.presses = false
 	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
 		b.told = max(min(wait.In, port.MaxWait, AppointedMost-b.waited), RedialMin)
 		b.often, b.waited = b.often+1, b.waited+b.told
 		return // an appointment is no failure
 	}
 	b.often, b.waited = 0, 0
+	b.pressed = b.pressed && next == nil
 	switch {
 	case next != nil && (!b.session || now-next.since >= Lasting):
 		b.wait, b.rested, b.session = RedialMin, true, true
@@ -72,7 +76,17 @@ func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 
 // queues reports whether the next connection takes no appointment, and goes through another
 // gateway: whoever says that a turn comes, and has proved nothing, was believed often enough.
-func (b *backoff) queues() bool { return b.often >= MaxAppointments || b.waited >= AppointedMost }
+func (b *backoff) queues() bool {
+	return b.presses || b.often >= MaxAppointments || b.waited >= AppointedMost
+}
+
+// press has the next attempt queue for a client that is stuck, and reports whether it may. That is
+// so once: where a crowd is stuck, as when all nodes were restarted, it has its turns after that.
+func (b *backoff) press() bool {
+	b.presses = b.presses || !b.pressed
+	b.pressed = true
+	return b.presses
+}
 
 // atOnce reports whether a connection may be made without a wait, which is so once.
 func (b *backoff) atOnce(why haste) bool {

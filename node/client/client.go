@@ -130,11 +130,13 @@ type Client struct {
 	parking   parking
 	redial    chan haste              // asks the dialer to hurry
 	attempts  uint64                  // of control connections; the dialer's
-	queues    bool                    // the next one takes no appointment; the dialer's
+	queues    bool                    // the present one takes no appointment; the dialer's
 	nextWait  atomic.Int64            // before the next attempt, if this one does not last
 	onLast    atomic.Bool             // without a connection: one slice is left, and none on its way
 	dialing   atomic.Pointer[attempt] // the dialer's present one
 	appointed atomic.Pointer[appointment]
+	stuck     atomic.Bool // it has packets, and nobody carries them
+	unsent    unsent
 	life      life        // TLS connections; has a lock of its own
 	copied    atomic.Bool // this machine was, and nothing was done about it yet
 	exit      host.Exit   // to the gateway in use, as last seen
@@ -319,6 +321,7 @@ func (c *Client) tick() {
 	c.superviseDataflow(now)
 	c.superviseMode(now)
 	c.superviseRetired(now)
+	c.superviseStuck(now)
 	c.superviseParking(now)
 	c.superviseControl(now)
 	c.noteCalm(now)

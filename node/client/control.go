@@ -78,10 +78,13 @@ func (c *Client) keepControl(ctx context.Context) {
 	first := &patience{since: c.config.Now()}
 	for tries := 1; ctx.Err() == nil; tries++ {
 		to := c.gateways.at(gateway)
+		if c.stuck.Load() {
+			pace.press()
+		}
+		c.queues = pace.queues()
 		c.nextWait.Store(int64(pace.expected()))
 		next, err := c.serveControl(ctx, to, resume, first)
 		pace.ended(c.config.Now(), next, err)
-		c.queues = pace.queues()
 		if next != nil {
 			resume = next
 		}
@@ -133,6 +136,9 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 	late := time.NewTimer(round)
 	defer late.Stop()
 	for {
+		if pace.told > 0 && c.stuck.Load() && pace.press() {
+			return other
+		}
 		select {
 		case <-ctx.Done():
 			return other

@@ -33,6 +33,7 @@ type fixture struct {
 	*Client
 	sim      *linktest.Network
 	clock    atomic.Int64
+	device   *tuntest.Device
 	sockets  uint16
 	gateways [2]*linktest.Socket
 	far      map[sliceKey]*dataplane.Pair
@@ -63,7 +64,7 @@ func gatewayAddr(n int) netip.AddrPort {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{T: t, sim: linktest.New(1), far: make(map[sliceKey]*dataplane.Pair), sockets: 40000}
+	f := &fixture{T: t, device: tuntest.New(1), sim: linktest.New(1), far: make(map[sliceKey]*dataplane.Pair), sockets: 40000}
 	f.clock.Store(int64(time.Hour))
 	var err error
 	for i := range f.gateways {
@@ -73,7 +74,7 @@ func newFixture(t *testing.T) *fixture {
 	f.arbiter, err = identity.NewKey(rand.Reader)
 	f.ok(err)
 	engine, err := dataplane.New(dataplane.Config{
-		Device: tuntest.New(1), Clock: f.clock.Load,
+		Device: f.device, Clock: f.clock.Load,
 		Marked: func(from link.Socket, path link.Path, m dataplane.Marker, d []byte) {
 			f.Client.ReceiveMarked(from, path, m, d)
 		},

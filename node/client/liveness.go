@@ -128,8 +128,11 @@ func (c *Client) mayWait(silent []*slice, now time.Duration) bool {
 	return c.waits(now) || !slices.ContainsFunc(silent, late)
 }
 
-// sends reports whether anything was sent lately.
+// sends reports whether anything was sent lately, or was to be and found no slice.
 func (c *Client) sends(now time.Duration) bool {
+	if c.unsent.at != 0 && now-c.unsent.at < ActiveFor {
+		return true
+	}
 	for _, s := range c.slices {
 		if now-time.Duration(s.pair.LastSent()) < ActiveFor {
 			return true

@@ -36,6 +36,9 @@ func (c *Client) superviseEngine(now time.Duration) {
 // counts from here: asleep we could not hear, and now we seal nothing. But it
 // does so once only until an arbiter is heard.
 func (c *Client) restart(now time.Duration) {
+	if c.sends(now) {
+		c.unsent.at = now // what comes next finds no slice
+	}
 	for _, s := range c.slices {
 		c.forget(s)
 	}
@@ -46,6 +49,7 @@ func (c *Client) restart(now time.Duration) {
 		c.stood, c.wordAt = true, now
 	}
 	c.outdated = c.control == nil
+	c.superviseStuck(now)
 	c.hurry(again)
 }
 

@@ -21,6 +21,7 @@ type crowd struct {
 	late   map[*guest]int // when it gives up, ms
 	tries  int
 	served int
+	more   []*guest // beside those that run makes
 }
 
 // guest is one of them.
@@ -29,7 +30,9 @@ type guest struct {
 	source Source
 	comes  int // ms
 	tries  int
-	wait   int // before it comes again where nobody told it when
+	wait   int  // before it comes again where nobody told it when
+	queues bool // it takes no appointment
+	in     int  // when it was let in, ms
 }
 
 const step = 10
@@ -40,6 +43,7 @@ func (w *crowd) run(t *testing.T, guests, limit int) (all []*guest, took int) {
 	for i := range guests {
 		all = append(all, &guest{source: source4(i), comes: w.x.IntN(w.over), wait: 400})
 	}
+	all, guests = append(all, w.more...), guests+len(w.more)
 	owed := 0
 	for ms := 0; w.served < guests; ms += step {
 		if ms > limit {
@@ -55,7 +59,7 @@ func (w *crowd) run(t *testing.T, guests, limit int) (all []*guest, took int) {
 			t.Fatal("work was thrown away")
 		}
 		for _, ticket := range granted {
-			w.begin(ticket)
+			w.begin(ticket, ms)
 		}
 		for owed += w.rate * step; owed >= 1000; owed -= 1000 {
 			w.finish()
@@ -74,9 +78,11 @@ func (w *crowd) arrive(g *guest, ms int) {
 	g.tries++
 	w.tries++
 	w.a.Enter(&g.ticket, Known, g.source)
-	if in := w.a.Appoint(&g.ticket, at(ms)); w.appoints && in > 0 {
-		w.told(g, ms, in)
-		return
+	if w.appoints && !g.queues {
+		if in := w.a.Appoint(&g.ticket, at(ms)); in > 0 {
+			w.told(g, ms, in)
+			return
+		}
 	}
 	w.a.Ready(&g.ticket, Known)
 	w.late[g] = ms + 2500
@@ -102,10 +108,11 @@ func (w *crowd) leaves(g *guest, ms int) {
 	g.wait = min(2*g.wait, 5000)
 }
 
-func (w *crowd) begin(ticket *Ticket) {
+func (w *crowd) begin(ticket *Ticket, ms int) {
 	for g := range w.late {
 		if &g.ticket == ticket {
 			delete(w.late, g)
+			g.in = ms
 			w.work = append(w.work, g)
 			w.a.Done(ticket)
 			w.a.Prove(ticket, 0)
@@ -153,6 +160,32 @@ func TestCrowdIsLetIn(t *testing.T) {
 			t.Errorf("%+v: %d connections, %d of one", c, w.tries, most)
 		}
 	}
+}
+
+// TestWhoQueuesIsIn soon, though thousands have their appointments, and they come no later for
+// it: clients with packets that nobody carries take none (client.Client.stuck).
+func TestWhoQueuesIsIn(t *testing.T) {
+	const guests = 2000
+	_, alone := crowdOf(t, guests, 0)
+	all, took := crowdOf(t, guests, 100)
+	for _, g := range all[guests:] {
+		if g.tries != 1 || g.in-g.comes > 1500 {
+			t.Errorf("it came at %d ms and was in at %d, by %d connections", g.comes, g.in, g.tries)
+		}
+	}
+	if took > alone+2000 {
+		t.Errorf("all were in after %d ms, without those after %d", took, alone)
+	}
+}
+
+// crowdOf is so many guests who come at once, and others behind them, ten a second, who queue.
+func crowdOf(t *testing.T, guests, queue int) (all []*guest, took int) {
+	w := newCrowd(100, true)
+	w.over = 1000
+	for i := range queue {
+		w.more = append(w.more, &guest{source: source4(guests + i), comes: 2000 + 100*i, queues: true})
+	}
+	return w.run(t, guests, 60_000)
 }
 
 // loaded is a port at which so many sources wait, of a rule that expects 100 turns a second.
