@@ -341,6 +341,7 @@ func (c *Client) reprieve(s *slice) {
 func (c *Client) leaveGateway(now time.Duration, why string) {
 	old := c.gateways.at(c.gateways.current)
 	next := c.passOn(now)
+	c.parking.left(c.gateways.count(), now)
 	c.leaveStream(now)
 	c.sayLeft(why, old, next)
 	kept := c.control == nil || c.control.gateway != old || c.heardMeanwhile() || c.rested(now)

@@ -208,6 +208,16 @@ func (c *Client) leaveClosing(payload []byte, now time.Duration) {
 	}
 }
 
+// left gives a parked client whose gateway is silent the time to be heard by the next one. Then it
+// stays parked, for it has nothing to tell: where an arbiter dies that was a gateway, too, all who
+// went by it would come while those come who have lost an agent. Who knew few others comes at once,
+// for the arbiter's list.
+func (p *parking) left(gateways int, now time.Duration) {
+	if p.mark != 0 && gateways > MinKnown && now >= p.moves {
+		p.moves = now + MoveWithin
+	}
+}
+
 // askOthers is for a parked client one of whose agents asks where it is. That slice came by
 // another way than before, as behind a NAT that forgot: the ways of the others, whose turn
 // is in up to ParkedEach, may be gone too, and what their agents say first with them.

@@ -457,6 +457,52 @@ func TestFewGatewaysAreLeft(t *testing.T) {
 	}
 }
 
+// TestParkedClientMoves to the next gateway when its own is silent, and stays parked: once, if it
+// knows others enough and is heard by that.
+func TestParkedClientMoves(t *testing.T) {
+	for name, c := range map[string]struct {
+		gateways, left int
+		heard          bool
+		after          time.Duration
+		parked         bool
+	}{
+		"heard by the next":       {3, 1, true, 2 * MoveWithin, true},
+		"not yet heard":           {3, 1, false, MoveWithin / 2, true},
+		"not heard":               {3, 1, false, MoveWithin + 2*TickEvery, false},
+		"the next one silent too": {3, 2, false, MoveWithin/2 + 2*TickEvery, false},
+		"one other is known":      {2, 1, false, 2 * TickEvery, false},
+	} {
+		f, s := atRest(t)
+		all := f.knows(c.gateways)
+		f.parks(s...)
+		for n := range c.left {
+			if n > 0 {
+				f.rests(MoveWithin / 2)
+			}
+			f.leaveGateway(f.config.Now(), "silent")
+		}
+		f.calm.is = false // as after the event that it was
+		if !c.heard {
+			s = nil
+		}
+		for _, one := range s {
+			f.word(one, time.Second)
+		}
+		if f.rests(c.after, s...); (f.parking.mark != 0) != c.parked {
+			t.Errorf("%s: parked %t", name, f.parking.mark != 0)
+		}
+		if at := f.Client.gateways.at(f.Client.gateways.current); c.heard && at != all[1] {
+			t.Errorf("%s: it goes by %v", name, at)
+		}
+	}
+	f, _ := atRest(t)
+	f.knows(3)
+	f.leaveGateway(f.config.Now(), "silent")
+	if f.rests(TickEvery); f.parking.calm != f.config.Now() {
+		t.Error("one that has a connection is calm while it moves")
+	}
+}
+
 // TestLyingAgentTakesNoGatewayAway: whom agents lead to one gateway, which may be the liar's
 // own, comes by that, and by the others if it is let down there.
 func TestLyingAgentTakesNoGatewayAway(t *testing.T) {
