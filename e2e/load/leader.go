@@ -54,7 +54,7 @@ func (f *fleet) leader(o options) error {
 }
 
 // outlive waits until all is well without the leader, and judges.
-func (f *fleet) outlive(o options, killed int, sessions map[string]bool, was report, before time.Duration) error {
+func (f *fleet) outlive(o options, killed int, sessions map[string]carried, was report, before time.Duration) error {
 	begin := time.Now()
 	account := make(chan error, 1)
 	go func() { account <- f.mesh.account((killed+1)%len(f.mesh.nodes), sessions, begin) }()
@@ -133,24 +133,41 @@ func (m *mesh) leads() (int, error) {
 	return 0, errors.New("no member leads")
 }
 
-// sessions are those that are not over, and whether agents told of each slice that is up.
-func (m *mesh) sessions(at int) (map[string]bool, error) {
-	var all control.Sessions
-	if err := m.ask(at, &all, "sessions"); err != nil {
+// carried is the slices of a session that are up, by number and epoch, and whether their agents
+// told of them.
+type carried map[[2]uint32]bool
+
+// accounted reports whether agents told of a session: of each slice that it had before and has
+// still. What the arbiter itself granted since then is told of later, and is enough where all
+// that was before is gone.
+func (now carried) accounted(before carried) bool {
+	heard := false
+	for slice, told := range now {
+		if _, had := before[slice]; had && !told {
+			return false
+		}
+		heard = heard || told
+	}
+	return heard
+}
+
+// sessions are those that are not over.
+func (m *mesh) sessions(at int) (map[string]carried, error) {
+	var listed control.Sessions
+	if err := m.ask(at, &listed, "sessions"); err != nil {
 		return nil, err
 	}
-	told := make(map[string]bool)
-	for _, s := range all.Sessions {
-		up, quiet := 0, 0
+	all := make(map[string]carried)
+	for _, s := range listed.Sessions {
+		up := make(carried)
 		for _, sl := range s.Slices {
 			if sl.State == string(registry.SliceUp) {
-				up++
-				quiet += int(min(sl.Quiet, 1))
+				up[[2]uint32{uint32(sl.Number), sl.Epoch}] = sl.Quiet > 0
 			}
 		}
-		told[s.ID] = up > 0 && quiet == up
+		all[s.ID] = up
 	}
-	return told, nil
+	return all, nil
 }
 
 // ask runs a command of a node's and reads its JSON.
@@ -162,18 +179,18 @@ func (m *mesh) ask(at int, answer any, command string) error {
 	return json.Unmarshal([]byte(out), answer)
 }
 
-// account waits until agents have told the next arbiter of every session that there was: once
-// of each is enough, for slices that are granted meanwhile are told of later.
-func (m *mesh) account(at int, before map[string]bool, begin time.Time) error {
+// account waits until agents have told the next arbiter of every session that there was.
+func (m *mesh) account(at int, before map[string]carried, begin time.Time) error {
 	accounted := make(map[string]bool)
 	for time.Since(begin) < patience {
 		now, err := m.sessions(at)
 		if err == nil {
-			for id, told := range now {
-				if _, known := before[id]; !known {
+			for id, slices := range now {
+				was, known := before[id]
+				if !known {
 					return fmt.Errorf("session %s is new", id)
 				}
-				if told {
+				if slices.accounted(was) {
 					accounted[id] = true
 				}
 			}

@@ -230,3 +230,26 @@ func TestReport(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestAccounted: of each slice that a session had and still has its agent has to have told, and of
+// one at all.
+func TestAccounted(t *testing.T) {
+	before := carried{{0, 1}: true, {1, 1}: true}
+	for name, c := range map[string]struct {
+		now  carried
+		told bool
+	}{
+		"nobody told":                    {carried{{0, 1}: false, {1, 1}: false}, false},
+		"one agent did":                  {carried{{0, 1}: false, {1, 1}: true}, false},
+		"both did":                       {carried{{0, 1}: true, {1, 1}: true}, true},
+		"one is gone, the other told":    {carried{{1, 1}: true}, true},
+		"what came in its place did not": {carried{{0, 2}: false, {1, 1}: true}, true},
+		"both came anew":                 {carried{{0, 2}: false, {1, 2}: false}, false},
+		"one of those told":              {carried{{0, 2}: true, {1, 2}: false}, true},
+		"it has none":                    {nil, false},
+	} {
+		if c.now.accounted(before) != c.told {
+			t.Errorf("%s: accounted for %t", name, !c.told)
+		}
+	}
+}
