@@ -90,9 +90,10 @@ func (p *pulse) witness(now time.Duration) bool {
 }
 
 // due reports whether it is time to probe: often while the slice carries or
-// awaits traffic, is to be measured, or has to bear witness for a sibling, else after every. Who has nothing to
-// send asks the less often the longer nobody answers: where all nodes restart ten thousand
-// clients would have them drop 300,000 questions a second while they come up.
+// awaits traffic, is to be measured, or has to bear witness for a sibling, else after
+// every. Who has nothing to send asks the less often the longer nobody answers: where all
+// nodes restart ten thousand clients would have them drop 300,000 questions a second while
+// they come up.
 func (p *pulse) due(now, lastSent time.Duration, often bool, every time.Duration) bool {
 	if p.waiting != 0 || p.open.count > 0 || often || now-lastSent < ActiveFor {
 		every = ProbeActive
