@@ -14,7 +14,7 @@ import (
 
 // mostEnded is how many bytes of the heap an ended session may take, mostActive one that
 // goes on.
-const mostEnded, mostActive = 500, 1_640
+const mostEnded, mostActive = 500, 1_530
 
 // read is the command as a log entry brings it: it shares nothing with any other.
 func (f *fixture) read(c Command) Command {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry/sorted"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -19,8 +20,8 @@ type index struct {
 	ended   sorted.Map[ended, struct{}]      // sessions that are over, oldest first
 	idle    sorted.Map[netip.Addr, struct{}] // leases that no session has
 	left    sorted.Map[left, struct{}]       // the same, by who had them
-	places  sorted.Map[place, struct{}]      // where agents are recorded
-	waits   sorted.Map[place, struct{}]      // those of them that are about sessions which are over
+	carried sorted.Map[carried, struct{}]    // agents that are recorded in a session as its own
+	waits   sorted.Map[place, struct{}]      // where else they are: about sessions that are over
 	endings sorted.Map[ending, struct{}]     // certificates whose dates are known
 }
 
@@ -54,6 +55,30 @@ func (p place) compare(o place) int {
 	return cmp.Or(compareNodes(p.agent, o.agent), p.session.Compare(o.session), p.in.Compare(o.in), p.lease.Compare(o.lease))
 }
 
+// carried is the place of an agent in the record of the very session whose SA it is: there is
+// one for almost every slice, so it is small.
+type carried struct {
+	agent   unique.Handle[identity.NodeID]
+	session SessionID
+}
+
+func (c carried) compare(o carried) int {
+	if c.agent != o.agent {
+		return compareNodes(c.agent.Value(), o.agent.Value())
+	}
+	return c.session.Compare(o.session)
+}
+
+// place is where it stands that the agent has it.
+func (c carried) place() place {
+	return place{agent: c.agent.Value(), session: c.session, in: c.session}
+}
+
+// own is the place as a carried one; not ok if it is elsewhere.
+func (p place) own() (c carried, ok bool) {
+	return carried{unique.Make(p.agent), p.session}, p.in == p.session
+}
+
 type ending struct {
 	at int64
 	id CertificateID
@@ -69,7 +94,7 @@ func newIndex() index {
 		left: sorted.New[left, struct{}](func(a, b left) int {
 			return cmp.Or(strings.Compare(a.client, b.client), a.device.Compare(b.device), a.lease.Compare(b.lease))
 		}),
-		places:  sorted.New[place, struct{}](place.compare),
+		carried: sorted.New[carried, struct{}](carried.compare),
 		waits:   sorted.New[place, struct{}](place.compare),
 		endings: sorted.New[ending, struct{}](func(a, b ending) int { return cmp.Or(cmp.Compare(a.at, b.at), a.id.Compare(b.id)) }),
 	}
@@ -114,9 +139,22 @@ func (s *State) indexSession(before, now *Session) {
 }
 
 func (s *State) reindexPlaces(before, now []place) {
-	reindex(&s.index.places, before, now)
-	own := func(p place) bool { return p.in == p.session }
-	reindex(&s.index.waits, slices.DeleteFunc(before, own), slices.DeleteFunc(now, own))
+	ownBefore, waitBefore := apart(before)
+	ownNow, waitNow := apart(now)
+	reindex(&s.index.carried, ownBefore, ownNow)
+	reindex(&s.index.waits, waitBefore, waitNow)
+}
+
+// apart are the carried ones of some places, and the others.
+func apart(all []place) (own []carried, waits []place) {
+	for _, p := range all {
+		if c, ok := p.own(); ok {
+			own = append(own, c)
+		} else {
+			waits = append(waits, p)
+		}
+	}
+	return own, waits
 }
 
 // living is the session's key while it is active.
@@ -237,11 +275,29 @@ func (s *State) livingOn(client string, device DeviceID) iter.Seq[*Session] {
 	}
 }
 
-// placesOf is where an agent is recorded.
+// placesOf is where an agent is recorded, first those that it carries.
 func (s *State) placesOf(agent identity.NodeID) iter.Seq[place] {
+	own, waits := s.carriedOf(agent), s.index.waits
 	return func(yield func(place) bool) {
-		for p := range s.index.places.From(place{agent: agent}) {
+		for c := range own {
+			if !yield(c.place()) {
+				return
+			}
+		}
+		for p := range waits.From(place{agent: agent}) {
 			if p.agent != agent || !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// carriedOf are the places of an agent in the records of the sessions themselves.
+func (s *State) carriedOf(agent identity.NodeID) iter.Seq[carried] {
+	who, all := unique.Make(agent), s.index.carried
+	return func(yield func(carried) bool) {
+		for c := range all.From(carried{agent: who}) {
+			if c.agent != who || !yield(c) {
 				return
 			}
 		}
@@ -250,8 +306,13 @@ func (s *State) placesOf(agent identity.NodeID) iter.Seq[place] {
 
 // placesWith is where it is recorded of a certain session.
 func (s *State) placesWith(agent identity.NodeID, session SessionID) iter.Seq[place] {
+	own, waits := carried{unique.Make(agent), session}, s.index.waits
+	is := s.index.carried.Has(own)
 	return func(yield func(place) bool) {
-		for p := range s.index.places.From(place{agent: agent, session: session}) {
+		if is && !yield(own.place()) {
+			return
+		}
+		for p := range waits.From(place{agent: agent, session: session}) {
 			if p.agent != agent || p.session != session || !yield(p) {
 				return
 			}

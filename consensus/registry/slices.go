@@ -225,8 +225,8 @@ func (s *State) voidSlices(agent identity.NodeID, lost func(Slice) bool) {
 // carriedBy are the sessions of which an agent has, or had, slices.
 func (s *State) carriedBy(agent identity.NodeID) iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
-		for p := range s.placesOf(agent) {
-			if p.in == p.session && !yield(s.Sessions.Get(p.in)) {
+		for c := range s.carriedOf(agent) {
+			if !yield(s.Sessions.Get(c.session)) {
 				return
 			}
 		}
