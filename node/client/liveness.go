@@ -98,7 +98,7 @@ func (p *pulse) due(now, lastSent time.Duration, often bool, every time.Duration
 	if p.waiting != 0 || p.open.count > 0 || often || now-lastSent < ActiveFor {
 		every = ProbeActive
 		if p.calm {
-			every = Unhurried * ProbeActive
+			every = p.silence() / 2
 		}
 	}
 	if every < ProbeIdle && p.mute != 0 && now-lastSent >= ActiveFor {
