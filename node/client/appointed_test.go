@@ -136,8 +136,7 @@ func TestFirstLoginWaitsForItsTurn(t *testing.T) {
 }
 
 // TestAppointmentsKeepNobodyAway: whoever is on the way to one gateway can tell a client to
-// come again whenever it comes. After MaxAppointments it queues at another one, where nobody
-// can tell it.
+// come again whenever it comes. After MaxAppointments it asks another one.
 func TestAppointmentsKeepNobodyAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:6484"), netip.MustParseAddrPort("192.0.2.2:6484")}
@@ -162,7 +161,7 @@ func TestAppointmentsKeepNobodyAway(t *testing.T) {
 			Random: rand.Reader, Log: slog.New(slog.DiscardHandler),
 		}}
 		c.keepControl(ctx)
-		want := append(slices.Repeat([]string{"192.0.2.1:6484 true"}, MaxAppointments), "192.0.2.2:6484 false")
+		want := append(slices.Repeat([]string{"192.0.2.1:6484 true"}, MaxAppointments), "192.0.2.2:6484 true")
 		if took := time.Since(began); !slices.Equal(asked[:min(len(asked), len(want))], want) || took > AppointedMost*9/8+time.Second {
 			t.Errorf("after %v it had asked %v", took, asked)
 		}
@@ -173,36 +172,35 @@ func TestAppointmentsKeepNobodyAway(t *testing.T) {
 func TestAppointmentsLastNoLonger(t *testing.T) {
 	for _, first := range []time.Duration{30 * time.Second, 59 * time.Second, AppointedMost - time.Second} {
 		b, waited := newBackoff(rand.Reader), time.Duration(0)
-		for in := first; !b.queues(); in = port.MaxWait {
+		for in := first; !b.toldEnough(); in = port.MaxWait {
 			b.ended(0, nil, &port.Wait{In: in})
 			waited += b.told
 		}
 		if waited > AppointedMost+RedialMin {
-			t.Errorf("told %v at first, it waits %v before it queues", first, waited)
+			t.Errorf("told %v at first, it waits %v before it asks another", first, waited)
 		}
-		b.ended(0, nil, os.ErrDeadlineExceeded)
-		if b.ended(0, nil, &port.Wait{In: first}); b.told != first || b.queues() {
-			t.Errorf("told %v once it has queued, it comes in %v, and queues: %t", first, b.told, b.queues())
+		if b.ended(0, nil, &port.Wait{In: first}); b.told != first || b.toldEnough() {
+			t.Errorf("told %v by another, it comes in %v, and goes on: %t", first, b.told, b.toldEnough())
 		}
 	}
 }
 
-// TestAppointmentsAgain: once it has queued in vain a client is one of the crowd again, and
-// others see no appointment where nobody gave one.
+// TestAppointmentsAgain: each gateway's word counts anew, and others see no appointment where
+// nobody gave one.
 func TestAppointmentsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, b := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return 0 }}}, newBackoff(rand.Reader)
-		for n := 1; n <= MaxAppointments; n++ {
+		for n := 1; n <= 2*MaxAppointments; n++ {
 			b.ended(0, nil, &port.Wait{In: time.Second})
-			if other := c.pause(t.Context(), &b); b.queues() != (n == MaxAppointments) || other != b.queues() {
-				t.Errorf("after %d appointments it queues: %t, elsewhere: %t", n, b.queues(), other)
+			if other := c.pause(t.Context(), &b); other != (n%MaxAppointments == 0) {
+				t.Errorf("after %d appointments it goes elsewhere: %t", n, other)
 			}
 		}
-		if b.ended(0, nil, os.ErrDeadlineExceeded); b.queues() {
-			t.Error("it takes no appointment any more")
+		if b.ended(0, nil, os.ErrDeadlineExceeded); b.toldEnough() {
+			t.Error("it leaves a gateway for another one's word")
 		}
-		if b.ended(0, nil, &port.Wait{In: port.MaxWait}); !b.queues() {
-			t.Error("it waits for as long as it is told, and takes another appointment then")
+		if b.ended(0, nil, &port.Wait{In: port.MaxWait}); !b.toldEnough() {
+			t.Error("it waits for as long as it is told, and takes another appointment there")
 		}
 	})
 }

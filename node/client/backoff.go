@@ -33,7 +33,7 @@ type backoff struct {
 	told    time.Duration // when to come again; 0: it was not said
 	often   int           // that was said in a row
 	waited  time.Duration // because it was, in all
-	presses bool          // the next attempt is of a client that is stuck
+	presses bool          // the next attempt is of a client that is stuck, and takes no appointment
 	pressed bool          // one was since the last welcome
 	random  *rand.Rand
 }
@@ -49,6 +49,9 @@ func newBackoff(random io.Reader) backoff {
 // ended notes how an attempt ended that was welcomed as next says, or not.
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 	b.presses = false
+	if b.toldEnough() {
+		b.often, b.waited = 0, 0 // what comes now is another one's word
+	}
 	if wait := (*port.Wait)(nil); errors.As(err, &wait) {
 		b.told = max(min(wait.In, port.MaxWait, AppointedMost-b.waited), RedialMin)
 		b.often, b.waited = b.often+1, b.waited+b.told
@@ -74,11 +77,11 @@ func (b *backoff) ended(now time.Duration, next *resumption, err error) {
 	}
 }
 
-// queues reports whether the next connection takes no appointment, and goes through another
-// gateway: whoever says that a turn comes, and has proved nothing, was believed often enough.
-func (b *backoff) queues() bool {
-	return b.presses || b.often >= MaxAppointments || b.waited >= AppointedMost
-}
+// toldEnough reports whether this gateway, or who is on the way to it, has proved nothing and
+// said often enough that a turn comes: then another one is asked. Where the crowd is so large
+// that its turns are further away than that, it gives an appointment as well; whoever queued
+// instead would wait for seconds, be sent away, and come again, all of them.
+func (b *backoff) toldEnough() bool { return b.often >= MaxAppointments || b.waited >= AppointedMost }
 
 // press has the next attempt queue for a client that is stuck, and reports whether it may. That is
 // so once: where a crowd is stuck, as when all nodes were restarted, it has its turns after that.

@@ -81,7 +81,7 @@ func (c *Client) keepControl(ctx context.Context) {
 		if c.stuck.Load() {
 			pace.press()
 		}
-		c.queues = pace.queues()
+		c.queues = pace.presses
 		c.nextWait.Store(int64(pace.expected()))
 		next, err := c.serveControl(ctx, to, resume, first)
 		pace.ended(c.config.Now(), next, err)
@@ -123,7 +123,7 @@ func (c *Client) keepControl(ctx context.Context) {
 // pause waits before the next attempt, and reports whether that goes through another
 // gateway.
 func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
-	other = pace.told == 0 || pace.queues() // who has an appointment has it where it was given
+	other = pace.told == 0 || pace.toldEnough() // who has an appointment has it where it was given
 	defer func() { pace.told = 0 }()
 	wait := pace.next()
 	now := c.config.Now()

@@ -41,7 +41,7 @@ const (
 	// Trickle is how many bytes a parked client moves in TrickleOver and stays so.
 	Trickle = 64 << 10
 	// MaxAppointments is how often in a row a client comes when it is told to, for
-	// AppointedMost in all; then it queues once, at another gateway.
+	// AppointedMost in all; then it asks another gateway.
 	MaxAppointments = 4
 	// MaxOutbox is how many messages may wait for the arbiter.
 	MaxOutbox = 256
@@ -165,7 +165,7 @@ const (
 	// FirstWithin is how long a first login is tried again.
 	FirstWithin = 20 * time.Second
 	// AppointedMost is how much longer it is tried where the mesh says that its turn comes,
-	// and how long any client waits for such turns in a row.
+	// and how long any client waits for such turns of one gateway in a row.
 	AppointedMost = 2 * time.Minute
 	// FirstRedialMax bounds the wait between attempts at a first login.
 	FirstRedialMax = 2 * time.Second

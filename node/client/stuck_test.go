@@ -159,15 +159,15 @@ func TestStuckClientQueuesOnce(t *testing.T) {
 // TestPressingIsOver with the attempt, and allowed again with a welcome.
 func TestPressingIsOver(t *testing.T) {
 	b := newBackoff(rand.Reader)
-	if !b.press() || !b.press() || !b.queues() {
+	if !b.press() || !b.press() || !b.presses {
 		t.Error("the first attempt does not queue")
 	}
 	b.ended(0, nil, os.ErrDeadlineExceeded)
-	if b.queues() || b.press() || b.queues() {
+	if b.presses || b.press() || b.presses {
 		t.Error("it queues again, and was not welcomed")
 	}
 	b.ended(0, nil, errors.New("refused"))
-	if ends(&b, Lasting, nil); !b.press() || !b.queues() {
+	if ends(&b, Lasting, nil); !b.press() || !b.presses {
 		t.Error("it does not queue, and was welcomed")
 	}
 }
