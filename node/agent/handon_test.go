@@ -37,3 +37,19 @@ func TestHandOnGoesToTheAgent(t *testing.T) {
 		t.Error("nothing is handed on: this test shows nothing")
 	}
 }
+
+// TestWaysOfGoneNodesAreForgotten: a node that moves, or goes, leaves nothing behind (I10).
+func TestWaysOfGoneNodesAreForgotten(t *testing.T) {
+	f := ruling(t)
+	f.hear(&protocol.Node{View: &protocol.View{Parts: []registry.Part{f.part(3, f.self(), idOf(2))}}})
+	f.crowd(20)
+	used := len(f.tables.paths)
+	row := f.Agent.view.nodes[2]
+	for n := range byte(10) {
+		row.Inside = netip.AddrFrom4([4]byte{10, 9, 0, n})
+		f.hear(&protocol.Node{View: &protocol.View{Nodes: []protocol.NodeRow{row}}})
+	}
+	if used == 0 || len(f.tables.paths) > used {
+		t.Errorf("%d ways, and %d after a node moved ten times", used, len(f.tables.paths))
+	}
+}

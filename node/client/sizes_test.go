@@ -1,6 +1,7 @@
 package client
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -185,6 +186,24 @@ func TestNewSliceTriesWhatIsKnown(t *testing.T) {
 	f.pass(TickEvery)
 	if got := due(1); !slices.Equal(got, []int{1438}) {
 		t.Errorf("through another gateway it tries %v", got)
+	}
+}
+
+// TestDirectWayIsNoOther: what a slice's way past the gateway carries says nothing of the ways
+// through it.
+func TestDirectWayIsNoOther(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	a := f.sized(0, 9000)
+	a.direct.way = gatewayAddr(7)
+	f.pass(8*time.Second, a)
+	if !a.sizing.search.Settled() || f.path.Settled() {
+		t.Errorf("measured %t, taken for the gateway's %t", a.sizing.search.Settled(), f.path.Settled())
+	}
+	a.direct.way = netip.AddrPort{}
+	f.pass(2*TickEvery, a)
+	if !f.path.Settled() {
+		t.Error("it is not taken from a slice through the gateway: this test shows nothing")
 	}
 }
 
