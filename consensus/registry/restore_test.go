@@ -57,3 +57,31 @@ func TestSucceed(t *testing.T) {
 		t.Errorf("the state is not whole: %v", err)
 	}
 }
+
+// TestSucceedNeverGoesBack: what only rises is as far as either of both had it, and slices that
+// were on their way out are not taken along.
+func TestSucceedNeverGoesBack(t *testing.T) {
+	f := newFixture(t)
+	f.join(1)
+	f.client("alice")
+	f.must(Command{OpenSession: f.opening(1, "alice", f.slice(0, 0))})
+	for name, further := range map[string]bool{"the present is further": true, "the snapshot is": false} {
+		restored, present := f.s.Clone(), f.s.Clone()
+		ahead := restored
+		if further {
+			ahead = present
+		}
+		ahead.Tick, ahead.HeadlessFloor, ahead.Cluster.Incarnation, ahead.Enlarged = 1_000, 1_000_000, 7, true
+		ses := restored.Sessions.Get(session(1)).copy()
+		ses.Retiring = append(ses.Retiring, ses.Slices[0])
+		restored.putSession(ses)
+		restored.Succeed(present)
+		if restored.Tick != 1_000 || restored.HeadlessFloor != 1_000_000 || restored.Cluster.Incarnation != 7 || !restored.Enlarged {
+			t.Errorf("%s: tick %d, floor %d, incarnation %d, enlarged %v", name, restored.Tick, restored.HeadlessFloor, restored.Cluster.Incarnation, restored.Enlarged)
+		}
+		after := restored.Sessions.Get(session(1))
+		if len(after.Retiring) != 0 || after.Slices[0].State != SliceVoid || after.Slices[0].Epoch != 1+RestoredEpochs {
+			t.Errorf("%s: %+v", name, after)
+		}
+	}
+}
