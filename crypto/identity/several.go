@@ -15,6 +15,19 @@ func SeveralOf(ids []NodeID) Several {
 	return unique.Make(Several(raw)).Value()
 }
 
+// Are reports whether the nodes are these, in this order.
+func (m Several) Are(ids []NodeID) bool {
+	if len(m) != len(ids)*len(NodeID{}) {
+		return false
+	}
+	for i, id := range ids {
+		if m.At(i) != id {
+			return false
+		}
+	}
+	return true
+}
+
 // All are the nodes.
 func (m Several) All() []NodeID {
 	ids := make([]NodeID, len(m)/len(NodeID{}))

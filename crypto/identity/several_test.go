@@ -18,6 +18,11 @@ func TestSeveral(t *testing.T) {
 				t.Errorf("%v is at %d of %v", id.Short(), m.Index(id), ids)
 			}
 		}
+		for _, others := range [][]NodeID{{}, {a}, {b}, {b, a}, {a, b}, {b, a, c}} {
+			if m.Are(others) != slices.Equal(ids, others) {
+				t.Errorf("%v are %v: %t", ids, others, m.Are(others))
+			}
+		}
 		if m.Index(c) != -1 {
 			t.Errorf("%v is among %v", c.Short(), ids)
 		}

@@ -55,19 +55,20 @@ func (p *port) remove(r *row, now int64) {
 // idle takes out the ports that had no row for PortRest. By then they have rested
 // at every node, so a new port is as good to any of them. The caller closes them.
 func (m *making) idle(now int64) (idle []*port) {
+	rested := func(p *port) bool { return len(p.rows) == 0 && now-p.emptied >= int64(PortRest) }
+	if !slices.ContainsFunc(m.ports, rested) {
+		return nil // as almost always
+	}
 	var kept []*port
 	place := make([]int, len(m.ports)+1) // how many of those before each are kept
 	for i, p := range m.ports {
-		if len(p.rows) == 0 && now-p.emptied >= int64(PortRest) {
+		if rested(p) {
 			m.lost += p.socket.Lost()
 			idle = append(idle, p)
 		} else {
 			kept = append(kept, p)
 		}
 		place[i+1] = len(kept)
-	}
-	if len(idle) == 0 {
-		return nil
 	}
 	m.ports = kept
 	gone := make(map[*port]bool, len(idle))

@@ -152,13 +152,14 @@ func (l *live) again(at time.Duration) { l.wait = min(l.wait, at) }
 
 // enter notes the nodes that a session is on.
 func (a *Arbitrator) enter(s *registry.Session, l *live) {
-	agents := identity.SeveralOf(agentsOf(s))
-	if agents == l.agents {
+	var room [2 * usual]identity.NodeID
+	agents := agentsOf(s, room[:0])
+	if l.agents.Are(agents) {
 		return
 	}
 	a.leave(l)
-	l.agents = agents
-	for _, id := range agents.All() {
+	l.agents = identity.SeveralOf(agents)
+	for _, id := range agents {
 		if a.on[id] == nil {
 			a.on[id] = map[registry.SessionID]struct{}{}
 		}
@@ -176,9 +177,8 @@ func (a *Arbitrator) leave(l *live) {
 	l.agents = ""
 }
 
-// agentsOf is the owners of a session's slices, older epochs and void ones too.
-func agentsOf(s *registry.Session) []identity.NodeID {
-	agents := make([]identity.NodeID, 0, len(s.Slices)+len(s.Retiring))
+// agentsOf appends the owners of a session's slices, older epochs and void ones too.
+func agentsOf(s *registry.Session, agents []identity.NodeID) []identity.NodeID {
 	for _, list := range [][]registry.Slice{s.Slices, s.Retiring} {
 		for _, sl := range list {
 			if !slices.Contains(agents, sl.Agent) {

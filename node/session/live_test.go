@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // TestSlotsStandWithTheirSession: a term knows some of each session, and what is small keeps the
@@ -24,5 +25,20 @@ func TestSlotsStandWithTheirSession(t *testing.T) {
 		if sl := l.slot(number); sl == nil || sl.number != number || sl.failures != want {
 			t.Errorf("slot %d is %+v", number, sl)
 		}
+	}
+}
+
+// TestLookAtRestMakesNothing: each session is looked at again and again.
+func TestLookAtRestMakesNothing(t *testing.T) {
+	a := &Arbitrator{on: map[identity.NodeID]map[registry.SessionID]struct{}{}}
+	l := newLive(registry.SessionID{1}, 0)
+	s := &registry.Session{Slices: []registry.Slice{{Agent: identity.NodeID{1}}, {Agent: identity.NodeID{2}}}}
+	a.enter(s, l)
+	if pieces := testing.AllocsPerRun(10, func() { a.enter(s, l) }); pieces != 0 {
+		t.Errorf("to find it where it was makes %v pieces of memory", pieces)
+	}
+	s.Slices[1].Agent = identity.NodeID{3}
+	if a.enter(s, l); len(a.on) != 2 || a.on[identity.NodeID{2}] != nil || len(a.on[identity.NodeID{3}]) != 1 {
+		t.Errorf("after a handover it is on %v", a.on)
 	}
 }
