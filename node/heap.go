@@ -43,9 +43,9 @@ func mostRoom(live uint64) int {
 func heapRoom(made uint64, in time.Duration, most int) (room int, busy bool) {
 	more := func() bool { return float64(made)/in.Seconds() > float64(HeapMarks*room/100) }
 	for room = HeapAtRest; room < most && more(); {
-		room *= 2
+		room += HeapAtRest
 	}
-	return min(room, most), room > most || more()
+	return min(room, most), room > HeapAtRest && room >= most || more()
 }
 
 // roomOf is a room of so many percent, or more where what lives is little: what a node
@@ -53,7 +53,7 @@ func heapRoom(made uint64, in time.Duration, most int) (room int, busy bool) {
 // milliseconds whatever lives.
 func roomOf(live uint64, percent int) int {
 	for percent < HeapBusy && live*uint64(percent)/100 < HeapLeast {
-		percent *= 2
+		percent += HeapAtRest
 	}
 	return min(percent, HeapBusy)
 }

@@ -12,12 +12,13 @@ import (
 func TestHeapIsSmallAtRest(t *testing.T) {
 	const second = HeapMarks // made in one, for which Go's own room is just enough
 	for made, want := range map[uint64]int{
-		0:                 HeapAtRest,
-		second / 10:       HeapAtRest,
-		second/10 + 1024:  2 * HeapAtRest,
-		second / 5:        2 * HeapAtRest,
-		second/5*8 + 1024: HeapBusy,
-		100 * second:      HeapBusy,
+		0:                                HeapAtRest,
+		second * HeapAtRest / 100:        HeapAtRest,
+		second*HeapAtRest/100 + 1024:     2 * HeapAtRest,
+		second * 2 * HeapAtRest / 100:    2 * HeapAtRest,
+		second*2*HeapAtRest/100 + 1024:   3 * HeapAtRest, // and no more: what rests in it takes memory
+		second*HeapBusy/100 - second/100: HeapBusy,
+		100 * second:                     HeapBusy,
 	} {
 		if got, busy := heapRoom(10*made, 10*time.Second, HeapBusy); got != want || busy != (want == HeapBusy) {
 			t.Errorf("%d KiB made a second: room of %d %%, want %d", made>>10, got, want)
@@ -71,7 +72,7 @@ func TestHeapIsGivenBackAtOnce(t *testing.T) {
 	for made, want := range map[uint64]struct {
 		room int
 		back bool
-	}{0: {HeapAtRest, true}, HeapMarks: {2 * HeapAtRest, true}, 1000 * HeapMarks: {mostRoom(heap), false}} {
+	}{0: {HeapAtRest, true}, HeapMarks: {3 * HeapAtRest, true}, 1000 * HeapMarks: {mostRoom(heap), false}} {
 		if room, back := lookAtHeap(made, 10*time.Second, left, 1); room != want.room || back != want.back {
 			t.Errorf("%d KiB made: a room of %d %%, given back %v", made>>10, room, back)
 		}
@@ -97,7 +98,7 @@ func TestHeapIsGivenBackAtOnce(t *testing.T) {
 // that is made each second; what lives of thousands is room enough.
 func TestSmallHeapIsCollectedRarely(t *testing.T) {
 	for live, want := range map[uint64]int{
-		0: HeapBusy, 1 << 20: HeapBusy, 8 << 20: 160, HeapLeast * 100 / HeapAtRest: HeapAtRest, 1 << 30: HeapAtRest,
+		0: HeapBusy, 1 << 20: HeapBusy, HeapLeast: 100, 2 * HeapLeast: 50, 60 << 20: 10, HeapLeast * 100 / HeapAtRest: HeapAtRest, 1 << 30: HeapAtRest,
 	} {
 		if got := roomOf(live, HeapAtRest); got != want {
 			t.Errorf("%d KiB alive: a room of %d %%, want %d", live>>10, got, want)

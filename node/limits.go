@@ -86,17 +86,18 @@ const (
 	MaxRefusals = 1024
 	// HeapEvery is how often it is looked how much is made on the heap. HeapAtRest and
 	// HeapBusy are the least and the most that it may have more than what lives, in
-	// percent, and HeapLeast and HeapHoles the same in bytes; HeapMarks is how many bytes
-	// collections may mark in a second with less than the most: some two hundredths of a
-	// core. What is kept for later and is more than the room by HeapSpare percent of the
-	// heap goes back to the host at once; each HeapTurns-th look, also what is room.
+	// percent, the first also the step between them, and HeapLeast and HeapHoles the same in
+	// bytes; HeapMarks is how many bytes collections may mark in a second with less than the
+	// most: some two hundredths of a core. What is kept for later and is more than the room
+	// by HeapSpare percent of the heap goes back to the host at once; each HeapTurns-th
+	// look, also what is room.
 	HeapEvery  = 5 * time.Second
-	HeapAtRest = 10
+	HeapAtRest = 5
 	HeapBusy   = 200
-	HeapLeast  = 8 << 20
+	HeapLeast  = 4 << 20
 	HeapHoles  = 48 << 20
 	HeapMarks  = 16 << 20
-	HeapSpare  = 5
+	HeapSpare  = 3
 	HeapTurns  = 12
 	// HandOverWithin is how long another voter may take to take the lead over.
 	HandOverWithin = time.Second
