@@ -28,12 +28,11 @@ const (
 	// reportEvery is how often a crew says how its clients are.
 	reportEvery = 500 * time.Millisecond
 	// crewNice is a crew's priority. Its clients stand for hosts of their own, and take nothing
-	// from the nodes: where both need the CPU the clients are the slower ones. Those that send
-	// packets have the nodes' and a crew of their own, or they would stall for want of CPU among
-	// thousands that come back; of so many clients there is one.
+	// from the nodes: where both need the CPU the clients are the slower ones.
 	crewNice = "5"
-	talkNice = "0"
-	talkers  = 50
+	// talkers is of how many clients one sends packets. Those have a crew of their own, or they
+	// would stall for want of CPU among thousands that come back.
+	talkers = 50
 )
 
 // crew is a process with clients.
@@ -133,11 +132,7 @@ func (f *fleet) start(o options) error {
 	if err != nil {
 		return err
 	}
-	priority := crewNice
-	if o.talk {
-		priority = talkNice
-	}
-	c := &crew{ended: make(chan error, 1), process: exec.Command("nice", "-n", priority, self, "-what", "crew", "-talk="+fmt.Sprint(o.talk),
+	c := &crew{ended: make(chan error, 1), process: exec.Command("nice", "-n", crewNice, self, "-what", "crew", "-talk="+fmt.Sprint(o.talk),
 		"-nodes", fmt.Sprint(o.nodes), "-accounts", fmt.Sprint(o.accounts), "-keep", f.mesh.dir, "-first", fmt.Sprint(o.first),
 		"-clients", fmt.Sprint(o.clients), "-pace", fmt.Sprint(o.pace), "-at-once", fmt.Sprint(o.atOnce))}
 	c.said.Store(&report{})

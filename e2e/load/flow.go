@@ -11,8 +11,9 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
-// flowEvery is between two questions of a flow: what it does not hear for longer stalls.
-const flowEvery = 50 * time.Millisecond
+// flowEvery is between two questions of a flow: a tenth of what it may stall, so that hundreds of
+// flows are little beside those that come back.
+const flowEvery = mustStall / 10
 
 // echoAt is what answers them, in the network that the mesh pushes.
 var echoAt = netip.MustParseAddrPort("127.0.9.1:7007")
