@@ -26,7 +26,7 @@ type parking struct {
 	asked  time.Duration // the arbiter, over the present connection; 0: not yet
 	looked time.Duration // at what was moved
 	moved  uint64        // then
-	moves  time.Duration // until when its slices may be on their way to another gateway
+	moves  time.Duration // until when its slices may be on their way to another gateway; 0: they are on none
 	vain   int           // wishes to park in a row that came to nothing, or soon to an end
 
 	closing []netip.AddrPort // gateways that are to stop, as agents said since it is parked
@@ -39,11 +39,14 @@ type parking struct {
 // something is.
 func (c *Client) superviseParking(now time.Duration) {
 	p := &c.parking
-	why := ""
+	why, settled := "", c.settled()
+	if settled {
+		p.moves = 0
+	}
 	switch {
 	case c.session == nil:
 		return
-	case !c.settled() && now >= p.moves:
+	case !settled && now >= p.moves:
 		why = "a slice is not as it should be"
 	case p.stirs(now, c.bytes(), min(TrickleOver, c.parkAfter())):
 		why = "it has traffic"
@@ -211,10 +214,15 @@ func (c *Client) leaveClosing(payload []byte, now time.Duration) {
 // left gives a parked client whose gateway is silent the time to be heard by the next one. Then it
 // stays parked, for it has nothing to tell: where an arbiter dies that was a gateway, too, all who
 // went by it would come while those come who have lost an agent. Who knew few others comes at once,
-// for the arbiter's list.
+// for the arbiter's list, and so does who is not heard by the next one either: all nodes may have
+// been restarted.
 func (p *parking) left(gateways int, now time.Duration) {
-	if p.mark != 0 && gateways > MinKnown && now >= p.moves {
+	switch {
+	case p.mark == 0:
+	case p.moves == 0 && gateways > MinKnown:
 		p.moves = now + MoveWithin
+	default:
+		p.moves = now
 	}
 }
 

@@ -469,7 +469,7 @@ func TestParkedClientMoves(t *testing.T) {
 		"heard by the next":       {3, 1, true, 2 * MoveWithin, true},
 		"not yet heard":           {3, 1, false, MoveWithin / 2, true},
 		"not heard":               {3, 1, false, MoveWithin + 2*TickEvery, false},
-		"the next one silent too": {3, 2, false, MoveWithin/2 + 2*TickEvery, false},
+		"the next one silent too": {3, 2, false, 2 * TickEvery, false},
 		"one other is known":      {2, 1, false, 2 * TickEvery, false},
 	} {
 		f, s := atRest(t)
