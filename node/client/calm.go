@@ -48,6 +48,9 @@ func (c *Client) noteCalm(now time.Duration) {
 		}
 	case !slices.ContainsFunc(all, heard):
 		c.calm.is, c.calm.until = true, now+LookEvery
+		if c.parking.moves > now {
+			c.calm.until = min(c.calm.until, c.parking.moves)
+		}
 	}
 }
 

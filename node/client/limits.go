@@ -115,6 +115,8 @@ const (
 	// MoveWithin is how long a parked client's slices may take to be heard by another
 	// gateway, and MinKnown how many gateways it knows at least.
 	MoveWithin = time.Second
+	// LeftWithin is the same where it was silent: the nodes may all have been restarted.
+	LeftWithin = MoveWithin / 2
 	MinKnown   = 2
 	// PartWithin is how long a parked client tries to reach the arbiter to say goodbye.
 	PartWithin = 3 * time.Second

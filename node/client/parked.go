@@ -220,7 +220,7 @@ func (p *parking) left(gateways int, now time.Duration) {
 	switch {
 	case p.mark == 0:
 	case p.moves == 0 && gateways > MinKnown:
-		p.moves = now + MoveWithin
+		p.moves = now + LeftWithin
 	default:
 		p.moves = now
 	}

@@ -467,8 +467,8 @@ func TestParkedClientMoves(t *testing.T) {
 		parked         bool
 	}{
 		"heard by the next":       {3, 1, true, 2 * MoveWithin, true},
-		"not yet heard":           {3, 1, false, MoveWithin / 2, true},
-		"not heard":               {3, 1, false, MoveWithin + 2*TickEvery, false},
+		"not yet heard":           {3, 1, false, LeftWithin / 2, true},
+		"not heard":               {3, 1, false, LeftWithin + 2*TickEvery, false},
 		"the next one silent too": {3, 2, false, 2 * TickEvery, false},
 		"one other is known":      {2, 1, false, 2 * TickEvery, false},
 	} {
@@ -477,7 +477,7 @@ func TestParkedClientMoves(t *testing.T) {
 		f.parks(s...)
 		for n := range c.left {
 			if n > 0 {
-				f.rests(MoveWithin / 2)
+				f.rests(LeftWithin / 2)
 			}
 			f.leaveGateway(f.config.Now(), "silent")
 		}
