@@ -302,7 +302,7 @@ func (a *Arbiter) condemnLost(m *protocol.Auth) {
 		}
 		for _, sl := range live.Slices {
 			if sl.State == registry.SliceUp && !held[sliceKey{m.Session, sl.Number, sl.Epoch}] {
-				lost = append(lost, session.SliceSilent{Session: m.Session, Number: sl.Number, Epoch: sl.Epoch})
+				lost = append(lost, session.SliceSilent{Session: m.Session, Number: sl.Number, Epoch: sl.Epoch, Gone: true})
 			}
 		}
 	})
@@ -405,7 +405,7 @@ func (e clientSaid) apply(a *Arbiter) {
 	case m.Alive != nil:
 		a.takeMeasures(c.session, m.Alive)
 	case m.Up != nil:
-		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch})
+		a.step(session.SliceUp{Session: c.session, Number: m.Up.Number, Epoch: m.Up.Epoch, Client: true})
 	case m.Silent != nil:
 		a.logSilent(c.who.User, m.Silent)
 		a.step(session.SliceSilent{Session: c.session, Number: m.Silent.Number, Epoch: m.Silent.Epoch})

@@ -264,7 +264,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Up != nil && a.carries(n, *m.Up):
 		a.step(session.SliceUp{Session: m.Up.Session, Number: m.Up.Number, Epoch: m.Up.Epoch})
 	case m.Gone != nil && a.carries(n, *m.Gone):
-		a.step(session.SliceSilent{Session: m.Gone.Session, Number: m.Gone.Number, Epoch: m.Gone.Epoch})
+		a.step(session.SliceSilent{Session: m.Gone.Session, Number: m.Gone.Number, Epoch: m.Gone.Epoch, Gone: true})
 	case m.Silent != nil:
 		n.silent[m.Silent.Node] = m.Silent.Silent
 	case m.Replica != nil:

@@ -36,7 +36,7 @@ func TestSlicesWithoutAgentAreOneLine(t *testing.T) {
 			w.nodeDown(n)
 		}
 		for _, s := range w.state.Sessions.All() {
-			w.queue = append(w.queue, SliceSilent{s.ID, 0, s.Slices[0].Epoch})
+			w.queue = append(w.queue, SliceSilent{s.ID, 0, s.Slices[0].Epoch, false})
 			w.run(10*time.Millisecond, 10*time.Millisecond)
 		}
 		w.run(30*time.Second, 50*time.Millisecond)

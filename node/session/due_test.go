@@ -95,7 +95,7 @@ func TestNothingDueLooksAtNothing(t *testing.T) {
 		t.Errorf("%d looks in a minute in which nothing is to be done", n)
 	}
 	one := w.state.ActiveSessions()[7]
-	w.queue = append(w.queue, SliceUp{one.ID, 0, one.Slices[0].Epoch})
+	w.queue = append(w.queue, SliceUp{one.ID, 0, one.Slices[0].Epoch, false})
 	if n := w.looksIn(time.Minute); n < 1 || n > 6 {
 		t.Errorf("%d looks for an event about one session", n)
 	}

@@ -93,6 +93,7 @@ type SliceUp struct {
 	Session registry.SessionID
 	Number  uint8
 	Epoch   uint32
+	Client  bool // says so, not the agent
 }
 
 // SliceSilent is the verdict of client or egress that a slice is silent while
@@ -101,6 +102,7 @@ type SliceSilent struct {
 	Session registry.SessionID
 	Number  uint8
 	Epoch   uint32
+	Gone    bool // one of the two has its keys no more
 }
 
 // Heard says how long ago an agent heard the clients of sessions last.

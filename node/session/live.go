@@ -68,6 +68,7 @@ type slot struct {
 	number    uint8
 	phase     phase
 	condemned bool // the epoch is to be replaced
+	gone      bool // and somebody has its keys no more
 	heard     bool // a packet passed under its keys
 	moved     bool
 	alerted   bool
@@ -140,7 +141,7 @@ func (l *live) slot(number uint8) *slot {
 // follow makes the slot be about the slice's present epoch.
 func (sl *slot) follow(s registry.Slice) {
 	if sl.epoch != s.Epoch {
-		sl.epoch, sl.phase, sl.condemned, sl.heard, sl.settled = s.Epoch, untold, false, false, false
+		sl.epoch, sl.phase, sl.condemned, sl.gone, sl.heard, sl.settled = s.Epoch, untold, false, false, false, false
 	}
 }
 

@@ -55,7 +55,7 @@ func (w *slow) logIn(clients int) {
 	w.land()
 	for _, s := range w.state.ActiveSessions() {
 		for _, sl := range s.Slices {
-			w.step(SliceUp{s.ID, sl.Number, sl.Epoch})
+			w.step(SliceUp{s.ID, sl.Number, sl.Epoch, false})
 		}
 	}
 	for len(w.due) > 0 {
@@ -103,7 +103,7 @@ func TestSlowSliceHoldsUpNobody(t *testing.T) {
 	w.settle()
 	s := w.state.Sessions.Get(c.session)
 	first := func() registry.SliceState { return w.state.Sessions.Get(s.ID).Slices[0].State }
-	w.queue = append(w.queue, SliceUp{s.ID, s.Slices[0].Number, s.Slices[0].Epoch})
+	w.queue = append(w.queue, SliceUp{s.ID, s.Slices[0].Number, s.Slices[0].Epoch, false})
 	if w.settle(); first() != registry.SliceGranted {
 		t.Fatal("it did not wait for the others")
 	}

@@ -85,7 +85,7 @@ func TestParkedClientIsCalled(t *testing.T) {
 		"its agent dies":   func(w *world, n *fakeNode) { w.nodeDown(n) },
 		"its agent leaves": func(w *world, n *fakeNode) { w.queue = append(w.queue, Drain{n.id(), true}) },
 		"its slice is silent": func(w *world, n *fakeNode) {
-			w.queue = append(w.queue, SliceSilent{w.clients[0].session, w.state.Sessions.Get(w.clients[0].session).Slices[0].Number, 1})
+			w.queue = append(w.queue, SliceSilent{w.clients[0].session, w.state.Sessions.Get(w.clients[0].session).Slices[0].Number, 1, false})
 		},
 	} {
 		w, c, said := parkedWorld(t)
@@ -145,7 +145,7 @@ func TestParkedUnderAnotherArbiter(t *testing.T) {
 // TestWhoMayPark: nobody of whom anything is under way, and who is not attached.
 func TestWhoMayPark(t *testing.T) {
 	for name, disturb := range map[string]func(*world, *fakeClient){
-		"a slice is silent": func(w *world, c *fakeClient) { w.queue = append(w.queue, SliceSilent{c.session, 0, 1}) },
+		"a slice is silent": func(w *world, c *fakeClient) { w.queue = append(w.queue, SliceSilent{c.session, 0, 1, false}) },
 		"it is to end": func(w *world, c *fakeClient) {
 			w.arb.Step(w.now, w.state, End{Session: c.session, Reason: "kicked"}) // and the log is slow
 		},
@@ -173,7 +173,7 @@ func TestWhoCameIsNotParked(t *testing.T) {
 	w.run(time.Second, 100*time.Millisecond)
 	w.hearsParked(c)
 	w.clientGone(c)
-	w.queue = append(w.queue, SliceSilent{c.session, 0, 1})
+	w.queue = append(w.queue, SliceSilent{c.session, 0, 1, false})
 	w.run(time.Minute, 100*time.Millisecond)
 	if strings.Contains(said.String(), "call c\n") {
 		t.Errorf("called\n%s", said)

@@ -156,7 +156,7 @@ func (c *chaos) silent(client *fakeClient) {
 		return
 	}
 	sl := s.Slices[c.r.IntN(len(s.Slices))]
-	c.w.queue = append(c.w.queue, SliceSilent{s.ID, sl.Number, sl.Epoch})
+	c.w.queue = append(c.w.queue, SliceSilent{s.ID, sl.Number, sl.Epoch, false})
 }
 
 // watch holds what must hold at every moment.

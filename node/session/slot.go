@@ -103,8 +103,8 @@ func (a *Arbitrator) sliceUp(view *registry.State, e SliceUp) {
 		known := a.slot(e.Session, e.Number)
 		known.follow(sl)
 		known.heard = true
-		if known.proposal == 0 && a.stays(view, s, known, sl) {
-			known.condemned = false // its client hears it again
+		if e.Client && known.proposal == 0 && a.stays(view, s, known, sl) {
+			known.condemned = false // it is heard again, and that is not for its agent to say
 		}
 		a.live(e.Session).cameUp(a.now)
 		a.tend(view, s)
@@ -124,7 +124,11 @@ func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 	}
 	known := a.slot(e.Session, e.Number)
 	known.follow(sl)
+	known.gone = known.gone || e.Gone
 	if known.condemned {
+		if e.Gone {
+			a.tend(view, s)
+		}
 		return
 	}
 	if known.moved {
@@ -134,9 +138,9 @@ func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 	a.tend(view, s)
 }
 
-// stays says that a slice that was up and is condemned waits for MoveHold.
+// stays says that a slice that was up and is condemned waits for MoveHold where it is.
 func (a *Arbitrator) stays(view *registry.State, s *registry.Session, known *slot, sl registry.Slice) bool {
-	return known.condemned && a.now < known.holdUntil && sl.State == registry.SliceUp &&
+	return known.condemned && !known.gone && a.now < known.holdUntil && sl.State == registry.SliceUp &&
 		a.owned(view, sl) && a.siblingUp(view, s, sl.Number)
 }
 

@@ -112,7 +112,7 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 	var c *candidate
 	until := known.retryAt
 	stays := a.stays(view, s, known, sl)
-	if stays {
+	if stays || known.gone && a.siblingUp(view, s, sl.Number) {
 		until = max(until, known.holdUntil)
 	}
 	held := a.now < until

@@ -122,12 +122,12 @@ func (s *script) run(f []string) {
 	case "load": // NODE PERCENT [mbit=N]
 		w.queue = append(w.queue, Load{
 			Node: w.byName(args[0]).id(), Used: float64(integer(args[1])) / 100, Mbit: uint32(number(args, "mbit", 0))})
-	case "silent": // CLIENT NUMBER
+	case "silent": // CLIENT NUMBER [gone]
 		id, sl := s.slice(args)
-		w.queue = append(w.queue, SliceSilent{id, sl.Number, sl.Epoch})
-	case "speaks": // CLIENT NUMBER: it is heard again
+		w.queue = append(w.queue, SliceSilent{id, sl.Number, sl.Epoch, has(args, "gone")})
+	case "speaks": // CLIENT NUMBER [agent]: it is heard again, or its agent says so
 		id, sl := s.slice(args)
-		w.queue = append(w.queue, SliceUp{id, sl.Number, sl.Epoch})
+		w.queue = append(w.queue, SliceUp{id, sl.Number, sl.Epoch, !has(args, "agent")})
 	case "heard": // CLIENT device=N ago=DURATION: an agent says so
 		w.queue = append(w.queue, s.heard(w.client(args[0]).name, args))
 	case "takeover": // NODE [asked]

@@ -320,7 +320,7 @@ func (w *world) tell(t SendClient) {
 			w.wrong = append(w.wrong, fmt.Sprintf("client told of slice %d@%d that no agent acknowledged", sl.Number, sl.Epoch))
 		}
 		if n := w.node(sl.Agent); c.attached && !c.dull && n.up && n.bootID() == sl.Boot {
-			w.queue = append(w.queue, SliceUp{t.Session, sl.Number, sl.Epoch})
+			w.queue = append(w.queue, SliceUp{t.Session, sl.Number, sl.Epoch, false})
 		}
 	}
 	extra := t.Reason
