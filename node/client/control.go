@@ -133,7 +133,7 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 		defer c.appointed.Store(nil)
 	}
 	round, rest := pace.rounds(wait)
-	late := time.NewTimer(round)
+	late, due := time.NewTimer(round), now+round
 	defer late.Stop()
 	for {
 		if pace.told > 0 && c.stuck.Load() && pace.press() {
@@ -147,6 +147,7 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 				return other
 			}
 			round, rest = pace.rounds(rest)
+			due = c.config.Now() + round
 			late.Reset(round)
 		case why := <-c.redial:
 			if pace.atOnce(why) {
@@ -158,7 +159,8 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 			}
 			if other = why == elsewhere; why == again { // it has no keys, and nothing passes until then
 				rest = 0
-				late.Reset(min(wait, pace.jittered(RedialMax)))
+				due = min(due, c.config.Now()+pace.jittered(RedialMax)) // said again and again it must not put it off
+				late.Reset(due - c.config.Now())
 			}
 		}
 	}

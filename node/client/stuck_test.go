@@ -156,6 +156,33 @@ func TestStuckClientQueuesOnce(t *testing.T) {
 	}
 }
 
+// TestHasteAgainPutsNothingOff: one that has a packet to send each two seconds or so is stuck each
+// time anew, and says so each time.
+func TestHasteAgainPutsNothingOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		c, b := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return time.Since(began) }}}, newBackoff(rand.Reader)
+		b.wait, b.most, b.rested = CrowdMax, CrowdMax, false
+		ctx, cancel := context.WithTimeout(t.Context(), CrowdMax)
+		defer cancel()
+		ticker := time.NewTicker(RedialMax/2 - 100*time.Millisecond)
+		defer ticker.Stop()
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					c.redial <- again
+				}
+			}
+		}()
+		if c.pause(ctx, &b); time.Since(began) > 2*RedialMax {
+			t.Errorf("the next attempt was after %v", time.Since(began))
+		}
+	})
+}
+
 // TestPressingIsOver with the attempt, and allowed again with a welcome.
 func TestPressingIsOver(t *testing.T) {
 	b := newBackoff(rand.Reader)
