@@ -144,3 +144,21 @@ func TestForgottenWayIsStillKnown(t *testing.T) {
 		t.Error("the way that was in use has to be proven anew")
 	}
 }
+
+// TestNewTrailProvesNothing: it begins with the way in use only where that one is sure.
+func TestNewTrailProvesNothing(t *testing.T) {
+	s := newFakeSocket()
+	guess := newKnown(wayOf(s, 1), 1)
+	for _, inUse := range []*way{nil, {guess.unsure, guess.way.path}} {
+		p := &Pair{Agent: true}
+		p.way.Store(inUse)
+		if ways := p.trail().ways; len(ways) != 0 {
+			t.Errorf("with %+v in use it begins with %+v", inUse, ways[0])
+		}
+	}
+	p := &Pair{Agent: true}
+	p.way.Store(&guess.way)
+	if ways := p.trail().ways; len(ways) != 1 || !ways[0].proven || ways[0].way.path != guess.way.path {
+		t.Errorf("with a sure way in use it begins with %+v", ways)
+	}
+}
