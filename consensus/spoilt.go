@@ -149,8 +149,13 @@ func mend(dir string, files *raft.FileSnapshotStore, log *logStore, out *logger)
 	return nil
 }
 
-// owe notes what this replica once had: it is held to that, whatever it has now.
+// owe notes what this replica once had: it is held to that, whatever it has now, and to no
+// less than it was before.
 func (l *logStore) owe(files *raft.FileSnapshotStore, r remains) error {
+	owed, err := l.kept()
+	if err != nil {
+		return err
+	}
 	k := Known{Incarnation: 1, Term: r.had.term, Index: r.had.index}
 	if r.newest != nil {
 		_, source, err := files.Open(r.newest.ID)
@@ -162,6 +167,9 @@ func (l *logStore) owe(files *raft.FileSnapshotStore, r remains) error {
 			return fmt.Errorf("consensus: snapshot %s: %w", r.newest.ID, err)
 		}
 		k.Incarnation = state.Cluster.Incarnation
+	}
+	if owed.Incarnation >= k.Incarnation && !(mark{owed.Index, owed.Term}).before(r.had) {
+		return nil
 	}
 	return l.keep(k)
 }

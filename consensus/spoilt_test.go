@@ -122,6 +122,22 @@ func TestVoterWithASpoiltSnapshot(t *testing.T) {
 	c.agree(34)
 }
 
+// TestOwedIsNotLessened: what a replica was held to already, as by a leader that wanted to overwrite
+// it or by a start that power ended, may be more than what is left says.
+func TestOwedIsNotLessened(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	l := c.nodes[0].file
+	for _, step := range []struct{ had, want mark }{
+		{mark{9, 2}, mark{9, 2}}, {mark{7, 2}, mark{9, 2}}, {mark{11, 1}, mark{9, 2}}, {mark{10, 2}, mark{10, 2}}, {mark{3, 4}, mark{3, 4}},
+	} {
+		c.ok(l.owe(nil, remains{had: step.had}))
+		if k, err := l.kept(); err != nil || (mark{k.Index, k.Term}) != step.want {
+			t.Errorf("after %+v it owes %+v, want %+v (%v)", step.had, k, step.want, err)
+		}
+	}
+}
+
 // TestNothingIsLeftOfSnapshots: a log that begins in the middle is none, and is said to be none;
 // nothing is touched. It is one that was begun, too.
 func TestNothingIsLeftOfSnapshots(t *testing.T) {
