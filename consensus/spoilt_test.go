@@ -122,6 +122,26 @@ func TestVoterWithASpoiltSnapshot(t *testing.T) {
 	c.agree(34)
 }
 
+// TestSpoiltSnapshotIsAllThereWas: of a voter that was filled by a snapshot the log is empty, and
+// only the name of what is spoilt says how far it was.
+func TestSpoiltSnapshotIsAllThereWas(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	r := c.nodes[0]
+	c.twoSnapshots(r)
+	bad := markOf(filepath.Base(c.newest(0)))
+	last, err := r.file.recentLog.LastIndex()
+	c.ok(err)
+	c.ok(r.file.recentLog.DeleteRange(1, last))
+	c.stop(0)
+	c.ok(spoils["an octet is another one"](c.newest(0)))
+	c.start(0, false)
+	r = c.nodes[0]
+	if k := r.floor.get(); !r.Behind() || (mark{k.Index, k.Term}) != bad {
+		t.Errorf("behind %v, held to %+v, and it had %+v", r.Behind(), k, bad)
+	}
+}
+
 // TestOwedIsNotLessened: what a replica was held to already, as by a leader that wanted to overwrite
 // it or by a start that power ended, may be more than what is left says.
 func TestOwedIsNotLessened(t *testing.T) {
