@@ -196,6 +196,22 @@ func TestUnusedClientIsPatient(t *testing.T) {
 	}
 }
 
+// TestCalmStandsForNothing: for who is patient no late answer is a stop of agent or gateway, of which
+// three have it leave them, nor a sign that nobody hears; for all others it is both.
+func TestCalmStandsForNothing(t *testing.T) {
+	silence := (&probe.RTT{}).Silence()
+	for _, calm := range []bool{false, true} {
+		p := pulse{calm: calm, waiting: 1, nearest: 10 * ms}
+		for range MaxUnanswered {
+			p.open.ask(1)
+		}
+		late := 1 + 3*silence
+		if p.stands(late) == calm || p.silent(late) == calm || p.unheard(late) == calm || !p.doubtful(late) {
+			t.Errorf("calm %t: stands %t, silent %t, unheard %t, doubtful %t", calm, p.stands(late), p.silent(late), p.unheard(late), p.doubtful(late))
+		}
+	}
+}
+
 // TestAllSilentMeansTheGateway: nobody is condemned; every SA, a superseded
 // one too, goes through the next gateway and says so at once.
 func TestAllSilentMeansTheGateway(t *testing.T) {
