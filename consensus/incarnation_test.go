@@ -189,8 +189,9 @@ func TestOutlivedIsKept(t *testing.T) {
 	c := newCluster(t, 2, nil)
 	c.must(c.leader(), tick(1))
 	c.agree(1)
-	c.nodes[0].hear(3, serverID(id(2)))
-	c.nodes[0].hear(2, serverID(id(2)))
+	for _, incarnation := range []uint64{2, 3, 2} {
+		c.nodes[0].hear(incarnation, serverID(id(2)))
+	}
 	for n := range 2 {
 		c.stop(n)
 		c.start(n, false)

@@ -51,16 +51,22 @@ func spoilt(dir string, files *raft.FileSnapshotStore) (bad []string, err error)
 		if err == nil {
 			err = source.Close()
 		}
-		other := (*fs.PathError)(nil) // as where no more files can be opened
 		switch {
 		case err == nil:
-		case errors.As(err, &other) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EIO):
-			return nil, fmt.Errorf("consensus: snapshot %s: %w", name, err)
-		default:
+		case isSpoilt(err):
 			bad = append(bad, name)
+		default:
+			return nil, fmt.Errorf("consensus: snapshot %s: %w", name, err)
 		}
 	}
 	return bad, nil
+}
+
+// isSpoilt tells from an error that what is on disk will be no better another time, unlike where
+// no more files can be opened.
+func isSpoilt(err error) bool {
+	other := (*fs.PathError)(nil)
+	return !errors.As(err, &other) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EIO)
 }
 
 // markOf is where the snapshot of that name stands in the log.

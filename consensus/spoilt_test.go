@@ -2,8 +2,10 @@ package consensus
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -123,16 +125,26 @@ func TestVoterWithASpoiltSnapshot(t *testing.T) {
 }
 
 // TestSpoiltSnapshotIsAllThereWas: of a voter that was filled by a snapshot the log is empty, and
-// only the name of what is spoilt says how far it was.
+// only the name of what is spoilt says how far it was. In a recovered mesh that is of its incarnation:
+// what was known of the one before binds nobody.
 func TestSpoiltSnapshotIsAllThereWas(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)
+	c.leader()
+	c.stop(0)
+	c.ok(Rewrite(c.rewriteConfig(0), func(s *registry.State) (*registry.State, error) {
+		s.Cluster.Incarnation++
+		return s, nil
+	}))
+	c.start(0, false)
 	r := c.nodes[0]
 	c.twoSnapshots(r)
 	bad := markOf(filepath.Base(c.newest(0)))
 	last, err := r.file.recentLog.LastIndex()
 	c.ok(err)
-	c.ok(r.file.recentLog.DeleteRange(1, last))
+	first, err := r.file.recentLog.FirstIndex()
+	c.ok(err)
+	c.ok(r.file.recentLog.DeleteRange(first, last))
 	c.stop(0)
 	c.ok(spoils["an octet is another one"](c.newest(0)))
 	c.start(0, false)
@@ -221,6 +233,14 @@ func TestWhatCannotBeReadNowIsNotSpoilt(t *testing.T) {
 	c.ok(os.Symlink("state.bin", state))
 	if _, err := Open(c.listening(0)); err == nil || errors.Is(err, ErrDamagedLog) {
 		t.Errorf("opened: %v", err)
+	}
+	for err, spoilt := range map[error]bool{
+		&fs.PathError{Err: syscall.EIO}: true, &fs.PathError{Err: syscall.ENOENT}: true, errors.New("CRC mismatch"): true,
+		&fs.PathError{Err: syscall.EMFILE}: false, &fs.PathError{Err: syscall.EACCES}: false,
+	} {
+		if isSpoilt(err) != spoilt {
+			t.Errorf("%v (%T) is taken for spoilt: %t", err, err, !spoilt)
+		}
 	}
 	c.ok(os.Rename(state+"~", state))
 	c.start(0, false)
