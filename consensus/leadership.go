@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"slices"
+
 	"github.com/hashicorp/raft"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -24,7 +26,7 @@ func nodeID(server raft.ServerID) (id identity.NodeID, ok bool) {
 // in a full channel costs nothing.
 func (r *Raft) watch() {
 	defer r.raft.DeregisterObserver(r.observer)
-	var told Leadership
+	var told, said Leadership
 	for {
 		select {
 		case <-r.closing:
@@ -33,7 +35,7 @@ func (r *Raft) watch() {
 		case <-r.observed:
 		}
 		if seen := r.look(); seen != told {
-			r.sayLeader(seen, told)
+			said = r.sayLeader(seen, said)
 			if seen.Leader != told.Leader {
 				r.file.tend() // who refrains beats as slowly as it waits, unless it leads
 			}
@@ -60,17 +62,28 @@ func (r *Raft) look() Leadership {
 	}
 }
 
-func (r *Raft) sayLeader(seen, before Leadership) {
+// sayLeader tells an operator who leads, and is what was said last.
+func (r *Raft) sayLeader(seen, said Leadership) Leadership {
 	switch {
+	case seen == said:
 	case seen.Leader:
 		r.log.Info("this node leads the registry", "term", seen.Term)
-	case seen.ID.IsZero() && before == Leadership{}:
+	case seen.ID.IsZero() && said == Leadership{}:
 		// So it is at every start, and until a new replica hears its first leader.
+	case seen.ID.IsZero() && !r.votes():
+		// It elects nobody, and raft forgets the first leader once while it takes its term.
+		return said
 	case seen.ID.IsZero():
 		r.log.Info("the registry has no leader", "term", seen.Term)
 	default:
 		r.log.Info("the registry's leader", "node", seen.ID.Short(), "term", seen.Term)
 	}
+	return seen
+}
+
+// votes says that this replica has a vote, as far as it knows.
+func (r *Raft) votes() bool {
+	return slices.Contains(r.Servers(), Server{ID: r.id, Voter: true})
 }
 
 // tell replaces a view nobody has read yet.
