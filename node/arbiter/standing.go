@@ -31,7 +31,7 @@ type replica struct {
 	lost     spell  // without a stream, and no other node hears it
 	shut     spell  // with one, and its Raft port does not answer
 	lame     spell  // not fit, for whatever reason
-	unfit    string // why it could not take over, and what mends that; empty while it is merely silent
+	unfit    string // why it could not take over, and what mends that; empty while it is merely silent, or has only come back
 	told     bool   // in the log of this node
 }
 
@@ -123,6 +123,9 @@ func (a *Arbiter) unfit(id identity.NodeID, r replica) string {
 	case older:
 		return a.tooOldWords(id)
 	case behind:
+		if a.config.Now()-a.nodes[id].openedAt < StandbyPatience {
+			return "" // it has only come back
+		}
 		return a.nodeName(id) + " has not the whole log yet; it gets it by itself"
 	}
 	return ""

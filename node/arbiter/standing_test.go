@@ -286,3 +286,23 @@ func TestNotLookedAtIsNotFit(t *testing.T) {
 }
 
 var _ Electorate = (*consensus.Raft)(nil)
+
+// TestVoterThatCameBackIsNoWarning: what it lacks it gets within a second. It was one at each
+// start of a daemon that had been away for longer than StandbyPatience.
+func TestVoterThatCameBackIsNoWarning(t *testing.T) {
+	q := newQuorum(t)
+	q.silence(q.second, true)
+	q.after(2 * StandbyPatience)
+	n := stub(q.TB, q.second.node)
+	n.hello.Boot = identity.BootID{1, 1}
+	nodeOpened{n}.apply(q.a)
+	q.reports(n, MaxBehind+1)
+	q.after(time.Second)
+	if r := q.a.replicas[n.node]; r.standing != behind || r.shown() {
+		t.Errorf("standing %v, told %q", r.standing, r.unfit)
+	}
+	q.after(StandbyPatience)
+	if r := q.a.replicas[n.node]; !r.shown() || !strings.Contains(r.unfit, "n2 has not the whole log yet") {
+		t.Errorf("after long the operator is told %q", r.unfit)
+	}
+}
