@@ -132,8 +132,10 @@ func (n *Node) tellOnce(state *registry.State, tell func(control.Refusals) error
 	}
 	left, err := eachPiece(all, tell)
 	switch {
+	case err == nil && len(pieces(all)) == 0: // nobody is refused, so there is nothing to say either
+		return n.dir.SaveTold(holds)
 	case err == nil:
-		n.config.Log.Warn("the arbiter refuses whom this node's log refuses, which holds or held changes that the arbiter's lacks", "clients", len(all.Clients),
+		n.config.Log.Warn("this node's log holds or held changes that the arbiter's lacks: the arbiter refuses now whom it refuses", "clients", len(all.Clients),
 			"authorities", len(all.Authorities), "certificates", len(all.Certificates), "nodes", len(all.Nodes))
 		return n.dir.SaveTold(holds)
 	case control.CodeOf(err) == control.CodeFailed && !slices.ContainsFunc(left, func(r control.Refusals) bool { return len(r.Certificates) == 0 }):

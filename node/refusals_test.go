@@ -215,6 +215,31 @@ func TestOnlyCertificatesWaitForRoom(t *testing.T) {
 	}
 }
 
+// TestNobodyRefusedIsNoWarning: a voter that was cut off while the mesh was recovered, and whose
+// log refuses nobody, warned of that with four zeros.
+func TestNobodyRefusedIsNoWarning(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	var said strings.Builder
+	n, s := &Node{dir: dir, config: RunConfig{Log: slog.New(slog.NewTextHandler(&said, nil))}}, registry.New()
+	tell := func(control.Refusals) error { return nil }
+	s.Index = 7
+	if err := n.tellOnce(s, tell); err != nil || said.Len() > 0 {
+		t.Errorf("%v, says %q", err, said.String())
+	}
+	if was, err := dir.Told(); err != nil || was.Index != 7 {
+		t.Errorf("noted is %+v (%v)", was, err)
+	}
+	s.Index++
+	s.Clients.Put("alice", &registry.Client{Name: "alice", Revoked: true})
+	if err := n.tellOnce(s, tell); err != nil || !strings.Contains(said.String(), "clients=1") {
+		t.Errorf("%v, of one it says %q", err, said.String())
+	}
+}
+
 // TestRefusalsComeInPieces: a request has a bound, and none is left out.
 func TestRefusalsComeInPieces(t *testing.T) {
 	all := control.Refusals{Clients: make([]string, 2*MaxRefusals+1), Nodes: make([]identity.NodeID, 1)}
