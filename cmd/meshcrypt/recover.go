@@ -34,8 +34,8 @@ two hosts, or the last that is left of three.
 The node goes on from its own copy of the registry. The incarnation is raised,
 so every node refuses an arbiter that still leads by the old log; join tokens
 are void; sessions go on and resume, nobody needs a password again. Other voters
-that come back must leave the old log behind: remove DATA-DIR/raft on them
-before they start.
+that come back give their log up for this one's by themselves, once they hear
+this node; whom they refused, it refuses then. So leave their DATA-DIR as it is.
 
 Nothing is sealed for a standby that never was one; then the recovery key that
 init printed opens the mesh's secrets.`
@@ -130,4 +130,4 @@ func (a *app) printRecovered(r node.Recovered) error {
 }
 
 const recoveredAdvice = `Start it: %s. Join tokens are void: meshcrypt token create makes new ones.
-A former voter that comes back: remove the directory raft in its data directory first.`
+A former voter that comes back is started as it is: it takes this node's log and votes again, and whom it refused is refused.`
