@@ -301,7 +301,7 @@ func (n *Node) failingDisks(heard bool) (all []string) {
 	}
 	if store := n.store.Load(); store != nil && store.Spoilt() != "" {
 		all = append(all, "the disk of this host has spoilt a snapshot of the registry, which lies in "+store.Spoilt()+
-			" now: look at the disk (dmesg), and remove that when it is well or another one")
+			" now: look at dmesg, and replace the disk if it fails; this is said until that directory is removed")
 	}
 	for _, row := range n.members.all() {
 		if heard && row.Disk != "" && row.ID != n.trust.Key.ID() {

@@ -19,7 +19,8 @@ func (a *app) sessionsCommand() *cobra.Command {
 with the reason. A client that is idle is "parked": it has no connection to the
 arbiter, its agents hear it and call it when there is something for it, and its
 traffic goes at once. One that is "away" is not heard of: its session is kept for
-the headless time and a minute.`,
+the headless time and a minute. BYTES is what the present slices moved, as far as
+their agents told the present arbiter; slices before them do not count any more.`,
 		Example: "  meshcrypt sessions\n  meshcrypt sessions --ended\n  meshcrypt sessions show 4f2a\n  meshcrypt sessions kick 4f2a --reason maintenance",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.sessions(cmd.Context(), ended) },
 	}
