@@ -196,6 +196,20 @@ func TestWhoSpeaksIsAlive(t *testing.T) {
 	p.egress.until("the speaker is used again", func() bool { return p.weights() == [2]uint32{5, 0} })
 }
 
+// TestVouching: a verdict about no epoch takes back what was said of the slice that it comes over,
+// of which the client has heard again and which is granted to nobody else.
+func TestVouching(t *testing.T) {
+	p := newPairOfNodes(t)
+	p.egress.passed(inside(3), probe.SliceVerdict{
+		Over: esp.MakeSPI(3, 1), Session: p.grant.Session, Number: 0, Epoch: 1,
+	}.Marshal(probeKey()))
+	if p.weights() != [2]uint32{0, 7} {
+		t.Fatalf("weights %v", p.weights())
+	}
+	p.say(0, 0)
+	p.egress.until("the speaker is used again", func() bool { return p.weights() == [2]uint32{5, 7} })
+}
+
 // TestMaxVerdicts: a client cannot make its agent flood the inside network.
 func TestMaxVerdicts(t *testing.T) {
 	p := newPairOfNodes(t)

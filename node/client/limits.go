@@ -40,6 +40,8 @@ const (
 	SaidRate = 1.0 / 60
 	// Trickle is how many bytes a parked client moves in TrickleOver and stays so.
 	Trickle = 64 << 10
+	// Vouches is how often the egress is told that a slice is used again: datagrams get lost.
+	Vouches = 3
 	// MaxAppointments is how often in a row a client comes when it is told to, for
 	// AppointedMost in all; then it asks another gateway.
 	MaxAppointments = 4
@@ -76,6 +78,8 @@ const (
 	StopLimit = 300 * time.Millisecond
 	StopsOver = 10 * time.Second
 	StopHold  = time.Minute
+	// VerdictEvery is how often the egress is told again that a slice is silent.
+	VerdictEvery = time.Second
 	// AcceptRetry and AcceptTries bound M4 without an answer.
 	AcceptRetry = 100 * time.Millisecond
 	AcceptTries = 50

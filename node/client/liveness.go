@@ -164,6 +164,7 @@ func (c *Client) ask(s *slice, now time.Duration) {
 		c.gateways.open.ask(now)
 	}
 	_ = s.pair.SendControl(c.question(p.sequence, now)) // silence is judged, not errors
+	c.vouch(s)
 }
 
 // superviseLiveness probes what is due and judges who is silent. One that goes
@@ -312,6 +313,7 @@ func (c *Client) lastSent(s *slice) time.Duration {
 func (c *Client) condemn(silent []*slice, living *slice, why string) {
 	for _, s := range silent {
 		if s.condemned {
+			c.remind(s, living)
 			continue
 		}
 		s.condemned = true
@@ -320,17 +322,43 @@ func (c *Client) condemn(silent []*slice, living *slice, why string) {
 		ref := s.key.ref()
 		ref.Reason = why
 		c.say(&protocol.Client{Silent: &ref})
-		verdict := append([]byte{probe.KindVerdict}, probe.VerdictBody(s.key.number, s.key.epoch)...)
-		_ = living.pair.SendControl(verdict) // the egress has probes of its own
+		c.sayVerdict(s, living)
+	}
+}
+
+// sayVerdict tells the egress over a living slice that one is silent.
+func (c *Client) sayVerdict(s, living *slice) {
+	s.verdictAt = c.config.Now()
+	verdict := append([]byte{probe.KindVerdict}, probe.VerdictBody(s.key.number, s.key.epoch)...)
+	_ = living.pair.SendControl(verdict) // the egress has probes of its own
+}
+
+// remind says a verdict again: where the arbiter leaves the slice where it is nothing else keeps
+// the egress from it, and the verdict may be lost, or the egress another one since. Who moves
+// nothing misses nothing.
+func (c *Client) remind(s, living *slice) {
+	if !s.pulse.calm && c.config.Now()-s.verdictAt >= VerdictEvery {
+		c.sayVerdict(s, living)
 	}
 }
 
 // reprieve uses a slice again that was condemned. The arbiter leaves it where it is for a while
-// if it was moved lately, and for longer if it hears of this.
+// if it was moved lately, and for longer if it hears of this; so the egress is told as well.
 func (c *Client) reprieve(s *slice) {
 	s.condemned, c.dirty = false, true
 	ref := s.key.ref()
 	c.say(&protocol.Client{Up: &ref})
+	s.vouches = Vouches
+	c.vouch(s)
+}
+
+// vouch tells the egress over a slice that this one lives: any verdict over it says so, and this
+// is one about no epoch.
+func (c *Client) vouch(s *slice) {
+	if s.vouches > 0 {
+		s.vouches--
+		_ = s.pair.SendControl(append([]byte{probe.KindVerdict}, probe.VerdictBody(s.key.number, 0)...)) // it is said again
+	}
 }
 
 // leaveGateway moves the slices to the next gateway and sends one packet on

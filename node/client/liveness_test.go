@@ -137,19 +137,18 @@ func TestSilentSliceIsCondemnedBesideALivingOne(t *testing.T) {
 	if s := silences(f.said()); len(s) != 1 || s[0] != (protocol.SliceRef{Number: 0, Epoch: 1, Reason: "silent"}) {
 		t.Errorf("said %+v", s)
 	}
-	verdicts := 0
-	for _, body := range f.arrived(0, living) {
-		if number, epoch, ok := probe.ParseVerdict(body[1:]); body[0] == probe.KindVerdict && ok && number == 0 && epoch == 1 {
-			verdicts++
-		}
+	if n := f.verdicts(living, dead.key); n != 1 {
+		t.Errorf("%d verdicts over the living slice", n)
 	}
-	if verdicts != 1 {
-		t.Errorf("%d verdicts over the living slice", verdicts)
-	}
-	f.advance(time.Second, living)
+	f.parking.stays = true // it moves something
+	f.advance(VerdictEvery, living)
 	if s := silences(f.said()); len(s) != 0 {
 		t.Errorf("said again: %+v", s)
 	}
+	if n := f.verdicts(living, dead.key); n != 1 {
+		t.Errorf("%d verdicts after a second: one that was lost, or that the egress before heard, stays unknown", n)
+	}
+	f.arrived(0, dead)
 	f.resayUp() // after a resumption
 	if s := silences(f.said()); len(s) != 1 {
 		t.Errorf("not said to the next arbiter: %+v", s)
@@ -161,6 +160,23 @@ func TestSilentSliceIsCondemnedBesideALivingOne(t *testing.T) {
 	if said := f.said(); len(said) != 1 || said[0].Up == nil || *said[0].Up != dead.key.ref() {
 		t.Errorf("the arbiter, which would grant it elsewhere, is told %+v", said)
 	}
+	f.advance(time.Second, living, dead)
+	for range Vouches { // with its next questions, too
+		f.ask(dead, f.config.Now())
+	}
+	if n := f.verdicts(dead, sliceKey{dead.key.number, 0}); n != Vouches {
+		t.Errorf("the egress, which does not use it until its epoch is another, is told %d times", n)
+	}
+}
+
+// verdicts is how many about a slice came over another since the last call.
+func (f *fixture) verdicts(over *slice, about sliceKey) (n int) {
+	for _, body := range f.arrived(0, over) {
+		if number, epoch, ok := probe.ParseVerdict(body[1:]); body[0] == probe.KindVerdict && ok && about == (sliceKey{number, epoch}) {
+			n++
+		}
+	}
+	return n
 }
 
 // TestUnusedClientIsPatient: who moved nothing since it came gives late answers more time, and

@@ -46,6 +46,8 @@ type slice struct {
 	tries     int
 	confirmed bool          // the agent proved its keys
 	condemned bool          // silent, or of no use, while a sibling is heard
+	verdictAt time.Duration // when the egress was told so last
+	vouches   int           // how often it is to be told yet that it is so no more
 	retireAt  time.Duration // 0, or when a dropped epoch is forgotten
 	pulse     pulse
 	sizing    sizing
