@@ -62,6 +62,16 @@ func (p *pulse) heard(at time.Duration) {
 	}
 }
 
+// rests notes whether nothing hangs on a quick verdict. When something begins to, silence counts
+// anew: asked seldom until now, a slice would be silent for one question that was lost, or for as
+// long as an answer might take.
+func (p *pulse) rests(calm bool, now time.Duration) {
+	if p.calm && !calm && p.waiting != 0 {
+		p.waiting = now
+	}
+	p.calm = calm
+}
+
 // silence is how long the slice may say nothing.
 func (p *pulse) silence() time.Duration {
 	if p.calm {
@@ -266,10 +276,10 @@ func (c *Client) listen(now time.Duration) (judged []*slice, doubt bool) {
 		if !s.confirmed || s.retireAt != 0 {
 			continue
 		}
-		s.pulse.calm = calm
 		for _, p := range s.pairs() {
 			s.pulse.heard(time.Duration(p.LastHeard()))
 		}
+		s.pulse.rests(calm, now)
 		unfit := s.pulse.stops.often(now) || s.pulse.lost()
 		if s.condemned && s.pulse.waiting == 0 && !s.pulse.unheard(now) && (!unfit || !c.usableBeside(s)) { // heard again before it was replaced
 			c.reprieve(s)

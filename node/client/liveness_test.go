@@ -228,6 +228,27 @@ func TestCalmStandsForNothing(t *testing.T) {
 	}
 }
 
+// TestFirstPacketIsNoVerdict: of a client at rest one question is out when it begins to send, which
+// may be lost. Its agent is asked as often as that of any that sends, and has as long.
+func TestFirstPacketIsNoVerdict(t *testing.T) {
+	f, s := calmed(t)
+	dead, living := s[0], s[1]
+	for range 2 * ProbeIdle / TickEvery {
+		if f.looks(TickEvery, living); dead.pulse.waiting != 0 {
+			break
+		}
+	}
+	f.looks(500*ms, living)
+	f.asked(dead)
+	f.hostSends()
+	if f.looks(300*ms, living); dead.condemned || len(f.asked(dead)) < 3 {
+		t.Errorf("condemned %t by what it was asked before", dead.condemned)
+	}
+	if f.looks(2*TickEvery, living); !dead.condemned {
+		t.Error("it has longer than others")
+	}
+}
+
 // TestAllSilentMeansTheGateway: nobody is condemned; every SA, a superseded
 // one too, goes through the next gateway and says so at once.
 func TestAllSilentMeansTheGateway(t *testing.T) {
