@@ -78,6 +78,7 @@ func markOf(name string) (m mark) {
 // remains is what a replica has left on its disk.
 type remains struct {
 	bad    []string           // snapshots
+	halves []string           // snapshots that were being removed when the process ended
 	newest *raft.SnapshotMeta // that is whole; nil: none is
 	first  uint64             // entry of the log; zero: none is
 	had    mark               // where it ended before
@@ -98,6 +99,12 @@ func look(dir string, files *raft.FileSnapshotStore, log *logStore) (r remains, 
 		r.newest = known[0]
 		r.left = mark{r.newest.Index, r.newest.Term}
 	}
+	for _, name := range r.bad {
+		if r.newest != nil && markOf(name).before(r.left) && halved(filepath.Join(dir, snapshotsDir, name)) {
+			r.halves = append(r.halves, name)
+		}
+	}
+	r.bad = slices.DeleteFunc(r.bad, func(name string) bool { return slices.Contains(r.halves, name) })
 	if r.first, err = log.FirstIndex(); err != nil {
 		return r, fmt.Errorf("consensus: %w", err)
 	}
@@ -112,6 +119,14 @@ func look(dir string, files *raft.FileSnapshotStore, log *logStore) (r remains, 
 		r.left = later(r.left, end)
 	}
 	return r, nil
+}
+
+// halved says that a file of a snapshot is gone.
+func halved(path string) bool {
+	return slices.ContainsFunc([]string{"meta.json", "state.bin"}, func(name string) bool {
+		_, err := os.Lstat(filepath.Join(path, name))
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // apart says that the log does not go on from the snapshot.
@@ -131,8 +146,16 @@ func later(m, o mark) mark {
 // entries last.
 func mend(dir string, files *raft.FileSnapshotStore, log *logStore, out *logger) error {
 	r, err := look(dir, files, log)
-	if err != nil || len(r.bad) == 0 && !r.apart() {
+	if err != nil {
 		return err
+	}
+	for _, name := range r.halves { // no disk's fault, and raft would not remove the rest
+		if err := os.RemoveAll(filepath.Join(dir, snapshotsDir, name)); err != nil {
+			return fmt.Errorf("consensus: %w", err)
+		}
+	}
+	if len(r.bad) == 0 && !r.apart() {
+		return nil
 	}
 	if r.newest == nil && r.first != 1 {
 		return fmt.Errorf("%w: no snapshot is left that it goes on from (spoilt: %s)", ErrDamagedLog, strings.Join(r.bad, ", "))

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -195,6 +196,28 @@ func TestNothingIsLeftOfSnapshots(t *testing.T) {
 		err := Rewrite(c.rewriteConfig(0), func(s *registry.State) (*registry.State, error) { return s, nil })
 		if !errors.Is(err, ErrDamagedLog) {
 			t.Errorf("rewritten: %v", err)
+		}
+	}
+}
+
+// TestHalfRemovedSnapshotIsNotSpoilt: raft removes the third last one, and a process may end
+// between two of its files. Nothing is wrong with the disk then, and the newest one is taken.
+func TestHalfRemovedSnapshotIsNotSpoilt(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []string{"it is gone", "what it is of is gone"} {
+		c := newCluster(t, 1, nil)
+		c.twoSnapshots(c.nodes[0])
+		c.stop(0)
+		names, err := snapshotNames(c.dirs[0])
+		c.ok(err)
+		older := slices.DeleteFunc(names, func(name string) bool { return name == filepath.Base(c.newest(0)) })
+		c.ok(spoils[gone](filepath.Join(c.dirs[0], snapshotsDir, older[0])))
+		c.start(0, false)
+		if c.leader(); c.nodes[0].Spoilt() != "" || ticks(c.nodes[0]) != 33 {
+			t.Errorf("%s: %q is named, it has %d seconds", gone, c.nodes[0].Spoilt(), ticks(c.nodes[0]))
+		}
+		if left, err := snapshotNames(c.dirs[0]); err != nil || slices.Contains(left, older[0]) {
+			t.Errorf("%s: the rest of it stays: %v (%v)", gone, left, err)
 		}
 	}
 }
