@@ -254,16 +254,12 @@ func TestRecovered(t *testing.T) {
 
 // TestToldOfTheEnd: at once where nothing is wrong, else in time, and nobody while something is.
 func TestToldOfTheEnd(t *testing.T) {
-	ended := func(wrongAt time.Duration, reborn bool) *story {
+	ended := func(wrongAt time.Duration, holder func(*story) Table) *story {
 		s := begin(t)
 		s.open(1, "alice", 1)
 		s.up(1)
 		s.now = 20 * second
-		holder := table(1, s.has(1, 1))
-		if reborn {
-			holder = Table{Agent: node(1), Boot: identity.BootID{77}}
-		}
-		s.Tables(s.now, []Table{holder})
+		s.Tables(s.now, []Table{holder(s)})
 		if wrongAt > 0 && wrongAt < s.now {
 			s.Wrong(wrongAt, 1)
 			s.Wrong(wrongAt+second, 0)
@@ -277,19 +273,23 @@ func TestToldOfTheEnd(t *testing.T) {
 		}
 		return s
 	}
+	has := func(s *story) Table { return table(1, s.has(1, 1)) }
+	reborn := func(*story) Table { return Table{Agent: node(1), Boot: identity.BootID{77}} }
+	stood := func(*story) Table { return table(1) } // for long, and gave back what it had
 	for name, c := range map[string]struct {
 		wrongAt, by time.Duration
-		reborn      bool
+		holder      func(*story) Table
 	}{
-		"nothing wrong":        {0, 20*second + ToldAtOnce, false},
-		"wrong long ago":       {2 * second, 20*second + ToldAtOnce, false},
-		"nobody could call it": {2 * second, 20*second + ToldWithin, true},
-		"wrong lately":         {16 * second, 20*second + ToldWithin, false},
-		"wrong after it":       {21 * second, 22*second + ToldWithin, false},
-		"wrong as it was":      {20 * second, 21*second + ToldWithin, false},
+		"nothing wrong":        {0, 20*second + ToldAtOnce, has},
+		"wrong long ago":       {2 * second, 20*second + ToldAtOnce, has},
+		"nobody could call it": {2 * second, 20*second + ToldWithin, reborn},
+		"nor who stood still":  {2 * second, 20*second + ToldWithin, stood},
+		"wrong lately":         {16 * second, 20*second + ToldWithin, has},
+		"wrong after it":       {21 * second, 22*second + ToldWithin, has},
+		"wrong as it was":      {20 * second, 21*second + ToldWithin, has},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := ended(c.wrongAt, c.reborn)
+			s := ended(c.wrongAt, c.holder)
 			s.Has(c.by, "alice", sessionID(2).String())
 			s.Has(c.by, "alice", sessionID(1).String())
 			s.green()
@@ -394,18 +394,28 @@ func TestLacking(t *testing.T) {
 		Part:    pool, Slices: []registry.Slice{s.slice(1), s.numbered(1, 2)},
 	}})
 	ses := func() *registry.Session { return s.Registry().Sessions.Get(sessionID(1)) }
-	if s.Lacking(second, ses()) == "" {
+	if s.Lacking(second, ses(), false) == "" {
 		t.Error("nothing carries the session, and nothing lacks")
 	}
+	if why := s.Lacking(FindsOutWithin-second, ses(), true); why != "" {
+		t.Errorf("nobody can call its client, which has not asked yet, and lacking is: %s", why)
+	}
+	if s.Lacking(FindsOutWithin+second, ses(), true) == "" {
+		t.Error("a parked client may find out never")
+	}
+	s.Tables(second, []Table{table(1, s.has(1, 1))})
+	if s.Lacking(2*second, ses(), true) == "" {
+		t.Error("a parked client that an agent has is not called")
+	}
 	s.up(1)
-	if why := s.Lacking(29*second, ses()); why != "" {
+	if why := s.Lacking(29*second, ses(), false); why != "" {
 		t.Errorf("a sibling carries, and lacking is: %s", why)
 	}
-	if s.Lacking(32*second, ses()) == "" {
+	if s.Lacking(32*second, ses(), false) == "" {
 		t.Error("a slice may wait for ever")
 	}
 	s.commit(registry.Command{MarkSlice: &registry.MarkSlice{Session: sessionID(1), Number: 1, Epoch: 1, State: registry.SliceUp}})
-	if why := s.Lacking(31*second, ses()); why != "" {
+	if why := s.Lacking(31*second, ses(), false); why != "" {
 		t.Errorf("all are up, and lacking is: %s", why)
 	}
 }

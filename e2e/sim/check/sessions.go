@@ -92,10 +92,13 @@ const (
 	ToldAtOnce = 2 * time.Second
 )
 
-// hasAgent says that a slice of a session is at the process that it was granted to: by any
+// hasAgent says that the process has a slice of a session still that it was granted to: by any
 // other its client can't be called.
 func (j *Judge) hasAgent(s *registry.Session) bool {
-	return slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return j.agents[sl.Agent] != nil && j.agents[sl.Agent].boot == sl.Boot })
+	return slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool {
+		a := j.agents[sl.Agent]
+		return a != nil && a.boot == sl.Boot && a.had[slot{s.ID, sl.Number, sl.Epoch}]
+	})
 }
 
 // Has says which session a client takes for its own. It hears of the end in time, parked or not.
@@ -136,18 +139,24 @@ func (j *Judge) lookAtLeases(at time.Duration, t Table, h Holding) {
 	}
 }
 
-// CalledWithin is how long a parked client takes to come that is called for a slice.
-const CalledWithin = time.Second
+// CalledWithin is how long a parked client takes to come that is called for a slice, and
+// FindsOutWithin one that nobody can call: it asks an agent each 20 s, and waits for an answer by
+// its gateway and by the next.
+const (
+	CalledWithin   = time.Second
+	FindsOutWithin = 25 * time.Second
+)
 
 // Lacking says which slice of a session should be up by now and is not; empty: none. One
 // that was granted or lost lately, or whose node is not to be given it again yet, may wait where
-// another slice carries the session.
-func (j *Judge) Lacking(at time.Duration, s *registry.Session) string {
+// another slice carries the session; all where its client is parked and nobody can call it.
+func (j *Judge) Lacking(at time.Duration, s *registry.Session, parked bool) string {
+	uncalled := parked && !j.hasAgent(s)
 	carried := slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return sl.State == registry.SliceUp })
 	for _, sl := range s.Slices {
 		key := slot{s.ID, sl.Number, sl.Epoch}
 		since := max(j.owned[key].at, j.void[key]) // a parked client is called when that time is over
-		if sl.State == registry.SliceUp || carried && at < since+session.MoveHold+CalledWithin {
+		if sl.State == registry.SliceUp || carried && at < since+session.MoveHold+CalledWithin || uncalled && at < since+FindsOutWithin {
 			continue
 		}
 		return fmt.Sprintf("slice %d of %s is %s at %s, epoch %d", sl.Number, s.Client, sl.State, j.name(sl.Agent), sl.Epoch)
