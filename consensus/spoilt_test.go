@@ -125,9 +125,9 @@ func TestVoterWithASpoiltSnapshot(t *testing.T) {
 	c.agree(34)
 }
 
-// TestSpoiltSnapshotIsAllThereWas: of a voter that was filled by a snapshot the log is empty, and
-// only the name of what is spoilt says how far it was. In a recovered mesh that is of its incarnation:
-// what was known of the one before binds nobody.
+// TestSpoiltSnapshotIsAllThereWas: of a voter that was filled by a snapshot the log is empty,
+// and only the name of what is spoilt says how far it was. In a recovered mesh that is of its
+// incarnation: what was known of the one before binds nobody.
 func TestSpoiltSnapshotIsAllThereWas(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)
@@ -155,8 +155,8 @@ func TestSpoiltSnapshotIsAllThereWas(t *testing.T) {
 	}
 }
 
-// TestOwedIsNotLessened: what a replica was held to already, as by a leader that wanted to overwrite
-// it or by a start that power ended, may be more than what is left says.
+// TestOwedIsNotLessened: what a replica was held to already, as by a leader that wanted to
+// overwrite it or by a start that power ended, may be more than what is left says.
 func TestOwedIsNotLessened(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)

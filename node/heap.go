@@ -78,6 +78,23 @@ func lookAtHeap(made uint64, in time.Duration, use *control.MemoryUse, look int)
 	return room, !busy && keepsMuch(use, keeps)
 }
 
+// heapChange is the room that the heap has, and since how many looks less would do.
+type heapChange struct{ room, less int }
+
+// to takes what a look found, and reports whether the room is another one now. It grows at once,
+// for a crowd in the room of a heap at rest would be spent on collections, and shrinks when
+// HeapCalm looks in a row found less to do.
+func (c *heapChange) to(room int) bool {
+	if c.less++; room >= c.room {
+		c.less = 0
+	}
+	if room <= c.room && c.less < HeapCalm {
+		return false
+	}
+	*c = heapChange{room: room}
+	return true
+}
+
 // keepHeap keeps the heap small while this node has little to do, and gives back what a
 // crowd left. Whoever set GOGC is obeyed.
 func (n *Node) keepHeap(ctx context.Context) {
@@ -87,7 +104,7 @@ func (n *Node) keepHeap(ctx context.Context) {
 	defer debug.SetGCPercent(debug.SetGCPercent(HeapBusy))
 	ticker := time.NewTicker(HeapEvery)
 	defer ticker.Stop()
-	made, room := heapMade(), HeapBusy
+	made, room := heapMade(), heapChange{room: HeapBusy}
 	for look := 1; ; look++ {
 		select {
 		case <-ctx.Done():
@@ -96,9 +113,8 @@ func (n *Node) keepHeap(ctx context.Context) {
 		}
 		now := heapMade()
 		next, giveBack := lookAtHeap(now-made, HeapEvery, memoryUse(), look)
-		if next != room { // to set it stops the process for a moment
-			debug.SetGCPercent(next)
-			room = next
+		if room.to(next) { // to set it stops the process for a moment
+			debug.SetGCPercent(room.room)
 		}
 		if giveBack {
 			debug.FreeOSMemory()

@@ -94,6 +94,22 @@ func TestHeapIsGivenBackAtOnce(t *testing.T) {
 	}
 }
 
+// TestRoomGrowsAtOnce: and shrinks when less was enough for five looks in a row.
+func TestRoomGrowsAtOnce(t *testing.T) {
+	c := heapChange{room: 10}
+	for _, step := range []struct {
+		room, is int
+		changes  bool
+	}{
+		{10, 10, false}, {80, 80, true}, {90, 90, true}, {5, 90, false}, {5, 90, false}, {5, 90, false}, {5, 90, false},
+		{90, 90, false}, {5, 90, false}, {5, 90, false}, {5, 90, false}, {5, 90, false}, {10, 10, true}, {5, 10, false},
+	} {
+		if changes := c.to(step.room); changes != step.changes || c.room != step.is {
+			t.Errorf("asked for %d %%: changes %t, room of %d %%; want %+v", step.room, changes, c.room, step)
+		}
+	}
+}
+
 // TestSmallHeapIsCollectedRarely: a node without clients has little alive, and a tenth of
 // that is made each second; what lives of thousands is room enough.
 func TestSmallHeapIsCollectedRarely(t *testing.T) {

@@ -90,15 +90,16 @@ const (
 	// bytes; HeapMarks is how many bytes collections may mark in a second with less than the
 	// most: some two hundredths of a core. What is kept for later and is more than the room
 	// by HeapSpare percent of the heap goes back to the host at once; each HeapTurns-th
-	// look, also what is room.
-	HeapEvery  = 5 * time.Second
+	// look, also what is room. HeapCalm looks find less to do before the room shrinks.
+	HeapEvery  = time.Second
+	HeapCalm   = 5
 	HeapAtRest = 5
 	HeapBusy   = 200
 	HeapLeast  = 4 << 20
 	HeapHoles  = 48 << 20
 	HeapMarks  = 16 << 20
 	HeapSpare  = 3
-	HeapTurns  = 12
+	HeapTurns  = 60
 	// HandOverWithin is how long another voter may take to take the lead over.
 	HandOverWithin = time.Second
 	// LeadAgain is how long a node that cannot be the arbiter, and finds nobody else,

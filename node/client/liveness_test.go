@@ -212,8 +212,8 @@ func TestUnusedClientIsPatient(t *testing.T) {
 	}
 }
 
-// TestCalmStandsForNothing: for who is patient no late answer is a stop of agent or gateway, of which
-// three have it leave them, nor a sign that nobody hears; for all others it is both.
+// TestCalmStandsForNothing: for who is patient no late answer is a stop of agent or gateway, of
+// which three have it leave them, nor a sign that nobody hears; for all others it is both.
 func TestCalmStandsForNothing(t *testing.T) {
 	silence := (&probe.RTT{}).Silence()
 	for _, calm := range []bool{false, true} {
