@@ -165,8 +165,10 @@ func (sl *slot) avoid(now time.Duration, node identity.NodeID) {
 // recover forgets failures: the slice is up.
 func (sl *slot) recover(now time.Duration) {
 	sl.settled, sl.settledAt = true, now
-	sl.failures, sl.tried, sl.alerted = 0, nil, false
+	sl.forgive()
 }
+
+func (sl *slot) forgive() { sl.failures, sl.tried, sl.alerted = 0, nil, false }
 
 // lastFailed is the node that failed last since the slot was up; zero: none did.
 func (sl *slot) lastFailed() (node identity.NodeID) {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
@@ -40,5 +41,31 @@ func TestLookAtRestMakesNothing(t *testing.T) {
 	s.Slices[1].Agent = identity.NodeID{3}
 	if a.enter(s, l); len(a.on) != 2 || a.on[identity.NodeID{2}] != nil || len(a.on[identity.NodeID{3}]) != 1 {
 		t.Errorf("after a handover it is on %v", a.on)
+	}
+}
+
+// TestHeardAgainIsNoFailure: a slice that stays where it is, and falls silent and is heard again
+// while it does, is avoided no longer than one that was silent once when it is given away.
+func TestHeardAgainIsNoFailure(t *testing.T) {
+	w := ready(t, 5)
+	c := w.client("c")
+	w.ask(c, 1_500_000_000, w.nodes[0].id())
+	w.run(time.Second, 50*time.Millisecond)
+	say := func(e func(registry.SessionID, uint8, uint32) Event) {
+		sl := w.state.Sessions.Get(c.session).Slices[0]
+		w.queue = append(w.queue, e(c.session, sl.Number, sl.Epoch))
+		w.run(100*time.Millisecond, 50*time.Millisecond)
+	}
+	silent := func(id registry.SessionID, n uint8, epoch uint32) Event { return SliceSilent{id, n, epoch, false} }
+	up := func(id registry.SessionID, n uint8, epoch uint32) Event { return SliceUp{id, n, epoch, true} }
+	say(silent)
+	known := w.arb.slot(c.session, w.state.Sessions.Get(c.session).Slices[0].Number)
+	before := known.epoch
+	for range 8 {
+		say(silent)
+		say(up)
+	}
+	if known.epoch != before || known.condemned || known.failures != 0 || len(known.tried) > 0 {
+		t.Errorf("epoch %d, then %d, condemned %t, %d failures: %v", before, known.epoch, known.condemned, known.failures, known.tried)
 	}
 }

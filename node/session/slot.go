@@ -105,6 +105,7 @@ func (a *Arbitrator) sliceUp(view *registry.State, e SliceUp) {
 		known.heard = true
 		if e.Client && known.proposal == 0 && a.stays(view, s, known, sl) {
 			known.condemned = false // it is heard again, and that is not for its agent to say
+			known.forgive()
 		}
 		a.live(e.Session).cameUp(a.now)
 		a.tend(view, s)
