@@ -178,7 +178,7 @@ type statusLine struct {
 
 func (l *statusLine) next(at time.Duration, down, up uint64, r roles) string {
 	took := at - l.at
-	text := fmt.Sprintf("%3.0f s  down %6.1f  up %6.1f Mbit/s  slices %s  gateway %s  egress %s  arbiter %s",
+	text := fmt.Sprintf("%3.0f s  down %6.1f  up %6.1f Mbit/s  %s  gateway %s  egress %s  arbiter %s",
 		at.Seconds(), speed(l.down, down, took), speed(l.up, up, took),
 		slicesOf(r.slices), orDash(strings.Join(r.gateways, ",")), orDash(r.egress), orDash(r.arbiter))
 	*l = statusLine{at, down, up}
@@ -189,9 +189,9 @@ func (l *statusLine) next(at time.Duration, down, up uint64, r roles) string {
 func slicesOf(m map[string][]string) string {
 	var list []string
 	for _, agent := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, agent+":"+strings.Join(m[agent], "+"))
+		list = append(list, strings.Join(m[agent], "+")+" at "+agent)
 	}
-	return orDash(strings.Join(list, " "))
+	return "slice " + orDash(strings.Join(list, ", "))
 }
 
 func orDash(text string) string {

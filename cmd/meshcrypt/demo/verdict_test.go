@@ -171,7 +171,7 @@ func TestStatusLine(t *testing.T) {
 	l.next(time.Second, 1_000_000, 0, roles{})
 	got := l.next(2*time.Second, 26_000_000, 12_500_000, roles{
 		slices: map[string][]string{"n3": {"1"}, "n2": {"0", "2"}}, gateways: []string{"n1"}, egress: "n1", arbiter: "n2"})
-	const want = "  2 s  down  200.0  up  100.0 Mbit/s  slices n2:0+2 n3:1  gateway n1  egress n1  arbiter n2"
+	const want = "  2 s  down  200.0  up  100.0 Mbit/s  slice 0+2 at n2, 1 at n3  gateway n1  egress n1  arbiter n2"
 	if got != want {
 		t.Errorf("\n%q, want\n%q", got, want)
 	}
