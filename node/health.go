@@ -158,6 +158,9 @@ func (n *Node) noArbiter(woke bool) string {
 			"sessions run headless, new logins wait"
 	case woke:
 		return "this daemon stood still until a moment ago (a pause, a sleep, or no CPU) and looks for the arbiter; look again in some seconds"
+	case n.votes() && n.store.Load().GivenUp() && n.store.Load().Spoilt() != "":
+		return "what the disk of this voter has left of its log is of before the mesh was recovered or restored, so it decides nothing by that, and votes again when it is filled: " +
+			"start the voters that are down, and look at the links to them. Only if no other host has what came since: meshcrypt operator recover here, which undoes that"
 	case n.votes() && n.store.Load().GivenUp():
 		return "the mesh was recovered on another host, without this node, whose log is of before: it decides nothing by that, and votes again by itself when the recovered " +
 			"arbiter hears it; look at the links to the other hosts, and do not recover here as well"

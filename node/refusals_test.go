@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -314,12 +315,18 @@ func (w *world) knows(m *member, name string) (has bool) {
 	return has
 }
 
-// TestStatusOfALogThatWasGivenUp: nobody is told to recover beside the recovered mesh.
+// TestStatusOfALogThatWasGivenUp: nobody is told to recover beside the recovered mesh, but where
+// it was recovered here, and the disk has spoilt the snapshot of that: an only voter has no
+// other way.
 func TestStatusOfALogThatWasGivenUp(t *testing.T) {
 	w := newWorld(t, 1)
 	m := w.members[0]
 	m.store.Load().Learn(consensus.Known{Incarnation: 2})
 	if says := m.noArbiter(false); !strings.Contains(says, "the mesh was recovered on another host") || strings.Contains(says, "operator recover") {
 		t.Errorf("status says %q", says)
+	}
+	w.ok(os.MkdirAll(filepath.Join(m.dir.Path(datadir.RaftDir), "spoilt"), 0o700))
+	if says := m.noArbiter(false); strings.Contains(says, "on another host, without") || !strings.Contains(says, "operator recover here") {
+		t.Errorf("of a spoilt snapshot it says %q", says)
 	}
 }
