@@ -170,6 +170,29 @@ func TestRefusalWithoutRoomStopsNoOther(t *testing.T) {
 	}
 }
 
+// TestNothingElseWaitsForRoom: what the arbiter did not take beside certificates is told again.
+func TestNothingElseWaitsForRoom(t *testing.T) {
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	s := registry.New()
+	s.Index = 7
+	s.Clients.Put("alice", &registry.Client{Name: "alice", Revoked: true})
+	s.Certificates.Put(registry.CertificateID{7}, &registry.Certificate{ID: registry.CertificateID{7}, Revoked: true})
+	n, clients := &Node{dir: dir, config: RunConfig{Log: slog.New(slog.DiscardHandler)}}, 0
+	for try := range 2 {
+		err := n.tellOnce(s, func(some control.Refusals) error {
+			clients += len(some.Clients)
+			return control.Errorf(control.CodeFailed, "", "no")
+		})
+		if err == nil || errors.Is(err, errNoRoom) || clients != try+1 {
+			t.Errorf("try %d: %d clients were told, then %v", try, clients, err)
+		}
+	}
+}
+
 // TestOnlyCertificatesWaitForRoom: where the arbiter's list of them is full all else is told
 // once, in whatever process, so who is let in again after that stays so. They are tried again,
 // more seldom, and once there is room nothing is told any more, until the log holds more.
