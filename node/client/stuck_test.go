@@ -186,11 +186,13 @@ func TestHasteAgainPutsNothingOff(t *testing.T) {
 // TestPressingIsOver with the attempt, and allowed again with a welcome.
 func TestPressingIsOver(t *testing.T) {
 	b := newBackoff(rand.Reader)
-	if !b.press() || !b.press() || !b.presses {
-		t.Error("the first attempt does not queue")
+	for range 2 { // of one attempt it may be asked again
+		if !b.press() || !b.presses {
+			t.Error("the first attempt does not queue")
+		}
 	}
 	b.ended(0, nil, os.ErrDeadlineExceeded)
-	if b.presses || b.press() || b.presses {
+	if queues := b.presses; queues || b.press() || b.presses {
 		t.Error("it queues again, and was not welcomed")
 	}
 	b.ended(0, nil, errors.New("refused"))
