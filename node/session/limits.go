@@ -74,6 +74,9 @@ const (
 	// MoveHold is how long a slice stays where it is after a move, unless
 	// it has no living owner, or is silent and no sibling is up.
 	MoveHold = 30 * time.Second
+	// StayFor is how long a silent slice that waits for that stays with its agent: longer
+	// than its client needs to go to another gateway.
+	StayFor = 5 * time.Second
 
 	// FailureHold is how long a node that failed a slice is avoided for it;
 	// it doubles with each failure up to MaxFailureHold.

@@ -78,11 +78,12 @@ type slot struct {
 	deadline time.Duration // of the acknowledgement, then of coming up
 	proposal Tag           // a command about this slot without outcome
 
-	holdUntil time.Duration // not granted again before, while a sibling is up
-	retryAt   time.Duration // nor before this: it was refused
-	movedAt   time.Duration
-	settledAt time.Duration
-	tried     []failure // the last one last
+	staysUntil time.Duration // nor made void before, while it may be heard again
+	holdUntil  time.Duration // not granted again before, while a sibling is up
+	retryAt    time.Duration // nor before this: it was refused
+	movedAt    time.Duration
+	settledAt  time.Duration
+	tried      []failure // the last one last
 }
 
 // failure keeps a node away from a slot for a while.

@@ -52,7 +52,7 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 // that one's owner forget it.
 func (a *Arbitrator) granted(s *registry.Session, l *live, sl registry.Slice, owner identity.NodeID, retire bool) {
 	known := a.slot(s.ID, sl.Number)
-	known.moved, known.movedAt = true, a.now
+	known.moved, known.movedAt, known.holdUntil = true, a.now, 0
 	l.toWeigh(a.now, true)
 	if !retire && sl.Epoch > 1 {
 		a.revoke(owner, s.ID, sl.Number, sl.Epoch-1)
@@ -133,7 +133,7 @@ func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 		return
 	}
 	if known.moved {
-		known.holdUntil = known.movedAt + MoveHold
+		known.holdUntil, known.staysUntil = known.movedAt+MoveHold, a.now+StayFor
 	}
 	known.fail(a.now, sl.Agent)
 	a.tend(view, s)
@@ -141,7 +141,7 @@ func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
 
 // stays says that a slice that was up and is condemned waits for MoveHold where it is.
 func (a *Arbitrator) stays(view *registry.State, s *registry.Session, known *slot, sl registry.Slice) bool {
-	return known.condemned && !known.gone && a.now < known.holdUntil && sl.State == registry.SliceUp &&
+	return known.condemned && !known.gone && a.now < min(known.holdUntil, known.staysUntil) && sl.State == registry.SliceUp &&
 		a.owned(view, sl) && a.siblingUp(view, s, sl.Number)
 }
 

@@ -106,13 +106,16 @@ func (a *Arbitrator) patience(known *slot, agent identity.NodeID) time.Duration 
 
 // refill grants a slice elsewhere at its next epoch. Without a client to take
 // it, or without an agent to give it to, it is void until there is one. But one that
-// waits for MoveHold stays with its agent.
+// waits for MoveHold stays with its agent for a while.
 func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, sl registry.Slice) {
 	known := a.slot(s.ID, sl.Number)
 	var c *candidate
 	until := known.retryAt
 	stays := a.stays(view, s, known, sl)
-	if stays || known.gone && a.siblingUp(view, s, sl.Number) {
+	if stays {
+		l.again(known.staysUntil)
+	}
+	if (sl.State == registry.SliceVoid || a.owned(view, sl)) && a.siblingUp(view, s, sl.Number) {
 		until = max(until, known.holdUntil)
 	}
 	held := a.now < until
