@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,7 +99,9 @@ func (m *mesh) recovered(late *host) error {
 	m.Helper()
 	n := m.nodes[1]
 	if !n.process.Terminate(20 * time.Second) {
-		m.Fatalf("%s does not end", n.Name)
+		n.process.Signal(syscall.SIGQUIT) // its goroutines say why
+		n.process.Terminate(time.Second)
+		m.Fatalf("%s does not end: %s", n.Name, n.process.Tail(1000))
 	}
 	cost := m.quiet()
 	begin := time.Now()

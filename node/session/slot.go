@@ -113,8 +113,8 @@ func (a *Arbitrator) sliceUp(view *registry.State, e SliceUp) {
 }
 
 // sliceSilent condemns an epoch. Right after a move, and while its agent lives
-// and a sibling carries the traffic, it waits for MoveHold and stays where it is: a client
-// whose verdicts flap does not make the mesh flap. It may be the way that is silent, and the
+// and a sibling carries the traffic, it waits for MoveHold, and stays where it is for StayFor: a
+// client whose verdicts flap does not make the mesh flap. It may be the way that is silent, and the
 // sibling the one that is cut off: then the client goes to another gateway, and hears the others
 // again.
 func (a *Arbitrator) sliceSilent(view *registry.State, e SliceSilent) {
