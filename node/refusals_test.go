@@ -170,17 +170,25 @@ func TestRefusalWithoutRoomStopsNoOther(t *testing.T) {
 	}
 }
 
-// TestNothingElseWaitsForRoom: what the arbiter did not take beside certificates is told again.
-func TestNothingElseWaitsForRoom(t *testing.T) {
+// refusingLog is a data directory, and the registry of a log that refuses a client and a
+// certificate.
+func refusingLog(t *testing.T) (*datadir.Dir, *registry.State) {
+	t.Helper()
 	dir, err := datadir.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close()
+	t.Cleanup(func() { dir.Close() })
 	s := registry.New()
 	s.Index = 7
 	s.Clients.Put("alice", &registry.Client{Name: "alice", Revoked: true})
 	s.Certificates.Put(registry.CertificateID{7}, &registry.Certificate{ID: registry.CertificateID{7}, Revoked: true})
+	return dir, s
+}
+
+// TestNothingElseWaitsForRoom: what the arbiter did not take beside certificates is told again.
+func TestNothingElseWaitsForRoom(t *testing.T) {
+	dir, s := refusingLog(t)
 	n, clients := &Node{dir: dir, config: RunConfig{Log: slog.New(slog.DiscardHandler)}}, 0
 	for try := range 2 {
 		err := n.tellOnce(s, func(some control.Refusals) error {
@@ -197,15 +205,7 @@ func TestNothingElseWaitsForRoom(t *testing.T) {
 // once, in whatever process, so who is let in again after that stays so. They are tried again,
 // more seldom, and once there is room nothing is told any more, until the log holds more.
 func TestOnlyCertificatesWaitForRoom(t *testing.T) {
-	dir, err := datadir.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	s := registry.New()
-	s.Index = 7
-	s.Clients.Put("alice", &registry.Client{Name: "alice", Revoked: true})
-	s.Certificates.Put(registry.CertificateID{7}, &registry.Certificate{ID: registry.CertificateID{7}, Revoked: true})
+	dir, s := refusingLog(t)
 	room := error(control.Errorf(control.CodeFailed, "", "no room"))
 	tells := func() (clients, certificates int, err error) {
 		n := &Node{dir: dir, config: RunConfig{Log: slog.New(slog.DiscardHandler)}} // another process each time

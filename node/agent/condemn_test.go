@@ -182,9 +182,9 @@ func TestStrangersVerdictNeverArrives(t *testing.T) {
 	}
 }
 
-// TestWhoSpeaksIsAlive: a verdict over a slice that was condemned before takes
-// it back, or two verdicts that cross would leave no way down.
-func TestWhoSpeaksIsAlive(t *testing.T) {
+// condemnedPair is two nodes, of whose slices the egress leaves the first out by a verdict.
+func condemnedPair(t *testing.T) *pairOfNodes {
+	t.Helper()
 	p := newPairOfNodes(t)
 	p.egress.passed(inside(3), probe.SliceVerdict{
 		Over: esp.MakeSPI(3, 1), Session: p.grant.Session, Number: 0, Epoch: 1,
@@ -192,6 +192,13 @@ func TestWhoSpeaksIsAlive(t *testing.T) {
 	if p.weights() != [2]uint32{0, 7} {
 		t.Fatalf("weights %v", p.weights())
 	}
+	return p
+}
+
+// TestWhoSpeaksIsAlive: a verdict over a slice that was condemned before takes
+// it back, or two verdicts that cross would leave no way down.
+func TestWhoSpeaksIsAlive(t *testing.T) {
+	p := condemnedPair(t)
 	p.say(1, 1)
 	p.egress.until("the speaker is used again", func() bool { return p.weights() == [2]uint32{5, 0} })
 }
@@ -199,13 +206,7 @@ func TestWhoSpeaksIsAlive(t *testing.T) {
 // TestVouching: a verdict about no epoch takes back what was said of the slice that it comes over,
 // of which the client has heard again and which is granted to nobody else.
 func TestVouching(t *testing.T) {
-	p := newPairOfNodes(t)
-	p.egress.passed(inside(3), probe.SliceVerdict{
-		Over: esp.MakeSPI(3, 1), Session: p.grant.Session, Number: 0, Epoch: 1,
-	}.Marshal(probeKey()))
-	if p.weights() != [2]uint32{0, 7} {
-		t.Fatalf("weights %v", p.weights())
-	}
+	p := condemnedPair(t)
 	p.say(0, 0)
 	p.egress.until("the speaker is used again", func() bool { return p.weights() == [2]uint32{5, 7} })
 }
