@@ -141,7 +141,7 @@ func (r *rig) connect(founder *node, entries []*lab.Space) {
 	profile := gatewayList.ReplaceAllString(founder.must("client", "profile", "perf"), "gateways = ["+strings.Join(list, ", ")+"]")
 	client := &node{Space: r.client, rig: r, dir: r.File(r.client.Name, "data")}
 	client.Start(client.Name, nil, client.command("connect", "--profile", r.Write(profile, "profile.toml"),
-		"--user", "perf", "--password-file", password)...)
+		"--user", "perf", "--password-file", password, "--run-dir", r.File(r.client.Name, "run"))...)
 	r.Until("the client is connected", 20*time.Second, func() error { return r.Reach(r.client, r.dest, destAddress) })
 }
 
