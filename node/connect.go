@@ -58,7 +58,7 @@ type ConnectConfig struct {
 // the mesh ends it, or a part of this host fails that it cannot do without. Only
 // the first two are the user's own end and open this host again; see Shut.
 func Connect(ctx context.Context, config ConnectConfig) (err error) {
-	seatWorkers()
+	calmScheduler()
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
@@ -84,6 +84,7 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 			c.client.ReceiveMarked(from, path, m, d)
 		},
 		Fault: func(err error) { c.fail(fmt.Errorf("a packet worker gave up: %w", err)) },
+		Busy:  seatWorkers,
 	}); err != nil {
 		return errors.Join(err, user.device().Close(), user.close(false))
 	}

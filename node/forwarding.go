@@ -88,6 +88,7 @@ func (f *forwarding) openSockets(self datadir.Node, exposed bool) (err error) {
 		Violation: f.violation,
 		Stalled:   func(gap time.Duration) { f.agent.Stalled(gap) },
 		Fault:     func(err error) { f.fail(fmt.Errorf("a packet worker gave up: %w", err)) },
+		Busy:      seatWorkers,
 	})
 	return err
 }

@@ -1,25 +1,24 @@
 package node
 
 import (
-	"os"
-	"runtime"
 	"sync"
+
+	"github.com/meshcrypt/meshcrypt/node/scheduler"
 )
 
-// processors is how many CPUs this process may keep busy, as Go found them at
-// its start: those of the machine, of its affinity and of its control group.
-var processors = runtime.GOMAXPROCS(0)
-
 // workers is how many TUN queues and sockets a port has.
-func workers() int { return min(processors, MaxWorkers) }
+func workers() int { return min(scheduler.CPUs, MaxWorkers) }
 
-// seatWorkers gives Go's scheduler a seat (a P) more for each TUN queue and each
-// outer socket. A packet worker spends its time in system calls, in which it
-// keeps its seat until the runtime's monitor takes it away, some 20 µs to 10 ms
-// later; with no more seats than CPUs the other workers wait for that, beside an
-// idle CPU. Whoever set GOMAXPROCS is obeyed.
-var seatWorkers = sync.OnceFunc(func() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(processors + 2*workers())
+// seatWorkers gives each TUN queue and each outer socket of a busy packet engine a seat of
+// its own, and takes them away when it is busy no more.
+func seatWorkers(busy bool) {
+	if busy {
+		scheduler.Seat(2 * workers())
+	} else {
+		scheduler.Seat(-2 * workers())
 	}
-})
+}
+
+// calmScheduler is done once. What it saves is no reason to fail, nor to bother an operator
+// who gave this program few rights.
+var calmScheduler = sync.OnceFunc(func() { _ = scheduler.CalmMonitor() })

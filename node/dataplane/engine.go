@@ -56,6 +56,9 @@ type Config struct {
 	Stalled func(gap time.Duration)
 	// Fault hears of a worker that gave up.
 	Fault func(error)
+	// Busy hears when so many packets come that the workers are in system calls for a
+	// good part of the time, and when that is over; false also at Close. Tick tells it.
+	Busy func(bool)
 	// Trace follows every packet through the automaton; nil but in tests.
 	Trace func(id uint64, action Action)
 	// USO says that the TUN takes UDP super-packets (TUN_F_USO4, USO6).
@@ -69,6 +72,7 @@ type Engine struct {
 	queues []tun.Queue
 	table  atomic.Pointer[Table]
 	stall  stall
+	busy   busy
 	noisy  noisy
 	group  sync.WaitGroup
 
@@ -223,6 +227,7 @@ func (e *Engine) Close() error {
 		err = errors.Join(err, s.Close())
 	}
 	e.group.Wait()
+	e.closeBusy()
 	return err
 }
 

@@ -46,6 +46,11 @@ const (
 	// StallLimit is the longest gap between two ticks after which nothing is
 	// opened or sealed until the owner has confirmed its slices.
 	StallLimit = 300 * time.Millisecond
+	// BusyRate is how many packets a second make an engine busy, looked at each BusyEvery;
+	// CalmAfter is for how long there are fewer until it is busy no more.
+	BusyRate  = 20_000
+	BusyEvery = 100 * time.Millisecond
+	CalmAfter = 5 * time.Second
 	// KeyLife is how long the keys of one pair may be used, at both ends
 	// (design 5: hard 15 minutes); the owner sets Pair.Ends by it.
 	KeyLife = 15 * time.Minute

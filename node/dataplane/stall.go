@@ -21,9 +21,10 @@ const halted = math.MaxInt64
 
 // Tick says that the owner runs; call it at least every 100 ms. The rule is
 // off before the first tick. It returns 0, or how long this process stood
-// still while the engine waits for Resume.
+// still while the engine waits for Resume. Config.Busy is called by it.
 func (e *Engine) Tick() (stood time.Duration) {
 	s, now := &e.stall, e.config.Clock()
+	e.lookBusy(now)
 	if s.check(now) {
 		// A worker may have seen only the beginning of the gap.
 		gap := s.gap.Load()
