@@ -22,6 +22,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/host"
+	"github.com/meshcrypt/meshcrypt/node/scheduler"
 	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
@@ -58,7 +59,6 @@ type ConnectConfig struct {
 // the mesh ends it, or a part of this host fails that it cannot do without. Only
 // the first two are the user's own end and open this host again; see Shut.
 func Connect(ctx context.Context, config ConnectConfig) (err error) {
-	calmScheduler()
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
@@ -72,6 +72,7 @@ func Connect(ctx context.Context, config ConnectConfig) (err error) {
 	signalled := ctx.Err
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	go func() { _ = scheduler.KeepMonitorCalm(ctx) }() // what it saves is no reason to fail
 	c := &connection{config: config, device: device, cancel: cancel, signalled: signalled}
 	user, err := openUserSide(config, c.fail)
 	if err != nil {

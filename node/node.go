@@ -28,6 +28,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/mirror"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/scheduler"
 	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
@@ -101,7 +102,6 @@ type memberList struct {
 // Run is a member's daemon until ctx ends. It needs the data directory that
 // Found or Join wrote.
 func Run(ctx context.Context, config RunConfig) error {
-	calmScheduler()
 	descriptors.Raise(Descriptors) // before anybody takes a share of them
 	reserve := descriptors.SetAside()
 	dir, err := datadir.Open(config.DataDir)
@@ -132,7 +132,8 @@ func (n *Node) runAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer n.group.Wait()
 	defer cancel()
-	n.group.Go(func() { n.watchGeneration(ctx) }) // before there is a key
+	n.group.Go(func() { _ = scheduler.KeepMonitorCalm(ctx) }) // what it saves is no reason to fail
+	n.group.Go(func() { n.watchGeneration(ctx) })             // before there is a key
 	return n.run(ctx, cancel)
 }
 

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"sync"
-
 	"github.com/meshcrypt/meshcrypt/node/scheduler"
 )
 
@@ -18,7 +16,3 @@ func seatWorkers(busy bool) {
 		scheduler.Seat(-2 * workers())
 	}
 }
-
-// calmScheduler is done once. What it saves is no reason to fail, nor to bother an operator
-// who gave this program few rights.
-var calmScheduler = sync.OnceFunc(func() { _ = scheduler.CalmMonitor() })

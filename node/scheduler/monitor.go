@@ -1,52 +1,85 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"runtime/metrics"
+	"strings"
 	"time"
 )
 
-// MonitorSlack is how much later than asked for the runtime's monitor may be woken.
-const MonitorSlack = 5 * time.Millisecond
+const (
+	// MonitorSlack is how much later than asked for the runtime's monitor may be woken, in
+	// nanoseconds as the kernel writes it.
+	MonitorSlack = "5000000"
+	// threadsEvery is how often it is looked whether there are new threads.
+	threadsEvery = time.Second
+)
 
 // errNoMonitor is a process with one thread only.
 var errNoMonitor = errors.New("scheduler: this process has no second thread")
 
-// CalmMonitor lets the kernel wake the runtime's monitor ("sysmon") up to
-// MonitorSlack late. When a process that did nothing has something to do, the monitor
-// looks fifty times, every 20 µs, whether a goroutine is kept from its turn. A node is
-// woken thousands of times a second, each time for less than that: its monitor
-// never came to rest, took 8 % of the node's CPU, and moved its threads about.
+// KeepMonitorCalm lets the kernel wake the runtime's monitor ("sysmon") up to
+// MonitorSlack late, and no other thread, until ctx ends. When a process that did nothing
+// has something to do, the monitor looks fifty times, every 20 µs, whether a goroutine is kept
+// from its turn. A node is woken thousands of times a second, each time for less than that:
+// its monitor never came to rest, took 8 % of the node's CPU, and moved its threads about.
 //
-// Nothing else of the process is late: timers, packets and turns are other threads' work.
-// The price: a long system call loses its seat after some 5 ms, not after 20 µs to
-// 10 ms, and a goroutine that does not yield has to after 15 ms, not 10.
+// Timers, packets and turns are other threads' work and as ever, but that a thread that
+// the monitor made inherits its slack, and has it for threadsEvery at most. The price: a long
+// system call loses its seat after some 5 ms, not after 20 µs to 10 ms, and a goroutine that
+// does not yield has to after 15 ms, not 10.
 //
 // It needs CAP_SYS_NICE, for the monitor is a thread that none of our goroutines
 // runs on. Without it the error is os.ErrPermission, and all stays as it is.
-func CalmMonitor() error {
-	thread, err := monitor()
+func KeepMonitorCalm(ctx context.Context) error {
+	calm, err := monitor()
 	if err != nil {
 		return err
 	}
-	slack := strconv.FormatInt(MonitorSlack.Nanoseconds(), 10)
-	if err := os.WriteFile(slackOf(thread), []byte(slack), 0); err != nil {
-		return fmt.Errorf("scheduler: the runtime's monitor: %w", err)
+	usual, err := slack("self")
+	if err == nil {
+		err = setSlack(calm, MonitorSlack)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(threadsEvery)
+	defer ticker.Stop()
+	for known := uint64(0); ; {
+		if now := threadCount(); now != known {
+			known = now
+			hurry(calm, usual)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
-// slackOf is the file that a thread's slack is written to: see proc_pid_timerslack_ns(5).
-func slackOf(thread string) string { return filepath.Join("/proc", thread, "timerslack_ns") }
+// hurry gives each other thread that is as calm as the monitor the usual slack.
+func hurry(calm, usual string) {
+	threads, _ := os.ReadDir(tasks) // a thread may end meanwhile
+	for _, thread := range threads {
+		if is, err := slack(thread.Name()); err == nil && is == MonitorSlack && thread.Name() != calm {
+			_ = setSlack(thread.Name(), usual)
+		}
+	}
+}
+
+// tasks lists the threads of this process.
+const tasks = "/proc/self/task"
 
 // monitor is the id of the thread that the runtime started first, before any
 // goroutine could need one (runtime.main); the kernel lists threads in the order in which they
 // were made.
 func monitor() (thread string, err error) {
-	dir, err := os.Open("/proc/self/task")
+	dir, err := os.Open(tasks)
 	if err != nil {
 		return "", fmt.Errorf("scheduler: %w", err)
 	}
@@ -59,4 +92,27 @@ func monitor() (thread string, err error) {
 		return "", err
 	}
 	return threads[1], nil
+}
+
+// slack is how late a thread may be woken, in nanoseconds.
+func slack(thread string) (string, error) {
+	text, err := os.ReadFile(slackOf(thread))
+	return strings.TrimSpace(string(text)), err
+}
+
+func setSlack(thread, slack string) error {
+	if err := os.WriteFile(slackOf(thread), []byte(slack), 0); err != nil {
+		return fmt.Errorf("scheduler: slack of a thread: %w", err)
+	}
+	return nil
+}
+
+// slackOf is where the kernel keeps it: see proc_pid_timerslack_ns(5).
+func slackOf(thread string) string { return filepath.Join("/proc", thread, "timerslack_ns") }
+
+// threadCount is how many threads the runtime has.
+func threadCount() uint64 {
+	s := []metrics.Sample{{Name: "/sched/threads/total:threads"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
 }

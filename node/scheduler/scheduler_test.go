@@ -1,13 +1,14 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,27 +69,74 @@ func threadsOfGoroutines(t *testing.T) map[int]bool {
 	return seen
 }
 
+// The monitor alone is calm, and soon what it made is as any other thread.
 func TestMonitorIsCalm(t *testing.T) {
-	if err := CalmMonitor(); os.Geteuid() != 0 {
-		if !errors.Is(err, os.ErrPermission) {
-			t.Fatalf("without rights: %v", err)
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- KeepMonitorCalm(ctx) }()
+	if os.Geteuid() != 0 {
+		if err := <-ended; !errors.Is(err, os.ErrPermission) {
+			t.Errorf("without rights: %v", err)
 		}
+		end()
 		return
-	} else if err != nil {
-		t.Fatal(err)
 	}
-	thread, err := monitor()
+	defer func() {
+		end()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	until(t, "the monitor to be calm", func() bool { return len(calmThreads(t)) == 1 })
+	made := heir(t)
+	threadsOfGoroutines(t) // new ones: that there are some is what is looked at
+	until(t, "a thread that inherited that to be as the others", func() bool {
+		is, err := slack(made)
+		return err == nil && is != MonitorSlack
+	})
+	calm, err := monitor()
+	if all := calmThreads(t); err != nil || len(all) != 1 || all[0] != calm {
+		t.Errorf("calm are %v, the monitor is %s, %v", all, calm, err)
+	}
+}
+
+// heir is a new thread as the monitor makes them.
+func heir(t *testing.T) string {
+	t.Helper()
+	id, leave := make(chan int), make(chan struct{})
+	t.Cleanup(func() { close(leave) })
+	go func() { // ends with its thread
+		runtime.LockOSThread()
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 5_000_000, 0, 0, 0); err != nil {
+			t.Error(err)
+		}
+		id <- unix.Gettid()
+		<-leave
+	}()
+	return strconv.Itoa(<-id)
+}
+
+func calmThreads(t *testing.T) (calm []string) {
+	t.Helper()
+	threads, err := os.ReadDir(tasks)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(slackOf(thread))
-	if err != nil {
-		t.Fatal(err)
+	for _, thread := range threads {
+		if is, err := slack(thread.Name()); err == nil && is == MonitorSlack {
+			calm = append(calm, thread.Name())
+		}
 	}
-	if want := strconv.FormatInt(MonitorSlack.Nanoseconds(), 10); strings.TrimSpace(string(got)) != want {
-		t.Errorf("the monitor's slack is %s ns, want %s", got, want)
+	return calm
+}
+
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 1000 {
+		if is() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	if own, err := os.ReadFile(slackOf("self")); err != nil || strings.TrimSpace(string(own)) == strings.TrimSpace(string(got)) {
-		t.Errorf("the first thread's slack is %s, %v: as the monitor's", own, err)
-	}
+	t.Fatalf("no %s after 10 s", what)
 }
