@@ -121,10 +121,11 @@ func (c *Client) staggered(d time.Duration) time.Duration {
 	return d - d/4*time.Duration(c.session.welcome.Session[0])/255
 }
 
-// settled reports whether every slice is in use and heard.
+// settled reports whether every slice is in use and heard. An epoch that goes, and has a newer
+// one in its place, only waits for late packets.
 func (c *Client) settled() bool {
-	for _, s := range c.slices {
-		if !s.proven() {
+	for key, s := range c.slices {
+		if replaced := s.retireAt != 0 && c.superseded(key); !replaced && !s.proven() {
 			return false
 		}
 	}

@@ -128,6 +128,24 @@ func TestClientParksAtRest(t *testing.T) {
 	}
 }
 
+// TestReplacedEpochsKeepNobody: after a restart of all nodes each slice has other keys, and the
+// older ones wait for late packets for longer than it takes to park.
+func TestReplacedEpochsKeepNobody(t *testing.T) {
+	f, s := atRest(t)
+	f.session.resumed = true
+	fresh := []*slice{f.slice(0, 2), f.slice(1, 2)}
+	for _, one := range fresh {
+		f.supersede(one.key, f.config.Now())
+	}
+	f.rests(ParkAgain, fresh...)
+	if f.slices[s[0].key] == nil {
+		t.Fatal("the older epochs are forgotten already: this test shows nothing")
+	}
+	if n := f.asksToPark(); n != 1 {
+		t.Errorf("it asks %d times", n)
+	}
+}
+
 // TestUnusedClientParksSooner: not if something began to move meanwhile, nor if an agent
 // called it: one that lies could have it resume all the time.
 func TestUnusedClientParksSooner(t *testing.T) {
