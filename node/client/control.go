@@ -41,6 +41,7 @@ type controlState struct {
 	gateway netip.AddrPort
 	hello   []byte
 	since   time.Duration  // when it was welcomed; the loop's
+	up      bool           // by it the arbiter said that replies find their way back; the loop's
 	alive   protocol.Alive // said last; the loop's
 }
 

@@ -95,18 +95,20 @@ const (
 	AliveWithin = 4 * time.Second
 	// ParkAfter is after how much rest a client parks, and how soon it asks for that again;
 	// ParkUnused is the same for who moved nothing since it logged in, ParkAgain for who moved
-	// nothing since it came back (parkAfter). ParkMost is how long it is parked at most: agents'
-	// word on the arbiter is all it has meanwhile.
+	// nothing since it came back, which is before a beat is due (parkAfter). ParkMost is how long
+	// it is parked at most: agents' word on the arbiter is all it has meanwhile.
 	ParkAfter  = time.Minute
 	ParkUnused = 10 * time.Second
-	ParkAgain  = 3 * time.Second
+	ParkAgain  = time.Second
 	ParkMost   = 6 * time.Hour
 	// ParkBriefly is how long it is parked in vain, and ParkVainMost the longest rest before
 	// it asks again then (restBefore).
 	ParkBriefly  = 2 * time.Minute
 	ParkVainMost = 5 * time.Minute
-	// TrickleOver: see Trickle. It is less than the rest that it ends.
-	TrickleOver = 10 * time.Second
+	// TrickleOver: see Trickle. Who moved nothing since it came is looked at sooner, for it parks
+	// sooner, but not before TrickleLeast.
+	TrickleOver  = 10 * time.Second
+	TrickleLeast = 3 * time.Second
 	// ParkedTurn is how often a parked client asks one of the slices that go the same way,
 	// and ParkedEach how often each of them at least: a gateway keeps the way to a client
 	// for 90 s, and an agent uses it for 75 s.

@@ -48,7 +48,7 @@ func (c *Client) superviseParking(now time.Duration) {
 		return
 	case !settled && now >= p.moves:
 		why = "a slice is not as it should be"
-	case p.stirs(now, c.bytes(), min(TrickleOver, c.parkAfter())):
+	case p.stirs(now, c.bytes(), c.trickleOver()):
 		why = "it has traffic"
 	case p.mark == 0:
 	case c.wordIsOld(now):
@@ -69,13 +69,14 @@ func (c *Client) superviseParking(now time.Duration) {
 	}
 }
 
-// mayPark reports whether it is time to ask for it. Where headless time is as short as a
-// few probes, these could not bring word in time.
+// mayPark reports whether it is time to ask for it: not before the arbiter of this connection has
+// said that slices are up, for it would not let it. Where headless time is as short as a few
+// probes, these could not bring word in time.
 func (c *Client) mayPark(now time.Duration) bool {
 	p, w := &c.parking, &c.session.welcome
 	long := w.Headless == 0 || c.headless() >= HeadlessLeast
 	after := c.restBefore()
-	return c.control != nil && w.Parks && long && c.session.ready &&
+	return c.control != nil && w.Parks && long && c.control.up &&
 		p.rested(now, c.staggered(after), c.bytes()) && (p.asked == 0 || now-p.asked >= after)
 }
 
@@ -106,6 +107,11 @@ func (c *Client) parkAfter() time.Duration {
 		return ParkAgain
 	}
 	return ParkUnused
+}
+
+// trickleOver is over how long what was moved is judged.
+func (c *Client) trickleOver() time.Duration {
+	return min(TrickleOver, max(c.parkAfter(), TrickleLeast))
 }
 
 // unused reports whether nothing was moved since it came, and no agent called it.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/esp"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
@@ -33,7 +34,7 @@ func (f *fixture) welcomed(parks bool) {
 	f.Helper()
 	control := f.connect()
 	welcomed{control, protocol.Welcome{Session: registry.SessionID{255}, Parks: parks, Headless: 900}}.apply(f.Client)
-	f.session.ready = true
+	f.hear(&protocol.Client{Up: &protocol.SliceRef{}})
 }
 
 // asksToPark says how often it asked, until now.
@@ -110,6 +111,7 @@ func TestClientParksAtRest(t *testing.T) {
 		}
 	}
 	for name, disturb := range map[string]func(*fixture, []*slice){
+		"slices are not up":   func(f *fixture, _ []*slice) { f.control.up = false },
 		"an older arbiter":    func(f *fixture, _ []*slice) { f.session.welcome.Parks = false },
 		"a short headless":    func(f *fixture, _ []*slice) { f.session.welcome.Headless = 60 },
 		"a slice is silent":   func(f *fixture, s []*slice) { s[1].condemned = true },
@@ -143,6 +145,39 @@ func TestReplacedEpochsKeepNobody(t *testing.T) {
 	}
 	if n := f.asksToPark(); n != 1 {
 		t.Errorf("it asks %d times", n)
+	}
+}
+
+// TestBackAndParkedWithoutABeat: who came back and moves nothing parks before either end beats, but
+// not before the arbiter has said that its slices are up.
+func TestBackAndParkedWithoutABeat(t *testing.T) {
+	f, s := atRest(t)
+	f.session.resumed, f.control.up = true, false
+	if f.rests(ParkAgain+TickEvery, s...); f.asksToPark() != 0 {
+		t.Error("it asks an arbiter that has not marked its slices yet")
+	}
+	f.hear(&protocol.Client{Up: &protocol.SliceRef{}})
+	if f.rests(ParkAgain/2, s...); f.asksToPark() != 0 {
+		t.Error("it does not rest first")
+	}
+	if f.rests(ParkAgain/2, s...); f.asksToPark() != 1 {
+		t.Error("it does not ask")
+	}
+	if ParkAgain+LookEvery/2 > loop.ClientEvery {
+		t.Errorf("it rests for %v, and a beat is due after %v", ParkAgain, loop.ClientEvery)
+	}
+}
+
+// TestTrickleOfWhoIsBack: it parks after a second, and is not judged by what it moves in one.
+func TestTrickleOfWhoIsBack(t *testing.T) {
+	f, _ := atRest(t)
+	f.session.resumed = true
+	if over := f.trickleOver(); over != TrickleLeast {
+		t.Errorf("judged over %v", over)
+	}
+	f.session.resumed = false
+	if over := f.trickleOver(); over != TrickleOver {
+		t.Errorf("who logged in is judged over %v", over)
 	}
 }
 
@@ -206,7 +241,7 @@ func TestParkingInVain(t *testing.T) {
 		f.welcomed(true)
 		comes++
 	}
-	if comes > 14 || comes < 5 { // 64 before
+	if comes > 16 || comes < 5 { // 64 before
 		t.Errorf("it comes %d times in half an hour", comes)
 	}
 	controlReceived{f.control, &protocol.Client{Parked: &protocol.Parked{Mark: 9}}}.apply(f.Client)

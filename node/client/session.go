@@ -223,7 +223,7 @@ func (e controlReceived) apply(c *Client) {
 			c.config.Log.Error("pushed routes not set", "error", err)
 		}
 	case m.Up != nil:
-		c.confirmedUp()
+		c.confirmedUp(now)
 	case m.Parked != nil:
 		c.park(m.Parked, now)
 	case m.Bye != nil:
@@ -232,8 +232,10 @@ func (e controlReceived) apply(c *Client) {
 	}
 }
 
-// confirmedUp is the arbiter's word that replies find their way back.
-func (c *Client) confirmedUp() {
+// confirmedUp is the arbiter's word that replies find their way back. Until then something was
+// under way.
+func (c *Client) confirmedUp(now time.Duration) {
+	c.control.up, c.parking.calm = true, now
 	if !c.session.ready {
 		c.session.ready = true
 		c.config.Log.Info("connected", "leases", c.session.welcome.Leases, "slices", len(c.slices),
