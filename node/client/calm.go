@@ -58,7 +58,7 @@ func (c *Client) noteCalm(now time.Duration) {
 func (s *slice) atRest(now time.Duration) bool {
 	p, z := &s.pulse, &s.sizing
 	return s.proven() && s.older == nil && p.waiting == 0 && p.open.count == 0 && !p.lost() &&
-		z.search.Settled() && (z.say == z.heard || z.tries >= SizeTries) && now-time.Duration(s.pair.LastSent()) >= ActiveFor
+		(z.rests || z.search.Settled() && (z.say == z.heard || z.tries >= SizeTries)) && now-time.Duration(s.pair.LastSent()) >= ActiveFor
 }
 
 // isMute reports whether its agent has long not answered, and nothing is to be sent: then all

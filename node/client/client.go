@@ -154,6 +154,8 @@ type Client struct {
 	mtu       int         // of the session: what any slice carries
 	path      pmtu.Search // of the way that was settled last; zero: nothing is known
 	dirty     bool
+
+	pathDoubted bool // this host's network is another one since
 }
 
 // session is what the arbiter said in its welcome.

@@ -52,6 +52,7 @@ func (networkChanged) apply(c *Client) {
 	now := c.config.Now()
 	c.leaveStream(now)
 	c.forgetDirect()
+	c.doubtPath()
 	c.moveTo(gateway, now)
 	switch {
 	case c.control == nil:

@@ -13,7 +13,8 @@ import (
 // what its agent was told of it.
 type sizing struct {
 	search *pmtu.Search
-	inside int // what the agent's inside network takes in a hand-on; 0: anything
+	rests  bool // its path is taken for what the slices before had, until something is moved
+	inside int  // what the agent's inside network takes in a hand-on; 0: anything
 	say    spoken
 	heard  spoken // that the agent confirmed
 	token  uint32 // of the last probe
@@ -28,6 +29,7 @@ type spoken struct{ mtu, limit int }
 // superviseSizes measures every slice's path, makes one MTU of them, and tells
 // the agents until they confirm.
 func (c *Client) superviseSizes(now time.Duration) {
+	c.wakeSizes()
 	for _, s := range c.slices {
 		if s.confirmed && s.retireAt == 0 {
 			c.measure(s, now)
@@ -42,6 +44,43 @@ func (c *Client) superviseSizes(now time.Duration) {
 	}
 }
 
+// trustPath lets the path of a new slice be what the ones before it had, where its client came
+// back and moves nothing: nothing is measured until it does. Of ten thousand that come at once
+// each would have the nodes carry two packets of up to 9,000 bytes for each slice. Its agent is
+// told nothing and takes the path to carry pmtu.Legacy, so it is not for who knows of less.
+func (c *Client) trustPath(s *slice, now time.Duration) {
+	back := c.session != nil && c.session.resumed && c.unused() && !c.sends(now)
+	if z := &s.sizing; back && !c.pathDoubted && c.path.Size() >= pmtu.Legacy {
+		z.rests = z.search.Assume()
+	}
+}
+
+// wakeSizes has paths measured that were taken for what they were before, as soon as anything is
+// moved over any of them.
+func (c *Client) wakeSizes() {
+	moves := !c.unused()
+	for _, s := range c.slices {
+		moves = moves || s.sizing.rests && (s.moved() || s.direct.inUse())
+	}
+	if !moves {
+		return
+	}
+	for _, s := range c.slices {
+		s.sizing.rests = false
+	}
+}
+
+// moved reports whether the slice carried anything under its present keys.
+func (s *slice) moved() bool { return s.pair.LastSent() != 0 || s.pair.Counters().PacketsIn > 0 }
+
+// doubtPath has everything measured anew: this host's own network is another one.
+func (c *Client) doubtPath() {
+	c.pathDoubted = true
+	for _, s := range c.slices {
+		s.sizing.rests = false
+	}
+}
+
 // notePath remembers what the way through a gateway was found to carry by the slice that was
 // settled last: what a new one begins with, or each of thousands of clients that come back
 // at once would send fifteen packets, of up to 9,000 bytes, that are answered as large. Ways
@@ -49,15 +88,15 @@ func (c *Client) superviseSizes(now time.Duration) {
 func (c *Client) notePath() {
 	for _, s := range c.slices {
 		if s.proven() && !s.direct.inUse() && s.sizing.search.Settled() {
-			c.path = *s.sizing.search // its own forgets, as it moves
+			c.path, c.pathDoubted = *s.sizing.search, false // its own forgets, as it moves
 		}
 	}
 }
 
 // measure sends the padded probes that are due on one slice.
 func (c *Client) measure(s *slice, now time.Duration) {
-	if c.transport.stream != nil {
-		return // a stream takes any size, and is to be left again
+	if c.transport.stream != nil || s.sizing.rests {
+		return // a stream takes any size, and is to be left again; who moves nothing needs no size
 	}
 	if p := &s.pulse; p.mute != 0 && now-p.mute > MutePart*ProbeActive {
 		return // what does not answer at all shows nothing of sizes
@@ -124,7 +163,7 @@ func (c *Client) tellSizes(s *slice, now time.Duration) {
 	for _, p := range s.pairs() {
 		p.SetSizes(z.say.mtu, z.say.limit)
 	}
-	if z.say == z.heard || z.tries >= SizeTries || z.tries > 0 && now-z.saidAt < SizeRetry {
+	if z.rests || z.say == z.heard || z.tries >= SizeTries || z.tries > 0 && now-z.saidAt < SizeRetry {
 		return
 	}
 	z.tries, z.saidAt = z.tries+1, now

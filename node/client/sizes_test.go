@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/crypto/esp"
 	"github.com/meshcrypt/meshcrypt/node/pmtu"
 	"github.com/meshcrypt/meshcrypt/node/probe"
 )
@@ -54,7 +55,7 @@ func (p *sizedPath) answer() {
 
 // heardOf reports whether the client took the answer.
 func (p *sizedPath) heardOf(q probe.Padded) bool {
-	return p.sizing.heard == p.sizing.say || p.sizing.search.Size() >= q.Size
+	return p.sizing.heard == p.sizing.say || p.sizing.search.Measured() && p.sizing.search.Size() >= q.Size
 }
 
 func (f *fixture) sized(number uint8, outer int) *sizedPath {
@@ -222,5 +223,121 @@ func TestNewSliceSaysLittle(t *testing.T) {
 	}
 	if b.probes != 2 {
 		t.Errorf("%d packets, where two say all", b.probes)
+	}
+}
+
+// backAtRest is a client that came back to paths that carry so much, and moved nothing; before, they
+// carried 1,500 bytes. It has two fresh slices.
+func backAtRest(t *testing.T, outer int) (f *fixture, paths []*sizedPath) {
+	t.Helper()
+	f = newFixture(t)
+	f.connect()
+	older := f.sized(0, 1500)
+	f.pass(8*time.Second, older)
+	f.forget(older.slice)
+	f.session = &session{resumed: true}
+	for number := range uint8(2) {
+		p := f.sized(number, outer)
+		p.sizing.search = pmtu.Like(&f.path, false)
+		f.trustPath(p.slice, f.config.Now())
+		paths = append(paths, p)
+	}
+	return f, paths
+}
+
+// agentSends has a packet from inside come over a slice.
+func (f *fixture) agentSends(s *slice) {
+	f.Helper()
+	packet := []byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 77, 0, 16, 0, 7, 0, 7, 0, 8, 0, 0}
+	far := f.far[s.key]
+	counter, err := far.Out.Reserve(1, len(packet))
+	f.ok(err)
+	frame := make([]byte, esp.SealedLen(len(packet)))
+	copy(frame[esp.PayloadOffset:], packet)
+	f.ok(far.Send(far.Out.Seal(frame, len(packet), esp.NextIPv4, counter)))
+	f.until("the packet has come", s.moved)
+}
+
+// TestWhoIsBackAtRestMeasuresNothing until something is moved, whichever way; meanwhile it goes by
+// what its paths carried before. Then one packet of each slice shows it, and says it.
+func TestWhoIsBackAtRestMeasuresNothing(t *testing.T) {
+	for name, moves := range map[string]func(*fixture, *slice){
+		"its host sends":         func(f *fixture, _ *slice) { f.hostSends() },
+		"something comes for it": (*fixture).agentSends,
+	} {
+		f, p := backAtRest(t, 1500)
+		f.pass(5*time.Second, p...)
+		for _, one := range p {
+			if mtu, limit := one.pair.Sizes(); one.probes != 0 || mtu != 1438 || limit != 1438 || f.mtu != 1438 {
+				t.Errorf("%s later: %d padded packets, sizes %d and %d, MTU %d", name, one.probes, mtu, limit, f.mtu)
+			}
+		}
+		if !p[0].atRest(f.config.Now()) || !p[1].atRest(f.config.Now()) {
+			t.Errorf("%s later: it is not at rest", name)
+		}
+		moves(f, p[0].slice)
+		f.pass(3*TickEvery, p...)
+		for _, one := range p {
+			if one.probes != 1 || one.told.MTU != 1438 || one.told.Limit != 1438 || !one.sizing.search.Measured() {
+				t.Errorf("%s: %d padded packets, told %+v", name, one.probes, one.told)
+			}
+		}
+	}
+}
+
+// TestPathsThatCarryLessNow: who moves something finds out as soon as of a path that shrank.
+func TestPathsThatCarryLessNow(t *testing.T) {
+	f, p := backAtRest(t, 1400)
+	f.pass(time.Second, p...)
+	f.hostSends()
+	f.pass(2*time.Second, p...)
+	for _, one := range p {
+		if mtu, limit := one.pair.Sizes(); mtu != 1338 || limit != one.most || f.mtu != 1338 {
+			t.Errorf("sizes %d and %d, MTU %d", mtu, limit, f.mtu)
+		}
+	}
+}
+
+// carries is what is known of a path that was found to carry so much.
+func carries(outer int) *pmtu.Search {
+	s, most := pmtu.New(false), pmtu.Inner(outer, false)
+	for now := time.Duration(0); !s.Settled(); now += time.Second {
+		for _, size := range s.Step(pmtu.Tick{Now: now, Heard: now, Patience: time.Second}) {
+			if size > most {
+				s.Refuse(size)
+			} else {
+				s.Pass(size, now)
+			}
+		}
+	}
+	return s
+}
+
+// TestWhosePathsAreMeasuredAtOnce: of a client that cannot know that they are what they were, or
+// whose agents, told nothing, would take them for more.
+func TestWhosePathsAreMeasuredAtOnce(t *testing.T) {
+	for name, change := range map[string]func(*fixture){
+		"it logged in":               func(f *fixture) { f.session.resumed = false },
+		"it had traffic":             func(f *fixture) { f.parking.stays = true },
+		"it has something to send":   func(f *fixture) { f.unsent.at = f.config.Now() },
+		"another network":            func(f *fixture) { f.doubtPath() },
+		"no path was ever measured":  func(f *fixture) { f.path = pmtu.Search{} },
+		"its paths are narrow":       func(f *fixture) { f.path = *carries(1300) },
+		"nothing of that: it trusts": func(*fixture) {},
+	} {
+		f, _ := backAtRest(t, 1500)
+		change(f)
+		o := f.offer(7, 1, nil).offer
+		s, err := f.newSlice(&o)
+		f.ok(err)
+		if trusts := s.sizing.rests; trusts != (name == "nothing of that: it trusts") {
+			t.Errorf("%s: trusts %t", name, trusts)
+		}
+		s.end()
+	}
+	f, p := backAtRest(t, 1500)
+	f.doubtPath()
+	if f.pass(2*TickEvery, p...); p[0].probes == 0 {
+		t.Error("in another network what was taken for known stays so")
 	}
 }

@@ -118,6 +118,7 @@ func (c *Client) newSlice(offer *protocol.SliceOffer) (*slice, error) {
 		machine: machine, socket: socket, accept: accept,
 		sizing: sizing{search: pmtu.Like(&c.path, c.gateways.at(c.gateways.current).Addr().Is6())},
 	}
+	c.trustPath(s, c.config.Now())
 	if offer.Direct {
 		s.direct.ways = grant.Gateways
 	}

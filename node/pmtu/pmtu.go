@@ -79,6 +79,15 @@ func Like(other *Search, v6 bool) *Search {
 	return s
 }
 
+// Assume has the size that is expected be in use before it is shown, and says whether there is one.
+// If it does not pass after all, what passes anywhere is used until another is shown.
+func (s *Search) Assume() bool {
+	if s.expected > 0 {
+		s.size = s.expected
+	}
+	return s.expected > 0
+}
+
 // set takes the sizes of an outer family.
 func (s *Search) set(v6 bool) {
 	s.sizes = s.sizes[:0]
@@ -189,6 +198,9 @@ func (s *Search) fail(size int) {
 	s.failed = min(s.failed, size)
 	if size <= s.passed {
 		s.passed, s.shrunk, s.moved = 0, true, false
+	}
+	if s.size == s.expected && size <= s.size { // it was assumed
+		s.size = s.sizes[slices.Index(Outers[:], BaseOuter)]
 	}
 	s.settled = false
 	s.drop(func(a attempt) bool { return a.size >= size })

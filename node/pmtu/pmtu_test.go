@@ -245,6 +245,31 @@ func TestAnyHistory(t *testing.T) {
 	}
 }
 
+// TestAssumedSize is used before it is shown, and costs no probe; if it does not pass, what passes
+// anywhere is used at once, and what the path carries when that was found.
+func TestAssumedSize(t *testing.T) {
+	wide := newPath(t, 1500)
+	wide.run(6*time.Second, true)
+	for _, v6 := range []bool{false, true} {
+		s := Like(wide.Search, v6)
+		if !s.Assume() || s.Size() != wide.Size() || s.Measured() {
+			t.Errorf("%d bytes are assumed of %d, measured %t", s.Size(), wide.Size(), s.Measured())
+		}
+		if s.Refuse(wide.Size()); s.Size() != Inner(BaseOuter, v6) {
+			t.Errorf("%d bytes after they were refused", s.Size())
+		}
+	}
+	if s := New(false); s.Assume() || s.Size() != Inner(BaseOuter, false) {
+		t.Error("something is assumed where nothing is known")
+	}
+	p := newPath(t, 1400)
+	p.Search = Like(wide.Search, false)
+	p.Assume()
+	if p.run(6*time.Second, true); p.Size() > p.mtu || p.mtu-p.Size() > Grain {
+		t.Errorf("found %d of %d", p.Size(), p.mtu)
+	}
+}
+
 // TestLikeAnotherPath: a path like one that is known costs one probe, and one that is not
 // is measured all the same.
 func TestLikeAnotherPath(t *testing.T) {
