@@ -226,8 +226,8 @@ func TestNewSliceSaysLittle(t *testing.T) {
 	}
 }
 
-// backAtRest is a client that came back to paths that carry so much, and moved nothing; before, they
-// carried 1,500 bytes. It has two fresh slices.
+// backAtRest is a client that came back to paths that carry so much, and moved nothing; before,
+// they carried 1,500 bytes. It has two fresh slices.
 func backAtRest(t *testing.T, outer int) (f *fixture, paths []*sizedPath) {
 	t.Helper()
 	f = newFixture(t)

@@ -27,6 +27,9 @@ const (
 // beat in a trunk is 35 bytes.
 const pipeShort = 48
 
+// together is how many messages that wait are written at once at most.
+const together = 16
+
 // BeatsFree is how many beats are heard at once, as after a pause of this process, and
 // BeatsTimes how many times as often as they are due each later one.
 const (

@@ -1,6 +1,9 @@
 package loop
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // outbox is what waits to be written. It takes memory for what waits, not for what may,
 // and a goroutine only while something does: an arbiter has one for each client.
@@ -14,15 +17,15 @@ type outbox[M any] struct {
 	busy  bool // somebody writes
 }
 
-// put appends a message; false when there is no room. Whoever is told that it is due has
+// put appends messages; false when there is no room. Whoever is told that it is due has
 // to write what waits.
-func (o *outbox[M]) put(m *M) (fits, due bool) {
+func (o *outbox[M]) put(all ...*M) (fits, due bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.queue) >= o.room {
+	if len(o.queue)+len(all) > o.room {
 		return false, false
 	}
-	o.queue = append(o.queue, m)
+	o.queue = append(o.queue, all...)
 	return true, o.claim()
 }
 
@@ -52,8 +55,8 @@ func (o *outbox[M]) end() {
 	o.writing.Wait()
 }
 
-// next is take for who writes; nil ends its turn.
-func (o *outbox[M]) next() *M {
+// next removes all that waits, for who writes, up to together; nil ends its turn.
+func (o *outbox[M]) next() []*M {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.open || len(o.queue) == 0 {
@@ -61,7 +64,15 @@ func (o *outbox[M]) next() *M {
 		o.writing.Done()
 		return nil
 	}
-	return o.first()
+	all := o.queue
+	if len(all) <= together {
+		o.queue = nil
+		return all
+	}
+	all = slices.Clone(all[:together])
+	clear(o.queue[:together])
+	o.queue = o.queue[together:]
+	return all
 }
 
 // take removes the oldest message; nil when there is none.
@@ -71,11 +82,6 @@ func (o *outbox[M]) take() *M {
 	if len(o.queue) == 0 {
 		return nil
 	}
-	return o.first()
-}
-
-// first is take where something waits; the caller holds mu.
-func (o *outbox[M]) first() *M {
 	m := o.queue[0]
 	o.queue[0] = nil
 	if o.queue = o.queue[1:]; len(o.queue) == 0 {

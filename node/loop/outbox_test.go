@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 )
@@ -23,11 +24,34 @@ func TestOutboxHasOneWriter(t *testing.T) {
 	if !o.begin() || o.begin() || due(&said[1]) {
 		t.Error("not one writer for what waits")
 	}
-	if *o.next() != 1 || due(&said[2]) || *o.next() != 2 || *o.next() != 3 {
-		t.Error("a second writer while the first one is at it")
+	next := func() (all []int) {
+		for _, m := range o.next() {
+			all = append(all, *m)
+		}
+		return all
 	}
-	if o.next() != nil || !due(&said[3]) || *o.next() != 4 {
+	if !slices.Equal(next(), said[:2]) || due(&said[2]) || !slices.Equal(next(), said[2:3]) {
+		t.Error("a second writer while the first one is at it, or what waits is not written together")
+	}
+	if next() != nil || !due(&said[3]) || !slices.Equal(next(), said[3:]) {
 		t.Error("no writer once the first one had nothing left")
+	}
+}
+
+// TestOutboxGivesSoMany at once and no more, in their order, and takes all of several messages
+// or none.
+func TestOutboxGivesSoMany(t *testing.T) {
+	o := outbox[int]{room: together + 2, open: true}
+	if fits, due := o.put(make([]*int, together+1)...); !fits || !due {
+		t.Error("no room")
+	}
+	last := new(int)
+	if fits, _ := o.put(new(int), new(int)); fits || o.len() != together+1 {
+		t.Error("a part of what has no room is in it")
+	}
+	o.put(last)
+	if first, rest := o.next(), o.next(); len(first) != together || len(rest) != 2 || rest[1] != last {
+		t.Errorf("%d and %d at once", len(first), len(rest))
 	}
 }
 

@@ -27,7 +27,8 @@ var ErrOver = errors.New("loop: the stream is not wanted any more")
 type Wire[M any] interface {
 	// Next returns the next message; nil is a beat.
 	Next() (*M, error)
-	Write(*M) error
+	// Write sends messages, together where they are short.
+	Write(...*M) error
 	Beat() error
 }
 
@@ -75,9 +76,10 @@ func New[M any, W Wire[M]](conn net.Conn, frame func(io.ReadWriter) W, pace Pace
 	return s
 }
 
-// Say queues a message and does not wait; a full outbox is a dead peer.
-func (s *Stream[M]) Say(m *M) {
-	fits, due := s.outbox.put(m)
+// Say queues messages, which are written together, and does not wait; a full outbox is a dead
+// peer.
+func (s *Stream[M]) Say(all ...*M) {
+	fits, due := s.outbox.put(all...)
 	if due {
 		go s.write()
 	}
@@ -92,8 +94,8 @@ func (s *Stream[M]) Waiting() int { return s.outbox.len() }
 // Take removes the message that has waited longest; nil when none does.
 func (s *Stream[M]) Take() *M { return s.outbox.take() }
 
-// Write sends a message at once, ahead of what waits.
-func (s *Stream[M]) Write(m *M) error { return s.wire.Write(m) }
+// Write sends messages at once, ahead of what waits.
+func (s *Stream[M]) Write(all ...*M) error { return s.wire.Write(all...) }
 
 // Beats notes that the other end beats: from now on it is beaten to, and its silence is
 // the end.
@@ -192,8 +194,8 @@ func (s *Stream[M]) begin(ctx context.Context) (end func()) {
 // write sends what waits; Run waits for it. It has no deadline of its own: a peer that
 // takes nothing says nothing either, or has its own deadline.
 func (s *Stream[M]) write() {
-	for m := s.outbox.next(); m != nil; m = s.outbox.next() {
-		if s.wire.Write(m) != nil {
+	for all := s.outbox.next(); all != nil; all = s.outbox.next() {
+		if s.wire.Write(all...) != nil {
 			s.Close() // wakes the reader, and the next write fails likewise
 		}
 	}

@@ -33,8 +33,12 @@ func (w words) Next() (*string, error) {
 	return &word, nil
 }
 
-func (w words) Write(word *string) error {
-	_, err := w.ReadWriter.Write(append([]byte{byte(len(*word))}, *word...))
+func (w words) Write(all ...*string) error {
+	var b []byte
+	for _, word := range all {
+		b = append(append(b, byte(len(*word))), *word...)
+	}
+	_, err := w.ReadWriter.Write(b)
 	return err
 }
 
@@ -99,6 +103,36 @@ func TestStreamLivesByBeats(t *testing.T) {
 		<-b.ended
 		if len(a.heard) != 0 || !slices.Equal(b.heard, []string{"hello"}) {
 			t.Errorf("heard %v and %v", a.heard, b.heard)
+		}
+	})
+}
+
+// counted is a connection whose writes are counted.
+type counted struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// TestSaidTogether is written at once.
+func TestSaidTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		var writes atomic.Int32
+		near, far := New(counted{a, &writes}, framed, Nodes(), room), New(b, framed, Nodes(), room)
+		running(t.Context(), near)
+		heard := running(t.Context(), far)
+		one, two := "one", "two"
+		near.Say(&one, &two)
+		synctest.Wait()
+		near.Close()
+		<-heard.ended
+		if !slices.Equal(heard.heard, []string{one, two}) || writes.Load() != 1 {
+			t.Errorf("heard %v by %d writes", heard.heard, writes.Load())
 		}
 	})
 }

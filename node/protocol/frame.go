@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -27,6 +28,8 @@ const (
 	// MaxMemberFrame is for streams between members: a full view names every
 	// session of an egress, a hello or a usage every slice of an agent.
 	MaxMemberFrame = 64 << 20
+	// MaxTogether is what frames have that go in one write; a longer one goes alone.
+	MaxTogether = 16 << 10
 )
 
 // Errors of a Conn.
@@ -132,17 +135,28 @@ func encode(m any) ([]byte, error) {
 	return o.body, o.err
 }
 
-// Write sends one message.
-func (c *Conn[M]) Write(m *M) error {
-	body, err := encode(m)
-	if err != nil {
-		return fmt.Errorf("protocol: encode: %w", err)
+// Write sends messages, short ones together in one write: each write is a record of its own, and
+// is relayed by itself. After an error it is not known which of them were sent.
+func (c *Conn[M]) Write(all ...*M) error {
+	var frames []byte
+	for _, m := range all {
+		body, err := encode(m)
+		if err != nil {
+			return fmt.Errorf("protocol: encode: %w", err)
+		}
+		if len(body) > c.limit {
+			return fmt.Errorf("%w: %d bytes", ErrTooLong, len(body))
+		}
+		if len(frames) > 0 && len(frames)+4+len(body) > MaxTogether {
+			if err := c.send(frames); err != nil {
+				return err
+			}
+			frames = nil
+		}
+		frames = binary.BigEndian.AppendUint32(slices.Grow(frames, 4+len(body)), uint32(len(body)))
+		frames = append(frames, body...)
 	}
-	if len(body) > c.limit {
-		return fmt.Errorf("%w: %d bytes", ErrTooLong, len(body))
-	}
-	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
-	return c.send(append(frame, body...))
+	return c.send(frames)
 }
 
 // Beat sends an empty frame, which says only that the sender is there. Builds that do

@@ -43,6 +43,37 @@ func TestMessagesRoundTrip(t *testing.T) {
 	}
 }
 
+// writes is a stream that notes what was written.
+type writes struct {
+	bytes.Buffer
+	sizes []int
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	w.sizes = append(w.sizes, len(b))
+	return w.Buffer.Write(b)
+}
+
+// TestTogether: short messages go in one write, each in its frame; a long one goes alone.
+func TestTogether(t *testing.T) {
+	var wire writes
+	conn := NewConn[Client](&wire)
+	short := &Client{Up: &SliceRef{Number: 1, Epoch: 2}}
+	long := &Client{Bye: &Bye{Reason: strings.Repeat("x", MaxTogether)}}
+	all := []*Client{short, short, long, short}
+	if err := conn.Write(all...); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(wire.sizes); n != 3 || wire.sizes[0] > MaxTogether || wire.sizes[2]*2 != wire.sizes[0] {
+		t.Errorf("writes of %v bytes", wire.sizes)
+	}
+	for _, m := range all {
+		if got, err := conn.Read(); err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("read %+v, %v", got, err)
+		}
+	}
+}
+
 // TestMessageToMany is encoded once: everybody is written the same, whatever became of it.
 func TestMessageToMany(t *testing.T) {
 	n := (&Node{Load: &Load{Used: 0.5}}).ToMany()

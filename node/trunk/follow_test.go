@@ -33,8 +33,12 @@ func (w words) Next() (*string, error) {
 	return &word, nil
 }
 
-func (w words) Write(word *string) error {
-	_, err := w.ReadWriter.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(*word))), *word...))
+func (w words) Write(all ...*string) error {
+	var b []byte
+	for _, word := range all {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(*word))), *word...)
+	}
+	_, err := w.ReadWriter.Write(b)
 	return err
 }
 
