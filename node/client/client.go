@@ -316,6 +316,7 @@ func (c *Client) tick() {
 	c.superviseNetwork()
 	c.superviseKeys(now)
 	c.superviseAccepts(now)
+	c.tellUps(now, true)
 	c.superviseLiveness(now)
 	c.superviseSizes(now)
 	c.superviseTransport(now)

@@ -63,12 +63,14 @@ func (s *controlState) leave(bye protocol.Bye) error {
 
 // say sends to the arbiter if it is heard, and goes to it if it is parked; slices' states
 // are said again at each resumption.
-func (c *Client) say(m *protocol.Client) {
-	if c.control != nil {
-		c.control.Say(m)
-		return
+func (c *Client) say(all ...*protocol.Client) {
+	switch {
+	case len(all) == 0:
+	case c.control != nil:
+		c.control.Say(all...)
+	default:
+		c.come("it has something to say")
 	}
-	c.come("it has something to say")
 }
 
 // keepControl connects, serves and reconnects until ctx ends or the arbiter

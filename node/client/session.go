@@ -166,18 +166,45 @@ func (e welcomed) apply(c *Client) {
 // heard notes a word of the arbiter.
 func (c *Client) heard(now time.Duration) { c.wordAt, c.stood = now, false }
 
-// resayUp repeats what a lost connection may have swallowed.
+// resayUp repeats what a lost connection may have swallowed. Of a slice that was granted anew the
+// arbiter knows no older epoch.
 func (c *Client) resayUp() {
+	var all []*protocol.Client
 	for _, s := range c.inOrder() {
 		ref := s.key.ref()
 		switch {
+		case c.grantedAnew(s.key):
 		case s.usable():
-			c.say(&protocol.Client{Up: &ref})
+			s.untold = false
+			all = append(all, &protocol.Client{Up: &ref})
 		case s.condemned && s.retireAt == 0:
 			ref.Reason = "silent"
-			c.say(&protocol.Client{Silent: &ref})
+			all = append(all, &protocol.Client{Silent: &ref})
 		}
 	}
+	c.say(all...)
+}
+
+// tellUps tells the arbiter which slices were keyed. Who came back and has nothing to send lets the
+// first of them wait for the others whose Confirm is on its way, until the next tick: what is said
+// together is relayed once, and the agents say it too.
+func (c *Client) tellUps(now time.Duration, ticked bool) {
+	var all []*protocol.Client
+	keying := false
+	for _, s := range c.inOrder() {
+		keying = keying || !s.confirmed && s.retireAt == 0
+		if s.untold && s.retireAt == 0 {
+			ref := s.key.ref()
+			all = append(all, &protocol.Client{Up: &ref})
+		}
+	}
+	if keying && !ticked && c.rested(now) {
+		return
+	}
+	for _, s := range c.slices {
+		s.untold = false
+	}
+	c.say(all...)
 }
 
 type controlLost struct{ s *controlState }

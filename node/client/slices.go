@@ -45,6 +45,7 @@ type slice struct {
 	sentAt    time.Duration
 	tries     int
 	confirmed bool          // the agent proved its keys
+	untold    bool          // the arbiter was not told so yet
 	condemned bool          // silent, or of no use, while a sibling is heard
 	verdictAt time.Duration // when the egress was told so last
 	vouches   int           // how often it is to be told yet that it is so no more
@@ -255,8 +256,8 @@ func (e confirm) apply(c *Client) {
 		s.pulse.restart(now)
 		c.ask(s, now)
 		c.superviseSizes(now)
-		ref := s.key.ref()
-		c.say(&protocol.Client{Up: &ref})
+		s.untold = true
+		c.tellUps(now, false)
 		c.dirty = true
 		c.config.Log.Debug("slice keyed", "slice", s.key.number, "epoch", s.key.epoch, "agent", s.grant.Agent.Short())
 		return

@@ -96,6 +96,16 @@ func (c *Client) spareAnswers() bool {
 	return false
 }
 
+// grantedAnew reports whether there is a newer epoch of the slice, keyed or not.
+func (c *Client) grantedAnew(key sliceKey) bool {
+	for other := range c.slices {
+		if other.number == key.number && other.epoch > key.epoch {
+			return true
+		}
+	}
+	return false
+}
+
 // superseded reports whether a newer epoch of the slice is usable.
 func (c *Client) superseded(key sliceKey) bool {
 	for other, s := range c.slices {
