@@ -14,6 +14,7 @@ type Writer struct {
 	ledger Ledger
 	next   uint64 // the next record's number; only ever counted up
 	err    error  // its last word
+	ahead  []byte // goes out with the next record, before it
 
 	nonce [ivSize]byte                   // of the record that is being made
 	short [headerSize + shortRecord]byte // room for one that is no longer, as most are
@@ -23,6 +24,9 @@ type Writer struct {
 func NewWriter(below io.Writer, key Key, ledger Ledger) *Writer {
 	return &Writer{below: below, key: key, ledger: ledger}
 }
+
+// Ahead has what another protocol said last go out with the next record, in one write with it.
+func (w *Writer) Ahead(last []byte) { w.ahead = last }
 
 // Write sends b, in as many records as it needs. A failure of the connection below is the
 // Writer's end, for what came of the record is not known.
@@ -68,6 +72,9 @@ func (w *Writer) record(kind byte, content []byte) error {
 	inner := append(append(frame, content...), kind)
 	w.nonce = key.nonce(number)
 	frame = key.cipher().Seal(frame, w.nonce[:], inner[headerSize:], frame)
+	if len(w.ahead) > 0 {
+		frame, w.ahead = append(w.ahead, frame...), nil
+	}
 	_, w.err = w.below.Write(frame)
 	return w.err
 }

@@ -57,14 +57,17 @@ func over(secure *tls.Conn, ledger record.Ledger, isClient bool) *Conn {
 	return c
 }
 
-// Leave ends TLS in this end's direction: what is written from now on is in records.
+// Leave ends TLS in this end's direction: what is written from now on is in records. The word that
+// says so goes with the first of them, for each write is a segment and is relayed by itself: each
+// end says something soon, if only a beat (node/loop).
 func (c *Conn) Leave() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.writes == nil {
 		return nil
 	}
-	if _, ok := c.writes.NetConn().(*below); !ok {
+	tls, ok := c.writes.NetConn().(*below)
+	if !ok {
 		return ErrStays
 	}
 	state := c.writes.ConnectionState()
@@ -75,10 +78,13 @@ func (c *Conn) Leave() error {
 	if !c.isClient {
 		to, from = from, to
 	}
+	tls.keeps = true
 	if err := c.writes.CloseWrite(); err != nil {
 		return err
 	}
-	c.out, c.in, c.writes = record.NewWriter(c.Conn, to, c.ledger), record.NewReader(c.Conn, from), nil
+	out := record.NewWriter(c.Conn, to, c.ledger)
+	out.Ahead(tls.last())
+	c.out, c.in, c.writes = out, record.NewReader(c.Conn, from), nil
 	return nil
 }
 

@@ -110,6 +110,47 @@ func TestLeave(t *testing.T) {
 	hears(t, server, "and I")
 }
 
+// counted is a connection whose writes are counted.
+type counted struct {
+	net.Conn
+	writes atomic.Int32
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// TestLeavesInOneWrite: the end of TLS goes with the first record behind it, at both ends, and with
+// the end of records where there is no other.
+func TestLeavesInOneWrite(t *testing.T) {
+	near, far := line(t)
+	at, to := &counted{Conn: near}, &counted{Conn: far}
+	c, s := shaken(t, Below(at), Below(to))
+	client, server := Client(c, nil), Server(s, nil)
+	says(t, client, server, "hello")
+	for _, end := range []struct {
+		*counted
+		from, to *Conn
+	}{{to, server, client}, {at, client, server}} {
+		before := end.writes.Load()
+		ok(t, end.from.Leave())
+		says(t, end.from, end.to, "first")
+		if n := end.writes.Load() - before; n != 1 {
+			t.Errorf("%d writes to leave and say a word", n)
+		}
+		if says(t, end.from, end.to, "second"); end.writes.Load()-before != 2 {
+			t.Error("what was said is said again, or kept")
+		}
+	}
+	client, server = ends(t)
+	ok(t, server.Leave())
+	ok(t, server.Close())
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("an end without a word is none: %v", err)
+	}
+}
+
 // TestNothingIsKept: once both have left, neither end holds anything of TLS.
 func TestNothingIsKept(t *testing.T) {
 	client, server := left(t)
@@ -251,8 +292,8 @@ func (m *mute) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// TestNothingToLeaveBy: a client that cannot say its own end, when it hears the arbiter's,
-// has come to that of all.
+// TestNothingToLeaveBy: a client that cannot say its own end, when it has heard the arbiter's,
+// finds out by its first word.
 func TestNothingToLeaveBy(t *testing.T) {
 	near, far := line(t)
 	way := &mute{Conn: near}
@@ -260,9 +301,13 @@ func TestNothingToLeaveBy(t *testing.T) {
 	client := Client(secure, nil)
 	says(t, client, Server(server, nil), "hello")
 	way.now.Store(true)
-	ok(t, Server(server, nil).Leave())
-	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("it reads %v", err)
+	arbiter := Server(server, nil)
+	ok(t, arbiter.Leave())
+	says(t, arbiter, client, "behind it")
+	for range 2 {
+		if _, err := client.Write([]byte("and I")); err != errMute {
+			t.Errorf("it writes, and %v", err)
+		}
 	}
 }
 
