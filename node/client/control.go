@@ -339,10 +339,7 @@ func (c *Client) introduce(ctx context.Context, s *controlState, binding Binding
 	if c.config.Device != (mka.DeviceID{}) {
 		hello.Device, hello.DeviceProof = c.config.Device[:], mka.SignDevice(c.key, binding.Exporter[:], s.hello, c.config.Device)
 	}
-	if err := s.Write(&protocol.Client{Hello: &hello}); err != nil {
-		return nil, err
-	}
-	if err := s.Write(&protocol.Client{Auth: &login.Auth}); err != nil {
+	if err := s.Write(&protocol.Client{Hello: &hello}, &protocol.Client{Auth: &login.Auth}); err != nil {
 		return nil, err
 	}
 	m, err := s.Read()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,6 +123,40 @@ func TestConnectionIsServedToItsEnd(t *testing.T) {
 	}
 	if welcomes != 1 || len(numbers) != 2 || numbers[0] != 1 || numbers[1] != 2 || lost != 1 {
 		t.Errorf("%d welcomes, messages %v, %d ends", welcomes, numbers, lost)
+	}
+}
+
+// counted is a connection whose writes are counted.
+type counted struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// TestLoginIsFewWrites: each is a segment, which gateway, trunk and arbiter handle by itself. M1 and
+// M2 are one, and the end of TLS goes with what is said next, here the end of all.
+func TestLoginIsFewWrites(t *testing.T) {
+	f := newFixture(t)
+	gateway, heard := f.arbiterAt(&protocol.Client{Welcome: &protocol.Welcome{}})
+	var writes atomic.Int32
+	f.config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		raw, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return counted{raw, &writes}, err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
+	defer cancel()
+	if _, err := f.serveControl(ctx, gateway, nil, &patience{}); err != io.EOF {
+		t.Fatal(err)
+	}
+	if said := <-heard; len(said) != 2 || said[0].Hello == nil || said[1].Auth == nil {
+		t.Errorf("said %+v", said)
+	}
+	if n := writes.Load(); n != 4 { // hello of TLS, its end of the handshake, M1 and M2, the end
+		t.Errorf("%d writes", n)
 	}
 }
 
