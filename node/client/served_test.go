@@ -137,8 +137,8 @@ func (c counted) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestLoginIsFewWrites: each is a segment, which gateway, trunk and arbiter handle by itself. M1 and
-// M2 are one, and the end of TLS goes with what is said next, here the end of all.
+// TestLoginIsFewWrites: each is a segment, which gateway, trunk and arbiter handle by itself. M1
+// and M2 are one, and the end of TLS goes with what is said next, here the end of all.
 func TestLoginIsFewWrites(t *testing.T) {
 	f := newFixture(t)
 	gateway, heard := f.arbiterAt(&protocol.Client{Welcome: &protocol.Welcome{}})

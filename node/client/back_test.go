@@ -4,8 +4,60 @@ import (
 	"testing"
 
 	"github.com/meshcrypt/meshcrypt/crypto/mka"
+	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
+
+// TestReplacedEpochsKeepNobody: after a restart of all nodes each slice has other keys, and the
+// older ones wait for late packets for longer than it takes to park.
+func TestReplacedEpochsKeepNobody(t *testing.T) {
+	f, s := atRest(t)
+	f.session.resumed = true
+	fresh := []*slice{f.slice(0, 2), f.slice(1, 2)}
+	for _, one := range fresh {
+		f.supersede(one.key, f.config.Now())
+	}
+	f.rests(ParkAgain, fresh...)
+	if f.slices[s[0].key] == nil {
+		t.Fatal("the older epochs are forgotten already: this test shows nothing")
+	}
+	if n := f.asksToPark(); n != 1 {
+		t.Errorf("it asks %d times", n)
+	}
+}
+
+// TestBackAndParkedWithoutABeat: who came back and moves nothing parks before either end beats, but
+// not before the arbiter has said that its slices are up.
+func TestBackAndParkedWithoutABeat(t *testing.T) {
+	f, s := atRest(t)
+	f.session.resumed, f.control.up = true, false
+	if f.rests(ParkAgain+TickEvery, s...); f.asksToPark() != 0 {
+		t.Error("it asks an arbiter that has not marked its slices yet")
+	}
+	f.hear(&protocol.Client{Up: &protocol.SliceRef{}})
+	if f.rests(ParkAgain/2, s...); f.asksToPark() != 0 {
+		t.Error("it does not rest first")
+	}
+	if f.rests(ParkAgain/2, s...); f.asksToPark() != 1 {
+		t.Error("it does not ask")
+	}
+	if ParkAgain+LookEvery/2 > loop.ClientEvery {
+		t.Errorf("it rests for %v, and a beat is due after %v", ParkAgain, loop.ClientEvery)
+	}
+}
+
+// TestTrickleOfWhoIsBack: it parks after a second, and is not judged by what it moves in one.
+func TestTrickleOfWhoIsBack(t *testing.T) {
+	f, _ := atRest(t)
+	f.session.resumed = true
+	if over := f.trickleOver(); over != TrickleLeast {
+		t.Errorf("judged over %v", over)
+	}
+	f.session.resumed = false
+	if over := f.trickleOver(); over != TrickleOver {
+		t.Errorf("who logged in is judged over %v", over)
+	}
+}
 
 // backWith is a client with two slices whose arbiter has just granted both anew, and the Confirms
 // of its agents.
