@@ -20,6 +20,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
@@ -415,13 +416,13 @@ func (e clientSaid) apply(a *Arbiter) {
 }
 
 // logSilent notes what a client reports; the words are its own, and how often too.
-func (a *Arbiter) logSilent(client string, said *protocol.SliceRef) {
+func (a *Arbiter) logSilent(client string, slice *protocol.SliceRef) {
 	unsaid, ok := a.accounts.line(client, a.config.Now())
 	if !ok {
 		return
 	}
-	a.config.Log.Info("client reports a silent slice", "client", client, "slice", said.Number, "epoch", said.Epoch,
-		"reason", said.Reason[:min(len(said.Reason), MaxReason)], "lines_not_logged", unsaid)
+	a.config.Log.Info("client reports a silent slice", append([]any{"client", client, "slice", slice.Number, "epoch", slice.Epoch,
+		"reason", slice.Reason[:min(len(slice.Reason), MaxReason)]}, said.Left(unsaid)...)...)
 }
 
 // sendClient tells a client what was decided, with the material of each slice.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/port"
+	"github.com/meshcrypt/meshcrypt/node/said"
 	"github.com/meshcrypt/meshcrypt/node/trunk"
 )
 
@@ -84,6 +85,6 @@ func (a *Arbiter) carry(ctx context.Context, raw net.Conn, of identity.NodeID) {
 // logRefused names a member whose streams are not served. It may open thousands a second.
 func (a *Arbiter) logRefused(through identity.NodeID, why any) {
 	if unsaid, ok := a.passing.line(through.String(), a.config.Now()); ok {
-		a.config.Log.Warn("relay refused", "through", through.Short(), "why", why, "lines_not_logged", unsaid)
+		a.config.Log.Warn("relay refused", append([]any{"through", through.Short(), "why", why}, said.Left(unsaid)...)...)
 	}
 }

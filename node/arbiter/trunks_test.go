@@ -102,12 +102,12 @@ func TestMemberFillsNoLog(t *testing.T) {
 		t.Errorf("%d lines, want %d", lines, LinesFree)
 	}
 	log.Reset()
-	if say(other, 1); strings.Count(log.String(), "relay refused") != 1 {
+	if say(other, 1); strings.Count(log.String(), "relay refused") != 1 || strings.Contains(log.String(), "times_not_said") {
 		t.Errorf("another member's: %s", log.String())
 	}
 	f.now.Add(int64(5 * time.Second))
 	log.Reset()
-	if say(loud, 1); !strings.Contains(log.String(), "lines_not_logged=96") {
+	if say(loud, 1); !strings.Contains(log.String(), "times_not_said=96") {
 		t.Errorf("later: %s", log.String())
 	}
 }

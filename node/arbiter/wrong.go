@@ -10,6 +10,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/auth"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 	"github.com/meshcrypt/meshcrypt/node/slots"
 )
 
@@ -68,7 +69,7 @@ func tooMany(wait time.Duration) error {
 // tooOften refuses one whose logins are right and very many. Its clients try again.
 func (a *Arbiter) tooOften(user string, wait time.Duration) error {
 	if unsaid, ok := a.accounts.line(user, a.config.Now()); ok {
-		a.config.Log.Warn("very many logins of one client, slowed down", "client", user, "lines_not_logged", unsaid)
+		a.config.Log.Warn("very many logins of one client, slowed down", append([]any{"client", user}, said.Left(unsaid)...)...)
 	}
 	seconds := int64((wait + time.Second - 1) / time.Second)
 	return &errNo{
