@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 type policyKey struct {
 	name string
 	set  func(*registry.Policy, string) error
+	is   func(registry.Policy) uint64
 }
 
 const (
@@ -26,7 +28,10 @@ const (
 )
 
 func policyKeys() []policyKey {
-	return []policyKey{{control.KeySessions, setSessions}, {control.KeyHeadless, setHeadless}}
+	return []policyKey{
+		{control.KeySessions, setSessions, func(p registry.Policy) uint64 { return uint64(p.Sessions) }},
+		{control.KeyHeadless, setHeadless, func(p registry.Policy) uint64 { return p.Headless }},
+	}
 }
 
 func setSessions(p *registry.Policy, value string) error {
@@ -55,33 +60,41 @@ func setHeadless(p *registry.Policy, value string) error {
 	return nil
 }
 
-// setKey changes one word of a policy; the registry judges the whole.
-func setKey(p *registry.Policy, key, value string) error {
+// policyKeyOf is the key of that name.
+func policyKeyOf(name string) (policyKey, error) {
 	var names []string
 	for _, k := range policyKeys() {
-		if k.name == key {
-			if err := k.set(p, value); err != nil {
-				return control.Errorf(control.CodeUsage, "meshcrypt policy set --help", "%s: %v", key, err)
-			}
-			return nil
+		if k.name == name {
+			return k, nil
 		}
 		names = append(names, k.name)
 	}
-	return control.Errorf(control.CodeUsage, "meshcrypt policy set --help", "the policy has no key %q that can be set; these can: %s", key, strings.Join(names, ", "))
+	return policyKey{}, control.Errorf(control.CodeUsage, "meshcrypt policy set --help", "the policy has no key %q that can be set; these can: %s", name, strings.Join(names, ", "))
 }
 
-// setPolicy replaces the policy that it read, or nothing if another operator was
-// faster.
+// setKey changes one word of a policy; the registry judges the whole.
+func setKey(p *registry.Policy, key policyKey, value string) error {
+	if err := key.set(p, value); err != nil {
+		return control.Errorf(control.CodeUsage, "meshcrypt policy set --help", "%s: %v", key.name, err)
+	}
+	return nil
+}
+
+// setPolicy changes one key of the policy, if every node that keeps the registry can read it.
 func (n *Node) setPolicy(r *http.Request, in control.PolicyRequest) (control.Policy, error) {
 	a, err := n.term()
 	if err != nil {
 		return control.Policy{}, err
 	}
-	var policy registry.Policy
-	if err := n.view(func(s *registry.State) { policy = s.Policy }); err != nil {
+	policy, err := n.policy()
+	if err != nil {
 		return control.Policy{}, err
 	}
-	if err := setKey(&policy, in.Key, in.Value); err != nil {
+	key, err := policyKeyOf(in.Key)
+	if err == nil {
+		err = setKey(new(policy), key, in.Value)
+	}
+	if err != nil {
 		return control.Policy{}, err
 	}
 	older, unheard, err := a.Older(r.Context())
@@ -95,12 +108,42 @@ func (n *Node) setPolicy(r *http.Request, in control.PolicyRequest) (control.Pol
 		return control.Policy{}, control.Errorf(control.CodeDegraded, "start its daemon if that is down, wait some seconds, and run the same command again",
 			"%s keeps the registry and has not said yet whether it can read this policy", strings.Join(unheard, ", "))
 	}
-	_, err = n.propose(r.Context(), registry.Command{PutPolicy: &registry.PutPolicy{Policy: policy, Over: policy.Version}})
-	if err != nil {
+	if policy, err = n.changePolicy(r.Context(), policy, key, in.Value); err != nil {
 		return control.Policy{}, err
 	}
-	n.config.Log.Info("policy changed", "key", in.Key, "value", in.Value, "version", policy.Version+1)
+	n.config.Log.Info("policy changed", "key", in.Key, "value", in.Value, "version", policy.Version)
 	return n.showPolicy(r, control.Nothing{})
+}
+
+// changePolicy sets a key in place of what a policy that was read says, and returns the policy
+// that it made. The registry takes it only over the version that was read. Where another
+// operator was faster, with another key, it is set over theirs; with this key that is for
+// whoever asked to judge.
+func (n *Node) changePolicy(ctx context.Context, read registry.Policy, key policyKey, value string) (registry.Policy, error) {
+	for now := read; ; {
+		after := now
+		if err := setKey(&after, key, value); err != nil {
+			return now, err
+		}
+		if is := key.is(now); is != key.is(read) && is != key.is(after) {
+			return now, control.Errorf(control.CodeFailed, "meshcrypt policy show; then run the same command again if it is still wanted",
+				"%s was changed by somebody else in the same moment, and was left as they set it", key.name)
+		}
+		result, err := n.propose(ctx, registry.Command{PutPolicy: &registry.PutPolicy{Policy: after, Over: now.Version}})
+		if result.Code != registry.ErrStale.Code {
+			after.Version++
+			return after, err
+		}
+		if now, err = n.policy(); err != nil {
+			return now, err
+		}
+	}
+}
+
+// policy is the one that operators have set.
+func (n *Node) policy() (policy registry.Policy, err error) {
+	err = n.view(func(s *registry.State) { policy = s.Policy })
+	return policy, err
 }
 
 // showPolicy is the policy as it is in force, and what of the pool is given away.

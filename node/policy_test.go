@@ -36,7 +36,10 @@ func TestSetKey(t *testing.T) {
 		{control.KeyHeadless, "900", "such as 30m, nor by-voters", 4, 7},
 	} {
 		p := before
-		err := setKey(&p, tc.key, tc.value)
+		key, err := policyKeyOf(tc.key)
+		if err == nil {
+			err = setKey(&p, key, tc.value)
+		}
 		var said *control.Error
 		if (tc.words == "") != (err == nil) || err != nil && (!errors.As(err, &said) || said.Code != control.CodeUsage || !strings.Contains(err.Error(), tc.words)) {
 			t.Errorf("%s %s: %v", tc.key, tc.value, err)
@@ -70,5 +73,36 @@ func TestPolicyOfALivingMesh(t *testing.T) {
 	}
 	if _, err = founder.setPolicy(r, control.PolicyRequest{Key: "nothing", Value: "9"}); control.CodeOf(err) != control.CodeUsage {
 		t.Fatal(err)
+	}
+}
+
+// TestTwoOperatorsSetThePolicy in the same moment: two keys are both set. Of one key the slower
+// operator learns that it was changed, and what to do.
+func TestTwoOperatorsSetThePolicy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	founder := w.members[0].Node
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+	w.ok(err)
+	read, err := founder.policy()
+	w.ok(err)
+	_, err = founder.setPolicy(r, control.PolicyRequest{Key: control.KeyHeadless, Value: "2m"})
+	w.ok(err)
+	sessions, err := policyKeyOf(control.KeySessions)
+	w.ok(err)
+	made, err := founder.changePolicy(t.Context(), read, sessions, "9")
+	if err != nil || made.Sessions != 9 || made.Headless != 120 || made.Version != read.Version+2 {
+		t.Errorf("beside another key: %+v, %v", made, err)
+	}
+	_, err = founder.changePolicy(t.Context(), read, sessions, "7")
+	var said *control.Error
+	if !errors.As(err, &said) || said.Code != control.CodeFailed || !strings.Contains(said.Next, "policy show") || !strings.Contains(err.Error(), control.KeySessions) {
+		t.Errorf("of one key: %v", err)
+	}
+	if made, err = founder.changePolicy(t.Context(), read, sessions, "9"); err != nil || made.Sessions != 9 {
+		t.Errorf("both want the same: %+v, %v", made, err)
+	}
+	if is, err := founder.policy(); err != nil || is.Sessions != 9 || is.Headless != 120 {
+		t.Errorf("in force is %+v, %v", is, err)
 	}
 }
