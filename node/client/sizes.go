@@ -81,15 +81,21 @@ func (c *Client) doubtPath() {
 	}
 }
 
-// notePath remembers what the way through a gateway was found to carry by the slice that was
-// settled last: what a new one begins with, or each of thousands of clients that come back
-// at once would send fifteen packets, of up to 9,000 bytes, that are answered as large. Ways
-// through other gateways are mostly alike: what is narrow is at the client's own end.
+// notePath remembers what the way through a gateway was found to carry: what a new slice begins
+// with, or each of thousands of clients that come back at once would send fifteen packets, of
+// up to 9,000 bytes, that are answered as large. Where slices differ it is the narrowest: that
+// is the session's MTU, so what is wider serves nobody, and where the new slice's own path is as
+// narrow a wider one has it search from the beginning. Ways through other gateways are mostly
+// alike: what is narrow is at the client's own end.
 func (c *Client) notePath() {
+	var narrowest *pmtu.Search
 	for _, s := range c.slices {
-		if s.proven() && !s.direct.inUse() && s.sizing.search.Settled() {
-			c.path, c.pathDoubted = *s.sizing.search, false // its own forgets, as it moves
+		if s.proven() && !s.direct.inUse() && s.sizing.search.Narrower(narrowest) {
+			narrowest = s.sizing.search
 		}
+	}
+	if narrowest != nil {
+		c.path, c.pathDoubted = *narrowest, false // its own forgets, as it moves
 	}
 }
 

@@ -341,3 +341,25 @@ func TestWhosePathsAreMeasuredAtOnce(t *testing.T) {
 		t.Error("in another network what was taken for known stays so")
 	}
 }
+
+// TestNewSliceBeginsWithTheNarrowest path of those that were measured, whichever is looked at
+// last: the session has its MTU, and a wider one would have the new slice search.
+func TestNewSliceBeginsWithTheNarrowest(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	paths := []*sizedPath{f.sized(0, 1500), f.sized(1, 1400)}
+	for n := uint8(2); n < 6; n++ {
+		paths = append(paths, f.sized(n, 1500))
+	}
+	f.pass(10*time.Second, paths...)
+	for range 50 { // each looks at the slices in another order
+		if f.notePath(); f.path.Size() != pmtu.Inner(1400, false) {
+			t.Fatalf("it begins with %d bytes", f.path.Size())
+		}
+	}
+	late := f.sized(6, 1400)
+	late.sizing.search = pmtu.Like(&f.path, false)
+	if f.pass(2*time.Second, append(paths, late)...); late.probes != 2 {
+		t.Errorf("%d packets, where two say all", late.probes)
+	}
+}

@@ -9,6 +9,7 @@
 package pmtu
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -73,7 +74,7 @@ func New(v6 bool) *Search {
 // shrinking. Where nothing is known of the other it is New.
 func Like(other *Search, v6 bool) *Search {
 	s := New(v6)
-	if other != nil && other.settled && other.passed > 0 && other.passed < s.top() {
+	if other.known() && other.passed < s.top() {
 		s.expected, s.beyond = other.passed, min(other.failed, s.top())
 	}
 	return s
@@ -86,6 +87,15 @@ func (s *Search) Assume() bool {
 		s.size = s.expected
 	}
 	return s.expected > 0
+}
+
+// known says that a size was shown, and nothing is left to try.
+func (s *Search) known() bool { return s != nil && s.settled && s.passed > 0 }
+
+// Narrower says that this path is known to carry less than another one, or that of the other
+// nothing is known.
+func (s *Search) Narrower(other *Search) bool {
+	return s.known() && (!other.known() || cmp.Or(cmp.Compare(s.passed, other.passed), cmp.Compare(s.failed, other.failed)) < 0)
 }
 
 // set takes the sizes of an outer family.

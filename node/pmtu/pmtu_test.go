@@ -303,3 +303,26 @@ func TestLikeAnotherPath(t *testing.T) {
 		t.Error("where nothing is known it is no new search")
 	}
 }
+
+// TestNarrower: what was shown counts, not what is assumed of an end that answers nothing; of
+// two that carry the same it is the one on which less can be hoped for.
+func TestNarrower(t *testing.T) {
+	search := func(passed, failed int, settled bool) *Search {
+		s := New(false)
+		s.passed, s.failed, s.settled = passed, failed, settled
+		return s
+	}
+	order := []*Search{search(1300, 1302, true), search(1438, 1439, true), search(1438, 1440, true), search(8938, 8939, true)}
+	for i, s := range order {
+		for j, other := range order {
+			if s.Narrower(other) != (i < j) {
+				t.Errorf("%d before %d: %v", s.passed, other.passed, i > j)
+			}
+		}
+		for _, unknown := range []*Search{nil, New(false), search(0, 1301, true), search(1200, 1300, false)} {
+			if !s.Narrower(unknown) || unknown.Narrower(s) || unknown.Narrower(nil) {
+				t.Errorf("%+v counts beside %d", unknown, s.passed)
+			}
+		}
+	}
+}
