@@ -123,7 +123,7 @@ func (a *Arbiter) reconcile(n *nodeStream) {
 	a.config.Store.View(func(s *registry.State) {
 		for _, ref := range a.slicesOf(s, n.node, h.Boot) {
 			if !held[keyOf(ref)] {
-				lost = append(lost, session.SliceSilent{Session: ref.Session, Number: ref.Number, Epoch: ref.Epoch})
+				lost = append(lost, session.SliceSilent{Session: ref.Session, Number: ref.Number, Epoch: ref.Epoch, Gone: true})
 			}
 		}
 	})
