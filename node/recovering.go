@@ -3,10 +3,12 @@ package node
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -92,8 +94,7 @@ type recovery struct {
 }
 
 // next is the state to go on from, after the one that the node has. Its incarnation is
-// above all that the node was told of: after two restores of one snapshot the second must
-// not look like an older state of the first.
+// above all that the node was told of.
 func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	state := present
 	if r.config.Snapshot != nil {
@@ -112,13 +113,28 @@ func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	if err := r.openSecrets(state); err != nil {
 		return nil, err
 	}
-	next := max(state.Cluster.Incarnation, r.known.Fence.Incarnation) + 1
+	next := nextIncarnation(max(state.Cluster.Incarnation, r.known.Fence.Incarnation), time.Now())
 	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: next}})
 	r.done = Recovered{
 		Cluster: state.Cluster.ID, Incarnation: state.Cluster.Incarnation, Nodes: len(state.Members()),
 		Clients: state.Clients.Len(), Sessions: len(state.ActiveSessions()),
 	}
 	return state, err
+}
+
+// incarnationBits are those of an incarnation that tell recoveries of one second apart. What
+// is above them are seconds, so it stays below 2^53, and whole in JSON, until the year 2242.
+const incarnationBits = 20
+
+// nextIncarnation is above the last one, and none that another recovery has: neither of the same
+// host, of which nothing was left the second time, nor of another one that was recovered at the
+// same time, where two operators did not know of each other. Of those the higher one wins, and
+// two of one incarnation would both go on. It is the later one, as far as clocks agree.
+func nextIncarnation(last uint64, wall time.Time) uint64 {
+	var random [8]byte
+	rand.Read(random[:])
+	began := uint64(max(0, wall.Unix())) << incarnationBits
+	return max(last, began) + 1 + binary.BigEndian.Uint64(random[:])>>(64-incarnationBits)
 }
 
 func (r *recovery) apply(state *registry.State, command registry.Command) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -86,7 +87,7 @@ func TestRecover(t *testing.T) {
 	w.ok(errors.Join(dir.SaveKnown(protocol.Known{Fence: told}), dir.Close()))
 	done, err := Recover(config)
 	w.ok(err)
-	if done.Incarnation != 2 || done.Clients != 1 || done.Nodes != 1 {
+	if done.Incarnation <= told.Incarnation || done.Clients != 1 || done.Nodes != 1 {
 		t.Errorf("recovered %+v", done)
 	}
 	w.restart()
@@ -99,8 +100,8 @@ func TestRecover(t *testing.T) {
 				t.Errorf("token %s still admits nodes", id)
 			}
 		}
-		if s.Cluster.Incarnation != 2 {
-			t.Errorf("incarnation %d", s.Cluster.Incarnation)
+		if s.Cluster.Incarnation != done.Incarnation {
+			t.Errorf("incarnation %d, said was %d", s.Cluster.Incarnation, done.Incarnation)
 		}
 	})
 }
@@ -233,4 +234,63 @@ func TestRecoverRenewsTheDataKey(t *testing.T) {
 			t.Errorf("%s can still open the secrets", m.self.Name)
 		}
 	}
+}
+
+// TestNextIncarnation: above the last one, whatever the clock shows; no two are the same, and
+// of two the later one is the higher. JSON keeps it whole.
+func TestNextIncarnation(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, wall := range map[string]time.Time{"now": now, "long ago": time.Unix(-1, 0), "far ahead": now.AddDate(200, 0, 0)} {
+		seen := make(map[uint64]bool)
+		for last := uint64(1); len(seen) < 20; {
+			next, other := nextIncarnation(last, wall), nextIncarnation(last, wall)
+			if next <= last || other <= last || seen[next] || seen[other] || next == other || next >= 1<<53 {
+				t.Fatalf("%s: %d and %d after %d", name, next, other, last)
+			}
+			seen[next], seen[other], last = true, true, next
+		}
+	}
+	if earlier, later := nextIncarnation(1, now), nextIncarnation(1, now.Add(2*time.Second)); later <= earlier {
+		t.Errorf("the later one is %d, the one before %d", later, earlier)
+	}
+}
+
+// TestRecoveredAtTwoHosts: two operators, each at a host that hears no other, recover the mesh.
+// When the hosts hear each other again it is one mesh: that of the later recovery. Whom the other
+// one refused meanwhile is refused.
+func TestRecoveredAtTwoHosts(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	alice := registry.Client{Name: "alice", PasswordKey: w.members[0].trust.Key.Public()}
+	w.propose(registry.Command{PutClient: &registry.PutClient{Client: alice}})
+	one, other, third := w.members[0], w.members[1], w.members[2]
+	w.until("all know alice", func() bool { return w.knows(one, "alice") && w.knows(other, "alice") })
+	for _, m := range []*member{one, other, third} {
+		m.stop()
+	}
+	var incarnations []uint64
+	recovered := func(path string) {
+		done, err := Recover(RecoverConfig{DataDir: path, Log: w.log()})
+		w.ok(err)
+		incarnations = append(incarnations, done.Incarnation)
+	}
+	one = w.again(one, recovered)
+	w.leads(one)
+	w.propose(registry.Command{RevokeClient: &registry.RevokeClient{Name: "alice"}})
+	one.stop()
+	second := time.Now().Unix()
+	w.until("which one is later is certain", func() bool { return time.Now().Unix() > second })
+	other = w.again(other, recovered)
+	if incarnations[1] <= incarnations[0] {
+		t.Fatalf("incarnation %d, then %d", incarnations[0], incarnations[1])
+	}
+	w.leads(other)
+	w.serveOperators(other)
+	one = w.again(one, asItIs)
+	one.loops.Go(func() { one.keepRefusals(one.ctx) })
+	third = w.again(third, asItIs)
+	w.until("all follow the later one", func() bool {
+		return one.arbiter.Load() == nil && third.arbiter.Load() == nil && len(w.heard(other)) == 3
+	})
+	w.until("it refuses whom the earlier one refused", func() bool { return w.revoked(other, "alice") })
 }
