@@ -123,7 +123,7 @@ func (n *Node) tellOnce(state *registry.State, tell func(control.Refusals) error
 	all, holds := refusalsOf(state), datadir.Told{Term: state.Term, Index: state.Index}
 	waits := holds
 	waits.Waits = true
-	switch was, err := n.dir.Told(); {
+	switch was, err := n.dir.Told(state.Term, state.Index); {
 	case err != nil: // the file is damaged: they are refused once more, better than not at all
 	case was == holds:
 		return nil

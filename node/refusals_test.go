@@ -67,8 +67,13 @@ func lostRefusals(t *testing.T, terms int) {
 	for _, m := range []*member{old, down} {
 		w.until("alice is revoked at "+m.self.Name, func() bool { return w.revoked(m, "alice") })
 	}
-	told, err := holder.dir.Told()
-	w.until("it is noted", func() bool { told, err = holder.dir.Told(); return err != nil || told.Index > 0 })
+	kept, err := holder.store.Load().Kept()
+	w.ok(err)
+	var told datadir.Told
+	w.until("it is noted", func() bool {
+		told, err = holder.dir.Told(kept.Term, kept.Index)
+		return err != nil || told.Index > 0
+	})
 	w.ok(err)
 	w.propose(registry.Command{PutClient: &registry.PutClient{Client: alice}})
 	w.ok(holder.tellRefusals(t.Context(), holder.store.Load()))
@@ -77,7 +82,7 @@ func lostRefusals(t *testing.T, terms int) {
 	}
 	w.ok(os.WriteFile(holder.dir.Path("told.json"), []byte("{"), 0o600))
 	w.ok(holder.tellRefusals(t.Context(), holder.store.Load()))
-	if again, err := holder.dir.Told(); again != told || err != nil || !w.revoked(w.arbiter(), "alice") {
+	if again, err := holder.dir.Told(kept.Term, kept.Index); again != told || err != nil || !w.revoked(w.arbiter(), "alice") {
 		t.Errorf("a damaged note kept it from telling: %+v, %v", again, err)
 	}
 	if says := diskWords("/d", holder.store.Load().Disk()); !strings.Contains(says, "the arbiter refuses as well") {
@@ -239,6 +244,30 @@ func TestOnlyCertificatesWaitForRoom(t *testing.T) {
 	}
 }
 
+// TestTwoLogsAreToldOnceEach: a log from before a recovery whose certificates wait for room, and
+// the present one that keeps something. Telling of one made the other be told anew, all of it,
+// so who was let in again was refused once more, every minute.
+func TestTwoLogsAreToldOnceEach(t *testing.T) {
+	dir, former := refusingLog(t)
+	_, present := refusingLog(t)
+	present.Term, present.Index = 9, 1_000_007
+	for try := range 3 {
+		for name, s := range map[string]*registry.State{"former": former, "present": present} {
+			n, clients := &Node{dir: dir, config: RunConfig{Log: slog.New(slog.DiscardHandler)}}, 0
+			err := n.tellOnce(s, func(some control.Refusals) error {
+				clients += len(some.Clients)
+				if len(some.Certificates) > 0 {
+					return control.Errorf(control.CodeFailed, "", "no room")
+				}
+				return nil
+			})
+			if once := try == 0; !errors.Is(err, errNoRoom) || (clients == 1) != once {
+				t.Errorf("try %d: of the %s log %d clients are told, then %v", try, name, clients, err)
+			}
+		}
+	}
+}
+
 // TestNobodyRefusedIsNoWarning: a voter that was cut off while the mesh was recovered, and whose
 // log refuses nobody, warned of that with four zeros.
 func TestNobodyRefusedIsNoWarning(t *testing.T) {
@@ -254,7 +283,7 @@ func TestNobodyRefusedIsNoWarning(t *testing.T) {
 	if err := n.tellOnce(s, tell); err != nil || said.Len() > 0 {
 		t.Errorf("%v, says %q", err, said.String())
 	}
-	if was, err := dir.Told(); err != nil || was.Index != 7 {
+	if was, err := dir.Told(0, 7); err != nil || was.Index != 7 {
 		t.Errorf("noted is %+v (%v)", was, err)
 	}
 	s.Index++

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
@@ -206,23 +207,54 @@ func (d *Dir) SaveKnown(k protocol.Known) error {
 // knownSize is a sector: it is written whole or not at all.
 const knownSize = 512
 
-// Told names the log whose refusals the arbiter was told, by its end.
+// Told names a log whose refusals the arbiter was told, by its end.
 type Told struct {
 	Term  uint64 `json:"term"`
 	Index uint64 `json:"index"`
 	Waits bool   `json:"waits,omitempty"` // certificates do, for room
 }
 
-// Told reads it; none is not an error.
-func (d *Dir) Told() (t Told, err error) {
+// sameLog says that both are of one log.
+func (t Told) sameLog(o Told) bool { return t.Term == o.Term && t.Index == o.Index }
+
+// told is the file: the newest of them, which is all that builds of before read, and those
+// of before it.
+type told struct {
+	Told
+	Earlier []Told `json:"earlier,omitempty"`
+}
+
+// maxTold is of how many logs it is kept. There are two at a time at most: the present one,
+// and one from before the mesh was recovered.
+const maxTold = 4
+
+func (d *Dir) told() (t told, err error) {
 	if err = d.read(fileTold, &t); errors.Is(err, ErrNoState) {
 		err = nil
 	}
 	return t, err
 }
 
-// SaveTold writes it.
-func (d *Dir) SaveTold(t Told) error { return d.write(fileTold, t) }
+// Told is what was told of the log that ends there; none is not an error.
+func (d *Dir) Told(term, index uint64) (Told, error) {
+	t, err := d.told()
+	for _, was := range append([]Told{t.Told}, t.Earlier...) {
+		if was.sameLog(Told{Term: term, Index: index}) {
+			return was, err
+		}
+	}
+	return Told{}, err
+}
+
+// SaveTold writes it, beside what was told of other logs.
+func (d *Dir) SaveTold(is Told) error {
+	t, err := d.told()
+	if err != nil {
+		t = told{} // damaged: it begins again
+	}
+	earlier := slices.DeleteFunc(append([]Told{t.Told}, t.Earlier...), func(was Told) bool { return was == Told{} || was.sameLog(is) })
+	return d.write(fileTold, told{is, earlier[:min(len(earlier), maxTold-1)]})
+}
 
 // starts is how often a node has started with this directory.
 type starts struct {

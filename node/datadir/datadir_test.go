@@ -241,3 +241,57 @@ func TestKnownIsKeptInPlace(t *testing.T) {
 		t.Errorf("an older build's: %+v, %v", k, err)
 	}
 }
+
+// TestToldOfEachLog: what was told of one is kept beside what was told of others, of the newest
+// few. A build of before finds the newest where it looks.
+func TestToldOfEachLog(t *testing.T) {
+	d, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	save := func(all ...Told) {
+		t.Helper()
+		for _, is := range all {
+			if err := d.SaveTold(is); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	is := func(want Told) {
+		t.Helper()
+		if got, err := d.Told(want.Term, want.Index); got != want || err != nil {
+			t.Errorf("of %+v it has %+v, %v", want, got, err)
+		}
+	}
+	if none, err := d.Told(1, 7); none != (Told{}) || err != nil {
+		t.Errorf("of none it has %+v, %v", none, err)
+	}
+	one, other := Told{Term: 1, Index: 7, Waits: true}, Told{Term: 2, Index: 9}
+	save(one, other, Told{Term: 1, Index: 7})
+	is(Told{Term: 1, Index: 7})
+	is(other)
+	var newest Told
+	if err := d.read(fileTold, &newest); err != nil || newest != (Told{Term: 1, Index: 7}) {
+		t.Errorf("an older build reads %+v, %v", newest, err)
+	}
+	for i := range uint64(2 * maxTold) { // I10
+		save(Told{Term: 3, Index: i + 1})
+	}
+	all, err := d.told()
+	if err != nil || len(all.Earlier) != maxTold-1 || all.Index != 2*maxTold {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := os.WriteFile(d.Path(fileTold), []byte(`{"term":4,"index":5}`), 0o600); err != nil { // of an older build
+		t.Fatal(err)
+	}
+	is(Told{Term: 4, Index: 5})
+	if err := os.WriteFile(d.Path(fileTold), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Told(4, 5); !errors.Is(err, ErrDamaged) {
+		t.Errorf("of a damaged file: %v", err)
+	}
+	save(other)
+	is(other)
+}
