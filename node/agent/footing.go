@@ -29,8 +29,10 @@ type footing struct {
 	firmAt   time.Duration
 	losses   uint64 // numbers what is asked of the arbiter
 
-	outages said.Line // how often it was said that nobody answers
-	named   bool      // it was the last time
+	wordedAt time.Duration
+	said     foothold  // the verdict that the log was last for
+	outages  said.Line // how often it was said that nobody answers
+	named    bool      // it was the last time
 }
 
 type foothold byte
@@ -50,7 +52,7 @@ func (f *footing) word(now time.Duration) { f.wordAt = now }
 func (f *footing) sure(now time.Duration) {
 	f.wordAt, f.sureAt = now, now
 	if f.is == lost {
-		f.is = worded
+		f.is, f.wordedAt = worded, now
 	}
 }
 
@@ -73,15 +75,21 @@ func (f *footing) judge(now time.Duration, quorum bool) (changed bool) {
 	case f.quiet == 0 && f.is != firm:
 		f.is, f.firmAt = firm, now
 	case f.is == firm && f.quiet >= LetGoMisses && now-f.wordAt <= TickEvery:
-		f.is = worded
+		f.is, f.wordedAt = worded, now
 	case f.is == firm && f.quiet >= LetGoMisses, f.is == worded && now-f.wordAt > WordLate:
 		f.lose(now)
 	}
 	return f.is != was
 }
 
-// log says what the verdict is now, within bounds as that of a single node (see logSilence).
+// log is called once a tick and says what the verdict is now, once and within bounds as that of
+// a single node (see logSilence). That an arbiter's word stands in for all answers is said when
+// it has lasted: where all nodes start at once it is over in a moment.
 func (f *footing) log(to *slog.Logger, now time.Duration) {
+	if f.is == f.said || f.is == worded && now-f.wordedAt < SettlesWithin {
+		return
+	}
+	f.said = f.is
 	if f.is == firm {
 		if f.named {
 			to.Info("other nodes answer")
@@ -116,8 +124,8 @@ func (a *Agent) superviseFooting(now time.Duration) {
 	changed := a.footing.judge(now, a.quorum())
 	if changed {
 		a.changes.mesh = true
-		a.footing.log(a.config.Log, now)
 	}
+	a.footing.log(a.config.Log, now)
 	if a.footing.is == lost && (changed || a.ticks%LoadTicks == 0) || a.ticks%LoadTicks == 0 && a.ceded() {
 		a.say(&protocol.Node{Assure: &protocol.Assure{Number: a.footing.losses}})
 	}

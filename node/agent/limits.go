@@ -196,6 +196,10 @@ const (
 // RestartAfter is how long a process may have stood still and keep its keys.
 const RestartAfter = time.Second
 
+// SettlesWithin is how long it takes what settles by itself, where all nodes start at once: the
+// log warns of what lasts longer.
+const SettlesWithin = 2 * time.Second
+
 // SaidFree is how often in a row it is said that a node is silent, that none is heard, that
 // the path is good again, or that this process stood still, SaidRate how often a second from
 // then on.

@@ -64,3 +64,39 @@ func TestStarvedHostFillsNoLog(t *testing.T) {
 		t.Errorf("later: %s", log.String())
 	}
 }
+
+// TestStartIsNoWarning: where all nodes start at once the arbiter's word is there before any
+// other node answers. Of what is over in a moment the log says nothing; of what lasts it warns.
+func TestStartIsNoWarning(t *testing.T) {
+	var log bytes.Buffer
+	to := slog.New(slog.NewTextHandler(&log, nil))
+	var f footing
+	now := time.Hour
+	pass := func(d time.Duration, hear func()) {
+		for ; d > 0; d -= TickEvery {
+			now += TickEvery
+			hear()
+			f.judge(now, true)
+			f.log(to, now)
+		}
+	}
+	word := func() { f.word(now) }
+	pass(SettlesWithin, word)
+	pass(time.Second, func() { f.answer() })
+	if log.Len() > 0 {
+		t.Errorf("of what settled by itself: %s", log.String())
+	}
+	pass(SettlesWithin+time.Second, word)
+	if got := log.String(); strings.Count(got, "no other node answers") != 1 || strings.Count(got, "\n") != 1 {
+		t.Errorf("of what lasts: %s", got)
+	}
+	pass(time.Second, func() { f.answer() })
+	if !strings.Contains(log.String(), "level=INFO msg=\"other nodes answer\"") {
+		t.Errorf("it does not say that it is over: %s", log.String())
+	}
+	log.Reset()
+	pass(WordLate, func() {}) // nothing at all: others may take over, which is no matter of a moment
+	if !strings.Contains(log.String(), "level=WARN msg=\"neither") {
+		t.Errorf("of a node that is cut off: %s", log.String())
+	}
+}
