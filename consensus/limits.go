@@ -39,6 +39,8 @@ const (
 	SlowOnce          = 2 * SlowWrite           // of one write, that needs no second one
 	SlowFor           = 30 * time.Second        // a slow write counts
 	QuietFor          = time.Minute             // between two equal error lines of raft
+	SettlesWithin     = 2 * time.Second         // that a server cannot be reached, where all start at once
+	FailuresApart     = 10 * time.Second        // more than a voter waits between two elections: they are not one failure
 	MaxTerms          = 8                       // of which it is remembered what they committed
 	MaxReigns         = 32                      // that a candidate names, the latest ones
 	TermsGivenUp      = 1 << 20                 // that the voters of a lost majority may yet lead in, on their own

@@ -19,22 +19,23 @@ import (
 // calls info or warning is debug here, and its errors about another server,
 // which is down or has moved on, are warnings: they ask for nothing to be done
 // here. One that repeats is told once in QuietFor, and of a server that cannot be
-// reached one, whatever was for it. Changes of leadership are
-// told by Raft itself.
+// reached one, whatever was for it, once that has lasted: where all start at once, or one is
+// started anew, it is over in a moment. Changes of leadership are told by Raft itself.
 type logger struct {
 	hclog.Logger // the rest of the interface, silent
 	out          *slog.Logger
 	quiet        *quiet
+	now          func() time.Time
 }
 
 func newLogger(out *slog.Logger) *logger {
-	return &logger{Logger: hclog.NewNullLogger(), out: out, quiet: &quiet{told: make(map[string]time.Time)}}
+	return &logger{Logger: hclog.NewNullLogger(), out: out, quiet: newQuiet(), now: time.Now}
 }
 
 // Log writes a line at hclog's level.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Error && !needless(args) && !parting(msg, args) && l.quiet.due(subject(msg, args), time.Now()) {
+	if level >= hclog.Error && !needless(args) && !parting(msg, args) && l.due(msg, args) {
 		to = slog.LevelError
 		if aboutPeer(args) {
 			to = slog.LevelWarn
@@ -43,6 +44,12 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	if l.out.Enabled(context.Background(), to) {
 		l.out.Log(context.Background(), to, "raft: "+msg, plain(args)...)
 	}
+}
+
+// due reports whether a line of an error is to be told now.
+func (l *logger) due(msg string, args []any) bool {
+	about, now := subject(msg, args), l.now()
+	return (about == msg || l.quiet.lasts(about, now)) && l.quiet.due(about, now)
 }
 
 // Trace, Debug, Info, Warn and Error are Log at their level.
@@ -62,7 +69,7 @@ func (l *logger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args..
 
 // With adds fields to every line.
 func (l *logger) With(args ...any) hclog.Logger {
-	return &logger{Logger: l.Logger, out: l.out.With(plain(args)...), quiet: l.quiet}
+	return &logger{Logger: l.Logger, out: l.out.With(plain(args)...), quiet: l.quiet, now: l.now}
 }
 
 // Named keeps the one name all lines carry.
@@ -123,7 +130,7 @@ func parting(msg string, args []any) bool {
 	return (msg == "failed to decode incoming command" || msg == "failed to flush response") && slices.ContainsFunc(args, unreached)
 }
 
-// plain turns hclog's deferred formats into text, and servers into their ids.
+// plain turns hclog's deferred formats into text, and servers into their short ids.
 func plain(args []any) []any {
 	out := make([]any, len(args))
 	for i, arg := range args {
@@ -133,7 +140,9 @@ func plain(args []any) []any {
 				out[i] = fmt.Sprintf(fmt.Sprint(arg[0]), arg[1:]...)
 			}
 		case raft.Server:
-			out[i] = arg.ID
+			out[i] = shortID(arg.ID)
+		case raft.ServerAddress: // an id, too: the layer resolves it
+			out[i] = shortID(raft.ServerID(arg))
 		default:
 			out[i] = arg
 		}
@@ -141,10 +150,43 @@ func plain(args []any) []any {
 	return out
 }
 
-// quiet remembers which errors were told.
+// shortID is what all other lines call a node by.
+func shortID(server raft.ServerID) string {
+	if id, ok := nodeID(server); ok {
+		return id.Short()
+	}
+	return string(server)
+}
+
+// quiet remembers which errors were told, and since when servers cannot be reached.
 type quiet struct {
-	mu   sync.Mutex
-	told map[string]time.Time
+	mu       sync.Mutex // protects what follows
+	told     map[string]time.Time
+	failures map[string]failures
+}
+
+// failures are those of one server, each soon after the one before.
+type failures struct{ first, last time.Time }
+
+func newQuiet() *quiet {
+	return &quiet{told: make(map[string]time.Time), failures: make(map[string]failures)}
+}
+
+// lasts notes that a server cannot be reached, and reports whether that is so for SettlesWithin.
+// That it was reached meanwhile nobody says: who is not tried for FailuresApart may have been.
+func (q *quiet) lasts(server string, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f, known := q.failures[server]
+	if !known && len(q.failures) >= MaxQuiet {
+		clear(q.failures)
+	}
+	if !known || now.Sub(f.last) > FailuresApart {
+		f.first = now
+	}
+	f.last = now
+	q.failures[server] = f
+	return now.Sub(f.first) >= SettlesWithin
 }
 
 // due reports whether the line was not told lately, and notes that it now is.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 func TestOperatorReadsNoNoise(t *testing.T) {
@@ -60,7 +62,8 @@ func TestPeersAreNoErrorsHere(t *testing.T) {
 // server, and what is no matter of the network, are told beside it.
 func TestDeadServerIsOneLine(t *testing.T) {
 	var text bytes.Buffer
-	l := newLogger(slog.New(slog.NewTextHandler(&text, nil)))
+	l, now := newLogger(slog.New(slog.NewTextHandler(&text, nil))), time.Unix(1000, 0)
+	l.now = func() time.Time { now = now.Add(SettlesWithin); return now }
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	b, c := raft.Server{ID: "b", Address: "10.0.0.2:1"}, raft.Server{ID: "c", Address: "10.0.0.3:1"}
 	for range 3 {
@@ -73,10 +76,49 @@ func TestDeadServerIsOneLine(t *testing.T) {
 	if lines := strings.Count(text.String(), "\n"); lines != 1 {
 		t.Errorf("%d lines: %s", lines, text.String())
 	}
-	l.Error("failed to appendEntries to", "peer", c, "error", refused)
+	for range 2 {
+		l.Error("failed to appendEntries to", "peer", c, "error", refused)
+	}
 	l.Error("failed to appendEntries to", "peer", b, "error", errors.New("another incarnation"))
 	if lines := strings.Count(text.String(), "\n"); lines != 3 {
 		t.Errorf("%d lines: %s", lines, text.String())
+	}
+}
+
+// TestStartIsNoWarning: while all voters start, or one does, it cannot be reached for a moment. Of
+// a server that is away for longer the log warns, and names it as all other lines do.
+func TestStartIsNoWarning(t *testing.T) {
+	var text bytes.Buffer
+	l, now := newLogger(slog.New(slog.NewTextHandler(&text, nil))), time.Unix(1000, 0)
+	l.now = func() time.Time { return now }
+	id := identity.NodeID{7}
+	b := raft.Server{ID: serverID(id), Address: "10.0.0.2:1"}
+	fail := func(times int, each time.Duration) {
+		for range times {
+			l.Error("failed to make requestVote RPC", "target", b, "error", &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")})
+			now = now.Add(each)
+		}
+	}
+	for range 5 { // started anew now and then
+		fail(5, SettlesWithin/5)
+		now = now.Add(FailuresApart)
+	}
+	if text.Len() > 0 {
+		t.Errorf("of what settled by itself: %s", text.String())
+	}
+	if fail(7, SettlesWithin/5); strings.Count(text.String(), "level=WARN") != 1 || !strings.Contains(text.String(), "target="+id.Short()+" ") {
+		t.Errorf("of what lasts: %s", text.String())
+	}
+	text.Reset()
+	l.Error("failed to heartbeat to", "peer", serverAddress(id), "error", errors.New("refused"))
+	if !strings.Contains(text.String(), "peer="+id.Short()+" ") {
+		t.Errorf("by its address: %s", text.String())
+	}
+	q := newQuiet()
+	for i := range 3 * MaxQuiet { // I10
+		if q.lasts(fmt.Sprint(i), now); len(q.failures) > MaxQuiet {
+			t.Fatalf("%d servers remembered", len(q.failures))
+		}
 	}
 }
 
