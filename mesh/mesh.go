@@ -14,6 +14,7 @@ package mesh
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -139,15 +140,22 @@ func libraryConfig(c Config, table *members) *memberlist.Config {
 	return lib
 }
 
-// Join exchanges members with every address given; one answer is enough.
-func (m *Mesh) Join(peers []netip.AddrPort) error {
-	addresses := make([]string, len(peers))
-	for i, p := range peers {
-		addresses[i] = p.String()
+// Join exchanges members with every address given, one after the other until ctx ends; one
+// answer is enough. The library waits streamTimeout for an address that does not answer, and
+// of those a node that is cut off has as many as there are other nodes.
+func (m *Mesh) Join(ctx context.Context, peers []netip.AddrPort) error {
+	var errs []error
+	answers := 0
+	for _, p := range peers {
+		if ctx.Err() != nil {
+			errs = append(errs, ctx.Err())
+			break
+		}
+		n, err := m.library.Join([]string{p.String()})
+		answers, errs = answers+n, append(errs, err)
 	}
-	n, err := m.library.Join(addresses)
-	if n == 0 {
-		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(err))
+	if answers == 0 {
+		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(errs...))
 	}
 	m.say()
 	return nil

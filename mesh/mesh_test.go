@@ -2,6 +2,7 @@ package mesh_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,7 +79,7 @@ func three(t *testing.T, net *meshtest.Network) [3]*mesh.Mesh {
 		t.Cleanup(func() { nodes[i].Close() })
 		nodes[i].SetHint(hint(i + 1))
 		if i > 0 {
-			if err := nodes[i].Join([]netip.AddrPort{addr(1)}); err != nil {
+			if err := nodes[i].Join(t.Context(), []netip.AddrPort{addr(1)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -137,7 +138,7 @@ func TestDeadIsNotLeft(t *testing.T) {
 		wantMembers(t, nodes[0], "1 alive", "2 left", "3 dead")
 
 		net.Cut(addr(3), false)
-		if err := nodes[2].Join([]netip.AddrPort{addr(1)}); err != nil {
+		if err := nodes[2].Join(t.Context(), []netip.AddrPort{addr(1)}); err != nil {
 			t.Fatal(err)
 		}
 		wait(10 * time.Second)
@@ -157,7 +158,7 @@ func TestNodeReturnsElsewhere(t *testing.T) {
 		again := open(t, c)
 		defer again.Close()
 		again.SetHint(hint(3))
-		if err := again.Join([]netip.AddrPort{addr(1)}); err != nil {
+		if err := again.Join(t.Context(), []netip.AddrPort{addr(1)}); err != nil {
 			t.Fatal(err)
 		}
 		wait(10 * time.Second)
@@ -179,13 +180,13 @@ func TestUnknownNameIsDropped(t *testing.T) {
 		friend, stranger := open(t, config(net, 2)), open(t, config(net, 3))
 		defer friend.Close()
 		defer stranger.Close()
-		if err := stranger.Join([]netip.AddrPort{addr(1)}); err != nil { // is answered, not entered
+		if err := stranger.Join(t.Context(), []netip.AddrPort{addr(1)}); err != nil { // is answered, not entered
 			t.Fatal(err)
 		}
-		if err := stranger.Join([]netip.AddrPort{addr(2)}); err != nil { // knows everybody
+		if err := stranger.Join(t.Context(), []netip.AddrPort{addr(2)}); err != nil { // knows everybody
 			t.Fatal(err)
 		}
-		if err := friend.Join([]netip.AddrPort{addr(1)}); err != nil { // brings the stranger's name
+		if err := friend.Join(t.Context(), []netip.AddrPort{addr(1)}); err != nil { // brings the stranger's name
 			t.Fatal(err)
 		}
 		wait(10 * time.Second)
@@ -217,7 +218,7 @@ func TestForgottenNameVanishes(t *testing.T) {
 		a, b := open(t, c), open(t, config(net, 2))
 		defer a.Close()
 		defer b.Close()
-		if err := b.Join([]netip.AddrPort{addr(1)}); err != nil {
+		if err := b.Join(t.Context(), []netip.AddrPort{addr(1)}); err != nil {
 			t.Fatal(err)
 		}
 		wait(time.Second)
@@ -244,7 +245,7 @@ func TestOtherMeshIsRefused(t *testing.T) {
 				change(&c)
 				b := open(t, c)
 				defer b.Close()
-				if err := b.Join([]netip.AddrPort{addr(1)}); !errors.Is(err, mesh.ErrUnreachable) {
+				if err := b.Join(t.Context(), []netip.AddrPort{addr(1)}); !errors.Is(err, mesh.ErrUnreachable) {
 					t.Errorf("join: %v", err)
 				}
 				if len(a.Hints()) != 1 || len(b.Hints()) != 1 {
@@ -253,6 +254,32 @@ func TestOtherMeshIsRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestJoinEnds: a node that ends waits for one address that does not answer, not for those of
+// a whole mesh that it is cut off from.
+func TestJoinEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, net *meshtest.Network) {
+		var silent []netip.AddrPort
+		for i := range 20 {
+			silent = append(silent, addr(2+i))
+			net.Host(addr(2 + i)) // nobody listens there
+		}
+		m := open(t, config(net, 1))
+		defer m.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		joined := make(chan error, 1)
+		go func() { joined <- m.Join(ctx, silent) }()
+		wait(time.Second)
+		cancel()
+		began := time.Now()
+		if err := <-joined; !errors.Is(err, mesh.ErrUnreachable) || !errors.Is(err, context.Canceled) {
+			t.Errorf("join: %v", err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it ended %v after it was told to", took)
+		}
+	})
 }
 
 // TestHintsAreSpaced: however often the load changes, it is broadcast at most
@@ -318,10 +345,10 @@ func TestOnSockets(t *testing.T) {
 		}
 		nodes[i] = open(t, c)
 	}
-	if err := nodes[1].Join([]netip.AddrPort{nodes[0].Addr()}); err != nil {
+	if err := nodes[1].Join(t.Context(), []netip.AddrPort{nodes[0].Addr()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := nodes[1].Join([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}); !errors.Is(err, mesh.ErrUnreachable) {
+	if err := nodes[1].Join(t.Context(), []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}); !errors.Is(err, mesh.ErrUnreachable) {
 		t.Errorf("join of a closed port: %v", err)
 	}
 	for _, m := range nodes {

@@ -50,7 +50,7 @@ func TestHintsAreSpacedByMembers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n > 0 {
-				if err := m.Join([]netip.AddrPort{all[0].Addr()}); err != nil {
+				if err := m.Join(t.Context(), []netip.AddrPort{all[0].Addr()}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -209,7 +209,7 @@ func TestGossipAloneChangesNothing(t *testing.T) {
 	for i, name := range []identity.NodeID{stranger, member} {
 		liar := w.gossip(network, i+1, name)
 		liar.SetHint(mesh.Hint{Index: 1, Boot: identity.BootID{9}, Load: 1, Capacity: 1 << 30})
-		w.ok(liar.Join([]netip.AddrPort{honest.Addr()}))
+		w.ok(liar.Join(t.Context(), []netip.AddrPort{honest.Addr()}))
 		heard := func() bool {
 			return slices.ContainsFunc(honest.Hints(), func(m mesh.Member) bool {
 				return m.Node == member && m.Hint.Capacity == 1<<30

@@ -410,7 +410,7 @@ func (n *Node) keepGossip(ctx context.Context) {
 			Load: uint32(n.meter.load() * float64(n.meter.capacity)),
 		})
 		if peers := n.lonely(); len(peers) > 0 {
-			if err := n.gossip.Join(peers); err != nil {
+			if err := n.gossip.Join(ctx, peers); err != nil {
 				n.config.Log.Debug("gossip found nobody", "error", err)
 			}
 		}
