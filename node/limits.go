@@ -37,6 +37,10 @@ const (
 	// GoodbyeWithin is how long a stopping daemon finishes answers, and how
 	// long it tries to pass the lead on.
 	GoodbyeWithin = time.Second
+	// EndWithin is how long the parts of a daemon have to end. Those that wait for a host
+	// without power take some seconds each: gossip that looks for others, what the log has
+	// under way, and the goodbye.
+	EndWithin = 30 * time.Second
 	// ClientEndsWithin is how long a next client waits for one that is about to end.
 	ClientEndsWithin = 2 * time.Second
 	// SupersededLinger is how long a node whose key another process has waits for its

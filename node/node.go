@@ -5,6 +5,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,6 +45,8 @@ type RunConfig struct {
 	// the machine was cloned or restored, so every key in this process is in use
 	// elsewhere, or was already. It does not return.
 	BeginAnew func()
+
+	endWithin time.Duration // zero: EndWithin; tests shorten it
 }
 
 // Node is one member's daemon. Its fields are set once, in the order in which
@@ -87,6 +90,7 @@ type Node struct {
 	over     chan struct{} // closed when another process has this node's key
 	overOne  sync.Once
 	group    sync.WaitGroup
+	running  running
 }
 
 // memberList is the members as last told by an arbiter. It outlives arbiters
@@ -128,14 +132,21 @@ func Run(ctx context.Context, config RunConfig) error {
 }
 
 // runAll runs the parts, and hears all the while whether this machine is the one it was.
+// Whatever ends the daemon, its parts have so long to end.
 func (n *Node) runAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer n.group.Wait()
 	defer cancel()
-	n.group.Go(func() { _ = scheduler.KeepMonitorCalm(ctx) }) // what it saves is no reason to fail
-	n.group.Go(func() { n.watchGeneration(ctx) })             // before there is a key
-	return n.run(ctx, cancel)
+	return n.running.within(ctx, cmp.Or(n.config.endWithin, EndWithin), n.config.Log, func() error {
+		defer n.group.Wait()
+		defer cancel()
+		n.goDo("calm the monitor", func() { _ = scheduler.KeepMonitorCalm(ctx) }) // what it saves is no reason to fail
+		n.goDo("watch for clones", func() { n.watchGeneration(ctx) })             // before there is a key
+		return n.run(ctx, cancel)
+	})
 }
+
+// goDo has a part run until it ends by itself; the group waits for it.
+func (n *Node) goDo(part string, does func()) { n.group.Go(func() { n.running.do(part, does) }) }
 
 // remember reads who this node is.
 func (n *Node) remember() (err error) {
@@ -182,7 +193,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if n.port, err = port.Listen(n.self.Listen, n.reserve, n.config.Log); err != nil {
 		return err
 	}
-	defer n.port.Close()
+	defer n.running.do("TCP port", func() { _ = n.port.Close() }) // what is left of it ends with the process
 	if n.exposed, err = n.judgeInside(); err != nil {
 		return err
 	}
@@ -190,7 +201,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if n.forward, err = openForwarding(n.self, n.exposed, n.dir, n.config.Log, n.fail); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.forward.close(n.hasLeft())) }()
+	defer n.running.do("packet path", func() { err = errors.Join(err, n.forward.close(n.hasLeft())) })
 	if n.own, err = n.ownAddresses(); err != nil {
 		return err
 	}
@@ -202,17 +213,17 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if err := n.openGossip(); err != nil {
 		return err
 	}
-	defer n.closeGossip()
+	defer n.running.do("goodbye of gossip", n.closeGossip)
 	n.serveClock() // voters that start ask each other before they vote
 	if err := n.openStoreIfKept(); err != nil {
 		return err
 	}
-	defer n.closeStore()
+	defer n.running.do("log", n.closeStore)
 	operator, err := n.openOperator()
 	if err != nil {
 		return err
 	}
-	defer operator()
+	defer n.running.do("operator's socket", operator)
 	n.config.Log.Info("node is running", "name", n.self.Name, "node", n.trust.Key.ID().Short(),
 		"listen", n.self.Listen, "version", n.config.Version)
 	return n.serve(ctx, cancel)
@@ -225,15 +236,16 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	n.relayStrangers(ctx)
 	n.serveFlows(ctx)
 	n.takeStreams()
-	loops := []func(context.Context){
-		n.agent.Run, n.keepCertificate, n.keepGossip, n.keepReaching, n.keepOwn, n.forward.keep, n.keepAcquaintances, n.copier.Run,
-		n.keepFaults, n.keepClocks, n.keepMembers, n.keepDisk, n.keepDescriptors, n.keepRefusals, n.keepHeap,
-	}
-	for _, loop := range loops {
-		n.group.Go(func() { loop(ctx) })
+	for part, loop := range map[string]func(context.Context){
+		"agent": n.agent.Run, "certificate": n.keepCertificate, "gossip": n.keepGossip, "replicas": n.keepReaching,
+		"addresses": n.keepOwn, "gateway": n.forward.keep, "acquaintances": n.keepAcquaintances, "copies of flows": n.copier.Run,
+		"faults": n.keepFaults, "clocks": n.keepClocks, "members": n.keepMembers, "disk": n.keepDisk,
+		"descriptors": n.keepDescriptors, "refusals": n.keepRefusals, "heap": n.keepHeap,
+	} {
+		n.goDo(part, func() { loop(ctx) })
 	}
 	failed := make(chan error, 1)
-	n.group.Go(func() { failed <- n.keepLeading(ctx) })
+	n.goDo("lead", func() { failed <- n.keepLeading(ctx) })
 	select {
 	case <-ctx.Done():
 		return nil

@@ -29,7 +29,7 @@ func (n *Node) ownAddresses() ([]netip.Addr, error) {
 // and then, where that word is not to be had.
 func (n *Node) keepOwn(ctx context.Context) {
 	changed := make(chan struct{}, 1)
-	n.group.Go(func() {
+	n.goDo("watch of the network", func() {
 		err := host.WatchNetwork(ctx, func() {
 			select {
 			case changed <- struct{}{}:

@@ -102,6 +102,7 @@ func checkToken(member datadir.Node, token pki.Token) error {
 func nodeFailures(newToken string) []knownFailure {
 	return []knownFailure{
 		{node.ErrDamagedLog, control.CodeFailed, "mv raft raft.away in the --data-dir, and the same command again; meshcrypt members on another host shows whether others vote"},
+		{node.ErrStuck, control.CodeFailed, "meshcrypt run begins it anew, as after kill -9; its log says where it stood, which is worth a report"},
 		{node.ErrRefused, control.CodeAuth, newToken},
 		{node.ErrUnreachable, control.CodeUnreachable, "check that a member listens there and that TCP 6484 is open; meshcrypt members lists them"},
 	}

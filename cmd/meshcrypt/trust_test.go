@@ -174,6 +174,9 @@ func TestTheNextCommandIsWhole(t *testing.T) {
 	if f := explain(fmt.Errorf("x: %w", node.ErrDamagedLog)); !strings.Contains(f.next, "mv raft raft.away") {
 		t.Errorf("about a damaged log: %q", f.next)
 	}
+	if f := explain(fmt.Errorf("%w: log", node.ErrStuck)); f.code != control.CodeFailed || !strings.Contains(f.next, "meshcrypt run") {
+		t.Errorf("about a daemon that ended without a part: %+v", f)
+	}
 	for _, full := range []error{syscall.ENOSPC, syscall.EROFS} {
 		if f := explain(fmt.Errorf("x: %w", full)); !strings.Contains(f.next, "--data-dir; then the same command again") {
 			t.Errorf("%v: %q", full, f.next)

@@ -1,0 +1,80 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrStuck is how Run ends when a part of the daemon was to end and did not.
+var ErrStuck = errors.New("node: the daemon ends although a part of it does not")
+
+// running is which parts of a daemon run, by name: one that does not end can be named.
+// The zero value is ready.
+type running struct {
+	mu    sync.Mutex // protects parts
+	parts []string   // in the order in which they began
+}
+
+// do does what a part does. It runs until that returns.
+func (r *running) do(part string, does func()) {
+	r.begin(part)
+	defer r.end(part)
+	does()
+}
+
+func (r *running) begin(part string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parts = append(r.parts, part)
+}
+
+func (r *running) end(part string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.Index(r.parts, part)
+	r.parts = slices.Delete(r.parts, i, i+1)
+}
+
+func (r *running) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.parts)
+}
+
+// within does all that a daemon does. From the end of ctx on it waits no longer than limit:
+// one part that hangs must not keep a supervisor from starting the daemon again. What that
+// leaves on the host is what kill -9 leaves.
+func (r *running) within(ctx context.Context, limit time.Duration, log *slog.Logger, does func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- does() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-late.C:
+	}
+	parts := r.all()
+	log.Error("the daemon was to end, and a part of it does not: it ends without that", "parts", parts, "after", limit, "goroutines", goroutines())
+	return fmt.Errorf("%w within %v: %s", ErrStuck, limit, strings.Join(parts, ", "))
+}
+
+// goroutines is where all of them stand. Arguments are left out, for they may be of keys (I1).
+func goroutines() string {
+	const withoutArguments = 1
+	var all strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&all, withoutArguments) // a builder takes all
+	return all.String()
+}
