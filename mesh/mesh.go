@@ -82,6 +82,7 @@ type Mesh struct {
 	config  *memberlist.Config
 	library *memberlist.Memberlist
 	log     *slog.Logger
+	hangUp  func()        // ends the streams that this node opens
 	changed chan struct{} // the hint is to be sent; capacity 1
 	done    chan struct{} // closed by Close
 	running sync.WaitGroup
@@ -98,6 +99,7 @@ func Open(c Config) (*Mesh, error) {
 	m := &Mesh{
 		members: newMembers(c.Name, c.Known),
 		log:     c.Log,
+		hangUp:  func() {}, // over a test's network
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
@@ -106,7 +108,7 @@ func Open(c Config) (*Mesh, error) {
 		if err != nil {
 			return nil, fmt.Errorf("mesh: listen on %s (UDP and TCP): %w", c.Bind, err)
 		}
-		c.Transport = s
+		c.Transport, m.hangUp = s, s.hangUp
 	}
 	m.config = libraryConfig(c, m.members)
 	var err error
@@ -140,10 +142,13 @@ func libraryConfig(c Config, table *members) *memberlist.Config {
 	return lib
 }
 
-// Join exchanges members with every address given, one after the other until ctx ends; one
-// answer is enough. The library waits streamTimeout for an address that does not answer, and
-// of those a node that is cut off has as many as there are other nodes.
+// Join exchanges members with every address given, one after the other; one answer is enough.
+// The end of ctx is that of this node, which opens no stream from then on: a join waits
+// streamTimeout for an address that does not answer, and a node that is cut off from a mesh
+// has as many of those as there are other nodes.
 func (m *Mesh) Join(ctx context.Context, peers []netip.AddrPort) error {
+	stop := context.AfterFunc(ctx, m.hangUp)
+	defer stop()
 	var errs []error
 	answers := 0
 	for _, p := range peers {

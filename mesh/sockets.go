@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,6 +24,8 @@ type sockets struct {
 	streams   chan net.Conn
 	done      chan struct{} // closed by Shutdown
 	closing   sync.Once
+	opening   context.Context // of every stream that this node opens
+	hangUp    context.CancelFunc
 	running   sync.WaitGroup
 }
 
@@ -54,10 +57,12 @@ func bind(at netip.AddrPort, log *slog.Logger) (*sockets, error) {
 		return nil, err
 	}
 	_ = datagrams.SetReadBuffer(receiveBuffer) // what the kernel gives is enough for a small mesh
-	return &sockets{
+	s := &sockets{
 		log: log, datagrams: datagrams, listener: listener,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), done: make(chan struct{}),
-	}, nil
+	}
+	s.opening, s.hangUp = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // readDatagrams passes on a copy of each, of its size.
@@ -138,9 +143,26 @@ func (s *sockets) WriteToAddress(b []byte, to memberlist.Address) (time.Time, er
 	return s.WriteTo(b, to.Addr)
 }
 
-// DialTimeout opens a stream.
+// DialTimeout opens a stream, which hangUp ends.
 func (s *sockets) DialTimeout(to string, within time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", to, within)
+	dialer := net.Dialer{Timeout: within}
+	conn, err := dialer.DialContext(s.opening, "tcp", to)
+	if err != nil {
+		return nil, err
+	}
+	return opened{conn, context.AfterFunc(s.opening, func() { conn.Close() })}, nil
+}
+
+// opened is a stream that this node opened.
+type opened struct {
+	net.Conn
+	forget func() bool // that hangUp is to end it
+}
+
+// Close ends the stream.
+func (o opened) Close() error {
+	o.forget()
+	return o.Conn.Close()
 }
 
 // DialAddressTimeout is DialTimeout.
@@ -158,6 +180,7 @@ func (s *sockets) StreamCh() <-chan net.Conn { return s.streams }
 func (s *sockets) Shutdown() error {
 	s.closing.Do(func() {
 		close(s.done)
+		s.hangUp()
 		s.listener.Close()
 		s.datagrams.Close() // neither can be open afterwards
 	})
