@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
@@ -27,6 +28,7 @@ type memoryLayer struct {
 	network *memory
 	id      identity.NodeID
 	accept  chan net.Conn
+	waits   atomic.Int32 // dials that nobody has accepted
 	closed  chan struct{}
 	once    sync.Once
 }
@@ -58,6 +60,13 @@ func (m *memory) isolate(id identity.NodeID) {
 	}
 }
 
+// waits is how many dials of a node nobody has accepted.
+func (m *memory) waits(id identity.NodeID) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int(m.listen[id].waits.Load())
+}
+
 func (m *memory) heal(id identity.NodeID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,6 +90,8 @@ func (l *memoryLayer) Dial(ctx context.Context, to identity.NodeID) (net.Conn, e
 	if target == nil {
 		return nil, errUnreachable
 	}
+	target.waits.Add(1)
+	defer target.waits.Add(-1)
 	select {
 	case target.accept <- far:
 		return near, nil

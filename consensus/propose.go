@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -30,7 +31,7 @@ func (r *Raft) Enqueue(ctx context.Context, c registry.Command) (wait func() (re
 		return nil, err
 	}
 	queued := make(chan struct{})
-	response, err := r.begin(ctx, func(timeout time.Duration) (any, error) {
+	response, err := r.begin(ctx, &r.inflight, func(timeout time.Duration) (any, error) {
 		future := r.raft.Apply(raw, timeout)
 		close(queued)
 		return future.Response, future.Error()
@@ -93,7 +94,12 @@ func outcome(err error) error {
 // await runs a call of raft that cannot be given up, and gives up waiting for it
 // when ctx ends. Close waits for the call.
 func (r *Raft) await(ctx context.Context, call func(timeout time.Duration) (any, error)) (any, error) {
-	wait, err := r.begin(ctx, call)
+	return r.awaitAmong(ctx, &r.inflight, call)
+}
+
+// awaitAmong is await of a call that is one of those.
+func (r *Raft) awaitAmong(ctx context.Context, calls *sync.WaitGroup, call func(timeout time.Duration) (any, error)) (any, error) {
+	wait, err := r.begin(ctx, calls, call)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +107,7 @@ func (r *Raft) await(ctx context.Context, call func(timeout time.Duration) (any,
 }
 
 // begin is the first half of await.
-func (r *Raft) begin(ctx context.Context, call func(timeout time.Duration) (any, error)) (wait func() (any, error), err error) {
+func (r *Raft) begin(ctx context.Context, calls *sync.WaitGroup, call func(timeout time.Duration) (any, error)) (wait func() (any, error), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -119,7 +125,7 @@ func (r *Raft) begin(ctx context.Context, call func(timeout time.Duration) (any,
 		r.mu.Unlock()
 		return nil, ErrClosed
 	}
-	r.inflight.Go(func() {
+	calls.Go(func() {
 		value, err := call(timeout)
 		done <- answer{value, err}
 	})

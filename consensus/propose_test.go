@@ -41,7 +41,7 @@ func TestAskedLate(t *testing.T) {
 	r := c.leader()
 	for range 20 {
 		ctx, cancel := context.WithCancel(c.ctx())
-		wait, err := r.begin(ctx, func(time.Duration) (any, error) { return 7, nil })
+		wait, err := r.begin(ctx, &r.inflight, func(time.Duration) (any, error) { return 7, nil })
 		c.ok(err)
 		r.inflight.Wait()
 		cancel()

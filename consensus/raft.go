@@ -64,9 +64,10 @@ type Raft struct {
 	closeErr error
 	watching sync.WaitGroup
 
-	mu       sync.Mutex // guards closed against inflight.Add
+	mu       sync.Mutex // guards closed against inflight.Add and reaching.Add
 	closed   bool
 	inflight sync.WaitGroup
+	reaching sync.WaitGroup // what changes nothing, so that nobody waits for its answer at the end
 }
 
 var _ Store = (*Raft)(nil)
@@ -217,10 +218,13 @@ func (r *Raft) close() error {
 	case <-ctx.Done():
 	}
 	close(r.file.closing)
-	err := r.raft.Shutdown().Error()
+	stopped := r.raft.Shutdown()
+	err := r.transport.Close() // what is under way to a server that does not answer ends with it
+	err = errors.Join(err, stopped.Error())
 	close(r.closing)
 	r.watching.Wait()
+	r.reaching.Wait()
 	r.transport.CloseStreams()
 	// Last, for raft itself is stopped now and nothing writes the file.
-	return errors.Join(err, r.transport.Close(), r.file.Close())
+	return errors.Join(err, r.file.Close())
 }

@@ -20,7 +20,7 @@ func (r *Raft) Reach(ctx context.Context, server identity.NodeID) error {
 	question := &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(r.id)), Addr: []byte(serverAddress(r.id)),
 	}}
-	_, err := r.await(ctx, func(time.Duration) (any, error) {
+	_, err := r.awaitAmong(ctx, &r.reaching, func(time.Duration) (any, error) {
 		var answer raft.RequestPreVoteResponse
 		return nil, r.transport.RequestPreVote(serverID(server), serverAddress(server), question, &answer)
 	})

@@ -1,6 +1,9 @@
 package consensus
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestReach: a replica answers whoever may talk to it, whether it leads, follows
 // or was never added, and one that is cut off answers nobody. Nobody's term, vote
@@ -31,5 +34,30 @@ func TestReach(t *testing.T) {
 	c.network.heal(id(3))
 	if err := leader.Reach(c.ctx(), id(3)); err != nil {
 		t.Errorf("back again: %v", err)
+	}
+}
+
+// TestCloseWaitsForNoSilentServer: of a host without power neither an answer to a question
+// comes, nor one to what the log has for it, and a leader ends all the same.
+func TestCloseWaitsForNoSilentServer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	var at int
+	for n, r := range c.nodes {
+		if r == leader {
+			at = n
+		}
+	}
+	silent := (at + 1) % len(c.nodes)
+	c.network.isolate(id(silent)) // ends its streams
+	c.network.heal(id(silent))
+	c.network.layer(id(silent)) // where nobody accepts
+	go leader.Reach(c.ctx(), id(silent))
+	c.until("the question and the log wait for it", func() bool { return c.network.waits(id(silent)) >= 2 })
+	began := time.Now()
+	c.stop(at)
+	if took := time.Since(began); took > CloseGrace/2 {
+		t.Errorf("it ended after %v", took)
 	}
 }
