@@ -68,7 +68,7 @@ func TestOnlyVoterThatLostItsLog(t *testing.T) {
 	}
 	if w.journal.count("the log of this voter is gone; it becomes a voter anew when an arbiter is heard") != 0 ||
 		w.journal.count("the log of this node is gone, and no other one votes, so there is no arbiter before it is back; meshcrypt status says what brings it back") != 1 {
-		t.Errorf("its log promises an arbiter that cannot be: %v", w.journal.said)
+		t.Errorf("its log promises an arbiter that cannot be: %v", w.journal.all())
 	}
 }
 

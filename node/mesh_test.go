@@ -90,7 +90,7 @@ func (v *visitor) end() error {
 	case err := <-v.ended:
 		return err
 	case <-time.After(hangLimit):
-		v.Fatalf("client %s goes on; log: %v", v.name, v.journal.said)
+		v.Fatalf("client %s goes on; log: %v", v.name, v.journal.all())
 		return nil
 	}
 }

@@ -81,7 +81,7 @@ func (w *world) connect(name string, bandwidth uint64, gateways ...*member) *vis
 	case err := <-v.ended:
 		w.Fatalf("no session: %v", err)
 	case <-time.After(hangLimit):
-		w.Fatalf("no session; client log: %v, mesh log: %v", v.journal.said, w.journal.said)
+		w.Fatalf("no session; client log: %v, mesh log: %v", v.journal.all(), w.journal.all())
 	}
 	return v
 }
@@ -117,7 +117,7 @@ func (v *visitor) run(c client.Config) {
 	v.Cleanup(func() {
 		if v.Failed() {
 			s := v.session()
-			v.Logf("client %s: log %v, slices %+v, retiring %+v", v.name, v.journal.said, s.Slices, s.Retiring)
+			v.Logf("client %s: log %v, slices %+v, retiring %+v", v.name, v.journal.all(), s.Slices, s.Retiring)
 		}
 		cancel()
 		<-finished

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -96,6 +97,13 @@ func (j *journal) count(message string) int {
 	return j.said[message]
 }
 
+// all is what was said so far, and how often.
+func (j *journal) all() map[string]int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.said)
+}
+
 // newWorld founds a mesh and has size-1 further nodes join it.
 func newWorld(t testing.TB, size int) *world {
 	t.Helper()
@@ -154,7 +162,7 @@ func (w *world) until(what string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-end.C:
-			w.Fatalf("never happened: %s\nlog: %v", what, w.journal.said)
+			w.Fatalf("never happened: %s\nlog: %v", what, w.journal.all())
 		}
 	}
 }
