@@ -204,7 +204,27 @@ func (w *watch) lookAtVisitors(a *answers) {
 			w.trace.write(w.now(), v.name, fmt.Sprintf("is parked: %v", v.parked))
 		}
 		v.rested = v.rested || v.parked && w.judge.IsHealed()
+		w.waysTo(v, status)
 		w.judge.Has(w.now(), v.name, status.Session)
+	}
+}
+
+// waysTo tells the judge how agents reach a client.
+func (w *watch) waysTo(v *visitor, status control.ClientStatus) {
+	s := w.sessionOf(v)
+	if s == nil {
+		return
+	}
+	var through identity.NodeID
+	for _, g := range status.Gateways {
+		if n := w.net.hostOf(g.Address.Addr()); g.InUse && status.Parked {
+			through = w.mesh.members[n.number-1].key.ID()
+		}
+	}
+	for _, sl := range status.Slices {
+		if sl.Heard >= 0 {
+			w.judge.Way(s.ID, sl.Number, sl.Epoch, through, w.now()-sl.Heard)
+		}
 	}
 }
 

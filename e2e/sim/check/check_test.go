@@ -276,6 +276,13 @@ func TestToldOfTheEnd(t *testing.T) {
 	has := func(s *story) Table { return table(1, s.has(1, 1)) }
 	reborn := func(*story) Table { return Table{Agent: node(1), Boot: identity.BootID{77}} }
 	stood := func(*story) Table { return table(1) } // for long, and gave back what it had
+	throughOneThatDied := func(heard time.Duration) func(*story) Table {
+		return func(s *story) Table {
+			s.Gone(3*second, node(2))
+			s.Way(sessionID(1), 0, 1, node(2), heard)
+			return has(s)
+		}
+	}
 	for name, c := range map[string]struct {
 		wrongAt, by time.Duration
 		holder      func(*story) Table
@@ -284,6 +291,8 @@ func TestToldOfTheEnd(t *testing.T) {
 		"wrong long ago":       {2 * second, 20*second + ToldAtOnce, has},
 		"nobody could call it": {2 * second, 20*second + ToldWithin, reborn},
 		"nor who stood still":  {2 * second, 20*second + ToldWithin, stood},
+		"its gateway died":     {2 * second, 20*second + ToldWithin, throughOneThatDied(second)},
+		"and it asked again":   {2 * second, 20*second + ToldAtOnce, throughOneThatDied(4 * second)},
 		"wrong lately":         {16 * second, 20*second + ToldWithin, has},
 		"wrong after it":       {21 * second, 22*second + ToldWithin, has},
 		"wrong as it was":      {20 * second, 21*second + ToldWithin, has},
@@ -406,6 +415,18 @@ func TestLacking(t *testing.T) {
 	s.Tables(second, []Table{table(1, s.has(1, 1))})
 	if s.Lacking(2*second, ses(), true) == "" {
 		t.Error("a parked client that an agent has is not called")
+	}
+	s.Way(sessionID(1), 0, 1, node(0), second)
+	s.Gone(2*second, node(0))
+	if why := s.Lacking(2*second+FindsOutWithin-1, ses(), true); why != "" {
+		t.Errorf("a gateway died with the way to its client, which has not asked yet, and lacking is: %s", why)
+	}
+	if s.Lacking(2*second+FindsOutWithin, ses(), true) == "" {
+		t.Error("a parked client whose gateway died may find out never")
+	}
+	s.Way(sessionID(1), 0, 1, node(0), 3*second)
+	if s.Lacking(4*second, ses(), true) == "" {
+		t.Error("a parked client that has asked again is not called")
 	}
 	s.up(1)
 	if why := s.Lacking(29*second, ses(), false); why != "" {

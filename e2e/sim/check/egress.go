@@ -43,8 +43,9 @@ func (j *Judge) Holds(at time.Duration, node identity.NodeID, address netip.Addr
 	j.Tick(at)
 }
 
-// Gone says that a node's process ended: its addresses go with it.
+// Gone says that a node's process ended: its addresses go with it, and the ways through it.
 func (j *Judge) Gone(at time.Duration, node identity.NodeID) {
+	j.gone[node] = at
 	for _, address := range j.addresses {
 		j.Holds(at, node, address, false)
 	}

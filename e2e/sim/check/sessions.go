@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/node/session"
 )
 
@@ -17,7 +18,7 @@ type sessionSeen struct {
 	had    bool          // by a client, which said so
 	over   bool
 	overAt time.Duration
-	sudden bool // nothing was wrong then, nor lately, and an agent could call its client
+	sudden bool // nothing was wrong then, nor lately, and its client could be called
 }
 
 // Heard is a sign of life of a session's client.
@@ -46,7 +47,7 @@ func (j *Judge) lookAtEnd(at time.Duration, s *registry.Session, c registry.Comm
 	if s.State != registry.SessionEnded || seen.over {
 		return
 	}
-	seen.over, seen.overAt, seen.sudden = true, at, j.settled(at) && j.hasAgent(s)
+	seen.over, seen.overAt, seen.sudden = true, at, j.settled(at) && j.callable(s)
 	if why := j.whyEnded(at, s, seen, c); !why {
 		j.fail(at, "I12", "session %s of %s ended (%q), %v after it was opened and %v after its client was heard: neither its client, "+
 			"nor policy, nor the headless time of %v ended it", s.ID.Short(), s.Client, s.Reason,
@@ -92,12 +93,34 @@ const (
 	ToldAtOnce = 2 * time.Second
 )
 
-// hasAgent says that the process has a slice of a session still that it was granted to: by any
-// other its client can't be called.
-func (j *Judge) hasAgent(s *registry.Session) bool {
+// Way says by which gateway a parked client asks the agent of a slice, and when it heard that
+// last; no gateway: it is not parked.
+func (j *Judge) Way(id registry.SessionID, number uint8, epoch uint32, gateway identity.NodeID, heard time.Duration) {
+	j.ways[slot{id, number, epoch}] = way{gateway, heard}
+}
+
+// way is how an agent reaches a parked client.
+type way struct {
+	gateway identity.NodeID // zero: it is not parked
+	heard   time.Duration
+}
+
+// lost is when a way was, if it is. All that an agent knows of a parked client's way is a port of
+// its gateway, whose process has the row behind it. With that process the row is gone, though the
+// node is back at once, and nobody reaches the client until it asks again
+// (node/DESIGN.md, "A gateway or an agent dies"): so no order of an arbiter does, and no call.
+func (j *Judge) lost(w way) (at time.Duration, is bool) {
+	at, died := j.gone[w.gateway]
+	return at, died && at >= w.heard
+}
+
+// callable says that a session's client can be called: by a process that has a slice of it still
+// that it was granted to, and that the client was heard by since the gateway of both began.
+func (j *Judge) callable(s *registry.Session) bool {
 	return slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool {
-		a := j.agents[sl.Agent]
-		return a != nil && a.boot == sl.Boot && a.had[slot{s.ID, sl.Number, sl.Epoch}]
+		a, key := j.agents[sl.Agent], slot{s.ID, sl.Number, sl.Epoch}
+		_, lost := j.lost(j.ways[key])
+		return a != nil && a.boot == sl.Boot && a.had[key] && !lost
 	})
 }
 
@@ -151,15 +174,28 @@ const (
 // that was granted or lost lately, or whose node is not to be given it again yet, may wait where
 // another slice carries the session; all where its client is parked and nobody can call it.
 func (j *Judge) Lacking(at time.Duration, s *registry.Session, parked bool) string {
-	uncalled := parked && !j.hasAgent(s)
+	uncalled := parked && !j.callable(s)
 	carried := slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return sl.State == registry.SliceUp })
 	for _, sl := range s.Slices {
 		key := slot{s.ID, sl.Number, sl.Epoch}
 		since := max(j.owned[key].at, j.void[key]) // a parked client is called when that time is over
-		if sl.State == registry.SliceUp || carried && at < since+session.MoveHold+CalledWithin || uncalled && at < since+FindsOutWithin {
+		if sl.State == registry.SliceUp || carried && at < since+session.MoveHold+CalledWithin {
+			continue
+		}
+		if uncalled && at < max(since, j.waysLost(s))+FindsOutWithin {
 			continue
 		}
 		return fmt.Sprintf("slice %d of %s is %s at %s, epoch %d", sl.Number, s.Client, sl.State, j.name(sl.Agent), sl.Epoch)
 	}
 	return ""
+}
+
+// waysLost is when the last way to a client was lost; 0: none is.
+func (j *Judge) waysLost(s *registry.Session) (last time.Duration) {
+	for _, sl := range s.Slices {
+		if at, is := j.lost(j.ways[slot{s.ID, sl.Number, sl.Epoch}]); is {
+			last = max(last, at)
+		}
+	}
+	return last
 }
