@@ -69,7 +69,7 @@ func (w *watch) slices() string {
 		if s == nil {
 			return v.name + " has no session"
 		}
-		if lacks := w.judge.Lacking(w.now(), s, v.parked); lacks != "" {
+		if lacks := w.judge.Lacking(w.now(), s); lacks != "" {
 			return lacks
 		}
 	}

@@ -226,6 +226,9 @@ func (w *watch) waysTo(v *visitor, status control.ClientStatus) {
 			w.judge.Way(s.ID, sl.Number, sl.Epoch, through, w.now()-sl.Heard)
 		}
 	}
+	if status.Parked {
+		w.judge.Rests(w.now(), s)
+	}
 }
 
 // stands tells the judge of a goal, and why it is not reached; empty: it is.

@@ -57,6 +57,7 @@ type Judge struct {
 	agents    map[identity.NodeID]*agentSeen
 	gone      map[identity.NodeID]time.Duration // when the last of its processes that ended did
 	ways      map[slot]way
+	comes     map[registry.SessionID]time.Duration // when a client is there that nobody can call
 	sessions  map[registry.SessionID]*sessionSeen
 	left      map[string]bool               // clients that ended their session
 	ordered   map[registry.SessionID]string // sessions that an operator or policy ended
@@ -76,7 +77,7 @@ func New(c Config) *Judge {
 	return &Judge{
 		config: c, said: make(map[string]bool), history: newHistory(),
 		owned: make(map[slot]owner), spent: make(map[prekey]slot), void: make(map[slot]time.Duration), agents: make(map[identity.NodeID]*agentSeen),
-		gone: make(map[identity.NodeID]time.Duration), ways: make(map[slot]way),
+		gone: make(map[identity.NodeID]time.Duration), ways: make(map[slot]way), comes: make(map[registry.SessionID]time.Duration),
 		sessions: make(map[registry.SessionID]*sessionSeen), left: make(map[string]bool),
 		ordered: make(map[registry.SessionID]string), holders: make(map[netip.Addr]*addressSeen),
 		stopped: make(map[identity.NodeID]bool), apart: make(map[[2]identity.NodeID]bool), clear: -time.Hour,

@@ -170,32 +170,42 @@ const (
 	FindsOutWithin = 25 * time.Second
 )
 
-// Lacking says which slice of a session should be up by now and is not; empty: none. One
-// that was granted or lost lately, or whose node is not to be given it again yet, may wait where
-// another slice carries the session; all where its client is parked and nobody can call it.
-func (j *Judge) Lacking(at time.Duration, s *registry.Session, parked bool) string {
-	uncalled := parked && !j.callable(s)
-	carried := slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return sl.State == registry.SliceUp })
+// Rests says that a session's client is parked, after its ways were told. Where nobody can call it
+// it finds out and comes, and is on its way then, though it is not parked any more.
+func (j *Judge) Rests(at time.Duration, s *registry.Session) {
+	if !j.callable(s) {
+		j.comes[s.ID] = min(at+CalledWithin, j.uncallable(s)+FindsOutWithin)
+	}
+}
+
+// uncallable is since when nobody can call a client, at the latest: the last of its slices was
+// given to a process that has it no more, or lost, or the way to its agent was.
+func (j *Judge) uncallable(s *registry.Session) (since time.Duration) {
 	for _, sl := range s.Slices {
 		key := slot{s.ID, sl.Number, sl.Epoch}
-		since := max(j.owned[key].at, j.void[key]) // a parked client is called when that time is over
-		if sl.State == registry.SliceUp || carried && at < since+session.MoveHold+CalledWithin {
-			continue
+		since = max(since, j.since(key))
+		if at, is := j.lost(j.ways[key]); is {
+			since = max(since, at)
 		}
-		if uncalled && at < max(since, j.waysLost(s))+FindsOutWithin {
+	}
+	return since
+}
+
+// since is when something last became of an epoch of a slice: it was granted, or lost.
+func (j *Judge) since(key slot) time.Duration { return max(j.owned[key].at, j.void[key]) }
+
+// Lacking says which slice of a session should be up by now and is not; empty: none. One
+// that was granted or lost lately, or whose node is not to be given it again yet, may wait where
+// another slice carries the session, for a parked client is called when that time is over; all
+// may while it comes that nobody could call.
+func (j *Judge) Lacking(at time.Duration, s *registry.Session) string {
+	carried := slices.ContainsFunc(s.Slices, func(sl registry.Slice) bool { return sl.State == registry.SliceUp })
+	for _, sl := range s.Slices {
+		held := j.since(slot{s.ID, sl.Number, sl.Epoch}) + session.MoveHold
+		if sl.State == registry.SliceUp || carried && at < held+CalledWithin || at < j.comes[s.ID] {
 			continue
 		}
 		return fmt.Sprintf("slice %d of %s is %s at %s, epoch %d", sl.Number, s.Client, sl.State, j.name(sl.Agent), sl.Epoch)
 	}
 	return ""
-}
-
-// waysLost is when the last way to a client was lost; 0: none is.
-func (j *Judge) waysLost(s *registry.Session) (last time.Duration) {
-	for _, sl := range s.Slices {
-		if at, is := j.lost(j.ways[slot{s.ID, sl.Number, sl.Epoch}]); is {
-			last = max(last, at)
-		}
-	}
-	return last
 }

@@ -123,6 +123,13 @@ func (s *story) has(n int, epoch uint32) Holding {
 	return Holding{Session: sessionID(n), Epoch: epoch, Fence: protocol.Fence{Term: s.term}, Leases: ses.Leases}
 }
 
+// numberedHas is a holding of another slice of the first session.
+func (s *story) numberedHas(number uint8) Holding {
+	h := s.has(1, 1)
+	h.Number = number
+	return h
+}
+
 func table(agent int, holdings ...Holding) Table {
 	return Table{Agent: node(agent), Boot: identity.BootID{byte(agent + 1)}, Holdings: holdings}
 }
