@@ -13,17 +13,19 @@ const (
 	// are let in (Slots.Next).
 	Young = 2 * Grace
 	// Soon is how long a turn may be away for those who can be told to come again: they queue
-	// for what is nearer. MaxWait is the longest that they are told; Promised is the part of
-	// the turns that is given away by appointment.
-	Soon     = time.Second
-	MaxWait  = 2 * time.Minute
-	Promised = 0.85
+	// for what is nearer. MaxWait is the longest that they are told, and Near the longest while
+	// the crowd is not older than that.
+	Soon    = 2 * time.Second
+	Near    = 30 * time.Second
+	MaxWait = 2 * time.Minute
 	// SpeedOver is over how long turns are counted, SlowestRate how many a second there are
 	// taken to be at least, and Faster how much more after each such time in which nobody
-	// had to wait.
+	// had to wait. Slower is how much of what was missing in one in which somebody waited is
+	// believed to be missing in the next.
 	SpeedOver   = time.Second
 	SlowestRate = 5
 	Faster      = 1.25
+	Slower      = 0.25
 	// Remembered is how long a source counts as what it proved to be.
 	Remembered = time.Hour
 	// SiegeFrom is how many refusals, none later than CalmAfter behind the one

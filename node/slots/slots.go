@@ -251,7 +251,8 @@ type pool struct {
 	speed   speed
 	told    bookings
 	booked  time.Duration // the last appointment
-	spread  time.Duration // of those who get none
+	spread  float64       // of those who get none, in horizons
+	crowd   time.Duration // since when somebody has an appointment
 }
 
 func (p *pool) put(t *Ticket, from Source) {

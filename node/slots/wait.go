@@ -1,6 +1,9 @@
 package slots
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Who cannot have a slot soon is told when to come again, rather than kept: a crowd that
 // waits gives up, comes anew, and makes of each login several handshakes that come to
@@ -16,7 +19,7 @@ func (a *Slots) Appoint(t *Ticket, now time.Duration) (in time.Duration) {
 	if p.told.keeps(s.key, now, p.eachStep()) {
 		return 0
 	}
-	each := p.step(now)
+	each := p.step()
 	wait := time.Duration(p.ahead(s)) * each
 	if wait <= Soon {
 		return 0
@@ -30,7 +33,7 @@ func (a *Slots) Postpone(t *Ticket, now time.Duration) (in time.Duration) {
 		return 0
 	}
 	p := &a.pools[t.class]
-	each := p.step(now)
+	each := p.step()
 	return p.appoint(t.source.key, now+time.Duration(p.waiting)*each, each, now)
 }
 
@@ -47,10 +50,9 @@ func (p *pool) ahead(s *source) int {
 	return min(p.waiting, doors*sources)
 }
 
-// step is how long one turn takes, as it was measured lately. A part is left for those who
-// come without an appointment.
-func (p *pool) step(now time.Duration) time.Duration {
-	return time.Duration(float64(time.Second) / (Promised * p.speed.a(p.rule)))
+// step is how long one turn takes, as it was measured lately.
+func (p *pool) step() time.Duration {
+	return time.Duration(float64(time.Second) / p.speed.a(p.rule))
 }
 
 // eachStep is that of one source at most.
@@ -61,16 +63,16 @@ func (p *pool) eachStep() time.Duration {
 	return time.Duration(float64(time.Second) / p.rule.EachRate)
 }
 
-// appoint gives the next free moment that is not before earliest. Beyond MaxWait none is
+// appoint gives the next free moment that is not before earliest. Beyond the horizon none is
 // promised: those come in the second half of it, spread.
 func (p *pool) appoint(key Source, earliest, each, now time.Duration) time.Duration {
 	due, noted := p.told.further(key, now, p.eachStep())
 	if !noted {
 		due = max(p.booked, earliest) + each
 	}
-	if due-now > MaxWait {
-		p.spread = (p.spread + MaxWait*309/1000) % (MaxWait / 2) // golden: any few in a row are far apart
-		return MaxWait/2 + p.spread
+	if most := p.horizon(now); due-now > most {
+		p.spread = math.Mod(p.spread+0.309, 0.5) // golden: any few in a row are far apart
+		return most/2 + time.Duration(p.spread*float64(most))
 	}
 	if !noted {
 		p.booked = due
@@ -79,7 +81,21 @@ func (p *pool) appoint(key Source, earliest, each, now time.Duration) time.Durat
 	return max(due-now, each)
 }
 
-// speed is how many turns a second there were lately, while others waited.
+// horizon is how far away a moment is promised at most: as long as there has been a crowd, Near
+// at least. Who has gone with an appointment cannot be called sooner, and the pace by which it was
+// given may be a guess, or that of an election. A host that was slow for a while and is not any
+// more has nothing to do for no longer than that, or than Near.
+func (p *pool) horizon(now time.Duration) time.Duration {
+	if p.booked < now {
+		p.crowd = now // nobody has an appointment any more
+	}
+	return min(max(now-p.crowd, Near), MaxWait)
+}
+
+// speed is how many turns a second there were lately, while others waited. What was done once
+// can be done again, so more counts at once; less may be an election, or a host that others use
+// for a moment, and counts by Slower. Who is told to come too early comes once more, which costs
+// little; until somebody comes who was told too late the host has nothing to do.
 type speed struct {
 	since   time.Duration
 	turns   int
@@ -91,9 +107,12 @@ type speed struct {
 func (s *speed) look(now time.Duration, waiting bool, r Rule) {
 	if past := now - s.since; past >= SpeedOver {
 		had, is := s.a(r), float64(s.turns)/past.Seconds()
+		if r.Rate > 0 {
+			is = min(is, r.Rate) // a burst is no pace
+		}
 		switch {
 		case s.pressed:
-			had = max((had+is)/2, SlowestRate)
+			had = max(is, had-Slower*(had-is), SlowestRate)
 		case had < r.Expected:
 			had = min(had*Faster, r.Expected) // nobody had to wait for his turn
 		}
