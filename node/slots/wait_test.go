@@ -137,8 +137,9 @@ func newCrowd(rate int, appoints bool) *crowd {
 
 // TestCrowdIsLetIn: twenty times as many as can be let in a second come at once. All are in
 // after little more than it takes, each by two connections; a host that is slower than it was
-// taken to be needs four of some, and so does a crowd that lasts for longer than Near. One that is faster shows it while they come: clients at rest
-// find out within client.ParkedTurn. Where nobody tells them when to come again they are many.
+// taken to be needs four of some, and so does a crowd that lasts for longer than Near. One that
+// is faster shows it while they come: clients at rest find out within client.ParkedTurn. Where
+// nobody tells them when to come again they are many.
 func TestCrowdIsLetIn(t *testing.T) {
 	for _, c := range []struct {
 		rate, guests, over, within int // s
