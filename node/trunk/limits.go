@@ -16,13 +16,23 @@ const (
 	// MaxHeld is how many bytes may wait to be read in all streams together. When more
 	// come, the streams that most wait in are cut off, until half as many wait.
 	MaxHeld = 8 << 20
-	// MaxQueue is how many bytes of frames without data may wait to be written: some for
-	// each stream.
+	// MaxQueue is how many bytes of frames may wait to be written: some without data for each
+	// stream, and a record of data.
 	MaxQueue = 1 << 20
-	// outRoom is how much a trunk keeps for what it writes next: two frames.
-	outRoom = 2 * (headerSize + MaxBody)
+	// maxRecord is how many bytes of data go together: with its length (loop.Pipe) a record of
+	// TLS, and so one system call.
+	maxRecord = 1<<14 - 2
+	// outRoom is how much a trunk keeps, twice, for what it writes next.
+	outRoom = 1 << 15
+	// readRoom is how much it reads at once.
+	readRoom = 2 * (headerSize + MaxBody)
+	// Gather is how long frames wait for others when a record was written just before: far
+	// less than anybody notices of a login, which crosses a trunk some ten times.
+	Gather = 2 * time.Millisecond
 	// WriteWithin ends a trunk whose other end takes nothing, though it speaks.
 	WriteWithin = 5 * time.Second
+	// CloseWithin is how long a trunk that is closed waits for its last words to be taken.
+	CloseWithin = 100 * time.Millisecond
 
 	// OpensFree is how many streams may be opened at once, and OpensEach how much later
 	// each further one is heard: the reader waits, so one gateway that opens without end

@@ -23,6 +23,7 @@ type Stream struct {
 	lost   bool   // so is the stream, and nobody meant it
 	said   bool   // our direction is over
 	gone   bool   // closed by us
+	heard  bool   // something came, and who waits for it was not told
 
 	readBy, writeBy time.Time
 	changed         chan struct{} // closed at the next change; nil: nobody waits for one
@@ -62,7 +63,7 @@ func (s *Stream) await() error {
 		if ready, err := s.state(); ready {
 			return err
 		}
-		s.wait(s.readBy)
+		s.wait(s.readBy, nil)
 	}
 }
 
@@ -130,26 +131,32 @@ func (s *Stream) setAlarm() {
 	}
 }
 
-// Write sends b, as the other end's window lets it.
+// Write takes b over, as the other end's window lets it, and waits where it must. As with
+// TCP, what was taken over arrives, in its order, unless the trunk ends; then whoever reads
+// the stream, or writes next, is told.
 func (s *Stream) Write(b []byte) (n int, err error) {
+	s.trunk.mu.Lock()
+	defer s.trunk.mu.Unlock()
 	for n < len(b) {
 		piece, err := s.spend(len(b) - n)
-		if err == nil {
-			err = s.trunk.write(s, b[n:n+piece])
-		}
 		if err != nil {
 			return n, err
 		}
+		s.trunk.out.queue = appendFrame(s.trunk.out.queue, kindData, s.number, b[n:n+piece])
 		n += piece
 	}
+	if s.trunk.out.due() {
+		return n, s.trunk.write()
+	}
+	s.trunk.later()
 	return n, nil
 }
 
-// spend waits for credit, and takes some of it.
+// spend waits for credit and for room in a record, and takes some of the credit; the caller
+// holds the lock.
 func (s *Stream) spend(wish int) (int, error) {
-	s.trunk.mu.Lock()
-	defer s.trunk.mu.Unlock()
 	for {
+		n := min(wish, s.credit, MaxBody)
 		switch {
 		case s.gone:
 			return 0, net.ErrClosed
@@ -159,13 +166,29 @@ func (s *Stream) spend(wish int) (int, error) {
 			return 0, io.ErrClosedPipe
 		case past(s.writeBy):
 			return 0, os.ErrDeadlineExceeded
-		case s.credit > 0:
-			n := min(wish, s.credit, MaxBody)
+		case n > 0 && s.trunk.fits(n):
 			s.credit -= n
 			return n, nil
 		}
-		s.wait(s.writeBy)
+		if err := s.makeWay(n > 0); err != nil {
+			return 0, err
+		}
 	}
+}
+
+// makeWay writes what waits, where the next piece would not fit in with it or has no credit
+// yet, or waits itself. The caller holds the lock.
+func (s *Stream) makeWay(full bool) error {
+	switch t := s.trunk; {
+	case full && !t.out.writing || t.out.due():
+		return t.write()
+	case full:
+		s.wait(s.writeBy, t.onWritten())
+	default:
+		t.later()
+		s.wait(s.writeBy, nil)
+	}
+	return nil
 }
 
 // CloseWrite ends our direction.
@@ -262,24 +285,25 @@ func (s *Stream) change() {
 	}
 }
 
-// wait waits for a change, or the moment; the caller holds the lock, which is another's
-// meanwhile.
-func (s *Stream) wait(until time.Time) {
+// wait waits for a change, or another one, or the moment; the caller holds the lock, which is
+// another's meanwhile.
+func (s *Stream) wait(until time.Time, other <-chan struct{}) {
 	if s.changed == nil {
 		s.changed = make(chan struct{})
 	}
 	changed := s.changed
 	s.trunk.mu.Unlock()
 	defer s.trunk.mu.Lock()
-	if until.IsZero() {
-		<-changed
-		return
+	var past <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		past = timer.C
 	}
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
 	select {
 	case <-changed:
-	case <-timer.C:
+	case <-other:
+	case <-past:
 	}
 }
 
@@ -298,7 +322,7 @@ func (s *Stream) SetReadDeadline(at time.Time) error {
 	return s.set(func() { s.readBy = at; s.setAlarm() })
 }
 
-// SetWriteDeadline ends the wait for credit at a time.
+// SetWriteDeadline ends the wait for credit, and for room, at a time.
 func (s *Stream) SetWriteDeadline(at time.Time) error {
 	return s.set(func() { s.writeBy = at })
 }

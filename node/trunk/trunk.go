@@ -8,8 +8,9 @@
 // may open a trunk, nor whose the streams are: the first word of each is the opener's
 // (node/port). When a trunk is dead says node/loop.
 //
-// A trunk has one goroutine, who reads; writers write themselves, and frames without data
-// are written by who writes next, or by a goroutine of that moment.
+// A trunk has one goroutine, who reads. What is written on a quiet trunk goes at once. What
+// comes soon after goes together a moment later (write.go), for each record costs a system
+// call and wakes a process, whatever is in it.
 //
 // What breaks the rules ends the trunk: a stream that was never opened, data beyond the
 // window, frames too long. A frame of a stream that is over is ignored, for it may have
@@ -19,7 +20,6 @@ package trunk
 import (
 	"bufio"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,17 +47,14 @@ type Trunk struct {
 	within  time.Duration  // that the other end takes what is written
 	serving sync.WaitGroup // what accept does
 	opensAt time.Time      // when the opens heard so far would be due; the reader's own
+	heard   []*Stream      // that something came for, and who reads them was not told; the reader's own
 
-	writing sync.Mutex // serialises records, and protects out
-	out     []byte     // where they are made, outRoom at most between two
-
-	mu       sync.Mutex // protects what follows, and all that streams have
-	streams  map[uint32]*Stream
-	last     uint32 // stream that was opened
-	held     int    // bytes that wait to be read
-	queue    []byte // frames without data that wait to be written
-	flushing bool   // somebody will
-	over     bool
+	mu      sync.Mutex // protects what follows, and all that streams have
+	streams map[uint32]*Stream
+	last    uint32 // stream that was opened
+	held    int    // bytes that wait to be read
+	over    bool
+	out     outbound
 }
 
 // New makes a trunk of a connection whose other end makes one, too. It beats from now on,
@@ -71,16 +68,30 @@ func New(conn net.Conn) *Trunk {
 // them. Who dials a trunk accepts none.
 func (t *Trunk) Run(accept func(s *Stream, word []byte)) error {
 	err := t.read(accept)
-	t.Close()
+	t.cut()
 	t.serving.Wait()
 	return err
 }
 
-// Close ends the trunk, and all streams with it, in their order.
+// Close ends the trunk, and all streams with it, in their order. What they have written
+// goes before, if the other end takes it within CloseWithin.
 func (t *Trunk) Close() {
+	t.end()
+	t.flush()
+	t.pipe.Close() // nobody is left to be told if it fails
+}
+
+// cut is Close of a trunk that nothing can be written to any more, or nothing shall.
+func (t *Trunk) cut() {
+	t.end()
+	t.pipe.Close()
+}
+
+// end has nothing be said any more.
+func (t *Trunk) end() {
 	t.mu.Lock()
 	streams := slices.SortedFunc(maps.Values(t.streams), func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
-	t.over, t.streams, t.queue = true, nil, nil
+	t.over, t.streams = true, nil
 	for _, s := range streams {
 		s.change()
 	}
@@ -88,7 +99,6 @@ func (t *Trunk) Close() {
 	for _, s := range streams {
 		s.tell()
 	}
-	t.pipe.Close() // nobody is left to be told if it fails
 }
 
 // Over reports whether the trunk has ended.
@@ -126,10 +136,12 @@ func (t *Trunk) add(number uint32) *Stream {
 	return s
 }
 
+// read hears one frame after the other. Streams are told before it waits for more: whoever
+// reads one is woken once by all that came for it together.
 func (t *Trunk) read(accept func(*Stream, []byte)) error {
-	in := bufio.NewReaderSize(t.pipe, headerSize+MaxBody)
+	in := bufio.NewReaderSize(t.pipe, readRoom)
 	for {
-		head, err := in.Peek(headerSize)
+		head, err := t.peek(in, headerSize)
 		if err != nil {
 			return err
 		}
@@ -137,7 +149,7 @@ func (t *Trunk) read(accept func(*Stream, []byte)) error {
 		if err != nil {
 			return err
 		}
-		frame, err := in.Peek(headerSize + h.length)
+		frame, err := t.peek(in, headerSize+h.length)
 		if err != nil {
 			return err
 		}
@@ -148,26 +160,50 @@ func (t *Trunk) read(accept func(*Stream, []byte)) error {
 	}
 }
 
+// peek looks at the next n bytes; while it waits for them nobody waits for what came before.
+func (t *Trunk) peek(in *bufio.Reader, n int) ([]byte, error) {
+	if in.Buffered() < n {
+		t.tell()
+	}
+	return in.Peek(n)
+}
+
 // hear takes one frame. body is the reader's.
 func (t *Trunk) hear(h header, body []byte, accept func(*Stream, []byte)) error {
 	if h.kind == kindOpen {
 		return t.opened(h.stream, body, accept)
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if h.kind <= kindClose && (h.stream == 0 || h.stream > t.last) {
-		t.mu.Unlock()
 		return fmt.Errorf("%w: stream %d was never opened", ErrFrame, h.stream)
 	}
-	s, err := t.streams[h.stream], error(nil)
-	if s != nil {
-		err = s.hear(h.kind, body)
+	s := t.streams[h.stream]
+	if s == nil {
+		return nil
+	}
+	if !s.heard {
+		s.heard, t.heard = true, append(t.heard, s)
+	}
+	return s.hear(h.kind, body)
+}
+
+// tell wakes who waits for what was heard.
+func (t *Trunk) tell() {
+	if len(t.heard) == 0 {
+		return
+	}
+	t.mu.Lock()
+	for _, s := range t.heard {
+		s.heard = false
 		s.change()
 	}
 	t.mu.Unlock()
-	if s != nil {
+	for _, s := range t.heard {
 		s.tell()
 	}
-	return err
+	clear(t.heard) // one that is closed shall not stay
+	t.heard = t.heard[:0]
 }
 
 // opened takes a stream that the other end begins.
@@ -202,6 +238,7 @@ func (t *Trunk) slow() {
 	}
 	t.opensAt = t.opensAt.Add(OpensEach)
 	if wait := t.opensAt.Sub(now); wait > 0 {
+		t.tell()
 		<-time.After(wait)
 	}
 }
@@ -234,65 +271,3 @@ func (t *Trunk) fullestFirst() []*Stream {
 	})
 	return full
 }
-
-// put queues a frame without data and does not wait; the caller holds mu. It goes ahead of
-// all data that is written after it.
-func (t *Trunk) put(k kind, stream uint32, body []byte) {
-	if t.over {
-		return
-	}
-	t.queue = appendFrame(t.queue, k, stream, body)
-	if len(t.queue) > MaxQueue {
-		t.queue = nil
-		go t.Close()
-		return
-	}
-	if !t.flushing {
-		t.flushing = true
-		go t.flush()
-	}
-}
-
-// flush writes what is queued, until nothing is.
-func (t *Trunk) flush() {
-	for waits := true; waits; {
-		err := t.write(nil, nil)
-		t.mu.Lock()
-		waits = err == nil && len(t.queue) > 0
-		t.flushing = waits
-		t.mu.Unlock()
-	}
-}
-
-// write sends a frame of data, if there is one, and before it what is queued.
-func (t *Trunk) write(s *Stream, data []byte) error {
-	t.writing.Lock()
-	defer t.writing.Unlock()
-	t.mu.Lock()
-	out, over := append(t.out[:0], t.queue...), t.over
-	t.queue = nil
-	t.mu.Unlock()
-	if s != nil {
-		out = appendFrame(out, kindData, s.number, data)
-	}
-	if t.out = out; cap(out) > outRoom {
-		t.out = nil
-	}
-	switch {
-	case over:
-		return ErrLost
-	case len(out) == 0:
-		return nil
-	}
-	_ = t.pipe.SetWriteDeadline(time.Now().Add(t.within)) // a closed one says so itself
-	_, err := t.pipe.Write(out)
-	_ = t.pipe.SetWriteDeadline(time.Time{})
-	if err != nil {
-		t.Close()
-		return errors.Join(ErrLost, errStalled, err)
-	}
-	return nil
-}
-
-// credit is the body of a frame that gives n bytes.
-func credit(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }

@@ -1,0 +1,287 @@
+package trunk
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/node/loop"
+)
+
+// beatSize is how long a beat of a loop.Pipe is; whatever else is written is frames.
+const beatSize = 2
+
+// tallied is a connection that counts the records of frames that are written to it.
+type tallied struct {
+	net.Conn
+	records *atomic.Int32
+}
+
+func (c tallied) Write(b []byte) (int, error) {
+	if len(b) > beatSize {
+		c.records.Add(1)
+	}
+	return c.Conn.Write(b)
+}
+
+// talliedTrunks are both ends of a trunk, and how many records the near one has written.
+func talliedTrunks(t *testing.T) (both, *atomic.Int32) {
+	a, b := net.Pipe()
+	records := new(atomic.Int32)
+	return trunksOver(t, tallied{a, records}, b), records
+}
+
+// TestBurstGoesTogether: of the words that many streams say in one moment the first goes at
+// once, and the others together when Gather is over. Words far apart wait for nothing.
+func TestBurstGoesTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, records := talliedTrunks(t)
+		var near, far [64]*Stream
+		for i := range near {
+			near[i], far[i] = p.stream(t, "")
+		}
+		<-time.After(time.Second)
+		for range 3 {
+			records.Store(0)
+			began := time.Now()
+			for _, s := range near {
+				go s.Write([]byte("word"))
+			}
+			synctest.Wait()
+			if n := records.Load(); n != 1 {
+				t.Errorf("%d records at once, want one", n)
+			}
+			for _, s := range far {
+				if got := make([]byte, 4); read(s, got) != nil || string(got) != "word" {
+					t.Fatalf("read %q", got)
+				}
+			}
+			if n := records.Load(); n != 2 || time.Since(began) != Gather {
+				t.Errorf("%d records after %v, want 2 after %v", n, time.Since(began), Gather)
+			}
+			<-time.After(Gather)
+		}
+		began := time.Now()
+		near[0].Write([]byte("word"))
+		if read(far[0], make([]byte, 4)); time.Since(began) != 0 {
+			t.Errorf("a word on a quiet trunk took %v", time.Since(began))
+		}
+	})
+}
+
+// TestOpenGoesWithTheFirstWord, in one record, and without one soon after.
+func TestOpenGoesWithTheFirstWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, records := talliedTrunks(t)
+		near, err := p.near.Open([]byte("whose"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		near.Write([]byte("word"))
+		if got := make([]byte, 4); read(<-p.opened, got) != nil || records.Load() != 1 {
+			t.Errorf("read %q in %d records", got, records.Load())
+		}
+		<-time.After(time.Second)
+		began := time.Now()
+		p.stream(t, "silent")
+		if records.Load() != 2 || time.Since(began) != Gather {
+			t.Errorf("%d records after %v", records.Load(), time.Since(began))
+		}
+	})
+}
+
+// TestFullRecordGoesAtOnce: who has more than a record waits for no Gather, nor for more
+// than what is written before.
+func TestFullRecordGoesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, records := talliedTrunks(t)
+		var near, far [8]*Stream
+		for i := range near {
+			near[i], far[i] = p.stream(t, "")
+		}
+		<-time.After(time.Second)
+		records.Store(0)
+		for _, s := range near {
+			go s.Write(make([]byte, MaxBody))
+		}
+		synctest.Wait()
+		come := 0
+		for _, s := range far {
+			p.far.mu.Lock()
+			come += len(s.in)
+			p.far.mu.Unlock()
+		}
+		if n := records.Load(); come < 5*MaxBody || n > 4 {
+			t.Errorf("%d bytes have come at once in %d records", come, n)
+		}
+	})
+}
+
+// TestCloseSendsWhatWasWritten, and then the trunk ends.
+func TestCloseSendsWhatWasWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		near, far := p.stream(t, "")
+		if n, err := near.Write([]byte("first")); n != 5 || err != nil {
+			t.Fatal(n, err)
+		}
+		if n, err := near.Write([]byte("second")); n != 6 || err != nil { // waits for others
+			t.Fatal(n, err)
+		}
+		p.near.Close()
+		if got, err := io.ReadAll(far); string(got) != "firstsecond" || !errors.Is(err, ErrLost) {
+			t.Errorf("read %q, %v", got, err)
+		}
+		if n, err := near.Write([]byte("third")); n != 0 || !errors.Is(err, ErrLost) {
+			t.Errorf("written to one that is over: %d, %v", n, err)
+		}
+	})
+}
+
+// stuck is an end whose other end takes nothing until it is read, though it beats, and a
+// stream of which a word is being written. Its tests are in real time: where a record is
+// written a beat waits, and not by what virtual time knows.
+func stuck(t *testing.T, within time.Duration) (near *Trunk, s *Stream, other net.Conn) {
+	t.Helper()
+	a, b := net.Pipe()
+	near = New(a)
+	near.within = within
+	go near.Run(nil)
+	go func() {
+		for {
+			if _, err := b.Write(make([]byte, beatSize)); err != nil {
+				return
+			}
+			<-time.After(loop.NodeEvery)
+		}
+	}()
+	t.Cleanup(func() { b.Close(); near.Close() })
+	s, err := near.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Write([]byte("first"))
+	for writing := false; !writing; <-time.After(time.Millisecond) {
+		near.mu.Lock()
+		writing = near.out.writing
+		near.mu.Unlock()
+	}
+	return near, s, b
+}
+
+// TestCloseSendsBehindWhoWrites: what waits for a record to be written goes, too.
+func TestCloseSendsBehindWhoWrites(t *testing.T) {
+	near, s, other := stuck(t, WriteWithin)
+	if n, err := s.Write([]byte("second")); n != 6 || err != nil {
+		t.Fatal(n, err)
+	}
+	go near.Close()
+	for !near.Over() {
+		<-time.After(time.Millisecond)
+	}
+	got, _ := io.ReadAll(other)
+	if text := string(got); !strings.Contains(text, "first") || !strings.Contains(text, "second") {
+		t.Errorf("read %q", got)
+	}
+}
+
+// TestWritersWait where the other end takes nothing: no more than a record is kept, and
+// deadlines end their waits before the end of the trunk does (I10).
+func TestWritersWait(t *testing.T) {
+	near, _, _ := stuck(t, time.Second)
+	const writers = 10
+	ends := make(chan error, writers)
+	for i := range writers {
+		s, err := near.Open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i < writers/2 {
+			s.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		}
+		go func() { _, err := s.Write(make([]byte, Window)); ends <- err }()
+	}
+	for range writers / 2 {
+		if err := <-ends; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a writer with a deadline: %v", err)
+		}
+	}
+	near.mu.Lock()
+	kept := len(near.out.queue)
+	near.mu.Unlock()
+	if kept > maxRecord {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	for range writers / 2 {
+		if err := <-ends; !errors.Is(err, ErrLost) {
+			t.Errorf("a writer without: %v", err)
+		}
+	}
+}
+
+// TestCloseOfAStuckTrunk gives the other end CloseWithin, and no more.
+func TestCloseOfAStuckTrunk(t *testing.T) {
+	near, s, _ := stuck(t, WriteWithin)
+	s.Write([]byte("second"))
+	began := time.Now()
+	if near.Close(); time.Since(began) > WriteWithin/2 || time.Since(began) < CloseWithin {
+		t.Errorf("it took %v", time.Since(began))
+	}
+	a, b := net.Pipe()
+	defer b.Close()
+	other := New(a)
+	if _, err := other.Open([]byte("whose")); err != nil { // and that waits for others
+		t.Fatal(err)
+	}
+	began = time.Now()
+	if other.Close(); time.Since(began) > WriteWithin/2 || time.Since(began) < CloseWithin {
+		t.Errorf("where nothing was being written it took %v", time.Since(began))
+	}
+}
+
+// TestLostWordIsTold to who reads and who writes next: it was taken over, and not sent.
+func TestLostWordIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		near, _ := p.stream(t, "")
+		near.Write([]byte("first"))
+		if _, err := near.Write([]byte("second")); err != nil {
+			t.Fatal(err)
+		}
+		p.near.pipe.Conn.Close()
+		<-time.After(Gather)
+		if _, err := near.Read(make([]byte, 1)); !errors.Is(err, ErrLost) {
+			t.Errorf("who reads: %v", err)
+		}
+		if _, err := near.Write([]byte("third")); !errors.Is(err, ErrLost) {
+			t.Errorf("who writes: %v", err)
+		}
+	})
+}
+
+// TestOneRecordWakesOnce: two frames of a stream that come together are one call.
+func TestOneRecordWakesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		far := loop.NewPipe(a, loop.Nodes())
+		defer far.Close()
+		go io.Copy(io.Discard, far)
+		near := New(b)
+		calls := 0
+		go near.Run(func(s *Stream, _ []byte) { s.Readable(func() { calls++ }) })
+		far.Write(frame(kindOpen, 1))
+		synctest.Wait()
+		far.Write(frames(frame(kindData, 1, 'a'), frame(kindData, 1, 'b'), frame(kindEnd, 1)))
+		synctest.Wait()
+		if calls != 1 {
+			t.Errorf("%d calls, want one", calls)
+		}
+		near.Close()
+	})
+}
