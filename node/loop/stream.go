@@ -6,6 +6,8 @@
 // does not own what is said (node/protocol), who may say it, nor what the end of a
 // stream means to the loop (node/agent, node/arbiter).
 //
+// Messages between nodes that are said within NodeGather of others go in one write with them.
+//
 // Both ends beat, each as soon as it knows that the other one can tell a beat from a
 // message: who dials says so in its first message, who answers says so by its first
 // beat. So builds that know none are sent none, and get the patience of before.
