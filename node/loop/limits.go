@@ -27,8 +27,12 @@ const (
 // beat in a trunk is 35 bytes.
 const pipeShort = 48
 
-// together is how many messages that wait are written at once at most.
-const together = 16
+// NodeGather is how long messages between two nodes wait for others: far less than anything
+// that they tell of takes. together is how many go in one write at most.
+const (
+	NodeGather = 2 * time.Millisecond
+	together   = 64
+)
 
 // BeatsFree is how many beats are heard at once, as after a pause of this process, and
 // BeatsTimes how many times as often as they are due each later one.

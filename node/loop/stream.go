@@ -39,13 +39,15 @@ type Pace struct {
 	Silence, Every time.Duration
 	// Patience counts while the other end has not said that it beats.
 	Patience time.Duration
+	// Gather is how long messages wait for others when some were written just before.
+	Gather time.Duration
 }
 
 // Nodes is the pace between two nodes.
-func Nodes() Pace { return Pace{NodeSilence, NodeEvery, NodePatience} }
+func Nodes() Pace { return Pace{NodeSilence, NodeEvery, NodePatience, NodeGather} }
 
 // Clients is the pace between a client and its arbiter.
-func Clients() Pace { return Pace{ClientSilence, ClientEvery, ClientPatience} }
+func Clients() Pace { return Pace{ClientSilence, ClientEvery, ClientPatience, 0} }
 
 // Relays is the pace between a gateway and an arbiter, for one client.
 func Relays() Pace { return Pace{Silence: ClientSilence, Every: RelayEvery} }
@@ -56,6 +58,7 @@ type Stream[M any] struct {
 	line   line
 	wire   Wire[M]
 	outbox outbox[M]
+	wrote  time.Time // when what had waited was last written; of who writes, or is to
 
 	// OnBeat is called by Run's goroutine with each beat that is heard; nil: nobody wants
 	// to know. It is set before Run.
@@ -83,7 +86,7 @@ func New[M any, W Wire[M]](conn net.Conn, frame func(io.ReadWriter) W, pace Pace
 func (s *Stream[M]) Say(all ...*M) {
 	fits, due := s.outbox.put(all...)
 	if due {
-		go s.write()
+		s.start()
 	}
 	if !fits {
 		s.Close()
@@ -184,13 +187,22 @@ func (s *Stream[M]) Run(ctx context.Context, hear func(*M) bool) error {
 func (s *Stream[M]) begin(ctx context.Context) (end func()) {
 	stop := context.AfterFunc(ctx, s.Close)
 	if s.outbox.begin() {
-		go s.write()
+		s.start()
 	}
 	return func() {
 		s.Close()
 		s.outbox.end()
 		stop()
 	}
+}
+
+// start has what waits written: at once, or when Gather is over.
+func (s *Stream[M]) start() {
+	if wait := s.line.pace.Gather - time.Since(s.wrote); wait > 0 {
+		time.AfterFunc(wait, s.write)
+		return
+	}
+	go s.write()
 }
 
 // write sends what waits; Run waits for it. It has no deadline of its own: a peer that
@@ -200,5 +212,18 @@ func (s *Stream[M]) write() {
 		if s.wire.Write(all...) != nil {
 			s.Close() // wakes the reader, and the next write fails likewise
 		}
+		s.wrote = time.Now()
+		s.gather()
+	}
+}
+
+// gather lets more come to what waits already, if that is little.
+func (s *Stream[M]) gather() {
+	if waits := s.outbox.len(); waits == 0 || waits >= together || s.line.pace.Gather == 0 {
+		return
+	}
+	select {
+	case <-time.After(s.line.pace.Gather):
+	case <-s.closed:
 	}
 }

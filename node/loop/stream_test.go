@@ -288,6 +288,7 @@ func TestRestingStreamHasOneGoroutine(t *testing.T) {
 			near.Say(&first) // waits for Run
 			runs = append(runs, running(t.Context(), near), running(t.Context(), far))
 			synctest.Wait()
+			<-time.After(NodeGather)
 			near.Say(&second)
 			synctest.Wait()
 			if heard := runs[len(runs)-1].heard; !slices.Equal(heard, []string{first, second}) {
@@ -400,5 +401,75 @@ func TestLateBeats(t *testing.T) {
 		}
 		s.Close()
 		b.Close()
+	})
+}
+
+// writes is a connection that notes what it is to write.
+type writes struct {
+	net.Conn
+	all *[]string
+}
+
+func (w writes) Write(b []byte) (int, error) {
+	*w.all = append(*w.all, string(b))
+	return w.Conn.Write(b)
+}
+
+// TestMessagesGoTogether: of what is said in one moment the first message goes at once, and
+// the others in one write when Gather is over. What is said far apart waits for nothing.
+func TestMessagesGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		var said []string
+		near, far := New(writes{a, &said}, framed, Nodes(), 2*together), New(b, framed, Nodes(), room)
+		defer near.Close()
+		defer far.Close()
+		r, peer := running(t.Context(), near), running(t.Context(), far)
+		word := "w"
+		for range 2 {
+			said = nil
+			began := time.Now()
+			near.Say(&word)
+			synctest.Wait()
+			if !slices.Equal(said, []string{"\x01w"}) || time.Since(began) != 0 {
+				t.Errorf("%q at once", said)
+			}
+			for range 3 {
+				near.Say(&word)
+				synctest.Wait()
+			}
+			<-time.After(NodeGather)
+			synctest.Wait()
+			if !slices.Equal(said, []string{"\x01w", "\x01w\x01w\x01w"}) {
+				t.Errorf("%q later", said)
+			}
+			<-time.After(NodeGather)
+		}
+		near.Close()
+		<-r.ended
+		<-peer.ended
+		if len(peer.heard) != 8 {
+			t.Errorf("%d words were heard", len(peer.heard))
+		}
+	})
+}
+
+// TestMuchGoesAtOnce: a backlog is written without a pause.
+func TestMuchGoesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		near, far := New(a, framed, Nodes(), 4*together), New(b, framed, Nodes(), room)
+		word := "w"
+		for range 4 * together {
+			near.Say(&word)
+		}
+		r, peer := running(t.Context(), near), running(t.Context(), far)
+		synctest.Wait()
+		near.Close()
+		<-r.ended
+		<-peer.ended
+		if len(peer.heard) != 4*together {
+			t.Errorf("%d words were heard at once, want %d", len(peer.heard), 4*together)
+		}
 	})
 }

@@ -34,11 +34,11 @@ func (w words) Next() (*string, error) {
 }
 
 func (w words) Write(all ...*string) error {
-	var b []byte
+	var text []byte
 	for _, word := range all {
-		b = append(binary.BigEndian.AppendUint16(b, uint16(len(*word))), *word...)
+		text = append(binary.BigEndian.AppendUint16(text, uint16(len(*word))), *word...)
 	}
-	_, err := w.ReadWriter.Write(b)
+	_, err := w.ReadWriter.Write(text)
 	return err
 }
 
