@@ -77,13 +77,16 @@ func (w *watch) slices() string {
 }
 
 // controls: every client has a connection to an arbiter or is parked, and has all slices that
-// are up by the registry.
+// are up by the registry. Who was parked and comes is neither for some round trips: a parked
+// client may find out a minute after a fault that an agent is gone, and comes then.
 func (w *watch) controls(a *answers) string {
 	for _, v := range w.staying() {
 		s, ok := a.statuses[v]
 		switch {
 		case !ok:
 			return v.name + " does not answer"
+		case !v.parked && w.now() < v.came+check.CalledWithin:
+			continue
 		case !s.Control && !s.Parked:
 			return v.name + " has no control connection"
 		case s.Health != "ok":

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshcrypt/meshcrypt/e2e/sim/check"
 	"github.com/meshcrypt/meshcrypt/e2e/sim/plan"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 var (
@@ -97,6 +98,34 @@ func difference(t *testing.T, one, other []string) {
 			return
 		}
 	}
+}
+
+// TestWhoComesIsOnItsWay: a client that was parked has a second to be connected, and no longer.
+func TestWhoComesIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.found(3, 1)
+		w.until(startWithin)
+		v := w.mesh.visitors[0]
+		looks := func(parked bool) string {
+			a := &answers{statuses: map[*visitor]control.ClientStatus{v: {Parked: parked, Health: "ok"}}}
+			w.watch.lookAtVisitors(a)
+			return w.watch.controls(a)
+		}
+		const lacks = "c1 has no control connection"
+		if why := looks(false); why != lacks {
+			t.Errorf("it never parked, and lacking is %q", why)
+		}
+		looks(true)
+		w.until(w.now() + time.Minute)
+		if why := looks(false); why != "" {
+			t.Errorf("it comes, and lacking is %q", why)
+		}
+		w.until(w.now() + check.CalledWithin + apart)
+		if why := looks(false); why != lacks {
+			t.Errorf("it came and is not there, and lacking is %q", why)
+		}
+	})
 }
 
 // TestJudgeOfOwners: two owners have as long whether they hear each other or not, for others

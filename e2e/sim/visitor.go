@@ -24,11 +24,12 @@ type visitor struct {
 	world   *World
 	key     identity.Key
 	device  mka.DeviceID
-	session string // that it said it has; the driver's
-	parked  bool   // it said so last; the driver's
-	rested  bool   // it was parked when all was over; the driver's
-	out     int    // orders that threw it out, and it is not back; the driver's
-	ready   func() // once it is in; nil: nobody wants to know
+	session string   // that it said it has; the driver's
+	parked  bool     // it said so last; the driver's
+	rested  bool     // it was parked when all was over; the driver's
+	came    duration // when that changed; the driver's
+	out     int      // orders that threw it out, and it is not back; the driver's
+	ready   func()   // once it is in; nil: nobody wants to know
 
 	process *process
 	engine  *dataplane.Engine

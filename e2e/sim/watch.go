@@ -200,7 +200,7 @@ func (w *watch) lookAtVisitors(a *answers) {
 			continue
 		}
 		if v.parked != status.Parked {
-			v.parked = status.Parked
+			v.parked, v.came = status.Parked, w.now()
 			w.trace.write(w.now(), v.name, fmt.Sprintf("is parked: %v", v.parked))
 		}
 		v.rested = v.rested || v.parked && w.judge.IsHealed()
