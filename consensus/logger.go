@@ -115,11 +115,12 @@ func unreached(arg any) bool {
 
 // needless reports whether a line asks for nothing. It tells of an entry that the log has no more:
 // whoever needs it, as each new server does, gets a snapshot. Or of a snapshot that is
-// refused: that is told by the transport, and by whoever refuses it.
+// refused: that is told by the transport, and by whoever refuses it. Or that this replica's own
+// transport is closed, which was asked to.
 func needless(args []any) bool {
 	return slices.ContainsFunc(args, func(arg any) bool {
 		err, ok := arg.(error)
-		return ok && (errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errRefused))
+		return ok && (errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errRefused) || errors.Is(err, raft.ErrTransportShutdown))
 	})
 }
 

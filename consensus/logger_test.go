@@ -134,6 +134,7 @@ func TestPartingIsNoNoise(t *testing.T) {
 		l.Error("failed to decode incoming command", "error", err)
 		l.Error("failed to flush response", "error", err)
 	}
+	l.Error("failed to decode incoming command", "error", raft.ErrTransportShutdown) // this one is stopped
 	if text.Len() > 0 {
 		t.Error(text.String())
 	}
