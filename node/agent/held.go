@@ -87,6 +87,15 @@ func (t *sliceTable) holds(s *slice) bool { return t.byKey[s.key] == s }
 
 func (t *sliceTable) usesSPI(spi uint32) bool { return t.bySPI[spi] != nil }
 
+// ofClients is how many are for clients, not for other nodes.
+func (t *sliceTable) ofClients() int {
+	n := len(t.byKey)
+	for _, all := range t.byNode {
+		n -= len(all)
+	}
+	return n
+}
+
 // inOrder is every slice, by name: what is said of several, and what follows from it, is
 // the same whenever the same happens.
 func (t *sliceTable) inOrder() []*slice {

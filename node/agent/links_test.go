@@ -279,3 +279,22 @@ func TestLinksThatAreRefused(t *testing.T) {
 		t.Errorf("rejects %v", r)
 	}
 }
+
+// TestLinkIsNoWork: keys that another node has here stay as long as the two are nodes. Who waits
+// until a drained node carries nothing waits for clients' slices alone.
+func TestLinkIsNoWork(t *testing.T) {
+	c := newCouple(t)
+	c.joined()
+	if len(c.agent.Agent.slices.byKey) == 0 {
+		t.Fatal("it holds no keys for the other node")
+	}
+	reports := make(chan Report, 1)
+	go func() {
+		r, _ := c.agent.Agent.Report(t.Context())
+		reports <- r
+	}()
+	c.until("it reports", func() bool { return len(reports) > 0 })
+	if r := <-reports; r.Slices != 0 {
+		t.Errorf("%d slices of no client", r.Slices)
+	}
+}

@@ -17,7 +17,7 @@ type Report struct {
 	Heard             bool          // an arbiter's stream is open
 	WordAge           time.Duration // since the last word of an arbiter
 	Arbiter           identity.NodeID
-	Slices, Routes    int
+	Slices, Routes    int      // of clients: keys for other nodes are no work that could be moved
 	Parts             []string // pool parts this host answers for
 	Silent            []string // nodes that do not answer its probes
 	Path              probe.Verdict
@@ -39,7 +39,7 @@ func (a *Agent) Report(ctx context.Context) (r Report, ok bool) {
 		r = Report{
 			Term: a.floor.Term, Incarnation: a.floor.Incarnation,
 			Heard: a.stream != nil && a.stream.fenced, WordAge: a.config.Now() - a.wordAt,
-			Arbiter: a.view.arbiter, Slices: len(a.slices.byKey), Routes: len(a.view.routes),
+			Arbiter: a.view.arbiter, Slices: a.slices.ofClients(), Routes: len(a.view.routes),
 			Path: a.probes.pathVerdict(), Bare: a.inside.exposed && !a.meshSeals(), Unjudged: a.rules.unsaid, CutOff: a.footing.is == lost, Woke: a.sound.wokeLately(a.config.Now()), Rivals: a.rivals(a.config.Now()), Is: a.sound.is, Unheard: a.unheard(a.config.Now()), Broken: make(map[string]string),
 		}
 		if r.Is == protocol.Broken {
