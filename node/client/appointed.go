@@ -6,17 +6,25 @@ import "time"
 // turn is (port.Wait). Until then whoever has nothing to send is quiet: what it would ask its
 // agents, who know nothing of its keys any more, takes from the nodes what those need that are
 // let in. Whose agents are well, and only the arbiter is busy, hears so before: it asks for
-// AskedFirst, each LookEvery at least, and whom it has heard since it asks as ever.
+// AskedFirst, each LookEvery at least, and whom it has heard since it asks as ever. Told once
+// more when its turn was to be, it has asked already: of ten thousand each is told two or three
+// times.
 
 // appointment is the time between a word to wait and the next attempt. It is never changed.
-type appointment struct{ since, until time.Duration }
+type appointment struct {
+	since, until time.Duration
+	again        bool // it follows on another one
+}
+
+// asks reports whether agents that do not answer are asked because of it.
+func (a *appointment) asks(now time.Duration) bool { return !a.again && now-a.since < AskedFirst }
 
 // waits reports whether the client was told to come again, and has nothing to send until then.
 // Nobody has proved that he may say so: it is at most for port.MaxWait, and a packet to send
 // ends it.
 func (c *Client) waits(now time.Duration) bool {
 	a := c.appointed.Load()
-	return a != nil && now-a.since >= AskedFirst && now < a.until && c.rested(now)
+	return a != nil && !a.asks(now) && now < a.until && c.rested(now)
 }
 
 // quiet reports whether an agent is not asked for that: one that has long not answered, as all
@@ -43,5 +51,5 @@ func (c *Client) quiet(s *slice, now time.Duration) bool {
 // a moment ago that its turn comes.
 func (c *Client) asksFirst(s *slice, now time.Duration) bool {
 	a := c.appointed.Load()
-	return a != nil && now-a.since < AskedFirst && s.pulse.mute != 0 && now-s.pulse.askedAt >= LookEvery
+	return a != nil && a.asks(now) && s.pulse.mute != 0 && now-s.pulse.askedAt >= LookEvery
 }

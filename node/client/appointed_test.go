@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -212,7 +213,7 @@ func waiting(t *testing.T) (f *fixture, s []*slice) {
 	f, s = calmed(t)
 	f.looks(ProbeIdle + 2*ProbeMute)
 	now := f.config.Now()
-	f.Client.appointed.Store(&appointment{now, now + port.MaxWait})
+	f.Client.appointed.Store(&appointment{since: now, until: now + port.MaxWait})
 	f.looks(AskedFirst + 2*LookEvery)
 	for _, one := range s {
 		f.asked(one)
@@ -250,10 +251,10 @@ func TestWhoWaitsIsQuiet(t *testing.T) {
 func TestWhatEndsTheQuiet(t *testing.T) {
 	for name, change := range map[string]func(*fixture, *slice){
 		"its turn comes": func(f *fixture, _ *slice) { f.Client.appointed.Store(nil) },
-		"it is over":     func(f *fixture, _ *slice) { f.Client.appointed.Store(&appointment{1, f.config.Now()}) },
+		"it is over":     func(f *fixture, _ *slice) { f.Client.appointed.Store(&appointment{since: 1, until: f.config.Now()}) },
 		"it is in use":   func(f *fixture, _ *slice) { f.session.ready = false }, // as one that was never at rest
 		"another word": func(f *fixture, _ *slice) {
-			f.Client.appointed.Store(&appointment{f.config.Now(), f.config.Now() + port.MaxWait})
+			f.Client.appointed.Store(&appointment{since: f.config.Now(), until: f.config.Now() + port.MaxWait})
 		},
 	} {
 		f, s := waiting(t)
@@ -265,6 +266,15 @@ func TestWhatEndsTheQuiet(t *testing.T) {
 		}
 	}
 	f, s := waiting(t)
+	f.looks(2 * ProbeMute)
+	now := f.config.Now()
+	f.Client.appointed.Store(&appointment{since: now, until: now + port.MaxWait, again: true})
+	f.asked(s[0])
+	f.asked(s[1])
+	if f.looks(AskedFirst); len(f.asked(s[0]))+len(f.asked(s[1])) > 1 {
+		t.Error("told once more it asks anew, not in turn")
+	}
+	f, s = waiting(t)
 	f.looks(ProbeMute, s[0])
 	if len(f.asked(s[1])) == 0 {
 		t.Error("one agent answers: it does not ask the other")
@@ -276,7 +286,7 @@ func TestWhatEndsTheQuiet(t *testing.T) {
 func TestLostAnswerIsNoSilence(t *testing.T) {
 	f, s := calmed(t)
 	now := f.config.Now()
-	f.Client.appointed.Store(&appointment{now, now + port.MaxWait})
+	f.Client.appointed.Store(&appointment{since: now, until: now + port.MaxWait})
 	f.looks(AskedFirst+LookEvery, s...)
 	for _, one := range s {
 		f.asked(one)
@@ -307,7 +317,7 @@ func TestWhoIsToldAsksFirst(t *testing.T) {
 		}
 		f.looks(time.Duration(wait) * time.Second)
 		now, before := f.config.Now(), []uint32{s[0].pulse.sequence, s[1].pulse.sequence}
-		f.Client.appointed.Store(&appointment{now, now + port.MaxWait})
+		f.Client.appointed.Store(&appointment{since: now, until: now + port.MaxWait})
 		f.looks(AskedFirst)
 		for i, one := range s {
 			if n := one.pulse.sequence - before[i]; n == 0 || n > 3 {
@@ -340,6 +350,37 @@ func TestAppointmentPassesAsleep(t *testing.T) {
 					t.Errorf("it comes %v after it woke", took)
 				}
 			})
+		})
+	}
+}
+
+// TestToldOnceMore: what follows on an appointment is known as such, and what another gateway, or
+// another end of an attempt, lies between is not.
+func TestToldOnceMore(t *testing.T) {
+	wait := &port.Wait{In: time.Second}
+	for name, c := range map[string]struct {
+		ends  []error
+		again bool
+	}{
+		"once":                {[]error{wait}, false},
+		"twice":               {[]error{wait, wait}, true},
+		"after another end":   {[]error{wait, io.EOF, wait}, false},
+		"at the next gateway": {[]error{wait, wait, wait, wait, wait}, false},
+		"and there once more": {[]error{wait, wait, wait, wait, wait, wait}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client := &Client{redial: make(chan haste, 1), config: Config{Now: func() time.Duration { return 0 }}}
+			b := newBackoff(rand.Reader)
+			for _, err := range c.ends {
+				b.ended(0, nil, err)
+			}
+			ctx, leave := context.WithCancel(t.Context())
+			go client.pause(ctx, &b)
+			synctest.Wait()
+			a := client.appointed.Load()
+			if leave(); a == nil || a.again != c.again {
+				t.Errorf("%s: %+v", name, a)
+			}
 		})
 	}
 }

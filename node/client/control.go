@@ -130,7 +130,7 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 	defer func() { pace.told = 0 }()
 	wait := pace.next()
 	now := c.config.Now()
-	turn := appointment{now, now + wait}
+	turn := appointment{since: now, until: now + wait, again: pace.often > 1}
 	if pace.told > 0 {
 		c.appointed.Store(&turn)
 		defer c.appointed.Store(nil)

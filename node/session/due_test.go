@@ -112,6 +112,32 @@ func TestNothingDueLooksAtNothing(t *testing.T) {
 	}
 }
 
+// TestWhoIsAwayWaitsForNoNode: sessions without keys whose clients are away cost no look when
+// nodes become able, or are no more, as with each prekey of a crowd that comes back.
+func TestWhoIsAwayWaitsForNoNode(t *testing.T) {
+	const sessions = 200
+	w := crowd(6, sessions)
+	w.newTerm(w.nodes[0])
+	for _, n := range w.nodes {
+		w.nodeUp(n, 2) // without a slice
+	}
+	w.run(time.Minute, 100*time.Millisecond)
+	if up := slices.ContainsFunc(w.state.ActiveSessions(), func(s *registry.Session) bool { return s.Slices[0].State != registry.SliceVoid }); up {
+		t.Fatal("a slice that nobody has is not void")
+	}
+	toggle := func(times int) (looks int) {
+		for i := range times {
+			w.queue = append(w.queue, Load{Node: w.nodes[3].id(), Used: float64(i % 2)})
+			looks += w.looksIn(time.Second)
+		}
+		return looks
+	}
+	toggle(2) // what a node carries is heard for the first time
+	if n := toggle(20); n > 0 {
+		t.Errorf("%d looks at %d sessions whose clients are away", n, sessions)
+	}
+}
+
 // TestRoomIsNoticed: a session has no slice on a node without room, and one
 // as soon as there is room again, though nothing else happens to it.
 func TestRoomIsNoticed(t *testing.T) {

@@ -122,7 +122,9 @@ func (a *Arbitrator) refill(view *registry.State, s *registry.Session, l *live, 
 	if held {
 		l.again(until)
 	}
-	a.awaitAgent(l, known)
+	if l.attached || l.callable() { // else it waits for its client, whatever nodes are able to do
+		a.awaitAgent(l, known)
+	}
 	if l.attached && !held && !a.superfluous(view, s, sl) {
 		if c = a.choose(view, s, sl.Number, sl.Spare); c != nil && !a.refills.take(a.now) {
 			l.again(a.refills.renewed())
