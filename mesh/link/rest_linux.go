@@ -3,18 +3,19 @@ package link
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // rest is where the reader of a socket waits to which little comes: in Go's poller. To
-// wait in a system call costs half of that, but keeps one of the runtime's processors for
-// up to 10 ms, and as long as it does Go's watcher of threads looks each 70 us or so whether to
-// take it away: most of what an idle process did. It is owned by the goroutine in Receive.
+// wait in a system call costs half of that, but keeps one of the runtime's processors
+// until Go's monitor takes it away. Only the socket's owner knows whether there are enough
+// of them for that. It is owned by the goroutine in Receive, but for calls.
 type rest struct {
-	pace
+	calls atomic.Bool // wait in system calls
+
 	poll  int      // a set of the socket alone, and only while it rests: who is busy shall not wake the poller, too
 	armed bool     // the socket is in it
 	file  *os.File // of poll, in Go's poller
@@ -22,9 +23,10 @@ type rest struct {
 	try   func(uintptr) bool // made once, for it is called often
 	room  []byte             // of try, as is errno
 	errno unix.Errno
-	began time.Time
 	waits int // in the poller, for tests
 }
+
+var _ Caller = (*socket)(nil)
 
 // newSet makes a set of sockets that Go's poller waits for.
 func newSet() (poll int, file *os.File, raw syscall.RawConn, err error) {
@@ -41,7 +43,7 @@ func newSet() (poll int, file *os.File, raw syscall.RawConn, err error) {
 
 // newRest makes one for a socket that has a receiver.
 func newRest(s *socket) (*rest, error) {
-	r := &rest{began: time.Now()}
+	r := new(rest)
 	var err error
 	if r.poll, r.file, r.raw, err = newSet(); err != nil {
 		return nil, fmt.Errorf("link: open what a socket rests in: %w", err)
@@ -53,9 +55,16 @@ func newRest(s *socket) (*rest, error) {
 	return r, nil
 }
 
+// WaitInCalls is Caller's.
+func (s *socket) WaitInCalls(calls bool) {
+	if s.rest != nil { // a member's readers see to it themselves
+		s.rest.calls.Store(calls)
+	}
+}
+
 // await fetches what comes next, and waits for it.
 func (r *rest) await(s *socket, b []byte) unix.Errno {
-	if !r.busy(time.Since(r.began), quietAfter) && r.arm(s.fd) {
+	if !r.calls.Load() && r.arm(s.fd) {
 		r.waits++
 		r.room = b
 		err := r.raw.Read(r.try)

@@ -3,6 +3,8 @@ package dataplane
 import (
 	"sync"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 )
 
 // busy is whether so many packets come that the workers are in system calls for a good
@@ -29,18 +31,33 @@ func (b *busy) look(received uint64, now int64) {
 	b.looked, b.received = max(now, 1), received
 }
 
-// lookBusy tells the owner when the engine becomes busy, and when it is no more.
+// lookBusy tells the owner when the engine becomes busy, and when it is no more. In between its
+// receivers wait in system calls: who does so without a seat of his own keeps another worker,
+// or a control loop, from its turn for up to 5 ms.
 func (e *Engine) lookBusy(now int64) {
 	b := &e.busy
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.config.Busy == nil || b.over || now-b.looked < int64(BusyEvery) {
+	if b.over || now-b.looked < int64(BusyEvery) {
 		return
 	}
 	was, s := b.is, e.Stats()
 	b.look(s.Received[PortTUN]+s.Received[PortOuter]+s.Received[PortInside], now)
-	if b.is != was {
+	if b.is != was && e.config.Busy != nil {
 		e.config.Busy(b.is)
+	}
+	if b.is || was {
+		e.waitInCalls(b.is)
+	}
+}
+
+func (e *Engine) waitInCalls(calls bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.workers {
+		if c, ok := s.(link.Caller); ok {
+			c.WaitInCalls(calls)
+		}
 	}
 }
 
@@ -49,7 +66,7 @@ func (e *Engine) closeBusy() {
 	b := &e.busy
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.is {
+	if b.is && e.config.Busy != nil {
 		e.config.Busy(false)
 	}
 	b.is, b.over = false, true

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/meshcrypt/meshcrypt/mesh/link"
 )
 
 // An engine is busy at once, and calm after a while; its owner hears each change once.
@@ -13,8 +15,8 @@ func TestBusy(t *testing.T) {
 	var now int64
 	var said []bool
 	e := testEngine(t, Config{Clock: func() int64 { return now }, Busy: func(is bool) { said = append(said, is) }})
-	l := new(ledger)
-	e.workers[l] = nil
+	l, wire := new(ledger), new(calling)
+	e.workers[l] = wire
 	step := func(packets uint64) {
 		l.take(PortOuter, int(packets))
 		now += look
@@ -25,6 +27,9 @@ func TestBusy(t *testing.T) {
 		t.Helper()
 		if !slices.Equal(said, want) {
 			t.Fatalf("%s: told %v, want %v", what, said, want)
+		}
+		if calls := len(want) > 0 && want[len(want)-1]; wire.calls != calls {
+			t.Errorf("%s: waits in calls: %v", what, wire.calls)
 		}
 	}
 	step(100 * much) // nobody knows in what time
@@ -44,9 +49,22 @@ func TestBusy(t *testing.T) {
 	step(0)
 	expect("calm for long", true, false)
 	step(much)
+	expect("many again", true, false, true)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 	step(much)
-	expect("closed while busy", true, false, true, false)
+	if len(said) != 4 || said[3] {
+		t.Errorf("closed while busy: told %v", said)
+	}
 }
+
+// calling is a socket that only notes how it is to wait.
+type calling struct {
+	link.Socket
+	calls bool
+}
+
+func (c *calling) WaitInCalls(calls bool) { c.calls = calls }
+func (c *calling) Close() error           { return nil }
+func (c *calling) Lost() uint64           { return 0 }
