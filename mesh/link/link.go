@@ -51,13 +51,6 @@ type Socket interface {
 	Receive(b []byte) (Train, error)
 }
 
-// Caller is a Socket whose Receive can wait in system calls, which costs half of a wait in Go's
-// poller, and keeps one of the runtime's processors meanwhile. It does so while its owner says
-// that much comes and that there are processors for it; at first it does not.
-type Caller interface {
-	WaitInCalls(bool)
-}
-
 // Sender is a socket without its receiving end, which somebody else has. All of
 // it is safe for concurrent use.
 type Sender interface {

@@ -26,8 +26,6 @@ type rest struct {
 	waits int // in the poller, for tests
 }
 
-var _ Caller = (*socket)(nil)
-
 // newSet makes a set of sockets that Go's poller waits for.
 func newSet() (poll int, file *os.File, raw syscall.RawConn, err error) {
 	if poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -55,7 +53,8 @@ func newRest(s *socket) (*rest, error) {
 	return r, nil
 }
 
-// WaitInCalls is Caller's.
+// WaitInCalls has Receive wait in system calls, or no more: its owner says that much comes, and that
+// the runtime has processors for who waits so. At first it does not.
 func (s *socket) WaitInCalls(calls bool) {
 	if s.rest != nil { // a member's readers see to it themselves
 		s.rest.calls.Store(calls)

@@ -3,8 +3,6 @@ package dataplane
 import (
 	"sync"
 	"time"
-
-	"github.com/meshcrypt/meshcrypt/mesh/link"
 )
 
 // busy is whether so many packets come that the workers are in system calls for a good
@@ -51,11 +49,20 @@ func (e *Engine) lookBusy(now int64) {
 	}
 }
 
+// caller is a socket or a queue whose reader can wait in system calls. That costs half of a wait
+// in Go's poller, and keeps a seat meanwhile.
+type caller interface{ WaitInCalls(bool) }
+
 func (e *Engine) waitInCalls(calls bool) {
+	for _, q := range e.queues {
+		if c, ok := q.(caller); ok {
+			c.WaitInCalls(calls)
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.workers {
-		if c, ok := s.(link.Caller); ok {
+		if c, ok := s.(caller); ok {
 			c.WaitInCalls(calls)
 		}
 	}

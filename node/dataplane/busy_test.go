@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/tun"
 )
 
 // An engine is busy at once, and calm after a while; its owner hears each change once.
@@ -15,8 +16,8 @@ func TestBusy(t *testing.T) {
 	var now int64
 	var said []bool
 	e := testEngine(t, Config{Clock: func() int64 { return now }, Busy: func(is bool) { said = append(said, is) }})
-	l, wire := new(ledger), new(calling)
-	e.workers[l] = wire
+	l, wire, queue := new(ledger), new(calling), new(callingQueue)
+	e.workers[l], e.queues = wire, []tun.Queue{queue}
 	step := func(packets uint64) {
 		l.take(PortOuter, int(packets))
 		now += look
@@ -28,8 +29,8 @@ func TestBusy(t *testing.T) {
 		if !slices.Equal(said, want) {
 			t.Fatalf("%s: told %v, want %v", what, said, want)
 		}
-		if calls := len(want) > 0 && want[len(want)-1]; wire.calls != calls {
-			t.Errorf("%s: waits in calls: %v", what, wire.calls)
+		if calls := len(want) > 0 && want[len(want)-1]; wire.calls != calls || queue.calls != calls {
+			t.Errorf("%s: waits in calls: %v, %v", what, wire.calls, queue.calls)
 		}
 	}
 	step(100 * much) // nobody knows in what time
@@ -68,3 +69,10 @@ type calling struct {
 func (c *calling) WaitInCalls(calls bool) { c.calls = calls }
 func (c *calling) Close() error           { return nil }
 func (c *calling) Lost() uint64           { return 0 }
+
+type callingQueue struct {
+	tun.Queue
+	calls bool
+}
+
+func (c *callingQueue) WaitInCalls(calls bool) { c.calls = calls }
