@@ -53,8 +53,8 @@ func newRest(s *socket) (*rest, error) {
 	return r, nil
 }
 
-// WaitInCalls has Receive wait in system calls, or no more: its owner says that much comes, and that
-// the runtime has processors for who waits so. At first it does not.
+// WaitInCalls has Receive wait in system calls, or no more: its owner says that much comes,
+// and that the runtime has processors for who waits so. At first it does not.
 func (s *socket) WaitInCalls(calls bool) {
 	if s.rest != nil { // a member's readers see to it themselves
 		s.rest.calls.Store(calls)

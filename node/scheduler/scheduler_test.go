@@ -136,7 +136,7 @@ func until(t *testing.T, what string, is func() bool) {
 		if is() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	t.Fatalf("no %s after 10 s", what)
 }

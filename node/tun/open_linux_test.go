@@ -393,7 +393,7 @@ func TestRestInThePoller(t *testing.T) {
 			if inCalls() == want {
 				break
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 		if got := inCalls(); got != want {
 			t.Errorf("round %d: %d goroutines in system calls, want %d", round, got, want)

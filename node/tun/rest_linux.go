@@ -38,7 +38,8 @@ func newRest(wake int) (*rest, error) {
 	return r, nil
 }
 
-// await waits in the poller until the queue or the wake is readable; false: it cannot, or is not to.
+// await waits in the poller until the queue or the wake is readable; false: it cannot, or is
+// not to.
 func (r *rest) await(queue int) bool {
 	if r.calls.Load() {
 		r.disarm(queue)
