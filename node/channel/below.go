@@ -2,6 +2,7 @@ package channel
 
 import (
 	"net"
+	"sync"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/crypto/record"
@@ -12,13 +13,25 @@ type below struct {
 	net.Conn
 	boundary *record.Boundary
 
-	keeps bool   // what TLS writes: its last word
-	kept  []byte // that
+	mu    sync.Mutex // protects what follows: TLS writes while it reads, too
+	keeps bool       // what TLS writes: its last word
+	over  bool       // that was taken
+	kept  []byte     // that
 }
 
-// last takes what TLS wrote since it is kept. What it might write after its last word goes nowhere.
+// keep has what TLS writes from now on kept, not sent.
+func (b *below) keep() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keeps = true
+}
+
+// last takes what was kept. What TLS writes after its last word goes nowhere: it answers each
+// update of keys that the other end asks it for, as often as that likes.
 func (b *below) last() (word []byte) {
-	word, b.kept = b.kept, nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	word, b.kept, b.over = b.kept, nil, true
 	return word
 }
 
@@ -30,11 +43,20 @@ func (b *below) Read(p []byte) (int, error) { return b.boundary.Read(p) }
 
 // Write sends bytes of TLS, or keeps them where they are its last.
 func (b *below) Write(p []byte) (int, error) {
-	if b.keeps {
-		b.kept = append(b.kept, p...)
+	if b.holds(p) {
 		return len(p), nil
 	}
 	return b.Conn.Write(p)
+}
+
+// holds takes what is not to be sent.
+func (b *below) holds(p []byte) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keeps && !b.over {
+		b.kept = append(b.kept, p...)
+	}
+	return b.keeps
 }
 
 // SetWriteDeadline does nothing: it is crypto/tls alone that asks for one here, to say the

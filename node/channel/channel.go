@@ -66,7 +66,7 @@ func (c *Conn) Leave() error {
 	if c.writes == nil {
 		return nil
 	}
-	tls, ok := c.writes.NetConn().(*below)
+	b, ok := c.writes.NetConn().(*below)
 	if !ok {
 		return ErrStays
 	}
@@ -78,12 +78,12 @@ func (c *Conn) Leave() error {
 	if !c.isClient {
 		to, from = from, to
 	}
-	tls.keeps = true
+	b.keep()
 	if err := c.writes.CloseWrite(); err != nil {
 		return err
 	}
 	out := record.NewWriter(c.Conn, to, c.ledger)
-	out.Ahead(tls.last())
+	out.Ahead(b.last())
 	c.out, c.in, c.writes = out, record.NewReader(c.Conn, from), nil
 	return nil
 }

@@ -311,6 +311,22 @@ func TestNothingToLeaveBy(t *testing.T) {
 	}
 }
 
+// TestNothingIsKeptOfTLS: who stays in TLS when the arbiter has left can have it answer updates of
+// keys without end. Those answers go nowhere, and take no memory.
+func TestNothingIsKeptOfTLS(t *testing.T) {
+	_, server := ends(t)
+	under := server.writes.NetConn()
+	ok(t, server.Leave())
+	for range 3 {
+		if n, err := under.Write(make([]byte, 27)); n != 27 || err != nil {
+			t.Fatalf("%d bytes written, %v", n, err)
+		}
+	}
+	if late := under.(*below).last(); len(late) > 0 {
+		t.Errorf("%d bytes are kept", len(late))
+	}
+}
+
 // TestGoodbyeIsBounded, in TLS and behind it: one who takes nothing is not waited for.
 func TestGoodbyeIsBounded(t *testing.T) {
 	for _, behind := range []bool{false, true} {
