@@ -31,11 +31,17 @@ const recoverHelp = `Make this stopped node the only voter of its mesh, because 
 for good. It must be a voter or a standby: the one that took over in a mesh of
 two hosts, or the last that is left of three.
 
-The node goes on from its own copy of the registry. The incarnation is raised,
-so every node refuses an arbiter that still leads by the old log; join tokens
-are void; sessions go on and resume, nobody needs a password again. Other voters
-that come back give their log up for this one's by themselves, once they hear
-this node; whom they refused, it refuses then. So leave their DATA-DIR as it is.
+The node goes on from its own copy of the registry. The mesh's incarnation is
+raised, so every node refuses an arbiter that still leads by the old log; join
+tokens are void; sessions go on and resume, nobody needs a password again. Other
+voters that come back give their log up for this one's by themselves, once they
+hear this node; whom they refused, it refuses then. So leave their DATA-DIR as it
+is.
+
+An incarnation is a long number, made of the time, and the first part of the
+fence in meshcrypt status. Recover one host only: of two, the later one's mesh
+stays, once they hear each other, and what the other decided is lost but for
+whom it refused.
 
 Nothing is sealed for a standby that never was one; then the recovery key that
 init printed opens the mesh's secrets.`
