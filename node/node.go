@@ -148,6 +148,13 @@ func (n *Node) runAll(ctx context.Context) error {
 // goDo has a part run until it ends by itself; the group waits for it.
 func (n *Node) goDo(part string, does func()) { n.group.Go(func() { n.running.do(part, does) }) }
 
+// end ends a part that was opened. From then on the daemon is to end, also one that never
+// came to serve: a part that hangs has so long as one that ends later.
+func (n *Node) end(cancel func(), part string, does func()) {
+	cancel()
+	n.running.do(part, does)
+}
+
 // remember reads who this node is.
 func (n *Node) remember() (err error) {
 	if n.self, err = n.dir.Node(); err != nil {
@@ -193,7 +200,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if n.port, err = port.Listen(n.self.Listen, n.reserve, n.config.Log); err != nil {
 		return err
 	}
-	defer n.running.do("TCP port", func() { _ = n.port.Close() }) // what is left of it ends with the process
+	defer n.end(cancel, "TCP port", func() { _ = n.port.Close() }) // what is left of it ends with the process
 	if n.exposed, err = n.judgeInside(); err != nil {
 		return err
 	}
@@ -201,7 +208,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if n.forward, err = openForwarding(n.self, n.exposed, n.dir, n.config.Log, n.fail); err != nil {
 		return err
 	}
-	defer n.running.do("packet path", func() { err = errors.Join(err, n.forward.close(n.hasLeft())) })
+	defer n.end(cancel, "packet path", func() { err = errors.Join(err, n.forward.close(n.hasLeft())) })
 	if n.own, err = n.ownAddresses(); err != nil {
 		return err
 	}
@@ -213,17 +220,17 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if err := n.openGossip(); err != nil {
 		return err
 	}
-	defer n.running.do("goodbye of gossip", n.closeGossip)
+	defer n.end(cancel, "goodbye of gossip", n.closeGossip)
 	n.serveClock() // voters that start ask each other before they vote
 	if err := n.openStoreIfKept(); err != nil {
 		return err
 	}
-	defer n.running.do("log", n.closeStore)
+	defer n.end(cancel, "log", n.closeStore)
 	operator, err := n.openOperator()
 	if err != nil {
 		return err
 	}
-	defer n.running.do("operator's socket", operator)
+	defer n.end(cancel, "operator's socket", operator)
 	n.config.Log.Info("node is running", "name", n.self.Name, "node", n.trust.Key.ID().Short(),
 		"listen", n.self.Listen, "version", n.config.Version)
 	return n.serve(ctx, cancel)

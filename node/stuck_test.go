@@ -66,6 +66,24 @@ func TestEndOfParts(t *testing.T) {
 	})
 }
 
+// TestStartThatFailsIsBounded: a part hangs that is closed because a later one could not be opened.
+func TestStartThatFailsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n Node
+		hang := make(chan struct{})
+		defer close(hang)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err := n.running.within(ctx, EndWithin, slog.New(slog.DiscardHandler), func() error {
+			defer n.end(cancel, "packet path", func() { <-hang })
+			return errors.New("no socket for operators")
+		})
+		if !errors.Is(err, ErrStuck) || !strings.HasSuffix(err.Error(), ": packet path") {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
 // TestNodeEndsWithoutAPart: a node as it runs ends although one of its parts hangs.
 func TestNodeEndsWithoutAPart(t *testing.T) {
 	if !linktest.Isolate(t) {
