@@ -116,11 +116,13 @@ func unreached(arg any) bool {
 // needless reports whether a line asks for nothing. It tells of an entry that the log has no more:
 // whoever needs it, as each new server does, gets a snapshot. Or of a snapshot that is
 // refused: that is told by the transport, and by whoever refuses it. Or that this replica's own
-// transport is closed, which was asked to.
+// transport is closed, which was asked to; or that it decides nothing since the mesh was
+// recovered without it: that is told when it is heard, with what to expect.
 func needless(args []any) bool {
 	return slices.ContainsFunc(args, func(arg any) bool {
 		err, ok := arg.(error)
-		return ok && (errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errRefused) || errors.Is(err, raft.ErrTransportShutdown))
+		return ok && (errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errRefused) || errors.Is(err, raft.ErrTransportShutdown) ||
+			errors.Is(err, errGivenUp))
 	})
 }
 

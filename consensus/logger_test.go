@@ -24,6 +24,7 @@ func TestOperatorReadsNoNoise(t *testing.T) {
 	l.Info("entering follower state")
 	l.Warn("heartbeat timeout reached")
 	l.Error("failed to get log", "index", 1, "error", raft.ErrLogNotFound) // of one that gets a snapshot
+	l.Error("failed to commit logs", "error", errGivenUp)                  // of a leader that was recovered without
 	if text.Len() != 0 {
 		t.Fatalf("at info: %s", text.String())
 	}
