@@ -43,6 +43,15 @@ func TestHistoryIsTold(t *testing.T) {
 	if all := said(back); len(all) != 1 || all[0].Index != 51 {
 		t.Errorf("a new stream is told %+v", all)
 	}
+	first := stub(t, q.third.node)
+	nodeOpened{first}.apply(q.a)
+	viewed := false
+	for m := first.Take(); m != nil; m = first.Take() {
+		if viewed = viewed || m.View != nil; m.Known != nil && !viewed {
+			t.Error("who starts for the first time is told before it knows a member")
+		}
+	}
+	q.third = first
 	q.store.index++
 	q.a.term++ // as if the log were in another one by now
 	q.a.tellKnown(4 * time.Minute)

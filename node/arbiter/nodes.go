@@ -95,13 +95,13 @@ func (e nodeOpened) apply(a *Arbiter) {
 	a.lookAtReaders()
 	n.Say(&protocol.Node{Fence: &a.fence, Trunks: true, Calls: true})
 	a.hearKnown(n)
-	if a.known != nil {
-		n.Say(&protocol.Node{Known: a.known})
-	}
 	a.reconcile(n)
 	a.step(session.NodeUp{Node: n.node, Boot: n.hello.Boot})
 	a.takeCondition(n, n.hello.Condition)
 	a.pushViews()
+	if a.known != nil {
+		n.Say(&protocol.Node{Known: a.known}) // believed of a member, and a first view tells who is one
+	}
 	a.config.Log.Info("node is up", "node", a.nodeName(n.node), "version", n.hello.Version)
 	if older, _ := a.readersBelow(exposedVersion); n.hello.Exposed && len(older) > 0 {
 		a.config.Log.Warn("strangers reach a node's inside interface, and what is handed on there is not sealed while a voter is of an older build: upgrade it", "node", a.nodeName(n.node))
