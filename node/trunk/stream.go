@@ -140,6 +140,7 @@ func (s *Stream) Write(b []byte) (n int, err error) {
 	for n < len(b) {
 		piece, err := s.spend(len(b) - n)
 		if err != nil {
+			s.trunk.later() // what of b was taken over
 			return n, err
 		}
 		s.trunk.out.queue = appendFrame(s.trunk.out.queue, kindData, s.number, b[n:n+piece])
@@ -153,9 +154,11 @@ func (s *Stream) Write(b []byte) (n int, err error) {
 }
 
 // spend waits for credit and for room in a record, and takes some of the credit; the caller
-// holds the lock.
+// holds the lock. Who has written a record for others makes the next one as much longer as he
+// needs: where more is said than the way takes, they have filled that meanwhile, too, and it
+// would always be he who writes, and never what he says.
 func (s *Stream) spend(wish int) (int, error) {
-	for {
+	for wrote := false; ; {
 		n := min(wish, s.credit, MaxBody)
 		switch {
 		case s.gone:
@@ -166,29 +169,30 @@ func (s *Stream) spend(wish int) (int, error) {
 			return 0, io.ErrClosedPipe
 		case past(s.writeBy):
 			return 0, os.ErrDeadlineExceeded
-		case n > 0 && s.trunk.fits(n):
+		case n > 0 && (wrote || s.trunk.fits(n)):
 			s.credit -= n
 			return n, nil
 		}
-		if err := s.makeWay(n > 0); err != nil {
+		var err error
+		if wrote, err = s.makeWay(n > 0); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// makeWay writes what waits, where the next piece would not fit in with it or has no credit
-// yet, or waits itself. The caller holds the lock.
-func (s *Stream) makeWay(full bool) error {
+// makeWay writes what waits, and says so, where the next piece would not fit in with it or has no
+// credit yet, or waits itself. The caller holds the lock.
+func (s *Stream) makeWay(full bool) (wrote bool, err error) {
 	switch t := s.trunk; {
 	case full && !t.out.writing || t.out.due():
-		return t.write()
+		return true, t.write()
 	case full:
 		s.wait(s.writeBy, t.onWritten())
 	default:
 		t.later()
 		s.wait(s.writeBy, nil)
 	}
-	return nil
+	return false, nil
 }
 
 // CloseWrite ends our direction.

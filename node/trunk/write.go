@@ -17,7 +17,7 @@ import (
 // So a word on a quiet trunk waits for nothing, and a busy trunk writes so many records a
 // second at most, however many streams it has, but for full ones. The trunk's lock protects it.
 type outbound struct {
-	queue   []byte        // frames that wait: a record of data at most, and frames without
+	queue   []byte        // frames that wait: a record of data at most and a piece, and frames without
 	spare   []byte        // where the next ones are queued while these are written
 	writing bool          // somebody writes; the lock is another's meanwhile
 	wrote   time.Time     // the end of the last record

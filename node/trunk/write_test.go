@@ -285,3 +285,49 @@ func TestOneRecordWakesOnce(t *testing.T) {
 		near.Close()
 	})
 }
+
+// slow is a connection that takes a record each moment.
+type slow struct {
+	net.Conn
+	each time.Duration
+}
+
+func (s slow) Write(b []byte) (int, error) {
+	<-time.After(s.each)
+	return s.Conn.Write(b)
+}
+
+// TestNobodyWritesForOthersAlone: on a way that is slower than what is said, who writes what others
+// have queued has his own turn, too. In real time, as with stuck.
+func TestNobodyWritesForOthersAlone(t *testing.T) {
+	a, b := net.Pipe()
+	p := trunksOver(t, slow{a, time.Millisecond}, b)
+	var words [40]atomic.Int32
+	for i := range words {
+		near, far := p.stream(t, "")
+		go io.Copy(io.Discard, far)
+		size := 500
+		if i == 0 {
+			size = MaxBody
+		}
+		go func() {
+			for {
+				if _, err := near.Write(make([]byte, size)); err != nil {
+					return
+				}
+				words[i].Add(1)
+			}
+		}()
+	}
+	<-time.After(200 * time.Millisecond)
+	for i := range words {
+		words[i].Store(0)
+	}
+	<-time.After(time.Second)
+	for i := range words {
+		if n := words[i].Load(); n == 0 {
+			t.Errorf("stream %d said nothing for a second", i)
+		}
+	}
+	p.near.Close()
+}
