@@ -138,12 +138,11 @@ func (s *Stream) Write(b []byte) (n int, err error) {
 	s.trunk.mu.Lock()
 	defer s.trunk.mu.Unlock()
 	for n < len(b) {
-		piece, err := s.spend(len(b) - n)
+		piece, err := s.spend(b[n:])
 		if err != nil {
 			s.trunk.later() // what of b was taken over
 			return n, err
 		}
-		s.trunk.out.queue = appendFrame(s.trunk.out.queue, kindData, s.number, b[n:n+piece])
 		n += piece
 	}
 	if s.trunk.out.due() {
@@ -153,13 +152,11 @@ func (s *Stream) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// spend waits for credit and for room in a record, and takes some of the credit; the caller
-// holds the lock. Who has written a record for others makes the next one as much longer as he
-// needs: where more is said than the way takes, they have filled that meanwhile, too, and it
-// would always be he who writes, and never what he says.
-func (s *Stream) spend(wish int) (int, error) {
-	for wrote := false; ; {
-		n := min(wish, s.credit, MaxBody)
+// spend waits for credit and for room in a record, and queues a piece of b; the caller holds the
+// lock.
+func (s *Stream) spend(b []byte) (int, error) {
+	for {
+		piece := b[:min(len(b), s.credit, MaxBody)]
 		switch {
 		case s.gone:
 			return 0, net.ErrClosed
@@ -169,30 +166,41 @@ func (s *Stream) spend(wish int) (int, error) {
 			return 0, io.ErrClosedPipe
 		case past(s.writeBy):
 			return 0, os.ErrDeadlineExceeded
-		case n > 0 && (wrote || s.trunk.fits(n)):
-			s.credit -= n
-			return n, nil
+		case len(piece) > 0 && (s.trunk.fits(len(piece)) || !s.trunk.out.writing):
+			return len(piece), s.queue(piece)
 		}
-		var err error
-		if wrote, err = s.makeWay(n > 0); err != nil {
+		if err := s.makeWay(len(piece) > 0); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// makeWay writes what waits, and says so, where the next piece would not fit in with it or has no
-// credit yet, or waits itself. The caller holds the lock.
-func (s *Stream) makeWay(full bool) (wrote bool, err error) {
+// queue lets a piece wait to be written. Where it would not fit in with what waits already it is
+// the first of what waits next, while that is written: on a busy way the others would have filled
+// the next record, too, and who writes would never have his own turn. The caller holds the lock.
+func (s *Stream) queue(piece []byte) error {
+	t := s.trunk
+	s.credit -= len(piece)
+	if !t.fits(len(piece)) {
+		return t.writeBefore(func(o *outbound) { o.data(s.number, piece) })
+	}
+	t.out.data(s.number, piece)
+	return nil
+}
+
+// makeWay waits until what is written is, where there is no room for a piece, or writes what waits
+// or waits for credit. The caller holds the lock.
+func (s *Stream) makeWay(full bool) error {
 	switch t := s.trunk; {
-	case full && !t.out.writing || t.out.due():
-		return true, t.write()
 	case full:
 		s.wait(s.writeBy, t.onWritten())
+	case t.out.due():
+		return t.write()
 	default:
 		t.later()
 		s.wait(s.writeBy, nil)
 	}
-	return false, nil
+	return nil
 }
 
 // CloseWrite ends our direction.

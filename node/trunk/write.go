@@ -17,7 +17,7 @@ import (
 // So a word on a quiet trunk waits for nothing, and a busy trunk writes so many records a
 // second at most, however many streams it has, but for full ones. The trunk's lock protects it.
 type outbound struct {
-	queue   []byte        // frames that wait: a record of data at most and a piece, and frames without
+	queue   []byte        // frames that wait: a record of data at most, and frames without
 	spare   []byte        // where the next ones are queued while these are written
 	writing bool          // somebody writes; the lock is another's meanwhile
 	wrote   time.Time     // the end of the last record
@@ -80,15 +80,24 @@ func (t *Trunk) gathered() {
 	}
 }
 
+// data queues a frame of data.
+func (o *outbound) data(stream uint32, piece []byte) {
+	o.queue = appendFrame(o.queue, kindData, stream, piece)
+}
+
 // write sends what waits, while nobody else writes; the caller holds mu, which is another's
 // meanwhile. If it fails the trunk has ended.
-func (t *Trunk) write() error {
+func (t *Trunk) write() error { return t.writeBefore(func(*outbound) {}) }
+
+// writeBefore is write, and queue is called when what waited is on its way, for what is to wait next.
+func (t *Trunk) writeBefore(queue func(*outbound)) error {
 	o := &t.out
 	if o.armed {
 		o.armed = !o.gather.Stop()
 	}
 	record := o.queue
 	o.queue, o.spare, o.writing = o.spare, nil, true
+	queue(o)
 	within := t.within
 	if t.over {
 		within = CloseWithin
