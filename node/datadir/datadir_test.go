@@ -268,9 +268,11 @@ func TestToldOfEachLog(t *testing.T) {
 		t.Errorf("of none it has %+v, %v", none, err)
 	}
 	one, other := Told{Term: 1, Index: 7, Waits: true}, Told{Term: 2, Index: 9}
-	save(one, other, Told{Term: 1, Index: 7})
+	as := Told{Term: 3, Index: one.Index} // as long as one
+	save(one, other, as, Told{Term: 1, Index: 7})
 	is(Told{Term: 1, Index: 7})
 	is(other)
+	is(as)
 	var newest Told
 	if err := d.read(fileTold, &newest); err != nil || newest != (Told{Term: 1, Index: 7}) {
 		t.Errorf("an older build reads %+v, %v", newest, err)

@@ -259,6 +259,12 @@ func TestAssumedSize(t *testing.T) {
 			t.Errorf("%d bytes after they were refused", s.Size())
 		}
 	}
+	s := Like(wide.Search, false)
+	s.Assume()
+	s.Pass(wide.Size(), time.Second)
+	if s.Refuse(s.top() - 1); s.Size() != wide.Size() {
+		t.Errorf("%d bytes after a larger size was refused", s.Size())
+	}
 	if s := New(false); s.Assume() || s.Size() != Inner(BaseOuter, false) {
 		t.Error("something is assumed where nothing is known")
 	}

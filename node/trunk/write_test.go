@@ -286,6 +286,40 @@ func TestOneRecordWakesOnce(t *testing.T) {
 	})
 }
 
+// TestWordBeforeManyOpens: who reads a stream is told before the reader waits because too many
+// are opened.
+func TestWordBeforeManyOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		far := loop.NewPipe(a, loop.Nodes())
+		defer far.Close()
+		go io.Copy(io.Discard, far)
+		near := New(b)
+		defer near.Close()
+		opens := func(from, to uint32) (all []byte) {
+			for number := from; number <= to; number++ {
+				all = append(all, frame(kindOpen, number)...)
+			}
+			return all
+		}
+		came := make(chan time.Time, 1)
+		go near.Run(func(s *Stream, _ []byte) {
+			if s.number == 1 {
+				s.Await()
+				came <- time.Now()
+			}
+		})
+		far.Write(opens(1, OpensFree))
+		synctest.Wait()
+		began := time.Now()
+		go far.Write(frames(frame(kindData, 1, 'a'), opens(OpensFree+1, OpensFree+500)))
+		if took := (<-came).Sub(began); took != 0 {
+			t.Errorf("it was told after %v", took)
+		}
+		<-time.After(time.Second) // until it reads again, and sees the end
+	})
+}
+
 // slow is a connection that takes a record each moment.
 type slow struct {
 	net.Conn
