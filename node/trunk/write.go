@@ -34,7 +34,7 @@ func (t *Trunk) put(k kind, stream uint32, body []byte) {
 	}
 	t.out.queue = appendFrame(t.out.queue, k, stream, body)
 	if len(t.out.queue) > MaxQueue {
-		t.out.queue = nil
+		t.out.queue, t.over = nil, true
 		go t.cut()
 		return
 	}

@@ -225,6 +225,23 @@ func TestWritersWait(t *testing.T) {
 	}
 }
 
+// TestNothingGoesBehindWhatWasThrownAway: when too much waits it is thrown away and the trunk ends,
+// and no stream says a word more, nor its end, as if all before had been sent.
+func TestNothingGoesBehindWhatWasThrownAway(t *testing.T) {
+	near, s, _ := stuck(t, WriteWithin)
+	near.mu.Lock()
+	defer near.mu.Unlock()
+	for range MaxQueue/headerSize + 1 { // I10
+		near.put(kindCredit, s.number, nil)
+	}
+	if _, err := s.spend([]byte("more")); !errors.Is(err, ErrLost) {
+		t.Errorf("written behind it: %v", err)
+	}
+	if near.put(kindEnd, s.number, nil); len(near.out.queue) > 0 {
+		t.Errorf("%d bytes wait to be written", len(near.out.queue))
+	}
+}
+
 // TestCloseOfAStuckTrunk gives the other end CloseWithin, and no more.
 func TestCloseOfAStuckTrunk(t *testing.T) {
 	near, s, _ := stuck(t, WriteWithin)
