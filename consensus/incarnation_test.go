@@ -203,6 +203,9 @@ func TestOutlivedIsKept(t *testing.T) {
 	c.stop(1)
 	c.stop(0)
 	c.ok(Rewrite(c.rewriteConfig(0), func(s *registry.State) (*registry.State, error) {
+		if s.Cluster.Incarnation != 3 {
+			t.Errorf("who recovers it is told of incarnation %d, which those that heard of 3 do not heed", s.Cluster.Incarnation)
+		}
 		s.Cluster.Incarnation++
 		return s, nil
 	}))

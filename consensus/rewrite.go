@@ -30,7 +30,8 @@ type RewriteConfig struct {
 // Rewrite makes a stopped replica the only server of its own log, for when the
 // majority is lost: whatever it holds, committed or not, counts as committed.
 // change gets that state and returns the one to go on from; if it fails, the
-// replica is as it was. The other servers of the old configuration must not run
+// replica is as it was. The incarnation that it gets is the latest that this replica
+// heard of: to be heeded by who heeds that one, what comes next has to be above it. The other servers of the old configuration must not run
 // on as if nothing had happened: that is for the caller to see to.
 func Rewrite(c RewriteConfig, change func(*registry.State) (*registry.State, error)) (err error) {
 	if _, err := os.Stat(c.Dir); err != nil && !c.Empty {
@@ -74,7 +75,11 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 		}
 	}
 	snapshots.rewrite = func() (uint64, origin, error) { return file.newHistory(c.Term) }
-	r := &rewriter{fsm: newFSM(), change: change, snapshots: snapshots}
+	outlived, err := file.outlived()
+	if err != nil {
+		return fmt.Errorf("consensus: %w", err)
+	}
+	r := &rewriter{fsm: newFSM(), change: change, outlived: outlived, snapshots: snapshots}
 	err = raft.RecoverCluster(conf, r, file, file, snapshots, transport, alone)
 	switch {
 	case r.refused != nil:
@@ -89,21 +94,22 @@ func (c RewriteConfig) rewrite(file *logStore, snapshots *snapshotStore, out *lo
 // had, so that no log which ends at that index is taken for the same; and its term is
 // beyond those that the voters which were given up may get to, those of an earlier recovery
 // among them: else a voter that has that one's snapshot takes this for the older of the two.
-// That the log was given up is no more: an operator chose it.
+// For whom the log was given up stays noted: the state that is written is of a later incarnation,
+// and if it is not written after all, as at a loss of power, the log is as it was.
 func (l *logStore) newHistory(told uint64) (term uint64, by origin, err error) {
 	term, err = l.recentLog.GetUint64([]byte(keyTerm))
 	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return 0, by, err
 	}
 	term = max(term, told) + TermsGivenUp
-	err = errors.Join(l.recentLog.SetUint64([]byte(keyTerm), term), l.recentLog.SetUint64([]byte(outlivedKey), 0))
-	return term, newOrigin(), err
+	return term, newOrigin(), l.recentLog.SetUint64([]byte(keyTerm), term)
 }
 
 // rewriter is an fsm whose snapshot is another state than its own.
 type rewriter struct {
 	*fsm
 	change    func(*registry.State) (*registry.State, error)
+	outlived  uint64 // incarnation that the replica heard of
 	refused   error
 	snapshots *snapshotStore
 }
@@ -113,7 +119,9 @@ func (r *rewriter) Snapshot() (raft.FSMSnapshot, error) {
 	if err := r.failure(); err != nil {
 		return nil, err
 	}
-	state, err := r.change(r.state.Clone())
+	present := r.state.Clone()
+	present.Cluster.Incarnation = max(present.Cluster.Incarnation, r.outlived)
+	state, err := r.change(present)
 	if err != nil {
 		r.refused = err
 		return nil, err

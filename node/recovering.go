@@ -94,7 +94,8 @@ type recovery struct {
 }
 
 // next is the state to go on from, after the one that the node has. Its incarnation is
-// above all that the node was told of.
+// above all that the node was told of, by arbiters and by voters (consensus.Rewrite): where the
+// clock of a host that was recovered before was ahead, no clock makes it so.
 func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	state := present
 	if r.config.Snapshot != nil {
@@ -113,7 +114,7 @@ func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	if err := r.openSecrets(state); err != nil {
 		return nil, err
 	}
-	next := nextIncarnation(max(state.Cluster.Incarnation, r.known.Fence.Incarnation), time.Now())
+	next := nextIncarnation(max(state.Cluster.Incarnation, present.Cluster.Incarnation, r.known.Fence.Incarnation), time.Now())
 	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: next}})
 	r.done = Recovered{
 		Cluster: state.Cluster.ID, Incarnation: state.Cluster.Incarnation, Nodes: len(state.Members()),

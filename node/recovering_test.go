@@ -255,6 +255,35 @@ func TestNextIncarnation(t *testing.T) {
 	}
 }
 
+// TestRecoveredAfterAHostWhoseClockWasAhead: voters told this one of the incarnation of a host
+// that was recovered before, by a clock that was hours ahead, and is lost. A recovery here is
+// heeded by those who heard of that one, whatever the clock of this host shows.
+func TestRecoveredAfterAHostWhoseClockWasAhead(t *testing.T) {
+	t.Parallel()
+	ahead := nextIncarnation(1, time.Now().Add(5*time.Hour))
+	for name, again := range map[string]func(*RecoverConfig, []byte){
+		"by its log":    func(*RecoverConfig, []byte) {},
+		"by a snapshot": func(c *RecoverConfig, snapshot []byte) { c.Snapshot = snapshot },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, config, snapshot := recoverable(t)
+			store := w.members[0].store.Load()
+			if store.Learn(consensus.Known{Incarnation: ahead}); !store.GivenUp() {
+				t.Fatal("its log was not given up")
+			}
+			w.members[0].stop()
+			again(&config, snapshot)
+			done, err := Recover(config)
+			w.ok(err)
+			if done.Incarnation <= ahead {
+				t.Errorf("incarnation %d, and the mesh was of %d", done.Incarnation, ahead)
+			}
+			w.restart()
+		})
+	}
+}
+
 // TestRecoveredAtTwoHosts: two operators, each at a host that hears no other, recover the mesh.
 // When the hosts hear each other again it is one mesh: that of the later recovery. Whom the other
 // one refused meanwhile is refused.
