@@ -98,6 +98,7 @@ var (
 	errFull       = errors.New("this agent holds as many slices as it may")
 	errStranger   = errors.New("this agent knows no such node")
 	errSuperseded = errors.New("this agent holds a newer epoch of the slice")
+	errFormer     = errors.New("this agent holds the epoch as it was granted before the mesh was recovered")
 	errShare      = errors.New("the share has the wrong length")
 )
 
@@ -123,7 +124,11 @@ func (a *Agent) newSlice(m *protocol.Grant) (*slice, error) {
 			return s, errStranger
 		}
 	}
-	if known := a.slices.byKey[s.key]; known != nil {
+	switch known := a.slices.byKey[s.key]; {
+	case known == nil:
+	case known.grant.Incarnation < grant.Incarnation:
+		return s, errFormer
+	default:
 		return known, nil // the arbiter asks again after an unknown outcome
 	}
 	if len(a.slices.byKey) >= MaxSlices {

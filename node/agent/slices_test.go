@@ -70,6 +70,7 @@ func TestGrantsThatAreRefused(t *testing.T) {
 		"I6: a fence below the highest seen":      func(g *mka.Grant) { g.Term = 4 },
 		"I6: an epoch below the one held":         func(g *mka.Grant) { g.Session, g.Epoch = [16]byte{99}, 3 },
 		"an incarnation below the highest seen":   func(g *mka.Grant) { g.Incarnation, g.Term = 0, 99 },
+		"an epoch held of an earlier incarnation": func(g *mka.Grant) { g.Session, g.Epoch, g.Incarnation = [16]byte{99}, 4, g.Incarnation+1 },
 		"a boot that is not this process's":       nil,
 		"a prekey that was never offered, or was": nil,
 	} {

@@ -128,6 +128,33 @@ func TestAcceptIsRepeatedUntilConfirmed(t *testing.T) {
 	}
 }
 
+// TestEpochOfARecoveredMesh: a mesh that was recovered by a log which lacked its end grants an
+// epoch that its client has already, of an agent that is perhaps gone. It is another one, and
+// takes the place of that one and of later ones; what is said of the old ones late does not
+// come back.
+func TestEpochOfARecoveredMesh(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	var had []*slice
+	for _, key := range []sliceKey{{0, 2}, {0, 3}, {1, 7}} {
+		old := f.offer(key.number, key.epoch, nil)
+		f.takeOffer(&old.offer)
+		had = append(had, f.slices[key])
+	}
+	late, recovered := f.offer(0, 2, nil), f.offer(0, 2, func(g *mka.Grant) { g.Incarnation++ })
+	for _, offer := range []*protocol.SliceOffer{&recovered.offer, &late.offer} {
+		f.takeOffer(offer)
+		if s := f.slices[sliceKey{0, 2}]; len(f.slices) != 2 || s.grant.Incarnation != 2 || f.slices[sliceKey{1, 7}] == nil {
+			t.Fatalf("%d slices, of incarnation %d", len(f.slices), s.grant.Incarnation)
+		}
+	}
+	for i, s := range had {
+		if _, err := s.pair.Out.Reserve(1, 100); (err == nil) != (i == 2) {
+			t.Errorf("keys of %v: %v", s.key, err)
+		}
+	}
+}
+
 // TestSliceNobodyHearsHasNoKeys: where the engine takes no further socket, the keys that
 // were agreed for it seal nothing.
 func TestSliceNobodyHearsHasNoKeys(t *testing.T) {

@@ -80,6 +80,7 @@ func (c *Client) takeOffer(offer *protocol.SliceOffer) {
 		c.config.Log.Warn("slice offer not usable", "error", err)
 		return
 	}
+	c.forgetFormer(s)
 	if c.slices[s.key] != nil {
 		s.end()
 		return
@@ -88,6 +89,17 @@ func (c *Client) takeOffer(offer *protocol.SliceOffer) {
 	c.dirty = true
 	c.publishIfDirty() // the answer may come at once
 	c.sendAccept(s, c.config.Now())
+}
+
+// forgetFormer ends what takes the place of a new slice by its number and epoch, and is of an
+// earlier incarnation: a mesh that was recovered by a log which lacked its end grants epochs
+// anew that there were, to other agents, and knows nothing of later ones.
+func (c *Client) forgetFormer(s *slice) {
+	for key, had := range c.slices {
+		if key.number == s.key.number && key.epoch >= s.key.epoch && had.grant.Incarnation < s.grant.Incarnation {
+			c.forget(had)
+		}
+	}
 }
 
 // newSlice checks an offer, agrees keys and opens the slice's own socket.
