@@ -56,13 +56,14 @@ func TestNoKeysAreNoHaste(t *testing.T) {
 		ends(&b, 0, os.ErrDeadlineExceeded)
 		b.ended(0, nil, &port.Wait{In: 20 * time.Second})
 		c.redial <- again
-		began, meanwhile := time.Now(), false
-		time.AfterFunc(10*time.Second, func() { meanwhile = c.appointed.Load() != nil })
+		began := time.Now()
+		var meanwhile atomic.Bool
+		time.AfterFunc(10*time.Second, func() { meanwhile.Store(c.appointed.Load() != nil) })
 		if other := c.pause(t.Context(), &b); other || time.Since(began) < 20*time.Second || b.told != 0 {
 			t.Errorf("came after %v, elsewhere %t", time.Since(began), other)
 		}
-		if !meanwhile || c.appointed.Load() != nil {
-			t.Errorf("it has an appointment meanwhile: %t, and after it: %t", meanwhile, c.appointed.Load() != nil)
+		if !meanwhile.Load() || c.appointed.Load() != nil {
+			t.Errorf("it has an appointment meanwhile: %t, and after it: %t", meanwhile.Load(), c.appointed.Load() != nil)
 		}
 	})
 }
