@@ -133,6 +133,11 @@ func (w *World) expectRecovered(left int) {
 	if now := w.watch.judge.Registry(); !now.Clients.Get(w.mesh.passer.name).Revoked || now.Voters != 3 || w.active() != 4 {
 		w.Errorf("incarnation %d, %d voters, %d sessions", now.Cluster.Incarnation, now.Voters, w.active())
 	}
+	if *traced || w.Failed() {
+		for _, line := range w.trace.lines {
+			w.Log(line)
+		}
+	}
 	for _, n := range w.mesh.members {
 		if n.daemon.obeys.Incarnation != 2 {
 			w.Errorf("%s obeys incarnation %d", n.name, n.daemon.obeys.Incarnation)
