@@ -81,9 +81,9 @@ func TestOutboxEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := outbox[int]{room: 4}
 		o.put(new(int))
-		o.put(new(int))
 		o.begin()
 		o.next() // and it is being written
+		o.put(new(int))
 		ended := false
 		go func() { o.end(); ended = true }()
 		synctest.Wait()

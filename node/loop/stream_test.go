@@ -454,6 +454,29 @@ func TestMessagesGoTogether(t *testing.T) {
 	})
 }
 
+// TestClientsWaitForNothing: their logins take some ten messages, and a trunk gathers those of all.
+func TestClientsWaitForNothing(t *testing.T) {
+	for name, pace := range map[string]Pace{"client": Clients(), "relay": Relays()} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			var said []string
+			near, far := New(writes{a, &said}, framed, pace, room), New(b, framed, pace, room)
+			r, peer := running(t.Context(), near), running(t.Context(), far)
+			word, began := "w", time.Now()
+			for n := 1; n <= 3; n++ {
+				near.Say(&word)
+				if synctest.Wait(); len(said) != n || time.Since(began) != 0 {
+					t.Errorf("%s: %q after %v", name, said, time.Since(began))
+				}
+			}
+			near.Close()
+			far.Close()
+			<-r.ended
+			<-peer.ended
+		})
+	}
+}
+
 // TestMuchGoesAtOnce: a backlog is written without a pause.
 func TestMuchGoesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
