@@ -288,7 +288,7 @@ func (d *daemon) serveTerm(ctx context.Context, r *replica, term uint64) error {
 	d.world.trace.note(d.name, "serves term %d", term)
 	err := arbiter.Serve(ctx, arbiter.Config{
 		Trust: d.trust, Boot: d.boot, Store: r, Port: d.port, Random: d.newSource(fmt.Sprint("term", term)),
-		Now: d.now, Wall: d.wall, Log: d.log(), Answers: d.answers, Clocks: d.clocks,
+		Now: d.now, Wall: d.wall, Log: d.log(), Answers: d.answers, Clocks: d.clocks, Trunk: newTrunk,
 		Serving: func(a *arbiter.Arbiter) {
 			if a == nil {
 				d.serving.Store(0)

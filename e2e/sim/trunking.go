@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"net"
 
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/loop"
@@ -65,8 +66,11 @@ func (d *daemon) wayOnward() (way *port.Way, told bool) {
 			l.wire = onward.NetConn().(*conn)
 			l.mu.Unlock()
 			d.world.trace.note(d.name, "has a trunk")
-			return trunk.New(onward), nil
+			return newTrunk(onward), nil
 		}, func(err error) { d.world.trace.note(d.name, "has no trunk: %v", err) })
 	}
 	return l.way, true
 }
+
+// newTrunk is one that gathers nothing, or a seed would not give the same run twice.
+func newTrunk(conn net.Conn) *trunk.Trunk { return trunk.Gathering(conn, 0) }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
@@ -29,6 +30,7 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 	"github.com/meshcrypt/meshcrypt/node/session"
+	"github.com/meshcrypt/meshcrypt/node/trunk"
 	"github.com/meshcrypt/meshcrypt/node/trust"
 )
 
@@ -69,6 +71,8 @@ type Config struct {
 	Wall   func() time.Time
 	Log    *slog.Logger
 	Ledger record.Ledger // nil in production
+	// Trunk makes a trunk of a gateway's connection; nil: trunk.New.
+	Trunk func(net.Conn) *trunk.Trunk
 	// Answers says whether the replica of another server of the log answered this
 	// node over the Raft port within the last seconds.
 	Answers func(identity.NodeID) bool
@@ -163,6 +167,9 @@ func Serve(ctx context.Context, config Config, term uint64) error {
 
 // newArbiter is the arbiter of a term before it has opened anything.
 func newArbiter(config Config, term uint64) *Arbiter {
+	if config.Trunk == nil {
+		config.Trunk = trunk.New
+	}
 	start := config.Now()
 	return &Arbiter{
 		config: config, term: term, tickedAt: start, turnedAt: start, began: start,

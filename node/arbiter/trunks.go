@@ -60,7 +60,7 @@ func (a *Arbiter) serveTrunk(ctx context.Context, raw *tls.Conn) {
 // carry is serveTrunk of a known node. The handshake asked whether it is a member; one that
 // was removed since passes on nobody more, and loses the trunk when it tries to.
 func (a *Arbiter) carry(ctx context.Context, raw net.Conn, of identity.NodeID) {
-	t := trunk.New(raw)
+	t := a.config.Trunk(raw)
 	a.trunks.add(of, t)
 	defer a.trunks.remove(of, t)
 	stop := context.AfterFunc(ctx, t.Close)

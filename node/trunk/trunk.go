@@ -59,8 +59,15 @@ type Trunk struct {
 
 // New makes a trunk of a connection whose other end makes one, too. It beats from now on,
 // and carries something while Run runs.
-func New(conn net.Conn) *Trunk {
-	return &Trunk{pipe: loop.NewPipe(conn, loop.Nodes()), within: WriteWithin, streams: make(map[uint32]*Stream)}
+func New(conn net.Conn) *Trunk { return Gathering(conn, Gather) }
+
+// Gathering is New with another Gather. With none each frame goes by itself, as who repeats a
+// run in virtual time needs it: of two streams that say something in the same moment neither
+// is the first.
+func Gathering(conn net.Conn, gather time.Duration) *Trunk {
+	t := &Trunk{pipe: loop.NewPipe(conn, loop.Nodes()), within: WriteWithin, streams: make(map[uint32]*Stream)}
+	t.out.every = gather
+	return t
 }
 
 // Run reads until the trunk ends, and says why it did. Each stream that the other end

@@ -17,6 +17,7 @@ import (
 // So a word on a quiet trunk waits for nothing, and a busy trunk writes so many records a
 // second at most, however many streams it has, but for full ones. The trunk's lock protects it.
 type outbound struct {
+	every   time.Duration // Gather
 	queue   []byte        // frames that wait: a record of data at most, and frames without
 	spare   []byte        // where the next ones are queued while these are written
 	writing bool          // somebody writes; the lock is another's meanwhile
@@ -48,7 +49,7 @@ func (t *Trunk) fits(body int) bool {
 
 // due reports whether data that waits goes at once; the caller holds mu.
 func (o *outbound) due() bool {
-	return len(o.queue) > 0 && !o.writing && time.Since(o.wrote) >= Gather
+	return len(o.queue) > 0 && !o.writing && time.Since(o.wrote) >= o.every
 }
 
 // later has what waits written when Gather is over, if nobody writes, who sees to it himself;
@@ -59,9 +60,9 @@ func (t *Trunk) later() {
 		return
 	}
 	o.armed = true
-	wait := Gather - time.Since(o.wrote)
+	wait := o.every - time.Since(o.wrote)
 	if wait <= 0 {
-		wait = Gather
+		wait = o.every
 	}
 	if o.gather == nil {
 		o.gather = time.AfterFunc(wait, t.gathered)
