@@ -395,3 +395,22 @@ func mute(words []atomic.Int32) (n int) {
 	}
 	return n
 }
+
+// TestRoomOfABurstIsGivenBack: a crowd that opens streams in one moment makes a long record.
+func TestRoomOfABurstIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		for range 2 * outRoom / MaxBody {
+			if _, err := p.near.Open(make([]byte, MaxBody)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(Gather)
+		synctest.Wait()
+		p.near.mu.Lock()
+		defer p.near.mu.Unlock()
+		if o := &p.near.out; len(o.queue) > 0 || cap(o.spare) > outRoom || cap(o.queue) > outRoom {
+			t.Errorf("%d bytes wait, there is room for %d and %d", len(o.queue), cap(o.queue), cap(o.spare))
+		}
+	})
+}
