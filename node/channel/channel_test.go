@@ -48,12 +48,6 @@ func ok(t *testing.T, err error) {
 // shaken is a TLS connection over two ends.
 func shaken(t *testing.T, near, far net.Conn) (client, server *tls.Conn) {
 	t.Helper()
-	return shakenWith(t, near, far, &tls.Config{InsecureSkipVerify: true})
-}
-
-// shakenWith is shaken with a client's configuration.
-func shakenWith(t *testing.T, near, far net.Conn, config *tls.Config) (client, server *tls.Conn) {
-	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ok(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
@@ -61,7 +55,7 @@ func shakenWith(t *testing.T, near, far net.Conn, config *tls.Config) (client, s
 	ok(t, err)
 	server = tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	client = tls.Client(near, config)
+	client = tls.Client(near, &tls.Config{InsecureSkipVerify: true})
 	done := make(chan error, 1)
 	go func() { done <- server.Handshake() }()
 	ok(t, client.Handshake())
