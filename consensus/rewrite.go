@@ -31,8 +31,9 @@ type RewriteConfig struct {
 // majority is lost: whatever it holds, committed or not, counts as committed.
 // change gets that state and returns the one to go on from; if it fails, the
 // replica is as it was. The incarnation that it gets is the latest that this replica
-// heard of: to be heeded by who heeds that one, what comes next has to be above it. The other servers of the old configuration must not run
-// on as if nothing had happened: that is for the caller to see to.
+// heard of: to be heeded by who heeds that one, what comes next has to be above it. The
+// other servers of the old configuration must not run on as if nothing had happened: that is
+// for the caller to see to.
 func Rewrite(c RewriteConfig, change func(*registry.State) (*registry.State, error)) (err error) {
 	if _, err := os.Stat(c.Dir); err != nil && !c.Empty {
 		return fmt.Errorf("%w: %w", ErrNoLog, err)

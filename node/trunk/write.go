@@ -90,7 +90,8 @@ func (o *outbound) data(stream uint32, piece []byte) {
 // meanwhile. If it fails the trunk has ended.
 func (t *Trunk) write() error { return t.writeBefore(func(*outbound) {}) }
 
-// writeBefore is write, and queue is called when what waited is on its way, for what is to wait next.
+// writeBefore is write, and queue is called when what waited is on its way, for what is to wait
+// next.
 func (t *Trunk) writeBefore(queue func(*outbound)) error {
 	o := &t.out
 	if o.armed {
