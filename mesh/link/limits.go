@@ -30,7 +30,8 @@ const (
 	turn        = 64
 	// A socket that wakes a reader busyAfter times, each within busyWithin of the last,
 	// has a goroutine of its own until nothing
-	// comes for quietAfter. There are at most ownReaders of those for each reader.
+	// comes for quietAfter. There are at most ownReaders of those for each reader. One that
+	// is no member rests until so many came, each within quietAfter of the last.
 	busyAfter  = 32
 	busyWithin = 2 * time.Millisecond
 	quietAfter = 10 * time.Millisecond

@@ -3,19 +3,18 @@ package link
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // rest is where the reader of a socket waits to which little comes: in Go's poller. To
-// wait in a system call costs half of that, but keeps one of the runtime's processors
-// until Go's monitor takes it away. Only the socket's owner knows whether there are enough
-// of them for that. It is owned by the goroutine in Receive, but for calls.
+// wait in a system call costs half of that, but keeps one of the runtime's processors for
+// up to 10 ms, and as long as it does Go's watcher of threads looks each 70 us or so whether to
+// take it away: most of what an idle process did. It is owned by the goroutine in Receive.
 type rest struct {
-	calls atomic.Bool // wait in system calls
-
+	pace
 	poll  int      // a set of the socket alone, and only while it rests: who is busy shall not wake the poller, too
 	armed bool     // the socket is in it
 	file  *os.File // of poll, in Go's poller
@@ -23,6 +22,7 @@ type rest struct {
 	try   func(uintptr) bool // made once, for it is called often
 	room  []byte             // of try, as is errno
 	errno unix.Errno
+	began time.Time
 	waits int // in the poller, for tests
 }
 
@@ -41,7 +41,7 @@ func newSet() (poll int, file *os.File, raw syscall.RawConn, err error) {
 
 // newRest makes one for a socket that has a receiver.
 func newRest(s *socket) (*rest, error) {
-	r := new(rest)
+	r := &rest{began: time.Now()}
 	var err error
 	if r.poll, r.file, r.raw, err = newSet(); err != nil {
 		return nil, fmt.Errorf("link: open what a socket rests in: %w", err)
@@ -53,17 +53,9 @@ func newRest(s *socket) (*rest, error) {
 	return r, nil
 }
 
-// WaitInCalls has Receive wait in system calls, or no more: its owner says that much comes,
-// and that the runtime has processors for who waits so. At first it does not.
-func (s *socket) WaitInCalls(calls bool) {
-	if s.rest != nil { // a member's readers see to it themselves
-		s.rest.calls.Store(calls)
-	}
-}
-
 // await fetches what comes next, and waits for it.
 func (r *rest) await(s *socket, b []byte) unix.Errno {
-	if !r.calls.Load() && r.arm(s.fd) {
+	if !r.busy(time.Since(r.began), quietAfter) && r.arm(s.fd) {
 		r.waits++
 		r.room = b
 		err := r.raw.Read(r.try)

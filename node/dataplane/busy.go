@@ -29,42 +29,18 @@ func (b *busy) look(received uint64, now int64) {
 	b.looked, b.received = max(now, 1), received
 }
 
-// lookBusy tells the owner when the engine becomes busy, and when it is no more. In between its
-// receivers wait in system calls: who does so without a seat of his own keeps another worker,
-// or a control loop, from its turn for up to 5 ms.
+// lookBusy tells the owner when the engine becomes busy, and when it is no more.
 func (e *Engine) lookBusy(now int64) {
 	b := &e.busy
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over || now-b.looked < int64(BusyEvery) {
+	if e.config.Busy == nil || b.over || now-b.looked < int64(BusyEvery) {
 		return
 	}
 	was, s := b.is, e.Stats()
 	b.look(s.Received[PortTUN]+s.Received[PortOuter]+s.Received[PortInside], now)
-	if b.is != was && e.config.Busy != nil {
+	if b.is != was {
 		e.config.Busy(b.is)
-	}
-	if b.is || was {
-		e.waitInCalls(b.is)
-	}
-}
-
-// caller is a socket or a queue whose reader can wait in system calls. That costs half of a wait
-// in Go's poller, and keeps a seat meanwhile.
-type caller interface{ WaitInCalls(bool) }
-
-func (e *Engine) waitInCalls(calls bool) {
-	for _, q := range e.queues {
-		if c, ok := q.(caller); ok {
-			c.WaitInCalls(calls)
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, s := range e.workers {
-		if c, ok := s.(caller); ok {
-			c.WaitInCalls(calls)
-		}
 	}
 }
 
@@ -73,7 +49,7 @@ func (e *Engine) closeBusy() {
 	b := &e.busy
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.is && e.config.Busy != nil {
+	if b.is {
 		e.config.Busy(false)
 	}
 	b.is, b.over = false, true

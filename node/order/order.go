@@ -130,13 +130,6 @@ type queue struct {
 	device *Device
 }
 
-// WaitInCalls is the queue's below, where that has a choice.
-func (q *queue) WaitInCalls(calls bool) {
-	if below, ok := q.Queue.(interface{ WaitInCalls(bool) }); ok {
-		below.WaitInCalls(calls)
-	}
-}
-
 // Write implements tun.Queue.
 func (q *queue) Write(pieces [][]byte) error {
 	s, ok := q.device.segment(pieces)

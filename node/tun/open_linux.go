@@ -35,13 +35,13 @@ func Open(name string, queues, mtu int) (Device, error) {
 	}
 	d := &device{wake: wake}
 	for range queues {
-		q, actual, err := newQueue(name, wake)
+		fd, actual, err := openQueue(name)
 		if err != nil {
 			_ = d.Close()
 			return nil, err
 		}
 		d.name, name = actual, actual
-		d.queues = append(d.queues, q)
+		d.queues = append(d.queues, &queue{fd: fd, wake: wake})
 	}
 	if err := d.configure(mtu); err != nil {
 		_ = d.Close()
@@ -60,20 +60,6 @@ func check(name string, queues, mtu int) error {
 		return fmt.Errorf("%w: MTU %d, %d to %d are possible", ErrConfig, mtu, MinMTU, MaxPacket)
 	}
 	return nil
-}
-
-// newQueue makes one more queue of the interface name.
-func newQueue(name string, wake int) (q *queue, actual string, err error) {
-	r, err := newRest(wake)
-	if err != nil {
-		return nil, "", err
-	}
-	fd, actual, err := openQueue(name)
-	if err != nil {
-		_ = r.close()
-		return nil, "", err
-	}
-	return &queue{fd: fd, wake: wake, rest: r}, actual, nil
 }
 
 // openQueue makes one more descriptor of the interface name.

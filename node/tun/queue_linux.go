@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// device is a TUN interface. Its descriptors do not block: a reader waits for its
-// queue and the eventfd, since closing or shutting down a TUN descriptor wakes no
-// one. It does so in Go's poller, and in poll(2) while much comes.
+// device is a TUN interface. Its descriptors do not block: a reader waits in
+// poll(2) for its queue and the eventfd, since closing or shutting down a TUN
+// descriptor wakes no one.
 type device struct {
 	name   string
 	wake   int // eventfd, readable from Close on
@@ -26,7 +26,6 @@ type queue struct {
 	// writing while fd is closed, so that no call meets a recycled number.
 	using  sync.RWMutex
 	closed atomic.Bool
-	rest   *rest
 }
 
 var (
@@ -58,14 +57,14 @@ func (d *device) Close() error {
 	}
 	for _, q := range d.queues {
 		q.using.Lock()
-		errs = append(errs, q.rest.close(), unix.Close(q.fd))
+		errs = append(errs, unix.Close(q.fd))
 		q.using.Unlock()
 	}
 	return errors.Join(append(errs, unix.Close(d.wake))...)
 }
 
 // Read implements Queue. Under load a packet waits already, so read comes
-// first, and a wait only when there is none.
+// first and poll only when there is none.
 func (q *queue) Read(b []byte) (int, error) { return q.read(b, true) }
 
 // TryRead implements Queue.
@@ -82,8 +81,6 @@ func (q *queue) read(b []byte, wait bool) (int, error) {
 			return int(n), nil
 		case errno == unix.EAGAIN && !wait:
 			return 0, nil
-		case errno == unix.EAGAIN && q.rest.await(q.fd):
-			continue
 		case errno == unix.EAGAIN:
 			errno = q.wait(unix.POLLIN)
 		case errno == unix.EBADFD:
