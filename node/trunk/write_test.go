@@ -37,16 +37,22 @@ func talliedTrunks(t *testing.T) (both, *atomic.Int32) {
 	return trunksOver(t, tallied{a, records}, b), records
 }
 
+// quiet is so many streams of which nothing was said lately.
+func (p both) quiet(t *testing.T, streams int) (near, far []*Stream) {
+	for range streams {
+		n, f := p.stream(t, "")
+		near, far = append(near, n), append(far, f)
+	}
+	<-time.After(time.Second)
+	return near, far
+}
+
 // TestBurstGoesTogether: of the words that many streams say in one moment the first goes at
 // once, and the others together when Gather is over. Words far apart wait for nothing.
 func TestBurstGoesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, records := talliedTrunks(t)
-		var near, far [64]*Stream
-		for i := range near {
-			near[i], far[i] = p.stream(t, "")
-		}
-		<-time.After(time.Second)
+		near, far := p.quiet(t, 64)
 		for range 3 {
 			records.Store(0)
 			began := time.Now()
@@ -101,11 +107,7 @@ func TestOpenGoesWithTheFirstWord(t *testing.T) {
 func TestFullRecordGoesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, records := talliedTrunks(t)
-		var near, far [8]*Stream
-		for i := range near {
-			near[i], far[i] = p.stream(t, "")
-		}
-		<-time.After(time.Second)
+		near, far := p.quiet(t, 8)
 		records.Store(0)
 		for _, s := range near {
 			go s.Write(make([]byte, MaxBody))
