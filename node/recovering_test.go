@@ -285,10 +285,19 @@ func TestRecoveredAfterAHostWhoseClockWasAhead(t *testing.T) {
 }
 
 // TestRecoveredAtTwoHosts: two operators, each at a host that hears no other, recover the mesh.
-// When the hosts hear each other again it is one mesh: that of the later recovery. Whom the other
-// one refused meanwhile is refused.
+// When the hosts hear each other again it is one mesh: that of the later recovery, also where the
+// nodes that are left were with the earlier one before. Whom that one refused meanwhile is refused.
 func TestRecoveredAtTwoHosts(t *testing.T) {
 	t.Parallel()
+	for name, earlierFirst := range map[string]bool{"the later one is there first": false, "the earlier one is": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			recoverAtTwoHosts(t, earlierFirst)
+		})
+	}
+}
+
+func recoverAtTwoHosts(t *testing.T, earlierFirst bool) {
 	w := threeVoters(t)
 	alice := registry.Client{Name: "alice", PasswordKey: w.members[0].trust.Key.Public()}
 	w.propose(registry.Command{PutClient: &registry.PutClient{Client: alice}})
@@ -314,10 +323,17 @@ func TestRecoveredAtTwoHosts(t *testing.T) {
 		t.Fatalf("incarnation %d, then %d", incarnations[0], incarnations[1])
 	}
 	w.leads(other)
+	if earlierFirst {
+		other.stop()
+		one, third = w.again(one, asItIs), w.again(third, asItIs)
+		w.until("the third one is with the earlier one", func() bool { return len(w.heard(one)) == 2 })
+		other = w.again(other, asItIs)
+		w.leads(other)
+	} else {
+		one, third = w.again(one, asItIs), w.again(third, asItIs)
+	}
 	w.serveOperators(other)
-	one = w.again(one, asItIs)
 	one.loops.Go(func() { one.keepRefusals(one.ctx) })
-	third = w.again(third, asItIs)
 	w.until("all follow the later one", func() bool {
 		return one.arbiter.Load() == nil && third.arbiter.Load() == nil && len(w.heard(other)) == 3
 	})

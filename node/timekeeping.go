@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
@@ -49,13 +50,18 @@ func (t *timekeeping) begin(id identity.NodeID) bool {
 	return first
 }
 
-func (t *timekeeping) end(id identity.NodeID, wall time.Time, err error) {
+func (t *timekeeping) end(id identity.NodeID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.asking, id)
-	if now := bootTime(); err == nil {
-		t.told[id] = toldTime{shows(wall, now), now}
-	}
+}
+
+// tells notes what time a voter has.
+func (t *timekeeping) tells(id identity.NodeID, wall time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := bootTime()
+	t.told[id] = toldTime{shows(wall, now), now}
 }
 
 // shows is a wall clock's reading at a moment of boot time.
@@ -137,13 +143,18 @@ func (n *Node) keepClocks(ctx context.Context) {
 	ask := func(row protocol.NodeRow) {
 		if n.clocks.begin(row.ID) {
 			asked.Go(func() {
-				said, err := n.askClock(ctx, row)
-				n.hearClock(row, said, err)
+				defer n.clocks.end(row.ID)
+				if said, err := n.askClock(ctx, row); err == nil {
+					n.hearClock(row, said)
+				}
 			})
 		}
 	}
-	for {
+	for turn := 0; ; turn++ {
 		for _, row := range n.clocksToAsk(ctx) {
+			ask(row)
+		}
+		if row := n.apart(turn); row.Index != 0 {
 			ask(row)
 		}
 		n.logClock()
@@ -157,13 +168,11 @@ func (n *Node) keepClocks(ctx context.Context) {
 	}
 }
 
-// hearClock takes what a voter said, or did not.
-func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock, err error) {
-	if err != nil {
-		n.clocks.end(row.ID, time.Time{}, err)
-		return
+// hearClock takes what another member said. Of time only a voter's word counts.
+func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock) {
+	if row.Voter || n.voting(row.ID) {
+		n.clocks.tells(row.ID, time.UnixMilli(said.Wall))
 	}
-	n.clocks.end(row.ID, time.UnixMilli(said.Wall), nil)
 	if said.Known == nil || !n.believes(*said.Known) {
 		return
 	}
@@ -261,6 +270,22 @@ func (n *Node) clocksToAsk(ctx context.Context) (rows []protocol.NodeRow) {
 		}
 	}
 	return rows
+}
+
+// apart is a member without a stream to this node, the arbiter, that may be one itself:
+// another one in turn each time. Where an operator there recovered the mesh, too, neither of
+// the two votes by the other's log, and each has nodes that obey it.
+func (n *Node) apart(turn int) protocol.NodeRow {
+	if !n.leads() {
+		return protocol.NodeRow{}
+	}
+	silent := slices.DeleteFunc(n.members.all(), func(row protocol.NodeRow) bool {
+		return row.Up || row.May&registry.RoleVoter == 0 || row.ID == n.trust.Key.ID()
+	})
+	if len(silent) == 0 {
+		return protocol.NodeRow{}
+	}
+	return silent[turn%len(silent)]
 }
 
 // leads says whether this node's log does.

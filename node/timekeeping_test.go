@@ -66,7 +66,8 @@ func TestArbiterWhoseClockJumps(t *testing.T) {
 // tells is the answer of a node that was asked for the time.
 func (m *member) tells(from protocol.NodeRow, k protocol.Known) {
 	m.clocks.begin(from.ID)
-	m.hearClock(from, &protocol.Clock{Wall: time.Now().UnixMilli(), Known: &k}, nil)
+	defer m.clocks.end(from.ID)
+	m.hearClock(from, &protocol.Clock{Wall: time.Now().UnixMilli(), Known: &k})
 }
 
 // TestOnlyArbitersSignTheLog: what a voter passes on of the log counts if a node that may
