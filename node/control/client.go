@@ -98,7 +98,7 @@ func reason(err error) string {
 		return "no word from it in time"
 	case errors.As(err, &errno):
 		return errno.Error()
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		return "it ended the connection"
 	}
 	// The address that a request names is made up: what became of the connection is all.

@@ -141,6 +141,11 @@ func TestNoArbiter(t *testing.T) {
 		go func() { _, _ = there.Read(make([]byte, 1)); there.Close() }()
 		return here, nil
 	}
+	gone := func(context.Context) (net.Conn, error) {
+		here, there := net.Pipe()
+		there.Close()
+		return here, nil
+	}
 	for _, c := range []struct {
 		dial func(context.Context) (net.Conn, error)
 		want string
@@ -150,6 +155,7 @@ func TestNoArbiter(t *testing.T) {
 		{fails(errors.New("its clock is wrong")), "no arbiter answers (its clock is wrong), so nothing"},
 		{silent, "the arbiter was asked and gave no answer (no word from it in time)"},
 		{ends, "the arbiter was asked and gave no answer (it ended the connection)"},
+		{gone, "the arbiter was asked and gave no answer (it ended the connection)"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		err := NewClient(c.dial).Call(ctx, "status", Nothing{}, nil)

@@ -246,6 +246,9 @@ func TestControlInsideAnSA(t *testing.T) {
 	if err := w.pairs[2][0].SendControl(make([]byte, MaxControl)); err != nil {
 		t.Errorf("of the limit: %v", err)
 	}
+	if a, b := <-heard, <-heard; len(a) != MaxControl || b != "reply" {
+		t.Errorf("heard %d bytes, then %q", len(a), b)
+	}
 	w.stop()
 }
 
