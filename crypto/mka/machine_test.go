@@ -303,3 +303,25 @@ func TestKEMIsTheNamedOne(t *testing.T) {
 		t.Fatalf("KEM %#x", id)
 	}
 }
+
+// TestCompactPrekey: a new prekey is not expanded again when it is used, one that was made
+// small is, and both agree on the same.
+func TestCompactPrekey(t *testing.T) {
+	for _, small := range []bool{false, true} {
+		s := newScene(t)
+		kept := s.secret.expanded
+		if s.secret.Compact() != (kept != nil) || s.secret.Compact() {
+			t.Error("it has a private key after that")
+		}
+		if !small {
+			s.secret.expanded = kept
+		}
+		if used, err := s.secret.private(); err != nil || kept == nil || (used == kept) == small || !bytes.Equal(used.PublicKey().Bytes(), kept.PublicKey().Bytes()) {
+			t.Errorf("small %t: another key, %v", small, err)
+		}
+		s.secret.Expire()
+		if s.secret.expanded != nil {
+			t.Error("it outlives its end")
+		}
+	}
+}

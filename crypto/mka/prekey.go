@@ -97,14 +97,15 @@ func ReadPrekey(sp SignedPrekey) (Prekey, error) {
 // PrekeySecret is the agent's side of a prekey. It serves one Agent or one
 // rekey, and at most one decapsulation.
 type PrekeySecret struct {
-	// seed is what the private key is made of, once more when it is used: that costs
-	// less than an agent's pool of thousands of them, of 8 KB each. Zero once spent or
-	// expired.
-	seed    [secretSeedSize]byte
-	alive   bool // neither
-	signed  SignedPrekey
-	public  Prekey // but for what is encapsulated to, which is in signed
-	claimed bool   // by an Agent or an offer
+	// seed is what the private key is made of. Zero once spent or expired.
+	seed [secretSeedSize]byte
+	// expanded is what it makes, 8 KB; nil: it is made once more when it is used, which
+	// costs less than a pool of thousands of them.
+	expanded hpke.PrivateKey
+	alive    bool // neither spent nor expired
+	signed   SignedPrekey
+	public   Prekey // but for what is encapsulated to, which is in signed
+	claimed  bool   // by an Agent or an offer
 }
 
 // NewPrekey makes a prekey of 32 bytes of random. boot is this process's, spi
@@ -121,6 +122,7 @@ func NewPrekey(random io.Reader, agent identity.Key, boot identity.BootID, spi, 
 	if err != nil {
 		return nil, nil, err
 	}
+	s.expanded = private
 	p := Prekey{
 		Agent: agent.ID(), AgentKey: agent.Public(), Boot: boot, SPI: spi, Life: life,
 		Encapsulation: private.PublicKey().Bytes(),
@@ -132,8 +134,19 @@ func NewPrekey(random io.Reader, agent identity.Key, boot identity.BootID, spi, 
 	return s, s.signed, nil
 }
 
+// Compact leaves of the private key what it is made of: its owner does not expect it to be
+// used soon. It reports whether there was more.
+func (s *PrekeySecret) Compact() (was bool) {
+	was = s.expanded != nil
+	s.expanded = nil
+	return was
+}
+
 // private is the key that the seed makes.
 func (s *PrekeySecret) private() (hpke.PrivateKey, error) {
+	if s.expanded != nil {
+		return s.expanded, nil
+	}
 	private, err := hpke.MLKEM768X25519().NewPrivateKey(s.seed[:])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEncapsulation, err)
@@ -151,7 +164,7 @@ func (s *PrekeySecret) Life() uint32 { return s.public.Life }
 // package has no clock, so whoever holds the pool says when.
 func (s *PrekeySecret) Expire() {
 	clear(s.seed[:])
-	s.alive = false
+	s.expanded, s.alive = nil, false
 }
 
 // Usable reports whether the prekey still waits for a grant.

@@ -35,7 +35,7 @@ func TestWipeAgent(t *testing.T) {
 			t.Errorf("%s is still there", what)
 		}
 	}
-	if waiting.Usable() || waiting.alive || !zero(waiting.seed[:]) {
+	if waiting.Usable() || waiting.alive || waiting.expanded != nil || !zero(waiting.seed[:]) {
 		t.Error("the waiting prekey lives on")
 	}
 	answer, _ := s.answerParts(parts, 0x3000)

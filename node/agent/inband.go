@@ -89,6 +89,7 @@ func (a *Agent) offerRekey(s *slice, now time.Duration) {
 	if s.offer == nil {
 		p, err := a.makePrekey(0)
 		if err == nil {
+			p.secret.Compact() // the client may be away
 			s.offer, err = s.machine.Offer(a.config.Random, p.secret, p.signed)
 		}
 		if err != nil {

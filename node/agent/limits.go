@@ -36,6 +36,9 @@ const (
 	// Twice the upper one are held while one series replaces another.
 	MinPrekeys = 64
 	MaxPrekeys = 4096
+	// MaxYoung is how many of the latest prekeys are kept with their private keys, 8 KB
+	// each: more than a pool that 50 clients a second drain.
+	MaxYoung = 512
 	// PrekeyBatch is how many prekeys are made in one tick: each costs about
 	// a quarter of a millisecond.
 	PrekeyBatch = 64
@@ -80,6 +83,8 @@ const (
 	// PrekeyRest is after how long without a grant a pool that has grown is as small as
 	// the least again.
 	PrekeyRest = time.Minute
+	// PrekeyYoung is after how long without a grant none of them is.
+	PrekeyYoung = 10 * time.Second
 	// PrekeyGrace is how long a grant under way may name a prekey of a series
 	// that was replaced.
 	PrekeyGrace = 30 * time.Second

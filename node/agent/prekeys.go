@@ -23,6 +23,33 @@ type prekeyPool struct {
 	quiet   spell         // in which none was taken
 	renewal time.Duration // when the next series is due
 	coming  [][]byte      // prekeys of the next series, not said yet
+	young   ring          // the latest
+}
+
+// ring is the latest prekeys, whose private keys are kept as they were made: a crowd takes
+// each within seconds, and to make it once more costs as much as to make it.
+type ring struct {
+	secrets []*mka.PrekeySecret
+	oldest  int // where the next one goes, once it is full
+}
+
+// add takes one more, in place of the oldest.
+func (r *ring) add(s *mka.PrekeySecret) {
+	if len(r.secrets) < MaxYoung {
+		r.secrets = append(r.secrets, s)
+		return
+	}
+	r.secrets[r.oldest].Compact()
+	r.secrets[r.oldest] = s
+	r.oldest = (r.oldest + 1) % MaxYoung
+}
+
+// empty makes all of them small.
+func (r *ring) empty() {
+	for _, s := range r.secrets {
+		s.Compact()
+	}
+	*r = ring{}
 }
 
 // spell is a time in which a count stayed what it was.
@@ -60,6 +87,7 @@ func (p *prekeyPool) put(k pooledPrekey) {
 	p.endsAt = min(p.endsAt, k.until)
 	p.secrets[k.secret.SPI()] = k
 	p.counts[k.series]++
+	p.young.add(k.secret)
 }
 
 // remove takes one out; none is no prekey.
@@ -107,7 +135,11 @@ func (p *prekeyPool) shrink() {
 // rest gives back what a rush made the pool grow to, once nobody has come for a while: the
 // arbiter has as much of each agent.
 func (p *prekeyPool) rest(now time.Duration) {
-	if p.quiet.lasts(p.taken, now) >= PrekeyRest && p.size > MinPrekeys {
+	lasts := p.quiet.lasts(p.taken, now)
+	if lasts >= PrekeyYoung {
+		p.young.empty()
+	}
+	if lasts >= PrekeyRest && p.size > MinPrekeys {
 		p.size, p.filling, p.renewal = MinPrekeys, false, now
 	}
 }
@@ -145,8 +177,7 @@ func (p *prekeyPool) drop(spis []uint32) {
 	}
 }
 
-// makePrekey makes one prekey of a series; only its secret half is kept when
-// pooled.
+// makePrekey makes one prekey of a series.
 func (a *Agent) makePrekey(series uint64) (pooledPrekey, error) {
 	spi := a.freshSPI(a.config.Index)
 	secret, signed, err := mka.NewPrekey(a.config.Random, a.config.Key, a.config.Boot, spi, uint32(PrekeyLife.Seconds()))

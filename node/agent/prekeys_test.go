@@ -173,6 +173,31 @@ func TestRushLeavesFewPrekeys(t *testing.T) {
 	}
 }
 
+// TestLatestPrekeysAreKeptWhole: MaxYoung of them, while clients come.
+func TestLatestPrekeysAreKeptWhole(t *testing.T) {
+	f := newFixture(t)
+	f.obey(5)
+	f.prekeys.size, f.prekeys.filling = MaxYoung+2*PrekeyBatch, true
+	f.fill()
+	whole := func() (count int) {
+		for _, k := range f.prekeys.secrets {
+			if k.secret.Compact() {
+				count++
+			}
+		}
+		return count
+	}
+	if n := whole(); n != MaxYoung {
+		t.Errorf("%d of %d are whole, want %d", n, len(f.prekeys.secrets), MaxYoung)
+	}
+	f.use(f.prekeys.size)
+	f.fill()
+	f.keep(PrekeyYoung + 2*time.Second)
+	if n := whole(); n != 0 {
+		t.Errorf("%d are whole with nobody there", n)
+	}
+}
+
 // TestPoolShrinksSlowly: by half for each series of which less than a quarter
 // was used, never below the least.
 func TestPoolShrinksSlowly(t *testing.T) {
