@@ -9,7 +9,6 @@ import (
 )
 
 func TestBusyWorkersHaveSeats(t *testing.T) {
-	scheduler.Seat(0)
 	rest := runtime.GOMAXPROCS(0)
 	seatWorkers(true)
 	got := runtime.GOMAXPROCS(0)

@@ -20,25 +20,21 @@ var fixed = os.Getenv("GOMAXPROCS") != ""
 
 var (
 	mu    sync.Mutex // protects taken
-	taken int        // seats beside those at rest
+	taken int        // seats beside one for each CPU
 )
 
-// spare is how many seats there are more than CPUs, for who waits in a system call for what
-// comes next: he keeps his until the monitor takes it away.
-const spare = 1
-
 // Seat gives goroutines so many seats more than there are, or takes them away
-// again. From the first call on there is one for each CPU, and a spare one. A packet
-// worker that is busy spends its time in system calls, in which it keeps its seat until
-// the monitor takes it away; with no more seats than CPUs the other workers wait for
-// that, beside an idle CPU. Where there is little to do it is the other way round:
-// whatever becomes ready finds a free seat, and wakes a thread for it, where it could
-// have had its turn a little later. Each change stops all goroutines for some 50 µs.
+// again. There is one for each CPU. A packet worker that is busy spends its time in
+// system calls, in which it keeps its seat until the monitor takes it away; with no more
+// seats than CPUs the other workers wait for that, beside an idle CPU. Where there
+// is little to do it is the other way round: whatever becomes ready finds a free
+// seat, and wakes a thread for it, where it could have had its turn a little later.
+// Each change stops all goroutines for some 50 µs.
 func Seat(more int) {
 	mu.Lock()
 	defer mu.Unlock()
 	taken += more
 	if !fixed {
-		runtime.GOMAXPROCS(CPUs + spare + taken)
+		runtime.GOMAXPROCS(CPUs + taken)
 	}
 }
