@@ -33,6 +33,7 @@ type backoff struct {
 	told    time.Duration // when to come again; 0: it was not said
 	often   int           // that was said in a row
 	waited  time.Duration // because it was, in all
+	kept    bool          // the next attempt is made when it was said
 	presses bool          // the next attempt is of a client that is stuck, and takes no appointment
 	pressed bool          // one was since the last welcome
 	random  *rand.Rand
@@ -48,7 +49,7 @@ func newBackoff(random io.Reader) backoff {
 
 // ended notes how an attempt ended that was welcomed as next says, or not.
 func (b *backoff) ended(now time.Duration, next *resumption, err error) {
-	b.presses = false
+	b.presses, b.kept = false, false
 	if b.toldEnough() {
 		b.often, b.waited = 0, 0 // what comes now is another one's word
 	}

@@ -86,7 +86,9 @@ func (c *Client) keepControl(ctx context.Context) {
 		}
 		c.queues = pace.presses
 		c.nextWait.Store(int64(pace.expected()))
+		c.keepQuiet(pace.kept)
 		next, err := c.serveControl(ctx, to, resume, first)
+		c.appointed.Store(nil)
 		pace.ended(c.config.Now(), next, err)
 		if next != nil {
 			resume = next
@@ -147,6 +149,7 @@ func (c *Client) pause(ctx context.Context, pace *backoff) (other bool) {
 			return other
 		case <-late.C:
 			if rest == 0 || c.onLast.Load() {
+				pace.kept = pace.told > 0
 				return other
 			}
 			round, rest = pace.rounds(rest)

@@ -17,20 +17,21 @@ type pulse struct {
 	rtt      probe.RTT
 	calm     bool // nothing hangs on a quick verdict, see unhurried
 	sequence uint32
-	askedAt  time.Duration // last probe
-	waiting  time.Duration // first probe since the last sign of life; 0: none out
-	mute     time.Duration // the same, along whichever way
-	open     questions     // since the last answer
-	first    uint32        // the first probe along the present way
-	heardAt  time.Duration // last sign of life
-	trial    bool          // no answer yet through the gateway it was moved to
-	verdict  probe.Verdict // the agent's word on its plaintext path
-	lostAt   time.Duration // since when it says along the present way that nothing goes on; 0: it does not
-	load     probe.Load    // the agent's word on its load
-	meter    slicing.Meter // what its path is like
-	nearest  time.Duration // the fastest answer along the present way; 0: none yet
-	stops    stops         // of its agent
-	counted  bool          // the present stop was
+	askedAt  time.Duration    // last probe
+	asked    [2]time.Duration // the last two moments of a probe
+	waiting  time.Duration    // first probe since the last sign of life; 0: none out
+	mute     time.Duration    // the same, along whichever way
+	open     questions        // since the last answer
+	first    uint32           // the first probe along the present way
+	heardAt  time.Duration    // last sign of life
+	trial    bool             // no answer yet through the gateway it was moved to
+	verdict  probe.Verdict    // the agent's word on its plaintext path
+	lostAt   time.Duration    // since when it says along the present way that nothing goes on; 0: it does not
+	load     probe.Load       // the agent's word on its load
+	meter    slicing.Meter    // what its path is like
+	nearest  time.Duration    // the fastest answer along the present way; 0: none yet
+	stops    stops            // of its agent
+	counted  bool             // the present stop was
 }
 
 func (p *pulse) restart(now time.Duration) { p.waiting, p.askedAt, p.open = 0, now, questions{} }
@@ -130,13 +131,24 @@ func (p *pulse) patience(now time.Duration) time.Duration {
 }
 
 // mayWait reports whether a silent gateway is kept: all were silent, and there is
-// nothing to send.
+// nothing to send. Who waits for its turn keeps one as soon as another was silent, too: it is the
+// agents then. It may be two gateways that died, so it tries the next each ParkedTurn, once round.
 func (c *Client) mayWait(silent []*slice, now time.Duration) bool {
-	if c.gateways.inVain <= c.gateways.count() || c.sends(now) {
+	all := c.gateways.inVain > c.gateways.count()
+	turn := c.gateways.inVain > 0 && c.waits(now)
+	switch {
+	case c.sends(now) || !all && !turn:
 		return false
+	case all && turn:
+		return true
 	}
-	late := func(s *slice) bool { return now-s.pulse.waiting >= s.pulse.patience(now) }
-	return c.waits(now) || !slices.ContainsFunc(silent, late)
+	return !slices.ContainsFunc(silent, func(s *slice) bool {
+		every := s.pulse.patience(now)
+		if turn {
+			every = ParkedTurn
+		}
+		return now-s.pulse.waiting >= every
+	})
 }
 
 // sends reports whether anything was sent lately, or was to be and found no slice.
@@ -162,6 +174,9 @@ func (c *Client) ask(s *slice, now time.Duration) {
 	p := &s.pulse
 	p.sequence++
 	p.askedAt = now
+	if now > p.asked[1] {
+		p.asked = [2]time.Duration{p.asked[1], now}
+	}
 	p.meter.Asked(p.sequence, now)
 	if p.waiting == 0 {
 		p.waiting = now

@@ -131,6 +131,7 @@ type welcomed struct {
 // apply starts or resumes the session.
 func (e welcomed) apply(c *Client) {
 	c.control = e.s
+	c.appointed.Store(nil) // its turn is now
 	now := c.config.Now()
 	c.parking.calm, c.parking.asked = now, 0
 	e.s.since = now
