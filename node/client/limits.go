@@ -26,6 +26,8 @@ const (
 	// MaxUnanswered is how many probes in a row are not left unanswered by chance: where a
 	// quarter of all packets is lost each way, once in 4,000 times.
 	MaxUnanswered = 10
+	// AskedEnough is how many of them a client at rest asks before it waits for the end of a silence.
+	AskedEnough = 3
 	// MaxSlower is how often it takes twice as long to leave the gateways once more, which
 	// answer and are of no use.
 	MaxSlower = 5

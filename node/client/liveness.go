@@ -203,16 +203,49 @@ func (c *Client) ask(s *slice, now time.Duration) {
 // answer: see questions.go.
 func (c *Client) superviseLiveness(now time.Duration) {
 	judged, doubt := c.listen(now)
-	for _, s := range judged {
-		if c.quiet(s, now) {
-			continue
+	late := c.askDue(judged, doubt, now)
+	c.judge(judged, now)
+	if slices.ContainsFunc(judged, func(s *slice) bool { return !s.pulse.silent(now) }) {
+		return // the gateway was left, or is in a moment
+	}
+	for _, s := range late {
+		if !c.quiet(s, now) {
+			c.ask(s, now)
 		}
+	}
+}
+
+// askDue asks those whose turn it is. It gives those back that are asked only where the gateway
+// is kept, though all are silent.
+func (c *Client) askDue(judged []*slice, doubt bool, now time.Duration) (late []*slice) {
+	leaves := c.leavesSoon(judged, now)
+	for _, s := range judged {
 		often := doubt || c.unmeasured(s)
-		if c.asksFirst(s, now) || s.pulse.due(now, c.lastSent(s), often, c.restless(s, judged)) {
+		switch {
+		case c.quiet(s, now) || !c.asksFirst(s, now) && !s.pulse.due(now, c.lastSent(s), often, c.restless(s, judged)):
+		case leaves:
+			late = append(late, s)
+		default:
 			c.ask(s, now)
 			c.keepOpen(s, judged, now)
 		}
 	}
+	return late
+}
+
+// leavesSoon reports whether the gateway in use will be left for silence within ProbeActive, and
+// nothing hangs on a quick verdict. No answer to one more question would come in time, and all are
+// asked by the next one then. Where all were left already, each is asked for as long as it is used.
+func (c *Client) leavesSoon(judged []*slice, now time.Duration) bool {
+	g := &c.gateways
+	return g.open.count >= AskedEnough && g.inVain <= g.count() && !slices.ContainsFunc(judged, func(s *slice) bool {
+		p := &s.pulse
+		return !p.calm || p.waiting == 0 || now+ProbeActive-p.waiting < p.silence()
+	})
+}
+
+// judge finds who is silent, and does what follows from that.
+func (c *Client) judge(judged []*slice, now time.Duration) {
 	c.superviseStops(judged, now)
 	c.leaveLost(judged, now)
 	c.leaveDirect(judged, now)

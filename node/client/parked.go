@@ -278,9 +278,10 @@ func (c *Client) restless(s *slice, judged []*slice) time.Duration {
 
 // keepOpen has the mappings of NATs stay that the others have who go the same way as a
 // slice that was asked in its turn: each slice has a port of its own, and what an agent
-// says first, a call or a packet from inside, comes by any.
+// says first, a call or a packet from inside, comes by any. One that is asked again, as its
+// answer is late, did so the first time.
 func (c *Client) keepOpen(asked *slice, judged []*slice, now time.Duration) {
-	if c.parking.mark == 0 || c.transport.stream != nil {
+	if c.parking.mark == 0 || c.transport.stream != nil || asked.pulse.open.count > 1 {
 		return
 	}
 	for _, s := range judged {

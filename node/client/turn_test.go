@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link/linktest"
+	"github.com/meshcrypt/meshcrypt/node/host"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -61,7 +62,7 @@ func TestReturnInFewDatagrams(t *testing.T) {
 		passes func()
 		most   int64
 	}{
-		{"until it comes", f.comes, 11},
+		{"until it comes", f.comes, 8},
 		{"told when its turn is", func() { f.told(7300*ms, false) }, 0},
 		{"told again", func() { f.told(2200*ms, true) }, 0},
 		{"queued, and let in", func() { f.keepQuiet(true); f.looks(4500 * ms) }, 0},
@@ -91,6 +92,56 @@ func TestAskedBeforeItWasTold(t *testing.T) {
 		if f.looks(LookEvery); sent.Load() == before {
 			t.Errorf("told %v after it came, and one agent is heard: it asks nobody", after)
 		}
+	}
+}
+
+// TestNobodyIsAskedByAGatewayThatIsLeft in a moment; in time for an answer they are, and where
+// nobody is to be left, or somebody waits for the verdict.
+func TestNobodyIsAskedByAGatewayThatIsLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		is   func(f *fixture, s []*slice)
+		want bool
+	}{
+		"all were asked":         {func(*fixture, []*slice) {}, true},
+		"one a moment later":     {func(_ *fixture, s []*slice) { s[1].pulse.waiting++ }, false},
+		"one was heard":          {func(_ *fixture, s []*slice) { s[1].pulse.waiting = 0 }, false},
+		"something was sent":     {func(_ *fixture, s []*slice) { s[1].pulse.calm = false }, false},
+		"two questions went out": {func(f *fixture, _ []*slice) { f.Client.gateways.open.count = AskedEnough - 1 }, false},
+		"the round is not over":  {func(f *fixture, _ []*slice) { f.Client.gateways.inVain = f.Client.gateways.count() }, true},
+		"all were left in a row": {func(f *fixture, _ []*slice) { f.Client.gateways.inVain = f.Client.gateways.count() + 1 }, false},
+	} {
+		f, s := calmed(t)
+		now := f.config.Now()
+		f.Client.gateways.open.count = AskedEnough
+		for _, one := range s {
+			one.pulse.calm, one.pulse.waiting = true, now+ProbeActive-Unhurried*one.pulse.rtt.Silence()
+		}
+		c.is(f, s)
+		if got := f.leavesSoon(s, now); got != c.want {
+			t.Errorf("%s: the gateway is left soon: %t", name, got)
+		}
+	}
+}
+
+// TestKeptGatewayIsAskedOn: one that is silent and has no other in its place, in turns where the
+// client waits.
+func TestKeptGatewayIsAskedOn(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		f, s := calmed(t)
+		f.config.Network, f.exit = &around{}, host.Exit{} // nothing can leave: no gateway is the worse for it
+		f.looks(ProbeIdle + 2*ParkedTurn)
+		if waits {
+			now := f.config.Now()
+			f.Client.appointed.Store(&appointment{since: now, until: now + port.MaxWait, again: true})
+		}
+		f.asked(s[0])
+		f.asked(s[1])
+		f.looks(ParkedTurn + LookEvery)
+		n := len(f.asked(s[0])) + len(f.asked(s[1]))
+		if waits && n != 1 || !waits && n < 4 {
+			t.Errorf("waits %t: it asks %d times in %v", waits, n, ParkedTurn)
+		}
+		f.config.Network = nil
 	}
 }
 
