@@ -33,10 +33,10 @@ func (c *Client) keepQuiet(kept bool) {
 
 // waits reports whether the client was told to come again, and has nothing to send until then.
 // Nobody has proved that he may say so: it is at most for port.MaxWait and an attempt, and a
-// packet to send ends it.
+// packet to send ends it. Its dialer ends it in time; on a busy host that comes a little late.
 func (c *Client) waits(now time.Duration) bool {
 	a := c.appointed.Load()
-	return a != nil && now < a.until && c.rested(now) && (!a.asks(now) || c.askedInVain(a))
+	return a != nil && now < a.until+LookEvery && c.rested(now) && (!a.asks(now) || c.askedInVain(a))
 }
 
 // askedInVain reports whether all agents were asked twice lately, at two moments, and none was

@@ -279,11 +279,16 @@ func TestQuietUntilItIsLetIn(t *testing.T) {
 		})
 	}
 	f, _ := waiting(t)
+	now := f.config.Now()
+	f.Client.appointed.Store(&appointment{since: 1, until: now})
+	if !f.waits(now) || f.waits(now+LookEvery) {
+		t.Error("its time is over, and its dialer not there yet: it is not quiet, or for ever")
+	}
 	f.keepQuiet(true)
 	if f.looks(LookEvery); !f.waits(f.config.Now()) {
 		t.Error("it is not quiet while it queues")
 	}
-	if f.looks(AttemptWithin + WelcomeWithin); f.waits(f.config.Now()) {
+	if f.looks(AttemptWithin + WelcomeWithin + LookEvery); f.waits(f.config.Now()) {
 		t.Error("it is quiet for longer than an attempt")
 	}
 	f.keepQuiet(true)
