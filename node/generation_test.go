@@ -13,9 +13,9 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
 
-// foundAlone makes a mesh of one node for Run, on loopback alone and without a TUN: in a
-// network namespace of its own.
-func foundAlone(t *testing.T) (path string) {
+// foundAlone makes a mesh of one node for Run, on loopback alone, without a TUN if it is to be
+// userspace: in a network namespace of its own.
+func foundAlone(t *testing.T, userspace bool) (path string) {
 	t.Helper()
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -25,7 +25,7 @@ func foundAlone(t *testing.T) (path string) {
 	if err == nil {
 		_, err = Found(dir, FoundConfig{
 			Place: Place{Name: "n1", Listen: netip.MustParseAddrPort("127.0.0.1:6484"), Outer: netip.MustParseAddrPort("127.0.0.1:6484"),
-				Inside: netip.MustParseAddr("127.0.0.1"), InsideIf: "lo", Capacity: 1000, Userspace: true},
+				Inside: netip.MustParseAddr("127.0.0.1"), InsideIf: "lo", Capacity: 1000, Userspace: userspace, TUN: "mc-test"},
 			Pool: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}, Egress: registry.EgressMasquerade,
 			Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 		}, time.Now())
@@ -62,11 +62,11 @@ func TestClonedNodeBeginsAnew(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
 	}
-	path := foundAlone(t)
+	path := foundAlone(t, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	anew, ended := make(chan struct{}, 100), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, RunConfig{DataDir: path, Log: slog.New(slog.DiscardHandler), Version: "test", BeginAnew: func() {
+		ended <- Run(ctx, RunConfig{DataDir: path, Log: slog.New(slog.DiscardHandler), Version: "test", BeginAnew: func(bool) {
 			select {
 			case anew <- struct{}{}:
 			default:

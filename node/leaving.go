@@ -77,8 +77,11 @@ func ending(userspace bool) string {
 	if userspace {
 		return ""
 	}
-	return ", and open the host: ip route flush proto 109; ip -6 route flush proto 109; nft delete table inet meshcrypt_fence"
+	return ", and open the host: " + openHost
 }
+
+// openHost is what opens a host that a daemon has left closed.
+const openHost = "ip route flush proto 109; ip -6 route flush proto 109; nft delete table inet meshcrypt_fence"
 
 // abdicate passes the lead on, if this node has it, once there is another
 // voter. It reports whether this node leads still, and refuses when there is

@@ -5,7 +5,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -41,10 +40,14 @@ type RunConfig struct {
 	DataDir string
 	Log     *slog.Logger
 	Version string
-	// BeginAnew replaces this process by a fresh one, at once and without a goodbye:
-	// the machine was cloned or restored, so every key in this process is in use
-	// elsewhere, or was already. It does not return.
-	BeginAnew func()
+	// BeginAnew replaces this process by a fresh one, at once and without a goodbye. It does
+	// not return. Either the machine was cloned or restored, so every key in this process is
+	// in use elsewhere, or was already; or the fresh one is to stand aside (see Aside), and a
+	// part of this one does not end.
+	BeginAnew func(aside bool)
+	// Aside says that another host runs with this node's key: it stands aside from the
+	// start.
+	Aside bool
 
 	endWithin time.Duration // zero: EndWithin; tests shorten it
 }
@@ -113,20 +116,43 @@ func Run(ctx context.Context, config RunConfig) error {
 		return err
 	}
 	defer dir.Close()
+	n, err := newNode(config, dir, reserve)
+	if err != nil {
+		return err
+	}
+	return n.live(ctx)
+}
+
+// newNode is the node of a data directory, of which nothing runs yet.
+func newNode(config RunConfig, dir *datadir.Dir, reserve *descriptors.Reserve) (*Node, error) {
 	n := &Node{config: config, started: time.Now(), wall: wallClock(), room: roomOn, reserve: reserve, lacks: reserve.Look, dir: dir,
 		kept: make(chan struct{}), left: make(chan string, 1), gone: make(chan struct{}), broken: make(chan error, 1), over: make(chan struct{})}
 	rand.Read(n.boot[:])
-	if err := n.remember(); err != nil {
+	return n, n.remember()
+}
+
+// live is what a daemon does, from its parts to what is left to do without them.
+func (n *Node) live(ctx context.Context) error {
+	err := errSuperseded
+	if !n.config.Aside {
+		err = n.runAll(ctx)
+	}
+	stuck := errors.Is(err, ErrStuck)
+	switch {
+	case !errors.Is(err, errSuperseded):
+	case !stuck:
+		err = n.standAside(ctx)
+	case ctx.Err() == nil:
+		n.config.BeginAnew(true) // a process that may carry something still is not aside
+	}
+	if !errors.Is(err, ErrLeft) {
 		return err
 	}
-	err = n.runAll(ctx)
-	if errors.Is(err, errSuperseded) {
-		err = n.standAside(ctx)
+	if failed := n.afterwards("forgetting the membership", n.dir.Forget); failed != nil {
+		return failed
 	}
-	if errors.Is(err, ErrLeft) {
-		if forgetErr := dir.Forget(); forgetErr != nil {
-			return forgetErr
-		}
+	if stuck {
+		err = errors.Join(err, n.giveBack())
 	}
 	return err
 }
@@ -136,12 +162,14 @@ func Run(ctx context.Context, config RunConfig) error {
 func (n *Node) runAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return n.running.within(ctx, cmp.Or(n.config.endWithin, EndWithin), n.config.Log, func() error {
+	return n.running.within(ctx, n.endWithin(), n.config.Log, func() error {
 		defer n.group.Wait()
 		defer cancel()
 		n.goDo("calm the monitor", func() { _ = scheduler.KeepMonitorCalm(ctx) }) // what it saves is no reason to fail
 		n.goDo("watch for clones", func() { n.watchGeneration(ctx) })             // before there is a key
-		return n.run(ctx, cancel)
+		err := n.run(ctx, cancel)
+		n.running.endsFor(err)
+		return err
 	})
 }
 
@@ -149,8 +177,10 @@ func (n *Node) runAll(ctx context.Context) error {
 func (n *Node) goDo(part string, does func()) { n.group.Go(func() { n.running.do(part, does) }) }
 
 // end ends a part that was opened. From then on the daemon is to end, also one that never
-// came to serve: a part that hangs has so long as one that ends later.
-func (n *Node) end(cancel func(), part string, does func()) {
+// came to serve, for the error that it then has: a part that hangs has so long as one
+// that ends later.
+func (n *Node) end(cancel func(), why *error, part string, does func()) {
+	n.running.endsFor(*why)
 	cancel()
 	n.running.do(part, does)
 }
@@ -200,7 +230,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if n.port, err = port.Listen(n.self.Listen, n.reserve, n.config.Log); err != nil {
 		return err
 	}
-	defer n.end(cancel, "TCP port", func() { _ = n.port.Close() }) // what is left of it ends with the process
+	defer n.end(cancel, &err, "TCP port", func() { _ = n.port.Close() }) // what is left of it ends with the process
 	if n.exposed, err = n.judgeInside(); err != nil {
 		return err
 	}
@@ -208,7 +238,7 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if n.forward, err = openForwarding(n.self, n.exposed, n.dir, n.config.Log, n.fail); err != nil {
 		return err
 	}
-	defer n.end(cancel, "packet path", func() { err = errors.Join(err, n.forward.close(n.hasLeft())) })
+	defer n.end(cancel, &err, "packet path", func() { err = errors.Join(err, n.forward.close(n.hasLeft())) })
 	if n.own, err = n.ownAddresses(); err != nil {
 		return err
 	}
@@ -220,17 +250,17 @@ func (n *Node) run(ctx context.Context, cancel func()) (err error) {
 	if err := n.openGossip(); err != nil {
 		return err
 	}
-	defer n.end(cancel, "goodbye of gossip", n.closeGossip)
+	defer n.end(cancel, &err, "goodbye of gossip", n.closeGossip)
 	n.serveClock() // voters that start ask each other before they vote
 	if err := n.openStoreIfKept(); err != nil {
 		return err
 	}
-	defer n.end(cancel, "log", n.closeStore)
+	defer n.end(cancel, &err, "log", n.closeStore)
 	operator, err := n.openOperator()
 	if err != nil {
 		return err
 	}
-	defer n.end(cancel, "operator's socket", operator)
+	defer n.end(cancel, &err, "operator's socket", operator)
 	n.config.Log.Info("node is running", "name", n.self.Name, "node", n.trust.Key.ID().Short(),
 		"listen", n.self.Listen, "version", n.config.Version)
 	return n.serve(ctx, cancel)
@@ -253,6 +283,13 @@ func (n *Node) serve(ctx context.Context, cancel func()) error {
 	}
 	failed := make(chan error, 1)
 	n.goDo("lead", func() { failed <- n.keepLeading(ctx) })
+	err := n.lasts(ctx, failed)
+	n.running.endsFor(err)
+	return err
+}
+
+// lasts waits until there is a reason to end, which it returns; nil: it was told to.
+func (n *Node) lasts(ctx context.Context, failed <-chan error) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -289,7 +326,7 @@ func (n *Node) fail(err error) {
 func (n *Node) watchGeneration(ctx context.Context) {
 	err := host.WatchGeneration(ctx, func() {
 		n.config.Log.Warn("this machine was cloned or restored: all keys are dropped, and the node begins anew")
-		n.config.BeginAnew()
+		n.config.BeginAnew(false)
 	})
 	if err != nil {
 		n.config.Log.Warn("it would not be noticed if this machine were cloned or restored", "error", err)

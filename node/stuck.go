@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,9 @@ var ErrStuck = errors.New("node: the daemon ends although a part of it does not"
 // running is which parts of a daemon run, by name: one that does not end can be named.
 // The zero value is ready.
 type running struct {
-	mu    sync.Mutex // protects parts
+	mu    sync.Mutex // protects what follows
 	parts []string   // in the order in which they began
+	why   error      // the daemon ends; nil: it was told to, or does not end yet
 }
 
 // do does what a part does. It runs until that returns.
@@ -42,15 +44,26 @@ func (r *running) end(part string) {
 	r.parts = slices.Delete(r.parts, i, i+1)
 }
 
-func (r *running) all() []string {
+// endsFor notes why the daemon ends, before its parts do: one of them may never come to say
+// so. The first reason counts.
+func (r *running) endsFor(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.parts)
+	if r.why == nil {
+		r.why = why
+	}
+}
+
+// all is what runs still, and why it is to end.
+func (r *running) all() (parts []string, why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.parts), r.why
 }
 
 // within does all that a daemon does. From the end of ctx on it waits no longer than limit:
 // one part that hangs must not keep a supervisor from starting the daemon again. What that
-// leaves on the host is what kill -9 leaves.
+// leaves on the host is what kill -9 leaves. The error is ErrStuck then, and why the daemon ends.
 func (r *running) within(ctx context.Context, limit time.Duration, log *slog.Logger, does func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- does() }()
@@ -66,10 +79,25 @@ func (r *running) within(ctx context.Context, limit time.Duration, log *slog.Log
 		return err
 	case <-late.C:
 	}
-	parts := r.all()
+	parts, why := r.all()
 	log.Error("the daemon was to end, and a part of it does not: it ends without that", "parts", parts, "after", limit, "goroutines", goroutines())
-	return fmt.Errorf("%w within %v: %s", ErrStuck, limit, strings.Join(parts, ", "))
+	return errors.Join(why, fmt.Errorf("%w within %v: %s", ErrStuck, limit, strings.Join(parts, ", ")))
 }
+
+// afterwards does what is left to do when the parts have ended, or were given up. A disk that
+// hangs may have it hang, too.
+func (n *Node) afterwards(what string, does func() error) error {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	var r running
+	return r.within(over, n.endWithin(), n.config.Log, func() (err error) {
+		r.do(what, func() { err = does() })
+		return err
+	})
+}
+
+// endWithin is how long the parts have to end.
+func (n *Node) endWithin() time.Duration { return cmp.Or(n.config.endWithin, EndWithin) }
 
 // goroutines is where all of them stand. Arguments are left out, for they may be of keys (I1).
 func goroutines() string {

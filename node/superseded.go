@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -53,6 +54,16 @@ func (n *Node) standAside(ctx context.Context) error {
 	case <-n.gone:
 		return errors.Join(ErrLeft, host.Restore(n.dir.Path(datadir.HostFile)))
 	}
+}
+
+// giveBack opens this host, which is a member no more, where a part hangs that was to do so
+// or was to end before. The TUN goes with the process.
+func (n *Node) giveBack() error {
+	err := n.afterwards("giving the host back", func() error { return n.forward.stack.close(n.hasLeft()) })
+	if err != nil && !n.self.Userspace {
+		err = fmt.Errorf("this host may be closed still, open it: %s: %w", openHost, err)
+	}
+	return err
 }
 
 // supersededNext is what an operator can do about it.

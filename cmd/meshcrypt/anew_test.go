@@ -33,20 +33,31 @@ func TestMain(m *testing.M) {
 	}
 	said, _ := json.Marshal(me)
 	fmt.Println(string(said))
-	if len(os.Args) > 1 {
+	if len(os.Args) > 2 {
 		os.Exit(0)
 	}
 	if _, err := net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		os.Exit(1)
 	}
 	a := &app{stderr: os.Stderr, dataDir: "/d", logLevel: "warn"}
-	a.beginAnew()
+	a.beginAnew(me.Args[0] == "aside")
 }
 
 // TestBeginsAnew: the same process for its supervisor, with nothing open of before,
 // and it runs the node of the same directory.
 func TestBeginsAnew(t *testing.T) {
-	cmd := exec.Command("/proc/self/exe")
+	run := []string{"run", "--data-dir", "/d", "--log-level", "warn"}
+	beginsAnew(t, "as a member", run)
+	beginsAnew(t, "aside", append(run, "--aside"))
+	if f := (&app{}).runCommand().Flags().Lookup("aside"); f == nil || !f.Hidden {
+		t.Error("run does not know the flag, or shows it")
+	}
+}
+
+// beginsAnew has a process begin anew so, and says what the next image is to be started with.
+func beginsAnew(t *testing.T, how string, want []string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", how)
 	cmd.Env = append(os.Environ(), anewVariable+"=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -67,7 +78,6 @@ func TestBeginsAnew(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"run", "--data-dir", "/d", "--log-level", "warn"}
 	if after.PID != before.PID || after.Files != before.Files || !slices.Equal(after.Args, want) {
 		t.Errorf("before %+v, after %+v", before, after)
 	}

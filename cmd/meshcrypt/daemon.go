@@ -45,15 +45,20 @@ func (a *app) register(ctx context.Context, config node.JoinConfig) (name string
 	return member.Name, err
 }
 
-// serve runs the node of the data directory until ctx ends.
-func (a *app) serve(ctx context.Context, log *slog.Logger) error {
+// serve runs the node of the data directory until ctx ends, or has it stand aside.
+func (a *app) serve(ctx context.Context, log *slog.Logger, aside bool) error {
 	if err := keepMemoryPrivate(); err != nil {
 		return err
 	}
-	err := node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: buildVersion(), BeginAnew: a.beginAnew})
+	return a.ended(node.Run(ctx, node.RunConfig{DataDir: a.dataDir, Log: log, Version: buildVersion(), BeginAnew: a.beginAnew, Aside: aside}))
+}
+
+// ended is what the end of a daemon comes to. Who has left has done what was asked for, also
+// if a part of it did not end: a supervisor need not try again.
+func (a *app) ended(err error) error {
 	if errors.Is(err, node.ErrLeft) {
-		a.say("%v", err)
-		return nil // what was asked for; a supervisor need not try again
+		a.say("%s", oneLine(err))
+		return nil
 	}
 	return err
 }

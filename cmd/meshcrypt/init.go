@@ -97,7 +97,7 @@ func (a *app) initMesh(ctx context.Context, f initFlags) error {
 		return err
 	}
 	if f.run {
-		return a.serve(ctx, log)
+		return a.serve(ctx, log, false)
 	}
 	a.say("Start it: %s", a.runLine())
 	return nil

@@ -67,7 +67,7 @@ func (a *app) join(ctx context.Context, f joinFlags, peers []string) error {
 		if err := a.checkGiven(member, f.tokenFile); err != nil {
 			return err
 		}
-		return a.serve(ctx, log)
+		return a.serve(ctx, log, false)
 	}
 	config, err := a.joinConfig(ctx, f, peers)
 	if err != nil {
@@ -78,7 +78,7 @@ func (a *app) join(ctx context.Context, f joinFlags, peers []string) error {
 		return err
 	}
 	a.say("%s", registeredAs(name, config.Place.Name))
-	return a.serve(ctx, log)
+	return a.serve(ctx, log, false)
 }
 
 // registeredAs says by which name others know this host.

@@ -6,8 +6,12 @@ import (
 	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
+// asideFlag has the node stand aside from the start; see node.RunConfig.
+const asideFlag = "aside"
+
 func (a *app) runCommand() *cobra.Command {
 	var logLevel string
+	var aside bool
 	cmd := &cobra.Command{
 		Use: "run", Short: "run this host's node until it is stopped", Args: cobra.NoArgs,
 		Long: `Run the node of the data directory, in the foreground, until SIGTERM or Ctrl-C.
@@ -29,10 +33,12 @@ meant for a client leaves in clear; the next run or leave removes them.`,
 			if err != nil {
 				return err
 			}
-			return a.serve(cmd.Context(), log)
+			return a.serve(cmd.Context(), log, aside)
 		},
 	}
 	logFlag(cmd.Flags(), &logLevel)
+	cmd.Flags().BoolVar(&aside, asideFlag, false, "another host runs with this node's key")
+	_ = cmd.Flags().MarkHidden(asideFlag) // a daemon's word to its own next image
 	return cmd
 }
 

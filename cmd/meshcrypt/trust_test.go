@@ -189,6 +189,27 @@ func TestTheNextCommandIsWhole(t *testing.T) {
 	}
 }
 
+// TestWhoHasLeftIsDone: whoever started the daemon hears of no failure, also where a part of it
+// did not end; the line says so.
+func TestWhoHasLeftIsDone(t *testing.T) {
+	stuck := fmt.Errorf("%w: log", node.ErrStuck)
+	for _, c := range []struct{ how, want error }{
+		{node.ErrLeft, nil}, {errors.Join(node.ErrLeft, stuck), nil}, {stuck, stuck}, {nil, nil},
+	} {
+		var said bytes.Buffer
+		if err := (&app{stderr: &said}).ended(c.how); err != c.want {
+			t.Errorf("%v: %v", c.how, err)
+		}
+		want := ""
+		if errors.Is(c.how, node.ErrLeft) {
+			want = strings.ReplaceAll(c.how.Error(), "\n", "; ") + "\n"
+		}
+		if said.String() != want {
+			t.Errorf("%v: said %q", c.how, said.String())
+		}
+	}
+}
+
 // TestNothingIsIssuedForNowhere: where the files cannot be written no certificate is
 // made, and no client.
 func TestNothingIsIssuedForNowhere(t *testing.T) {
