@@ -264,6 +264,8 @@ func TestWhoIsBackAtRestMeasuresNothing(t *testing.T) {
 	for name, moves := range map[string]func(*fixture, *slice){
 		"its host sends":         func(f *fixture, _ *slice) { f.hostSends() },
 		"something comes for it": (*fixture).agentSends,
+		"an agent calls it":      func(f *fixture, _ *slice) { f.parking.stays = true },
+		"a slice goes directly":  func(_ *fixture, s *slice) { s.direct.way = gatewayAddr(7) },
 	} {
 		f, p := backAtRest(t, 1500)
 		f.pass(5*time.Second, p...)
@@ -282,6 +284,22 @@ func TestWhoIsBackAtRestMeasuresNothing(t *testing.T) {
 				t.Errorf("%s: %d padded packets, told %+v", name, one.probes, one.told)
 			}
 		}
+	}
+}
+
+// TestOnlyWhoRestsIsWoken: what is moved over a path that was measured says nothing of those that
+// are taken for what they were.
+func TestOnlyWhoRestsIsWoken(t *testing.T) {
+	f, p := backAtRest(t, 1500)
+	measured := f.sized(2, 1500)
+	f.agentSends(measured.slice)
+	f.pass(time.Second, append(p, measured)...)
+	if measured.probes == 0 || p[0].probes != 0 || p[1].probes != 0 {
+		t.Errorf("%d padded packets over the one, %d and %d over the others", measured.probes, p[0].probes, p[1].probes)
+	}
+	f.agentSends(p[0].slice)
+	if f.pass(3*TickEvery, append(p, measured)...); p[0].probes == 0 || p[1].probes == 0 {
+		t.Error("they are not woken by what is moved over one of them: this test shows nothing")
 	}
 }
 
