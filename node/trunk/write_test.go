@@ -3,8 +3,10 @@ package trunk
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -227,6 +229,100 @@ func TestWritersWait(t *testing.T) {
 		if err := <-ends; !errors.Is(err, ErrLost) {
 			t.Errorf("a writer without: %v", err)
 		}
+	}
+}
+
+// TestWhoWaitsForCreditHoldsNothingBack: what of a write was taken over goes when Gather is over,
+// though the writer waits: the other end gives more only for what it has read.
+func TestWhoWaitsForCreditHoldsNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		near, far := p.quiet(t, 1)
+		go io.Copy(io.Discard, far[0])
+		defer near[0].Close()
+		if _, err := near[0].Write(make([]byte, MaxBody)); err != nil { // at once: the next waits
+			t.Fatal(err)
+		}
+		began := time.Now()
+		near[0].SetWriteDeadline(began.Add(time.Second))
+		if n, err := near[0].Write(make([]byte, Window)); n != Window || err != nil || time.Since(began) > 3*Gather {
+			t.Errorf("%d bytes, %v, after %v", n, err, time.Since(began))
+		}
+	})
+}
+
+// TestLateWrite: where the deadline has passed nothing is taken over, with room and credit as
+// without, at once; what others said goes all the same.
+func TestLateWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := trunks(t)
+		near, far := p.quiet(t, 3)
+		if _, err := near[1].Write(make([]byte, Window)); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Second)
+		for _, word := range []string{"at once, ", "later"} {
+			if _, err := near[2].Write([]byte(word)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		for i, s := range near[:2] {
+			s.SetWriteDeadline(began)
+			if n, err := s.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 0 {
+				t.Errorf("stream %d: %d bytes, %v, after %v", i, n, err, time.Since(began))
+			}
+		}
+		<-time.After(Gather)
+		synctest.Wait()
+		word := make([]byte, 20)
+		if n, err := far[2].Read(word); string(word[:n]) != "at once, later" || err != nil {
+			t.Errorf("the other's words: %q, %v", word[:n], err)
+		}
+		if far[0].Ready() {
+			t.Error("a word that was not taken over has come")
+		}
+	})
+}
+
+// TestDeadlineBetweenTwoPieces: those that were taken over before it go, though nobody says
+// another word. In real time, for none passes between two pieces in a bubble.
+func TestDeadlineBetweenTwoPieces(t *testing.T) {
+	p := trunks(t)
+	near, far := p.stream(t, "")
+	for began, cut := time.Now(), false; !cut; {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("no write was cut in two")
+		}
+		near.awaits(func() bool { return near.credit > 2*MaxBody }) // all that is due when all was read
+		if _, err := near.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		arrives(t, far, 1)
+		near.awaits(func() bool { return !near.trunk.out.writing }) // and whoever writes now waits for Gather
+		near.SetWriteDeadline(time.Now().Add(rand.N(2 * time.Microsecond)))
+		n, err := near.Write(make([]byte, MaxBody+1))
+		near.SetWriteDeadline(time.Time{})
+		cut = n > 0 && err != nil
+		arrives(t, far, n)
+	}
+}
+
+// arrives waits until so many bytes have come.
+func arrives(t *testing.T, far *Stream, n int) {
+	t.Helper()
+	far.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if err := read(far, make([]byte, n)); err != nil {
+		t.Fatalf("of %d bytes that were taken over: %v", n, err)
+	}
+}
+
+// awaits waits until something is so, which the trunk's lock protects.
+func (s *Stream) awaits(is func() bool) {
+	for so := false; !so; runtime.Gosched() {
+		s.trunk.mu.Lock()
+		so = is()
+		s.trunk.mu.Unlock()
 	}
 }
 
