@@ -19,6 +19,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,6 +66,7 @@ type Stream[M any] struct {
 	OnBeat  func()
 	beatDue time.Time // when the beats heard so far would be due; the reader's own
 
+	pause     atomic.Pointer[time.Timer] // the last one before a write; nil: there was none
 	closed    chan struct{}
 	closeOnce sync.Once
 }
@@ -123,6 +125,7 @@ func (s *Stream[M]) Close() {
 	s.closeOnce.Do(func() {
 		close(s.closed)
 		s.line.Close() // nobody is left to be told if it fails
+		s.endPause()
 	})
 }
 
@@ -199,10 +202,22 @@ func (s *Stream[M]) begin(ctx context.Context) (end func()) {
 // start has what waits written: at once, or when Gather is over.
 func (s *Stream[M]) start() {
 	if wait := s.line.pace.Gather - time.Since(s.wrote); wait > 0 {
-		time.AfterFunc(wait, s.write)
+		s.pause.Store(time.AfterFunc(wait, s.write))
+		select {
+		case <-s.closed:
+			s.endPause()
+		default:
+		}
 		return
 	}
 	go s.write()
+}
+
+// endPause has who pauses before a write go on, so that nobody waits for him at the end.
+func (s *Stream[M]) endPause() {
+	if pause := s.pause.Load(); pause != nil && pause.Stop() {
+		go s.write()
+	}
 }
 
 // write sends what waits; Run waits for it. It has no deadline of its own: a peer that

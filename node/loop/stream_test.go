@@ -454,6 +454,64 @@ func TestMessagesGoTogether(t *testing.T) {
 	})
 }
 
+// TestCloseEndsThePause in which messages wait for others, before a write and between two: nobody
+// waits for it, and what waited is not written.
+func TestCloseEndsThePause(t *testing.T) {
+	for name, meanwhile := range map[string]bool{
+		"before a write":     false,
+		"between two writes": true, // the second word came during the first
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			near, far := New(a, framed, Nodes(), room), New(b, framed, Nodes(), room)
+			defer far.Close()
+			r := running(t.Context(), near)
+			first, second := "first", "second"
+			near.Say(&first) // nobody reads: it is being written
+			synctest.Wait()
+			if meanwhile {
+				near.Say(&second)
+			}
+			peer := running(t.Context(), far)
+			synctest.Wait()
+			if !meanwhile {
+				near.Say(&second)
+			}
+			<-time.After(NodeGather / 2)
+			closed := time.Now()
+			near.Close()
+			<-r.ended
+			if took := time.Since(closed); took != 0 {
+				t.Errorf("%s: it ended %v after Close", name, took)
+			}
+			<-peer.ended
+			<-time.After(NodeGather)
+			if synctest.Wait(); !slices.Equal(peer.heard, []string{first}) {
+				t.Errorf("%s: heard %v", name, peer.heard)
+			}
+		})
+	}
+}
+
+// TestNobodyPausesAfterClose: what is said before its reader notices begins no pause.
+func TestNobodyPausesAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := pair(t)
+		end, peer := near.begin(t.Context()), running(t.Context(), far)
+		word := "w"
+		near.Say(&word)
+		synctest.Wait()
+		near.Close()
+		near.Say(&word)
+		closed := time.Now()
+		end()
+		if took := time.Since(closed); took != 0 {
+			t.Errorf("it ended after %v", took)
+		}
+		<-peer.ended
+	})
+}
+
 // TestClientsWaitForNothing: their logins take some ten messages, and a trunk gathers those of all.
 func TestClientsWaitForNothing(t *testing.T) {
 	for name, pace := range map[string]Pace{"client": Clients(), "relay": Relays()} {
