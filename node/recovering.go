@@ -114,8 +114,10 @@ func (r *recovery) next(present *registry.State) (*registry.State, error) {
 	if err := r.openSecrets(state); err != nil {
 		return nil, err
 	}
-	next := nextIncarnation(max(state.Cluster.Incarnation, present.Cluster.Incarnation, r.known.Fence.Incarnation), time.Now())
-	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: next}})
+	last, wall := max(state.Cluster.Incarnation, present.Cluster.Incarnation, r.known.Fence.Incarnation), time.Now()
+	err := r.apply(state, registry.Command{Reincarnate: &registry.Reincarnate{
+		Incarnation: nextIncarnation(last, wall), Epochs: epochsGivenUp(state.NewestEpoch(), last, wall),
+	}})
 	r.done = Recovered{
 		Cluster: state.Cluster.ID, Incarnation: state.Cluster.Incarnation, Nodes: len(state.Members()),
 		Clients: state.Clients.Len(), Sessions: len(state.ActiveSessions()),
@@ -136,6 +138,22 @@ func nextIncarnation(last uint64, wall time.Time) uint64 {
 	rand.Read(random[:])
 	began := uint64(max(0, wall.Unix())) << incarnationBits
 	return max(last, began) + 1 + binary.BigEndian.Uint64(random[:])>>(64-incarnationBits)
+}
+
+// lostEpochs are more than one slice was granted in what a log lacks.
+const lostEpochs = 1 << 20
+
+// epochsGivenUp is above all epochs that may have been granted before, also in a mesh that was
+// recovered at another host meanwhile, whose log is lost: the second of the recovery, for a slice
+// moves less than once in a second. Where a clock was ahead it is far above what is known of that.
+func epochsGivenUp(newest uint32, last uint64, wall time.Time) uint32 {
+	const latest = 3 << 30 // in the year 2072; the rest is for those that come after it
+	second := func(t uint64) uint32 { return uint32(min(t, latest)) }
+	began, known := second(uint64(max(0, wall.Unix()))), max(newest, second(last>>incarnationBits))
+	if began > known {
+		return began
+	}
+	return known + lostEpochs
 }
 
 func (r *recovery) apply(state *registry.State, command registry.Command) error {

@@ -255,6 +255,75 @@ func TestNextIncarnation(t *testing.T) {
 	}
 }
 
+// TestEpochsGivenUp: above those that are known, and those of a recovery that is not: the later
+// one's are the higher, as far as clocks agree. Where a clock was ahead they are far above
+// what is known of that.
+func TestEpochsGivenUp(t *testing.T) {
+	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	at := func(wall time.Time) (incarnation uint64, epochs uint32) {
+		return nextIncarnation(1, wall), epochsGivenUp(3, 1, wall)
+	}
+	incarnation, first := at(now)
+	if _, later := at(now.Add(time.Minute)); later != first+60 {
+		t.Errorf("above %d, a minute later at another host above %d", first, later)
+	}
+	for name, c := range map[string]struct {
+		newest uint32
+		last   uint64
+		wall   time.Time
+	}{
+		"within the same second":                   {first + 2, incarnation, now},
+		"a clock that is an hour behind":           {first + 2, incarnation, now.Add(-time.Hour)},
+		"its log has nothing of the last recovery": {3, incarnation, now.Add(-time.Hour)},
+		"no clock at all":                          {first, incarnation, time.Unix(-1, 0)},
+		"the one before was centuries ahead":       {3<<30 + 2, nextIncarnation(1, now.AddDate(200, 0, 0)), now},
+	} {
+		known := max(c.newest, first)
+		if got := epochsGivenUp(c.newest, c.last, c.wall); got < known+lostEpochs/2 || got > known+2*lostEpochs {
+			t.Errorf("%s: above %d, and %d are known", name, got, known)
+		}
+	}
+	if got := epochsGivenUp(5, 2, now); got != first {
+		t.Errorf("after incarnations that were counted by ones above %d, not %d", got, first)
+	}
+}
+
+// TestRecoveredByALogThatLacksGrants: the log that a mesh is recovered by is of before its slices
+// were granted anew, perhaps more than once. None gets an epoch that it had.
+func TestRecoveredByALogThatLacksGrants(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 4)
+	founder := w.members[0]
+	v := w.connect("dave", wide, w.members[0], w.members[1], w.members[2])
+	w.until("three slices are up", func() bool { return v.settled() && len(v.session().Slices) >= 3 })
+	image, raft := t.TempDir(), founder.dir.Path(datadir.RaftDir)
+	for _, m := range w.members {
+		m.stop()
+	}
+	w.ok(os.CopyFS(image, os.DirFS(raft)))
+	w.restart()
+	w.until("the session is resumed", func() bool { return v.journal.count("session resumed") > 0 && v.settled() })
+	had := v.session()
+	for _, m := range w.members {
+		m.stop()
+	}
+	w.ok(errors.Join(os.RemoveAll(raft), os.CopyFS(raft, os.DirFS(image))))
+	_, err := Recover(RecoverConfig{DataDir: founder.dir.Path(""), Log: w.log()})
+	w.ok(err)
+	w.restart()
+	w.until("the session is resumed again", func() bool { return v.journal.count("session resumed") > 1 && v.settled() })
+	v.exchange(12)
+	now := v.session()
+	if now.ID != had.ID || len(now.Slices) != len(had.Slices) {
+		t.Fatalf("session %v with %d slices, was %v with %d", now.ID, len(now.Slices), had.ID, len(had.Slices))
+	}
+	for i, sl := range now.Slices {
+		if sl.Epoch <= had.Slices[i].Epoch {
+			t.Errorf("slice %d has epoch %d, and had %d", sl.Number, sl.Epoch, had.Slices[i].Epoch)
+		}
+	}
+}
+
 // TestRecoveredAfterAHostWhoseClockWasAhead: voters told this one of the incarnation of a host
 // that was recovered before, by a clock that was hours ahead, and is lost. A recovery here is
 // heeded by those who heard of that one, whatever the clock of this host shows.

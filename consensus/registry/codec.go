@@ -10,7 +10,7 @@ import (
 // A build that adds a command or changes one's meaning raises it. A command is
 // written in the oldest version that says all of it, so that replicas of an older
 // build go on until something comes that they would not understand.
-const CommandVersion = 6
+const CommandVersion = 7
 
 const commandMagic = "mcrc"
 
@@ -43,7 +43,8 @@ func EncodeCommand(c Command) ([]byte, error) {
 	return raw, nil
 }
 
-// version is the oldest one that says all of a command. Version 6 knows resumptions that
+// version is the oldest one that says all of a command. Version 7 knows incarnations that
+// leave out epochs, which stand in no log but in snapshots. Version 6 knows resumptions that
 // grant slices, which others would forget. Version 5 knows many marks in
 // one command, and meshes with room for more. Version 4 knows nodes whose
 // inside interface strangers reach, devices, who holds SAs of a session that is over,
@@ -56,6 +57,8 @@ func EncodeCommand(c Command) ([]byte, error) {
 // wrote DefaultHeadless into it.
 func (c Command) version() byte {
 	switch {
+	case c.Reincarnate != nil && c.Reincarnate.Epochs > 0:
+		return 7
 	case c.ResumeKey != nil && len(c.ResumeKey.Slices) > 0:
 		return 6
 	case c.MarkSlices != nil, c.Enlarge != nil:

@@ -44,7 +44,7 @@ func script(t testing.TB) []Command {
 		{EndSession: &EndSession{Session: session(1), Reason: "bye", Bytes: 3}},
 		{AdvanceTick: &AdvanceTick{Elapsed: 9}},
 		{RevokeToken: &RevokeToken{ID: "t"}},
-		{Reincarnate: &Reincarnate{Incarnation: 2}},
+		{Reincarnate: &Reincarnate{Incarnation: 2, Epochs: 7}},
 		{RemoveNode: &RemoveNode{ID: node(1)}},
 		{RevokeClient: &RevokeClient{Name: "alice"}},
 		{Acknowledge: &Acknowledge{Agent: node(0), Boot: boot(0), Sessions: []SessionID{session(2)}}},

@@ -248,6 +248,10 @@ type PutSecrets struct {
 // nobody knows, so time alone frees the addresses that there are.
 type Reincarnate struct {
 	Incarnation uint64 `json:"incarnation"`
+
+	// Epochs that slices get from now on are above this one: see State.EpochFloor. Zero, as
+	// builds before version 7 of the codecs say: they go on from those that are known.
+	Epochs uint32 `json:"epochs,omitempty"`
 }
 
 // CountVoters records how many nodes vote: the Raft configuration's word, which

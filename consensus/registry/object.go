@@ -101,6 +101,9 @@ func (s *State) writeObject(to io.Writer) error {
 	w.member("data_key", s.DataKey)
 	w.applied(s.applied.results.All())
 	w.member("headless_floor", s.HeadlessFloor)
+	if s.EpochFloor != 0 {
+		w.member("epoch_floor", s.EpochFloor)
+	}
 	if s.Voters != 0 {
 		w.member("voters", s.Voters)
 	}

@@ -19,7 +19,7 @@ func (s *State) plain() *plain {
 		Indexes: s.Indexes, Tokens: s.Tokens, Clients: asMap(s.Clients), Policy: s.Policy, Parts: s.Parts,
 		Leases: asMap(s.Leases), Sessions: maps.Collect(s.Sessions.All()), Requests: asMap(s.Requests),
 		Secrets: s.Secrets, Wraps: s.Wraps, Authorities: s.Authorities, Certificates: asMap(s.Certificates),
-		DataKey: s.DataKey, Applied: s.applied.list(), HeadlessFloor: s.HeadlessFloor, Voters: s.Voters,
+		DataKey: s.DataKey, Applied: s.applied.list(), HeadlessFloor: s.HeadlessFloor, EpochFloor: s.EpochFloor, Voters: s.Voters,
 		Enlarged: s.Enlarged,
 	}
 	for id, n := range s.Nodes {

@@ -40,7 +40,7 @@ func (s *State) take(p *piece) error {
 
 func (s *State) begin(h *head) {
 	s.Cluster, s.Tick, s.Index, s.Term, s.Policy, s.Parts = h.Cluster, h.Tick, h.Index, h.Term, h.Policy, h.Parts
-	s.DataKey, s.HeadlessFloor, s.Voters, s.Enlarged = h.DataKey, h.HeadlessFloor, h.Voters, h.Enlarged
+	s.DataKey, s.HeadlessFloor, s.EpochFloor, s.Voters, s.Enlarged = h.DataKey, h.HeadlessFloor, h.EpochFloor, h.Voters, h.Enlarged
 	fill(&s.Indexes, h.Indexes)
 }
 

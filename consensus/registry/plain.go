@@ -33,6 +33,7 @@ type plain struct {
 	DataKey       uint64           `json:"data_key"`
 	Applied       []AppliedCommand `json:"applied"` // newest last, at most MaxApplied
 	HeadlessFloor Tick             `json:"headless_floor"`
+	EpochFloor    uint32           `json:"epoch_floor,omitempty"`
 	Voters        int              `json:"voters,omitempty"`
 	Enlarged      bool             `json:"enlarged,omitempty"`
 }
@@ -85,7 +86,7 @@ func absent[K comparable, V any](m map[K]*V) bool {
 func (p *plain) state() *State {
 	s := New()
 	s.Cluster, s.Tick, s.Index, s.Term, s.Policy, s.Parts = p.Cluster, p.Tick, p.Index, p.Term, p.Policy, p.Parts
-	s.DataKey, s.HeadlessFloor, s.Voters, s.Enlarged = p.DataKey, p.HeadlessFloor, p.Voters, p.Enlarged
+	s.DataKey, s.HeadlessFloor, s.EpochFloor, s.Voters, s.Enlarged = p.DataKey, p.HeadlessFloor, p.EpochFloor, p.Voters, p.Enlarged
 	fill(&s.Indexes, p.Indexes)
 	fill(&s.Tokens, p.Tokens)
 	fill(&s.Secrets, p.Secrets)

@@ -1,13 +1,10 @@
 package registry
 
-// RestoredEpochs is added to every slice's epoch when a snapshot takes over:
-// more than were granted since it was made, so that none is granted twice (I3).
-const RestoredEpochs = 1 << 20
-
 // Succeed makes a state read from a snapshot ready to go on in place of the one
 // that a replica has now, which may be newer, older or empty. Whoever was
 // refused in either stays refused; what was given away in either is not given
-// to somebody else before its hold is over (I13); the clock does not go back.
+// to somebody else before its hold is over (I13); the clock does not go back, and no epoch that
+// either knows of is granted again (I3), which is for Reincarnate to say of those that neither does.
 // Slices are void, for their agents have gone on: clients resume.
 func (s *State) Succeed(present *State) {
 	s.Tick = max(s.Tick, present.Tick)
@@ -19,6 +16,7 @@ func (s *State) Succeed(present *State) {
 		s.Cluster.Recovery = present.Cluster.Recovery
 	}
 	s.Cluster.Incarnation = max(s.Cluster.Incarnation, present.Cluster.Incarnation)
+	s.EpochFloor = max(s.NewestEpoch(), present.NewestEpoch())
 	s.Enlarged = s.Enlarged || present.Enlarged
 	s.refuseAlso(present)
 	s.holdAlso(present)
@@ -28,7 +26,6 @@ func (s *State) Succeed(present *State) {
 		ses.Retiring = nil
 		for i := range ses.Slices {
 			ses.Slices[i].mark(SliceVoid, s.Tick)
-			ses.Slices[i].Epoch += RestoredEpochs
 		}
 		s.putSession(ses)
 	}

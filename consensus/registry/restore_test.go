@@ -24,12 +24,14 @@ func TestSucceed(t *testing.T) {
 	f.must(Command{RemoveNode: &RemoveNode{ID: node(3)}})
 	f.end(2)
 	f.wait(100)
+	sl := f.slice(0, 4)
+	sl.Epoch = 2
+	f.must(Command{GrantSlice: &GrantSlice{Session: session(1), Slice: sl}})
 
 	s, err := DecodeSnapshot(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	epoch := s.Sessions.Get(session(1)).Slices[0].Epoch
 	s.Succeed(f.s)
 	if s.Tick != f.s.Tick {
 		t.Errorf("the clock went back to %d", s.Tick)
@@ -47,8 +49,8 @@ func TestSucceed(t *testing.T) {
 		t.Errorf("index %d is free: %+v", index, hold)
 	}
 	ses := s.Sessions.Get(session(1))
-	if sl := ses.Slices[0]; ses.State != SessionActive || sl.State != SliceVoid || sl.Epoch <= epoch {
-		t.Errorf("session %s, slice %+v", ses.State, sl)
+	if sl := ses.Slices[0]; ses.State != SessionActive || sl.State != SliceVoid || s.NextEpoch(sl.Epoch) != 3 {
+		t.Errorf("session %s, slice %+v, epoch %d next", ses.State, sl, s.NextEpoch(sl.Epoch))
 	}
 	if raw, err = EncodeSnapshot(s); err == nil {
 		_, err = DecodeSnapshot(raw)
@@ -71,16 +73,16 @@ func TestSucceedNeverGoesBack(t *testing.T) {
 		if further {
 			ahead = present
 		}
-		ahead.Tick, ahead.HeadlessFloor, ahead.Cluster.Incarnation, ahead.Enlarged = 1_000, 1_000_000, 7, true
+		ahead.Tick, ahead.HeadlessFloor, ahead.EpochFloor, ahead.Cluster.Incarnation, ahead.Enlarged = 1_000, 1_000_000, 9, 7, true
 		ses := restored.Sessions.Get(session(1)).copy()
 		ses.Retiring = append(ses.Retiring, ses.Slices[0])
 		restored.putSession(ses)
 		restored.Succeed(present)
-		if restored.Tick != 1_000 || restored.HeadlessFloor != 1_000_000 || restored.Cluster.Incarnation != 7 || !restored.Enlarged {
-			t.Errorf("%s: tick %d, floor %d, incarnation %d, enlarged %v", name, restored.Tick, restored.HeadlessFloor, restored.Cluster.Incarnation, restored.Enlarged)
+		if restored.Tick != 1_000 || restored.HeadlessFloor != 1_000_000 || restored.EpochFloor != 9 || restored.Cluster.Incarnation != 7 || !restored.Enlarged {
+			t.Errorf("%s: tick %d, floors %d and %d, incarnation %d, enlarged %v", name, restored.Tick, restored.HeadlessFloor, restored.EpochFloor, restored.Cluster.Incarnation, restored.Enlarged)
 		}
 		after := restored.Sessions.Get(session(1))
-		if len(after.Retiring) != 0 || after.Slices[0].State != SliceVoid || after.Slices[0].Epoch != 1+RestoredEpochs {
+		if len(after.Retiring) != 0 || after.Slices[0].State != SliceVoid || restored.NextEpoch(after.Slices[0].Epoch) != 10 {
 			t.Errorf("%s: %+v", name, after)
 		}
 	}

@@ -58,8 +58,8 @@ func (c *ResumeKey) checkSlices(s *State, ses *Session) *Error {
 			return ErrPrekey.with("slice %d or SPI %#x is named twice, or its agent at two boots", sl.Number, sl.SPI)
 		case at < 0:
 			return ErrStale.with("no slice %d", sl.Number)
-		case sl.Epoch != ses.Slices[at].Epoch+1 || sl.Epoch == 0:
-			return ErrStale.with("slice %d is at epoch %d, not before %d", sl.Number, ses.Slices[at].Epoch, sl.Epoch)
+		case sl.Epoch != s.NextEpoch(ses.Slices[at].Epoch) || sl.Epoch == 0:
+			return ErrStale.with("slice %d is at epoch %d, not before %d", sl.Number, s.NextEpoch(ses.Slices[at].Epoch)-1, sl.Epoch)
 		}
 		if err := ses.peered(sl); err != nil {
 			return err

@@ -117,8 +117,8 @@ func (c *GrantSlice) checkEpoch(s *State, ses *Session, i int) *Error {
 		present = ses.Slices[i].Epoch
 	}
 	switch {
-	case c.Slice.Epoch != present+1 || c.Slice.Epoch == 0:
-		return ErrStale.with("slice %d is at epoch %d, not before %d", c.Slice.Number, present, c.Slice.Epoch)
+	case c.Slice.Epoch != s.NextEpoch(present) || c.Slice.Epoch == 0:
+		return ErrStale.with("slice %d is at epoch %d, not before %d", c.Slice.Number, s.NextEpoch(present)-1, c.Slice.Epoch)
 	case i < 0 && len(ses.Slices) >= s.maxSlices():
 		return ErrExhausted.with("%d slices", s.maxSlices())
 	case c.Retire && len(ses.Retiring) >= MaxRetiring:

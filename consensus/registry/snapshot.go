@@ -12,10 +12,11 @@ import (
 )
 
 // SnapshotVersion is the newest version of the snapshot codec this build reads.
-// Version 5 is a stream, of a mesh with more room. Versions 3 and 4 add what those
+// Version 6 is of a mesh that was recovered, and leaves out epochs. Version 5 is a stream, of a
+// mesh with more room, as are later ones. Versions 3 and 4 add what those
 // of the commands do, version 2 the recovery key
 // and the count of voters; a state is written in the oldest one that says all of it.
-const SnapshotVersion = streamVersion
+const SnapshotVersion = epochVersion
 
 const (
 	snapshotMagic  = "mcrs"
@@ -43,12 +44,12 @@ func WriteSnapshot(w io.Writer, s *State) error { return writeWithin(w, s, MaxSn
 // writeWithin writes a stream where one object would have more bytes than most.
 func writeWithin(w io.Writer, s *State, most int) error {
 	version := s.version()
-	if version == streamVersion {
-		return writeStream(w, s)
+	if version >= streamVersion {
+		return writeStream(w, s, version)
 	}
 	length, err := s.objectBytes(most)
 	if errors.Is(err, errLong) {
-		return writeStream(w, s)
+		return writeStream(w, s, streamVersion)
 	}
 	if err == nil {
 		err = s.writeSealed(w, version, length)
@@ -61,6 +62,8 @@ func writeWithin(w io.Writer, s *State, most int) error {
 
 func (s *State) version() byte {
 	switch {
+	case s.EpochFloor > 0:
+		return epochVersion
 	case s.Enlarged:
 		return streamVersion
 	case s.newest():
@@ -125,7 +128,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 		return nil, fmt.Errorf("%w: not ours", ErrSnapshot)
 	case version > SnapshotVersion:
 		return nil, fmt.Errorf("%w: version %d, known is %d", ErrSnapshotNewer, version, SnapshotVersion)
-	case version == streamVersion:
+	case version >= streamVersion:
 		return readStream(r, mark)
 	}
 	body, err := readObject(r, mark)

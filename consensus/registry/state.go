@@ -125,6 +125,11 @@ type State struct {
 	// (I13).
 	HeadlessFloor Tick
 
+	// EpochFloor is below all epochs that are granted from now on: a mesh that was recovered
+	// does not know those that were granted in what its log lacks (I3). Zero: never recovered,
+	// or by a build that did not know of it.
+	EpochFloor uint32
+
 	// Voters is how many nodes vote, as the arbiter counted them; 0 in a state
 	// from before they were counted.
 	Voters int

@@ -23,6 +23,9 @@ import (
 // it. Neither side ever holds more of the bytes than one piece.
 const streamVersion = 5
 
+// epochVersion is the first that knows EpochFloor: an older build would refuse the grants.
+const epochVersion = 6
+
 // piece is some objects of a state.
 type piece struct {
 	Head         *head                   `json:"head,omitempty"`
@@ -51,6 +54,7 @@ type head struct {
 	Indexes       map[identity.Index]IndexHold `json:"indexes"`
 	DataKey       uint64                       `json:"data_key"`
 	HeadlessFloor Tick                         `json:"headless_floor"`
+	EpochFloor    uint32                       `json:"epoch_floor,omitempty"`
 	Voters        int                          `json:"voters,omitempty"`
 	Enlarged      bool                         `json:"enlarged,omitempty"`
 }
@@ -70,10 +74,10 @@ type streamWriter struct {
 	err  error // the first one; nothing is written after it
 }
 
-func writeStream(to io.Writer, s *State) error {
+func writeStream(to io.Writer, s *State, version byte) error {
 	sum := sha256.New()
 	w := &streamWriter{out: bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)}
-	_, w.err = w.out.WriteString(snapshotMagic + string(rune(streamVersion)))
+	_, w.err = w.out.WriteString(snapshotMagic + string(rune(version)))
 	w.single(func(p *piece) { p.Head = s.head() })
 	w.members(s)
 	w.secrets(s)
@@ -98,7 +102,8 @@ func writeStream(to io.Writer, s *State) error {
 func (s *State) head() *head {
 	return &head{
 		Cluster: s.Cluster, Tick: s.Tick, Index: s.Index, Term: s.Term, Policy: s.Policy, Parts: s.Parts,
-		Indexes: s.Indexes, DataKey: s.DataKey, HeadlessFloor: s.HeadlessFloor, Voters: s.Voters, Enlarged: s.Enlarged,
+		Indexes: s.Indexes, DataKey: s.DataKey, HeadlessFloor: s.HeadlessFloor, EpochFloor: s.EpochFloor,
+		Voters: s.Voters, Enlarged: s.Enlarged,
 	}
 }
 

@@ -72,6 +72,7 @@ func (c *Reincarnate) apply(s *State, _ entry) (Result, *Error) {
 		return Result{}, ErrStale.with("incarnation %d, present is %d", c.Incarnation, s.Cluster.Incarnation)
 	}
 	s.Cluster.Incarnation = c.Incarnation
+	s.EpochFloor = max(s.EpochFloor, c.Epochs)
 	for _, t := range s.Tokens {
 		s.putToken(t.revoked())
 	}

@@ -17,7 +17,8 @@ import (
 func (w *World) recover(n *member) {
 	n.kill(true)
 	w.cluster.Rewrite(n.number-1, func(state *registry.State) {
-		c := registry.Command{ID: registry.CommandID{14: 1}, Reincarnate: &registry.Reincarnate{Incarnation: state.Cluster.Incarnation + 1}}
+		c := registry.Command{ID: registry.CommandID{14: 1}, Reincarnate: &registry.Reincarnate{
+			Incarnation: state.Cluster.Incarnation + 1, Epochs: state.NewestEpoch() + 1<<20}}
 		w.ok(registry.Apply(state, state.Index, state.Term, c).Err())
 		w.watch.judge.Recovered(w.now(), state)
 	})

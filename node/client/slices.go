@@ -92,8 +92,9 @@ func (c *Client) takeOffer(offer *protocol.SliceOffer) {
 }
 
 // forgetFormer ends what takes the place of a new slice by its number and epoch, and is of an
-// earlier incarnation: a mesh that was recovered by a log which lacked its end grants epochs
-// anew that there were, to other agents, and knows nothing of later ones.
+// earlier incarnation: a mesh that a build without registry.State.EpochFloor recovered, by a log
+// which lacked its end, grants epochs anew that there were, to other agents, and knows nothing of
+// later ones.
 func (c *Client) forgetFormer(s *slice) {
 	for key, had := range c.slices {
 		if key.number == s.key.number && key.epoch >= s.key.epoch && had.grant.Incarnation < s.grant.Incarnation {

@@ -60,10 +60,10 @@ func (a *Arbitrator) forget(view *registry.State, id registry.SessionID) {
 	if s != nil {
 		reason = s.Reason
 		for _, sl := range s.Slices {
-			a.revoke(sl.Agent, id, sl.Number, sl.Epoch)
+			a.revoke(former{sl.Agent, sl.Epoch}, id, sl.Number)
 		}
 		for _, old := range s.Retiring {
-			a.revoke(old.Agent, id, old.Number, old.Epoch)
+			a.revoke(former{old.Agent, old.Epoch}, id, old.Number)
 		}
 	}
 	if l.attached {

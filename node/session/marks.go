@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // What becomes of slices is marked by few entries of the log: the marks that are made
@@ -14,10 +13,10 @@ import (
 
 // marks is what waits to be marked.
 type marks struct {
-	tag    Tag // of the command to come
-	list   []registry.MarkSlice
-	owners []identity.NodeID // who has to forget each epoch
-	flying int               // commands of marks without outcome
+	tag     Tag // of the command to come
+	list    []registry.MarkSlice
+	formers []former // that are over if they are marked void
+	flying  int      // commands of marks without outcome
 }
 
 // TakesBatches says whether every replica reads commands of many marks; until it is
@@ -28,7 +27,7 @@ func (a *Arbitrator) TakesBatches(all bool) { a.batches = all }
 func (a *Arbitrator) mark(s *registry.Session, known *slot, sl registry.Slice, state registry.SliceState) {
 	one := registry.MarkSlice{Session: s.ID, Number: sl.Number, Epoch: sl.Epoch, State: state}
 	if !a.batches {
-		a.proposeAbout(known, sl.Agent, registry.Command{MarkSlice: &one})
+		a.proposeAbout(known, former{sl.Agent, sl.Epoch}, registry.Command{MarkSlice: &one})
 		return
 	}
 	m := &a.marks
@@ -38,7 +37,7 @@ func (a *Arbitrator) mark(s *registry.Session, known *slot, sl registry.Slice, s
 		}
 	}
 	known.proposal = m.tag
-	m.list, m.owners = append(m.list, one), append(m.owners, sl.Agent)
+	m.list, m.formers = append(m.list, one), append(m.formers, former{sl.Agent, sl.Epoch})
 	if len(m.list) == registry.MaxMarks {
 		a.proposeMarks()
 	}
@@ -55,7 +54,7 @@ func (a *Arbitrator) proposeMarks() {
 	m := &a.marks
 	c := registry.Command{MarkSlices: &registry.MarkSlices{Marks: m.list}}
 	a.fill(c.ID[:])
-	a.proposals[m.tag] = &proposal{command: c, owners: m.owners}
+	a.proposals[m.tag] = &proposal{command: c, formers: m.formers}
 	a.emit(Propose{m.tag, c})
 	*m = marks{flying: m.flying + 1}
 }
@@ -64,19 +63,19 @@ func (a *Arbitrator) proposeMarks() {
 func (a *Arbitrator) marksOutcome(view *registry.State, c *registry.MarkSlices, p *proposal, r registry.Result) {
 	a.marks.flying--
 	for i := range c.Marks {
-		a.markOutcome(view, &c.Marks[i], p.owners[i], r)
+		a.markOutcome(view, &c.Marks[i], p.formers[i], r)
 	}
 }
 
 // markOutcome lets the old owner forget an epoch that is void.
-func (a *Arbitrator) markOutcome(view *registry.State, c *registry.MarkSlice, owner identity.NodeID, r registry.Result) {
+func (a *Arbitrator) markOutcome(view *registry.State, c *registry.MarkSlice, marked former, r registry.Result) {
 	l := a.lives[c.Session]
 	if l == nil {
 		return
 	}
 	a.slot(c.Session, c.Number).proposal = 0
 	if ok(r) && c.State == registry.SliceVoid {
-		a.revoke(owner, c.Session, c.Number, c.Epoch)
+		a.revoke(marked, c.Session, c.Number)
 	}
 	if s := active(view, c.Session); s != nil {
 		a.tend(view, s)

@@ -13,11 +13,18 @@ import (
 // proposal is a command whose outcome is not known yet.
 type proposal struct {
 	command registry.Command
-	owner   identity.NodeID   // of an epoch that the command supersedes or voids
-	owners  []identity.NodeID // the same of each mark of a MarkSlices, or slice of a ResumeKey
-	pools   uint64            // as it was proposed
-	unknown bool              // asked, and the answer was lost
+	former  former   // what the command supersedes or voids
+	formers []former // the same of each mark of a MarkSlices, or slice of a ResumeKey
+	pools   uint64   // as it was proposed
+	unknown bool     // asked, and the answer was lost
 	retryAt time.Duration
+}
+
+// former is an epoch of a slice that is over, and who has to forget it. An epoch does not say
+// which one was before it.
+type former struct {
+	owner identity.NodeID // zero: nobody
+	epoch uint32
 }
 
 // propose puts a command to the log under a fresh ID. It gives 0 when too
@@ -78,7 +85,7 @@ func (a *Arbitrator) committed(view *registry.State, e Committed) {
 	case c.WeighSlices != nil:
 		a.weighOutcome(c.WeighSlices, e.Tag, e.Result)
 	case c.MarkSlice != nil:
-		a.markOutcome(view, c.MarkSlice, p.owner, e.Result)
+		a.markOutcome(view, c.MarkSlice, p.former, e.Result)
 	case c.MarkSlices != nil:
 		a.marksOutcome(view, c.MarkSlices, p, e.Result)
 	case c.MovePart != nil:

@@ -2,7 +2,6 @@ package session
 
 import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
 // GrantsOnResume says whether every replica reads resumptions that grant slices; until
@@ -77,7 +76,7 @@ func (a *Arbitrator) regrant(view *registry.State, s *registry.Session, tag Tag,
 			carried++
 		}
 		p.command.ResumeKey.Slices = append(p.command.ResumeKey.Slices, a.next(view, s, sl, c))
-		p.owners = append(p.owners, ownerOf(sl))
+		p.formers = append(p.formers, formerOf(sl))
 	}
 }
 
@@ -120,7 +119,7 @@ func (a *Arbitrator) takeRegrants(s *registry.Session, l *live, p *proposal) {
 			continue
 		}
 		a.slot(s.ID, sl.Number).condemned = false
-		a.granted(s, l, sl, p.owners[i], false)
+		a.granted(s, l, sl, p.formers[i], false)
 	}
 }
 
@@ -131,7 +130,7 @@ func (a *Arbitrator) notResumed(view *registry.State, s *registry.Session, p *pr
 	if !e.Unknown && ok(e.Result) {
 		a.giveBack(p.pools, c.Slices, false)
 		for i, sl := range c.Slices {
-			a.revoke(p.owners[i], c.Session, sl.Number, sl.Epoch-1)
+			a.revoke(p.formers[i], c.Session, sl.Number)
 		}
 	}
 	if overtaken {
@@ -184,11 +183,11 @@ func (p *proposal) grants(number uint8) *registry.Slice {
 	return nil
 }
 
-// ownerOf is who has to forget an epoch that is superseded: nobody where it was told so
-// when the epoch became void.
-func ownerOf(sl registry.Slice) (owner identity.NodeID) {
-	if sl.State != registry.SliceVoid {
-		owner = sl.Agent
+// formerOf is an epoch that is superseded. Nobody has to forget it where that was said when the
+// epoch became void.
+func formerOf(sl registry.Slice) former {
+	if sl.State == registry.SliceVoid {
+		return former{epoch: sl.Epoch}
 	}
-	return owner
+	return former{sl.Agent, sl.Epoch}
 }

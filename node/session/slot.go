@@ -2,15 +2,14 @@ package session
 
 import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
-	"github.com/meshcrypt/meshcrypt/crypto/identity"
 )
 
-// proposeAbout proposes a command about one slot; owner is whoever has to
-// forget the old epoch once it is committed.
-func (a *Arbitrator) proposeAbout(known *slot, owner identity.NodeID, c registry.Command) {
+// proposeAbout proposes a command about one slot, by which an epoch is over once it is
+// committed.
+func (a *Arbitrator) proposeAbout(known *slot, over former, c registry.Command) {
 	known.proposal = a.propose(c)
 	if p := a.proposals[known.proposal]; p != nil {
-		p.owner = owner
+		p.former = over
 	}
 }
 
@@ -45,26 +44,26 @@ func (a *Arbitrator) grantOutcome(view *registry.State, c *registry.GrantSlice, 
 		a.giveBack(p.pools, []registry.Slice{c.Slice}, false)
 		return // superseded meanwhile
 	}
-	a.granted(s, l, sl, p.owner, c.Retire)
+	a.granted(s, l, sl, p.former, c.Retire)
 }
 
 // granted sends a committed epoch to its agent and, unless the one before retires, has
 // that one's owner forget it.
-func (a *Arbitrator) granted(s *registry.Session, l *live, sl registry.Slice, owner identity.NodeID, retire bool) {
+func (a *Arbitrator) granted(s *registry.Session, l *live, sl registry.Slice, before former, retire bool) {
 	known := a.slot(s.ID, sl.Number)
 	known.moved, known.movedAt, known.holdUntil = true, a.now, 0
 	l.toWeigh(a.now, true)
-	if !retire && sl.Epoch > 1 {
-		a.revoke(owner, s.ID, sl.Number, sl.Epoch-1)
+	if !retire {
+		a.revoke(before, s.ID, sl.Number)
 	}
 	a.sendGrant(s.ID, sl)
 }
 
 // revoke reaches a node only while it has a stream; one that comes back gets
 // the full list of what it holds first (design 9, Fence).
-func (a *Arbitrator) revoke(node identity.NodeID, id registry.SessionID, number uint8, epoch uint32) {
-	if h := a.hosts[node]; h != nil && h.up {
-		a.emit(RevokeSlice{node, id, number, epoch})
+func (a *Arbitrator) revoke(over former, id registry.SessionID, number uint8) {
+	if h := a.hosts[over.owner]; h != nil && h.up {
+		a.emit(RevokeSlice{over.owner, id, number, over.epoch})
 	}
 }
 

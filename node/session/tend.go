@@ -183,7 +183,7 @@ func (a *Arbitrator) move(view *registry.State, s *registry.Session, l *live, sl
 func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registry.Slice, c *candidate, retire bool) {
 	next := a.next(view, s, sl, c)
 	known := a.slot(s.ID, sl.Number)
-	a.proposeAbout(known, ownerOf(sl), registry.Command{GrantSlice: &registry.GrantSlice{
+	a.proposeAbout(known, formerOf(sl), registry.Command{GrantSlice: &registry.GrantSlice{
 		Session: s.ID, Slice: next, Retire: retire,
 	}})
 	if known.proposal == 0 {
@@ -193,7 +193,7 @@ func (a *Arbitrator) grant(view *registry.State, s *registry.Session, sl registr
 
 // next is the epoch after sl for another agent, whose prekey it spends.
 func (a *Arbitrator) next(view *registry.State, s *registry.Session, sl registry.Slice, c *candidate) registry.Slice {
-	next := a.grantTo(c, a.weightBeside(view, s, sl.Number, c), s, sl.Number, sl.Epoch+1, mains(s))
+	next := a.grantTo(c, a.weightBeside(view, s, sl.Number, c), s, sl.Number, view.NextEpoch(sl.Epoch), mains(s))
 	next.Class, next.Suite, next.Spare = sl.Class, sl.Suite, sl.Spare
 	return next
 }

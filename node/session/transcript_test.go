@@ -145,6 +145,9 @@ func (s *script) run(f []string) {
 		w.must(registry.Command{RevokeClient: &registry.RevokeClient{Name: args[0]}})
 	case "unknown": // N [lost]: the next N commits are without outcome
 		w.unknown, w.lost = integer(args[0]), has(args, "lost")
+	case "recovered": // EPOCHS: that many were given up, and the same node is the arbiter
+		w.must(registry.Command{Reincarnate: &registry.Reincarnate{
+			Incarnation: w.state.Cluster.Incarnation + 1, Epochs: uint32(integer(args[0]))}})
 	case "term": // NODE is the arbiter now
 		w.newTerm(w.byName(args[0]))
 	case "tick": // DURATION in steps of 100 ms

@@ -252,6 +252,30 @@ func TestRecovered(t *testing.T) {
 	s.red("recover", 2*second, "alice")
 }
 
+// TestEpochOfBeforeARecovery: what was granted in the history that is given up is not granted again.
+func TestEpochOfBeforeARecovery(t *testing.T) {
+	for again, floor := range map[bool]uint32{true: 0, false: 7} {
+		s := begin(t)
+		s.open(1, "alice", 1)
+		left := s.Registry().Clone()
+		left.Cluster.Incarnation++
+		left.EpochFloor = floor
+		grant := func() {
+			next := s.slice(2)
+			next.Epoch = s.Registry().NextEpoch(1)
+			s.commit(registry.Command{GrantSlice: &registry.GrantSlice{Session: sessionID(1), Slice: next}})
+		}
+		grant()
+		s.Recovered(second, left)
+		s.index = left.Index
+		if grant(); again {
+			s.red("I3", s.now, "is granted to n3, and was to n3")
+		} else {
+			s.green()
+		}
+	}
+}
+
 // TestToldOfTheEnd: at once where nothing is wrong, else in time, and nobody while something is.
 func TestToldOfTheEnd(t *testing.T) {
 	ended := func(wrongAt time.Duration, holder func(*story) Table) *story {

@@ -119,6 +119,9 @@ func (j *Judge) lookAtOwners(at time.Duration, s *registry.Session) {
 		if _, said := j.void[key]; sl.State == registry.SliceVoid && !said {
 			j.void[key] = at
 		}
+		if lost, given := j.former[key]; given && !known {
+			j.fail(at, "I3", "%v is granted to %s, and was to %s in what was given up", key, j.name(now.agent), j.name(lost))
+		}
 		if !known {
 			j.owned[key] = now
 			j.lookAtPrekey(at, key, sl)
