@@ -3,8 +3,8 @@ package registry
 // Succeed makes a state read from a snapshot ready to go on in place of the one
 // that a replica has now, which may be newer, older or empty. Whoever was
 // refused in either stays refused; what was given away in either is not given
-// to somebody else before its hold is over (I13); the clock does not go back, and no epoch that
-// either knows of is granted again (I3), which is for Reincarnate to say of those that neither does.
+// to somebody else before its hold is over (I13); the clock does not go back, and no epoch
+// that either knows of is granted again (I3): Reincarnate says it of those that neither does.
 // Slices are void, for their agents have gone on: clients resume.
 func (s *State) Succeed(present *State) {
 	s.Tick = max(s.Tick, present.Tick)

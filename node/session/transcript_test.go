@@ -146,8 +146,7 @@ func (s *script) run(f []string) {
 	case "unknown": // N [lost]: the next N commits are without outcome
 		w.unknown, w.lost = integer(args[0]), has(args, "lost")
 	case "recovered": // EPOCHS: that many were given up, and the same node is the arbiter
-		w.must(registry.Command{Reincarnate: &registry.Reincarnate{
-			Incarnation: w.state.Cluster.Incarnation + 1, Epochs: uint32(integer(args[0]))}})
+		w.recovered(uint32(integer(args[0])))
 	case "term": // NODE is the arbiter now
 		w.newTerm(w.byName(args[0]))
 	case "tick": // DURATION in steps of 100 ms
@@ -160,6 +159,12 @@ func (s *script) run(f []string) {
 		panic("unknown command " + f[0])
 	}
 	w.settle()
+}
+
+// recovered has the mesh go on in another incarnation.
+func (w *world) recovered(epochs uint32) {
+	next := w.state.Cluster.Incarnation + 1
+	w.must(registry.Command{Reincarnate: &registry.Reincarnate{Incarnation: next, Epochs: epochs}})
 }
 
 // mesh makes a mesh: nodes=N [mbit=N] [slices=N] [overload=deny] [bandwidth=MBIT] [voters=N]

@@ -252,7 +252,8 @@ func TestRecovered(t *testing.T) {
 	s.red("recover", 2*second, "alice")
 }
 
-// TestEpochOfBeforeARecovery: what was granted in the history that is given up is not granted again.
+// TestEpochOfBeforeARecovery: what was granted in the history that is given up is not granted
+// again.
 func TestEpochOfBeforeARecovery(t *testing.T) {
 	for again, floor := range map[bool]uint32{true: 0, false: 7} {
 		s := begin(t)
