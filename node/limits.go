@@ -70,6 +70,8 @@ const (
 	ClockEvery  = time.Second
 	ClockWithin = 3 * time.Second
 	ClockStale  = 30 * time.Second
+	// ApartMost is how seldom an arbiter asks a member that does not answer whether it is one, too.
+	ApartMost = 10 * time.Second
 	// DiskEvery is how often the disk of the data directory is looked at. With less than
 	// DiskLeast bytes free it is full.
 	DiskEvery = time.Second

@@ -77,6 +77,7 @@ type Node struct {
 	members memberList
 	wall    func() time.Time // that certificates are judged by
 	clocks  timekeeping
+	apart   apart
 	memory  memory
 	room    func(path string) error // why nothing more fits on the disk of a directory
 	reserve *descriptors.Reserve

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
-	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
@@ -145,25 +144,30 @@ func (n *Node) keepClocks(ctx context.Context) {
 			asked.Go(func() {
 				defer n.clocks.end(row.ID)
 				if said, err := n.askClock(ctx, row); err == nil {
+					n.apart.answered(row.ID, bootTime())
 					n.hearClock(row, said)
 				}
 			})
 		}
 	}
-	for turn := 0; ; turn++ {
+	for due := true; ; {
 		for _, row := range n.clocksToAsk(ctx) {
 			ask(row)
 		}
-		if row := n.apart(turn); row.Index != 0 {
-			ask(row)
+		if due {
+			if row := n.apart.next(n.silent(), bootTime()); row.Index != 0 {
+				ask(row)
+			}
 		}
 		n.logClock()
+		due = false
 		select {
 		case <-ctx.Done():
 			return
 		case row := <-n.clocks.doubted:
 			ask(row)
 		case <-ticker.C:
+			due = true
 		}
 	}
 }
@@ -272,22 +276,6 @@ func (n *Node) clocksToAsk(ctx context.Context) (rows []protocol.NodeRow) {
 	return rows
 }
 
-// apart is a member without a stream to this node, the arbiter, that may be one itself:
-// another one in turn each time. Where an operator there recovered the mesh, too, neither of
-// the two votes by the other's log, and each has nodes that obey it.
-func (n *Node) apart(turn int) protocol.NodeRow {
-	if !n.leads() {
-		return protocol.NodeRow{}
-	}
-	silent := slices.DeleteFunc(n.members.all(), func(row protocol.NodeRow) bool {
-		return row.Up || row.May&registry.RoleVoter == 0 || row.ID == n.trust.Key.ID()
-	})
-	if len(silent) == 0 {
-		return protocol.NodeRow{}
-	}
-	return silent[turn%len(silent)]
-}
-
 // leads says whether this node's log does.
 func (n *Node) leads() bool {
 	store := n.store.Load()
@@ -298,16 +286,18 @@ func (n *Node) leads() bool {
 	return known && leader == n.trust.Key.ID()
 }
 
+// askClock takes no longer than ClockWithin, whatever the other end does.
 func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (said *protocol.Clock, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ClockWithin)
 	defer cancel()
+	end, _ := ctx.Deadline()
 	for _, at := range n.reach(row) {
 		var conn *tls.Conn
 		if conn, err = n.dialTLS(ctx, at, n.trust.ToNode(port.ALPNClock, row.ID)); err != nil {
 			continue
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
+		_ = conn.SetDeadline(end)
 		return protocol.NewConn[protocol.Clock](conn).Read()
 	}
 	return nil, cmp.Or(err, fmt.Errorf("%s has no address", row.ID.Short()))
