@@ -128,10 +128,10 @@ func TestAcceptIsRepeatedUntilConfirmed(t *testing.T) {
 	}
 }
 
-// TestEpochOfARecoveredMesh: a mesh that was recovered by a log which lacked its end grants an
-// epoch that its client has already, of an agent that is perhaps gone. It is another one, and
-// takes the place of that one and of later ones; what is said of the old ones late does not
-// come back.
+// TestEpochOfARecoveredMesh: a mesh that an older build recovered, by a log which lacked its end,
+// grants an epoch that its client has already, of an agent that is perhaps gone. It is another
+// one, and takes the place of that one and of later ones; what is said of the old ones late does
+// not come back.
 func TestEpochOfARecoveredMesh(t *testing.T) {
 	f := newFixture(t)
 	f.connect()
