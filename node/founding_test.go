@@ -235,8 +235,9 @@ func TestSessionRow(t *testing.T) {
 			{Session: live.ID, Number: 1, Epoch: 1}: {In: 9999},
 		},
 		Connected: map[registry.SessionID]bool{live.ID: true},
+		Moved:     map[registry.SessionID]uint64{live.ID: 500}, // with slices that there are no more
 	})
-	if row.Egress != "n1" || row.Second != "" || row.Age != time.Minute || row.Bytes != 400 || !row.Connected {
+	if row.Egress != "n1" || row.Second != "" || row.Age != time.Minute || row.Bytes != 500 || !row.Connected {
 		t.Errorf("%+v", row)
 	}
 	if row.Slices[0].Quiet != 3 || row.Slices[1].Quiet != 0 {

@@ -136,7 +136,7 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		ID: live.ID.String(), Client: live.Client, Leases: live.Leases, State: string(live.State), Reason: live.Reason,
 		Egress: name(live.Egress), Second: name(live.Second), Mode: string(live.Mode),
 		Shares: string(registry.SharesCapacity), SprayUDP: live.SprayUDP,
-		Connected: report.Connected[live.ID], Parked: report.Parked[live.ID], Bytes: live.Bytes, Slices: []control.Slice{},
+		Connected: report.Connected[live.ID], Parked: report.Parked[live.ID], Bytes: max(live.Bytes, report.Moved[live.ID]), Slices: []control.Slice{},
 		Reach: arbiter.Reach(s, live),
 		Age:   time.Duration(s.Tick-live.Opened) * time.Second,
 	}
@@ -167,7 +167,6 @@ func sessionRow(s *registry.State, live *registry.Session, report arbiter.Report
 		sl := &row.Slices[i]
 		sl.Up, sl.Down, sl.Share = share(sl.In, up), share(sl.Out, down), share(sl.In+sl.Out, up+down)
 	}
-	row.Bytes = max(row.Bytes, up+down)
 	return row
 }
 

@@ -19,8 +19,9 @@ func (a *app) sessionsCommand() *cobra.Command {
 with the reason. A client that is idle is "parked": it has no connection to the
 arbiter, its agents hear it and call it when there is something for it, and its
 traffic goes at once. One that is "away" is not heard of: its session is kept for
-the headless time and a minute. BYTES is what the present slices moved, as far as
-their agents told the present arbiter; slices before them do not count any more.`,
+the headless time and a minute. BYTES is all that it moved, as its client or its
+agents told the present arbiter. A client that was parked when that began has not:
+until it comes its BYTES is what the present slices moved since their last new keys.`,
 		Example: "  meshcrypt sessions\n  meshcrypt sessions --ended\n  meshcrypt sessions show 4f2a\n  meshcrypt sessions kick 4f2a --reason maintenance",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.sessions(cmd.Context(), ended) },
 	}

@@ -106,6 +106,7 @@ type Arbiter struct {
 	parking    parking
 	book       *book
 	measures   map[registry.SessionID]*measures
+	moved      map[registry.SessionID]uint64           // bytes, as far as it was said in this term
 	lateFlows  map[registry.SessionID]*measures        // of them, those that the egress is to be told later
 	offers     map[registry.SessionID]map[uint8]*offer // by number
 	electing   bool                                    // a change of the electorate is under way
@@ -183,6 +184,7 @@ func newArbiter(config Config, term uint64) *Arbiter {
 		parking:    parking{sessions: make(map[registry.SessionID]parked), inLine: make(map[registry.SessionID]bool)},
 		book:       newBook(),
 		measures:   make(map[registry.SessionID]*measures),
+		moved:      make(map[registry.SessionID]uint64),
 		lateFlows:  make(map[registry.SessionID]*measures),
 		offers:     make(map[registry.SessionID]map[uint8]*offer),
 		leavers:    make(map[identity.NodeID]*leaver),

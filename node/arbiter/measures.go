@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -15,7 +16,6 @@ type measures struct {
 	said   protocol.Flow // as the client said it last; one at rest does not say it again
 	toldAt time.Duration
 	paths  []protocol.Path
-	bytes  uint64 // that it moved, both ways
 }
 
 // takeMeasures keeps what a client measured, and tells the egress when what
@@ -30,8 +30,32 @@ func (a *Arbiter) takeMeasures(id registry.SessionID, alive *protocol.Alive) {
 		a.measures[id] = m
 	}
 	m.paths = slices.Clone(alive.Paths[:min(len(alive.Paths), registry.MaxSlices)]) // without the decoder's room
-	m.said, m.bytes = alive.Flow, max(m.bytes, alive.Bytes)
+	m.said = alive.Flow
+	a.noteMoved(id, alive.Bytes)
 	a.tellFlow(id, m, a.config.Now())
+}
+
+// noteMoved keeps the most that a session is known to have moved. What agents say falls when
+// a slice moves, or has new keys; what its client says does not.
+func (a *Arbiter) noteMoved(id registry.SessionID, bytes uint64) {
+	if bytes > a.moved[id] && a.book.sessions[id] != nil {
+		a.moved[id] = bytes
+	}
+}
+
+// reportMoved is what each session moved, as far as is known in this term: what was said once
+// is not taken back.
+func (a *Arbiter) reportMoved() map[registry.SessionID]uint64 {
+	agents := make(map[registry.SessionID]uint64)
+	for _, n := range a.nodes {
+		for key, u := range n.usage {
+			agents[key.session] += u.in + u.out
+		}
+	}
+	for id, bytes := range agents {
+		a.noteMoved(id, bytes)
+	}
+	return maps.Clone(a.moved)
 }
 
 // tellFlow tells a session's egress now, or later when its time has come.
@@ -67,9 +91,7 @@ func (a *Arbiter) accounted(c registry.Command) registry.Command {
 		return c
 	}
 	end := *c.EndSession // the arbitrator keeps its own
-	if m := a.measures[end.Session]; m != nil {
-		end.Bytes = max(end.Bytes, m.bytes)
-	}
+	end.Bytes = max(end.Bytes, a.moved[end.Session])
 	var moved uint64
 	a.config.Store.View(func(s *registry.State) {
 		if live := active(s, end.Session); live != nil {

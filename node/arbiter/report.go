@@ -20,6 +20,7 @@ var ErrOver = errors.New("arbiter: the term is over")
 // Report is what only the arbiter's streams know, beside the registry.
 type Report struct {
 	Usage     map[protocol.SliceRef]protocol.SliceUsage // by slice epoch
+	Moved     map[registry.SessionID]uint64             // bytes, both ways; no entry: none
 	Connected map[registry.SessionID]bool               // control connection is open
 	Parked    map[registry.SessionID]bool               // it is not, by agreement
 	Load      map[identity.NodeID]float64               // of nodes whose stream is open, 0..1
@@ -67,6 +68,7 @@ func (a *Arbiter) Report(ctx context.Context) (r Report, err error) {
 				r.Paths[protocol.SliceRef{Session: id, Number: p.Number, Epoch: p.Epoch}] = p
 			}
 		}
+		r.Moved = a.reportMoved()
 		r.At, r.Missed = a.config.Now(), a.missed
 		r.Copied = a.copied(r.At)
 		for id, one := range a.replicas {

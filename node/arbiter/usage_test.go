@@ -96,6 +96,40 @@ func TestUsageIsSmall(t *testing.T) {
 	}
 }
 
+// TestWhatASessionMovedNeverFalls: not when the agent dies that told of it, nor with what its
+// client says, and nothing is kept of one that is over.
+func TestWhatASessionMovedNeverFalls(t *testing.T) {
+	l := newLot(t)
+	sl := l.live()[0].Slices[0]
+	is := func(when string, want uint64) {
+		t.Helper()
+		if got := l.a.reportMoved()[l.id]; got != want {
+			t.Errorf("%s: moved %d, want %d", when, got, want)
+		}
+	}
+	says := func(bytes uint64) {
+		clientSaid{c: l.c, m: &protocol.Client{Alive: &protocol.Alive{Bytes: bytes}}}.apply(l.a)
+	}
+	is("at first", 0)
+	nodeSaid{l.peer, &protocol.Node{Usage: &protocol.Usage{Slices: []protocol.SliceUsage{
+		{Slice: protocol.SliceRef{Session: l.id, Number: sl.Number, Epoch: sl.Epoch}, In: 30, Out: 40}}}}}.apply(l.a)
+	is("an agent said so", 70)
+	says(60)
+	nodeClosed{l.peer}.apply(l.a)
+	is("it died", 70)
+	says(90)
+	is("the client moved more", 90)
+	says(45)
+	is("it has fewer slices", 90)
+	l.a.step(session.End{Session: l.id, Reason: "kicked"})
+	l.settle()
+	l.a.nodes[l.peer.node] = l.peer // is back, and has not said yet that the slice is gone
+	says(100)
+	if len(l.a.reportMoved()) != 0 {
+		t.Error("it is over, and counted still")
+	}
+}
+
 // TestWhatAnEndedSessionMoved: whoever ends it, it is listed with the most that anybody
 // knows it to have moved: its agents, its client while it had a connection, or at its end.
 func TestWhatAnEndedSessionMoved(t *testing.T) {

@@ -182,6 +182,7 @@ func (a *Arbiter) lookAt(s *registry.State, ids []registry.SessionID, w *news) {
 		live := active(s, id)
 		if live == nil {
 			delete(a.measures, id)
+			delete(a.moved, id)
 			delete(a.offers, id)
 			delete(a.parking.sessions, id)
 			a.book.enterSession(id, nil, w)

@@ -124,6 +124,7 @@ type Client struct {
 
 	session   *session // nil before the first welcome
 	slices    map[sliceKey]*slice
+	ended     uint64 // bytes that slices and keys moved that there are no more
 	gateways  gatewayList
 	transport transport
 	control   *controlState // nil while no arbiter is heard

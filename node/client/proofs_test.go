@@ -100,6 +100,33 @@ func stopped(out *esp.Outbound) bool {
 	return errors.Is(err, esp.ErrExhausted)
 }
 
+// TestWhatWasMovedStaysMoved: with keys that end, and with a slice that does.
+func TestWhatWasMovedStaysMoved(t *testing.T) {
+	f := newFixture(t)
+	f.connect()
+	s, other := f.slice(0, 1), f.slice(1, 1)
+	f.agentSends(s)
+	f.agentSends(other)
+	want := f.bytes()
+	if want <= s.pair.Counters().BytesIn {
+		t.Fatalf("%d bytes were moved: this test shows nothing", want)
+	}
+	is := func(when string) {
+		t.Helper()
+		if got := f.bytes(); got != want {
+			t.Errorf("%d bytes %s, want %d", got, when, want)
+		}
+	}
+	delete(f.slices, other.key)
+	s.older = other.pair
+	is("with older keys")
+	f.superviseRetired(f.config.Now())
+	is("without them")
+	f.forget(s)
+	is("without a slice")
+	other.end()
+}
+
 // TestForgottenKeysStop: a worker may still hold the older table, and whoever is
 // given the slice next has other keys (I2).
 func TestForgottenKeysStop(t *testing.T) {

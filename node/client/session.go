@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/loop"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
@@ -337,12 +338,24 @@ func (c *Client) hurry(why haste) {
 	}
 }
 
-func (c *Client) bytes() (total uint64) {
+// bytes is what the session moved so far, with slices and keys that there are no more.
+func (c *Client) bytes() uint64 {
+	total := c.ended
 	for _, s := range c.slices {
-		n := s.pair.Counters()
-		total += n.BytesIn + n.BytesOut
+		for _, p := range [...]*dataplane.Pair{s.pair, s.older, s.next} {
+			total += movedBy(p)
+		}
 	}
 	return total
+}
+
+// movedBy is what went under some keys, both ways; nil: there are none.
+func movedBy(p *dataplane.Pair) uint64 {
+	if p == nil {
+		return 0
+	}
+	n := p.Counters()
+	return n.BytesIn + n.BytesOut
 }
 
 // sayBye ends the session at the arbiter on a clean stop, and waits for its

@@ -304,6 +304,7 @@ func (c *Client) superviseRetired(now time.Duration) {
 		}
 		if s.older != nil && now >= s.olderAt {
 			s.older.Out.Stop()
+			c.ended += movedBy(s.older)
 			s.older = nil
 			c.dirty = true
 		}
@@ -314,6 +315,9 @@ func (c *Client) superviseRetired(now time.Duration) {
 func (c *Client) forget(s *slice) {
 	delete(c.slices, s.key)
 	s.end()
+	for _, p := range s.pairs() {
+		c.ended += movedBy(p)
+	}
 	c.dirty = true
 }
 
