@@ -22,7 +22,7 @@ func TestMonitorsAreCalm(t *testing.T) {
 	m.up()
 	m.connectBusy()
 	for name, p := range map[string]*lab.Process{"daemon": m.nodes[0].process, "client": m.client.process} {
-		m.Until(name+"'s second thread alone to be calm", 5*time.Second, func() error { return monitorIsCalm(p) })
+		m.Until(name+"'s second thread alone to be calm", 10*time.Second, func() error { return monitorIsCalm(p) })
 	}
 }
 

@@ -15,8 +15,11 @@ const (
 	// MonitorSlack is how much later than asked for the runtime's monitor may be woken, in
 	// nanoseconds as the kernel writes it.
 	MonitorSlack = "5000000"
-	// threadsEvery is how often it is looked whether there are new threads.
+	// threadsEvery is how often it is looked whether there are new threads, and lookEvery how
+	// often at each of them whatever their number is: one may have ended as another began, and
+	// other software may have set what is ours. A look takes some 10 µs for each.
 	threadsEvery = time.Second
+	lookEvery    = 5 * time.Second
 )
 
 // errNoMonitor is a process with one thread only.
@@ -29,7 +32,8 @@ var errNoMonitor = errors.New("scheduler: this process has no second thread")
 // its monitor never came to rest, took 8 % of the node's CPU, and moved its threads about.
 //
 // Timers, packets and turns are other threads' work and as ever, but that a thread that
-// the monitor made inherits its slack, and has it for threadsEvery at most. The price: a long
+// the monitor made inherits its slack, and has it for threadsEvery mostly, for lookEvery at
+// most. So long stays what other software sets. The price: a long
 // system call loses its seat after some 5 ms, not after 20 µs to 10 ms, and a goroutine that
 // does not yield has to after 15 ms, not 10.
 //
@@ -47,13 +51,11 @@ func KeepMonitorCalm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k := keeper{calm: calm, usual: usual}
 	ticker := time.NewTicker(threadsEvery)
 	defer ticker.Stop()
-	for known := uint64(0); ; {
-		if now := threadCount(); now != known {
-			known = now
-			hurry(calm, usual)
-		}
+	for {
+		k.keep(time.Now(), threadCount())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -62,13 +64,33 @@ func KeepMonitorCalm(ctx context.Context) error {
 	}
 }
 
-// hurry gives each other thread that is as calm as the monitor the usual slack.
-func hurry(calm, usual string) {
-	threads, _ := os.ReadDir(tasks) // a thread may end meanwhile
+// keeper keeps the slack of all threads what it is to be.
+type keeper struct {
+	calm, usual string    // the monitor's thread, and the slack of all others
+	known       uint64    // how many threads there were at the last look
+	looked      time.Time // when that was
+}
+
+// keep looks at each thread when there are more or fewer, or it is time.
+func (k *keeper) keep(now time.Time, count uint64) {
+	if count == k.known && now.Sub(k.looked) < lookEvery {
+		return
+	}
+	k.known, k.looked = count, now
+	threads, _ := os.ReadDir(tasks)
 	for _, thread := range threads {
-		if is, err := slack(thread.Name()); err == nil && is == MonitorSlack && thread.Name() != calm {
-			_ = setSlack(thread.Name(), usual)
-		}
+		k.mend(thread.Name())
+	}
+}
+
+// mend sets the slack of a thread, which may end meanwhile, unless it is as it is to be.
+func (k *keeper) mend(thread string) {
+	want := k.usual
+	if thread == k.calm {
+		want = MonitorSlack
+	}
+	if is, err := slack(thread); err == nil && is != want {
+		_ = setSlack(thread, want)
 	}
 }
 

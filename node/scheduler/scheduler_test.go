@@ -95,8 +95,66 @@ func TestMonitorIsCalm(t *testing.T) {
 		return err == nil && is != MonitorSlack
 	})
 	calm, err := monitor()
-	if all := calmThreads(t); err != nil || len(all) != 1 || all[0] != calm {
-		t.Errorf("calm are %v, the monitor is %s, %v", all, calm, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the monitor alone to be calm", func() bool { // it may have made another meanwhile
+		all := calmThreads(t)
+		return len(all) == 1 && all[0] == calm
+	})
+}
+
+// TestSlackIsPutRight: also where there are as many threads as at the last look, for one ended as
+// the monitor made another, or other software set it; then within lookEvery.
+func TestSlackIsPutRight(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the slack of other threads needs CAP_SYS_NICE")
+	}
+	calm, err := monitor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := slack(calm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = setSlack(calm, before) })
+	usual, err := slack("self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const count = 7 // as the runtime says
+	at := time.Now()
+	k := keeper{calm: calm, usual: usual}
+	k.keep(at, count)
+	made := heir(t)
+	spoil := func(of, to string) {
+		t.Helper()
+		if err := setSlack(of, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(when string, right bool) {
+		t.Helper()
+		its, err := slack(made)
+		monitors, err2 := slack(calm)
+		if err != nil || err2 != nil || (its == usual) != right || (monitors == MonitorSlack) != right {
+			t.Errorf("%s: slack %s, the monitor's %s, %v, %v", when, its, monitors, err, err2)
+		}
+	}
+	for _, others := range []string{MonitorSlack, "20000000"} {
+		spoil(calm, usual)
+		spoil(made, others)
+		k.keep(at.Add(lookEvery-1), count)
+		is("before it is time", false)
+		at = at.Add(lookEvery)
+		k.keep(at, count)
+		is("after "+others, true)
+		spoil(calm, usual)
+		spoil(made, others)
+		k.keep(at, count+1)
+		is("with one more", true)
+		k.keep(at, count)
 	}
 }
 
