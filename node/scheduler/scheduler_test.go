@@ -107,14 +107,17 @@ func TestMonitorIsCalm(t *testing.T) {
 // TestSlackIsPutRight: also where there are as many threads as at the last look, for one ended as
 // the monitor made another, or other software set it; then within lookEvery.
 func TestSlackIsPutRight(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("the slack of other threads needs CAP_SYS_NICE")
-	}
 	calm, err := monitor()
 	if err != nil {
 		t.Fatal(err)
 	}
 	before, err := slack(calm)
+	if os.Geteuid() != 0 {
+		if setSlack(calm, MonitorSlack) == nil {
+			t.Error("without rights it is set: this test is to go on")
+		}
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
