@@ -59,6 +59,7 @@ type ConnectConfig struct {
 // the mesh ends it, or a part of this host fails that it cannot do without. Only
 // the first two are the user's own end and open this host again; see Shut.
 func Connect(ctx context.Context, config ConnectConfig) (err error) {
+	scheduler.Seat(0) // there may be one CPU only
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}

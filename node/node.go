@@ -110,6 +110,7 @@ type memberList struct {
 // Run is a member's daemon until ctx ends. It needs the data directory that
 // Found or Join wrote.
 func Run(ctx context.Context, config RunConfig) error {
+	scheduler.Seat(0)              // there may be one CPU only
 	descriptors.Raise(Descriptors) // before anybody takes a share of them
 	reserve := descriptors.SetAside()
 	dir, err := datadir.Open(config.DataDir)

@@ -14,11 +14,12 @@ import (
 )
 
 func TestSeats(t *testing.T) {
-	first, second := CPUs+4, CPUs+6
+	rest := max(CPUs, 2)
+	first, second := rest+4, rest+6
 	if fixed {
-		first, second = CPUs, CPUs
+		rest, first, second = CPUs, CPUs, CPUs
 	}
-	for _, step := range []struct{ more, want int }{{4, first}, {2, second}, {-2, first}, {-4, CPUs}} {
+	for _, step := range []struct{ more, want int }{{0, rest}, {4, first}, {2, second}, {-2, first}, {-4, rest}} {
 		Seat(step.more)
 		if got := runtime.GOMAXPROCS(0); got != step.want {
 			t.Errorf("after %+d: %d seats, want %d", step.more, got, step.want)
