@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,17 +44,25 @@ func (n *Node) standAside(ctx context.Context) error {
 		n.leave("its key runs on another host")
 		return control.Nothing{}, nil
 	}
-	closeAll := serveSocket(local, path, map[string]control.Operation{
-		control.OpStatus: {Look: true, Do: control.Handle(status)},
-		control.OpLeave:  {Do: control.Handle(leave)},
-	})
-	defer closeAll()
+	operations := n.operations()
+	for name := range operations {
+		operations[name] = control.Operation{Do: control.Handle(refuseAside)}
+	}
+	operations[control.OpStatus] = control.Operation{Look: true, Do: control.Handle(status)}
+	operations[control.OpLeave] = control.Operation{Do: control.Handle(leave)}
+	defer serveSocket(local, path, operations)()
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-n.gone:
 		return errors.Join(ErrLeft, host.Restore(n.dir.Path(datadir.HostFile)))
 	}
+}
+
+// refuseAside is the answer of who stands aside to what others can be asked.
+func refuseAside(*http.Request, json.RawMessage) (control.Nothing, error) {
+	return control.Nothing{}, control.Errorf(control.CodeDegraded, "meshcrypt status",
+		"this host stands aside, for another one runs with its key")
 }
 
 // giveBack opens this host, which is a member no more, where a part hangs that was to do so

@@ -37,6 +37,13 @@ func TestStandsAside(t *testing.T) {
 		s.Node != m.trust.Key.ID() {
 		t.Errorf("%+v", s)
 	}
+	for _, operation := range []string{control.OpMembers, control.OpDrain} {
+		var refused *control.Error
+		if err := client.Call(t.Context(), operation, control.Nothing{}, nil); !errors.As(err, &refused) || refused.Code != control.CodeDegraded ||
+			!strings.Contains(refused.Next, "meshcrypt status") {
+			t.Errorf("%s: %v", operation, err)
+		}
+	}
 	cancel()
 	w.ok(<-ended)
 	client, ended = w.aside(t.Context(), m)
