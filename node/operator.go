@@ -156,7 +156,9 @@ func (n *Node) status(r *http.Request, _ control.Nothing) (control.Status, error
 	defer cancel()
 	report, ok := n.agent.Report(ctx)
 	if !ok {
-		return control.Status{}, control.Errorf(control.CodeDegraded, "meshcrypt status", "the control loop does not answer")
+		return control.Status{}, control.Errorf(control.CodeDegraded,
+			fmt.Sprintf("meshcrypt status once more after %v; if it says the same then, restart the daemon: its log says more", EndWithin),
+			"the control loop does not answer: the daemon is about to end, or hangs")
 	}
 	self := n.members.find(n.trust.Key.ID())
 	s := control.Status{

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshcrypt/meshcrypt/node/control"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
@@ -64,5 +67,20 @@ func TestFenceOutlivesARestart(t *testing.T) {
 	w.ok(errors.Join(m.saveFence(fence), m.saveFence(protocol.Fence{Incarnation: 2, Term: 99})))
 	if kept, err := m.dir.Known(); err != nil || kept.Fence != fence {
 		t.Errorf("kept %+v, %v", kept, err)
+	}
+}
+
+// TestStatusOfWhoEnds: while a daemon ends, its loop answers nothing, and status is told how
+// long that may take.
+func TestStatusOfWhoEnds(t *testing.T) {
+	w := newWorld(t, 1)
+	m := w.members[0]
+	m.stop()
+	var refused *control.Error
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := m.Node.status(httptest.NewRequestWithContext(ctx, http.MethodPost, "/", nil), control.Nothing{})
+	if !errors.As(err, &refused) || refused.Code != control.CodeDegraded || !strings.Contains(refused.Next, EndWithin.String()) {
+		t.Errorf("%v", err)
 	}
 }
