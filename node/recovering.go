@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"time"
 
@@ -106,6 +107,9 @@ func (r *recovery) next(present *registry.State) (*registry.State, error) {
 		if state.Cluster.ID != r.self.Cluster {
 			return nil, fmt.Errorf("%w: it is of mesh %s, this node of %s", ErrForeign, state.Cluster.ID, r.self.Cluster)
 		}
+		if state.NewestEpoch() > latestEpochs+lostEpochs*mostLost {
+			return nil, fmt.Errorf("%w: hardly any epochs are left for its slices", ErrSnapshot)
+		}
 		state.Succeed(present)
 	}
 	if n := state.Nodes[r.key.ID()]; !state.Founded() || n == nil || n.Removed {
@@ -140,20 +144,25 @@ func nextIncarnation(last uint64, wall time.Time) uint64 {
 	return max(last, began) + 1 + binary.BigEndian.Uint64(random[:])>>(64-incarnationBits)
 }
 
-// lostEpochs are more than one slice was granted in what a log lacks.
-const lostEpochs = 1 << 20
+const (
+	// lostEpochs are more than one slice was granted in what a log lacks.
+	lostEpochs = 1 << 20
+	// latestEpochs are given up in the year 2072, and by each recovery of a host whose clock was
+	// as far ahead; the rest is for those that come after it, of which mostLost are far too many.
+	latestEpochs = 3 << 30
+	mostLost     = 512
+)
 
 // epochsGivenUp is above all epochs that may have been granted before, also in a mesh that was
 // recovered at another host meanwhile, whose log is lost: the second of the recovery, for a slice
 // moves less than once in a second. Where a clock was ahead it is far above what is known of that.
 func epochsGivenUp(newest uint32, last uint64, wall time.Time) uint32 {
-	const latest = 3 << 30 // in the year 2072; the rest is for those that come after it
-	second := func(t uint64) uint32 { return uint32(min(t, latest)) }
+	second := func(t uint64) uint32 { return uint32(min(t, latestEpochs)) }
 	began, known := second(uint64(max(0, wall.Unix()))), max(newest, second(last>>incarnationBits))
 	if began > known {
 		return began
 	}
-	return known + lostEpochs
+	return known + min(lostEpochs, (math.MaxUint32-known)/2) // a slice has at least half of what is left
 }
 
 func (r *recovery) apply(state *registry.State, command registry.Command) error {

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
 	"testing"
 	"time"
@@ -136,10 +137,15 @@ func TestRestoreRefuses(t *testing.T) {
 	other, _, foreign := recoverable(t)
 	other.members[0].stop()
 	w.members[0].stop()
+	state, err := registry.DecodeSnapshot(snapshot)
+	w.ok(err)
+	state.EpochFloor = math.MaxUint32 // nothing could be granted after it
+	worn, err := registry.EncodeSnapshot(state)
+	w.ok(err)
 	for _, test := range []struct {
 		snapshot []byte
 		want     error
-	}{{foreign, ErrForeign}, {snapshot[:len(snapshot)-1], ErrSnapshot}, {[]byte{}, ErrSnapshot}} {
+	}{{foreign, ErrForeign}, {snapshot[:len(snapshot)-1], ErrSnapshot}, {[]byte{}, ErrSnapshot}, {worn, ErrSnapshot}} {
 		config.Snapshot = test.snapshot
 		if _, err := Recover(config); !errors.Is(err, test.want) {
 			t.Errorf("%d bytes: %v, want %v", len(test.snapshot), err, test.want)
@@ -281,6 +287,11 @@ func TestEpochsGivenUp(t *testing.T) {
 		known := max(c.newest, first)
 		if got := epochsGivenUp(c.newest, c.last, c.wall); got < known+lostEpochs/2 || got > known+2*lostEpochs {
 			t.Errorf("%s: above %d, and %d are known", name, got, known)
+		}
+	}
+	for newest := uint32(math.MaxUint32 - 2*lostEpochs); newest < math.MaxUint32-2; newest = epochsGivenUp(newest, 1, now) {
+		if got := epochsGivenUp(newest, 1, now); got <= newest || got == math.MaxUint32 {
+			t.Fatalf("above %d, and %d are known: none is left", got, newest)
 		}
 	}
 	if got := epochsGivenUp(5, 2, now); got != first {

@@ -306,3 +306,27 @@ func TestStaleQuiet(t *testing.T) {
 		t.Error("an attempt without an appointment keeps one")
 	}
 }
+
+// TestAppointmentsWithoutEnd: nobody has proved that he may say when a turn comes. Who hears it
+// again and again, and has tried all gateways in vain, tries the next all the same: it may be there
+// again, and so may the agents.
+func TestAppointmentsWithoutEnd(t *testing.T) {
+	f, _ := restarted(t)
+	f.comes()
+	tells := func(d time.Duration) (tried map[int]bool) {
+		tried = make(map[int]bool)
+		for end := f.config.Now() + d; f.config.Now() < end; f.looks(LookEvery) {
+			now := f.config.Now()
+			f.Client.appointed.Store(&appointment{since: now, until: now + AttemptWithin, again: true})
+			tried[f.Client.gateways.current%f.Client.gateways.count()] = true
+		}
+		return tried
+	}
+	tells(5 * ParkedTurn)
+	if g := &f.Client.gateways; g.inVain <= g.count() {
+		t.Fatalf("%d gateways are left of %d", g.inVain, g.count())
+	}
+	if tried := tells(3 * MaxUnanswered * ParkedTurn); len(tried) != 3 {
+		t.Errorf("it tries %d gateways of 3", len(tried))
+	}
+}
