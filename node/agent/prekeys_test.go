@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -195,6 +197,74 @@ func TestLatestPrekeysAreKeptWhole(t *testing.T) {
 	f.keep(PrekeyYoung + 2*time.Second)
 	if n := whole(); n != 0 {
 		t.Errorf("%d are whole with nobody there", n)
+	}
+}
+
+// TestRingKeepsTheLatest: not the first ones that came, and nothing once it is empty.
+func TestRingKeepsTheLatest(t *testing.T) { // I10
+	f := newFixture(t)
+	var r ring
+	var all []*mka.PrekeySecret
+	for range MaxYoung + 3 {
+		k, err := f.Agent.makePrekey(1)
+		f.ok(err)
+		all = append(all, k.secret)
+		r.add(k.secret)
+	}
+	if len(r.secrets) != MaxYoung {
+		t.Errorf("%d are kept", len(r.secrets))
+	}
+	for i, secret := range all[:6] {
+		if whole := secret.Compact(); whole != (i >= 3) {
+			t.Errorf("prekey %d is whole: %t", i, whole)
+		}
+	}
+	r.empty()
+	if len(r.secrets) != 0 || slices.ContainsFunc(all, (*mka.PrekeySecret).Compact) {
+		t.Errorf("%d are kept of an empty ring", len(r.secrets))
+	}
+}
+
+// TestPrekeysEndWithTheirPool: whatever takes one out, nothing is left of its private key, though
+// the latest are held for a while longer (I1).
+func TestPrekeysEndWithTheirPool(t *testing.T) {
+	for name, ends := range map[string]func(f *fixture, all []uint32){
+		"their time is over": func(f *fixture, _ []uint32) {
+			f.do(streamLost{f.Agent.stream})
+			f.clock.Add(int64(PrekeyLife))
+			f.advance(TickEvery)
+		},
+		"granted to nobody": func(f *fixture, all []uint32) { f.hear(&protocol.Node{Unused: &protocol.Unused{SPIs: all}}) },
+		"a new stream":      func(f *fixture, _ []uint32) { f.obey(6) },
+	} {
+		f := newFixture(t)
+		f.obey(5)
+		var all []uint32
+		held := make(map[uint32]*mka.PrekeySecret)
+		for spi, k := range f.prekeys.secrets {
+			all, held[spi] = append(all, spi), k.secret
+		}
+		ends(f, all)
+		for spi, secret := range held {
+			if f.prekeys.secrets[spi].secret == secret || secret.Usable() || secret.Compact() {
+				t.Fatalf("%s: %#x is pooled, or has its key still", name, spi)
+			}
+		}
+		if len(held) != MinPrekeys {
+			t.Errorf("%s: %d prekeys", name, len(held))
+		}
+	}
+}
+
+// TestOfferedRekeyIsSmall: its client may be away for as long as the keys last.
+func TestOfferedRekeyIsSmall(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	s := f.slices.byKey[c.sliceKey()]
+	f.offerRekey(s, f.Agent.config.Now())
+	secret := reflect.ValueOf(s.machine).Elem().FieldByName("waiting").Elem().FieldByName("secret").Elem()
+	if s.offer == nil || !secret.FieldByName("alive").Bool() || !secret.FieldByName("expanded").IsNil() {
+		t.Error("the private key is kept as it was made")
 	}
 }
 
