@@ -279,6 +279,7 @@ func TestEpochsGivenUp(t *testing.T) {
 		wall   time.Time
 	}{
 		"within the same second":                   {first + 2, incarnation, now},
+		"the same, of which nothing is known":      {first, incarnation, now},
 		"a clock that is an hour behind":           {first + 2, incarnation, now.Add(-time.Hour)},
 		"its log has nothing of the last recovery": {3, incarnation, now.Add(-time.Hour)},
 		"no clock at all":                          {first, incarnation, time.Unix(-1, 0)},

@@ -191,14 +191,15 @@ func TestWhoWaitsKeepsItsGateway(t *testing.T) {
 		isKept  bool
 		andSend bool
 	}{
-		"none was left yet":             {0, true, 2 * time.Second, false, false},
-		"one was":                       {1, true, ParkedTurn - 1, true, false},
-		"one was, long ago":             {1, true, ParkedTurn, false, false},
-		"all were, long ago":            {4, true, ParkedTurn, true, false},
-		"one was, and nobody waits":     {1, false, 2 * time.Second, false, false},
-		"all were, and nobody waits":    {4, false, 2 * time.Second, true, false},
-		"the same, long ago":            {4, false, ParkedTurn, false, false},
-		"one was, and there is traffic": {1, true, 2 * time.Second, false, true},
+		"none was left yet":              {0, true, 2 * time.Second, false, false},
+		"one was":                        {1, true, ParkedTurn - 1, true, false},
+		"one was, long ago":              {1, true, ParkedTurn, false, false},
+		"all were, long ago":             {4, true, ParkedTurn, true, false},
+		"one was, and nobody waits":      {1, false, 2 * time.Second, false, false},
+		"all were, and nobody waits":     {4, false, 2 * time.Second, true, false},
+		"the same, long ago":             {4, false, ParkedTurn, false, false},
+		"all were, and there is traffic": {4, false, 2 * time.Second, false, true},
+		"one was, and there is traffic":  {1, true, 2 * time.Second, false, true},
 	} {
 		f, s := waiting(t)
 		f.knows(3)
@@ -239,14 +240,19 @@ func TestTwoDeadGateways(t *testing.T) {
 func TestQuietUntilItIsLetIn(t *testing.T) {
 	for name, c := range map[string]struct {
 		moved bool
+		fails bool // its first attempt, and nobody says when to come
 		quiet bool
-	}{"it keeps its appointment": {quiet: true}, "its network is another": {moved: true}} {
+	}{"it keeps its appointment": {quiet: true}, "its network is another": {moved: true}, "it has none": {fails: true}} {
 		synctest.Test(t, func(t *testing.T) {
 			began, attempts := time.Now(), 0
 			ctx, cancel := context.WithCancel(t.Context())
 			queues, ends := make(chan struct{}), make(chan struct{})
 			dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-				if attempts++; attempts == 1 {
+				switch attempts++; {
+				case attempts > 1:
+				case c.fails:
+					return nil, io.EOF
+				default:
 					return telling(1_200)(ctx)
 				}
 				close(queues)
@@ -288,7 +294,10 @@ func TestQuietUntilItIsLetIn(t *testing.T) {
 	if f.looks(LookEvery); !f.waits(f.config.Now()) {
 		t.Error("it is not quiet while it queues")
 	}
-	if f.looks(AttemptWithin + WelcomeWithin + LookEvery); f.waits(f.config.Now()) {
+	if f.looks(AttemptWithin + WelcomeWithin - LookEvery); !f.waits(f.config.Now()) {
+		t.Error("it is not quiet until its attempt is over")
+	}
+	if f.looks(2 * LookEvery); f.waits(f.config.Now()) {
 		t.Error("it is quiet for longer than an attempt")
 	}
 	f.keepQuiet(true)
