@@ -17,8 +17,8 @@ func forgets(id registry.SessionID, all ...registry.Slice) (said []RevokeSlice) 
 	return said
 }
 
-// TestUnservedResumptionIsTakenBack: what it granted is told to nobody, but what was before is over,
-// by the epoch that it had.
+// TestUnservedResumptionIsTakenBack: what it granted is told to nobody, but what was before is
+// over, by the epoch that it had.
 func TestUnservedResumptionIsTakenBack(t *testing.T) {
 	w, c := left(t, 3)
 	w.recovered(1000)
