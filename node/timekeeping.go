@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus"
+	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
@@ -120,10 +121,13 @@ func (n *Node) clockFails() error {
 }
 
 // serveClock tells members what time this host has. Their keys must be listed; dates
-// say nothing here.
+// say nothing here. One that was removed is told, too: it may be an arbiter that was taken for
+// lost when the mesh was recovered here, and goes on until it hears of that.
 func (n *Node) serveClock() {
 	check := func(raw [][]byte) error {
-		return n.trust.Listed(raw, func(id identity.NodeID) bool { return n.members.find(id).Index != 0 || n.inElectorate(id) })
+		return n.trust.Listed(raw, func(id identity.NodeID) bool {
+			return n.members.find(id).Index != 0 || n.inElectorate(id) || n.wasMember(id)
+		})
 	}
 	n.port.Handle(port.ALPNClock, pki.Server(port.ALPNClock, n.trust.Certificate, check), func(conn *tls.Conn, _ netip.AddrPort) {
 		defer conn.Close()
@@ -131,6 +135,12 @@ func (n *Node) serveClock() {
 		// Who is gone asks again.
 		_ = protocol.NewConn[protocol.Clock](conn).Write(&protocol.Clock{Wall: n.wall().UnixMilli(), Known: n.memory.proven()})
 	})
+}
+
+// wasMember says whether this node's log knows a key, also of a node that was removed.
+func (n *Node) wasMember(id identity.NodeID) (was bool) {
+	err := n.view(func(s *registry.State) { was = s.Nodes[id] != nil })
+	return err == nil && was
 }
 
 // keepClocks asks the voters for the time whenever no stream tells it.
