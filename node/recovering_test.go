@@ -421,9 +421,9 @@ func recoverAtTwoHosts(t *testing.T, earlierFirst bool) {
 	w.until("it refuses whom the earlier one refused", func() bool { return w.revoked(other, "alice") })
 }
 
-// TestRecoveredAtTwoHostsAndRemoved: who recovered the mesh at the later host took the other one for
-// lost, and removed it. It is one mesh all the same once they hear each other: the removed host
-// leads nobody any more.
+// TestRecoveredAtTwoHostsAndRemoved: who recovered the mesh at the later host took the other one
+// for lost, and removed it. It is one mesh all the same once they hear each other: the removed
+// host leads nobody any more.
 func TestRecoveredAtTwoHostsAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := threeVoters(t)
