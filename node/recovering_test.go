@@ -452,3 +452,30 @@ func TestRecoveredAtTwoHostsAndRemoved(t *testing.T) {
 		return one.arbiter.Load() == nil && third.arbiter.Load() == nil && len(w.heard(other)) == 2
 	})
 }
+
+// TestRecoveredAtTwoHostsInOneWay: the arbiter of the earlier recovery does not reach the later
+// one's, and hears of it from that one.
+func TestRecoveredAtTwoHostsInOneWay(t *testing.T) {
+	t.Parallel()
+	w := threeVoters(t)
+	one, other, third := w.members[0], w.members[1], w.members[2]
+	for _, m := range []*member{one, other, third} {
+		m.stop()
+	}
+	recovered := func(path string) {
+		_, err := Recover(RecoverConfig{DataDir: path, Log: w.log()})
+		w.ok(err)
+	}
+	one = w.again(one, recovered)
+	w.until("its question waits for an answer for good", func() bool { return one.clocks.begin(other.trust.Key.ID()) })
+	w.leads(one)
+	third = w.again(third, asItIs)
+	w.until("the third one is with the earlier one", func() bool { return len(w.heard(one)) == 2 })
+	second := time.Now().Unix()
+	w.until("which one is later is certain", func() bool { return time.Now().Unix() > second })
+	other = w.again(other, recovered)
+	w.leads(other)
+	w.until("all follow the later one", func() bool {
+		return one.arbiter.Load() == nil && third.arbiter.Load() == nil && len(w.heard(other)) == 3
+	})
+}

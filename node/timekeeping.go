@@ -132,8 +132,13 @@ func (n *Node) serveClock() {
 	n.port.Handle(port.ALPNClock, pki.Server(port.ALPNClock, n.trust.Certificate, check), func(conn *tls.Conn, _ netip.AddrPort) {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(ClockWithin))
-		// Who is gone asks again.
-		_ = protocol.NewConn[protocol.Clock](conn).Write(&protocol.Clock{Wall: n.wall().UnixMilli(), Known: n.memory.proven()})
+		c := protocol.NewConn[protocol.Clock](conn)
+		if c.Write(&protocol.Clock{Wall: n.wall().UnixMilli(), Known: n.memory.proven()}) != nil {
+			return // who is gone asks again
+		}
+		if told, err := c.Read(); err == nil {
+			n.hearKnown(told.Known)
+		}
 	})
 }
 
@@ -187,12 +192,25 @@ func (n *Node) hearClock(row protocol.NodeRow, said *protocol.Clock) {
 	if row.Voter || n.voting(row.ID) {
 		n.clocks.tells(row.ID, time.UnixMilli(said.Wall))
 	}
-	if said.Known == nil || !n.believes(*said.Known) {
+	n.hearKnown(said.Known)
+}
+
+// hearKnown takes what another member knows of the mesh's history; nil: nothing.
+func (n *Node) hearKnown(k *protocol.Known) {
+	if k == nil || !n.believes(*k) {
 		return
 	}
-	n.clocks.passes(*said.Known)
+	n.clocks.passes(*k)
 	if store := n.store.Load(); store != nil {
-		store.Learn(floorOf(*said.Known))
+		store.Learn(floorOf(*k))
+	}
+}
+
+// tellRecovered tells who answered that the mesh was recovered since, if he does not know it:
+// he, or the arbiter that he obeys, may reach nobody who does. Builds before do not listen.
+func (n *Node) tellRecovered(c *protocol.Conn[protocol.Clock], said *protocol.Clock) {
+	if own := n.memory.proven(); own != nil && said.Known != nil && said.Known.Incarnation < own.Incarnation {
+		_ = c.Write(&protocol.Clock{Wall: n.wall().UnixMilli(), Known: own}) // he is asked again
 	}
 }
 
@@ -308,7 +326,11 @@ func (n *Node) askClock(ctx context.Context, row protocol.NodeRow) (said *protoc
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(end)
-		return protocol.NewConn[protocol.Clock](conn).Read()
+		c := protocol.NewConn[protocol.Clock](conn)
+		if said, err = c.Read(); err == nil {
+			n.tellRecovered(c, said)
+		}
+		return said, err
 	}
 	return nil, cmp.Or(err, fmt.Errorf("%s has no address", row.ID.Short()))
 }

@@ -134,7 +134,7 @@ type Load struct {
 }
 
 // Clock is all that is said over ALPN "mc-clock/1": what time who was asked has, on the
-// wall and in the mesh's history.
+// wall and in the mesh's history. Who asked may say the same, if he knows of a later incarnation.
 type Clock struct {
 	Wall  int64  `json:"wall"`            // Unix milliseconds
 	Known *Known `json:"known,omitempty"` // the furthest that it was told of; nil: nothing
