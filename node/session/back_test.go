@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -36,6 +37,31 @@ func TestGoneResumption(t *testing.T) {
 		if w.run(time.Second, 100*time.Millisecond); c.told == "" || !w.arb.lives[c.session].attached {
 			t.Errorf("%s, back for good it was told %q", name, c.told)
 		}
+	}
+}
+
+// TestGoneResumptionOfARecoveredMesh: agents forget what it superseded by the epochs that this
+// had, though nobody is served and many epochs were left out.
+func TestGoneResumptionOfARecoveredMesh(t *testing.T) {
+	w := ready(t, 3)
+	c := w.client("c")
+	w.ask(c, 0, w.nodes[0].id())
+	w.settle()
+	w.clientGone(c)
+	w.settle()
+	w.recovered(1000)
+	had := slices.Clone(w.state.Sessions.Get(c.session).Slices)
+	p := w.resumption(c, 50, false)
+	w.arb.Step(w.now, w.state, ClientGone{request(50)})
+	w.must(p.Command)
+	actions := w.arb.Step(w.now, w.state, Committed{Tag: p.Tag})
+	for _, sl := range had {
+		if !slices.Contains(actions, Action(RevokeSlice{sl.Agent, c.session, sl.Number, sl.Epoch})) {
+			t.Errorf("slice %d of epoch %d is kept: %+v", sl.Number, sl.Epoch, actions)
+		}
+	}
+	if len(had) == 0 || len(p.Command.ResumeKey.Slices) != len(had) {
+		t.Errorf("%d slices, and %d are granted", len(had), len(p.Command.ResumeKey.Slices))
 	}
 }
 
