@@ -190,3 +190,28 @@ func TestAskingEndsInTime(t *testing.T) {
 	}
 	w.ok(<-shaken)
 }
+
+// TestWhoIsBelievedOfARecovery: one that may be an arbiter, and signed it, whoever passes it on.
+func TestWhoIsBelievedOfARecovery(t *testing.T) {
+	t.Parallel()
+	const incarnation = 99
+	w := newWorld(t, 2)
+	m := w.members[0]
+	said := func(by identity.Key) *protocol.Known {
+		k := protocol.SignKnown(by, m.self.Cluster, protocol.Fence{Incarnation: incarnation, Term: 1}, 1, "")
+		return &k
+	}
+	forged := said(w.members[1].trust.Key)
+	forged.By = m.trust.Key.Public()
+	for name, k := range map[string]*protocol.Known{"nothing": nil, "forged": forged, "by one that is no voter": said(w.members[1].trust.Key)} {
+		if m.hearKnown(k); m.clocks.passed().Incarnation != 0 || m.arbiter.Load() == nil {
+			t.Errorf("%s: believed", name)
+		}
+	}
+	if m.hearKnown(said(m.trust.Key)); m.clocks.passed().Incarnation != incarnation {
+		t.Error("an arbiter is not believed")
+	}
+	if !m.wasMember(w.members[1].trust.Key.ID()) || m.wasMember(identity.NodeID{9}) {
+		t.Error("a key that no log knows is answered, or one that it knows is not")
+	}
+}
