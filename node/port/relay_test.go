@@ -185,7 +185,13 @@ func FuzzRelayHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		h, err := ParseRelayHeader(frame)
 		ours, theirs := net.Pipe()
-		go func() { ours.Write(frame); ours.Close() }()
+		defer ours.Close()
+		go func() {
+			ours.Write(frame)
+			if err != nil {
+				ours.Close() // or what lacks its end is waited for
+			}
+		}()
 		read, carried, readErr := AcceptRelay(theirs)
 		theirs.Close()
 		if readErr == nil {
