@@ -421,26 +421,35 @@ func recoverAtTwoHosts(t *testing.T, earlierFirst bool) {
 	w.until("it refuses whom the earlier one refused", func() bool { return w.revoked(other, "alice") })
 }
 
+// lost stops all three voters.
+func (w *world) lost() (one, other, third *member) {
+	one, other, third = w.members[0], w.members[1], w.members[2]
+	for _, m := range []*member{one, other, third} {
+		m.stop()
+	}
+	return one, other, third
+}
+
+// recovered is what an operator does at the host of a data directory.
+func (w *world) recovered(path string) {
+	w.Helper()
+	_, err := Recover(RecoverConfig{DataDir: path, Log: w.log()})
+	w.ok(err)
+}
+
 // TestRecoveredAtTwoHostsAndRemoved: who recovered the mesh at the later host took the other one
 // for lost, and removed it. It is one mesh all the same once they hear each other: the removed
 // host leads nobody any more.
 func TestRecoveredAtTwoHostsAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := threeVoters(t)
-	one, other, third := w.members[0], w.members[1], w.members[2]
-	for _, m := range []*member{one, other, third} {
-		m.stop()
-	}
-	recovered := func(path string) {
-		_, err := Recover(RecoverConfig{DataDir: path, Log: w.log()})
-		w.ok(err)
-	}
-	one = w.again(one, recovered)
+	one, other, third := w.lost()
+	one = w.again(one, w.recovered)
 	w.leads(one)
 	one.stop()
 	second := time.Now().Unix()
 	w.until("which one is later is certain", func() bool { return time.Now().Unix() > second })
-	other = w.again(other, recovered)
+	other = w.again(other, w.recovered)
 	w.leads(other)
 	w.propose(registry.Command{RemoveNode: &registry.RemoveNode{ID: one.trust.Key.ID()}})
 	other.stop()
@@ -458,22 +467,15 @@ func TestRecoveredAtTwoHostsAndRemoved(t *testing.T) {
 func TestRecoveredAtTwoHostsInOneWay(t *testing.T) {
 	t.Parallel()
 	w := threeVoters(t)
-	one, other, third := w.members[0], w.members[1], w.members[2]
-	for _, m := range []*member{one, other, third} {
-		m.stop()
-	}
-	recovered := func(path string) {
-		_, err := Recover(RecoverConfig{DataDir: path, Log: w.log()})
-		w.ok(err)
-	}
-	one = w.again(one, recovered)
+	one, other, third := w.lost()
+	one = w.again(one, w.recovered)
 	w.until("its question waits for an answer for good", func() bool { return one.clocks.begin(other.trust.Key.ID()) })
 	w.leads(one)
 	third = w.again(third, asItIs)
 	w.until("the third one is with the earlier one", func() bool { return len(w.heard(one)) == 2 })
 	second := time.Now().Unix()
 	w.until("which one is later is certain", func() bool { return time.Now().Unix() > second })
-	other = w.again(other, recovered)
+	other = w.again(other, w.recovered)
 	w.leads(other)
 	w.until("all follow the later one", func() bool {
 		return one.arbiter.Load() == nil && third.arbiter.Load() == nil && len(w.heard(other)) == 3
