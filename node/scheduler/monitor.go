@@ -14,7 +14,7 @@ import (
 const (
 	// MonitorSlack is how much later than asked for the runtime's monitor may be woken, in
 	// nanoseconds as the kernel writes it.
-	MonitorSlack = "1000000"
+	MonitorSlack = "5000000"
 	// threadsEvery is how often it is looked whether there are new threads, and lookEvery how
 	// often at each of them whatever their number is: one may have ended as another began, and
 	// other software may have set what is ours. A look takes some 10 µs for each.
@@ -34,8 +34,8 @@ var errNoMonitor = errors.New("scheduler: this process has no second thread")
 // Timers, packets and turns are other threads' work and as ever, but that a thread that
 // the monitor made inherits its slack, and has it for threadsEvery mostly, for lookEvery at
 // most. So long stays what other software sets. The price: a long
-// system call loses its seat after some 1 ms, not after 20 µs to 10 ms, and a goroutine that
-// does not yield has to after 11 ms, not 10.
+// system call loses its seat after some 5 ms, not after 20 µs to 10 ms, and a goroutine that
+// does not yield has to after 15 ms, not 10.
 //
 // It needs CAP_SYS_NICE, for the monitor is a thread that none of our goroutines
 // runs on. Without it the error is os.ErrPermission, and all stays as it is.

@@ -169,7 +169,7 @@ func heir(t *testing.T) string {
 	t.Cleanup(func() { close(leave) })
 	go func() { // ends with its thread
 		runtime.LockOSThread()
-		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1_000_000, 0, 0, 0); err != nil {
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 5_000_000, 0, 0, 0); err != nil {
 			t.Error(err)
 		}
 		id <- unix.Gettid()
