@@ -133,8 +133,8 @@ func (f *forwarding) start(a *agent.Agent) error {
 	return f.engine.Start()
 }
 
-// keep lets the gateway's rows age, and tells the door who is no stranger,
-// and what is worth taking up while an SA is flooded.
+// keep lets the gateway's rows age, shows the engine that this process runs, and tells the
+// door who is no stranger, and what is worth taking up while an SA is flooded.
 func (f *forwarding) keep(ctx context.Context) {
 	age, know := time.NewTicker(time.Second), time.NewTicker(KnowEvery)
 	defer age.Stop()
@@ -146,6 +146,7 @@ func (f *forwarding) keep(ctx context.Context) {
 		case <-age.C:
 			f.gateway.Tick()
 		case <-know.C:
+			f.engine.Pulse()
 			if err := f.know(); err != nil {
 				f.log.Warn("strangers are not kept apart", "error", err)
 			}

@@ -66,6 +66,54 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 	}
 }
 
+// TestBusyOwnerStopsNobody: an owner that has much to do is no process that stood still, as
+// long as anybody shows that this one runs; one that hangs is not waited for.
+func TestBusyOwnerStopsNobody(t *testing.T) {
+	for _, c := range []struct {
+		who  string
+		runs func(*Engine, func())
+	}{
+		{"a worker", func(_ *Engine, carry func()) { carry() }},
+		{"a pulse", func(e *Engine, _ func()) { e.Pulse() }},
+	} {
+		t.Run(c.who, func(t *testing.T) {
+			var now atomic.Int64
+			now.Store(1)
+			p, _, _ := testPair(t)
+			e := testEngine(t, Config{Clock: now.Load})
+			e.Publish(clientTable(p))
+			o := outboundWorker(e)
+			send := func() { carry(o, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)), 0) }
+			stopped := func() uint64 { return o.ledger.stats().Dropped[DropStalled] }
+			e.Pulse()
+			now.Add(int64(time.Hour))
+			if send(); stopped() != 0 {
+				t.Fatal("a pulse is no tick: the rule is on before the first")
+			}
+			e.Tick()
+			for range OwnerLimit / StallLimit {
+				now.Add(int64(StallLimit))
+				c.runs(e, send)
+			}
+			if send(); stopped() != 0 {
+				t.Fatal("a busy owner stops its packets")
+			}
+			if now.Add(int64(StallLimit)); time.Duration(now.Load()) <= OwnerLimit {
+				t.Fatal("not yet beyond the limit")
+			}
+			send()
+			if stood := e.Tick(); stopped() != 1 || stood <= OwnerLimit {
+				t.Errorf("an owner that hangs is waited for: %d stopped, after %v", stopped(), stood)
+			}
+			e.Resume()
+			now.Add(int64(StallLimit) + 1)
+			if c.runs(e, send); e.Tick() != StallLimit+1 {
+				t.Error("nobody ran, and it is not noticed")
+			}
+		})
+	}
+}
+
 // TestHaltOutlivesResume: who halts the engine because its keys may be in use
 // elsewhere is not undone by an owner that was busy with a stop of before.
 func TestHaltOutlivesResume(t *testing.T) {

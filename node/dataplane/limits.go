@@ -43,9 +43,12 @@ const (
 	MaxFaults = 64
 	// MaxWorkers bounds the queues and sockets one engine serves at a time.
 	MaxWorkers = 1024
-	// StallLimit is the longest gap between two ticks after which nothing is
-	// opened or sealed until the owner has confirmed its slices.
+	// StallLimit is how long this process may stand still, and OwnerLimit how long the owner
+	// may not tick, before nothing is opened or sealed until the owner has confirmed its
+	// slices. RanEvery is how often a busy process notes that it runs.
 	StallLimit = 300 * time.Millisecond
+	OwnerLimit = 5 * time.Second
+	RanEvery   = 20 * time.Millisecond
 	// BusyRate is how many packets a second make an engine busy, looked at each BusyEvery;
 	// CalmAfter is for how long there are fewer until it is busy no more.
 	BusyRate  = 20_000
