@@ -239,9 +239,25 @@ func (a *Agent) Run(ctx context.Context) {
 			}
 		case <-ticker.C:
 			a.tick()
+		case <-a.unpublished():
 		}
 		a.publishIfDirty()
 	}
+}
+
+// always is ready.
+var always = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// unpublished is ready while routes are left to be made anew.
+func (a *Agent) unpublished() <-chan struct{} {
+	if a.changes.any() {
+		return always
+	}
+	return nil
 }
 
 // turn applies an event, after the tick that is overdue: keys whose time is
@@ -270,7 +286,11 @@ func (a *Agent) tick() {
 	a.ticks++
 	now := a.config.Now()
 	a.tickAt = now
-	a.superviseEngine(now)
+	stood := a.superviseEngine(now)
+	a.hearNodes()
+	if !stood {
+		a.probes.excuse(now)
+	}
 	a.probe(now)
 	a.superviseFooting(now)
 	a.superviseSoundness(now)

@@ -13,6 +13,8 @@ type changes struct {
 	slices   map[*slice]bool // keyed, rekeyed, up or gone
 	sessions map[registry.SessionID]bool
 	leases   map[netip.Addr]bool
+	// routes of these sessions stand on what the outlook has other now, and wait for their turn.
+	routes map[registry.SessionID]bool
 	// mesh is what rows of many sessions are made of: nodes, parts, what is known of
 	// them, sealing, and this host's own path. Which rows, outlook says.
 	mesh bool
@@ -23,7 +25,7 @@ type changes struct {
 }
 
 func (c *changes) any() bool {
-	return c.mesh || c.nodes || c.rules || len(c.slices)+len(c.sessions)+len(c.leases) > 0
+	return c.mesh || c.nodes || c.rules || len(c.slices)+len(c.sessions)+len(c.leases)+len(c.routes) > 0
 }
 
 // slice notes that a slice changed, and with it what its session's packets go by.

@@ -80,7 +80,7 @@ func (a *Agent) compareOutlook() {
 			if was.sealed != now.sealed || slices.ContainsFunc(r.Slices, func(s protocol.RouteSlice) bool {
 				return was.ways[s.Agent] != now.ways[s.Agent]
 			}) {
-				a.changes.session(id)
+				mark(&a.changes.routes, id)
 			}
 		}
 	}

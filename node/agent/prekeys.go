@@ -202,7 +202,9 @@ func (a *Agent) poolPrekeys(count int, series uint64) [][]byte {
 }
 
 // renewPrekeys answers a new stream: what an older arbiter was given and did
-// not grant is discarded, so that nothing is ever granted twice.
+// not grant is discarded, so that nothing is ever granted twice. How many an earlier rush
+// needed is forgotten: to make thousands of them anew for each arbiter that is elected takes
+// from all nodes what the election itself needs.
 func (a *Agent) renewPrekeys() {
 	p, now := a.prekeys, a.config.Now()
 	for _, k := range p.secrets {
@@ -211,7 +213,7 @@ func (a *Agent) renewPrekeys() {
 	clear(p.secrets)
 	clear(p.counts)
 	p.begin(now)
-	p.filling = true
+	p.filling, p.size = true, MinPrekeys
 	a.fillPrekeys(now, true)
 }
 

@@ -346,8 +346,11 @@ func TestSeriesIsReplacedWhole(t *testing.T) {
 		t.Errorf("%d messages, %d offered", len(said), f.prekeys.offered())
 	}
 	f.obey(6) // in the middle of nothing
-	if got := len(f.offered()); got != PrekeyBatch || len(f.prekeys.coming) != 0 {
+	if got := len(f.offered()); got != MinPrekeys || len(f.prekeys.coming) != 0 {
 		t.Errorf("a new stream begins with %d", got)
+	}
+	if f.advance(2 * TickEvery); f.prekeys.offered() != MinPrekeys {
+		t.Errorf("%d are made for an arbiter that has granted none", f.prekeys.offered())
 	}
 }
 

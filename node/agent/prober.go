@@ -30,6 +30,7 @@ type proberState struct {
 	own      ownLoad
 	tests    int           // of this host's path, in each tick
 	askedAt  time.Duration // when any node asked last
+	judgedAt time.Duration // when the peers were judged last
 	aloneAt  time.Duration // when all of several peers were silent; 0: never
 }
 
@@ -127,6 +128,28 @@ func (p *proberState) loadOf(index identity.Index) float64 {
 	return 1
 }
 
+// hearNodes takes what other nodes have said by now. A loop that was busy for longer than a
+// node may be silent would else judge by the last it heard, while their answers wait.
+func (a *Agent) hearNodes() {
+	for range len(a.nodes) {
+		e := <-a.nodes // this loop alone takes from it
+		e.apply(a)
+	}
+}
+
+// excuse leaves out of each silence how late this tick is: what this loop did not ask nobody
+// answered. It is not for a process that stood still: others may have taken over what it held,
+// and whoever is heard again is told what this node claims.
+func (p *proberState) excuse(now time.Duration) {
+	late := now - p.judgedAt - TickEvery
+	if p.judgedAt == 0 || late <= 0 {
+		return
+	}
+	for _, peer := range p.peers {
+		peer.heardAt = min(peer.heardAt+late, now)
+	}
+}
+
 // probe asks the nodes this one depends on, and its own plaintext path.
 func (a *Agent) probe(now time.Duration) {
 	if len(a.view.key) == 0 {
@@ -140,6 +163,7 @@ func (a *Agent) probe(now time.Duration) {
 		}
 	}
 	a.probes.sequence++
+	a.probes.judgedAt = now
 	asked := a.asking(wanted)
 	for index := range wanted {
 		a.probes.peers[index].stands(a.view.nodes[index].Up, now)

@@ -21,11 +21,11 @@ func (stalled) apply(a *Agent) { a.superviseEngine(a.config.Now()) }
 // stood still: others may have taken its slices over meanwhile (design 9).
 // After a short stop it goes on with the keys whose time is not over; after a
 // long one it starts anew: nothing is sealed under keys that somebody may have
-// given up.
-func (a *Agent) superviseEngine(now time.Duration) {
+// given up. It reports whether the process did.
+func (a *Agent) superviseEngine(now time.Duration) bool {
 	stood := a.config.Engine.Tick()
 	if stood == 0 {
-		return
+		return false
 	}
 	if unsaid, ok := a.stalls.Say(now, SaidFree, SaidRate); ok {
 		a.config.Log.Warn("this process stood still", append([]any{"for", stood.Round(time.Millisecond)}, said.Left(unsaid)...)...)
@@ -42,6 +42,7 @@ func (a *Agent) superviseEngine(now time.Duration) {
 	a.superviseSlices(now)
 	a.publishIfDirty()
 	a.config.Engine.Resume()
+	return true
 }
 
 // Violation is the packet engine's flag for packets that should not exist; it

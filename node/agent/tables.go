@@ -63,7 +63,10 @@ func (t *tables) pathTo(at netip.AddrPort) *link.Path {
 }
 
 // publishIfDirty makes the rows that changed anew and publishes the packet engine's
-// and the gateway's tables, each with one atomic store.
+// and the gateway's tables, each with one atomic store. Where a node that others hand on to
+// is silent, or is heard again, MaxRemade of the routes through it have their turn, and the loop
+// goes on: one that answers nobody meanwhile is itself taken for dead, which touches the routes
+// of thousands once more. What is about one session is done at once.
 func (a *Agent) publishIfDirty() {
 	if !a.changes.any() {
 		return
@@ -84,11 +87,12 @@ func (a *Agent) publishIfDirty() {
 	for id := range a.changes.sessions {
 		a.makeSession(id)
 	}
+	left := a.remake(MaxRemade)
 	reach := t.reach.Copied()
 	for lease := range a.changes.leases {
 		a.makeLease(lease)
 	}
-	a.changes = changes{}
+	a.changes = changes{routes: left}
 	a.config.Engine.Publish(a.engineTable())
 	if t.reach.Copied() != reach {
 		a.config.Host.Reach(t.reach.View())
@@ -186,6 +190,23 @@ func (t *tables) lease(a netip.Addr) *leased {
 		t.leased[a] = l
 	}
 	return l
+}
+
+// remake makes so many of the routes anew that an other outlook touches, and returns those
+// that are left.
+func (a *Agent) remake(most int) (left map[registry.SessionID]bool) {
+	left = a.changes.routes
+	for id := range left {
+		if most == 0 {
+			return left
+		}
+		if !a.changes.sessions[id] {
+			a.makeSession(id)
+			most--
+		}
+		delete(left, id)
+	}
+	return nil
 }
 
 // makeSession gives a session its route, and the pairs of its slices their rule.

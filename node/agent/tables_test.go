@@ -91,6 +91,46 @@ func TestAnEventCostsItsOwnRows(t *testing.T) {
 	}
 }
 
+// TestManyRoutesHaveTheirTurn: where a node falls silent that the routes of thousands go by,
+// the loop has its turns in between, and what is about one session does not wait.
+func TestManyRoutesHaveTheirTurn(t *testing.T) {
+	const sessions = 4*MaxRemade + 8
+	f := ruling(t)
+	view := f.crowd(sessions)
+	for range 3 { // both are heard
+		f.pass(TickEvery, 2, 3)
+	}
+	was := maps.Clone(f.tables.routed)
+	f.probes.peers[3].silent = true
+	f.changes.mesh = true
+	for turn, all := 1, 0; all < sessions/2; turn++ {
+		if f.unpublished() == nil {
+			t.Fatal("nobody makes the rest")
+		}
+		other := view.Routes[0] // by node 2
+		if other.Gap = 9; turn == 2 {
+			f.learnRoute(other)
+		}
+		f.publishIfDirty()
+		if got := f.tables.routed[other.Session].route.Set.Gap; turn == 2 && got != other.GapTime() {
+			t.Fatalf("what is about one session waits: its gap is %v, not %v", got, other.GapTime())
+		}
+		made := 0
+		for _, r := range view.Routes {
+			if r.Slices[1].Agent == 3 && f.tables.routed[r.Session].route != was[r.Session].route {
+				made++
+			}
+		}
+		if made-all > MaxRemade || made == all {
+			t.Fatalf("%d routes in one turn", made-all)
+		}
+		all = made
+	}
+	if f.unpublished() != nil {
+		t.Error("the loop never waits again")
+	}
+}
+
 // TestTablesAsFromScratch: after any events the tables are what they would be if all
 // had been made anew, and so is what pairs were told.
 func TestTablesAsFromScratch(t *testing.T) {

@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshcrypt/meshcrypt/crypto/identity"
+	"github.com/meshcrypt/meshcrypt/node/dataplane"
+	"github.com/meshcrypt/meshcrypt/node/probe"
+)
+
+// TestBusyLoopBlamesNobody: a loop that was busy for longer than a node may be silent asked
+// nobody meanwhile, and what others said waits. Neither makes them silent, nor has it this
+// node let go of what it holds; a silence that lasts does, counted from then on.
+func TestBusyLoopBlamesNobody(t *testing.T) {
+	const busy = ReplyWithin - 2*TickEvery
+	silent := func(f *fixture) bool { return f.probes.silent(2) || f.probes.silent(3) }
+	ready := func(t *testing.T) *fixture {
+		f := newFixture(t).second()
+		f.pass(time.Second, 2, 3)
+		f.footing.wordAt = f.Agent.config.Now() - WordLate // it has its footing by nodes alone
+		return f
+	}
+	t.Run("answers wait", func(t *testing.T) {
+		f := ready(t)
+		f.runs(busy)
+		for range 2 * LetGoMisses {
+			f.answerLate(2, 3)
+			if f.tick(); silent(f) || f.footing.is == lost {
+				t.Fatal("who has answered is silent")
+			}
+			f.runs(TickEvery)
+		}
+	})
+	t.Run("nobody was asked", func(t *testing.T) {
+		f := ready(t)
+		f.runs(busy)
+		if f.tick(); silent(f) {
+			t.Fatal("who was not asked is silent")
+		}
+		f.advance(ProbeMisses * TickEvery)
+		if f.advance(2 * TickEvery); !silent(f) {
+			t.Error("a silence that lasts is none")
+		}
+	})
+	t.Run("the process stood still", func(t *testing.T) {
+		f := ready(t)
+		f.clock.Add(int64(busy))
+		if f.tick(); !silent(f) {
+			t.Error("others may have taken over, and will not be told what this node holds")
+		}
+	})
+}
+
+// answerLate has answers of nodes to the last question wait for the loop.
+func (f *fixture) answerLate(from ...identity.Index) {
+	for _, ix := range from {
+		f.nodes <- nodeDatagram{probe.Node{Type: probe.TypeReply, From: ix, Asked: probe.TypeNode, Sequence: f.probes.sequence}}
+	}
+}
+
+// runs lets time pass in which the process runs and its loop does not.
+func (f *fixture) runs(d time.Duration) {
+	const step = dataplane.StallLimit / 3
+	for ; d > 0; d -= step {
+		f.clock.Add(int64(min(d, step)))
+		f.Agent.config.Engine.Pulse()
+	}
+}
