@@ -6,7 +6,7 @@ import "time"
 const (
 	HeartbeatTimeout = 400 * time.Millisecond // a follower that hears nothing this long stands
 	ElectionTimeout  = 400 * time.Millisecond // a candidate without a majority tries again
-	LeaderLease      = 200 * time.Millisecond // a leader without a majority steps down
+	LeaderLease      = 400 * time.Millisecond // a leader without a majority steps down
 	CommitTimeout    = 50 * time.Millisecond  // a leader tells its commit index this soon
 	SaidAgain        = time.Second            // an idle one tells it again this often
 	AnsweredLately   = LeaderLease / 2        // while its beats are answered, the last one so long ago at most
