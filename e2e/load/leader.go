@@ -1,14 +1,16 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/node/client"
 	"github.com/meshcrypt/meshcrypt/node/control"
+	"github.com/meshcrypt/meshcrypt/node/datadir"
 )
 
 // What must be when the node that leads is killed under many sessions.
@@ -16,6 +18,7 @@ const (
 	mustStall     = time.Second
 	mustAccount   = 15 * time.Second
 	mustReconnect = 2 * time.Minute
+	askWithin     = 20 * time.Second // what a node is asked meanwhile
 )
 
 // leader logs all clients in, kills the node that leads, which is a gateway, an agent and
@@ -120,7 +123,7 @@ func (f *fleet) talking(flows int) error {
 // leads is the node that is the arbiter.
 func (m *mesh) leads() (int, error) {
 	var all control.Members
-	if err := m.ask(0, &all, "members"); err != nil {
+	if err := m.ask(0, control.OpMembers, control.Nothing{}, &all); err != nil {
 		return 0, err
 	}
 	for i := range m.nodes {
@@ -154,7 +157,7 @@ func (now carried) accounted(before carried) bool {
 // sessions are those that are not over.
 func (m *mesh) sessions(at int) (map[string]carried, error) {
 	var listed control.Sessions
-	if err := m.ask(at, &listed, "sessions"); err != nil {
+	if err := m.ask(at, control.OpSessions, control.SessionsRequest{}, &listed); err != nil {
 		return nil, err
 	}
 	all := make(map[string]carried)
@@ -170,13 +173,12 @@ func (m *mesh) sessions(at int) (map[string]carried, error) {
 	return all, nil
 }
 
-// ask runs a command of a node's and reads its JSON.
-func (m *mesh) ask(at int, answer any, command string) error {
-	out, err := m.tool(at, command, "-o", "json")
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(out), answer)
+// ask has a node do an operation, as the commands do: a process that reads all sessions for each
+// question, and writes them down once more, takes seconds where the CPUs are wanted.
+func (m *mesh) ask(at int, operation string, in, answer any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
+	defer cancel()
+	return control.Local(filepath.Join(m.nodes[at].dir, datadir.SocketName)).Call(ctx, operation, in, answer)
 }
 
 // account waits until agents have told the next arbiter of every session that there was.
