@@ -59,8 +59,11 @@ func TestPrekeysOfAnEarlierPoolStayAway(t *testing.T) {
 		}
 	}
 	full := besides(registry.Result{Code: registry.ErrExhausted.Code})
-	if w.arb.giveBack(pools, taken, full); len(w.arb.flush()) != 0 || len(h.prekeys) != before+1 || h.prekeys[0] != 7 {
+	if w.arb.giveBack(pools, taken, full); len(w.arb.flush()) != 0 || len(h.prekeys) != before+1 {
 		t.Errorf("not given back: %d", len(h.prekeys))
+	}
+	if spi := h.takePrekey(); spi != 7 {
+		t.Errorf("%d is next, not the latest, of which the agent has the private key", spi)
 	}
 	w.nodeUp(w.nodes[0], 1)
 	w.settle()

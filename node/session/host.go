@@ -84,7 +84,7 @@ func (a *Arbitrator) hostChanged(id identity.NodeID) {
 	a.rolesDue, a.partsDue = true, true
 }
 
-// addPrekeys keeps SPIs that are the node's by their index; the oldest go
+// addPrekeys keeps SPIs that are the node's by their index; the latest go
 // first, and what comes above the limit is not kept.
 func (a *Arbitrator) addPrekeys(view *registry.State, e Prekeys) {
 	h, node := a.host(e.Node), view.Nodes[e.Node]
@@ -123,10 +123,12 @@ func (h *host) suspect(now time.Duration) bool {
 }
 
 // takePrekey gives an SPI away for good: whatever becomes of the command that
-// names it, it is not offered again. But see giveBack.
+// names it, it is not offered again. But see giveBack. It is the latest: of those the agent
+// has the private key as it was made (agent.MaxYoung).
 func (h *host) takePrekey() uint32 {
-	spi := h.prekeys[0]
-	h.prekeys = h.prekeys[1:]
+	last := len(h.prekeys) - 1
+	spi := h.prekeys[last]
+	h.prekeys = h.prekeys[:last]
 	return spi
 }
 
@@ -140,7 +142,7 @@ func (a *Arbitrator) giveBack(pools uint64, list []registry.Slice, again bool) {
 		switch {
 		case h == nil || !h.up || h.boot != sl.Boot: // they went with their stream
 		case again && a.pools == pools && len(h.prekeys) < MaxPrekeys:
-			h.prekeys = slices.Insert(h.prekeys, 0, sl.SPI)
+			h.prekeys = append(h.prekeys, sl.SPI)
 			a.doubt(sl.Agent)
 		default:
 			a.emit(DropPrekey{sl.Agent, sl.SPI})
