@@ -1,14 +1,17 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/mesh/link"
+	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/dataplane"
 	"github.com/meshcrypt/meshcrypt/node/tun"
@@ -46,6 +49,27 @@ func TestInsideDoor(t *testing.T) {
 			t.Fatalf("%s was not heard", from)
 		}
 	}
+}
+
+// TestIdleProcessRuns: where no packet comes the packet path itself shows that this process runs
+// while its owner is busy. A starved host may be late; not each time.
+func TestIdleProcessRuns(t *testing.T) {
+	f := openExposed(t)
+	f.agent = new(agent.Agent) // a busy one
+	ctx, end := context.WithCancel(t.Context())
+	var kept sync.WaitGroup
+	kept.Go(func() { f.keep(ctx) })
+	defer kept.Wait()
+	defer end()
+	for range 10 {
+		f.engine.Resume()
+		f.engine.Tick()
+		time.Sleep(2 * dataplane.StallLimit)
+		if f.engine.Tick() == 0 {
+			return
+		}
+	}
+	t.Error("a busy owner is taken for a process that stood still")
 }
 
 // openExposed is the packet path of a node without a TUN, on ports that are free.
