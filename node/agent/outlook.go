@@ -70,16 +70,22 @@ func (a *Agent) wayTo(n protocol.NodeRow, sealed bool) way {
 	return w
 }
 
-// compareOutlook has the rows made anew that stand on what is other now.
+// compareOutlook has the rows made anew that stand on what is other now. Whether a node is
+// silent, or by which SA it is reached, may wait for its turn; where it is, and whether what goes
+// there is sealed, may not: what goes by a row of before would be read by others.
 func (a *Agent) compareOutlook() {
 	t := a.tables
 	was, now := t.outlook, a.look()
 	t.outlook, t.links = now, a.linkTable()
 	if was.sealed != now.sealed || !maps.Equal(was.ways, now.ways) {
 		for id, r := range a.view.routes {
-			if was.sealed != now.sealed || slices.ContainsFunc(r.Slices, func(s protocol.RouteSlice) bool {
-				return was.ways[s.Agent] != now.ways[s.Agent]
-			}) {
+			stands := func(other func(was, now way) bool) bool {
+				return slices.ContainsFunc(r.Slices, func(s protocol.RouteSlice) bool { return other(was.ways[s.Agent], now.ways[s.Agent]) })
+			}
+			switch {
+			case was.sealed != now.sealed || stands(func(was, now way) bool { return was.inside != now.inside }):
+				a.changes.session(id)
+			case stands(func(was, now way) bool { return was != now }):
 				mark(&a.changes.routes, id)
 			}
 		}

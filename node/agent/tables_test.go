@@ -131,6 +131,55 @@ func TestManyRoutesHaveTheirTurn(t *testing.T) {
 	}
 }
 
+// TestNothingGoesByARowOfBefore: that what is handed on is sealed from now on, and that a node
+// is elsewhere or no member any more, is so for all sessions at once, however many there are.
+func TestNothingGoesByARowOfBefore(t *testing.T) {
+	const sessions = 4*MaxRemade + 8
+	clear := func(s dataplane.RouteSlice) bool { return !s.Sealed }
+	there := func(s dataplane.RouteSlice) bool { return s.HandOn.Remote.Addr() == inside(3) }
+	view := func(v protocol.View) func(*fixture) {
+		return func(f *fixture) { f.learn(&v) }
+	}
+	elsewhere := protocol.NodeRow{ID: idOf(3), Index: 3, Outer: outer(3), Inside: inside(43), Up: true}
+	for _, c := range []struct {
+		what    string
+		happens func(*fixture)
+		wrong   func(dataplane.RouteSlice) bool
+	}{
+		{"the mesh seals", func(f *fixture) { f.Agent.view.policy.HandOn, f.changes.mesh = registry.HandOnSealed, true }, clear},
+		{"strangers came", func(f *fixture) { exposure(true).apply(f.Agent) }, clear},
+		{"a node moved", view(protocol.View{Nodes: []protocol.NodeRow{elsewhere}}), there},
+		{"a node is gone", view(protocol.View{Nodes: []protocol.NodeRow{{Index: 3, Removed: true}}}), there},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			f := ruling(t)
+			f.crowd(sessions)
+			for range 3 {
+				f.pass(TickEvery, 2, 3)
+			}
+			for f.unpublished() != nil {
+				f.publishIfDirty()
+			}
+			c.happens(f)
+			f.publishIfDirty()
+			handed, wrong := 0, 0
+			for _, r := range f.tables.routed {
+				for _, s := range r.route.Slices {
+					if s.HandOn == nil {
+						continue
+					}
+					if handed++; c.wrong(s) {
+						wrong++
+					}
+				}
+			}
+			if wrong != 0 || handed == 0 {
+				t.Errorf("%d of %d go on as before", wrong, handed)
+			}
+		})
+	}
+}
+
 // TestTablesAsFromScratch: after any events the tables are what they would be if all
 // had been made anew, and so is what pairs were told.
 func TestTablesAsFromScratch(t *testing.T) {
