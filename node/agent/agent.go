@@ -286,9 +286,8 @@ func (a *Agent) tick() {
 	a.ticks++
 	now := a.config.Now()
 	a.tickAt = now
-	stood := a.superviseEngine(now)
-	a.hearNodes()
-	if !stood {
+	if !a.superviseEngine(now) {
+		a.hearNodes()
 		a.probes.excuse(now)
 	}
 	a.probe(now)

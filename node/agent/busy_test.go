@@ -50,6 +50,15 @@ func TestBusyLoopBlamesNobody(t *testing.T) {
 			t.Error("others may have taken over, and will not be told what this node holds")
 		}
 	})
+	t.Run("the process stood still, and answers of before wait", func(t *testing.T) {
+		f := ready(t)
+		f.advance(TickEvery) // they are asked
+		f.answerLate(2, 3)
+		f.clock.Add(int64(busy))
+		if f.tick(); !silent(f) {
+			t.Error("what was answered before says nothing of what others have done since")
+		}
+	})
 }
 
 // answerLate has answers of nodes to the last question wait for the loop.

@@ -129,7 +129,8 @@ func (p *proberState) loadOf(index identity.Index) float64 {
 }
 
 // hearNodes takes what other nodes have said by now. A loop that was busy for longer than a
-// node may be silent would else judge by the last it heard, while their answers wait.
+// node may be silent would else judge by the last it heard, while their answers wait. It is
+// not for a process that stood still (see excuse): they may be of before.
 func (a *Agent) hearNodes() {
 	for range len(a.nodes) {
 		e := <-a.nodes // this loop alone takes from it
