@@ -114,6 +114,66 @@ func TestBusyOwnerStopsNobody(t *testing.T) {
 	}
 }
 
+// TestStopsWhileItsOwnerConfirms: a process that stands still once more, while its owner
+// confirms its slices after a stop, has confirmed nothing; one that only takes long for it has.
+func TestStopsWhileItsOwnerConfirms(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1)
+	p, _, _ := testPair(t)
+	e := testEngine(t, Config{Clock: now.Load})
+	e.Publish(clientTable(p))
+	o := outboundWorker(e)
+	carried := func() bool {
+		was := o.ledger.stats().Dropped[DropStalled]
+		carry(o, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)), 0)
+		return o.ledger.stats().Dropped[DropStalled] == was
+	}
+	e.Tick()
+	now.Add(int64(StallLimit) + 1)
+	if carried() || e.Tick() != StallLimit+1 {
+		t.Fatal("the first stop is not noticed")
+	}
+	const second = 10 * time.Second
+	now.Add(int64(second))
+	if e.Resume(); carried() {
+		t.Error("carried under keys of before the second stop")
+	}
+	if stood := e.Tick(); stood < second {
+		t.Errorf("the owner hears of %v", stood)
+	}
+	for range 4 {
+		now.Add(int64(StallLimit))
+		if carried() {
+			t.Fatal("carried before the owner has confirmed")
+		}
+	}
+	if e.Resume(); !carried() || e.Tick() != 0 {
+		t.Error("an owner that took long is not heard")
+	}
+}
+
+// TestOneStopIsHeardOfOnce: not again from a worker that saw it and had to wait; nor does one
+// that read the clock long ago take back that this process runs.
+func TestOneStopIsHeardOfOnce(t *testing.T) {
+	var now atomic.Int64
+	now.Store(int64(time.Hour))
+	heard := 0
+	e := testEngine(t, Config{Clock: now.Load, Stalled: func(time.Duration) { heard++ }})
+	e.Tick()
+	seen, gap := now.Add(int64(time.Minute)), int64(time.Minute)
+	e.Tick()
+	e.Resume()
+	if e.stall.stop(seen, gap); e.stall.check(now.Load()) || heard != 1 {
+		t.Errorf("stopped anew, heard %d times", heard)
+	}
+	now.Add(int64(StallLimit))
+	e.Pulse()
+	e.stall.runs(seen)
+	if now.Add(1); e.stall.check(now.Load()) {
+		t.Error("a late worker stopped everything")
+	}
+}
+
 // TestHaltOutlivesResume: who halts the engine because its keys may be in use
 // elsewhere is not undone by an owner that was busy with a stop of before.
 func TestHaltOutlivesResume(t *testing.T) {

@@ -44,12 +44,16 @@ func (e *Engine) Tick() (stood time.Duration) {
 // nobody else shows it.
 func (e *Engine) Pulse() { e.stall.check(e.config.Clock()) }
 
-// Resume says that the owner has confirmed which slices are still its own.
+// Resume says that the owner has confirmed which slices are still its own. It has not if this
+// process stood still once more meanwhile: then the next tick says for how long.
 func (e *Engine) Resume() {
-	e.stall.tick(e.config.Clock())
-	if gap := e.stall.gap.Load(); gap != halted {
-		e.stall.gap.CompareAndSwap(gap, 0)
+	s, now := &e.stall, e.config.Clock()
+	gap := s.gap.Load()
+	if gap == halted || gap != 0 && s.late(now) != 0 {
+		return
 	}
+	s.tick(now)
+	s.gap.CompareAndSwap(gap, 0)
 }
 
 // Halt stops the engine at once, whatever the clock says: the keys in it may be in
@@ -66,29 +70,43 @@ func (e *Engine) Revive() {
 
 // tick notes that the owner runs, and so this process.
 func (s *stall) tick(now int64) {
-	s.ran.Store(now)
+	s.runs(now)
 	s.ticked.Store(max(now, 1)) // last: from now on the rule is on
 }
 
-// check reports whether nothing may be opened or sealed at this moment. Whoever asks
-// shows that this process runs.
-func (s *stall) check(now int64) bool {
-	if s.gap.Load() != 0 {
-		return true
+// runs notes that this process does. Whoever read the clock and had to wait does not take
+// back what others have noted since.
+func (s *stall) runs(now int64) {
+	for ran := s.ran.Load(); ran < now && !s.ran.CompareAndSwap(ran, now); ran = s.ran.Load() {
 	}
+}
+
+// check reports whether nothing may be opened or sealed at this moment. Whoever asks
+// shows that this process runs, also while it waits for its owner.
+func (s *stall) check(now int64) bool {
 	if s.ticked.Load() == 0 {
-		return false
+		return s.gap.Load() != 0
 	}
 	if gap := s.late(now); gap != 0 {
-		if s.gap.CompareAndSwap(0, gap) && s.heard != nil {
-			s.heard(time.Duration(gap))
-		}
+		s.stop(now, gap)
 		return true
 	}
 	if now-s.ran.Load() >= int64(RanEvery) {
-		s.ran.Store(now)
+		s.runs(now)
 	}
-	return false
+	return s.gap.Load() != 0
+}
+
+// stop is for a gap that was seen. Who saw it may have had to wait until the owner had
+// heard of it from another and has resumed: it is not to hear of it twice.
+func (s *stall) stop(now, gap int64) {
+	switch {
+	case !s.gap.CompareAndSwap(0, gap):
+	case s.late(now) == 0:
+		s.gap.CompareAndSwap(gap, 0)
+	case s.heard != nil:
+		s.heard(time.Duration(gap))
+	}
 }
 
 // late is for how long this process, or its owner, was not seen to run; 0 while that is no
