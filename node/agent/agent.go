@@ -155,6 +155,7 @@ type Agent struct {
 	rejects *rejects
 	sound   soundness
 	stalls  said.Line // of this process
+	lates   said.Line // of this loop alone
 	footing footing
 	ailing  bool          // the host has faults just now
 	toldAt  time.Duration // the arbiter, of them
@@ -285,8 +286,12 @@ func (a *Agent) drain(streamDone chan struct{}) {
 func (a *Agent) tick() {
 	a.ticks++
 	now := a.config.Now()
+	late := now - a.tickAt
 	a.tickAt = now
 	if !a.superviseEngine(now) {
+		if a.ticks > 1 { // before the first it had not begun
+			a.sayLate(now, late)
+		}
 		a.hearNodes()
 		a.probes.excuse(now)
 	}

@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +62,42 @@ func TestBusyLoopBlamesNobody(t *testing.T) {
 			t.Error("what was answered before says nothing of what others have done since")
 		}
 	})
+}
+
+// TestBusyLoopIsSaid: an operator reads that the agent had no turn, and not that the process
+// stood still, which it did not; nor the other way round, nor of what is every day's.
+func TestBusyLoopIsSaid(t *testing.T) {
+	const busy, still = "the agent had no turn", "this process stood still"
+	for name, c := range map[string]struct {
+		pass func(*fixture)
+		line string
+	}{
+		"in time":               {func(f *fixture) { f.runs(dataplane.StallLimit) }, ""},
+		"busy":                  {func(f *fixture) { f.runs(dataplane.StallLimit + TickEvery) }, busy + `: it has much to do, or too little CPU" for=400ms`},
+		"too busy to be obeyed": {func(f *fixture) { f.runs(dataplane.OwnerLimit + time.Second) }, busy + `: it has much to do, or too little CPU" for=6s`},
+		"stopped":               {func(f *fixture) { f.clock.Add(int64(dataplane.StallLimit + TickEvery)) }, still + `" for=400ms`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t).ready()
+			f.advance(TickEvery)
+			var log bytes.Buffer
+			f.Agent.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+			c.pass(f)
+			f.tick()
+			got := log.String()
+			if c.line == "" && (strings.Contains(got, busy) || strings.Contains(got, still)) || !strings.Contains(got, c.line) ||
+				strings.Contains(got, busy) && strings.Contains(got, still) {
+				t.Errorf("want %q: %s", c.line, got)
+			}
+			for range 10 * SaidFree {
+				c.pass(f)
+				f.tick()
+			}
+			if lines := strings.Count(log.String(), busy) + strings.Count(log.String(), still); lines > SaidFree+int(60*10*SaidFree*SaidRate) {
+				t.Errorf("%d lines", lines)
+			}
+		})
+	}
 }
 
 // answerLate has answers of nodes to the last question wait for the loop.

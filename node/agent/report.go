@@ -30,7 +30,7 @@ type Report struct {
 	Unjudged          bool              // the arbiter does not say what clients may reach
 	Rivals            []netip.Addr      // inside addresses of this host that another answers for too
 	CutOff            bool              // neither an arbiter nor any other node is heard
-	Woke              bool              // this process stood still until a moment ago
+	Woke              bool              // this process stood still until a moment ago, for long or again and again
 }
 
 // Report asks the control loop.
@@ -40,7 +40,7 @@ func (a *Agent) Report(ctx context.Context) (r Report, ok bool) {
 			Term: a.floor.Term, Incarnation: a.floor.Incarnation,
 			Heard: a.stream != nil && a.stream.fenced, WordAge: a.config.Now() - a.wordAt,
 			Arbiter: a.view.arbiter, Slices: a.slices.ofClients(), Routes: len(a.view.routes),
-			Path: a.probes.pathVerdict(), Bare: a.inside.exposed && !a.meshSeals(), Unjudged: a.rules.unsaid, CutOff: a.footing.is == lost, Woke: a.sound.wokeLately(a.config.Now()), Rivals: a.rivals(a.config.Now()), Is: a.sound.is, Unheard: a.unheard(a.config.Now()), Broken: make(map[string]string),
+			Path: a.probes.pathVerdict(), Bare: a.inside.exposed && !a.meshSeals(), Unjudged: a.rules.unsaid, CutOff: a.footing.is == lost, Woke: a.sound.sleeps(a.config.Now()), Rivals: a.rivals(a.config.Now()), Is: a.sound.is, Unheard: a.unheard(a.config.Now()), Broken: make(map[string]string),
 		}
 		if r.Is == protocol.Broken {
 			r.Faults = slices.Clone(a.sound.faults)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -16,11 +17,13 @@ type soundness struct {
 	faulty  time.Duration // how long there were faults lately, fading
 	faultAt time.Duration // when the last one was seen
 	at      time.Duration // when it was judged last
-	stops   []time.Duration
-	longest time.Duration // of the stops
+	stops   []stop        // the last ones
 	woke    bool          // from one that was long, at wokeAt
 	wokeAt  time.Duration
 }
+
+// stop is when this process went on after it stood still, and for how long it had.
+type stop struct{ at, took time.Duration }
 
 func newSoundness(now time.Duration) soundness { return soundness{is: protocol.Whole, at: now} }
 
@@ -55,7 +58,7 @@ func (s *soundness) stopped(now, stood time.Duration) {
 	if len(s.stops) == MaxStops {
 		s.stops = slices.Delete(s.stops, 0, 1)
 	}
-	s.stops, s.longest = append(s.stops, now), max(s.longest, stood)
+	s.stops = append(s.stops, stop{now, stood})
 	if stood > RestartAfter {
 		s.woke, s.wokeAt = true, now
 	}
@@ -65,13 +68,20 @@ func (s *soundness) stopped(now, stood time.Duration) {
 // has to find the arbiter again, and its voter the log.
 func (s *soundness) wokeLately(now time.Duration) bool { return s.woke && now-s.wokeAt < WakeGrace }
 
+// sleeps reports whether that was lately, or is so again and again: who does not run does not
+// hear the arbiter, and knows too little to say what the mesh lacks.
+func (s *soundness) sleeps(now time.Duration) bool {
+	return s.wokeLately(now) || s.standsStill(now) != ""
+}
+
 // standsStill is the fault of a host on which this process does not run.
 func (s *soundness) standsStill(now time.Duration) string {
-	if len(s.stops) < MaxStops || now-s.stops[0] > StopsOver {
+	if len(s.stops) < MaxStops || now-s.stops[0].at > StopsOver {
 		return ""
 	}
+	longest := slices.MaxFunc(s.stops, func(x, y stop) int { return cmp.Compare(x.took, y.took) }).took
 	return fmt.Sprintf("this process stands still again and again, for up to %v: is the host overloaded, paused or out of memory?",
-		s.longest.Round(10*time.Millisecond))
+		longest.Round(10*time.Millisecond))
 }
 
 // condition is what is told of it; nil of a node that is whole.

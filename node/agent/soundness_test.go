@@ -115,13 +115,18 @@ func TestMaxFaults(t *testing.T) {
 func TestMaxStops(t *testing.T) {
 	for _, every := range []time.Duration{time.Second, StopsOver/(MaxStops-1) + time.Second} {
 		s := newSoundness(0)
+		s.stopped(0, time.Minute) // long ago, by the time that it is told
 		for i := range 10 {
-			at := time.Duration(i+1) * every
+			at := time.Duration(i+1)*every + time.Hour
 			s.stopped(at, 900*time.Millisecond)
 			s.judge(at, nil)
 			if broken := s.is == protocol.Broken; broken != (every == time.Second && i+1 >= MaxStops) {
 				t.Fatalf("every %v: %s after %d stops", every, s.is, i+1)
 			}
+		}
+		end := 10*every + time.Hour
+		if s.sleeps(end) != (every == time.Second) || s.sleeps(end+StopsOver) {
+			t.Errorf("every %v: nothing is concluded from what it does not hear: %v, and later %v", every, s.sleeps(end), s.sleeps(end+StopsOver))
 		}
 		if every == time.Second && !strings.Contains(s.condition().Faults[0], "stands still again and again, for up to 900ms") {
 			t.Errorf("%+v", s.condition())

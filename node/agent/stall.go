@@ -27,7 +27,9 @@ func (a *Agent) superviseEngine(now time.Duration) bool {
 	if stood == 0 {
 		return false
 	}
-	if unsaid, ok := a.stalls.Say(now, SaidFree, SaidRate); ok {
+	if a.config.Engine.Hung() {
+		a.sayLate(now, stood)
+	} else if unsaid, ok := a.stalls.Say(now, SaidFree, SaidRate); ok {
 		a.config.Log.Warn("this process stood still", append([]any{"for", stood.Round(time.Millisecond)}, said.Left(unsaid)...)...)
 	}
 	a.sound.stopped(now, stood)
@@ -43,6 +45,18 @@ func (a *Agent) superviseEngine(now time.Duration) bool {
 	a.publishIfDirty()
 	a.config.Engine.Resume()
 	return true
+}
+
+// sayLate tells an operator that this loop had no turn for so long, while the process ran: its
+// packets go on, but other nodes hear no answer meanwhile, and the arbiter no word.
+func (a *Agent) sayLate(now, late time.Duration) {
+	if late <= dataplane.StallLimit {
+		return
+	}
+	if unsaid, ok := a.lates.Say(now, SaidFree, SaidRate); ok {
+		a.config.Log.Warn("the agent had no turn: it has much to do, or too little CPU",
+			append([]any{"for", late.Round(time.Millisecond)}, said.Left(unsaid)...)...)
+	}
 }
 
 // Violation is the packet engine's flag for packets that should not exist; it

@@ -102,12 +102,13 @@ func TestBusyOwnerStopsNobody(t *testing.T) {
 				t.Fatal("not yet beyond the limit")
 			}
 			send()
-			if stood := e.Tick(); stopped() != 1 || stood <= OwnerLimit {
-				t.Errorf("an owner that hangs is waited for: %d stopped, after %v", stopped(), stood)
+			now.Add(int64(StallLimit) + 1) // until the owner goes on; nobody has to show anything
+			if stood := e.Tick(); stopped() != 1 || stood <= OwnerLimit+StallLimit || !e.Hung() {
+				t.Errorf("an owner that hangs is waited for: %d stopped, after %v, the owner %v", stopped(), stood, e.Hung())
 			}
 			e.Resume()
 			now.Add(int64(StallLimit) + 1)
-			if c.runs(e, send); e.Tick() != StallLimit+1 {
+			if c.runs(e, send); e.Tick() != StallLimit+1 || e.Hung() {
 				t.Error("nobody ran, and it is not noticed")
 			}
 		})

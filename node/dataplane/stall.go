@@ -16,6 +16,7 @@ type stall struct {
 	ran    atomic.Int64 // clock when this process was last seen to run
 	ticked atomic.Int64 // clock of the last tick; 0 before the first
 	gap    atomic.Int64 // that stopped the engine; 0 while it runs, or halted
+	hung   atomic.Bool  // the last one was the owner's, while this process ran
 	heard  func(gap time.Duration)
 }
 
@@ -24,14 +25,18 @@ const halted = math.MaxInt64
 
 // Tick says that the owner runs; call it every 100 ms. The rule is
 // off before the first tick. It returns 0, or how long this process stood
-// still while the engine waits for Resume. Config.Busy is called by it.
+// still, or the owner did not tick, while the engine waits for Resume.
+// Config.Busy is called by it.
 func (e *Engine) Tick() (stood time.Duration) {
 	s, now := &e.stall, e.config.Clock()
 	e.lookBusy(now)
 	if s.check(now) {
 		// A worker may have seen only the beginning of the gap.
-		gap := s.gap.Load()
-		s.gap.CompareAndSwap(gap, max(gap, s.late(now)))
+		gap, since := s.gap.Load(), &s.ran
+		if s.hung.Load() {
+			since = &s.ticked
+		}
+		s.gap.CompareAndSwap(gap, max(gap, now-since.Load()))
 	}
 	s.tick(now)
 	if gap := s.gap.Load(); gap != halted {
@@ -39,6 +44,10 @@ func (e *Engine) Tick() (stood time.Duration) {
 	}
 	return 0
 }
+
+// Hung reports whether the engine stopped last because its owner did not tick, while this
+// process ran.
+func (e *Engine) Hung() bool { return e.stall.hung.Load() }
 
 // Pulse says that this process runs, whatever its owner is at: where no packet comes
 // nobody else shows it.
@@ -49,7 +58,7 @@ func (e *Engine) Pulse() { e.stall.check(e.config.Clock()) }
 func (e *Engine) Resume() {
 	s, now := &e.stall, e.config.Clock()
 	gap := s.gap.Load()
-	if gap == halted || gap != 0 && s.late(now) != 0 {
+	if again, _ := s.late(now); gap == halted || gap != 0 && again != 0 {
 		return
 	}
 	s.tick(now)
@@ -87,8 +96,11 @@ func (s *stall) check(now int64) bool {
 	if s.ticked.Load() == 0 {
 		return s.gap.Load() != 0
 	}
-	if gap := s.late(now); gap != 0 {
-		s.stop(now, gap)
+	if gap, hung := s.late(now); gap != 0 {
+		if hung {
+			s.runs(now)
+		}
+		s.stop(now, gap, hung)
 		return true
 	}
 	if now-s.ran.Load() >= int64(RanEvery) {
@@ -99,24 +111,29 @@ func (s *stall) check(now int64) bool {
 
 // stop is for a gap that was seen. Who saw it may have had to wait until the owner had
 // heard of it from another and has resumed: it is not to hear of it twice.
-func (s *stall) stop(now, gap int64) {
-	switch {
-	case !s.gap.CompareAndSwap(0, gap):
-	case s.late(now) == 0:
+func (s *stall) stop(now, gap int64, hung bool) {
+	if s.gap.Load() != 0 {
+		return
+	}
+	s.hung.Store(hung) // before anybody can see the gap
+	if !s.gap.CompareAndSwap(0, gap) {
+		return
+	}
+	if still, _ := s.late(now); still == 0 {
 		s.gap.CompareAndSwap(gap, 0)
-	case s.heard != nil:
+	} else if s.heard != nil {
 		s.heard(time.Duration(gap))
 	}
 }
 
-// late is for how long this process, or its owner, was not seen to run; 0 while that is no
-// longer than may be.
-func (s *stall) late(now int64) int64 {
+// late is for how long this process was not seen to run, or, hung, its owner; 0 while that is
+// no longer than may be.
+func (s *stall) late(now int64) (gap int64, hung bool) {
 	if stood := now - s.ran.Load(); stood > int64(StallLimit) {
-		return stood
+		return stood, false
 	}
 	if busy := now - s.ticked.Load(); busy > int64(OwnerLimit) {
-		return busy
+		return busy, true
 	}
-	return 0
+	return 0, false
 }
