@@ -45,7 +45,7 @@ const (
 	// MaxParts bounds the pool parts of a view.
 	MaxParts = 256
 	// MaxRemade is how many sessions' routes are made anew in one turn of the loop: each
-	// costs about 10 µs.
+	// costs 10 to 30 µs.
 	MaxRemade = 256
 	// MaxVerdicts is how many verdicts of a client an agent takes over one
 	// slice in VerdictWindow: one about each of its slices.

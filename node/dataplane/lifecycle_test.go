@@ -164,7 +164,7 @@ func TestOneStopIsHeardOfOnce(t *testing.T) {
 	seen, gap := now.Add(int64(time.Minute)), int64(time.Minute)
 	e.Tick()
 	e.Resume()
-	if e.stall.stop(seen, gap); e.stall.check(now.Load()) || heard != 1 {
+	if e.stall.stop(seen, gap, false); e.stall.check(now.Load()) || heard != 1 {
 		t.Errorf("stopped anew, heard %d times", heard)
 	}
 	now.Add(int64(StallLimit))
