@@ -100,6 +100,17 @@ func TestBusyLoopIsSaid(t *testing.T) {
 	}
 }
 
+// TestNoTurnBeforeTheFirst: a loop that has not begun is not late.
+func TestNoTurnBeforeTheFirst(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.Agent.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	f.runs(time.Second)
+	if f.tick(); strings.Contains(log.String(), "no turn") {
+		t.Error(log.String())
+	}
+}
+
 // answerLate has answers of nodes to the last question wait for the loop.
 func (f *fixture) answerLate(from ...identity.Index) {
 	for _, ix := range from {
