@@ -298,3 +298,21 @@ func TestLinkIsNoWork(t *testing.T) {
 		t.Errorf("%d slices of no client", r.Slices)
 	}
 }
+
+// TestLinkOutlivesAStop: after a long stop of a node the other end seals for it still, so it opens
+// what comes under those keys.
+func TestLinkOutlivesAStop(t *testing.T) {
+	c := newCouple(t)
+	c.joined()
+	for _, f := range []*fixture{c.agent, c.egress} {
+		f.clock.Add(int64(RestartAfter) + 1)
+		f.tick()
+		for range 20 {
+			c.tick()
+		}
+		seals, opens := c.pairs()
+		if seals == nil || opens == nil || len(c.asked()) != 0 {
+			t.Errorf("node %d: one seals %t, the other opens %t, asked anew %d times", f.index, seals != nil, opens != nil, len(c.asked()))
+		}
+	}
+}

@@ -21,7 +21,9 @@ func (stalled) apply(a *Agent) { a.superviseEngine(a.config.Now()) }
 // stood still: others may have taken its slices over meanwhile (design 9).
 // After a short stop it goes on with the keys whose time is not over; after a
 // long one it starts anew: nothing is sealed under keys that somebody may have
-// given up. It reports whether the process did.
+// given up. SAs with other nodes stay: no arbiter gives them to anybody else, the other end
+// goes on sealing under them, and this one would drop all that it hands on. It reports
+// whether the process stood still.
 func (a *Agent) superviseEngine(now time.Duration) bool {
 	stood := a.config.Engine.Tick()
 	if stood == 0 {
@@ -35,7 +37,9 @@ func (a *Agent) superviseEngine(now time.Duration) bool {
 	a.sound.stopped(now, stood)
 	if stood > RestartAfter {
 		for _, s := range a.slices.inOrder() {
-			a.dropSlice(s, "this node stood still")
+			if s.from.IsZero() {
+				a.dropSlice(s, "this node stood still")
+			}
 		}
 		if a.stream != nil {
 			a.stream.Close() // the next one tells what is still ours
