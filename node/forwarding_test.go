@@ -64,7 +64,7 @@ func TestIdleProcessRuns(t *testing.T) {
 	for range 10 {
 		f.engine.Resume()
 		f.engine.Tick()
-		time.Sleep(2 * dataplane.StallLimit)
+		<-time.After(2 * dataplane.StallLimit)
 		if f.engine.Tick() == 0 {
 			return
 		}
