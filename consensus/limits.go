@@ -9,7 +9,7 @@ const (
 	LeaderLease      = 400 * time.Millisecond // a leader without a majority steps down
 	CommitTimeout    = 50 * time.Millisecond  // a leader tells its commit index this soon
 	SaidAgain        = time.Second            // an idle one tells it again this often
-	AnsweredLately   = LeaderLease / 2        // while its beats are answered, the last one so long ago at most
+	AnsweredLately   = HeartbeatTimeout / 4   // while its beats are answered, the last one so long ago at most
 )
 
 // Limits of the log and its transport (I10).
