@@ -126,3 +126,40 @@ func (f *fixture) runs(d time.Duration) {
 		f.Agent.config.Engine.Pulse()
 	}
 }
+
+// TestExcuseIsAsLongAsTheLoopIsLate: a loop that is a little late each time sees a death all the
+// same, and nobody was heard later than now.
+func TestExcuseIsAsLongAsTheLoopIsLate(t *testing.T) {
+	const judged = time.Hour
+	for _, c := range []struct{ heard, now, want time.Duration }{
+		{judged - TickEvery, judged + TickEvery, judged - TickEvery},
+		{judged - TickEvery, judged + TickEvery/2, judged - TickEvery},
+		{judged - TickEvery, judged + 3*TickEvery/2, judged - TickEvery/2},
+		{judged + 2*time.Second, judged + 10*time.Second, judged + 10*time.Second},
+	} {
+		p := &proberState{judgedAt: judged, peers: map[identity.Index]*peer{2: {heardAt: c.heard}}}
+		if p.excuse(c.now); p.peers[2].heardAt != c.want {
+			t.Errorf("heard at %v, judged again at %v: as if at %v, want %v", c.heard-judged, c.now-judged, p.peers[2].heardAt-judged, c.want-judged)
+		}
+	}
+}
+
+// flood is an event after which there is another one.
+type flood struct{ took *int }
+
+func (e flood) apply(a *Agent) {
+	*e.took++
+	a.nodes <- e
+}
+
+// TestHearingEnds: all that waits is heard, and what comes meanwhile has its turn.
+func TestHearingEnds(t *testing.T) {
+	f := newFixture(t)
+	took := 0
+	for range 3 {
+		f.nodes <- flood{&took}
+	}
+	if f.hearNodes(); took != 3 {
+		t.Errorf("%d of 3 were heard", took)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
+	"github.com/meshcrypt/meshcrypt/node/pages"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
 )
 
@@ -36,6 +37,22 @@ func TestFreedWhenNothingRuns(t *testing.T) {
 	f.hear(&protocol.Node{Ended: &protocol.Sessions{Sessions: []registry.SessionID{other.sliceKey().session}}})
 	if said := saying(f, freed); len(said) != 1 || f.slices.byKey[other.sliceKey()] != nil {
 		t.Fatalf("an epoch that was not revoked by name still runs; said %+v", said)
+	}
+}
+
+// TestFreedIsOutOfTheTables before the arbiter hears of it, which may give its address to
+// another session (I13).
+func TestFreedIsOutOfTheTables(t *testing.T) {
+	f := newFixture(t).ready()
+	c := f.customer(f.offered()[0], nil).up()
+	s := f.slices.byKey[c.sliceKey()]
+	spi := pages.Number(s.grant.SPI)
+	if f.tables.in.Get(spi) == nil {
+		t.Fatal("not in them before")
+	}
+	f.takeEnded(&protocol.Sessions{Sessions: []registry.SessionID{c.sliceKey().session}})
+	if f.pump(); len(saying(f, freed)) != 1 || f.tables.in.Get(spi) != nil || f.tables.granted.Get(spi) != nil {
+		t.Error("the arbiter hears of it before")
 	}
 }
 

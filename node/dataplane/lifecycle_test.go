@@ -175,6 +175,25 @@ func TestOneStopIsHeardOfOnce(t *testing.T) {
 	}
 }
 
+// TestOwnerThatConfirmsRuns: the time in which it is late counts from then.
+func TestOwnerThatConfirmsRuns(t *testing.T) {
+	for name, confirm := range map[string]func(*Engine){"resume": (*Engine).Resume, "revive": (*Engine).Revive} {
+		var now atomic.Int64
+		now.Store(1)
+		e := testEngine(t, Config{Clock: now.Load})
+		e.Tick()
+		if name == "revive" {
+			e.Halt()
+		}
+		now.Add(int64(StallLimit))
+		confirm(e)
+		now.Add(int64(StallLimit))
+		if e.stall.check(now.Load()) {
+			t.Errorf("%s: it is taken for one that stood still", name)
+		}
+	}
+}
+
 // TestHaltOutlivesResume: who halts the engine because its keys may be in use
 // elsewhere is not undone by an owner that was busy with a stop of before.
 func TestHaltOutlivesResume(t *testing.T) {
