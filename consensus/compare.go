@@ -108,10 +108,27 @@ func (r *Raft) refusesSnapshot(ask *raft.InstallSnapshotRequest) bool {
 	}
 	// A leader that has what this replica applied never needs to send less.
 	less := ask.LastLogIndex < r.raft.AppliedIndex() || r.file.differs(ask.LastLogIndex, at)
+	if less && r.late(ask, said.incarnation) {
+		return true
+	}
 	if less && errors.Is(r.floor.guard(r.file, ask.LastLogIndex, max(own, said.incarnation)), ErrFork) {
 		return true
 	}
 	r.keepFormer(said.incarnation)
 	r.file.coming.Store(&coming{mark{ask.LastLogIndex, ask.LastLogTerm}, said.by})
+	r.took.Store(&taken{string(ask.ID), said.incarnation, ask.Term, ask.LastLogIndex})
 	return false
+}
+
+// taken is the snapshot that was let in last: from whom, in which term of his, up to where.
+type taken struct {
+	from                     string
+	incarnation, term, index uint64
+}
+
+// late reports whether a leader has sent more than this snapshot before, in the same term: it
+// was on its way for long, and says nothing of what its leader lacks.
+func (r *Raft) late(ask *raft.InstallSnapshotRequest, incarnation uint64) bool {
+	t := r.took.Load()
+	return t != nil && t.from == string(ask.ID) && t.incarnation == incarnation && t.term == ask.Term && ask.LastLogIndex <= t.index
 }

@@ -411,6 +411,36 @@ func TestSnapshotThatLacksSomething(t *testing.T) {
 	}
 }
 
+// TestLateSnapshotIsNoFork: one that its leader sent before a longer one, and that came after
+// it, is not taken, and does not say that the leader lacks what it led to here.
+func TestLateSnapshotIsNoFork(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.must(c.leader(), tick(1))
+	r := c.leader()
+	end, own := r.file.end(), r.incarnation()
+	ask := func(from string, term, index uint64) *raft.InstallSnapshotRequest {
+		said := word{own, newOrigin()}
+		return &raft.InstallSnapshotRequest{RPCHeader: raft.RPCHeader{ID: []byte(from)}, Leader: said.bytes(), Term: term, LastLogIndex: index, LastLogTerm: end.term}
+	}
+	term := end.term + 1
+	if r.refusesSnapshot(ask("leader", term, end.index+9)) {
+		t.Fatal("the first is refused")
+	}
+	if !r.refusesSnapshot(ask("leader", term, end.index-1)) || r.floor.kept() != nil {
+		t.Error("a late one is taken, or for one of a leader that lacks something")
+	}
+	for name, other := range map[string]*raft.InstallSnapshotRequest{
+		"another server's": ask("other", term, end.index-1), "another term's": ask("leader", term+1, end.index-1),
+	} {
+		if !r.refusesSnapshot(other) || r.floor.kept() == nil {
+			t.Errorf("%s: nothing is kept from it", name)
+		}
+		r.floor.mu.Lock()
+		r.floor.fork = nil
+		r.floor.mu.Unlock()
+	}
+}
+
 // TestToldOfAnotherLeadership: what one leadership of a term committed makes nothing of that
 // term committed that is of another one.
 func TestToldOfAnotherLeadership(t *testing.T) {

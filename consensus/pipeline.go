@@ -19,8 +19,8 @@ func (t transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAdd
 // how far it has committed. Its beats go by another way, so what is said a second time is
 // left out, but for once in SaidAgain, which shows that the connection is there. Where no beat
 // was answered lately all of it is said, for the lease is held by any answer: one packet
-// lost delays a beat by half a follower's patience. Raft waits for no answer to what it is not given
-// one for.
+// lost delays a beat by half a follower's patience. Raft waits for no answer to what it is
+// not given one for.
 type pipeline struct {
 	raft.AppendPipeline
 	replica  *Raft

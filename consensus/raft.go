@@ -52,6 +52,7 @@ type Raft struct {
 	started             chan struct{} // closed when raft is set
 	refrains            atomic.Bool   // see Refrain
 	refusers            *refusers
+	took                atomic.Pointer[taken]
 	answers             answers
 
 	transport  *raft.NetworkTransport

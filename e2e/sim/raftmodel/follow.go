@@ -97,21 +97,31 @@ func (r *Replica) fresh(list []entry, incarnation uint64) ([]entry, bool) {
 
 // refusesSnapshot keeps what was committed from a leader that lacks it: a snapshot
 // replaces everything. One of a recovered mesh does so on purpose.
-func (r *Replica) refusesSnapshot(m message) bool {
+func (r *Replica) refusesSnapshot(from int, m message) bool {
 	own, s := r.incarnation(), m.snapshot
 	if f := r.floor.fork; f != nil && f.Incarnation >= m.incarnation {
 		return true
 	}
 	have, ok := r.disk.placeAt(s.index)
 	less := s.index < r.applied || ok && have != s.place
+	if t := r.took; less && from == t.from && m.incarnation == t.incarnation && m.term == t.term && s.index <= t.index {
+		return true // it was on its way for long
+	}
 	return less && r.guards(s.index, max(own, m.incarnation))
+}
+
+// taken is the snapshot that was let in last: from whom, in which term of his, up to where.
+type taken struct {
+	from                     int
+	incarnation, term, index uint64
 }
 
 // takeSnapshot replaces what the follower has.
 func (r *Replica) takeSnapshot(from int, m message) {
 	answer := message{kind: installed, era: m.era, number: m.number}
-	if r.obeys(from, m.term) && !r.refusesSnapshot(m) {
+	if r.obeys(from, m.term) && !r.refusesSnapshot(from, m) {
 		r.heard = r.now()
+		r.took = taken{from, m.incarnation, m.term, m.snapshot.index}
 		s, recovered := m.snapshot, m.incarnation > r.incarnation() // then it is another history
 		if s.index > r.disk.snapshot.index || recovered {
 			r.disk.write(func(i *Image) {

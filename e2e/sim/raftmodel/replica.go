@@ -45,6 +45,7 @@ type Replica struct {
 	patient   bool // does not stand
 	commit    uint64
 	applied   uint64
+	took      taken
 	servers   []consensus.Server // the newest configuration
 	serversAt uint64
 
