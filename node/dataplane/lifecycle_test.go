@@ -66,6 +66,17 @@ func TestStallStopsEverythingUntilResumed(t *testing.T) {
 	}
 }
 
+// stoppable is an engine that carries packets of a client by a clock of the test's.
+func stoppable(t *testing.T) (now *atomic.Int64, e *Engine, o *outbound) {
+	t.Helper()
+	now = new(atomic.Int64)
+	now.Store(1)
+	p, _, _ := testPair(t)
+	e = testEngine(t, Config{Clock: now.Load})
+	e.Publish(clientTable(p))
+	return now, e, outboundWorker(e)
+}
+
 // TestBusyOwnerStopsNobody: an owner that has much to do is no process that stood still, as
 // long as anybody shows that this one runs; one that hangs is not waited for.
 func TestBusyOwnerStopsNobody(t *testing.T) {
@@ -77,12 +88,7 @@ func TestBusyOwnerStopsNobody(t *testing.T) {
 		{"a pulse", func(e *Engine, _ func()) { e.Pulse() }},
 	} {
 		t.Run(c.who, func(t *testing.T) {
-			var now atomic.Int64
-			now.Store(1)
-			p, _, _ := testPair(t)
-			e := testEngine(t, Config{Clock: now.Load})
-			e.Publish(clientTable(p))
-			o := outboundWorker(e)
+			now, e, o := stoppable(t)
 			send := func() { carry(o, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)), 0) }
 			stopped := func() uint64 { return o.ledger.stats().Dropped[DropStalled] }
 			e.Pulse()
@@ -118,12 +124,7 @@ func TestBusyOwnerStopsNobody(t *testing.T) {
 // TestStopsWhileItsOwnerConfirms: a process that stands still once more, while its owner
 // confirms its slices after a stop, has confirmed nothing; one that only takes long for it has.
 func TestStopsWhileItsOwnerConfirms(t *testing.T) {
-	var now atomic.Int64
-	now.Store(1)
-	p, _, _ := testPair(t)
-	e := testEngine(t, Config{Clock: now.Load})
-	e.Publish(clientTable(p))
-	o := outboundWorker(e)
+	now, e, o := stoppable(t)
 	carried := func() bool {
 		was := o.ledger.stats().Dropped[DropStalled]
 		carry(o, NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100)), 0)
@@ -197,12 +198,7 @@ func TestOwnerThatConfirmsRuns(t *testing.T) {
 // TestHaltOutlivesResume: who halts the engine because its keys may be in use
 // elsewhere is not undone by an owner that was busy with a stop of before.
 func TestHaltOutlivesResume(t *testing.T) {
-	var now atomic.Int64
-	now.Store(1)
-	p, _, _ := testPair(t)
-	e := testEngine(t, Config{Clock: now.Load})
-	e.Publish(clientTable(p))
-	o := outboundWorker(e)
+	now, e, o := stoppable(t)
 	good := NewTCP("10.1.0.2:1", "10.9.0.1:2", 1, Pattern(100))
 	carried := func(want uint64) {
 		t.Helper()
