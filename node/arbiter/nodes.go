@@ -262,6 +262,7 @@ func (e nodeSaid) apply(a *Arbiter) {
 	case m.Ack != nil:
 		a.acknowledged(n, m.Ack)
 	case m.Up != nil && a.carries(n, *m.Up):
+		n.heardClient(*m.Up)
 		a.step(session.SliceUp{Session: m.Up.Session, Number: m.Up.Number, Epoch: m.Up.Epoch})
 	case m.Gone != nil && a.carries(n, *m.Gone):
 		a.step(session.SliceSilent{Session: m.Gone.Session, Number: m.Gone.Number, Epoch: m.Gone.Epoch, Gone: true})
@@ -296,6 +297,15 @@ func (e nodeSaid) apply(a *Arbiter) {
 
 // moved is what is kept of a slice's usage: its key says whose it is.
 type moved struct{ in, out, refused, quiet uint64 }
+
+// heardClient notes that a slice's client was heard just now, which its agent says of one that came
+// up: its next usage may be seconds away, and who asks meanwhile would take it for a slice that no
+// agent told of.
+func (n *nodeStream) heardClient(ref protocol.SliceRef) {
+	told := n.usage[keyOf(ref)]
+	told.quiet = 1
+	n.usage[keyOf(ref)] = told
+}
 
 // takeUsage keeps what an agent's slices moved, and passes on when it heard their
 // clients; of sessions that it may run no SA of its word is nothing. Of a build that does not

@@ -45,6 +45,27 @@ func TestUsageByChange(t *testing.T) {
 	}
 }
 
+// TestUpIsHeard: an agent that says that a slice came up has told of its client, and of what the
+// slice moved as much as before; of a slice that is another's its word is nothing.
+func TestUpIsHeard(t *testing.T) {
+	s := newCrasher(t)
+	mine, other := s.session(s.a, 1, s.peer.node), s.session(s.a, 2, identity.NodeID{9})
+	ref := func(of *registry.Session) *protocol.SliceRef { return &protocol.SliceRef{Session: of.ID, Epoch: 1} }
+	say := func(m *protocol.Node) { nodeSaid{s.peer, m}.apply(s.a) }
+	for in := range uint64(2) {
+		say(&protocol.Node{Up: ref(mine)})
+		if got := s.peer.usage[keyOf(*ref(mine))]; got.quiet != 1 || got.in != in {
+			t.Errorf("after it came up: silent for %d s, moved %d, want 1 and %d", got.quiet, got.in, in)
+		}
+		said := protocol.SliceUsage{Slice: *ref(mine), In: in + 1, Quiet: 20}
+		say(&protocol.Node{Usage: &protocol.Usage{Changes: true, Slices: []protocol.SliceUsage{said}}})
+	}
+	say(&protocol.Node{Up: ref(other)})
+	if len(s.peer.usage) != 1 {
+		t.Errorf("%d rows, one of them is another's", len(s.peer.usage))
+	}
+}
+
 // TestUsageOfSlicesThereAre: an agent that makes up epochs of a session that it has a slice of
 // has no rows kept for them (I10). One that retires has its own.
 func TestUsageOfSlicesThereAre(t *testing.T) {
