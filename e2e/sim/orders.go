@@ -122,7 +122,7 @@ func (v *visitor) comeAgain(first int) {
 				p.kill(true)
 			}
 			w.after(backAfter, func() {
-				if v.process == p && !v.host.off {
+				if v.process == p && !v.host.off && !w.killed {
 					v.connect(first)
 				}
 				w.after(inAfter, func() { v.out-- })

@@ -100,6 +100,7 @@ func (w *World) healed() {
 
 // end kills all that runs, so that nothing is left in the bubble.
 func (w *World) end() {
+	w.killed = true
 	for _, v := range append(slices.Clone(w.mesh.visitors), w.mesh.passer, w.mesh.guest) {
 		if v.process != nil {
 			v.process.kill(false)

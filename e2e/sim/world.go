@@ -44,6 +44,7 @@ type World struct {
 	cluster *raftmodel.Cluster
 	journal io.Writer // nil: nobody reads the log
 	length  time.Duration
+	killed  bool // all that ran: nothing begins any more
 	orders  orders
 
 	parkAfter time.Duration // of all clients; 0: as ever
