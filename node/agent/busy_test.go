@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -97,6 +98,25 @@ func TestBusyLoopIsSaid(t *testing.T) {
 				t.Errorf("%d lines", lines)
 			}
 		})
+	}
+}
+
+// TestWhyKeysAreGivenUp: the log says which of the two it was.
+func TestWhyKeysAreGivenUp(t *testing.T) {
+	for reason, pass := range map[string]func(*fixture){
+		"this node stood still":         func(f *fixture) { f.clock.Add(int64(RestartAfter + TickEvery)) },
+		"this node's agent had no turn": func(f *fixture) { f.runs(dataplane.OwnerLimit + time.Second) },
+	} {
+		f := newFixture(t).ready()
+		f.customer(f.offered()[0], nil).up()
+		f.advance(TickEvery)
+		var log bytes.Buffer
+		f.Agent.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+		pass(f)
+		f.tick()
+		if want := fmt.Sprintf("reason=%q", reason); strings.Count(log.String(), want) != 1 {
+			t.Errorf("want %s: %s", want, log.String())
+		}
 	}
 }
 

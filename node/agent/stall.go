@@ -29,7 +29,9 @@ func (a *Agent) superviseEngine(now time.Duration) bool {
 	if stood == 0 {
 		return false
 	}
+	why := "this node stood still"
 	if a.config.Engine.Hung() {
+		why = "this node's agent had no turn"
 		a.sayLate(now, stood)
 	} else if unsaid, ok := a.stalls.Say(now, SaidFree, SaidRate); ok {
 		a.config.Log.Warn("this process stood still", append([]any{"for", stood.Round(time.Millisecond)}, said.Left(unsaid)...)...)
@@ -38,7 +40,7 @@ func (a *Agent) superviseEngine(now time.Duration) bool {
 	if stood > RestartAfter {
 		for _, s := range a.slices.inOrder() {
 			if s.from.IsZero() {
-				a.dropSlice(s, "this node stood still")
+				a.dropSlice(s, why)
 			}
 		}
 		if a.stream != nil {
