@@ -44,7 +44,7 @@ type World struct {
 	cluster *raftmodel.Cluster
 	journal io.Writer // nil: nobody reads the log
 	length  time.Duration
-	killed  bool // all that ran: nothing begins any more
+	killed  bool // at the end of the run: no process may begin after it
 	orders  orders
 
 	parkAfter time.Duration // of all clients; 0: as ever
