@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/meshcrypt/meshcrypt/cmd/meshcrypt/demo"
+	"github.com/meshcrypt/meshcrypt/node/control"
 )
 
 const demoHelp = `Build a whole mesh on this machine and watch it survive: nodes, a client outside
@@ -75,13 +76,21 @@ func (a *app) demoConfig(f demoFlags) (demo.Config, error) {
 	return f.config, nil
 }
 
-// demoExit is FAIL's exit code where the verdict already said why.
+// demoExit is the exit code and words of a demo's end. FAIL says why in its verdict, and the
+// first process's end in its own name.
 func demoExit(passed bool, err error) error {
 	if refused, ok := errors.AsType[*demo.Refused](err); ok {
 		return exit(refused.Code())
 	}
+	if failed, ok := errors.AsType[*demo.Failed](err); ok {
+		said := &control.Error{Code: control.CodeFailed, Next: failed.Next}
+		if failed.Cause != nil {
+			said.Cause = "demo: " + oneLine(failed)
+		}
+		return said
+	}
 	if err == nil && !passed {
-		return exit(1)
+		return exit(control.CodeFailed)
 	}
 	return err
 }

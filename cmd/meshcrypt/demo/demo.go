@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -37,6 +38,31 @@ type Config struct {
 
 // ErrInterrupted is how Run ends when it was told to.
 var ErrInterrupted = errors.New("demo: interrupted, and nothing was left behind")
+
+// Failed is a demo that did not come to PASS.
+type Failed struct {
+	Cause error  // nil: the verdict has said it
+	Next  string // how to see more
+}
+
+// Error gives the cause; Next stands apart.
+func (f *Failed) Error() string {
+	if f.Cause == nil {
+		return "the demo did not pass"
+	}
+	return f.Cause.Error()
+}
+
+// Unwrap gives the cause.
+func (f *Failed) Unwrap() error { return f.Cause }
+
+// failed leads to the logs, which are gone with the demo unless they were to be kept.
+func (c Config) failed(cause error) *Failed {
+	if c.Logs != "" {
+		return &Failed{cause, "less " + filepath.Join(c.Logs, "*.log") + " shows all that its processes said"}
+	}
+	return &Failed{cause, "meshcrypt demo --logs DIR keeps there all that its processes say"}
+}
 
 // Check names what cannot be played.
 func (c Config) Check() error {
@@ -83,7 +109,7 @@ func Run(ctx context.Context, c Config) (passed bool, err error) {
 	case errors.As(err, &ended) && ended.ExitCode() == 1:
 		return false, nil
 	case errors.As(err, &ended):
-		return false, fmt.Errorf("the demo's first process ended: %w", err)
+		return false, c.failed(fmt.Errorf("the demo's first process ended: %w", err))
 	}
 	refused := refusal(err, readSetting)
 	refused.tell(c.Stderr)

@@ -3,6 +3,7 @@ package demo
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,7 +34,18 @@ type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // why; to be read after done
+
+	killed bool // by the demo; owned by the goroutine of play
 }
+
+// gone is a process that was to stay and has ended by itself: what waits for it waits in vain.
+type gone struct{ name, how string }
+
+// Error is one line; the last words are in the log.
+func (g *gone) Error() string { return g.name + " ended by itself: " + g.how }
+
+// gone is said of a process that has ended.
+func (p *process) gone() *gone { return &gone{p.name, p.cmd.ProcessState.String()} }
 
 // start runs this binary in a host's namespace. Its stderr goes to a log, its
 // stdout to out, or to the log too when out is nil.
@@ -89,13 +101,14 @@ func (c *company) run(ctx context.Context, host, name string, args ...string) (s
 	}
 	<-p.done
 	if p.err != nil {
-		return "", fmt.Errorf("meshcrypt %s: %w: %s", strings.Join(args[:2], " "), p.err, c.tail(name, 3))
+		return "", fmt.Errorf("meshcrypt %s: %w", strings.Join(args[:2], " "), p.err)
 	}
 	return string(text), nil
 }
 
 // kill ends a process as a power cut would.
 func (p *process) kill() {
+	p.killed = true
 	// One that has ended already is what was wanted.
 	_ = p.cmd.Process.Kill()
 	<-p.done
@@ -128,11 +141,16 @@ func (c *company) tail(name string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// showLogs prints the end of every log.
-func (c *company) showLogs(w io.Writer) {
+// showLogs prints the end of every log, once: what is said of one afterwards stands below it,
+// so the one that ended by itself, if any, is last.
+func (c *company) showLogs(w io.Writer, last string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, name := range c.names {
+	names := slices.DeleteFunc(slices.Clone(c.names), func(name string) bool { return name == last })
+	if len(names) < len(c.names) {
+		names = append(names, last)
+	}
+	for _, name := range names {
 		fmt.Fprintf(w, "--- last lines of %s\n%s\n", name, c.tail(name, lastLines))
 	}
 }
@@ -146,7 +164,7 @@ func lines(r io.Reader, do func([]byte)) {
 	}
 }
 
-// until asks again and again until the answer is nil, or time is up.
+// until asks again and again until the answer is nil, time is up, or what is waited for is gone.
 func until(ctx context.Context, what string, limit time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -154,6 +172,9 @@ func until(ctx context.Context, what string, limit time.Duration, ask func(conte
 		err := ask(ctx)
 		if err == nil {
 			return nil
+		}
+		if ended, ok := errors.AsType[*gone](err); ok {
+			return ended
 		}
 		if sleep(ctx, pollEvery) != nil {
 			return fmt.Errorf("%s: not within %s: %w", what, limit, err)

@@ -56,22 +56,25 @@ func (s *stage) judge(ctx context.Context, prepare func() error) (passed bool, e
 		return false, nil
 	}
 	if err != nil {
-		s.company.showLogs(c.Stderr)
+		s.showLogs()
 		if lacked := machine.lacked(); lacked != "" {
 			s.say("%s", lacked)
 		}
-		return false, err
+		return false, c.failed(err)
 	}
 	v.Shows, v.ShowsNot = s.company.site.shows()
 	v.lacked = machine.lacked()
 	if v.judge(); v.Result != "PASS" {
-		s.company.showLogs(c.Stderr)
+		s.showLogs()
 	}
 	if err := v.write(c.Stdout, c.JSON); err != nil {
 		return false, err
 	}
 	if c.Keep {
 		err = s.shell(ctx)
+	}
+	if v.Result != "PASS" && err == nil && ctx.Err() == nil {
+		err = c.failed(nil)
 	}
 	return v.Result == "PASS" && err == nil, err
 }
@@ -82,6 +85,7 @@ type stage struct {
 	config  Config
 	company *company
 	nodes   map[string]*process
+	stays   []*process           // each that is to live as long as the demo
 	clock   func() time.Duration // since the stage began
 	session string               // ID of the client's session
 	ledger  ledger
@@ -133,10 +137,56 @@ func (s *stage) play(ctx context.Context) (*Verdict, error) {
 		s.foundMesh, s.joinOthers, s.addClient, s.connectClient, s.startWeb,
 	} {
 		if err := step(ready, ctx); err != nil {
-			return nil, err
+			return nil, s.cause(err)
 		}
 	}
 	return s.transfer(ctx)
+}
+
+// begin starts a host's process that is to live as long as the demo.
+func (s *stage) begin(life context.Context, host string, out func(io.Reader), args ...string) (*process, error) {
+	p, err := s.company.start(life, host, host, out, args...)
+	if err == nil {
+		s.stays = append(s.stays, p)
+	}
+	return p, err
+}
+
+// lost is one of these that has ended, though the demo did not kill it.
+func (s *stage) lost() *gone {
+	for _, p := range s.stays {
+		if p.ended() && !p.killed {
+			return p.gone()
+		}
+	}
+	return nil
+}
+
+// cause is why a step failed: for what it asked has ended, if something has.
+func (s *stage) cause(err error) error {
+	if lost := s.lost(); lost != nil {
+		return lost
+	}
+	return err
+}
+
+// await is until, as long as all live that are to.
+func (s *stage) await(ctx context.Context, what string, limit time.Duration, ask func(context.Context) error) error {
+	return until(ctx, what, limit, func(ctx context.Context) error {
+		if lost := s.lost(); lost != nil {
+			return lost
+		}
+		return ask(ctx)
+	})
+}
+
+// showLogs prints the end of every log.
+func (s *stage) showLogs() {
+	last := ""
+	if lost := s.lost(); lost != nil {
+		last = lost.name
+	}
+	s.company.showLogs(s.config.Stderr, last)
 }
 
 // dataDir is a node's memory.
@@ -168,7 +218,7 @@ func (s *stage) foundMesh(ctx, life context.Context) error {
 		_, _ = io.Copy(io.Discard, r) // whatever else it says on stdout
 	}
 	args := slices.Concat([]string{"init", "--run", "-o", "json"}, s.company.site.mesh(), s.placeArguments(0))
-	founder, err := s.company.start(life, nodeName(0), nodeName(0), read, args...)
+	founder, err := s.begin(life, nodeName(0), read, args...)
 	if err != nil {
 		return err
 	}
@@ -177,7 +227,7 @@ func (s *stage) foundMesh(ctx, life context.Context) error {
 	case text := <-token:
 		return os.WriteFile(s.tokenFile(), []byte(text), 0o600)
 	case <-founder.done:
-		return fmt.Errorf("meshcrypt init: %w: %s", founder.err, s.company.tail(nodeName(0), 3))
+		return founder.gone()
 	case <-ctx.Done():
 		return errors.New("meshcrypt init printed no token")
 	}
@@ -187,20 +237,20 @@ func (s *stage) tokenFile() string { return filepath.Join(s.company.dir, "token"
 
 // joinOthers is `meshcrypt join` on every other node.
 func (s *stage) joinOthers(ctx, life context.Context) error {
-	if err := until(ctx, "the founder's arbiter", BuildTimeout, func(ctx context.Context) error {
+	if err := s.await(ctx, "the founder's arbiter", BuildTimeout, func(ctx context.Context) error {
 		return s.hasArbiter(ctx, nodeName(0))
 	}); err != nil {
 		return err
 	}
 	for i := 1; i < s.config.Nodes; i++ {
 		args := append([]string{"join", s.company.site.peer(), "--token-file", s.tokenFile()}, s.placeArguments(i)...)
-		p, err := s.company.start(life, nodeName(i), nodeName(i), nil, args...)
+		p, err := s.begin(life, nodeName(i), nil, args...)
 		if err != nil {
 			return err
 		}
 		s.nodes[nodeName(i)] = p
 	}
-	return until(ctx, "all nodes up, three of them voters", BuildTimeout, s.meshReady)
+	return s.await(ctx, "all nodes up, three of them voters", BuildTimeout, s.meshReady)
 }
 
 func (s *stage) hasArbiter(ctx context.Context, node string) error {
@@ -215,11 +265,6 @@ func (s *stage) hasArbiter(ctx context.Context, node string) error {
 }
 
 func (s *stage) meshReady(ctx context.Context) error {
-	for name, p := range s.nodes {
-		if p.ended() {
-			return fmt.Errorf("%s ended: %s", name, s.company.tail(name, 3))
-		}
-	}
 	var m control.Members
 	if err := s.call(ctx, nodeName(0), control.OpMembers, control.Nothing{}, &m); err != nil {
 		return err
@@ -264,16 +309,10 @@ func (s *stage) connectClient(ctx, life context.Context) error {
 	args := append([]string{"connect", "--slice-mode", "burst", "--profile", s.profileFile(),
 		"--password-file", filepath.Join(s.company.dir, "password"), "--run-dir", filepath.Join(s.company.dir, "run"),
 		"--data-dir", filepath.Join(s.company.dir, clientHost)}, s.company.site.connect()...)
-	p, err := s.company.start(life, clientHost, clientHost, nil, args...)
-	if err != nil {
+	if _, err := s.begin(life, clientHost, nil, args...); err != nil {
 		return err
 	}
-	return until(ctx, "the client's session", BuildTimeout, func(ctx context.Context) error {
-		if p.ended() {
-			return fmt.Errorf("the client ended: %s", s.company.tail(clientHost, 3))
-		}
-		return s.sessionReady(ctx)
-	})
+	return s.await(ctx, "the client's session", BuildTimeout, s.sessionReady)
 }
 
 // sessionReady finds the session with all of its slices up.
@@ -314,7 +353,7 @@ func (s *stage) sessions(ctx context.Context, request control.SessionsRequest) (
 
 // startWeb starts the web server behind the mesh.
 func (s *stage) startWeb(_, life context.Context) error {
-	_, err := s.company.start(life, webHost, webHost, s.hear, "demo", "web", "--listen", s.company.site.web())
+	_, err := s.begin(life, webHost, s.hear, "demo", "web", "--listen", s.company.site.web())
 	return err
 }
 

@@ -25,7 +25,7 @@ func (s *stage) transfer(ctx context.Context) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := until(moving, "the first bytes through the tunnel", dialTimeout+time.Second, func(context.Context) error {
+	if err := s.await(moving, "the first bytes through the tunnel", dialTimeout+time.Second, func(context.Context) error {
 		return s.flowing(p)
 	}); err != nil {
 		return nil, err
@@ -59,6 +59,12 @@ func (s *stage) watch(ctx, life context.Context, p *process, v *Verdict) {
 	for next := statusEvery; ; {
 		down, up := s.way(wayDown), s.way(wayUp)
 		if down.done() && up.done() || p.ended() || sleep(ctx, pollEvery) != nil {
+			return
+		}
+		if lost := s.lost(); lost != nil {
+			if life.Err() == nil { // else it was told to
+				s.say("%v", lost)
+			}
 			return
 		}
 		s.observe(ctx)
@@ -106,7 +112,7 @@ func (s *stage) kill(ctx context.Context, v *Verdict) {
 
 func (s *stage) heal(life context.Context, v *Verdict) {
 	s.say("starting %s again", v.Killed)
-	p, err := s.company.start(life, v.Killed, v.Killed, nil, "run", "--data-dir", s.dataDir(v.Killed))
+	p, err := s.begin(life, v.Killed, nil, "run", "--data-dir", s.dataDir(v.Killed))
 	if err != nil {
 		s.say("%v", err)
 		v.Killed += " (not started again)"
@@ -131,9 +137,13 @@ func (s *stage) conclude(ctx context.Context, v *Verdict) {
 	}
 	if v.Healed {
 		v.Healed = until(ctx, v.Killed, ExtraTime/3, func(ctx context.Context) error {
+			if p := s.nodes[v.Killed]; p.ended() {
+				return p.gone()
+			}
 			return s.hasArbiter(ctx, v.Killed)
 		}) == nil
 	}
+	v.ended = s.lost()
 	s.giveUp()
 	v.Down, v.Up = s.way(wayDown), s.way(wayUp)
 }

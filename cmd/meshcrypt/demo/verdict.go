@@ -87,6 +87,8 @@ type Verdict struct {
 	// first by PASS alone.
 	Shows    string `json:"shows,omitempty"`
 	ShowsNot string `json:"shows_not,omitempty"`
+	// ended is what was to stay until the end, and did not; nil: all did.
+	ended *gone
 	// lacked is what the machine did not give; of interest where something is wrong.
 	lacked string
 }
@@ -94,7 +96,12 @@ type Verdict struct {
 // judge fills in the result.
 func (v *Verdict) judge() {
 	v.Schema = "meshcrypt.demo/v1"
-	v.Problems = append(v.Down.problems("the download"), v.Up.problems("the upload")...)
+	v.Problems = nil
+	if v.ended != nil {
+		v.Problems = append(v.Problems, v.ended.Error())
+	}
+	v.Problems = append(v.Problems, v.Down.problems("the download")...)
+	v.Problems = append(v.Problems, v.Up.problems("the upload")...)
 	if v.Lost > 0 {
 		v.Problems = append(v.Problems, fmt.Sprintf("%d sessions were lost", v.Lost))
 	}
