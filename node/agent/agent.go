@@ -138,6 +138,7 @@ type Agent struct {
 
 	inband *turns.Queue[sender, event]
 	floor  mka.Fence // highest fence seen; owned by the loop
+	obeys  bool      // an arbiter was obeyed since the start
 	kept   mka.Fence // highest fence saved; owned by who reads the stream
 
 	stream  *streamState // nil while no arbiter is heard

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +40,23 @@ func TestFenceIsSavedFirst(t *testing.T) {
 	f.obey(was.Term + 1)
 	if want := []protocol.Fence{{Incarnation: 1, Term: was.Term + 1}}; !slices.Equal(f.fences, want) || f.floor.Term != was.Term+1 {
 		t.Errorf("saved %v, fence %+v", f.fences, f.floor)
+	}
+}
+
+// TestObeyedArbiterIsLogged: the first one since the start, also in the term that was known
+// before, as after a restart; after that each new term, and no stream of the same one.
+func TestObeyedArbiterIsLogged(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.Agent.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for i, c := range []struct {
+		term  uint64
+		lines int
+	}{{f.floor.Term, 1}, {f.floor.Term, 1}, {f.floor.Term + 1, 2}, {f.floor.Term + 1, 2}} {
+		f.obey(c.term)
+		if lines := strings.Count(log.String(), "obeying arbiter"); lines != c.lines {
+			t.Errorf("stream %d: %d lines, want %d: %s", i, lines, c.lines, log.String())
+		}
 	}
 }
 

@@ -229,10 +229,10 @@ func (a *Agent) passFence(f protocol.Fence) {
 		a.stream.Close()
 		return
 	}
-	if a.floor.Less(fence) {
+	if a.floor.Less(fence) || !a.obeys { // the floor of a restarted node is of the term that it comes back in
 		a.config.Log.Info("obeying arbiter", "term", f.Term, "incarnation", f.Incarnation)
 	}
-	a.floor = fence
+	a.floor, a.obeys = fence, true
 	a.stream.fenced = true
 	a.wordAt = a.config.Now()
 	a.renewPrekeys()
