@@ -60,7 +60,7 @@ func (a *app) ended(err error) error {
 		a.say("%s", oneLine(err))
 		return nil
 	}
-	return err
+	return inForeground(err)
 }
 
 // session runs one client session until ctx ends.
@@ -76,7 +76,7 @@ func (a *app) session(ctx context.Context, config node.ConnectConfig, logLevel s
 	if err := keepMemoryPrivate(); err != nil {
 		return err
 	}
-	return node.Connect(ctx, config)
+	return inForeground(node.Connect(ctx, config))
 }
 
 // membership reads what the data directory belongs to, if anything.

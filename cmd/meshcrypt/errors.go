@@ -72,7 +72,24 @@ func explain(err error) failure {
 			return failure{oneLine(err), k.next, k.code}
 		}
 	}
+	if _, ok := errors.AsType[foreground](err); ok {
+		return failure{oneLine(err), "the same command with --log-level debug says more; what it logged so far is above", control.CodeFailed}
+	}
 	return failure{oneLine(err), "meshcrypt status, and the log of the daemon", control.CodeFailed}
+}
+
+// foreground marks the error of a daemon or a client that was this very process: there is none
+// to ask, and its log went where these words go.
+type foreground struct{ error }
+
+// Unwrap gives the error itself.
+func (f foreground) Unwrap() error { return f.error }
+
+func inForeground(err error) error {
+	if err == nil {
+		return nil
+	}
+	return foreground{err}
 }
 
 // oneLine says what several attempts failed for, each cause once: they often fail alike.

@@ -177,6 +177,16 @@ func TestTheNextCommandIsWhole(t *testing.T) {
 	if f := explain(fmt.Errorf("%w: log", node.ErrStuck)); f.code != control.CodeFailed || !strings.Contains(f.next, "meshcrypt run") {
 		t.Errorf("about a daemon that ended without a part: %+v", f)
 	}
+	failed := errors.New("the gateway's table is full")
+	if f := explain((&app{}).ended(failed)); f.cause != failed.Error() || strings.Contains(f.next, "meshcrypt status") || !strings.Contains(f.next, "--log-level debug") {
+		t.Errorf("about a daemon that was this process, which nobody can ask: %+v", f)
+	}
+	if f := explain((&app{}).ended(node.ErrStuck)); !strings.Contains(f.next, "meshcrypt run") {
+		t.Errorf("about one of which more is known: %+v", f)
+	}
+	if f := explain(failed); !strings.HasPrefix(f.next, "meshcrypt status") {
+		t.Errorf("about what a daemon answered: %+v", f)
+	}
 	for _, full := range []error{syscall.ENOSPC, syscall.EROFS} {
 		if f := explain(fmt.Errorf("x: %w", full)); !strings.Contains(f.next, "--data-dir; then the same command again") {
 			t.Errorf("%v: %q", full, f.next)
@@ -194,7 +204,7 @@ func TestTheNextCommandIsWhole(t *testing.T) {
 func TestWhoHasLeftIsDone(t *testing.T) {
 	stuck := fmt.Errorf("%w: log", node.ErrStuck)
 	for _, c := range []struct{ how, want error }{
-		{node.ErrLeft, nil}, {errors.Join(node.ErrLeft, stuck), nil}, {stuck, stuck}, {nil, nil},
+		{node.ErrLeft, nil}, {errors.Join(node.ErrLeft, stuck), nil}, {stuck, foreground{stuck}}, {nil, nil},
 	} {
 		var said bytes.Buffer
 		if err := (&app{stderr: &said}).ended(c.how); err != c.want {
