@@ -66,18 +66,36 @@ func (r *Raft) look() Leadership {
 func (r *Raft) sayLeader(seen, said Leadership) Leadership {
 	switch {
 	case seen == said:
-	case seen.Leader:
-		r.log.Info("this node leads the registry", "term", seen.Term)
 	case seen.ID.IsZero() && said == Leadership{}:
 		// So it is at every start, and until a new replica hears its first leader.
 	case seen.ID.IsZero() && !r.votes():
 		// It elects nobody, and raft forgets the first leader once while it takes its term.
 		return said
 	case seen.ID.IsZero():
-		r.log.Info("the registry has no leader", "term", seen.Term)
+		return r.sayNone(seen, said)
+	case r.hushed && seen.ID == said.ID: // as the log has it
+	case seen.Leader:
+		r.log.Info("this node leads the registry", "term", seen.Term)
 	default:
 		r.log.Info("the registry's leader", "node", seen.ID.Short(), "term", seen.Term)
 	}
+	r.hushed = false
+	return seen
+}
+
+// sayNone tells that nobody leads. Voters that do not get a turn in time end and begin terms
+// without end: what the log has then is that it is so, and how often.
+func (r *Raft) sayNone(seen, said Leadership) Leadership {
+	var left []any
+	if r.repeats != nil {
+		var ok bool
+		if left, ok = r.repeats(); !ok {
+			r.hushed = true
+			return said
+		}
+	}
+	r.log.Info("the registry has no leader", append([]any{"term", seen.Term}, left...)...)
+	r.hushed = false
 	return seen
 }
 

@@ -32,6 +32,10 @@ type Config struct {
 	// others now; see Learn.
 	Told, Known Known
 
+	// Repeats reports whether a line of the log that repeats may be said now, and what it adds
+	// for those that were left out; nil: always. One goroutine asks.
+	Repeats func() (left []any, ok bool)
+
 	fails        func() error // nil: the disk is well; tests make it fail
 	trailingLogs uint64       // zero: TrailingLogs; tests make it small
 }
@@ -57,6 +61,8 @@ type Raft struct {
 
 	transport  *raft.NetworkTransport
 	leadership chan Leadership // one slot: the newest view
+	repeats    func() (left []any, ok bool)
+	hushed     bool // it was not said that there is no leader; owned by watch
 	observed   chan raft.Observation
 	observer   *raft.Observer
 
@@ -94,7 +100,7 @@ func open(c Config) (*Raft, error) {
 		return nil, err
 	}
 	r := &Raft{
-		id: c.ID, log: c.Log, fsm: newFSM(), file: file,
+		id: c.ID, log: c.Log, repeats: c.Repeats, fsm: newFSM(), file: file,
 		leadership: make(chan Leadership, 1), observed: make(chan raft.Observation, 16),
 		closing: make(chan struct{}), started: make(chan struct{}), refusers: newRefusers(),
 	}

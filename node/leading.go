@@ -15,10 +15,12 @@ import (
 	"github.com/meshcrypt/meshcrypt/consensus/registry"
 	"github.com/meshcrypt/meshcrypt/crypto/identity"
 	"github.com/meshcrypt/meshcrypt/crypto/pki"
+	"github.com/meshcrypt/meshcrypt/node/agent"
 	"github.com/meshcrypt/meshcrypt/node/arbiter"
 	"github.com/meshcrypt/meshcrypt/node/datadir"
 	"github.com/meshcrypt/meshcrypt/node/port"
 	"github.com/meshcrypt/meshcrypt/node/protocol"
+	"github.com/meshcrypt/meshcrypt/node/said"
 )
 
 // raftLayer carries the log's streams over the one TCP port.
@@ -89,7 +91,7 @@ func (n *Node) lostLog() bool { return n.store.Load() == nil && n.members.find(n
 func (n *Node) openStore(bootstrap bool, known consensus.Known) error {
 	check := func(raw [][]byte) error { return n.trust.Voter(raw, n.inElectorate) }
 	store, err := consensus.Open(consensus.Config{
-		Told: floorOf(n.memory.furthest()), Known: known, Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log,
+		Told: floorOf(n.memory.furthest()), Known: known, Dir: n.dir.Path(datadir.RaftDir), ID: n.trust.Key.ID(), Bootstrap: bootstrap, Log: n.config.Log, Repeats: repeats(bootTime),
 		Layer: raftLayer{n.port.Listener(port.ALPNRaft, pki.Server(port.ALPNRaft, n.trust.Certificate, check)), n},
 	})
 	if err != nil {
@@ -98,6 +100,15 @@ func (n *Node) openStore(bootstrap bool, known consensus.Known) error {
 	n.store.Store(store)
 	close(n.kept) // once in a process: there is one log
 	return nil
+}
+
+// repeats is how often the log's replica says what repeats: as often as the agent does.
+func repeats(now func() time.Duration) func() (left []any, ok bool) {
+	var line said.Line
+	return func() ([]any, bool) {
+		unsaid, ok := line.Say(now(), agent.SaidFree, agent.SaidRate)
+		return said.Left(unsaid), ok
+	}
 }
 
 func (n *Node) inElectorate(id identity.NodeID) bool {

@@ -209,8 +209,8 @@ const RestartAfter = time.Second
 const SettlesWithin = 2 * time.Second
 
 // SaidFree is how often in a row it is said that a node is silent, that none is heard, that
-// the path is good again, or that this process stood still or this loop had no turn, SaidRate
-// how often a second from then on.
+// the path is good again, that this process stood still or this loop had no turn, or that the
+// registry has no leader, SaidRate how often a second from then on.
 const (
 	SaidFree = 16
 	SaidRate = 1.0 / 60
