@@ -46,7 +46,9 @@ func TestEndedDaemonIsNotWaitedFor(t *testing.T) {
 	} {
 		var said bytes.Buffer
 		s, prepare := newScripted(t, &said, line)
-		passed, err := s.judge(t.Context(), prepare)
+		ctx, cancel := context.WithTimeout(t.Context(), BuildTimeout/2) // which who waits does not outlast
+		passed, err := s.judge(ctx, prepare)
+		cancel()
 		var failed *Failed
 		var ended *gone
 		if passed || !errors.As(err, &failed) || !errors.As(err, &ended) || *ended != (gone{nodeName(0), "exit status 3"}) {
@@ -86,6 +88,23 @@ func TestEndedDaemonIsLast(t *testing.T) {
 	ends.kill() // nothing: it has ended
 	if stays.kill(); s.lost() != nil {
 		t.Errorf("lost what the demo killed: %v", s.lost())
+	}
+}
+
+// TestFailedCommandIsSaidOnce: the words of an operator's command that failed are in its log, which
+// is shown, and not in the error, too.
+func TestFailedCommandIsSaidOnce(t *testing.T) {
+	var said bytes.Buffer
+	s, prepare := newScripted(t, &said, `echo "that name is taken" >&2; exit 2`)
+	if err := prepare(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.company.run(t.Context(), nodeName(0), "operator", "client", "add", userName)
+	if err == nil || err.Error() != "meshcrypt client add: exit status 2" {
+		t.Errorf("it failed for: %v", err)
+	}
+	if s.showLogs(); strings.Count(said.String(), "that name is taken") != 1 {
+		t.Errorf("said %s", said.String())
 	}
 }
 
