@@ -112,7 +112,7 @@ func TestBytesOfADevice(t *testing.T) {
 }
 
 // many is a mesh with an account for every four sessions.
-func many(t *testing.T, sessions int) *fixture {
+func many(t testing.TB, sessions int) *fixture {
 	f := crowd(t, 0)
 	for i := f.s.Clients.Len(); i <= sessions/4; i++ {
 		f.client(fmt.Sprint("c", i))

@@ -37,17 +37,27 @@ func (s Sessions) Find(id SessionID) (ses *Session, ok bool) {
 		return ses, true
 	}
 	if p := s.past.Get(id); p != nil {
-		return p.session(id), true
+		return new(remade).session(id, p), true
 	}
 	return nil, false
 }
 
 // All are the sessions by ID. Each that is over is made for this look.
 func (s Sessions) All() iter.Seq2[SessionID, *Session] {
+	return s.each(func() *remade { return new(remade) })
+}
+
+// passing are All for who keeps none: those that are over are made one in place of the other.
+func (s Sessions) passing() iter.Seq2[SessionID, *Session] {
+	at := new(remade)
+	return s.each(func() *remade { return at })
+}
+
+func (s Sessions) each(at func() *remade) iter.Seq2[SessionID, *Session] {
 	return func(yield func(SessionID, *Session) bool) {
 		for id, is := range s.merged() {
 			if is.past != nil {
-				is.whole = is.past.session(id)
+				is.whole = at().session(id, is.past)
 			}
 			if !yield(id, is.whole) {
 				return

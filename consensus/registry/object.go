@@ -1,11 +1,9 @@
 package registry
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"iter"
@@ -17,7 +15,10 @@ import (
 
 // A snapshot up to version 4 is one JSON object, behind its length: see plain. It is
 // written twice, first to nobody, who counts, and never held: one of 10,000 sessions has
-// 20 MB, and the encoder would keep as much again for the next one.
+// 20 MB.
+
+// spill is how many bytes a pen gathers before they are written.
+const spill = 32 << 10
 
 // errLong says that a state has not the bytes that its object may have.
 var errLong = errors.New("registry: too long for one object")
@@ -33,14 +34,14 @@ func (c *count) Write(p []byte) (int, error) {
 }
 
 // objectBytes is how long the object is; errLong: longer than most.
-func (s *State) objectBytes(most int) (int, error) {
+func (s *State) objectBytes(with *pen, most int) (int, error) {
 	c := &count{most: most}
-	err := s.writeObject(c)
+	err := s.writeObject(with, c)
 	return c.bytes, err
 }
 
 // writeSealed writes the object, of so many bytes, with what is around it.
-func (s *State) writeSealed(to io.Writer, version byte, length int) error {
+func (s *State) writeSealed(with *pen, to io.Writer, version byte, length int) error {
 	sum := sha256.New()
 	both := io.MultiWriter(to, sum)
 	head := binary.BigEndian.AppendUint64(append([]byte(snapshotMagic), version), uint64(length))
@@ -48,7 +49,7 @@ func (s *State) writeSealed(to io.Writer, version byte, length int) error {
 		return err
 	}
 	written := &count{most: length} // a snapshot with another length is one that nobody reads
-	if err := s.writeObject(io.MultiWriter(written, both)); err != nil {
+	if err := s.writeObject(with, io.MultiWriter(written, both)); err != nil {
 		return err
 	}
 	if written.bytes != length {
@@ -61,42 +62,44 @@ func (s *State) writeSealed(to io.Writer, version byte, length int) error {
 // MarshalJSON writes the state as one object.
 func (s *State) MarshalJSON() ([]byte, error) {
 	var raw bytes.Buffer
-	err := s.writeObject(&raw)
+	err := s.writeObject(newPen(spill), &raw)
 	return raw.Bytes(), err
 }
 
 // objectWriter writes the members of an object, and those of theirs that may be many one
 // by one.
 type objectWriter struct {
-	out   *bufio.Writer
+	*pen
+	to    io.Writer
 	comma string
-	err   error // the first one; nothing is written after it
 }
 
 // writeObject writes what plain reads.
-func (s *State) writeObject(to io.Writer) error {
-	w := &objectWriter{out: bufio.NewWriterSize(to, 64<<10)}
+func (s *State) writeObject(with *pen, to io.Writer) error {
+	w := &objectWriter{pen: with, to: to}
 	w.say("{")
 	w.member("cluster", s.Cluster)
 	w.member("tick", s.Tick)
 	w.member("index", s.Index)
 	w.member("term", s.Term)
-	writeAll(w, "nodes", s.nodesWithSpent(), identity.NodeID.String)
+	writeAll(w, "nodes", s.nodesWithSpent(), (*pen).node, func(p *pen, n *Node) { p.value(n) })
 	w.member("indexes", s.Indexes)
 	w.member("tokens", s.Tokens)
-	writeAll(w, "clients", s.Clients.All(), strings.Clone)
+	writeAll(w, "clients", s.Clients.All(), (*pen).text, (*pen).client)
 	w.member("policy", s.Policy)
 	w.member("parts", s.Parts)
-	writeAll(w, "leases", s.Leases.All(), addressText)
-	writeAll(w, "sessions", s.Sessions.All(), SessionID.String)
-	writeAll(w, "requests", s.Requests.All(), RequestID.String)
+	writeAll(w, "leases", s.Leases.All(), func(p *pen, a netip.Addr) { p.address(&a) }, (*pen).lease)
+	writeAll(w, "sessions", s.Sessions.passing(), func(p *pen, id SessionID) { p.hex(id[:]) }, (*pen).session)
+	writeAll(w, "requests", s.Requests.All(),
+		func(p *pen, id RequestID) { p.hex(id[:]) }, func(p *pen, id SessionID) { p.hex(id[:]) })
 	w.member("secrets", s.Secrets)
 	w.member("wraps", s.Wraps)
 	if len(s.Authorities) > 0 {
 		w.member("authorities", s.Authorities)
 	}
 	if s.Certificates.Len() > 0 {
-		writeAll(w, "certificates", s.Certificates.All(), CertificateID.String)
+		writeAll(w, "certificates", s.Certificates.All(),
+			func(p *pen, id CertificateID) { p.hex(id[:]) }, (*pen).certificate)
 	}
 	w.member("data_key", s.DataKey)
 	w.applied(s.applied.results.All())
@@ -111,7 +114,19 @@ func (s *State) writeObject(to io.Writer) error {
 		w.member("enlarged", s.Enlarged)
 	}
 	w.say("}")
-	return errors.Join(w.err, w.out.Flush())
+	w.spill(0)
+	return w.err
+}
+
+// spill writes what was gathered, if it is more than so much.
+func (w *objectWriter) spill(most int) {
+	if len(w.raw) <= most {
+		return
+	}
+	if w.err == nil {
+		_, w.err = w.to.Write(w.raw)
+	}
+	w.raw = w.raw[:0]
 }
 
 // member writes a member whole.
@@ -119,15 +134,23 @@ func (w *objectWriter) member(name string, v any) {
 	w.name(name)
 	w.value(v)
 	w.comma = ","
+	w.spill(spill)
 }
 
 // writeAll writes a member of which there may be many, each by itself.
-func writeAll[K, V any](w *objectWriter, name string, all iter.Seq2[K, V], text func(K) string) {
+func writeAll[K, V any](w *objectWriter, name string, all iter.Seq2[K, V], key func(*pen, K), row func(*pen, V)) {
 	w.name(name)
 	w.say("{")
 	w.comma = ""
 	for k, v := range all {
-		w.member(text(k), v)
+		w.say(w.comma)
+		key(w.pen, k)
+		w.say(":")
+		row(w.pen, v)
+		if w.spill(spill); w.err != nil {
+			return
+		}
+		w.comma = ","
 	}
 	w.say("}")
 	w.comma = ","
@@ -139,7 +162,8 @@ func (w *objectWriter) applied(all iter.Seq2[uint64, *AppliedCommand]) {
 	next := "["
 	for _, c := range all {
 		w.say(next)
-		w.value(c)
+		w.command(c)
+		w.spill(spill)
 		next = ","
 	}
 	if next == "[" {
@@ -151,33 +175,18 @@ func (w *objectWriter) applied(all iter.Seq2[uint64, *AppliedCommand]) {
 
 func (w *objectWriter) name(name string) {
 	w.say(w.comma)
-	w.value(name)
+	w.text(name)
 	w.say(":")
-}
-
-func (w *objectWriter) value(v any) {
-	raw, err := json.Marshal(v)
-	if w.err == nil {
-		w.err = err
-	}
-	if w.err == nil {
-		_, w.err = w.out.Write(raw)
-	}
-}
-
-func (w *objectWriter) say(text string) {
-	if w.err == nil {
-		_, w.err = w.out.WriteString(text)
-	}
 }
 
 // nodesWithSpent are the nodes in the order of their text, with their SPIs.
 func (s *State) nodesWithSpent() iter.Seq2[identity.NodeID, *Node] {
 	byText := func(a, b identity.NodeID) int { return strings.Compare(a.String(), b.String()) }
 	return func(yield func(identity.NodeID, *Node) bool) {
+		var room spentRoom
 		for id, n := range inOrder(s.Nodes, byText) {
 			told, sp := *n, s.spent.Get(id)
-			told.Spent, told.SpentKept = sp.list(), sp.kept
+			told.Spent, told.SpentKept = room.list(sp), sp.kept
 			if !yield(id, &told) {
 				return
 			}

@@ -92,38 +92,57 @@ func (ses *Session) tell() []byte {
 	return to
 }
 
-// session makes it anew.
-func (p *past) session(id SessionID) *Session {
+// remade is a session that is over, and the memory of all that it says.
+type remade struct {
+	Session
+	certificate Certificate
+	identity    []byte
+	hello       []byte
+	leases      []netip.Addr
+	slices      []Slice
+}
+
+// session makes one anew, in place of the one before.
+func (r *remade) session(id SessionID, p *past) *Session {
 	c, from := p.common.Value(), told(p.told)
-	ses := &Session{
+	r.Session = Session{
 		ID: id, Egress: c.egress, Second: c.second, Peer: c.peer, EgressKind: c.kind, Mode: c.mode, Shares: c.shares,
 		SprayUDP: c.spray, Policy: c.policy, State: c.state, Reason: c.reason,
 	}
-	from.fill(ses.Request[:])
-	from.fill(ses.Key[:])
-	ses.Identity, ses.Hello = from.bytes(), from.bytes()
-	ses.Client = one(string(from.bytes()))
+	from.fill(r.Request[:])
+	from.fill(r.Key[:])
+	r.Identity, r.Hello = from.bytes(&r.identity), from.bytes(&r.hello)
+	r.Client = one(from.word())
 	if from.flag() {
-		from.fill(ses.Device[:])
+		from.fill(r.Device[:])
 	}
 	if from.flag() {
-		ses.Certificate = from.certificate()
+		from.certificate(&r.certificate)
+		r.Certificate = &r.certificate
 	}
 	if n, some := from.count(); some {
-		ses.Leases = make([]netip.Addr, n)
+		r.Leases = sized(&r.leases, n)
 	}
-	for i := range ses.Leases {
-		ses.Leases[i], _ = netip.AddrFromSlice(from.bytes())
+	for i := range r.Leases {
+		r.Leases[i], _ = netip.AddrFromSlice([]byte(from.word()))
 	}
-	ses.Bandwidth, ses.Opened, ses.Ended, ses.Bytes = from.number(), Tick(from.number()), Tick(from.number()), from.number()
+	r.Bandwidth, r.Opened, r.Ended, r.Bytes = from.number(), Tick(from.number()), Tick(from.number()), from.number()
 	if n, some := from.count(); some {
-		ses.Slices = make([]Slice, n)
+		r.Slices = sized(&r.slices, n)
 	}
-	for i := range ses.Slices {
+	for i := range r.Slices {
 		at := p.agents[i].Value()
-		ses.Slices[i] = from.slice(at.agent, at.boot)
+		r.Slices[i] = from.slice(at.agent, at.boot)
 	}
-	return ses
+	return &r.Session
+}
+
+// sized is a list of so many in some room, which grows.
+func sized[T any](room *[]T, n int) []T {
+	if *room == nil || cap(*room) < n {
+		*room = make([]T, n)
+	}
+	return (*room)[:n:n]
 }
 
 func (c *Certificate) tell(to []byte) []byte {

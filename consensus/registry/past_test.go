@@ -56,6 +56,7 @@ func over() *Session {
 // TestPastSaysAll: a session that is over comes back with every field, also those that
 // somebody adds to it.
 func TestPastSaysAll(t *testing.T) {
+	at := new(remade) // in place of another one, of which nothing stays
 	for name, change := range map[string]func(*Session){
 		"all said":       func(*Session) {},
 		"little said":    func(ses *Session) { *ses = Session{ID: ses.ID, State: SessionEnded} },
@@ -70,7 +71,7 @@ func TestPastSaysAll(t *testing.T) {
 	} {
 		ses := over()
 		change(ses)
-		if back := ses.past().session(ses.ID); !ses.settled() || !reflect.DeepEqual(back, ses) {
+		if back := at.session(ses.ID, ses.past()); !ses.settled() || !reflect.DeepEqual(back, ses) {
 			t.Errorf("%s: settled %v\n%+v\n%+v", name, ses.settled(), ses, back)
 		}
 	}
@@ -110,7 +111,9 @@ func TestListOfBoth(t *testing.T) {
 		}
 	}
 	var all, active []SessionID
+	var kept []*Session
 	for id, ses := range list.All() {
+		kept = append(kept, ses)
 		if all = append(all, id); ses.ID != id || (ses.State == SessionEnded) != (len(all)%3 != 2) {
 			t.Errorf("session %s is %+v", id, ses)
 		}
@@ -120,6 +123,11 @@ func TestListOfBoth(t *testing.T) {
 	}
 	if !slices.Equal(all, want) || !slices.Equal(slices.Collect(list.IDs()), want) || len(active) != 13 || list.Len() != 40 {
 		t.Fatalf("%d sessions, %d active: %v", list.Len(), len(active), all)
+	}
+	for i, ses := range kept {
+		if ses.ID != want[i] {
+			t.Errorf("session %s became %s", want[i], ses.ID)
+		}
 	}
 	for range list.All() {
 		break // its reader may leave early

@@ -47,12 +47,13 @@ func writeWithin(w io.Writer, s *State, most int) error {
 	if version >= streamVersion {
 		return writeStream(w, s, version)
 	}
-	length, err := s.objectBytes(most)
+	with := newPen(2 * spill) // what is gathered, and a row
+	length, err := s.objectBytes(with, most)
 	if errors.Is(err, errLong) {
 		return writeStream(w, s, streamVersion)
 	}
 	if err == nil {
-		err = s.writeSealed(w, version, length)
+		err = s.writeSealed(with, w, version, length)
 	}
 	if err != nil {
 		return fmt.Errorf("registry: snapshot: %w", err)
@@ -69,7 +70,7 @@ func (s *State) version() byte {
 	case s.newest():
 		return 4
 	}
-	for _, ses := range s.Sessions.All() {
+	for _, ses := range s.Sessions.passing() {
 		if ses.newer() {
 			return 3
 		}
@@ -86,7 +87,7 @@ func (s *State) version() byte {
 
 // newest reports whether the state says what only version 4 of the codecs knows.
 func (s *State) newest() bool {
-	for _, ses := range s.Sessions.All() {
+	for _, ses := range s.Sessions.passing() {
 		if ses.newest() {
 			return true
 		}

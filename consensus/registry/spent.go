@@ -25,12 +25,33 @@ func (sp *spent) add(spi uint32) {
 }
 
 // list are the SPIs, the newest last; nil: none.
-func (sp spent) list() (all []uint32) {
-	for spi := range sp.order.All() {
-		all = append(all, spi)
+func (sp spent) list() []uint32 { return new(spentRoom).list(sp) }
+
+// spentRoom is memory for the lists of one agent after another.
+type spentRoom struct {
+	numbered []numberedSPI
+	spis     []uint32
+}
+
+type numberedSPI struct {
+	number uint64
+	spi    uint32
+}
+
+// list is that of one boot, until the next is asked for.
+func (r *spentRoom) list(sp spent) []uint32 {
+	if sp.order.Len() == 0 {
+		return nil
 	}
-	slices.SortFunc(all, func(a, b uint32) int { return cmp.Compare(sp.order.Get(a), sp.order.Get(b)) })
-	return all
+	r.numbered, r.spis = slices.Grow(r.numbered[:0], sp.order.Len()), slices.Grow(r.spis[:0], sp.order.Len())
+	for spi, number := range sp.order.All() {
+		r.numbered = append(r.numbered, numberedSPI{number, spi})
+	}
+	slices.SortFunc(r.numbered, func(a, b numberedSPI) int { return cmp.Compare(a.number, b.number) })
+	for _, n := range r.numbered {
+		r.spis = append(r.spis, n.spi)
+	}
+	return r.spis
 }
 
 // spend remembers the slice's SPI as granted. A boot not seen before supersedes

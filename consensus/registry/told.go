@@ -37,22 +37,27 @@ func (from *told) count() (n int, some bool) {
 	return int(max(is, 1) - 1), is > 0
 }
 
-func (from *told) bytes() []byte {
+// word is a string that shares the memory of what is told.
+func (from *told) word() (word string) {
+	n, _ := from.count()
+	word, *from = string((*from)[:n]), (*from)[n:]
+	return word
+}
+
+func (from *told) bytes(room *[]byte) []byte {
 	n, some := from.count()
 	if !some {
 		return nil
 	}
-	b := make([]byte, n)
+	b := sized(room, n)
 	from.fill(b)
 	return b
 }
 
-func (from *told) certificate() *Certificate {
-	c := &Certificate{}
+func (from *told) certificate(c *Certificate) {
 	from.fill(c.ID[:])
-	c.Authority, c.Serial, c.Client = one(string(from.bytes())), string(from.bytes()), one(string(from.bytes()))
+	c.Authority, c.Serial, c.Client = one(from.word()), from.word(), one(from.word())
 	c.Ends, c.Revoked = from.signed(), from.flag()
-	return c
 }
 
 func (from *told) slice(agent identity.NodeID, boot identity.BootID) Slice {

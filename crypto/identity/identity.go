@@ -56,6 +56,11 @@ func (id NodeID) IsZero() bool { return id == NodeID{} }
 // MarshalText and UnmarshalText make a NodeID a JSON string and map key.
 func (id NodeID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
+// AppendText appends what MarshalText returns; it has no error.
+func (id NodeID) AppendText(to []byte) ([]byte, error) {
+	return base32Lower.AppendEncode(to, id[:]), nil
+}
+
 // UnmarshalText reads the 52 characters of String.
 func (id *NodeID) UnmarshalText(text []byte) error {
 	raw, err := base32Lower.DecodeString(string(text))

@@ -66,6 +66,9 @@ func TestNodeIDHasOneText(t *testing.T) {
 	if err := back.UnmarshalText([]byte(text)); err != nil || back != id || len(text) != 52 || id.Short() != text[:8] {
 		t.Fatalf("%s came back as %s, %v", text, back, err)
 	}
+	if appended, err := id.AppendText([]byte("id ")); err != nil || string(appended) != "id "+text {
+		t.Errorf("appended as %q, %v", appended, err)
+	}
 	good := 0
 	for _, last := range "abcdefghijklmnopqrstuvwxyz234567" {
 		if back.UnmarshalText([]byte(text[:51]+string(last))) == nil {
