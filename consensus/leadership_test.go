@@ -72,3 +72,12 @@ func TestStarvedVoterFillsNoLog(t *testing.T) {
 		t.Errorf("when it may be said again: %s", log.String())
 	}
 }
+
+// TestLeaseIsAsLongAsPatience: a leader gives up when its followers may, and not before: one whose
+// voters are slow to answer would end terms that nobody else wants.
+func TestLeaseIsAsLongAsPatience(t *testing.T) {
+	conf := Config{}.raft(nil)
+	if conf.LeaderLeaseTimeout != conf.HeartbeatTimeout || conf.LeaderLeaseTimeout != LeaderLease {
+		t.Errorf("a lease of %v, and followers wait for %v", conf.LeaderLeaseTimeout, conf.HeartbeatTimeout)
+	}
+}

@@ -131,6 +131,40 @@ func TestManyRoutesHaveTheirTurn(t *testing.T) {
 	}
 }
 
+// TestNewLinkIsForAllRoutes: what is handed on to a node goes by the newest SA pair with it, in
+// all routes that name the node, and in no other.
+func TestNewLinkIsForAllRoutes(t *testing.T) {
+	const sessions = 2*MaxRemade + 8
+	f := ruling(t)
+	f.crowd(sessions)
+	for range 3 { // both are heard
+		f.pass(TickEvery, 2, 3)
+	}
+	f.Agent.view.policy.HandOn = registry.HandOnSealed
+	with := func(counter uint32) *dataplane.Pair { return f.keys(f.slices.inOrder()[0], esp.MakeSPI(own, counter)) }
+	for _, link := range []*dataplane.Pair{nil, with(90_000), with(90_001)} {
+		delete(f.links.inUse, idOf(3))
+		if link != nil {
+			f.links.inUse[idOf(3)] = &nodeLink{peer: f.nodeRow(3), boot: f.nodeRow(3).Boot, pair: link}
+		}
+		f.changes.mesh = true
+		for range sessions { // at most: a turn makes one route
+			if f.publishIfDirty(); f.unpublished() == nil {
+				break
+			}
+		}
+		for id, r := range f.tables.routed {
+			want := link
+			if f.Agent.view.routes[id].Slices[1].Agent == 2 {
+				want = nil
+			}
+			if got := r.route.Slices[1]; got.Link != want || !got.Sealed {
+				t.Fatalf("session %s goes by %p, not by %p", id, got.Link, want)
+			}
+		}
+	}
+}
+
 // TestNothingGoesByARowOfBefore: that what is handed on is sealed from now on, and that a node
 // is elsewhere or no member any more, is so for all sessions at once, however many there are.
 func TestNothingGoesByARowOfBefore(t *testing.T) {
