@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 )
@@ -194,6 +196,21 @@ func TestStreamIsBounded(t *testing.T) {
 		if err := f.s.fits(tight); !errors.Is(err, ErrSnapshot) {
 			t.Errorf("too many %s: %v", name, err)
 		}
+	}
+}
+
+// TestPiecesTakeOneRoom: who reads a stream holds one piece, in memory that all of them take.
+func TestPiecesTakeOneRoom(t *testing.T) {
+	large := map[string]any{"a newer build's": strings.Repeat("x", 1<<20)}
+	raw := pieces(t, large, large, large, large, large, large, large, large)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := DecodeSnapshot(raw); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if made := after.TotalAlloc - before.TotalAlloc; made > 2<<20 {
+		t.Errorf("%d bytes made to read %d in pieces of 1 MiB", made, len(raw))
 	}
 }
 

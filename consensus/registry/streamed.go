@@ -27,8 +27,10 @@ type streamWriter struct {
 
 func writeStream(to io.Writer, s *State, version byte) error {
 	sum := sha256.New()
-	w := &streamWriter{to: io.MultiWriter(to, sum), out: newPen(2 * spill), leases: leaseRows{pen: newPen(0)}}
-	for _, p := range []**pen{&w.nodes, &w.clients, &w.sessions, &w.requests, &w.certificates, &w.applied} {
+	w := &streamWriter{
+		to: io.MultiWriter(to, sum), out: newPen(usualPiece), sessions: newPen(usualPiece), leases: leaseRows{pen: newPen(0)},
+	}
+	for _, p := range []**pen{&w.nodes, &w.clients, &w.requests, &w.certificates, &w.applied} {
 		*p = newPen(0)
 	}
 	_, w.err = io.WriteString(w.to, snapshotMagic+string(rune(version)))
@@ -219,6 +221,9 @@ func (w *streamWriter) name(name string, opens byte) {
 	w.out.text(name)
 	w.out.raw = append(w.out.raw, ':', opens)
 }
+
+// usualPiece is room for 64 sessions of two slices: to grow to it takes twice as much.
+const usualPiece = 128 << 10
 
 // pieceHeader is how many bytes say how long a piece is.
 const pieceHeader = 4
